@@ -1,0 +1,19 @@
+//! The vocabulary that the engine and the hosts share.
+//!
+//! Everything here is pure: no IO, no clock, no randomness, no async runtime, no wire format. What needs a
+//! time or an id is given it by the caller.
+
+pub mod fault;
+pub mod id;
+pub mod lock;
+pub mod operation;
+pub mod revision;
+pub mod task;
+pub mod text;
+pub mod time;
+
+pub use fault::{Fault, FaultCode};
+pub use operation::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+pub use revision::{Revision, Start, Token};
+pub use task::{TaskResult, TaskState, TaskStatus};
+pub use time::Timestamp;

@@ -1,0 +1,218 @@
+//! The life of a task on its host, and what is derived from it.
+//!
+//! `INIT → PREPARING → QUEUED → RUNNING → FINISHED`, and off that road
+//! `ABORTING → RECOVERING → RECOVERED | FAILED`. Three states are terminal, and final.
+
+/// Where a task stands on its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskState {
+    /// Recorded, nothing decided.
+    Init,
+    /// Accepted; what it needs is being looked at.
+    Preparing,
+    /// Waits for a place to run or for a lock.
+    Queued,
+    /// The operation is at work.
+    Running,
+    /// The operation took effect.
+    Finished,
+    /// It is being stopped; a process of it may still run.
+    Aborting,
+    /// Nothing of it runs any more, and what it began is being undone.
+    Recovering,
+    /// What it began was undone.
+    Recovered,
+    /// What it began could be neither finished nor undone.
+    Failed,
+}
+
+/// What happens to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskEvent {
+    /// The host takes it up.
+    Accept,
+    /// It waits for its turn.
+    Enqueue,
+    /// It gets its turn.
+    Run,
+    /// Its operation took effect.
+    Finish,
+    /// It is to be stopped: a user's wish, an error, or a restart that found it at work.
+    Abort,
+    /// No process of it is left; undoing begins.
+    Recover,
+    /// Everything is undone.
+    Undone,
+    /// Undoing failed, or it is unknown what to undo.
+    GiveUp,
+}
+
+/// An event that the state does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a task in {state:?} does not take {event:?}")]
+pub struct IllegalMove {
+    /// The state it is in.
+    pub state: TaskState,
+    /// The event that came.
+    pub event: TaskEvent,
+}
+
+/// The word by which oVirt's users know a task's state: only this says that a task is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskStatus {
+    /// Not taken up yet.
+    Init,
+    /// On its way.
+    Running,
+    /// Over: [`TaskResult`] says how.
+    Finished,
+    /// Being stopped.
+    Aborting,
+    /// Being undone.
+    Cleaning,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskResult {
+    /// The operation took effect.
+    Success,
+    /// It failed or was aborted, and what it began was undone.
+    CleanSuccess,
+    /// It failed, and undoing it failed: somebody must look.
+    CleanFailure,
+}
+
+impl TaskState {
+    /// Every state, in the order of the road.
+    pub const ALL: [TaskState; 9] = [
+        Self::Init,
+        Self::Preparing,
+        Self::Queued,
+        Self::Running,
+        Self::Finished,
+        Self::Aborting,
+        Self::Recovering,
+        Self::Recovered,
+        Self::Failed,
+    ];
+
+    /// The one table of legal moves.
+    ///
+    /// # Errors
+    /// [`IllegalMove`] for a pair that has no place in the life of a task; nothing leaves a terminal state.
+    pub const fn next(self, event: TaskEvent) -> Result<TaskState, IllegalMove> {
+        use TaskEvent as E;
+        use TaskState as S;
+        Ok(match (self, event) {
+            (S::Init, E::Accept) => S::Preparing,
+            (S::Preparing, E::Enqueue) => S::Queued,
+            (S::Queued, E::Run) => S::Running,
+            (S::Running, E::Finish) => S::Finished,
+            (S::Init | S::Preparing | S::Queued | S::Running, E::Abort) => S::Aborting,
+            (S::Aborting, E::Recover) => S::Recovering,
+            (S::Recovering, E::Undone) => S::Recovered,
+            // A restart may find that the operation had passed its point of no return: it is carried forward.
+            (S::Recovering, E::Finish) => S::Finished,
+            (S::Aborting | S::Recovering, E::GiveUp) => S::Failed,
+            (state, event) => return Err(IllegalMove { state, event }),
+        })
+    }
+
+    /// Whether the task is over. A terminal state is final.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Finished | Self::Recovered | Self::Failed)
+    }
+
+    /// The derived status.
+    pub const fn status(self) -> TaskStatus {
+        match self {
+            Self::Init => TaskStatus::Init,
+            Self::Preparing | Self::Queued | Self::Running => TaskStatus::Running,
+            Self::Finished | Self::Recovered | Self::Failed => TaskStatus::Finished,
+            Self::Aborting => TaskStatus::Aborting,
+            Self::Recovering => TaskStatus::Cleaning,
+        }
+    }
+
+    /// The derived result; none while the task is not over.
+    pub const fn result(self) -> Option<TaskResult> {
+        match self {
+            Self::Finished => Some(TaskResult::Success),
+            Self::Recovered => Some(TaskResult::CleanSuccess),
+            Self::Failed => Some(TaskResult::CleanFailure),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: [TaskEvent; 8] = [
+        TaskEvent::Accept,
+        TaskEvent::Enqueue,
+        TaskEvent::Run,
+        TaskEvent::Finish,
+        TaskEvent::Abort,
+        TaskEvent::Recover,
+        TaskEvent::Undone,
+        TaskEvent::GiveUp,
+    ];
+
+    #[test]
+    fn a_terminal_state_is_final() {
+        for state in TaskState::ALL.into_iter().filter(|s| s.is_terminal()) {
+            for event in EVENTS {
+                assert!(state.next(event).is_err(), "{state:?} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_exists_exactly_when_the_status_is_finished() {
+        for state in TaskState::ALL {
+            assert_eq!(
+                state.result().is_some(),
+                state.status() == TaskStatus::Finished,
+                "{state:?}"
+            );
+            assert_eq!(
+                state.is_terminal(),
+                state.status() == TaskStatus::Finished,
+                "{state:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_running_or_recovering_can_finish() {
+        for state in TaskState::ALL {
+            let finishes = state.next(TaskEvent::Finish).is_ok();
+            assert_eq!(
+                finishes,
+                matches!(state, TaskState::Running | TaskState::Recovering),
+                "{state:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_state_can_still_reach_an_end() {
+        for start in TaskState::ALL {
+            let mut reached = vec![start];
+            let mut at = 0;
+            while at < reached.len() {
+                let from = reached[at];
+                for next in EVENTS.into_iter().filter_map(|e| from.next(e).ok()) {
+                    if !reached.contains(&next) {
+                        reached.push(next);
+                    }
+                }
+                at += 1;
+            }
+            assert!(reached.iter().any(|s| s.is_terminal()), "{start:?}");
+        }
+    }
+}
