@@ -1,1 +1,31 @@
+//! The wire and the record format, and nothing else: generated types, and their conversions to and from the
+//! vocabulary of [`common`].
 
+pub mod convert;
+
+/// The encoded descriptors of all that the services serve, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+macro_rules! package {
+    ($($(#[$doc:meta])* $module:ident = $package:literal;)*) => {$(
+        $(#[$doc])*
+        pub mod $module {
+            /// Version 1.
+            #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+            pub mod v1 {
+                tonic::include_proto!($package);
+            }
+        }
+    )*};
+}
+
+package! {
+    /// Words that both sides share.
+    task = "task.v1";
+    /// What a host serves.
+    vdsm = "vdsm.v1";
+    /// What an engine serves.
+    engine = "engine.v1";
+    /// What both keep.
+    store = "store.v1";
+}

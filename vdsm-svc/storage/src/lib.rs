@@ -1,1 +1,24 @@
+//! Storage domains on disk, `qemu-img`, and the storage operations with their undo.
+//!
+//! Everything here is synchronous and is called from threads that may block. What is absent: an async runtime,
+//! the wire, and a database. An operation notes its progress through [`op::OpContext`], which the service gives.
+//!
+//! - [`file`] is the one layer through which storage is changed: every create, sync, rename and unlink.
+//! - [`domain`] and [`volume`] are the on-disk format: what oVirt's VDSM writes and reads.
+//! - [`qemu_img`] runs the one external program; [`run_dir`] keeps track of its processes.
+//! - [`op`] has the operations, one verb a file, each with a table of its steps and its undo beside it.
 
+pub mod domain;
+pub mod file;
+pub mod op;
+pub mod qemu_img;
+pub mod root;
+pub mod run_dir;
+pub mod volume;
+
+mod in_use;
+mod names;
+mod process;
+
+pub use op::{Evidence, OpContext, OpEnd};
+pub use root::{Options, StorageRoot};

@@ -1,0 +1,347 @@
+//! Conversions between the wire and the vocabulary of [`common`]. What comes in is checked here, once, and an
+//! error names the path of the field in the request.
+
+use std::fmt;
+use std::str::FromStr;
+
+use common::fault::{Fault, FaultCode};
+use common::operation::{self, Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+use common::task::{TaskResult, TaskState, TaskStatus};
+use common::time::Timestamp;
+
+use crate::task::v1 as wire;
+
+/// Reads a typed id from a field that must be set.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming `field`.
+pub fn id<T: FromStr<Err = common::id::IdError>>(field: impl fmt::Display, text: &str) -> Result<T, Fault> {
+    text.parse().map_err(|error| Fault::invalid(field, error))
+}
+
+/// Reads a typed id from a field that may be left empty.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming `field`.
+pub fn optional_id<T: FromStr<Err = common::id::IdError>>(
+    field: impl fmt::Display,
+    text: &str,
+) -> Result<Option<T>, Fault> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        id(field, text).map(Some)
+    }
+}
+
+/// Reads a value of an enum: unset, and values that this build does not know, are refused.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming `field` and the values that it takes.
+pub fn known_enum<E: TryFrom<i32> + Copy>(
+    field: impl fmt::Display,
+    value: i32,
+    expected: &str,
+) -> Result<E, Fault> {
+    let refuse = |what: &str| Fault::invalid(&field, format!("{what}; expected {expected}"));
+    match (value, E::try_from(value)) {
+        (0, _) => Err(refuse("is not set")),
+        (_, Ok(known)) => Ok(known),
+        (_, Err(_)) => Err(refuse(&format!("has the unknown value {value}"))),
+    }
+}
+
+/// A point in time on the wire.
+pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.as_micros();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or_default(),
+    }
+}
+
+/// A point in time from the wire, held at the ends of the range.
+pub fn from_timestamp(time: &prost_types::Timestamp) -> Timestamp {
+    let micros = time.seconds.saturating_mul(1_000_000);
+    Timestamp(micros.saturating_add(i64::from(time.nanos / 1_000)))
+}
+
+/// A volume's format on the wire.
+pub const fn format_to_wire(format: VolumeFormat) -> wire::VolumeFormat {
+    match format {
+        VolumeFormat::Raw => wire::VolumeFormat::Raw,
+        VolumeFormat::Cow => wire::VolumeFormat::Cow,
+    }
+}
+
+/// A volume's allocation on the wire.
+pub const fn allocation_to_wire(allocation: Allocation) -> wire::Allocation {
+    match allocation {
+        Allocation::Sparse => wire::Allocation::Sparse,
+        Allocation::Preallocated => wire::Allocation::Preallocated,
+    }
+}
+
+/// Reads a volume's format.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming `field`.
+pub fn format_from_wire(field: impl fmt::Display, value: i32) -> Result<VolumeFormat, Fault> {
+    Ok(
+        match known_enum(&field, value, "VOLUME_FORMAT_RAW or VOLUME_FORMAT_COW")? {
+            wire::VolumeFormat::Cow => VolumeFormat::Cow,
+            wire::VolumeFormat::Raw | wire::VolumeFormat::Unspecified => VolumeFormat::Raw,
+        },
+    )
+}
+
+/// Reads a volume's allocation.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming `field`.
+pub fn allocation_from_wire(field: impl fmt::Display, value: i32) -> Result<Allocation, Fault> {
+    Ok(
+        match known_enum(&field, value, "ALLOCATION_SPARSE or ALLOCATION_PREALLOCATED")? {
+            wire::Allocation::Preallocated => Allocation::Preallocated,
+            wire::Allocation::Sparse | wire::Allocation::Unspecified => Allocation::Sparse,
+        },
+    )
+}
+
+/// An operation on the wire.
+pub fn operation_to_wire(operation: &Operation) -> wire::Operation {
+    use wire::operation::Verb;
+    let verb = match operation {
+        Operation::CreateVolume(op) => Verb::CreateVolume(wire::CreateVolume {
+            domain_id: op.domain_id.to_string(),
+            image_id: op.image_id.to_string(),
+            volume_id: op.volume_id.to_string(),
+            capacity_bytes: i64::try_from(op.capacity_bytes).unwrap_or(i64::MAX),
+            format: format_to_wire(op.format).into(),
+            allocation: allocation_to_wire(op.allocation).into(),
+            description: op.description.clone(),
+        }),
+        Operation::DeleteImage(op) => Verb::DeleteImage(wire::DeleteImage {
+            domain_id: op.domain_id.to_string(),
+            image_id: op.image_id.to_string(),
+        }),
+        Operation::Noop => Verb::Noop(wire::Noop {}),
+    };
+    wire::Operation { verb: Some(verb) }
+}
+
+/// Reads an operation; `field` is its own path in the request.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming the path of what is wrong.
+pub fn operation_from_wire(field: &str, operation: Option<&wire::Operation>) -> Result<Operation, Fault> {
+    use wire::operation::Verb;
+    let verb = operation.and_then(|op| op.verb.as_ref()).ok_or_else(|| {
+        Fault::invalid(
+            field,
+            "has no verb that this build knows; expected create_volume or delete_image",
+        )
+    })?;
+    match verb {
+        Verb::CreateVolume(op) => {
+            let at = |name: &str| format!("{field}.create_volume.{name}");
+            Ok(Operation::CreateVolume(CreateVolume {
+                domain_id: id(at("domain_id"), &op.domain_id)?,
+                image_id: id(at("image_id"), &op.image_id)?,
+                volume_id: id(at("volume_id"), &op.volume_id)?,
+                capacity_bytes: operation::capacity(op.capacity_bytes)
+                    .map_err(|error| Fault::invalid(at("capacity_bytes"), error))?,
+                format: format_from_wire(at("format"), op.format)?,
+                allocation: allocation_from_wire(at("allocation"), op.allocation)?,
+                description: operation::description(&op.description)
+                    .map_err(|error| Fault::invalid(at("description"), error))?,
+            }))
+        }
+        Verb::DeleteImage(op) => Ok(Operation::DeleteImage(DeleteImage {
+            domain_id: id(format!("{field}.delete_image.domain_id"), &op.domain_id)?,
+            image_id: id(format!("{field}.delete_image.image_id"), &op.image_id)?,
+        })),
+        Verb::Noop(_) => Ok(Operation::Noop),
+    }
+}
+
+/// A fault on the wire.
+pub fn fault_to_wire(fault: &Fault) -> wire::Fault {
+    wire::Fault {
+        code: fault.code_text().to_owned(),
+        subject: fault.subject.clone(),
+        message: fault.message.clone(),
+        vdsm_code: fault.code.vdsm_code().unwrap_or_default(),
+        repeat_may_help: fault.code.repeat_may_help(),
+        final_verdict: false,
+    }
+}
+
+/// Reads a fault; a code that this build does not know is kept as it came.
+pub fn fault_from_wire(fault: &wire::Fault) -> Fault {
+    if fault.code.is_empty() {
+        return Fault::new(FaultCode::Unrecognized, fault.message.clone()).about(&fault.subject);
+    }
+    Fault::from_code_text(&fault.code, fault.subject.clone(), fault.message.clone())
+}
+
+/// A task's state on the wire.
+pub const fn state_to_wire(state: TaskState) -> wire::TaskState {
+    match state {
+        TaskState::Init => wire::TaskState::Init,
+        TaskState::Preparing => wire::TaskState::Preparing,
+        TaskState::Queued => wire::TaskState::Queued,
+        TaskState::Running => wire::TaskState::Running,
+        TaskState::Finished => wire::TaskState::Finished,
+        TaskState::Aborting => wire::TaskState::Aborting,
+        TaskState::Recovering => wire::TaskState::Recovering,
+        TaskState::Recovered => wire::TaskState::Recovered,
+        TaskState::Failed => wire::TaskState::Failed,
+    }
+}
+
+/// Reads a task's state; none for what is unset or what this build does not know.
+pub fn state_from_wire(state: i32) -> Option<TaskState> {
+    Some(match wire::TaskState::try_from(state).ok()? {
+        wire::TaskState::Unspecified => return None,
+        wire::TaskState::Init => TaskState::Init,
+        wire::TaskState::Preparing => TaskState::Preparing,
+        wire::TaskState::Queued => TaskState::Queued,
+        wire::TaskState::Running => TaskState::Running,
+        wire::TaskState::Finished => TaskState::Finished,
+        wire::TaskState::Aborting => TaskState::Aborting,
+        wire::TaskState::Recovering => TaskState::Recovering,
+        wire::TaskState::Recovered => TaskState::Recovered,
+        wire::TaskState::Failed => TaskState::Failed,
+    })
+}
+
+/// The derived status on the wire.
+pub const fn status_to_wire(status: TaskStatus) -> wire::TaskStatus {
+    match status {
+        TaskStatus::Init => wire::TaskStatus::Init,
+        TaskStatus::Running => wire::TaskStatus::Running,
+        TaskStatus::Finished => wire::TaskStatus::Finished,
+        TaskStatus::Aborting => wire::TaskStatus::Aborting,
+        TaskStatus::Cleaning => wire::TaskStatus::Cleaning,
+    }
+}
+
+/// The derived result on the wire; unspecified while the task is not over.
+pub const fn result_to_wire(result: Option<TaskResult>) -> wire::TaskResult {
+    match result {
+        None => wire::TaskResult::Unspecified,
+        Some(TaskResult::Success) => wire::TaskResult::Success,
+        Some(TaskResult::CleanSuccess) => wire::TaskResult::CleanSuccess,
+        Some(TaskResult::CleanFailure) => wire::TaskResult::CleanFailure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+
+    fn create() -> wire::CreateVolume {
+        wire::CreateVolume {
+            domain_id: ID.into(),
+            image_id: ID.into(),
+            volume_id: ID.into(),
+            capacity_bytes: 4096,
+            format: 1,
+            allocation: 1,
+            description: String::new(),
+        }
+    }
+
+    fn read(op: wire::CreateVolume) -> Result<Operation, Fault> {
+        let verb = Some(wire::operation::Verb::CreateVolume(op));
+        operation_from_wire("operation", Some(&wire::Operation { verb }))
+    }
+
+    #[test]
+    fn an_operation_reads_back_as_it_was_written() {
+        let operation = read(create()).unwrap();
+        assert_eq!(
+            operation_from_wire("operation", Some(&operation_to_wire(&operation))),
+            Ok(operation)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        let cases: [(&str, wire::CreateVolume); 6] = [
+            (
+                "operation.create_volume.domain_id",
+                wire::CreateVolume {
+                    domain_id: "x".into(),
+                    ..create()
+                },
+            ),
+            (
+                "operation.create_volume.volume_id",
+                wire::CreateVolume {
+                    volume_id: String::new(),
+                    ..create()
+                },
+            ),
+            (
+                "operation.create_volume.capacity_bytes",
+                wire::CreateVolume {
+                    capacity_bytes: 0,
+                    ..create()
+                },
+            ),
+            (
+                "operation.create_volume.format",
+                wire::CreateVolume {
+                    format: 77,
+                    ..create()
+                },
+            ),
+            (
+                "operation.create_volume.allocation",
+                wire::CreateVolume {
+                    allocation: 0,
+                    ..create()
+                },
+            ),
+            (
+                "operation.create_volume.description",
+                wire::CreateVolume {
+                    description: "a\nb".into(),
+                    ..create()
+                },
+            ),
+        ];
+        for (path, op) in cases {
+            let fault = read(op).unwrap_err();
+            assert_eq!(
+                (fault.code, fault.subject.as_str()),
+                (FaultCode::InvalidArgument, path)
+            );
+            assert!(fault.message.starts_with(path), "{fault}");
+        }
+        assert_eq!(
+            operation_from_wire("operation", None).unwrap_err().subject,
+            "operation"
+        );
+    }
+
+    #[test]
+    fn states_read_back_and_unknown_ones_are_none() {
+        for state in TaskState::ALL {
+            assert_eq!(state_from_wire(state_to_wire(state).into()), Some(state));
+        }
+        assert_eq!(state_from_wire(0), None);
+        assert_eq!(state_from_wire(99), None);
+    }
+
+    #[test]
+    fn times_before_the_epoch_survive() {
+        for micros in [0, 1, -1, 1_795_487_297_000_001, -1_000_000] {
+            assert_eq!(from_timestamp(&timestamp(Timestamp(micros))), Timestamp(micros));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The one file layer. Whatever changes storage goes through a [`Dir`], so that one hook sees every create,
+//! sync, rename and unlink in order, and no path is ever followed through a symlink or out of the root.
+
+mod dir;
+mod error;
+mod hook;
+mod identity;
+
+pub use dir::{Dir, Entry, Kind};
+pub(crate) use dir::Layer;
+pub use error::FileError;
+pub use hook::{FileCall, FileHook, NoHook};
+pub use identity::Identity;
