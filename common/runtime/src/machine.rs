@@ -1,0 +1,58 @@
+//! The mind of a service, as its coordinator sees it.
+
+use common::time::Timestamp;
+
+use crate::store::{Reader, StoreError, Write};
+
+/// A synchronous state machine whose every change is recorded before anybody hears of it.
+///
+/// It does nothing itself: no IO, no clock, no randomness. The coordinator gives it inputs and the time, makes
+/// what it returns durable, and only then publishes it, answers, and has the effects performed. When a commit
+/// fails the whole machine is dropped and loaded again, so it may change its state freely in [`Machine::step`].
+pub trait Machine: Sized + Send + 'static {
+    /// What can happen.
+    type Input: Send + 'static;
+    /// What the one who sent an input is told.
+    type Reply: Send + 'static;
+    /// What is to be done in the world, once the change behind it is durable.
+    type Effect: Send + 'static;
+    /// What watchers are shown of a revision.
+    type History: prost::Message + Default + Send + Sync + 'static;
+    /// What it needs at each load besides the records.
+    type Seed: Clone + Send + 'static;
+
+    /// The working state, from the committed records.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn load(reader: &dyn Reader, seed: &Self::Seed) -> Result<Self, StoreError>;
+
+    /// The first input after each load: decides what a restart must decide.
+    fn recover(&self) -> Option<Self::Input>;
+
+    /// Takes one input.
+    fn step(&mut self, input: Self::Input, now: Timestamp) -> Step<Self>;
+
+    /// A name for the input, for logs and fail points: its kind, without ids.
+    fn label(input: &Self::Input) -> String;
+}
+
+/// The outcome of one input.
+#[derive(Debug)]
+pub struct Step<M: Machine> {
+    /// Mostly one or none; a change too large for one revision takes several.
+    pub revisions: Vec<Change<M::History>>,
+    /// Performed in order, once all of `revisions` are durable.
+    pub effects: Vec<M::Effect>,
+    /// For the one who sent the input.
+    pub reply: M::Reply,
+}
+
+/// One revision to be.
+#[derive(Debug)]
+pub struct Change<H> {
+    /// What watchers will be shown.
+    pub history: H,
+    /// The records that change.
+    pub writes: Vec<Write>,
+}
