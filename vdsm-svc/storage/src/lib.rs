@@ -21,4 +21,4 @@ mod names;
 mod process;
 
 pub use op::{Evidence, OpContext, OpEnd};
-pub use root::{Options, StorageRoot};
+pub use root::{ListedDomain, Options, StorageRoot};

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,7 +124,7 @@ impl Dir {
             if bytes == b"." || bytes == b".." {
                 continue;
             }
-            let name: OsString = std::os::unix::ffi::OsStrExt::from_bytes(bytes);
+            let name = OsStr::from_bytes(bytes).to_owned();
             // What vanishes while it is being listed is not there.
             if let Some(stat) = self.stat(&name)? {
                 found.push(Entry {
@@ -218,12 +220,16 @@ impl Dir {
     }
 
     fn read_text_once(&self, name: &str) -> Result<Option<String>> {
-        let Some(file) = self.file(name)? else { return Ok(None) };
+        let Some(file) = self.file(name)? else {
+            return Ok(None);
+        };
         let mut bytes = Vec::new();
         file.take(TEXT_LIMIT_BYTES + 1)
             .read_to_end(&mut bytes)
             .map_err(|e| self.error("read", name.as_ref(), e))?;
-        let text = String::from_utf8(bytes).ok().filter(|t| t.len() as u64 <= TEXT_LIMIT_BYTES);
+        let text = String::from_utf8(bytes)
+            .ok()
+            .filter(|t| t.len() as u64 <= TEXT_LIMIT_BYTES);
         match text {
             Some(text) => Ok(Some(text)),
             None => Err(self.error("read", name.as_ref(), io::ErrorKind::InvalidData.into())),
@@ -255,7 +261,12 @@ impl Dir {
         let name = name.as_ref();
         self.change(FileCall::CreateFile, "create", name, || {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = File::from(sys::openat(&self.fd, name, flags, Mode::from_raw_mode(FILE_MODE))?);
+            let file = File::from(sys::openat(
+                &self.fd,
+                name,
+                flags,
+                Mode::from_raw_mode(FILE_MODE),
+            )?);
             self.dress(&file, FILE_MODE)?;
             Ok(file)
         })
@@ -272,6 +283,13 @@ impl Dir {
     /// Writes all of `bytes` at the file's position. `name` is for the hook and for messages.
     pub(crate) fn write(&self, name: &str, mut file: &File, bytes: &[u8]) -> Result<()> {
         self.change(FileCall::Write, "write", name.as_ref(), || file.write_all(bytes))
+    }
+
+    /// Writes all of `bytes` at an offset.
+    pub(crate) fn write_at(&self, name: &str, file: &File, bytes: &[u8], at: u64) -> Result<()> {
+        self.change(FileCall::Write, "write", name.as_ref(), || {
+            file.write_all_at(bytes, at)
+        })
     }
 
     /// Makes a file this long, with a hole for what is new.
@@ -299,7 +317,9 @@ impl Dir {
     /// # Errors
     /// As [`Dir::sync_file`].
     pub fn sync(&self) -> Result<()> {
-        self.change(FileCall::SyncDir, "sync", OsStr::new(""), || Ok(sys::fsync(&self.fd)?))
+        self.change(FileCall::SyncDir, "sync", OsStr::new(""), || {
+            Ok(sys::fsync(&self.fd)?)
+        })
     }
 
     /// Renames within the directory, replacing what is there.
@@ -316,7 +336,13 @@ impl Dir {
     pub fn rename_new(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
         self.change(FileCall::Rename, "rename to", to, || {
-            Ok(sys::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE)?)
+            Ok(sys::renameat_with(
+                &self.fd,
+                from,
+                &self.fd,
+                to,
+                RenameFlags::NOREPLACE,
+            )?)
         })
     }
 
@@ -340,9 +366,11 @@ impl Dir {
         if self.stat(name)?.is_none() {
             return Ok(());
         }
-        self.change(call, "remove", name, || match sys::unlinkat(&self.fd, name, flags) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(e) => Err(e.into()),
+        self.change(call, "remove", name, || {
+            match sys::unlinkat(&self.fd, name, flags) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+                Err(e) => Err(e.into()),
+            }
         })
     }
 

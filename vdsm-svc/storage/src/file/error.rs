@@ -96,7 +96,11 @@ mod tests {
                 source: errno.into(),
             });
             assert_eq!(fault.code, code);
-            assert!(fault.message.starts_with("cannot sync d/images: "), "{}", fault.message);
+            assert!(
+                fault.message.starts_with("cannot sync d/images: "),
+                "{}",
+                fault.message
+            );
         }
     }
 }

@@ -6,8 +6,8 @@ mod error;
 mod hook;
 mod identity;
 
-pub use dir::{Dir, Entry, Kind};
 pub(crate) use dir::Layer;
+pub use dir::{Dir, Entry, Kind};
 pub use error::FileError;
 pub use hook::{FileCall, FileHook, NoHook};
 pub use identity::Identity;

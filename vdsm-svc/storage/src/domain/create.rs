@@ -1,0 +1,105 @@
+//! Making a domain: built aside, synced, and renamed into place whole.
+
+use common::id::DomainId;
+use common::{Fault, FaultCode};
+
+use super::{Domain, DomainInfo, DomainMeta};
+use crate::file::{Dir, FileError};
+use crate::names;
+use crate::root::StorageRoot;
+
+/// Characters of a domain's name (VDSM).
+const NAME_CHARS: usize = 50;
+
+/// The files of `dom_md` beside the metadata, with their sizes in bytes. The mailboxes are holes.
+const FILES: [(&str, u64); 4] = [
+    ("ids", 0),
+    ("leases", 0),
+    ("inbox", 16 << 20),
+    ("outbox", 16 << 20),
+];
+
+impl StorageRoot {
+    /// Makes a storage domain. Repeating it for a domain that stands as it would be made changes nothing.
+    ///
+    /// The caller holds the domain's lock exclusively.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for the name, `DOMAIN_EXISTS` where there is another of this id, those of the file
+    /// system. After an error nothing stands under the domain's name.
+    pub fn create_domain(&self, id: DomainId, name: &str) -> Result<DomainInfo, Fault> {
+        check_name(name)?;
+        let meta = DomainMeta::new(id, name, &self.path().to_string_lossy());
+        if self.dir().kind(id.to_string())?.is_some() {
+            return self.existing(id, &meta);
+        }
+        let aside = names::new_domain(id);
+        discard(self.dir(), &aside)?;
+        build(self.dir(), &aside, &meta)?;
+        // The point of no return: before it there is no domain, after it there is a whole one.
+        match self.dir().rename_new(&aside, id.to_string()) {
+            Err(e) if e.is_taken() => {
+                discard(self.dir(), &aside)?;
+                return self.existing(id, &meta);
+            }
+            done => done?,
+        }
+        self.dir().sync()?;
+        self.domain(id)?.info()
+    }
+
+    fn existing(&self, id: DomainId, wanted: &DomainMeta) -> Result<DomainInfo, Fault> {
+        let found = Domain::open(self.dir(), id)?;
+        let same = found.meta.read_only_reason().is_none() && found.meta.name() == wanted.name();
+        if same {
+            // The first attempt may have been cut off before its own sync.
+            self.dir().sync()?;
+            return found.info();
+        }
+        Err(Fault::new(
+            FaultCode::DomainExists,
+            format!(
+                "there is a domain {id} already, named {:?}; choose another id",
+                found.meta.name()
+            ),
+        )
+        .about(id))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Fault> {
+    common::text::name(name).map_err(|e| Fault::invalid("name", e))?;
+    let chars = name.chars().count();
+    if chars > NAME_CHARS {
+        return Err(Fault::invalid(
+            "name",
+            format!("has {chars} characters; oVirt's domains have at most {NAME_CHARS}"),
+        ));
+    }
+    Ok(())
+}
+
+fn build(root: &Dir, aside: &str, meta: &DomainMeta) -> Result<(), FileError> {
+    let domain = root.create_dir(aside)?;
+    let dom_md = domain.create_dir(names::DOM_MD)?;
+    let images = domain.create_dir(names::IMAGES)?;
+    for (name, bytes) in FILES {
+        let file = dom_md.create_file(name)?;
+        dom_md.set_len(name, &file, bytes)?;
+        dom_md.sync_file(name, &file)?;
+    }
+    let file = dom_md.create_file(names::METADATA)?;
+    dom_md.write(names::METADATA, &file, meta.encode().as_bytes())?;
+    dom_md.sync_file(names::METADATA, &file)?;
+    dom_md.sync()?;
+    images.sync()?;
+    domain.sync()
+}
+
+/// Removes what an earlier attempt left.
+fn discard(root: &Dir, aside: &str) -> Result<(), FileError> {
+    if let Some(dir) = root.dir(aside)? {
+        dir.purge()?;
+    }
+    root.remove_dir(aside)
+}

@@ -1,0 +1,36 @@
+//! Whether a domain's file system takes I/O past the page cache, and in which steps.
+
+use std::os::unix::fs::FileExt;
+
+use crate::file::Dir;
+use crate::names;
+
+/// The largest step that is tried, in bytes.
+const LARGEST_STEP: usize = 4096;
+
+/// What a file system does with direct I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectIo {
+    /// It takes reads in steps of this many bytes (512 or 4096).
+    Steps(u32),
+    /// It does not; the page cache and fsync are used.
+    Unsupported,
+}
+
+/// Tries it by reading the domain's metadata.
+pub(crate) fn probe(dom_md: &Dir) -> DirectIo {
+    let Ok(Some(file)) = dom_md.file_direct(names::METADATA) else {
+        return DirectIo::Unsupported;
+    };
+    let mut space = vec![0u8; 2 * LARGEST_STEP];
+    let start = space.as_ptr().align_offset(LARGEST_STEP);
+    for step in [512u32, 4096] {
+        let Some(buffer) = space.get_mut(start..start.saturating_add(step as usize)) else {
+            return DirectIo::Unsupported;
+        };
+        if file.read_at(buffer, 0).is_ok() {
+            return DirectIo::Steps(step);
+        }
+    }
+    DirectIo::Unsupported
+}

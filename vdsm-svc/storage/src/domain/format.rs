@@ -1,0 +1,81 @@
+//! Formatting a domain: renamed aside whole, then purged.
+
+use common::id::DomainId;
+use common::{Fault, FaultCode};
+
+use super::Domain;
+use crate::file::{Dir, Kind};
+use crate::root::StorageRoot;
+use crate::{in_use, names};
+
+impl StorageRoot {
+    /// Removes a domain of ours with everything in it. A domain that is not there is an error, so that a wrong id
+    /// is noticed.
+    ///
+    /// The caller holds the domain's lock exclusively.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`, `DOMAIN_READ_ONLY`, `DOMAIN_LOCKED`; `DOMAIN_NOT_EMPTY` where it has images (or
+    /// leftovers of them) and `force` is not set; `IMAGE_IN_USE`; those of the file system. What could not be
+    /// purged is purged when the root is opened next.
+    pub fn format_domain(&self, id: DomainId, force: bool) -> Result<(), Fault> {
+        let domain = self.writable(id)?;
+        check_empty(&domain, force)?;
+        let aside = free_name(self.dir(), id)?;
+        // The point of no return.
+        self.dir().rename_new(id.to_string(), &aside)?;
+        self.dir().sync()?;
+        self.forget_writer(id);
+        purge(self.dir(), &aside)?;
+        Ok(())
+    }
+}
+
+fn check_empty(domain: &Domain, force: bool) -> Result<(), Fault> {
+    let held = domain.images.entries()?;
+    if !held.is_empty() && !force {
+        return Err(Fault::new(
+            FaultCode::DomainNotEmpty,
+            format!(
+                "domain {} holds {} images or leftovers; delete them first, or force it",
+                domain.id,
+                held.len()
+            ),
+        )
+        .about(domain.id));
+    }
+    for entry in held.iter().filter(|e| e.kind == Kind::Dir) {
+        if let Some(image) = domain.images.dir(&entry.name)? {
+            in_use::check_all(&image)?;
+        }
+    }
+    Ok(())
+}
+
+fn free_name(root: &Dir, id: DomainId) -> Result<String, Fault> {
+    for name in names::purged_domain(id) {
+        if root.kind(&name)?.is_none() {
+            return Ok(name);
+        }
+    }
+    Err(Fault::new(FaultCode::Internal, "no name is free"))
+}
+
+/// Finishes what was renamed aside and not purged.
+pub(crate) fn purge_leftovers(root: &Dir) -> Result<(), Fault> {
+    for entry in root.entries()? {
+        if entry.name.to_str().is_some_and(names::is_purged_domain) {
+            purge(root, &entry.name.to_string_lossy())?;
+        }
+    }
+    Ok(())
+}
+
+fn purge(root: &Dir, name: &str) -> Result<(), Fault> {
+    if let Some(dir) = root.dir(name)? {
+        dir.purge()?;
+    }
+    root.remove_dir(name)?;
+    root.sync()?;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! What is told of a domain: VDSM's `getStorageDomainInfo` and `…Stats`, and what we see beyond them.
+
+use common::Fault;
+use common::id::{DomainId, ImageId};
+
+use super::writer::read_only_reason;
+use super::{DirectIo, Domain, direct_io};
+use crate::file::Kind;
+use crate::names;
+
+/// A domain, described.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainInfo {
+    /// Its id.
+    pub id: DomainId,
+    /// The name that people gave it.
+    pub name: String,
+    /// `LOCALFS`, `NFS` …
+    pub kind: String,
+    /// `Data`, `Iso` or `Backup`.
+    pub class: String,
+    /// `Master` or `Regular`.
+    pub role: String,
+    /// The version of its format.
+    pub version: u32,
+    /// The oVirt pools that it belongs to.
+    pub pools: Vec<String>,
+    /// Bytes of a block.
+    pub block_size_bytes: u32,
+    /// Alignment of leases, in bytes.
+    pub alignment_bytes: u32,
+    /// Where it is, in oVirt's words.
+    pub remote_path: String,
+    /// Bytes of its file system.
+    pub total_bytes: u64,
+    /// Bytes that are free for us.
+    pub free_bytes: u64,
+    /// Images that were set aside to be deleted and are still there (`_remove_me_…`).
+    pub leftovers: Vec<String>,
+    /// Why it may only be read here; none if it may be written.
+    pub read_only: Option<String>,
+    /// What its file system does with direct I/O.
+    pub direct_io: DirectIo,
+}
+
+/// A directory among the images.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImageName {
+    /// An image.
+    Image(ImageId),
+    /// What is left of a deletion: an image that was set aside and not yet purged.
+    Leftover {
+        /// The name of its directory.
+        name: String,
+        /// The image that it was.
+        image: ImageId,
+    },
+}
+
+impl std::fmt::Display for ImageName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Image(id) => id.fmt(f),
+            Self::Leftover { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl Domain {
+    /// Describes the domain.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn info(&self) -> Result<DomainInfo, Fault> {
+        let text = |key| self.meta.get(key).unwrap_or_default().to_owned();
+        let number = |key, default| self.meta.get(key).and_then(|t| t.parse().ok()).unwrap_or(default);
+        let (total_bytes, free_bytes) = self.space()?;
+        let leftovers = self.image_names()?.into_iter().filter_map(|n| match n {
+            ImageName::Leftover { name, .. } => Some(name),
+            ImageName::Image(_) => None,
+        });
+        Ok(DomainInfo {
+            id: self.id,
+            name: self.meta.name().to_owned(),
+            kind: text("TYPE"),
+            class: text("CLASS"),
+            role: text("ROLE"),
+            version: self.meta.version,
+            pools: self.meta.pools(),
+            block_size_bytes: number("BLOCK_SIZE", 512),
+            alignment_bytes: number("ALIGNMENT", 1 << 20),
+            remote_path: text("REMOTE_PATH"),
+            total_bytes,
+            free_bytes,
+            leftovers: leftovers.collect(),
+            read_only: read_only_reason(self),
+            direct_io: direct_io::probe(&self.dom_md),
+        })
+    }
+
+    /// The images, then what is left of deletions, each sorted. Other names are not images and are not shown.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn image_names(&self) -> Result<Vec<ImageName>, Fault> {
+        let mut found: Vec<_> = (self.images.entries()?.into_iter())
+            .filter(|e| e.kind == Kind::Dir)
+            .filter_map(|e| {
+                let name = e.name.to_str()?;
+                match names::set_aside_image(name) {
+                    Some(image) => Some(ImageName::Leftover {
+                        name: name.to_owned(),
+                        image,
+                    }),
+                    None => name.parse().ok().map(ImageName::Image),
+                }
+            })
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Bytes of the domain's file system: all of them, and those free for us.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn space(&self) -> Result<(u64, u64), Fault> {
+        let stat = rustix::fs::fstatvfs(&self.dir)
+            .map_err(|e| self.dir.error("look at the space of", "".as_ref(), e.into()))?;
+        let unit = stat.f_frsize;
+        Ok((
+            stat.f_blocks.saturating_mul(unit),
+            stat.f_bavail.saturating_mul(unit),
+        ))
+    }
+}

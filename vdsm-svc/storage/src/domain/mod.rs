@@ -1,0 +1,16 @@
+//! Storage domains: a directory of the storage root with `dom_md` and `images` in it.
+
+mod create;
+mod direct_io;
+mod format;
+mod info;
+mod metadata;
+mod open;
+mod writer;
+
+pub use direct_io::DirectIo;
+pub(crate) use format::purge_leftovers;
+pub use info::{DomainInfo, ImageName};
+pub use metadata::{DomainMeta, DomainMetaError};
+pub use open::{Domain, WritableDomain};
+pub(crate) use writer::Writer;

@@ -1,0 +1,156 @@
+//! An open domain: to read, or to write.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use common::id::{DomainId, ImageId, VolumeId};
+use common::{Fault, FaultCode};
+
+use super::{DomainMeta, Writer};
+use crate::file::Dir;
+use crate::names;
+use crate::volume::{self, VolumeInfo};
+
+/// A domain, open for reading.
+#[derive(Clone)]
+pub struct Domain {
+    pub(crate) id: DomainId,
+    pub(crate) dir: Dir,
+    pub(crate) dom_md: Dir,
+    pub(crate) images: Dir,
+    pub(crate) meta: DomainMeta,
+}
+
+/// A domain that may be changed: it is ours, and its writer's lock is held by this process.
+#[derive(Clone)]
+pub struct WritableDomain {
+    domain: Domain,
+    _writer: Arc<Writer>,
+}
+
+impl Deref for WritableDomain {
+    type Target = Domain;
+
+    fn deref(&self) -> &Domain {
+        &self.domain
+    }
+}
+
+impl WritableDomain {
+    pub(crate) fn new(domain: Domain, writer: Arc<Writer>) -> Self {
+        Self {
+            domain,
+            _writer: writer,
+        }
+    }
+}
+
+impl Domain {
+    /// Opens the domain in the root.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`, and those of its metadata.
+    pub(crate) fn open(root: &Dir, id: DomainId) -> Result<Self, Fault> {
+        let dir = root.dir(id.to_string())?.ok_or_else(|| not_found(id))?;
+        let part = |name| {
+            let found = dir.dir(name)?;
+            found.ok_or_else(|| {
+                invalid(
+                    id,
+                    format!("domain {id} has no directory {name}; restore it from a backup"),
+                )
+            })
+        };
+        let dom_md: Dir = part(names::DOM_MD)?;
+        let text = dom_md.read_text(names::METADATA)?.ok_or_else(|| {
+            invalid(
+                id,
+                format!("domain {id} has no dom_md/metadata; restore it from a backup"),
+            )
+        })?;
+        let meta: DomainMeta = text.parse().map_err(|e: super::DomainMetaError| e.fault(id))?;
+        if meta.id != id {
+            return Err(invalid(
+                id,
+                format!(
+                    "dom_md/metadata in {id} is that of domain {}; rename the directory",
+                    meta.id
+                ),
+            ));
+        }
+        let images = part(names::IMAGES)?;
+        Ok(Self {
+            id,
+            dir,
+            dom_md,
+            images,
+            meta,
+        })
+    }
+
+    /// The domain's id.
+    pub fn id(&self) -> DomainId {
+        self.id
+    }
+
+    /// Its metadata.
+    pub fn meta(&self) -> &DomainMeta {
+        &self.meta
+    }
+
+    /// An image's directory.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`.
+    pub(crate) fn image(&self, image: ImageId) -> Result<Dir, Fault> {
+        self.images.dir(image.to_string())?.ok_or_else(|| {
+            Fault::new(
+                FaultCode::ImageNotFound,
+                format!("there is no image {image} in domain {}; list its images", self.id),
+            )
+            .about(image)
+        })
+    }
+
+    /// The volumes of an image, sorted by id. A template that it stands on is among them.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, and those of the file system.
+    pub fn volumes(&self, image: ImageId) -> Result<Vec<VolumeInfo>, Fault> {
+        let dir = self.image(image)?;
+        let ids = volume::volume_ids(&dir)?;
+        Ok(ids
+            .into_iter()
+            .map(|id| volume::describe(&dir, image, id))
+            .collect())
+    }
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, `VOLUME_NOT_FOUND`, and those of the file system. A volume that cannot be described is
+    /// no error: its status is INVALID.
+    pub fn volume(&self, image: ImageId, id: VolumeId) -> Result<VolumeInfo, Fault> {
+        let dir = self.image(image)?;
+        if !volume::volume_ids(&dir)?.contains(&id) {
+            return Err(Fault::new(
+                FaultCode::VolumeNotFound,
+                format!("there is no volume {id} in image {image} of domain {}", self.id),
+            )
+            .about(id));
+        }
+        Ok(volume::describe(&dir, image, id))
+    }
+}
+
+fn not_found(id: DomainId) -> Fault {
+    Fault::new(
+        FaultCode::DomainNotFound,
+        format!("there is no storage domain {id} in the storage root; list the domains, or create it"),
+    )
+    .about(id)
+}
+
+fn invalid(id: DomainId, message: String) -> Fault {
+    Fault::new(FaultCode::DomainMetadataInvalid, message).about(id)
+}

@@ -1,0 +1,162 @@
+//! The names that stand on storage: oVirt's, and the few of our own.
+
+use std::ffi::OsStr;
+
+use common::id::{DomainId, ImageId, TaskId, VolumeId};
+
+/// Where a domain keeps its own metadata.
+pub(crate) const DOM_MD: &str = "dom_md";
+
+/// Where a domain keeps its images.
+pub(crate) const IMAGES: &str = "images";
+
+/// The domain's metadata, in [`DOM_MD`].
+pub(crate) const METADATA: &str = "metadata";
+
+/// The file that is locked by whoever writes to the domain, in [`DOM_MD`]. oVirt does not look at it.
+pub(crate) const WRITER: &str = ".vdsm-svc-writer";
+
+/// Where the run directories of tasks lie, in the storage root.
+pub(crate) const RUN: &str = ".vdsm-run";
+
+/// oVirt's prefix of an image that is being deleted. VDSM purges such directories when it opens a domain.
+pub(crate) const REMOVE_ME: &str = "_remove_me_";
+
+const META: &str = ".meta";
+const META_NEW: &str = ".meta.new";
+const LEASE: &str = ".lease";
+const TASK_FILE: &str = ".vdsm-svc-";
+const NEW_DOMAIN: &str = ".vdsm-new-";
+const PURGED_DOMAIN: &str = ".vdsm-purge-";
+
+/// A file of an image directory, told by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ImageFile {
+    /// A volume's data.
+    Data(VolumeId),
+    /// Its metadata.
+    Meta(VolumeId),
+    /// Metadata on its way into place.
+    MetaNew(VolumeId),
+    /// oVirt's lease for it.
+    Lease(VolumeId),
+    /// Data that a task makes, not yet in its place.
+    OfTask(TaskId),
+}
+
+impl ImageFile {
+    /// What the name says; none if it is no name of ours or oVirt's.
+    pub(crate) fn parse(name: &OsStr) -> Option<Self> {
+        let name = name.to_str()?;
+        if let Some(task) = name.strip_prefix(TASK_FILE) {
+            return task.parse().ok().map(Self::OfTask);
+        }
+        let (id, kind): (&str, fn(VolumeId) -> Self) = if let Some(id) = name.strip_suffix(META_NEW) {
+            (id, Self::MetaNew)
+        } else if let Some(id) = name.strip_suffix(META) {
+            (id, Self::Meta)
+        } else if let Some(id) = name.strip_suffix(LEASE) {
+            (id, Self::Lease)
+        } else {
+            (name, Self::Data)
+        };
+        id.parse().ok().map(kind)
+    }
+
+    /// The volume that it belongs to, where the name tells.
+    pub(crate) const fn volume(self) -> Option<VolumeId> {
+        match self {
+            Self::Data(id) | Self::Meta(id) | Self::MetaNew(id) | Self::Lease(id) => Some(id),
+            Self::OfTask(_) => None,
+        }
+    }
+}
+
+/// A volume's metadata file.
+pub(crate) fn meta(volume: VolumeId) -> String {
+    format!("{volume}{META}")
+}
+
+/// The same, on its way into place.
+pub(crate) fn meta_new(volume: VolumeId) -> String {
+    format!("{volume}{META_NEW}")
+}
+
+/// A volume's lease.
+pub(crate) fn lease(volume: VolumeId) -> String {
+    format!("{volume}{LEASE}")
+}
+
+/// Data that a task makes: it carries the task's name until it is put into its place.
+pub(crate) fn task_file(task: TaskId) -> String {
+    format!("{TASK_FILE}{task}")
+}
+
+/// The names under which an image may be set aside to be deleted, in the order in which they are tried.
+pub(crate) fn set_aside(image: ImageId) -> impl Iterator<Item = String> {
+    (1u32..).map(move |n| match n {
+        1 => format!("{REMOVE_ME}{image}"),
+        n => format!("{REMOVE_ME}{image}_{n}"),
+    })
+}
+
+/// The image that a name of [`set_aside`] stands for.
+pub(crate) fn set_aside_image(name: &str) -> Option<ImageId> {
+    let rest = name.strip_prefix(REMOVE_ME)?;
+    let (id, number) = rest.split_once('_').unwrap_or((rest, "2"));
+    number.parse::<u32>().ok()?;
+    id.parse().ok()
+}
+
+/// A domain that is being built.
+pub(crate) fn new_domain(domain: DomainId) -> String {
+    format!("{NEW_DOMAIN}{domain}")
+}
+
+/// The names under which a formatted domain is purged, in the order in which they are tried.
+pub(crate) fn purged_domain(domain: DomainId) -> impl Iterator<Item = String> {
+    (1u32..).map(move |n| format!("{PURGED_DOMAIN}{domain}.{n}"))
+}
+
+/// Whether a name is one of [`purged_domain`].
+pub(crate) fn is_purged_domain(name: &str) -> bool {
+    name.strip_prefix(PURGED_DOMAIN)
+        .and_then(|rest| rest.split_once('.'))
+        .is_some_and(|(id, n)| id.parse::<DomainId>().is_ok() && n.parse::<u32>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+
+    #[test]
+    fn only_known_names_are_known() {
+        let volume: VolumeId = ID.parse().unwrap();
+        for (name, file) in [
+            (ID.to_owned(), Some(ImageFile::Data(volume))),
+            (format!("{ID}.meta"), Some(ImageFile::Meta(volume))),
+            (format!("{ID}.meta.new"), Some(ImageFile::MetaNew(volume))),
+            (format!("{ID}.lease"), Some(ImageFile::Lease(volume))),
+            (format!("{ID}.bak"), None),
+            ("lost+found".to_owned(), None),
+            (
+                format!(".vdsm-svc-{ID}"),
+                Some(ImageFile::OfTask(ID.parse().unwrap())),
+            ),
+        ] {
+            assert_eq!(ImageFile::parse(name.as_ref()), file, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_set_aside_tells_the_image() {
+        let image: ImageId = ID.parse().unwrap();
+        for name in set_aside(image).take(3) {
+            assert_eq!(set_aside_image(&name), Some(image), "{name}");
+        }
+        assert_eq!(set_aside_image(&format!("{REMOVE_ME}{ID}_x")), None);
+        assert_eq!(set_aside_image(ID), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! What keeps an image from being deleted.
+
+use common::id::{ImageId, VolumeId};
+use common::{Fault, FaultCode};
+
+use crate::domain::Domain;
+use crate::file::{Dir, Entry, Kind};
+use crate::names::{self, ImageFile};
+use crate::volume::{Role, read_meta, template_home};
+
+/// What NFS makes of a file that was unlinked while it is open.
+const NFS_OPEN: &str = ".nfs";
+
+/// Names that are tried before something else must be wrong.
+const NAMES_MAX: usize = 1000;
+
+/// The first name that is free to set the image aside under.
+pub(super) fn free_name(domain: &Domain, image: ImageId) -> Result<String, Fault> {
+    for name in names::set_aside(image).take(NAMES_MAX) {
+        if domain.images.kind(&name)?.is_none() {
+            return Ok(name);
+        }
+    }
+    Err(Fault::new(
+        FaultCode::UnexpectedFile,
+        format!(
+            "there are {NAMES_MAX} leftovers of image {image}; remove the directories _remove_me_{image}…"
+        ),
+    )
+    .about(image))
+}
+
+/// Refuses an image that holds what neither oVirt nor we put there.
+pub(super) fn contents(dir: &Dir) -> Result<(), Fault> {
+    for entry in dir.entries()? {
+        match (ImageFile::parse(&entry.name), entry.kind) {
+            (Some(_), Kind::File) => {}
+            (Some(_), kind) => return Err(not_a_file(dir, &entry, kind)),
+            (None, _) => return Err(unexpected(dir, &entry)),
+        }
+    }
+    Ok(())
+}
+
+/// After everything known was unlinked.
+pub(super) fn nothing_left(dir: &Dir) -> Result<(), Fault> {
+    match dir.entries()?.first() {
+        None => Ok(()),
+        Some(entry) => Err(unexpected(dir, entry)),
+    }
+}
+
+fn not_a_file(dir: &Dir, entry: &Entry, kind: Kind) -> Fault {
+    let what = if kind == Kind::Dir {
+        "a directory"
+    } else {
+        "a symlink or special file"
+    };
+    let path = dir.path().join(&entry.name);
+    Fault::new(
+        FaultCode::NotARegularFile,
+        format!(
+            "{} is {what} where a volume's file should be; nothing was touched: remove it yourself",
+            path.display()
+        ),
+    )
+    .about(path.display())
+}
+
+fn unexpected(dir: &Dir, entry: &Entry) -> Fault {
+    let path = dir.path().join(&entry.name);
+    let (code, advice) = if entry.name.to_string_lossy().starts_with(NFS_OPEN) {
+        (
+            FaultCode::ImageInUse,
+            "a process on this host still has an unlinked file open; end it, then delete the image again",
+        )
+    } else {
+        (
+            FaultCode::UnexpectedFile,
+            "it is not of oVirt's making and is left alone; move it away, then delete the image again",
+        )
+    };
+    Fault::new(code, format!("the image holds {}: {advice}", path.display())).about(path.display())
+}
+
+/// Refuses an image whose template others stand on. Its links in other images would live on, but without a home.
+pub(super) fn not_shared(domain: &Domain, image: ImageId, dir: &Dir) -> Result<(), Fault> {
+    for entry in dir.entries()? {
+        let Some(volume) = ImageFile::parse(&entry.name).and_then(ImageFile::volume) else {
+            continue;
+        };
+        let linked = dir.stat(&entry.name)?.is_some_and(|s| s.st_nlink > 1);
+        if linked && is_home(domain, image, dir, volume)? {
+            return Err(Fault::new(
+                FaultCode::ImageShared,
+                format!("volume {volume} is a template, and other images stand on it; delete those first"),
+            )
+            .about(image));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the template belongs to this image, and is not just linked into it.
+fn is_home(domain: &Domain, image: ImageId, dir: &Dir, volume: VolumeId) -> Result<bool, Fault> {
+    if let Ok(Some(meta)) = read_meta(dir, volume) {
+        return Ok(meta.role == Role::Shared && meta.image == image);
+    }
+    Ok(template_home(&domain.images, volume)? == Some(image))
+}

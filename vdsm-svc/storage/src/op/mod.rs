@@ -1,0 +1,111 @@
+//! The operations: one verb a file, in each its check, its steps in order, and its undo beside them.
+//!
+//! What holds for every operation:
+//! - It is noted durably (J) what will be done before it is done, and that it is done after it is durable.
+//! - Up to the point of no return it can be undone; from there on it is only carried forward.
+//! - What it made is known by the task's name or by its [`crate::file::Identity`]; nothing else is ever removed.
+//! - [`recover`] may be cut off at any step and run again.
+
+mod context;
+mod create_volume;
+mod delete_image;
+mod locks;
+mod note;
+
+use common::id::TaskId;
+use common::{Fault, FaultCode, Operation};
+
+use crate::root::StorageRoot;
+use crate::run_dir;
+
+pub use context::OpContext;
+pub use locks::{LockKey, lock_keys};
+
+/// How a task ends that failed, was aborted, or was cut off by a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpEnd {
+    /// It had passed its point of no return: it was carried forward, and took effect.
+    Finished,
+    /// What it began is undone. The fault is the cause that was given.
+    Undone(Fault),
+    /// It could be neither finished nor undone; the fault says why, and names what is left. What cannot be
+    /// understood was not touched.
+    Failed(Fault),
+}
+
+/// What storage alone shows of an operation, for an engine whose host lost its journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// It has taken effect.
+    Done,
+    /// There is no such image and no leftover of it: a deletion took effect, or it never was there.
+    ImageAbsent,
+    /// Nothing of it is to be seen.
+    Untouched,
+    /// Something of it is to be seen; in words.
+    Partial(String),
+}
+
+/// The steps of an operation, in order, undo and carrying forward last. Each is a fail point, before and after.
+pub fn steps(verb: &str) -> &'static [&'static str] {
+    match verb {
+        "create_volume" => create_volume::STEPS,
+        "delete_image" => delete_image::STEPS,
+        _ => &[],
+    }
+}
+
+/// Does the operation. The caller holds its locks ([`lock_keys`]) and runs an operation of a task once.
+///
+/// # Errors
+/// Why it did not take effect, or not surely: the caller goes on with [`recover`], whatever the fault.
+pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext) -> Result<(), Fault> {
+    match op {
+        Operation::CreateVolume(op) => create_volume::run(root, op, task, ctx),
+        Operation::DeleteImage(op) => delete_image::run(root, op, ctx),
+        Operation::Noop => Ok(()),
+    }
+}
+
+/// Brings an operation to its end after a failure, an abort or a restart, from the last note and from what
+/// storage shows. The caller holds its locks and has seen [`run_dir::kill_leftovers`] succeed.
+pub fn recover(
+    root: &StorageRoot,
+    op: &Operation,
+    task: TaskId,
+    note: Option<&[u8]>,
+    cause: Fault,
+    ctx: &dyn OpContext,
+) -> OpEnd {
+    let concluded = no_process_left(root, task).and_then(|()| match op {
+        Operation::CreateVolume(op) => create_volume::recover(root, op, task, note, cause, ctx),
+        Operation::DeleteImage(op) => delete_image::recover(root, op, note, cause, ctx),
+        Operation::Noop => Ok(OpEnd::Undone(cause)),
+    });
+    // A run directory that stays hurts nobody: it is empty of processes, and seen at the next start.
+    let _ = run_dir::remove(root, task);
+    concluded.unwrap_or_else(OpEnd::Failed)
+}
+
+/// What storage alone shows of the operation.
+///
+/// # Errors
+/// Where storage cannot be read: that shows nothing.
+pub fn evidence(root: &StorageRoot, op: &Operation) -> Result<Evidence, Fault> {
+    match op {
+        Operation::CreateVolume(op) => create_volume::evidence(root, op),
+        Operation::DeleteImage(op) => delete_image::evidence(root, op),
+        Operation::Noop => Ok(Evidence::Untouched),
+    }
+}
+
+fn no_process_left(root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
+    if run_dir::is_alive(root, task)? {
+        return Err(Fault::new(
+            FaultCode::ProcessStuck,
+            format!("a process of task {task} is left; nothing is undone under it"),
+        )
+        .about(task));
+    }
+    Ok(())
+}

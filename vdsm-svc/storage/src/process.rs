@@ -1,0 +1,91 @@
+//! Processes: waiting for them, signalling them, and knowing one again after a restart.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::process::Child;
+use std::time::Duration;
+
+use common::{Fault, FaultCode};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+
+/// A handle on a process that stays with it: its number may be given away, this is not.
+pub(crate) struct PidFd(OwnedFd);
+
+impl PidFd {
+    pub(crate) fn of_child(child: &Child) -> Result<Self, Fault> {
+        Self::open(Pid::from_child(child)).ok_or_else(|| internal("a child cannot be watched"))
+    }
+
+    /// None if there is no such process.
+    pub(crate) fn open(pid: Pid) -> Option<Self> {
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+    }
+
+    /// Waits at most so long for its end.
+    pub(crate) fn ended_within(&self, time: Duration) -> Result<bool, Fault> {
+        let time = Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut fds, Some(&time)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(e) => Err(internal(&format!("waiting for a child failed: {e}"))),
+        }
+    }
+
+    /// Signals it. One that has ended needs no signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.0, signal);
+    }
+}
+
+/// Signals a group. One that has ended needs no signal.
+pub(crate) fn signal_group(leader: Pid, signal: Signal) {
+    let _ = kill_process_group(leader, signal);
+}
+
+/// When a process was started, in ticks since the boot (field 22 of its `stat`); none if there is none.
+pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold blanks and parentheses; after it comes field 3.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// Tells one boot of the machine from another.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// The processes whose standard input is this file.
+pub(crate) fn with_stdin(device: u64, inode: u64) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = processes.filter_map(|p| p.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        fs::metadata(format!("/proc/{pid}/fd/0")).is_ok_and(|m| m.dev() == device && m.ino() == inode)
+    })
+    .collect()
+}
+
+/// The fault for what outlives a signal that cannot be ignored.
+pub(crate) fn stuck(what: &str) -> Fault {
+    Fault::new(
+        FaultCode::ProcessStuck,
+        format!(
+            "{what} cannot be killed: it waits in the kernel for its storage; nothing is undone under it. Mend the storage, or restart the machine"
+        ),
+    )
+}
+
+fn internal(message: &str) -> Fault {
+    Fault::new(FaultCode::Internal, message)
+}

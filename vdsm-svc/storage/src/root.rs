@@ -1,0 +1,174 @@
+//! The storage root: the directory that holds the domains of this host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use common::Fault;
+use common::id::{DomainId, HostId, ImageId, VolumeId};
+use rustix::fs::{Gid, Uid};
+
+use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, Writer};
+use crate::file::{Dir, FileError, FileHook, Kind, Layer, NoHook};
+use crate::qemu_img::QemuImg;
+use crate::volume::VolumeInfo;
+
+/// The user and group that oVirt's files belong to: vdsm and kvm.
+const OVIRT_OWNER: (u32, u32) = (36, 36);
+
+/// How a root is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// This host: written into the lock file of the domains that it writes to.
+    pub host_id: HostId,
+    /// Looks at every change that is made.
+    pub hook: Arc<dyn FileHook>,
+    /// The program that makes and reads images.
+    pub qemu_img: PathBuf,
+}
+
+impl Options {
+    /// For a host, with no hook and the `qemu-img` of the search path.
+    pub fn new(host_id: HostId) -> Self {
+        Self {
+            host_id,
+            hook: Arc::new(NoHook),
+            qemu_img: PathBuf::from("qemu-img"),
+        }
+    }
+}
+
+/// A domain in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedDomain {
+    /// Its id: the name of its directory.
+    pub id: DomainId,
+    /// Its description, or what is wrong with it.
+    pub info: Result<DomainInfo, Fault>,
+}
+
+/// The open storage root. Its methods block; call them where that is allowed.
+pub struct StorageRoot {
+    dir: Dir,
+    path: PathBuf,
+    host_id: HostId,
+    qemu_img: QemuImg,
+    /// The writer's locks that this process holds, until it ends or the domain is formatted.
+    writers: Mutex<BTreeMap<DomainId, Arc<Writer>>>,
+}
+
+impl StorageRoot {
+    /// Opens the root, and purges domains that were formatted and not yet purged.
+    ///
+    /// # Errors
+    /// Of the file system, above all that there is no such directory.
+    pub fn open(path: &Path, options: Options) -> Result<Self, Fault> {
+        let path = path.canonicalize().map_err(|source| FileError {
+            action: "open the storage root",
+            path: path.to_owned(),
+            source,
+        })?;
+        let we_are_root = rustix::process::geteuid().is_root();
+        let owner = we_are_root.then(|| (Uid::from_raw(OVIRT_OWNER.0), Gid::from_raw(OVIRT_OWNER.1)));
+        let layer = Layer {
+            hook: options.hook,
+            owner,
+        };
+        let dir = Dir::open_root(&path, Arc::new(layer))?;
+        domain::purge_leftovers(&dir)?;
+        Ok(Self {
+            dir,
+            path,
+            host_id: options.host_id,
+            qemu_img: QemuImg::new(options.qemu_img),
+            writers: Mutex::default(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The program that makes and reads images.
+    pub fn qemu_img(&self) -> &QemuImg {
+        &self.qemu_img
+    }
+
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The domains in the root, each described or with what is wrong with it: one bad domain hides no other.
+    ///
+    /// # Errors
+    /// Of the file system, for the root itself.
+    pub fn domains(&self) -> Result<Vec<ListedDomain>, Fault> {
+        let found = self.dir.entries()?.into_iter().filter(|e| e.kind == Kind::Dir);
+        let ids = found.filter_map(|e| e.name.to_str()?.parse().ok());
+        let listed = ids.map(|id| ListedDomain {
+            id,
+            info: self.domain(id).and_then(|d| d.info()),
+        });
+        Ok(listed.collect())
+    }
+
+    /// Opens a domain for reading.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`, and those of its metadata.
+    pub fn domain(&self, id: DomainId) -> Result<Domain, Fault> {
+        Domain::open(&self.dir, id)
+    }
+
+    /// Opens a domain for writing. Its writer's lock is taken at the first time and kept.
+    ///
+    /// # Errors
+    /// `DOMAIN_READ_ONLY` with the reason; `DOMAIN_LOCKED` naming the other writer; as [`StorageRoot::domain`].
+    pub fn writable(&self, id: DomainId) -> Result<WritableDomain, Fault> {
+        let domain = self.domain(id)?;
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = match writers.get(&id) {
+            Some(writer) if domain.meta.read_only_reason().is_none() => writer.clone(),
+            _ => {
+                writers.remove(&id);
+                let writer = Arc::new(Writer::take(&domain, self.host_id)?);
+                writers.insert(id, writer.clone());
+                writer
+            }
+        };
+        Ok(WritableDomain::new(domain, writer))
+    }
+
+    /// Lets go of a domain that is no more.
+    pub(crate) fn forget_writer(&self, id: DomainId) {
+        self.writers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+    }
+
+    /// The images of a domain, and what is left of deletions.
+    ///
+    /// # Errors
+    /// As [`StorageRoot::domain`].
+    pub fn images(&self, domain: DomainId) -> Result<Vec<ImageName>, Fault> {
+        self.domain(domain)?.image_names()
+    }
+
+    /// The volumes of an image.
+    ///
+    /// # Errors
+    /// As [`StorageRoot::domain`]; `IMAGE_NOT_FOUND`.
+    pub fn volumes(&self, domain: DomainId, image: ImageId) -> Result<Vec<VolumeInfo>, Fault> {
+        self.domain(domain)?.volumes(image)
+    }
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// As [`StorageRoot::volumes`]; `VOLUME_NOT_FOUND`.
+    pub fn volume(&self, domain: DomainId, image: ImageId, volume: VolumeId) -> Result<VolumeInfo, Fault> {
+        self.domain(domain)?.volume(image, volume)
+    }
+}

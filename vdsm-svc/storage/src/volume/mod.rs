@@ -1,0 +1,14 @@
+//! Volumes: their metadata text, their headers, and what a listing says of them.
+
+mod chain;
+mod describe;
+mod meta;
+mod qcow2;
+mod write;
+
+pub use chain::chain;
+pub use describe::{VolumeInfo, VolumeStatus};
+pub(crate) use describe::{describe, read_meta, template_home, volume_ids};
+pub use meta::{Legality, MetaError, Role, VolumeMeta, allocation_text, format_text, parent_text};
+pub use qcow2::{Qcow2Error, Qcow2Header};
+pub(crate) use write::write_meta;

@@ -1,0 +1,154 @@
+//! Domains: made whole or not at all, written by one, formatted only where they are ours.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use common::{Allocation, FaultCode, VolumeFormat};
+use vdsm_storage::domain::DirectIo;
+use vdsm_storage::{Options, StorageRoot};
+
+use crate::support::*;
+
+#[test]
+fn a_new_domain_is_laid_out_as_ovirts() {
+    let place = Place::new();
+    let info = place.root().domain(domain()).unwrap().info().unwrap();
+    assert_eq!(
+        (info.kind.as_str(), info.class.as_str(), info.role.as_str()),
+        ("LOCALFS", "Data", "Regular")
+    );
+    assert_eq!(
+        (info.version, info.block_size_bytes, info.alignment_bytes),
+        (5, 512, 1 << 20)
+    );
+    assert_eq!((info.read_only, info.pools), (None, vec![]));
+    assert!(info.free_bytes > 0 && info.free_bytes <= info.total_bytes);
+    assert!(matches!(
+        info.direct_io,
+        DirectIo::Steps(512 | 4096) | DirectIo::Unsupported
+    ));
+    for (name, bytes) in [
+        ("ids", 0),
+        ("leases", 0),
+        ("inbox", 16 * MIB),
+        ("outbox", 16 * MIB),
+    ] {
+        let file = fs::metadata(place.path(&format!("{}/dom_md/{name}", domain()))).unwrap();
+        assert_eq!((file.len(), file.mode() & 0o7777), (bytes, 0o660), "{name}");
+        assert_eq!(file.blocks(), 0, "{name} is a hole");
+    }
+    let names: Vec<_> = fs::read_dir(place.temp.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(names, [domain().to_string().as_str()], "nothing else is left");
+}
+
+#[test]
+fn making_it_again_changes_nothing_and_making_another_is_refused() {
+    let place = Place::new();
+    let info = place.root().create_domain(domain(), "tests").unwrap();
+    assert_eq!(info.name, "tests");
+    let fault = place.root().create_domain(domain(), "other").unwrap_err();
+    assert_eq!(fault.code, FaultCode::DomainExists);
+    let long = place.root().create_domain(domain(), &"x".repeat(51)).unwrap_err();
+    assert_eq!(long.code, FaultCode::InvalidArgument);
+}
+
+/// Killed before and after every single change, then done again.
+#[test]
+fn a_domain_is_made_whole_or_not_at_all() {
+    let mut kills = 0;
+    for at in 0.. {
+        let mut place = Place::bare();
+        *place.bench.kill_call.lock().unwrap() = Some(at);
+        let work = || place.root().create_domain(domain(), "tests").map(drop);
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
+        place.bench.heal();
+        place.reopen();
+        for listed in place.root().domains().unwrap() {
+            assert_eq!(listed.info.unwrap().name, "tests", "killed at {at}");
+        }
+        place.root().create_domain(domain(), "tests").unwrap();
+        place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+        if done {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 20, "{kills}");
+}
+
+#[test]
+fn only_one_writes_and_the_other_is_told_who() {
+    let place = Place::new();
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+    let second = StorageRoot::open(place.temp.path(), Options::new(host())).unwrap();
+    let fault = second.writable(domain()).err().unwrap();
+    assert_eq!(fault.code, FaultCode::DomainLocked);
+    assert!(fault.message.contains(&host().to_string()), "{}", fault.message);
+    assert!(second.domain(domain()).is_ok(), "reading is free");
+    drop(place);
+}
+
+#[test]
+fn formatting_wants_an_empty_domain_or_force() {
+    let place = Place::new();
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+    let fault = place.root().format_domain(domain(), false).unwrap_err();
+    assert_eq!(fault.code, FaultCode::DomainNotEmpty);
+    place.root().format_domain(domain(), true).unwrap();
+    let left: Vec<_> = fs::read_dir(place.temp.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(left, [".vdsm-run"]);
+    let fault = place.root().format_domain(domain(), true).unwrap_err();
+    assert_eq!(fault.code, FaultCode::DomainNotFound);
+    place.root().create_domain(domain(), "again").unwrap();
+}
+
+#[test]
+fn a_format_that_was_cut_off_is_finished_at_the_next_start() {
+    for at in 0.. {
+        let mut place = Place::new();
+        place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+        *place.bench.kill_call.lock().unwrap() = Some(at);
+        let work = || place.root().format_domain(domain(), true);
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
+        place.bench.heal();
+        place.reopen();
+        let left: Vec<_> = place.root().domains().unwrap();
+        assert!(left.iter().all(|l| l.info.is_ok()), "killed at {at}");
+        let purging = fs::read_dir(place.temp.path()).unwrap();
+        assert!(
+            !purging
+                .into_iter()
+                .any(|e| e.unwrap().file_name().to_string_lossy().contains("purge"))
+        );
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn one_bad_domain_hides_no_other() {
+    let place = Place::new();
+    let bad = place.path("00000000-0000-4000-8000-000000000bad/dom_md");
+    fs::create_dir_all(&bad).unwrap();
+    fs::write(bad.join("metadata"), b"").unwrap();
+    let listed = place.root().domains().unwrap();
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed.iter().filter(|l| l.info.is_ok()).count(), 1);
+}
+
+#[test]
+fn metadata_that_was_changed_by_hand_is_noticed() {
+    let place = Place::new();
+    let path = place.path(&format!("{}/dom_md/metadata", domain()));
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("tests", "testz")).unwrap();
+    let fault = place.root().domain(domain()).err().unwrap();
+    assert_eq!(fault.code, FaultCode::DomainChecksumMismatch);
+}

@@ -1,0 +1,195 @@
+//! A volume of each kind is made as oVirt would make it, and its image deleted.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use common::{Allocation, FaultCode, Operation, VolumeFormat};
+use vdsm_storage::domain::ImageName;
+use vdsm_storage::op::{self, Evidence};
+use vdsm_storage::volume::VolumeStatus;
+
+use crate::support::*;
+
+#[test]
+fn each_kind_is_made_and_deleted() {
+    let place = Place::new();
+    for (n, (format, allocation)) in (1u128..).zip(all_kinds()) {
+        let operation = create(n, format, allocation);
+        assert_eq!(op::evidence(place.root(), &operation), Ok(Evidence::Untouched));
+        assert_eq!(
+            place.run(&operation, task(n)),
+            Ran::Well,
+            "{format:?} {allocation:?}"
+        );
+        assert_eq!(op::evidence(place.root(), &operation), Ok(Evidence::Done));
+
+        let info = place.root().volume(domain(), image(n), volume(n)).unwrap();
+        assert_eq!((info.status, &info.fault), (VolumeStatus::Ok, &None));
+        assert_eq!(info.remarks, Vec::<String>::new());
+        let meta = info.meta.unwrap();
+        assert_eq!((meta.generation, meta.capacity_bytes), (0, 4 * MIB));
+        assert_eq!(meta.description, format!("volume {n}, Größe"));
+
+        let file = place.image(n).join(volume(n).to_string());
+        let found = fs::metadata(&file).unwrap();
+        assert_eq!(found.mode() & 0o7777, 0o660);
+        assert_eq!(fs::metadata(place.image(n)).unwrap().mode() & 0o7777, 0o775);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!((found.uid(), found.gid()), (36, 36));
+        }
+        match allocation {
+            Allocation::Preallocated => assert!(allocated(&file) >= 4 * MIB),
+            Allocation::Sparse => assert!(allocated(&file) < MIB),
+        }
+        if format == VolumeFormat::Raw {
+            assert_eq!(found.len(), 4 * MIB);
+        }
+        let name = if format == VolumeFormat::Raw {
+            "raw"
+        } else {
+            "qcow2"
+        };
+        let checked = Command::new("qemu-img")
+            .args(["info", "-f", name])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(checked.status.success());
+        if format == VolumeFormat::Cow {
+            let check = Command::new("qemu-img")
+                .args(["check", "-f", name])
+                .arg(&file)
+                .output()
+                .unwrap();
+            assert!(check.status.success(), "{check:?}");
+            assert_eq!(info.qcow2.unwrap().virtual_size_bytes, 4 * MIB);
+        }
+    }
+    for n in 1..=4 {
+        assert_eq!(op::evidence(place.root(), &delete(n)), Ok(Evidence::Untouched));
+        assert_eq!(place.run(&delete(n), task(n)), Ran::Well);
+        assert_eq!(op::evidence(place.root(), &delete(n)), Ok(Evidence::ImageAbsent));
+    }
+    assert_eq!(fs::read_dir(place.images()).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(place.path(".vdsm-run")).unwrap().count(),
+        0,
+        "no run directory stays"
+    );
+}
+
+#[test]
+fn the_largest_volume_can_be_made() {
+    let place = Place::new();
+    for (n, format) in [(1, VolumeFormat::Raw), (2, VolumeFormat::Cow)] {
+        let Operation::CreateVolume(mut op) = create(n, format, Allocation::Sparse) else {
+            unreachable!()
+        };
+        op.capacity_bytes = common::operation::MAX_CAPACITY_BYTES;
+        assert_eq!(place.run(&Operation::CreateVolume(op), task(n)), Ran::Well);
+        let info = place.root().volume(domain(), image(n), volume(n)).unwrap();
+        assert_eq!(info.meta.unwrap().capacity_bytes, 8 << 40);
+    }
+}
+
+#[test]
+fn preallocating_more_than_is_free_is_refused_at_once() {
+    let place = Place::new();
+    let Operation::CreateVolume(mut op) = create(1, VolumeFormat::Raw, Allocation::Preallocated) else {
+        unreachable!()
+    };
+    op.capacity_bytes = common::operation::MAX_CAPACITY_BYTES;
+    let ran = place.run(&Operation::CreateVolume(op), task(1));
+    assert_eq!(code(&ran), Some(FaultCode::NoSpace));
+    assert!(place.bench.notes.lock().unwrap().is_none(), "nothing was begun");
+}
+
+#[test]
+fn preallocation_tells_how_far_it_is() {
+    let place = Place::new();
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Preallocated), 1);
+    assert_eq!(
+        place.bench.progress.lock().unwrap().last(),
+        Some(&(4 * MIB, 4 * MIB))
+    );
+}
+
+#[test]
+fn a_volume_that_is_there_is_not_touched() {
+    let place = Place::new();
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    place.must(&operation, 1);
+    fs::write(place.image(1).join(volume(1).to_string()), b"precious").unwrap();
+    let before = place.picture();
+    assert_eq!(
+        code(&place.run(&operation, task(2))),
+        Some(FaultCode::VolumeExists)
+    );
+    assert!(matches!(
+        place.recover(&operation, task(2), interrupted()),
+        Some(vdsm_storage::OpEnd::Undone(_))
+    ));
+    assert_eq!(place.picture(), before);
+}
+
+#[test]
+fn an_image_that_is_not_there_is_named() {
+    let place = Place::new();
+    assert_eq!(
+        code(&place.run(&delete(1), task(1))),
+        Some(FaultCode::ImageNotFound)
+    );
+}
+
+#[test]
+fn a_leftover_is_shown_and_can_be_purged_under_the_images_id() {
+    let place = Place::new();
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+    let aside = place.images().join(format!("_remove_me_{}", image(1)));
+    fs::rename(place.image(1), &aside).unwrap();
+    let name = format!("_remove_me_{}", image(1));
+    assert_eq!(
+        place.root().images(domain()).unwrap(),
+        [ImageName::Leftover {
+            name: name.clone(),
+            image: image(1)
+        }]
+    );
+    assert_eq!(
+        place.root().domain(domain()).unwrap().info().unwrap().leftovers,
+        [name]
+    );
+    assert!(matches!(
+        op::evidence(place.root(), &delete(1)),
+        Ok(Evidence::Partial(_))
+    ));
+    place.must(&delete(1), 2);
+    assert!(!aside.exists());
+}
+
+#[test]
+fn a_second_deletion_takes_another_name_and_leaves_the_first() {
+    let place = Place::new();
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+    let aside = place.images().join(format!("_remove_me_{}", image(1)));
+    fs::create_dir(&aside).unwrap();
+    fs::write(aside.join(volume(9).to_string()), b"old").unwrap();
+    place.must(&delete(1), 2);
+    assert!(!place.image(1).exists());
+    assert_eq!(fs::read(aside.join(volume(9).to_string())).unwrap(), b"old");
+}
+
+#[test]
+fn a_half_made_volume_can_be_deleted() {
+    let place = Place::new();
+    for (n, name) in [(1, volume(1).to_string()), (2, format!("{}.meta", volume(2)))] {
+        fs::create_dir(place.image(n)).unwrap();
+        fs::write(place.image(n).join(name), b"half").unwrap();
+        let listed = place.root().volumes(domain(), image(n)).unwrap();
+        assert_eq!(listed[0].status, VolumeStatus::Invalid);
+        assert!(listed[0].fault.is_some());
+        place.must(&delete(n), n);
+        assert!(!place.image(n).exists());
+    }
+}

@@ -1,0 +1,319 @@
+//! A temporary root, a context that records and breaks, and pictures of what is on disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
+use common::{Allocation, CreateVolume, DeleteImage, Fault, FaultCode, Operation, VolumeFormat};
+use tempfile::TempDir;
+use uuid::Uuid;
+use vdsm_storage::file::{FileCall, FileHook};
+use vdsm_storage::{OpContext, OpEnd, Options, StorageRoot, op};
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+pub(crate) fn host() -> HostId {
+    HostId::from_uuid(Uuid::from_u128(0x4057))
+}
+pub(crate) fn domain() -> DomainId {
+    DomainId::from_uuid(Uuid::from_u128(0xd))
+}
+pub(crate) fn image(n: u128) -> ImageId {
+    ImageId::from_uuid(Uuid::from_u128(0x1000 + n))
+}
+pub(crate) fn volume(n: u128) -> VolumeId {
+    VolumeId::from_uuid(Uuid::from_u128(0x2000 + n))
+}
+pub(crate) fn task(n: u128) -> TaskId {
+    TaskId::from_uuid(Uuid::from_u128(0x3000 + n))
+}
+
+pub(crate) fn create(n: u128, format: VolumeFormat, allocation: Allocation) -> Operation {
+    Operation::CreateVolume(CreateVolume {
+        domain_id: domain(),
+        image_id: image(n),
+        volume_id: volume(n),
+        capacity_bytes: 4 * MIB,
+        format,
+        allocation,
+        description: format!("volume {n}, Größe"),
+    })
+}
+
+pub(crate) fn delete(n: u128) -> Operation {
+    Operation::DeleteImage(DeleteImage {
+        domain_id: domain(),
+        image_id: image(n),
+    })
+}
+
+pub(crate) fn all_kinds() -> [(VolumeFormat, Allocation); 4] {
+    [
+        (VolumeFormat::Raw, Allocation::Sparse),
+        (VolumeFormat::Raw, Allocation::Preallocated),
+        (VolumeFormat::Cow, Allocation::Sparse),
+        (VolumeFormat::Cow, Allocation::Preallocated),
+    ]
+}
+
+/// What happened, in order: changes to storage and durable notes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Happening {
+    Call(FileCall, PathBuf),
+    Note { past_no_return: bool },
+}
+
+/// The `process` that is killed: a panic with this payload is a kill, any other is a defect.
+struct Killed;
+
+/// Records, and kills or fails where it is told to.
+#[derive(Default)]
+pub(crate) struct Bench {
+    pub(crate) happened: Mutex<Vec<Happening>>,
+    pub(crate) points: Mutex<Vec<String>>,
+    /// Dies at this fail point.
+    pub(crate) kill_at: Mutex<Option<String>>,
+    /// Dies before the n-th call (2n) or after it (2n + 1).
+    pub(crate) kill_call: Mutex<Option<usize>>,
+    /// The n-th call fails with this error.
+    pub(crate) fail_call: Mutex<Option<(usize, i32)>>,
+    pub(crate) calls: Mutex<usize>,
+    pub(crate) notes: Mutex<Option<Vec<u8>>>,
+    /// An abort is wished once this fail point is passed.
+    pub(crate) abort_at: Mutex<Option<String>>,
+    pub(crate) aborted: AtomicBool,
+    /// Notes fail.
+    pub(crate) deaf: AtomicBool,
+    pub(crate) progress: Mutex<Vec<(u64, u64)>>,
+}
+
+impl FileHook for Bench {
+    fn before(&self, _: FileCall, path: &Path) -> io::Result<()> {
+        if path.starts_with(".vdsm-run") || path.ends_with(".vdsm-svc-writer") {
+            return Ok(());
+        }
+        let n = *self.calls.lock().unwrap();
+        let now = *self.kill_call.lock().unwrap() == Some(2 * n);
+        self.die_if(now);
+        let fail = *self.fail_call.lock().unwrap();
+        match fail {
+            Some((at, errno)) if at == n => {
+                *self.calls.lock().unwrap() += 1;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn after(&self, call: FileCall, path: &Path) {
+        if path.starts_with(".vdsm-run") || path.ends_with(".vdsm-svc-writer") {
+            return;
+        }
+        self.happened
+            .lock()
+            .unwrap()
+            .push(Happening::Call(call, path.to_owned()));
+        let n = *self.calls.lock().unwrap();
+        *self.calls.lock().unwrap() += 1;
+        let now = *self.kill_call.lock().unwrap() == Some(2 * n + 1);
+        self.die_if(now);
+    }
+}
+
+impl Bench {
+    fn die_if(&self, now: bool) {
+        if now {
+            panic::resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// Forgets what was recorded and breaks nothing any more; the note stays.
+    pub(crate) fn heal(&self) {
+        *self.kill_at.lock().unwrap() = None;
+        *self.kill_call.lock().unwrap() = None;
+        *self.fail_call.lock().unwrap() = None;
+        *self.abort_at.lock().unwrap() = None;
+        *self.calls.lock().unwrap() = 0;
+        self.aborted.store(false, Ordering::SeqCst);
+        self.deaf.store(false, Ordering::SeqCst);
+        self.happened.lock().unwrap().clear();
+        self.points.lock().unwrap().clear();
+    }
+}
+
+impl OpContext for Bench {
+    fn note(&self, note: &[u8], past_no_return: bool) -> Result<(), Fault> {
+        if self.deaf.load(Ordering::SeqCst) {
+            return Err(Fault::new(FaultCode::StoreUnavailable, "the journal is gone"));
+        }
+        *self.notes.lock().unwrap() = Some(note.to_vec());
+        self.happened
+            .lock()
+            .unwrap()
+            .push(Happening::Note { past_no_return });
+        Ok(())
+    }
+
+    fn commit_point(&self) -> Result<(), Fault> {
+        if self.aborted.load(Ordering::SeqCst) {
+            return Err(Fault::new(FaultCode::Aborted, "aborted"));
+        }
+        Ok(())
+    }
+
+    fn aborted(&self) -> bool {
+        self.aborted.load(Ordering::SeqCst)
+    }
+
+    fn fail_point(&self, name: &str) {
+        self.points.lock().unwrap().push(name.to_owned());
+        if self.abort_at.lock().unwrap().as_deref() == Some(name) {
+            self.aborted.store(true, Ordering::SeqCst);
+        }
+        let now = self.kill_at.lock().unwrap().as_deref() == Some(name);
+        self.die_if(now);
+    }
+
+    fn progress(&self, done_bytes: u64, total_bytes: u64) {
+        self.progress.lock().unwrap().push((done_bytes, total_bytes));
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    Well,
+    Ill(Fault),
+    Killed,
+}
+
+/// A root in a temporary directory, watched by a bench.
+pub(crate) struct Place {
+    pub(crate) temp: TempDir,
+    pub(crate) bench: Arc<Bench>,
+    pub(crate) root: Option<StorageRoot>,
+}
+
+impl Place {
+    /// With an empty domain in it.
+    pub(crate) fn new() -> Self {
+        let mut place = Self::bare();
+        place.root().create_domain(domain(), "tests").unwrap();
+        place.bench.heal();
+        place.reopen();
+        place
+    }
+
+    pub(crate) fn bare() -> Self {
+        let temp = TempDir::new().unwrap();
+        let bench = Arc::new(Bench::default());
+        let root = Some(open(temp.path(), &bench));
+        Self { temp, bench, root }
+    }
+
+    pub(crate) fn root(&self) -> &StorageRoot {
+        self.root.as_ref().unwrap()
+    }
+
+    /// As after a restart of the service: locks are freed, and the root is opened again.
+    pub(crate) fn reopen(&mut self) {
+        drop(self.root.take());
+        self.root = Some(open(self.temp.path(), &self.bench));
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.temp.path().join(below)
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.path(&format!("{}/images", domain()))
+    }
+
+    pub(crate) fn image(&self, n: u128) -> PathBuf {
+        self.images().join(image(n).to_string())
+    }
+
+    pub(crate) fn run(&self, operation: &Operation, task: TaskId) -> Ran {
+        let work = || op::run(self.root(), operation, task, &*self.bench);
+        match panic::catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(())) => Ran::Well,
+            Ok(Err(fault)) => Ran::Ill(fault),
+            Err(payload) if payload.is::<Killed>() => Ran::Killed,
+            Err(payload) => panic::resume_unwind(payload),
+        }
+    }
+
+    /// None: it was killed.
+    pub(crate) fn recover(&self, operation: &Operation, task: TaskId, cause: Fault) -> Option<OpEnd> {
+        let note = self.bench.notes.lock().unwrap().clone();
+        let work = || op::recover(self.root(), operation, task, note.as_deref(), cause, &*self.bench);
+        match panic::catch_unwind(AssertUnwindSafe(work)) {
+            Ok(end) => Some(end),
+            Err(payload) if payload.is::<Killed>() => None,
+            Err(payload) => panic::resume_unwind(payload),
+        }
+    }
+
+    /// Runs it to its good end, and forgets its notes.
+    pub(crate) fn must(&self, operation: &Operation, n: u128) {
+        assert_eq!(self.run(operation, task(n)), Ran::Well);
+        *self.bench.notes.lock().unwrap() = None;
+        self.bench.heal();
+    }
+
+    /// Every file of the images with its bytes, but `CTIME`, which is the clock's.
+    pub(crate) fn picture(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        look(&self.images(), &self.images(), &mut found);
+        found
+    }
+}
+
+fn open(path: &Path, bench: &Arc<Bench>) -> StorageRoot {
+    let options = Options {
+        hook: bench.clone(),
+        ..Options::new(host())
+    };
+    StorageRoot::open(path, options).unwrap()
+}
+
+fn look(top: &Path, dir: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    found.insert(dir.strip_prefix(top).unwrap().to_owned(), Vec::new());
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            look(top, &path, found);
+            continue;
+        }
+        let bytes = match path.extension().is_some_and(|e| e == "meta") {
+            true => {
+                let text = fs::read_to_string(&path).unwrap();
+                let lines = text.lines().filter(|l| !l.starts_with("CTIME="));
+                lines.collect::<Vec<_>>().join("\n").into_bytes()
+            }
+            false => fs::read(&path).unwrap(),
+        };
+        found.insert(path.strip_prefix(top).unwrap().to_owned(), bytes);
+    }
+}
+
+pub(crate) fn interrupted() -> Fault {
+    Fault::new(FaultCode::Interrupted, "the service was restarted")
+}
+
+pub(crate) fn code(ran: &Ran) -> Option<FaultCode> {
+    match ran {
+        Ran::Ill(fault) => Some(fault.code),
+        _ => None,
+    }
+}
+
+pub(crate) fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
+}
