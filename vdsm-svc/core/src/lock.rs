@@ -1,0 +1,149 @@
+//! Who may work on what.
+//!
+//! A task shares its domain and has its image alone; a call outside any task has its keys alone, or is refused.
+//! A task asks for its domain and its image as two requests that are both made when it is accepted. That is free
+//! of deadlock (calls never wait, and tasks conflict only over images), and it keeps the domain's queue empty of
+//! tasks that merely wait for an image, which a release would otherwise have to walk.
+
+use common::id::{DomainId, ImageId};
+use common::lock::{LockTable, Mode, Outcome};
+use common::operation::Operation;
+
+use crate::task::Slot;
+
+/// What is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A storage domain.
+    Domain(DomainId),
+    /// An image, with all its volumes.
+    Image(DomainId, ImageId),
+}
+
+/// Names a call that changes storage outside any task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What an operation locks.
+pub fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
+    match operation {
+        Operation::CreateVolume(op) => on_image(op.domain_id, op.image_id),
+        Operation::DeleteImage(op) => on_image(op.domain_id, op.image_id),
+        Operation::Noop => Vec::new(),
+    }
+}
+
+fn on_image(domain: DomainId, image: ImageId) -> Vec<(Key, Mode)> {
+    vec![
+        (Key::Domain(domain), Mode::Shared),
+        (Key::Image(domain, image), Mode::Exclusive),
+    ]
+}
+
+/// Who holds, or waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Holder {
+    /// A task, for one of its keys.
+    Task(Slot, Key),
+    /// A call.
+    Call(CallId),
+}
+
+/// The locks of all unfinished tasks and of the calls outside them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Locks {
+    table: LockTable<Key, Holder>,
+}
+
+impl Locks {
+    /// Asks for all that a task needs, in the order of acceptance; says whether it has it.
+    pub(crate) fn request(&mut self, slot: Slot, operation: &Operation) -> bool {
+        let mut all = true;
+        for (key, mode) in keys(operation) {
+            let outcome = self.table.acquire(Holder::Task(slot, key), [(key, mode)], true);
+            all &= outcome == Outcome::Granted;
+        }
+        all
+    }
+
+    /// Holds all that a task had when it was recorded, whatever others hold.
+    pub(crate) fn restore(&mut self, slot: Slot, operation: &Operation) {
+        for (key, mode) in keys(operation) {
+            self.table.restore(Holder::Task(slot, key), [(key, mode)]);
+        }
+    }
+
+    /// Frees what a task holds or waits for; returns the tasks that may have got all they need by it.
+    pub(crate) fn release(&mut self, slot: Slot, operation: &Operation) -> Vec<Slot> {
+        let mut granted = Vec::new();
+        for (key, _) in keys(operation) {
+            granted.extend(self.table.release(&Holder::Task(slot, key)));
+        }
+        slots(granted)
+    }
+
+    /// Whether a task holds all that it asked for.
+    pub(crate) fn has_all(&self, slot: Slot, operation: &Operation) -> bool {
+        let holds = |key| !self.table.held_by(&Holder::Task(slot, key)).is_empty();
+        keys(operation).into_iter().all(|(key, _)| holds(key))
+    }
+
+    /// What a task that asks now would have to wait for, and who holds it.
+    pub(crate) fn obstacle(&self, operation: &Operation) -> Option<(Key, Holder)> {
+        let in_the_way = |key: Key, mode| {
+            // Only calls hold a domain alone.
+            let mut holders = self.table.holders(&key).copied();
+            let conflicts = |holder: &Holder| mode == Mode::Exclusive || matches!(holder, Holder::Call(_));
+            holders.find(conflicts).map(|holder| (key, holder))
+        };
+        let mut keys = keys(operation).into_iter();
+        keys.find_map(|(key, mode)| in_the_way(key, mode))
+    }
+
+    /// Takes `keys` for a call, alone and at once.
+    ///
+    /// # Errors
+    /// The key that it cannot have, and who stands before it.
+    pub(crate) fn hold(&mut self, call: CallId, keys: &[Key]) -> Result<(), (Key, Holder)> {
+        let wants = keys.iter().map(|key| (*key, Mode::Exclusive));
+        match self.table.acquire(Holder::Call(call), wants, false) {
+            Outcome::Granted | Outcome::Queued => Ok(()),
+            Outcome::Busy { key, holder } => Err((key, holder)),
+        }
+    }
+
+    /// Holds `keys` for a call that had them before a load.
+    pub(crate) fn restore_call(&mut self, call: CallId, keys: &[Key]) {
+        let wants = keys.iter().map(|key| (*key, Mode::Exclusive));
+        self.table.restore(Holder::Call(call), wants);
+    }
+
+    /// The call is over; returns the tasks that may have got all they need by it.
+    pub(crate) fn let_go(&mut self, call: CallId) -> Vec<Slot> {
+        slots(self.table.release(&Holder::Call(call)))
+    }
+
+    /// Whether nobody holds anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.owners().next().is_none()
+    }
+}
+
+fn slots(granted: Vec<Holder>) -> Vec<Slot> {
+    granted
+        .into_iter()
+        .filter_map(|holder| match holder {
+            Holder::Task(slot, _) => Some(slot),
+            Holder::Call(_) => None,
+        })
+        .collect()
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Domain(domain) => write!(f, "storage domain {domain}"),
+            Self::Image(_, image) => write!(f, "image {image}"),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Who may run now: at most so many on the host and so many on a domain, in the order of acceptance. A task that
+//! must wait for its domain holds up nobody of another one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::id::DomainId;
+
+use crate::task::Slot;
+
+/// How much a host takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Operations that run at once.
+    pub running_per_host: usize,
+    /// Operations that run at once on one storage domain.
+    pub running_per_domain: usize,
+    /// Tasks that wait for their turn; one more is refused with `QUEUE_FULL`.
+    pub queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            running_per_host: 8,
+            running_per_domain: 4,
+            queue: 10_000,
+        }
+    }
+}
+
+/// Tasks of one domain, or those of none, which only the host's limit concerns.
+type Lane = Option<DomainId>;
+
+/// The places, who has one, and who could take one.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    limits: Limits,
+    running: usize,
+    running_in: BTreeMap<DomainId, usize>,
+    ready: BTreeMap<Lane, BTreeSet<Slot>>,
+    /// The first of each lane that is not at its limit: the choice never looks at more than one entry.
+    heads: BTreeSet<(Slot, Lane)>,
+}
+
+impl Places {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            running: 0,
+            running_in: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            heads: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A task has all it needs but a place.
+    pub(crate) fn ready(&mut self, slot: Slot, lane: Lane) {
+        self.change(lane, |places| {
+            places.ready.entry(lane).or_default().insert(slot);
+        });
+    }
+
+    /// It does not want one any more. Harmless if it never did.
+    pub(crate) fn withdraw(&mut self, slot: Slot, lane: Lane) {
+        self.change(lane, |places| {
+            if let Some(waiting) = places.ready.get_mut(&lane) {
+                waiting.remove(&slot);
+                if waiting.is_empty() {
+                    places.ready.remove(&lane);
+                }
+            }
+        });
+    }
+
+    /// It takes one.
+    pub(crate) fn enter(&mut self, slot: Slot, lane: Lane) {
+        self.withdraw(slot, lane);
+        self.change(lane, |places| {
+            places.running += 1;
+            if let Some(domain) = lane {
+                *places.running_in.entry(domain).or_default() += 1;
+            }
+        });
+    }
+
+    /// It gives its place up.
+    pub(crate) fn leave(&mut self, lane: Lane) {
+        self.change(lane, |places| {
+            places.running = places.running.saturating_sub(1);
+            if let Some(domain) = lane {
+                let left = places.running_in(domain).saturating_sub(1);
+                if left == 0 {
+                    places.running_in.remove(&domain);
+                } else {
+                    places.running_in.insert(domain, left);
+                }
+            }
+        });
+    }
+
+    /// The one whose turn it is, if there is a place.
+    pub(crate) fn next(&self) -> Option<Slot> {
+        if self.running >= self.limits.running_per_host {
+            return None;
+        }
+        self.heads.first().map(|(slot, _)| *slot)
+    }
+
+    pub(crate) const fn running(&self) -> usize {
+        self.running
+    }
+
+    pub(crate) fn running_in(&self, domain: DomainId) -> usize {
+        self.running_in.get(&domain).copied().unwrap_or_default()
+    }
+
+    /// Keeps `heads` true through a change of one lane.
+    fn change(&mut self, lane: Lane, change: impl FnOnce(&mut Self)) {
+        if let Some(head) = self.head(lane) {
+            self.heads.remove(&(head, lane));
+        }
+        change(self);
+        if let Some(head) = self.head(lane) {
+            self.heads.insert((head, lane));
+        }
+    }
+
+    fn head(&self, lane: Lane) -> Option<Slot> {
+        let full = lane.is_some_and(|domain| self.running_in(domain) >= self.limits.running_per_domain);
+        if full {
+            return None;
+        }
+        self.ready.get(&lane)?.first().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        running_per_host: 3,
+        running_per_domain: 1,
+        queue: 10,
+    };
+
+    fn lane(n: u128) -> Lane {
+        Some(DomainId::from_uuid(Uuid::from_u128(n)))
+    }
+
+    #[test]
+    fn a_full_domain_holds_up_only_its_own() {
+        let mut places = Places::new(LIMITS);
+        places.ready(Slot(1), lane(1));
+        places.ready(Slot(2), lane(1));
+        places.ready(Slot(3), lane(2));
+        assert_eq!(places.next(), Some(Slot(1)));
+        places.enter(Slot(1), lane(1));
+        assert_eq!(places.next(), Some(Slot(3)));
+        places.enter(Slot(3), lane(2));
+        assert_eq!(places.next(), None);
+        places.leave(lane(1));
+        assert_eq!(places.next(), Some(Slot(2)));
+    }
+
+    #[test]
+    fn the_host_limit_binds_all_and_order_is_that_of_acceptance() {
+        let mut places = Places::new(LIMITS);
+        for slot in [5, 4, 7, 6] {
+            places.ready(Slot(slot), None);
+        }
+        for slot in [4, 5, 6] {
+            assert_eq!(places.next(), Some(Slot(slot)));
+            places.enter(Slot(slot), None);
+        }
+        assert_eq!(places.next(), None);
+        places.withdraw(Slot(7), None);
+        places.leave(None);
+        assert_eq!(places.next(), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! The picture of all unfinished tasks, and whose host it is.
+//!
+//! [`State::apply`] is its only mutator, live and at load. Locks, places and the order of waiting follow from
+//! the tasks: a task has its locks exactly when no task accepted before it wants any of them otherwise, so a
+//! load that takes the tasks in the order of acceptance finds the locks as they were.
+
+use std::collections::BTreeMap;
+
+use common::id::{DomainId, StoreId, TaskId};
+use common::operation::Operation;
+use common::revision::Revision;
+use common::task::TaskState;
+
+use crate::change::Change;
+use crate::lock::{CallId, Key, Locks};
+use crate::owner::Owner;
+use crate::places::{Limits, Places};
+use crate::recent::Recent;
+use crate::task::{Slot, Task};
+
+/// What a load begins from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Of the data directory.
+    pub store_id: StoreId,
+    /// The last revision.
+    pub revision: Revision,
+    /// Above every slot that was ever given.
+    pub next_slot: Slot,
+    /// Whose host it is.
+    pub owner: Option<Owner>,
+    /// Every unfinished task.
+    pub tasks: Vec<Task>,
+    /// The calls outside any task that are going on in this very process, and what they hold.
+    pub calls: Vec<(CallId, Vec<Key>)>,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) store_id: StoreId,
+    pub(crate) revision: Revision,
+    pub(crate) next_slot: Slot,
+    pub(crate) owner: Option<Owner>,
+    tasks: BTreeMap<Slot, Box<Task>>,
+    slots: BTreeMap<TaskId, Slot>,
+    pub(crate) locks: Locks,
+    pub(crate) places: Places,
+    pub(crate) recent: Recent,
+}
+
+impl State {
+    /// The picture that the records show. All locks of unfinished tasks are held when this returns.
+    pub fn load(limits: Limits, loaded: Loaded) -> Self {
+        let mut state = Self {
+            store_id: loaded.store_id,
+            revision: loaded.revision,
+            next_slot: loaded.next_slot,
+            owner: loaded.owner,
+            tasks: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            locks: Locks::default(),
+            places: Places::new(limits),
+            recent: Recent::new(loaded.revision),
+        };
+        for (call, keys) in &loaded.calls {
+            state.locks.restore_call(*call, keys);
+        }
+        let mut tasks = loaded.tasks;
+        // Those at work first: they hold what they hold, whoever was accepted before them.
+        tasks.sort_by_key(|task| (!task.has_place(), task.slot));
+        for task in tasks {
+            if let (true, Some(operation)) = (task.has_place(), &task.operation) {
+                state.locks.restore(task.slot, operation);
+            }
+            state.put(Box::new(task), loaded.revision);
+        }
+        state
+    }
+
+    /// Whose host it is, and the highest epoch seen.
+    pub const fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
+    /// The last revision.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The unfinished tasks, in the order of their acceptance.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values().map(Box::as_ref)
+    }
+
+    /// How many tasks run, or are being undone.
+    pub const fn running(&self) -> usize {
+        self.places.running()
+    }
+
+    /// How many of them work on a domain.
+    pub fn running_in(&self, domain: DomainId) -> usize {
+        self.places.running_in(domain)
+    }
+
+    /// Whether nobody holds any lock.
+    pub fn no_locks(&self) -> bool {
+        self.locks.is_empty()
+    }
+
+    /// Whether a task holds all locks that its operation wants.
+    pub fn holds_its_locks(&self, task: &Task) -> bool {
+        let operation = task.operation.as_ref();
+        operation.is_none_or(|operation| self.locks.has_all(task.slot, operation))
+    }
+
+    /// An unfinished task.
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.at(*self.slots.get(&id)?)
+    }
+
+    pub(crate) fn at(&self, slot: Slot) -> Option<&Task> {
+        self.tasks.get(&slot).map(Box::as_ref)
+    }
+
+    /// How many wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.tasks.len().saturating_sub(self.places.running())
+    }
+
+    /// Takes in one fact, which is or will be recorded in `revision`.
+    pub fn apply(&mut self, change: &Change, revision: Revision) {
+        match change {
+            Change::Task(task) => self.put(task.clone(), revision),
+            Change::Noted(task) => {
+                self.tasks.insert(task.slot, task.clone());
+            }
+            Change::Owner(owner) => self.owner = Some(*owner),
+            Change::Forgotten { id, .. } => self.recent.forget(*id),
+        }
+    }
+
+    fn put(&mut self, task: Box<Task>, revision: Revision) {
+        let before = self.tasks.get(&task.slot);
+        let had_place = before.is_some_and(|before| before.has_place());
+        let was_queued = before.is_some_and(|before| before.state == TaskState::Queued);
+        let lane = lane(&task);
+        let slot = task.slot;
+        self.next_slot = self.next_slot.max(Slot(slot.0 + 1));
+
+        if task.state.is_terminal() {
+            self.tasks.remove(&slot);
+            self.slots.remove(&task.id);
+            if had_place {
+                self.places.leave(lane);
+            } else {
+                self.places.withdraw(slot, lane);
+            }
+            let granted = match &task.operation {
+                Some(operation) => self.locks.release(slot, operation),
+                None => Vec::new(),
+            };
+            self.recent.keep(revision, task);
+            self.granted(granted);
+            return;
+        }
+
+        if task.has_place() && !had_place {
+            self.places.enter(slot, lane);
+        } else if task.state == TaskState::Queued && !was_queued && self.request(&task) {
+            self.places.ready(slot, lane);
+        }
+        self.slots.insert(task.id, slot);
+        self.tasks.insert(slot, task);
+    }
+
+    fn request(&mut self, task: &Task) -> bool {
+        let operation = task.operation.as_ref();
+        operation.is_none_or(|operation| self.locks.request(task.slot, operation))
+    }
+
+    /// Some got a lock: those that now have all of theirs need only a place.
+    pub(crate) fn granted(&mut self, slots: Vec<Slot>) {
+        for slot in slots {
+            let Some(task) = self.at(slot) else { continue };
+            if task.state == TaskState::Queued && self.holds_its_locks(task) {
+                let lane = lane(task);
+                self.places.ready(slot, lane);
+            }
+        }
+    }
+}
+
+/// Which limit a task counts for.
+pub(crate) fn lane(task: &Task) -> Option<DomainId> {
+    task.operation.as_ref().and_then(Operation::domain_id)
+}

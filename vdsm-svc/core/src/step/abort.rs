@@ -1,0 +1,89 @@
+//! AbortTask: the wish is recorded, and the host decides the race with the task's commit point.
+
+use common::fault::{Fault, FaultCode};
+use common::id::TaskId;
+use common::task::{TaskEvent, TaskState};
+
+use super::{Draft, task};
+use crate::change::{Effect, Refusal, Reply};
+use crate::input::{Caller, Known};
+use crate::task::Task;
+
+impl Draft<'_> {
+    pub(super) fn abort(
+        &mut self,
+        caller: Caller,
+        task_id: TaskId,
+        correlation_id: String,
+        known: Known,
+    ) -> Reply {
+        self.admit(&caller)?;
+        if let Some(live) = self.state.task(task_id).cloned() {
+            return self.abort_unfinished(live);
+        }
+        match self.state.recent.resolve(task_id, known)? {
+            Some(over) => task(over),
+            None => self.never_started(caller, task_id, correlation_id),
+        }
+    }
+
+    fn abort_unfinished(&mut self, mut live: Task) -> Reply {
+        match live.state {
+            TaskState::Init | TaskState::Preparing | TaskState::Queued => {
+                live.abort_requested = true;
+                live.blame(aborted("it had not begun to run"));
+                task(self.straight_back(live)?)
+            }
+            TaskState::Running if live.abort_closed => Err(Refusal::Fault(
+                Fault::new(
+                    FaultCode::TaskNotAbortable,
+                    "the task is past its point of no return and runs on: wait for its end",
+                )
+                .about(live.id),
+            )),
+            TaskState::Running => {
+                live.abort_requested = true;
+                live.blame(aborted("what it had begun is undone"));
+                let aborting = self.edge(live, TaskEvent::Abort)?;
+                self.effects.push(Effect::SignalAbort(aborting.id));
+                task(aborting)
+            }
+            // It is being stopped or undone already; that somebody wished it is still worth keeping.
+            TaskState::Aborting | TaskState::Recovering if !live.abort_requested => {
+                live.abort_requested = true;
+                task(self.show(live))
+            }
+            TaskState::Aborting
+            | TaskState::Recovering
+            | TaskState::Finished
+            | TaskState::Recovered
+            | TaskState::Failed => task(live),
+        }
+    }
+
+    /// The record that keeps a start that comes later from starting anything.
+    fn never_started(&mut self, caller: Caller, id: TaskId, correlation_id: String) -> Reply {
+        let engine_id = caller.engine.map(|engine| engine.engine_id);
+        let slot = self.state.next_slot;
+        let mut init = Task::init(slot, id, None, engine_id, correlation_id, self.now);
+        init.abort_requested = true;
+        let message = "the task was aborted before this host had heard of it; nothing of it ran or will";
+        init.blame(Fault::new(FaultCode::NeverStarted, message).about(id));
+        let init = self.shown(init);
+        task(self.straight_back(init)?)
+    }
+
+    /// To the end without anything to undo.
+    fn straight_back(&mut self, task: Task) -> Result<Task, Refusal> {
+        let aborting = self.edge(task, TaskEvent::Abort)?;
+        let recovering = self.edge(aborting, TaskEvent::Recover)?;
+        self.edge(recovering, TaskEvent::Undone)
+    }
+}
+
+fn aborted(what: &str) -> Fault {
+    Fault::new(
+        FaultCode::Aborted,
+        format!("the task was aborted on request; {what}"),
+    )
+}

@@ -1,0 +1,56 @@
+//! ClearTask, and what age does by itself.
+
+use common::fault::{Fault, FaultCode};
+use common::id::TaskId;
+
+use super::{Draft, task};
+use crate::change::{Answer, Change, Refusal, Reply};
+use crate::input::{Caller, Known};
+use crate::task::{Slot, Task};
+
+impl Draft<'_> {
+    pub(super) fn clear(&mut self, caller: Caller, task_id: TaskId, known: Known) -> Reply {
+        self.admit(&caller)?;
+        if let Some(live) = self.state.task(task_id) {
+            return Err(Refusal::Fault(
+                Fault::new(
+                    FaultCode::TaskNotFinished,
+                    "the task is not over: wait for its end, or abort it first",
+                )
+                .about(live.id),
+            ));
+        }
+        match self.state.recent.resolve(task_id, known)? {
+            Some(over) => task(self.removed(*over)),
+            None => Ok(Answer::NoTask),
+        }
+    }
+
+    /// What is no longer as the store had it is left for the next time.
+    pub(super) fn age(&mut self, clear: Vec<Known>, forget: Vec<(Slot, TaskId)>) -> Reply {
+        for known in clear {
+            let Some(id) = known.task.as_ref().map(|task| task.id) else {
+                continue;
+            };
+            let over = self.state.recent.resolve(id, known);
+            if let Ok(Some(over)) = over
+                && over.engine_id.is_none()
+            {
+                self.removed(*over);
+            }
+        }
+        for (slot, id) in forget {
+            self.change(Change::Forgotten { slot, id });
+        }
+        Ok(Answer::Done)
+    }
+
+    /// The last change of a task.
+    fn removed(&mut self, mut over: Task) -> Task {
+        if over.removed {
+            return over;
+        }
+        over.removed = true;
+        self.show(over)
+    }
+}

@@ -1,0 +1,149 @@
+//! One input after the other. [`Draft`] gathers what comes of one.
+
+mod abort;
+mod call;
+mod clear;
+mod host;
+mod recover;
+mod report;
+mod start;
+
+use common::fault::{Fault, FaultCode};
+use common::revision::Revision;
+use common::task::{IllegalMove, TaskEvent};
+use common::time::Timestamp;
+
+use crate::change::{Answer, Change, Effect, Refusal, Reply, Transition};
+use crate::input::{Caller, Input};
+use crate::owner;
+use crate::state::{State, lane};
+use crate::task::Task;
+
+/// Changes that go into one revision: with the longest descriptions still well under 1 MiB. Only a restart, or a
+/// call that let very many tasks go on, makes more.
+const CHANGES_PER_REVISION: usize = 24;
+
+impl State {
+    /// Takes one input, changes the picture, and says what must be recorded, done and answered.
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
+        let mut draft = Draft {
+            base: self.revision,
+            state: self,
+            now,
+            changes: Vec::new(),
+            effects: Vec::new(),
+        };
+        let reply = draft.take(input);
+        draft.start_all_whose_turn_it_is();
+        draft.finish(reply)
+    }
+}
+
+/// What comes of one input, so far.
+struct Draft<'a> {
+    state: &'a mut State,
+    base: Revision,
+    now: Timestamp,
+    changes: Vec<Change>,
+    effects: Vec<Effect>,
+}
+
+impl Draft<'_> {
+    fn take(&mut self, input: Input) -> Reply {
+        match input {
+            Input::Recover { alive } => self.recover(&alive),
+            Input::Start(start) => self.start(start),
+            Input::Abort {
+                caller,
+                task_id,
+                correlation_id,
+                known,
+            } => self.abort(caller, task_id, correlation_id, known),
+            Input::Clear {
+                caller,
+                task_id,
+                known,
+            } => self.clear(caller, task_id, known),
+            Input::Claim(call) => self.claim(&call),
+            Input::Release(caller) => self.release(caller),
+            Input::Hold { caller, call, keys } => self.hold(caller, call, &keys),
+            Input::LetGo(call) => self.let_go(call),
+            Input::Report { task_id, report } => self.report(task_id, report),
+            Input::Age { clear, forget } => self.age(clear, forget),
+        }
+    }
+
+    /// Whether the caller may change things. A higher epoch of the owner is recorded here.
+    fn admit(&mut self, caller: &Caller) -> Result<(), Refusal> {
+        let newer = owner::admit(self.state.owner(), self.state.store_id, caller)?;
+        if let Some(owner) = newer {
+            self.change(Change::Owner(owner));
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) {
+        let number = self.changes.len() / CHANGES_PER_REVISION;
+        let revision = Revision(self.base.0 + 1 + number as u64);
+        self.state.apply(&change, revision);
+        self.changes.push(change);
+    }
+
+    /// One edge, shown to watchers.
+    fn edge(&mut self, task: Task, event: TaskEvent) -> Result<Task, Refusal> {
+        let task = task.moved(event, self.now).map_err(illegal)?;
+        Ok(self.shown(task))
+    }
+
+    /// Something else than its state that is to be shown.
+    fn show(&mut self, mut task: Task) -> Task {
+        task.sequence += 1;
+        self.shown(task)
+    }
+
+    /// The task as it is, its sequence counted already.
+    fn shown(&mut self, task: Task) -> Task {
+        self.change(Change::Task(Box::new(task.clone())));
+        task
+    }
+
+    /// Whoever has its locks and a place runs; each input ends with this, so nobody waits without a reason.
+    fn start_all_whose_turn_it_is(&mut self) {
+        while let Some(slot) = self.state.places.next() {
+            let Some(task) = self.state.at(slot).cloned() else {
+                break;
+            };
+            let lane = lane(&task);
+            match self.edge(task, TaskEvent::Run) {
+                Ok(task) => self.effects.push(Effect::Run(Box::new(task))),
+                // Not a queued task after all: it must not be chosen for ever.
+                Err(_) => self.state.places.withdraw(slot, lane),
+            }
+        }
+    }
+
+    fn finish(self, reply: Reply) -> Transition {
+        let mut revisions = Vec::new();
+        let mut changes = self.changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            revisions.push(changes.by_ref().take(CHANGES_PER_REVISION).collect());
+        }
+        self.state.revision = Revision(self.base.0 + revisions.len() as u64);
+        Transition {
+            revisions,
+            effects: self.effects,
+            reply,
+        }
+    }
+}
+
+fn task(task: impl Into<Box<Task>>) -> Reply {
+    Ok(Answer::Task(task.into()))
+}
+
+fn illegal(error: IllegalMove) -> Refusal {
+    Refusal::Fault(Fault::new(
+        FaultCode::Internal,
+        format!("{error}; this is a defect of the host: please report it"),
+    ))
+}

@@ -1,0 +1,53 @@
+//! After a load: what a restart must decide.
+
+use std::collections::BTreeSet;
+
+use common::id::TaskId;
+use common::task::{TaskEvent, TaskState};
+
+use super::Draft;
+use crate::change::{Answer, Effect, Reply};
+use crate::task::{Slot, Task};
+
+impl Draft<'_> {
+    /// Tasks that wait keep their place in the queue. One that was at work is stopped, and then finished or
+    /// undone by what its note and the storage show. One for which a thread of this very process still works
+    /// (the store failed and was opened again) is left to that thread, which repeats its report.
+    pub(super) fn recover(&mut self, alive: &BTreeSet<TaskId>) -> Reply {
+        let slots: Vec<Slot> = self.state.unfinished().map(|task| task.slot).collect();
+        for slot in slots {
+            let Some(task) = self.state.at(slot).cloned() else {
+                continue;
+            };
+            if alive.contains(&task.id) {
+                if task.state == TaskState::Aborting {
+                    self.effects.push(Effect::SignalAbort(task.id));
+                }
+                continue;
+            }
+            self.recover_one(task)?;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn recover_one(&mut self, task: Task) -> Reply {
+        match task.state {
+            TaskState::Init => {
+                let preparing = self.edge(task, TaskEvent::Accept)?;
+                self.edge(preparing, TaskEvent::Enqueue)?;
+            }
+            TaskState::Preparing => {
+                self.edge(task, TaskEvent::Enqueue)?;
+            }
+            TaskState::Running => {
+                let aborting = self.edge(task, TaskEvent::Abort)?;
+                self.effects.push(Effect::Recover(Box::new(aborting)));
+            }
+            TaskState::Aborting | TaskState::Recovering => {
+                self.effects.push(Effect::Recover(Box::new(task)));
+            }
+            TaskState::Queued | TaskState::Finished | TaskState::Recovered | TaskState::Failed => {}
+        }
+        Ok(Answer::Done)
+    }
+}

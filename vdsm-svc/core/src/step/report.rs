@@ -1,0 +1,134 @@
+//! News of the tasks that run. Each may come twice, late, or for a task that is over: then it changes nothing.
+
+use common::fault::{Fault, FaultCode};
+use common::id::TaskId;
+use common::task::{TaskEvent, TaskState};
+
+use super::{Draft, task};
+use crate::change::{Answer, Change, Refusal, Reply};
+use crate::input::Report;
+use crate::task::Task;
+
+impl Draft<'_> {
+    /// Answers with the task as it is now, by which its thread sees what to do next.
+    pub(super) fn report(&mut self, id: TaskId, report: Report) -> Reply {
+        let Some(live) = self.state.task(id).cloned() else {
+            return Ok(Answer::NoTask);
+        };
+        let now = match report {
+            Report::Noted { note, past_no_return } => self.noted(live, note, past_no_return)?,
+            Report::CommitPoint => self.commit_point(live)?,
+            Report::Finished => self.finished(live)?,
+            Report::Failed(fault) => self.failed(live, fault)?,
+            Report::Stuck(fault) => self.stuck(live, fault),
+            Report::Stopped => self.stopped(live)?,
+            Report::Undone => self.undone(live)?,
+            Report::UndoFailed(fault) => self.undo_failed(live, fault)?,
+        };
+        task(now)
+    }
+
+    fn noted(&mut self, mut live: Task, note: Vec<u8>, past_no_return: bool) -> Result<Task, Refusal> {
+        if !live.has_place() {
+            return Ok(live);
+        }
+        if past_no_return && live.state == TaskState::Aborting {
+            return Err(abort_came_first(&live));
+        }
+        let shown = past_no_return && live.cancelable();
+        if live.note == note && live.past_no_return >= past_no_return && !shown {
+            return Ok(live);
+        }
+        live.note = note;
+        live.past_no_return |= past_no_return;
+        live.abort_closed |= past_no_return;
+        if shown {
+            return Ok(self.show(live));
+        }
+        self.change(Change::Noted(Box::new(live.clone())));
+        Ok(live)
+    }
+
+    fn commit_point(&mut self, mut live: Task) -> Result<Task, Refusal> {
+        match live.state {
+            TaskState::Aborting => Err(abort_came_first(&live)),
+            TaskState::Running if !live.abort_closed => {
+                live.abort_closed = true;
+                Ok(self.show(live))
+            }
+            _ => Ok(live),
+        }
+    }
+
+    /// One that is being aborted does not finish here: its thread goes on, stops and looks at what took effect.
+    fn finished(&mut self, live: Task) -> Result<Task, Refusal> {
+        match live.state {
+            TaskState::Running | TaskState::Recovering => self.edge(live, TaskEvent::Finish),
+            _ => Ok(live),
+        }
+    }
+
+    fn failed(&mut self, mut live: Task, fault: Fault) -> Result<Task, Refusal> {
+        match live.state {
+            TaskState::Running => {
+                live.blame(fault);
+                self.edge(live, TaskEvent::Abort)
+            }
+            _ => Ok(live),
+        }
+    }
+
+    fn stuck(&mut self, mut live: Task, fault: Fault) -> Task {
+        let text = "a process of it that cannot be killed; nothing is undone under it";
+        if live.state != TaskState::Aborting || live.waiting_for == text {
+            return live;
+        }
+        live.blame(fault);
+        live.waiting_for = text.into();
+        self.show(live)
+    }
+
+    fn stopped(&mut self, mut live: Task) -> Result<Task, Refusal> {
+        match live.state {
+            TaskState::Aborting => {
+                live.waiting_for.clear();
+                self.edge(live, TaskEvent::Recover)
+            }
+            _ => Ok(live),
+        }
+    }
+
+    fn undone(&mut self, mut live: Task) -> Result<Task, Refusal> {
+        match live.state {
+            TaskState::Recovering => {
+                live.blame(interrupted());
+                self.edge(live, TaskEvent::Undone)
+            }
+            _ => Ok(live),
+        }
+    }
+
+    fn undo_failed(&mut self, mut live: Task, fault: Fault) -> Result<Task, Refusal> {
+        if !live.has_place() {
+            return Ok(live);
+        }
+        live.blame(fault);
+        if live.state == TaskState::Running {
+            live = self.edge(live, TaskEvent::Abort)?;
+        }
+        self.edge(live, TaskEvent::GiveUp)
+    }
+}
+
+fn abort_came_first(live: &Task) -> Refusal {
+    let message = "the task is being stopped: it may not take effect any more";
+    Refusal::Fault(Fault::new(FaultCode::Aborted, message).about(live.id))
+}
+
+/// Only a restart stops a task without a fault.
+fn interrupted() -> Fault {
+    Fault::new(
+        FaultCode::Interrupted,
+        "the service ended while the task was at work; what it had begun is undone: send it again under a new id",
+    )
+}

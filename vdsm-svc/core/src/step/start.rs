@@ -1,0 +1,88 @@
+//! StartTask: accepted once, whatever is repeated.
+
+use common::fault::{Fault, FaultCode};
+use common::operation::Operation;
+use common::task::TaskEvent;
+
+use super::{Draft, task};
+use crate::change::{Refusal, Reply};
+use crate::input::Start;
+use crate::state::lane;
+use crate::task::Task;
+
+impl Draft<'_> {
+    /// Accepts an operation, and lets it run at once where it can: INIT, PREPARING, QUEUED and RUNNING are then
+    /// edges of one revision, so that accepting costs one commit and one record.
+    pub(super) fn start(&mut self, start: Start) -> Reply {
+        let Start {
+            caller,
+            task_id: id,
+            operation,
+            correlation_id,
+            known,
+        } = start;
+        self.admit(&caller)?;
+        if let Some(accepted) = self.state.task(id) {
+            return again(accepted, &operation);
+        }
+        if let Some(accepted) = self.state.recent.resolve(id, known)? {
+            return again(&accepted, &operation);
+        }
+        self.has_room()?;
+        let engine_id = caller.engine.map(|engine| engine.engine_id);
+        let slot = self.state.next_slot;
+        let init = Task::init(slot, id, Some(operation), engine_id, correlation_id, self.now);
+        let init = self.shown(init);
+        let mut preparing = self.edge(init, TaskEvent::Accept)?;
+        preparing.waiting_for = self.outlook(&preparing);
+        let queued = self.edge(preparing, TaskEvent::Enqueue)?;
+        self.start_all_whose_turn_it_is();
+        task(self.state.task(id).cloned().unwrap_or(queued))
+    }
+
+    fn has_room(&self) -> Result<(), Refusal> {
+        let queue = self.state.places.limits().queue;
+        if self.state.waiting() < queue {
+            return Ok(());
+        }
+        Err(Refusal::Fault(Fault::new(
+            FaultCode::QueueFull,
+            format!("{queue} tasks wait on this host already: send it again later"),
+        )))
+    }
+
+    /// What a task that is about to be queued will wait for first, in words.
+    fn outlook(&self, task: &Task) -> String {
+        let obstacle = task
+            .operation
+            .as_ref()
+            .and_then(|op| self.state.locks.obstacle(op));
+        if let Some((key, holder)) = obstacle {
+            return format!("{key}, which {} holds", self.named(holder));
+        }
+        let limits = self.state.places.limits();
+        let (host, domain) = (limits.running_per_host, limits.running_per_domain);
+        match lane(task).filter(|lane| self.state.running_in(*lane) >= domain) {
+            Some(lane) => format!("its turn: {domain} operations run on storage domain {lane}"),
+            None if self.state.running() >= host => format!("its turn: {host} operations run on this host"),
+            None => "its turn".into(),
+        }
+    }
+}
+
+fn again(known: &Task, operation: &Operation) -> Reply {
+    match &known.operation {
+        Some(accepted) if accepted != operation => Err(Refusal::Fault(
+            Fault::new(
+                FaultCode::TaskIdReused,
+                format!(
+                    "task {} was accepted for another operation ({}): choose a new id",
+                    known.id,
+                    accepted.verb()
+                ),
+            )
+            .about(known.id),
+        )),
+        _ => task(known.clone()),
+    }
+}

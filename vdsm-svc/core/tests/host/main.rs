@@ -1,0 +1,5 @@
+//! The host's mind under random histories, and its single promises.
+
+mod histories;
+mod model;
+mod promises;

@@ -1,0 +1,263 @@
+//! A host without a world: its records, the threads that work for its tasks, and the callers' late reads.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use common::fault::{Fault, FaultCode};
+use common::id::{DomainId, ImageId, StoreId, TaskId, VolumeId};
+use common::operation::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+use common::revision::Revision;
+use common::task::TaskState;
+use common::time::Timestamp;
+use uuid::Uuid;
+use vdsm_core::{
+    Caller, Change, Effect, Input, Known, Limits, Loaded, Owner, Refusal, Report, Slot, Start, State, Task,
+    Transition,
+};
+
+pub(crate) const LIMITS: Limits = Limits {
+    running_per_host: 3,
+    running_per_domain: 2,
+    queue: 6,
+};
+
+/// What a thread that works for a task still has to report.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) id: TaskId,
+    pub(crate) plan: VecDeque<Report>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) state: State,
+    pub(crate) records: BTreeMap<Slot, Task>,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) jobs: Vec<Job>,
+    /// Every item that watchers were shown, in order.
+    pub(crate) shown: Vec<Task>,
+    revision: Revision,
+    clock: i64,
+}
+
+pub(crate) fn uuid(n: u8) -> Uuid {
+    Uuid::from_u128(u128::from(n) + 1)
+}
+
+pub(crate) fn task_id(n: u8) -> TaskId {
+    TaskId::from_uuid(uuid(n))
+}
+
+pub(crate) fn operation(n: u8) -> Operation {
+    let domain_id = DomainId::from_uuid(uuid(n % 2));
+    let image_id = ImageId::from_uuid(uuid(n / 2 % 3));
+    match n % 5 {
+        0 => Operation::Noop,
+        1 | 2 => Operation::DeleteImage(DeleteImage { domain_id, image_id }),
+        _ => Operation::CreateVolume(CreateVolume {
+            domain_id,
+            image_id,
+            volume_id: VolumeId::from_uuid(uuid(n)),
+            capacity_bytes: 4096,
+            format: VolumeFormat::Raw,
+            allocation: Allocation::Sparse,
+            description: String::new(),
+        }),
+    }
+}
+
+pub(crate) fn oops() -> Fault {
+    Fault::new(FaultCode::IoError, "the disk said no")
+}
+
+/// What a thread reports that runs an operation; `luck` decides how it goes.
+fn run_plan(luck: u8) -> VecDeque<Report> {
+    let noted = |past_no_return| Report::Noted {
+        note: vec![luck, u8::from(past_no_return)],
+        past_no_return,
+    };
+    match luck % 5 {
+        0 => vec![Report::Finished],
+        1 | 2 => vec![noted(false), Report::CommitPoint, noted(true), Report::Finished],
+        3 => vec![
+            noted(false),
+            Report::Failed(oops()),
+            Report::Stopped,
+            Report::Undone,
+        ],
+        _ => vec![
+            noted(false),
+            Report::CommitPoint,
+            noted(true),
+            Report::UndoFailed(oops()),
+        ],
+    }
+    .into()
+}
+
+fn stop_plan() -> VecDeque<Report> {
+    vec![Report::Stopped, Report::Undone].into()
+}
+
+fn recover_plan(task: &Task) -> VecDeque<Report> {
+    if task.past_no_return {
+        vec![Report::Stopped, Report::Finished].into()
+    } else {
+        stop_plan()
+    }
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::load(LIMITS, loaded(Revision(0), None, &BTreeMap::new())),
+            records: BTreeMap::new(),
+            owner: None,
+            jobs: Vec::new(),
+            shown: Vec::new(),
+            revision: Revision(0),
+            clock: 0,
+        }
+    }
+
+    /// What the store knows of an id now.
+    pub(crate) fn known(&self, id: TaskId) -> Known {
+        let task = self.records.values().find(|task| task.id == id);
+        Known {
+            revision: self.revision,
+            task: task.cloned().map(Box::new),
+        }
+    }
+
+    pub(crate) fn start(&self, id: u8, op: u8) -> Input {
+        Input::Start(Start {
+            caller: Caller::default(),
+            task_id: task_id(id),
+            operation: operation(op),
+            correlation_id: String::new(),
+            known: self.known(task_id(id)),
+        })
+    }
+
+    pub(crate) fn abort(&self, id: u8) -> Input {
+        Input::Abort {
+            caller: Caller::default(),
+            task_id: task_id(id),
+            correlation_id: String::new(),
+            known: self.known(task_id(id)),
+        }
+    }
+
+    pub(crate) fn clear(&self, id: u8) -> Input {
+        Input::Clear {
+            caller: Caller::default(),
+            task_id: task_id(id),
+            known: self.known(task_id(id)),
+        }
+    }
+
+    /// Steps, records, shows, and performs the effects.
+    pub(crate) fn take(&mut self, input: Input, luck: u8) -> Transition {
+        self.clock += 1;
+        let transition = self.state.step(input, Timestamp(self.clock));
+        for revision in &transition.revisions {
+            self.revision = self.revision.next();
+            for change in revision {
+                self.record(change);
+            }
+        }
+        for effect in &transition.effects {
+            match effect {
+                Effect::Run(task) => self.employ(task.id, run_plan(luck)),
+                Effect::Recover(task) => self.employ(task.id, recover_plan(task)),
+                Effect::SignalAbort(id) => {
+                    let job = self.jobs.iter_mut().find(|job| job.id == *id);
+                    job.expect("a running task has a thread").plan = stop_plan();
+                }
+            }
+        }
+        transition
+    }
+
+    /// The next report of one of the threads.
+    pub(crate) fn advance(&mut self, at: usize, luck: u8) -> Option<Input> {
+        let job = self.jobs.get_mut(at)?;
+        let id = job.id;
+        let Some(report) = job.plan.pop_front() else {
+            self.jobs.remove(at);
+            return None;
+        };
+        let input = Input::Report { task_id: id, report };
+        let transition = self.take(input.clone(), luck);
+        let refused =
+            matches!(&transition.reply, Err(Refusal::Fault(fault)) if fault.code == FaultCode::Aborted);
+        let aborting = self
+            .state
+            .task(id)
+            .is_some_and(|task| task.state == TaskState::Aborting);
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.id == id)
+            && (refused || (aborting && job.plan.is_empty()))
+        {
+            job.plan = stop_plan();
+        }
+        Some(input)
+    }
+
+    /// The process dies and starts again; the threads are gone.
+    pub(crate) fn crash(&mut self, luck: u8) {
+        self.jobs.clear();
+        self.state = State::load(LIMITS, loaded(self.revision, self.owner, &self.records));
+        self.take(Input::Recover { alive: [].into() }, luck);
+    }
+
+    /// The store fails and is opened again; the threads live on.
+    pub(crate) fn reload(&mut self, luck: u8) {
+        let alive = self.jobs.iter().map(|job| job.id).collect();
+        self.state = State::load(LIMITS, loaded(self.revision, self.owner, &self.records));
+        self.take(Input::Recover { alive }, luck);
+    }
+
+    fn employ(&mut self, id: TaskId, plan: VecDeque<Report>) {
+        assert!(
+            self.jobs.iter().all(|job| job.id != id || job.plan.is_empty()),
+            "{id} runs twice"
+        );
+        self.jobs.retain(|job| job.id != id);
+        self.jobs.push(Job { id, plan });
+    }
+
+    fn record(&mut self, change: &Change) {
+        match change {
+            Change::Task(task) => {
+                self.shown.push((**task).clone());
+                self.records.insert(task.slot, (**task).clone());
+            }
+            Change::Noted(task) => {
+                self.records.insert(task.slot, (**task).clone());
+            }
+            Change::Owner(owner) => self.owner = Some(*owner),
+            Change::Forgotten { slot, .. } => {
+                self.records.remove(slot);
+            }
+        }
+    }
+
+    pub(crate) fn loaded(&self) -> State {
+        State::load(LIMITS, loaded(self.revision, self.owner, &self.records))
+    }
+}
+
+fn loaded(revision: Revision, owner: Option<Owner>, records: &BTreeMap<Slot, Task>) -> Loaded {
+    let next = records.keys().last().map_or(0, |slot| slot.0 + 1);
+    Loaded {
+        store_id: StoreId::from_uuid(uuid(200)),
+        revision,
+        next_slot: Slot(next),
+        owner,
+        tasks: records
+            .values()
+            .filter(|task| !task.state.is_terminal())
+            .cloned()
+            .collect(),
+        calls: Vec::new(),
+    }
+}
