@@ -16,6 +16,9 @@ use crate::volume::VolumeInfo;
 /// The user and group that oVirt's files belong to: vdsm and kvm.
 const OVIRT_OWNER: (u32, u32) = (36, 36);
 
+/// The writer's lock of one domain, once it is taken.
+type Slot = Arc<Mutex<Option<Arc<Writer>>>>;
+
 /// How a root is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -54,7 +57,7 @@ pub struct StorageRoot {
     host_id: HostId,
     qemu_img: QemuImg,
     /// The writer's locks that this process holds, until it ends or the domain is formatted.
-    writers: Mutex<BTreeMap<DomainId, Arc<Writer>>>,
+    writers: Mutex<BTreeMap<DomainId, Slot>>,
 }
 
 impl StorageRoot {
@@ -127,25 +130,25 @@ impl StorageRoot {
     /// `DOMAIN_READ_ONLY` with the reason; `DOMAIN_LOCKED` naming the other writer; as [`StorageRoot::domain`].
     pub fn writable(&self, id: DomainId) -> Result<WritableDomain, Fault> {
         let domain = self.domain(id)?;
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = match writers.get(&id) {
-            Some(writer) if domain.meta.read_only_reason().is_none() => writer.clone(),
-            _ => {
-                writers.remove(&id);
-                let writer = Arc::new(Writer::take(&domain, self.host_id)?);
-                writers.insert(id, writer.clone());
-                writer
-            }
+        // The map is locked only to find the domain's own slot: a domain that hangs holds up no other.
+        let slot = self.slot(id);
+        let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = match held.take().filter(|_| domain.meta.read_only_reason().is_none()) {
+            Some(writer) => writer,
+            None => Arc::new(Writer::take(&domain, self.host_id)?),
         };
+        *held = Some(writer.clone());
         Ok(WritableDomain::new(domain, writer))
     }
 
     /// Lets go of a domain that is no more.
     pub(crate) fn forget_writer(&self, id: DomainId) {
-        self.writers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+        *self.slot(id).lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn slot(&self, id: DomainId) -> Slot {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.entry(id).or_default().clone()
     }
 
     /// The images of a domain, and what is left of deletions.

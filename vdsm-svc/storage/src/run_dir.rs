@@ -104,6 +104,14 @@ pub fn remove(root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Waits an instant for the task's lock to be free: that no process of it is left.
+pub(crate) fn is_quiet(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> {
+    match find(root, task)? {
+        Some((_, dir)) => freed_within(&dir, INSTANT),
+        None => Ok(true),
+    }
+}
+
 /// Whether a process of the task is left.
 ///
 /// # Errors

@@ -2,6 +2,8 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::id::HostId;
 use common::{Fault, FaultCode};
@@ -12,6 +14,13 @@ use crate::names;
 
 /// How much is read of what the writer wrote about itself.
 const WHO_LIMIT_BYTES: u64 = 200;
+
+/// Between a fork and its exec, a child of another thread, or of a service that was killed, holds a copy of the
+/// lock for an instant.
+const INSTANT: Duration = Duration::from_secs(1);
+
+/// How often the lock is tried within it.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The lock of a domain's writer; freed when it is dropped.
 pub(crate) struct Writer {
@@ -32,11 +41,15 @@ impl Writer {
             .about(domain.id));
         }
         let mut lock = open(&domain.dom_md)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(locked(domain, &lock)),
-            Err(TryLockError::Error(e)) => {
-                return Err(domain.dom_md.error("lock", names::WRITER.as_ref(), e).into());
+        let started = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if started.elapsed() < INSTANT => thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) => return Err(locked(domain, &lock)),
+                Err(TryLockError::Error(e)) => {
+                    return Err(domain.dom_md.error("lock", names::WRITER.as_ref(), e).into());
+                }
             }
         }
         // For people and for the refusal above. Only the lock decides, so this needs no sync.

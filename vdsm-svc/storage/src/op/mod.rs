@@ -100,7 +100,7 @@ pub fn evidence(root: &StorageRoot, op: &Operation) -> Result<Evidence, Fault> {
 }
 
 fn no_process_left(root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
-    if run_dir::is_alive(root, task)? {
+    if !run_dir::is_quiet(root, task)? {
         return Err(Fault::new(
             FaultCode::ProcessStuck,
             format!("a process of task {task} is left; nothing is undone under it"),

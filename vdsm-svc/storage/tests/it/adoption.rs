@@ -1,1 +1,200 @@
-//! To come.
+//! Processes of a task: ended with it, found again without it, and never mistaken for another.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Allocation, FaultCode, VolumeFormat};
+use tempfile::TempDir;
+use vdsm_storage::qemu_img::{MINIMUM, QemuImg};
+use vdsm_storage::{OpEnd, Options, StorageRoot, op, run_dir};
+
+use crate::support::*;
+
+const GRACE: Duration = Duration::from_millis(500);
+
+fn program(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
+}
+
+fn root_with(program_name: &str) -> (TempDir, StorageRoot, Arc<Bench>) {
+    let temp = TempDir::new().unwrap();
+    let bench = Arc::new(Bench::default());
+    let options = Options {
+        qemu_img: program(program_name),
+        ..Options::new(host())
+    };
+    let root = StorageRoot::open(temp.path(), options).unwrap();
+    root.create_domain(domain(), "tests").unwrap();
+    (temp, root, bench)
+}
+
+/// Runs a creation with a program that never ends, aborts it, and returns how long the end took.
+fn abort_while_it_runs(program_name: &str) -> Duration {
+    let (_temp, root, bench) = root_with(program_name);
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| op::run(&root, &operation, task(1), &*bench));
+        while !run_dir::is_alive(&root, task(1)).unwrap() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let asked = Instant::now();
+        bench.aborted.store(true, Ordering::SeqCst);
+        let fault = running.join().unwrap().unwrap_err();
+        assert_eq!(fault.code, FaultCode::Aborted);
+        let took = asked.elapsed();
+        assert!(!run_dir::is_alive(&root, task(1)).unwrap(), "no process is left");
+        let note = bench.notes.lock().unwrap().clone();
+        let end = op::recover(
+            &root,
+            &operation,
+            task(1),
+            note.as_deref(),
+            fault.clone(),
+            &*bench,
+        );
+        assert_eq!(end, OpEnd::Undone(fault));
+        took
+    })
+}
+
+#[test]
+fn an_abort_ends_the_child() {
+    assert!(abort_while_it_runs("qemu-img-slow") < Duration::from_secs(4));
+}
+
+#[test]
+fn a_child_that_does_not_listen_is_killed() {
+    assert!(abort_while_it_runs("qemu-img-stubborn") < Duration::from_secs(12));
+}
+
+#[test]
+fn a_failure_names_the_command_line_the_status_and_what_was_said() {
+    let (_temp, root, bench) = root_with("qemu-img-failing");
+    let operation = create(1, VolumeFormat::Cow, Allocation::Sparse);
+    let fault = op::run(&root, &operation, task(1), &*bench).unwrap_err();
+    assert_eq!(fault.code, FaultCode::QemuImgFailed);
+    for part in ["qemu-img create -f qcow2", "exit status 3", "the reason"] {
+        assert!(fault.message.contains(part), "{}", fault.message);
+    }
+}
+
+#[test]
+fn the_version_is_known_and_an_old_one_is_refused() {
+    assert!(QemuImg::default().probe().unwrap() >= MINIMUM);
+    let fault = QemuImg::new(program("qemu-img-old")).probe().unwrap_err();
+    assert_eq!(fault.code, FaultCode::QemuImgMissing);
+    assert!(fault.message.contains("5.2"), "{}", fault.message);
+}
+
+/// A child of a service that was killed: it holds the task's lock as its standard input.
+struct Orphan {
+    child: Child,
+}
+
+impl Orphan {
+    fn of(place: &Place, record: Option<&str>) -> Self {
+        let dir = place.path(&format!(".vdsm-run/{}", task(1)));
+        fs::create_dir_all(&dir).unwrap();
+        let lock = File::create_new(dir.join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        let child = Command::new("sleep")
+            .arg("600")
+            .stdin(Stdio::from(lock))
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        if let Some(record) = record {
+            fs::write(dir.join("child"), record).unwrap();
+        }
+        Self { child }
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn nothing_is_undone_while_a_process_of_the_task_is_left() {
+    let place = Place::new();
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    *place.bench.kill_at.lock().unwrap() = Some("create_volume.create_file.after".into());
+    assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+    place.bench.heal();
+    let before = place.picture();
+    let mut orphan = Orphan::of(&place, None);
+
+    let end = place.recover(&operation, task(1), interrupted()).unwrap();
+    let OpEnd::Failed(fault) = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!(fault.code, FaultCode::ProcessStuck);
+    assert_eq!(place.picture(), before);
+
+    run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
+    assert!(!orphan.is_running());
+    let end = place.recover(&operation, task(1), interrupted()).unwrap();
+    assert_eq!(end, OpEnd::Undone(interrupted()));
+    assert!(!place.path(&format!(".vdsm-run/{}", task(1))).exists());
+}
+
+#[test]
+fn a_strangers_writer_is_found_until_it_ends() {
+    let place = Place::new();
+    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![]));
+    let orphan = Orphan::of(&place, None);
+    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![task(1)]));
+    assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)), Ok(vec![]));
+    drop(orphan);
+    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![]));
+}
+
+/// The recorded number was given to another process since, in this boot or before it: that one is left alone.
+#[test]
+fn a_number_that_was_given_away_is_not_signalled() {
+    for boot in ["this", "another"] {
+        let place = Place::new();
+        let mut bystander = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let boot_id = match boot {
+            "this" => fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap(),
+            _ => "00000000-0000-4000-8000-00000000b007".to_owned(),
+        };
+        let record = format!("{} 1 {boot_id}", bystander.id());
+        let mut orphan = Orphan::of(&place, Some(&record));
+        run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
+        assert!(!orphan.is_running());
+        assert!(bystander.try_wait().unwrap().is_none(), "{boot} boot");
+        bystander.kill().unwrap();
+        bystander.wait().unwrap();
+    }
+}
+
+/// A zombie has released its lock: it is not alive.
+#[test]
+fn a_zombie_is_not_alive() {
+    let place = Place::new();
+    let orphan = Orphan::of(&place, None);
+    let pid = rustix::process::Pid::from_child(&orphan.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    while run_dir::is_alive(place.root(), task(1)).unwrap() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let stat = fs::read_to_string(format!("/proc/{}/stat", orphan.child.id())).unwrap();
+    assert!(stat.contains(") Z "), "{stat}");
+    run_dir::remove(place.root(), task(1)).unwrap();
+}
