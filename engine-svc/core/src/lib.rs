@@ -1,1 +1,27 @@
+//! The engine's mind: what a user's wish becomes, decided without IO, clock, threads or randomness.
+//!
+//! The shell gives [`State::step`] one input and the time; it answers with the records that change, the effects
+//! to perform once those are durable, and the reply. The same inputs at the same times give the same outputs.
+//! Every decision is taken from recorded state alone, so a restart decides as if nothing had happened.
+//!
+//! ```text
+//! input ─► step/ ─► changes ─► State::apply (the only mutator, live and at load)
+//!            │        └─► durable ─► published ─► answered ─► effects performed
+//!            └─ asks plan/<verb>: what now? (a function of the state)
+//! ```
 
+pub mod change;
+pub mod effect;
+pub mod input;
+pub mod jobs;
+pub mod model;
+pub mod plan;
+pub mod state;
+mod step;
+mod when;
+
+pub use change::Change;
+pub use effect::{Effect, HostCall};
+pub use input::Input;
+pub use state::State;
+pub use step::{Reply, Transition};

@@ -1,0 +1,114 @@
+//! What is to be done in the world, once the change behind it is durable.
+
+use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId};
+use common::{Fault, Operation};
+
+/// Something to do. Values that [`crate::State::step`] returns, never calls that it makes.
+///
+/// Those for a host may be dropped while it is not connected, and lost in a crash: at each
+/// [`crate::Input::HostConnected`] all that is still to be done on that host comes again. While it is connected,
+/// the shell repeats each until it has the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Connect to a host and follow it; harmless where it is followed already.
+    Follow {
+        /// The host that must answer there.
+        host_id: HostId,
+        /// Where.
+        address: String,
+    },
+    /// Follow it no longer.
+    Unfollow {
+        /// Which.
+        host_id: HostId,
+    },
+    /// Takes the recorded host once more: it lost its memory, and with it whose it is. To be done before the
+    /// effects that come after it.
+    Reclaim {
+        /// Which.
+        host_id: HostId,
+    },
+    /// Have a host run a task.
+    StartTask {
+        /// Where.
+        host_id: HostId,
+        /// Under which id.
+        task_id: TaskId,
+        /// What.
+        operation: Operation,
+        /// The host's store that it is meant for.
+        store_id: Option<StoreId>,
+        /// For the host's records and logs.
+        correlation_id: String,
+    },
+    /// Have a host stop a task, whether or not it ever heard of it.
+    AbortTask {
+        /// Where.
+        host_id: HostId,
+        /// Which.
+        task_id: TaskId,
+        /// The host's store that it is meant for.
+        store_id: Option<StoreId>,
+    },
+    /// Tell a host that the outcome of a task is safe here.
+    ClearTask {
+        /// Where.
+        host_id: HostId,
+        /// Which.
+        task_id: TaskId,
+    },
+    /// Call a host for a command; repeated until there is a verdict.
+    Call {
+        /// Where.
+        host_id: HostId,
+        /// For which command.
+        command_id: CommandId,
+        /// What.
+        call: HostCall,
+    },
+    /// Look on storage what a task did whose host lost its memory, and whether anything of an earlier store
+    /// still works there.
+    ProbeTask {
+        /// Where.
+        host_id: HostId,
+        /// Which.
+        task_id: TaskId,
+        /// What it was to do.
+        operation: Operation,
+    },
+    /// Look on storage what there is of a disk.
+    ObserveDisk {
+        /// Where.
+        host_id: HostId,
+        /// Which.
+        disk_id: DiskId,
+        /// In which domain.
+        domain_id: DomainId,
+    },
+    /// The host's stream has a hole: open a new one that starts with a snapshot.
+    Resync {
+        /// Whose.
+        host_id: HostId,
+    },
+    /// This engine must stop: another start of it has taken over.
+    Halt {
+        /// What the host said.
+        fault: Fault,
+    },
+}
+
+/// A call that answers when it is done, and that is harmless to repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostCall {
+    /// Take the host for this engine.
+    Claim,
+    /// Give it up.
+    Release,
+    /// Create a storage domain.
+    CreateDomain {
+        /// Its id.
+        domain_id: DomainId,
+        /// Its name.
+        name: String,
+    },
+}

@@ -1,0 +1,316 @@
+//! What can happen.
+
+use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
+use common::{Allocation, Fault, Operation, Timestamp, Token, VolumeFormat};
+
+use crate::effect::HostCall;
+use crate::model::{Presence, ReportedState};
+use crate::plan::add_host::AddHost;
+use crate::plan::create_storage_domain::CreateStorageDomain;
+use crate::plan::remove_host::RemoveHost;
+
+/// One input. Each may come twice, late, or after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The first after each load: decides what a restart must decide, and says whom to follow.
+    Recover,
+    /// A user wants something done.
+    Submit(Box<Submission>),
+    /// A user wants a command stopped.
+    Cancel {
+        /// Which.
+        command_id: CommandId,
+        /// Who.
+        user: String,
+    },
+    /// A user wants tried again what made a command rest.
+    Retry {
+        /// Which.
+        command_id: CommandId,
+        /// Who.
+        user: String,
+    },
+    /// A user gives a resting command up.
+    Abandon {
+        /// Which.
+        command_id: CommandId,
+        /// Who.
+        user: String,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Commands that ended long ago are forgotten, with their requests and tasks. Any that has not ended, or
+    /// whose tasks are not cleared, is kept.
+    Forget {
+        /// Roots.
+        command_ids: Vec<CommandId>,
+    },
+    /// A host answers as the one that is followed, at a new connection.
+    HostConnected {
+        /// Whom the engine called.
+        host_id: HostId,
+        /// What it says of itself.
+        facts: HostFacts,
+    },
+    /// A host does not answer any more.
+    HostAway {
+        /// Which.
+        host_id: HostId,
+    },
+    /// A host answers, but not as the one that is followed, or it is another engine's.
+    HostRefused {
+        /// Whom the engine called.
+        host_id: HostId,
+        /// `HOST_ID_MISMATCH`, `HOST_OWNED`, …
+        fault: Fault,
+    },
+    /// A frame of a host's task stream.
+    Observed {
+        /// Whose.
+        host_id: HostId,
+        /// The store that the stream is of.
+        store_id: StoreId,
+        /// What came.
+        frame: Frame,
+    },
+    /// A host has accepted a task, now or before.
+    StartAccepted {
+        /// Which.
+        task_id: TaskId,
+        /// By the store that accepted it.
+        store_id: StoreId,
+        /// The host's record where it is one that was cleared before: the stream will not show it again.
+        cleared: Option<Box<HostTask>>,
+    },
+    /// A host will never run a task: a verdict.
+    StartRefused {
+        /// Which.
+        task_id: TaskId,
+        /// Why.
+        fault: Fault,
+    },
+    /// A host has recorded the wish to stop a task.
+    AbortAccepted {
+        /// Which.
+        task_id: TaskId,
+        /// By the store that recorded it.
+        store_id: StoreId,
+        /// As in [`Input::StartAccepted`].
+        cleared: Option<Box<HostTask>>,
+    },
+    /// A task is past its point of no return: it runs on.
+    AbortRefused {
+        /// Which.
+        task_id: TaskId,
+        /// What the host said.
+        fault: Fault,
+    },
+    /// A host has acknowledged a clear.
+    Cleared {
+        /// Which.
+        task_id: TaskId,
+        /// The sequence of the task's removal; none where the host knows no such task.
+        sequence: Option<u64>,
+    },
+    /// A clear failed; the shell tries again.
+    ClearFailed {
+        /// Which.
+        task_id: TaskId,
+        /// Why.
+        fault: Fault,
+    },
+    /// A host's verdict on a call.
+    CallAnswered {
+        /// For which command.
+        command_id: CommandId,
+        /// On which call.
+        call: HostCall,
+        /// Done, or why not. Only verdicts: a cut says nothing.
+        result: Result<(), Fault>,
+    },
+    /// What storage shows of a task whose host lost its memory.
+    Probed {
+        /// Which.
+        task_id: TaskId,
+        /// The host's store at the time.
+        store_id: StoreId,
+        /// What was seen.
+        evidence: Evidence,
+        /// Processes of an earlier store still work there: then nothing that was seen is final.
+        strangers: bool,
+    },
+    /// Something was tried on a connected host as often as allowed, without a verdict. For the call of a
+    /// command that is being undone, failed connections count as tries too: nobody else would ever decide.
+    RetriesSpent {
+        /// Where.
+        host_id: HostId,
+        /// What.
+        what: Tried,
+        /// The last failure.
+        fault: Fault,
+    },
+    /// What storage shows of a disk.
+    DiskObserved {
+        /// Which.
+        disk_id: DiskId,
+        /// What was seen.
+        presence: Presence,
+        /// In words.
+        note: String,
+    },
+    /// A host refused a call because a younger start of this engine has taken over.
+    Fenced {
+        /// What it said.
+        fault: Fault,
+    },
+}
+
+/// A request for something to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Fresh, from the shell.
+    pub command_id: CommandId,
+    /// Who asks.
+    pub user: String,
+    /// The RPC, part of the scope of `request_id`.
+    pub rpc: String,
+    /// The caller's, or made by the shell.
+    pub request_id: RequestId,
+    /// Of the decoded request without its id: tells a repeat from another request.
+    pub digest: Vec<u8>,
+    /// The caller's, or made by the shell.
+    pub correlation_id: String,
+    /// What is wanted.
+    pub ask: Ask,
+    /// Only say what would be done.
+    pub validate_only: bool,
+}
+
+/// What is wanted, in validated words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Take a host.
+    AddHost(AddHost),
+    /// Give a host up.
+    RemoveHost(RemoveHost),
+    /// Create a storage domain.
+    CreateStorageDomain(CreateStorageDomain),
+    /// Create a VM.
+    CreateVm {
+        /// The caller's, or made by the shell.
+        vm_id: VmId,
+        /// No other VM has it.
+        name: String,
+        /// For people.
+        description: String,
+        /// May be none.
+        disks: Vec<DiskAsk>,
+    },
+    /// Remove a VM with its disks.
+    RemoveVm {
+        /// Which.
+        vm_id: VmId,
+    },
+}
+
+/// A disk that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskAsk {
+    /// Derived from the command where the caller named none.
+    pub disk_id: Option<DiskId>,
+    /// Where.
+    pub domain_id: DomainId,
+    /// As [`common::operation::capacity`] gives it.
+    pub capacity_bytes: u64,
+    /// How data is kept.
+    pub format: VolumeFormat,
+    /// How space is taken.
+    pub allocation: Allocation,
+    /// For people.
+    pub description: String,
+}
+
+/// What a host says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Of its data directory.
+    pub store_id: StoreId,
+    /// Whose it is; none if nobody's.
+    pub engine_id: Option<EngineId>,
+    /// Tasks of an earlier store whose processes still work in the storage root.
+    pub stranger_task_ids: Vec<TaskId>,
+}
+
+/// A frame of a host's task stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The stream begins. What was seen of an unfinished snapshot is forgotten.
+    Opened,
+    /// A page of a snapshot.
+    Snapshot(Vec<HostTask>),
+    /// The snapshot is complete: a task that was not in it is not shown by the host.
+    SnapshotDone {
+        /// Up to here.
+        token: Token,
+    },
+    /// Changes of one revision of the host, or a piece of them.
+    Changes {
+        /// None while more of the revision follows.
+        token: Option<Token>,
+        /// When the host committed them.
+        time: Timestamp,
+        /// In order.
+        tasks: Vec<HostTask>,
+    },
+}
+
+/// What a host says of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostTask {
+    /// Which.
+    pub id: TaskId,
+    /// What it does; none for a verb that this build does not know.
+    pub operation: Option<Operation>,
+    /// Where it stands.
+    pub state: ReportedState,
+    /// What stopped it.
+    pub fault: Option<Fault>,
+    /// Counts its changes from 1, without holes.
+    pub sequence: u64,
+    /// Whether it would be stopped.
+    pub cancelable: bool,
+    /// What stopping it would undo.
+    pub undo: String,
+    /// What it waits for on its host, in words; may be empty.
+    pub waiting_for: String,
+    /// Whose it is; none if no engine's.
+    pub engine_id: Option<EngineId>,
+    /// Its last change: it was cleared, or its age made it go.
+    pub removed: bool,
+    /// As the starter gave it.
+    pub correlation_id: String,
+}
+
+/// What storage shows of a task's operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// There is nothing of the image.
+    NothingThere,
+    /// All is as it was before the task.
+    Untouched,
+    /// The operation's effect is whole.
+    Done,
+    /// Something is there that is neither; in words.
+    Partial(String),
+    /// It cannot be told; in words.
+    Unknown(String),
+}
+
+/// What was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// To start, abort or probe a task.
+    Task(TaskId),
+    /// The call of a command.
+    Call(CommandId),
+}

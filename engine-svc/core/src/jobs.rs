@@ -1,0 +1,1 @@
+//! Jobs: command trees as people see them.

@@ -1,0 +1,254 @@
+//! Commands: what a user asked for, and its parts.
+
+use common::id::{CommandId, HostId, RequestId, TaskId};
+use common::lock::Mode;
+use common::{Fault, Timestamp};
+
+use super::EntityKey;
+use crate::plan::add_host::AddHost;
+use crate::plan::create_image::CreateImage;
+use crate::plan::create_storage_domain::CreateStorageDomain;
+use crate::plan::create_vm::CreateVm;
+use crate::plan::remove_all_vm_images::RemoveAllVmImages;
+use crate::plan::remove_host::RemoveHost;
+use crate::plan::remove_image::RemoveImage;
+use crate::plan::remove_vm::RemoveVm;
+
+/// What a command does, with all it needs to do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parameters {
+    /// Takes a host for this engine.
+    AddHost(AddHost),
+    /// Gives a host up.
+    RemoveHost(RemoveHost),
+    /// Creates a storage domain on a host.
+    CreateStorageDomain(CreateStorageDomain),
+    /// Creates a VM with its disks.
+    CreateVm(CreateVm),
+    /// Creates one disk of a VM: a child of [`Parameters::CreateVm`].
+    CreateImage(CreateImage),
+    /// Removes a VM with its disks.
+    RemoveVm(RemoveVm),
+    /// Removes the disks of a VM: the child of [`Parameters::RemoveVm`].
+    RemoveAllVmImages(RemoveAllVmImages),
+    /// Removes one disk: a child of [`Parameters::RemoveAllVmImages`].
+    RemoveImage(RemoveImage),
+}
+
+/// The kinds of commands, without their parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CommandKind {
+    /// See [`Parameters::AddHost`].
+    AddHost,
+    /// See [`Parameters::RemoveHost`].
+    RemoveHost,
+    /// See [`Parameters::CreateStorageDomain`].
+    CreateStorageDomain,
+    /// See [`Parameters::CreateVm`].
+    CreateVm,
+    /// See [`Parameters::CreateImage`].
+    CreateImage,
+    /// See [`Parameters::RemoveVm`].
+    RemoveVm,
+    /// See [`Parameters::RemoveAllVmImages`].
+    RemoveAllVmImages,
+    /// See [`Parameters::RemoveImage`].
+    RemoveImage,
+}
+
+impl Parameters {
+    /// The kind of the command.
+    pub const fn kind(&self) -> CommandKind {
+        match self {
+            Self::AddHost(_) => CommandKind::AddHost,
+            Self::RemoveHost(_) => CommandKind::RemoveHost,
+            Self::CreateStorageDomain(_) => CommandKind::CreateStorageDomain,
+            Self::CreateVm(_) => CommandKind::CreateVm,
+            Self::CreateImage(_) => CommandKind::CreateImage,
+            Self::RemoveVm(_) => CommandKind::RemoveVm,
+            Self::RemoveAllVmImages(_) => CommandKind::RemoveAllVmImages,
+            Self::RemoveImage(_) => CommandKind::RemoveImage,
+        }
+    }
+
+    /// What the command is about.
+    pub const fn entity(&self) -> EntityKey {
+        match self {
+            Self::AddHost(p) => EntityKey::Host(p.host_id),
+            Self::RemoveHost(p) => EntityKey::Host(p.host_id),
+            Self::CreateStorageDomain(p) => EntityKey::Domain(p.domain_id),
+            Self::CreateVm(p) => EntityKey::Vm(p.vm_id),
+            Self::CreateImage(p) => EntityKey::Disk(p.disk.disk_id),
+            Self::RemoveVm(p) => EntityKey::Vm(p.vm_id),
+            Self::RemoveAllVmImages(p) => EntityKey::Vm(p.vm_id),
+            Self::RemoveImage(p) => EntityKey::Disk(p.disk_id),
+        }
+    }
+
+    /// The host that the command itself calls, where it is one that does.
+    pub const fn called_host(&self) -> Option<HostId> {
+        match self {
+            Self::AddHost(p) => Some(p.host_id),
+            Self::RemoveHost(p) => Some(p.host_id),
+            Self::CreateStorageDomain(p) => Some(p.host_id),
+            _ => None,
+        }
+    }
+}
+
+/// Where a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CommandState {
+    /// Accepted; it waits for its locks.
+    Pending,
+    /// At work.
+    Active,
+    /// What it did is being undone.
+    Compensating,
+    /// Everything was done. An end.
+    Succeeded,
+    /// It was not done; `left_behind` says whether anything is left of it. An end.
+    Failed,
+    /// It was stopped, and nothing has changed. An end.
+    Cancelled,
+    /// A rest, not an end: nothing that can still happen by itself would decide.
+    NeedsAttention,
+}
+
+impl CommandState {
+    /// Whether it is an end. Ends are final.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What an unfinished command or task waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingFor {
+    /// The thing itself.
+    pub what: Awaited,
+    /// In words.
+    pub note: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Something that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Awaited {
+    /// A host's answer.
+    Host(HostId),
+    /// A task that is not over.
+    Task(TaskId),
+    /// A child that has not ended.
+    Command(CommandId),
+    /// A decision of an operator, because of this.
+    Attention(Fault),
+}
+
+/// How a part of a command ended, or that it did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which part.
+    pub command: CommandId,
+    /// Its kind.
+    pub kind: CommandKind,
+    /// What it was about.
+    pub entity: EntityKey,
+    /// Where it stood.
+    pub state: CommandState,
+    /// What went wrong with it.
+    pub fault: Option<Fault>,
+}
+
+/// The request that a command was accepted for: a repeat of it is answered with the same command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The RPC, as the shell names it.
+    pub rpc: String,
+    /// The caller's id of the request.
+    pub request_id: RequestId,
+    /// Tells the same body from another.
+    pub digest: Vec<u8>,
+}
+
+/// What a user asked for, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Its id.
+    pub id: CommandId,
+    /// The order of acceptance; the key of its record.
+    pub seq: u64,
+    /// What it does.
+    pub parameters: Parameters,
+    /// None for a root.
+    pub parent: Option<CommandId>,
+    /// The root of its tree; itself for a root.
+    pub root: CommandId,
+    /// The whole list, recorded before the first of them starts.
+    pub children: Vec<CommandId>,
+    /// Its own tasks, oldest first.
+    pub tasks: Vec<TaskId>,
+    /// Where it stands.
+    pub state: CommandState,
+    /// Somebody asked that it be stopped. Kept whatever becomes of the wish.
+    pub cancel_requested: bool,
+    /// Its host may have heard its call. Recorded before the call goes out.
+    pub call_sent: bool,
+    /// What made it fail. Never overwritten by what followed.
+    pub fault: Option<Fault>,
+    /// One per child, in their order; filled when the command ends. (Before that its children tell: rewriting
+    /// the list at each child's end would make a thousand children cost a million writes.)
+    pub outcomes: Vec<Outcome>,
+    /// What was neither finished nor undone.
+    pub left_behind: Vec<EntityKey>,
+    /// None once it has ended. A command whose host is away waits for its task; that the host is away is the
+    /// shell's knowledge, and it is not durable.
+    pub waiting_for: Option<WaitingFor>,
+    /// Who asked.
+    pub user: String,
+    /// Set on a root.
+    pub request: Option<RequestKey>,
+    /// Follows the work through both services.
+    pub correlation_id: String,
+    /// When it was accepted.
+    pub created: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Counts its changes from 1, without holes.
+    pub sequence: u64,
+    /// 1 at first; rises with each retry that reaches it.
+    pub attempt: u32,
+    /// Who gave it up.
+    pub abandoned_by: Option<String>,
+    /// What it holds while it has not ended; only a root has any. Kept in the record after the end, held no more.
+    pub locks: Vec<(EntityKey, Mode)>,
+    /// The count of its tree's changes at its last change.
+    pub tree_sequence: u64,
+}
+
+impl Command {
+    /// Its kind.
+    pub const fn kind(&self) -> CommandKind {
+        self.parameters.kind()
+    }
+
+    /// Whether it is the root of its tree.
+    pub const fn is_root(&self) -> bool {
+        self.parent.is_none()
+    }
+
+    /// What it needs an operator for, while it does.
+    pub const fn attention(&self) -> Option<&Fault> {
+        match (&self.state, &self.waiting_for) {
+            (
+                CommandState::NeedsAttention,
+                Some(WaitingFor {
+                    what: Awaited::Attention(fault),
+                    ..
+                }),
+            ) => Some(fault),
+            _ => None,
+        }
+    }
+}

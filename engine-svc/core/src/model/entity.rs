@@ -1,0 +1,151 @@
+//! The things that commands work on: hosts, storage domains, disks and VMs.
+
+use std::fmt;
+
+use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId, VmId, VolumeId};
+use common::{Allocation, Timestamp, Token, VolumeFormat};
+
+/// Names one thing: the key of its lock, and how outcomes and events point at it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntityKey {
+    /// A host.
+    Host(HostId),
+    /// A storage domain.
+    Domain(DomainId),
+    /// A disk.
+    Disk(DiskId),
+    /// A VM.
+    Vm(VmId),
+    /// A VM's name: locked while a VM of this name is made or removed.
+    VmName(String),
+}
+
+impl fmt::Display for EntityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(id) => write!(f, "host {id}"),
+            Self::Domain(id) => write!(f, "storage domain {id}"),
+            Self::Disk(id) => write!(f, "disk {id}"),
+            Self::Vm(id) => write!(f, "VM {id}"),
+            Self::VmName(name) => write!(f, "VM name {name:?}"),
+        }
+    }
+}
+
+/// Who keeps an entity busy. Read from the lock table: no flag could stay behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// A root command.
+    Command {
+        /// Which.
+        command_id: CommandId,
+        /// Whose.
+        user: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A task that no command of ours started.
+    ForeignTask {
+        /// Which.
+        task_id: TaskId,
+        /// The host that runs it.
+        host_id: HostId,
+        /// When the engine first saw it.
+        since: Timestamp,
+    },
+}
+
+/// A host that this engine owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its id, as it was configured with.
+    pub id: HostId,
+    /// For people.
+    pub name: String,
+    /// As it was given: `host:port`.
+    pub address: String,
+    /// The store that the engine follows; none until the host told it.
+    pub store_id: Option<StoreId>,
+    /// Up to where the engine has followed the host's history; none: the next stream starts with a snapshot.
+    pub cursor: Option<Token>,
+}
+
+/// A storage domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// Its id.
+    pub id: DomainId,
+    /// For people.
+    pub name: String,
+    /// The host that serves it.
+    pub host_id: HostId,
+}
+
+/// A disk as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Its id; on the host that of its image.
+    pub disk_id: DiskId,
+    /// Where it lies.
+    pub domain_id: DomainId,
+    /// What a guest sees, in bytes, rounded up as the host would.
+    pub capacity_bytes: u64,
+    /// How data is kept.
+    pub format: VolumeFormat,
+    /// How space is taken.
+    pub allocation: Allocation,
+    /// For people.
+    pub description: String,
+}
+
+/// A disk that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// As it was asked for.
+    pub spec: DiskSpec,
+    /// The VM that it is attached to.
+    pub vm_id: Option<VmId>,
+    /// Its one volume.
+    pub volume_id: VolumeId,
+    /// What storage last said; none if nobody looked since the disk was made.
+    pub observation: Option<Observation>,
+}
+
+/// What storage said of a disk, and when: replaced by the next one. No command decides by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// What is there.
+    pub presence: Presence,
+    /// When it was seen.
+    pub time: Timestamp,
+    /// In words.
+    pub note: String,
+}
+
+/// How much of a disk is on storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// What was known no longer holds: a task on it did not end well. The host is asked until it answers.
+    Unknown,
+    /// All volumes are there and LEGAL.
+    Whole,
+    /// Something of it is there, but not all, or not LEGAL.
+    Partial,
+    /// Nothing of it is there.
+    Absent,
+}
+
+/// A virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vm {
+    /// Its id.
+    pub id: VmId,
+    /// Its name: no other VM has it.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Its disks, in the order of the request.
+    pub disk_ids: Vec<DiskId>,
+    /// When its creation had succeeded.
+    pub created: Timestamp,
+}

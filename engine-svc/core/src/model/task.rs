@@ -1,0 +1,240 @@
+//! The engine's records of tasks on hosts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use common::id::{CommandId, HostId, StoreId, TaskId};
+use common::{Fault, FaultCode, Operation, TaskState, Timestamp};
+
+use super::{EntityKey, WaitingFor};
+
+/// What a task is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// It does what its command is for.
+    Do,
+    /// It undoes what its command did.
+    Undo,
+    /// It is none of ours: shown, holding its entities, and left alone.
+    Foreign,
+}
+
+/// Where the engine stands with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AsyncTaskState {
+    /// Recorded; the host has not accepted it, or no longer shows it.
+    Initializing,
+    /// Accepted; its changes arrive on the host's stream.
+    Watching,
+    /// It is over; the tree that it belongs to is not.
+    Ended,
+    /// Its tree is over; the host has not yet confirmed the clear.
+    AttemptingEndAction,
+    /// The clear failed; it is tried again, and blocks nothing.
+    ClearFailed,
+    /// Nothing more comes of it.
+    Cleared,
+}
+
+impl AsyncTaskState {
+    /// Whether the task itself is over.
+    pub const fn is_over(self) -> bool {
+        !matches!(self, Self::Initializing | Self::Watching)
+    }
+}
+
+/// A state as the host said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReportedState {
+    /// One that this build knows.
+    Known(TaskState),
+    /// One of a newer peer, kept as it came. Never taken for an end.
+    Unknown(i32),
+}
+
+impl ReportedState {
+    /// Whether the host says that the task is over.
+    pub const fn is_terminal(self) -> bool {
+        match self {
+            Self::Known(state) => state.is_terminal(),
+            Self::Unknown(_) => false,
+        }
+    }
+}
+
+/// How a task was decided where its host's record could not decide it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Settled {
+    /// The host refused it for good: it never ran, and the host has no record of it.
+    Refused,
+    /// The host lost its memory, and storage shows the operation's effect whole.
+    Done,
+    /// The host lost its memory, nothing of the task runs, and storage does not tell.
+    Unclear,
+}
+
+/// A task's place in its command, of which its id is derived: planning it twice gives the same task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Which child's work it undoes, counted from 1; 0 for the command's own.
+    pub part: u32,
+    /// The command's attempt that it belongs to.
+    pub attempt: u32,
+    /// Counts the tries of that attempt from 1.
+    pub turn: u32,
+}
+
+/// A text that is not a [`Place`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a place: three numbers with slashes between them")]
+pub struct PlaceError;
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.part, self.attempt, self.turn)
+    }
+}
+
+impl FromStr for Place {
+    type Err = PlaceError;
+
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        let mut numbers = text.split('/').map(str::parse::<u32>);
+        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(part)), Some(Ok(attempt)), Some(Ok(turn)), None) => Ok(Self { part, attempt, turn }),
+            _ => Err(PlaceError),
+        }
+    }
+}
+
+/// What became of a task's operation, once the task is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It took effect, or there was nothing for it to do.
+    Done,
+    /// It changed nothing, because of this.
+    Untouched(Fault),
+    /// It was neither done nor undone, or nobody can tell.
+    Unclear(Fault),
+}
+
+/// The engine's record of a task on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AsyncTask {
+    /// Its id, on both sides.
+    pub id: TaskId,
+    /// The order of recording; the key of its record.
+    pub seq: u64,
+    /// The host that runs it.
+    pub host_id: HostId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What it does. None only for a foreign task of a verb that this build does not know.
+    pub operation: Option<Operation>,
+    /// Where the engine stands with it.
+    pub async_state: AsyncTaskState,
+    /// As last reported; none before the host reported any.
+    pub reported: Option<ReportedState>,
+    /// How it was decided without its host's record.
+    pub settled: Option<Settled>,
+    /// The first fault that was told of it.
+    pub fault: Option<Fault>,
+    /// The host's count of its changes; 0 before any was seen in the host's present store.
+    pub host_sequence: u64,
+    /// Counts this record's changes from 1, without holes.
+    pub sequence: u64,
+    /// States between the last one and this one may have been missed.
+    pub resynced: bool,
+    /// Whether the host would stop it.
+    pub cancelable: bool,
+    /// What stopping it would undo, in the host's words.
+    pub undo: String,
+    /// None for a foreign one.
+    pub command: Option<CommandId>,
+    /// None for a foreign one.
+    pub root: Option<CommandId>,
+    /// None for a foreign one.
+    pub place: Option<Place>,
+    /// The host's store that it is addressed to. Where it is another than the host's present one, the task is
+    /// undecided: that store's memory is lost, and only storage can tell what became of it.
+    pub store_id: Option<StoreId>,
+    /// It is to be stopped: what goes to the host is an abort, even if it never heard of the task.
+    pub abort_wanted: bool,
+    /// Whose command it is part of.
+    pub user: String,
+    /// Follows the work through both services.
+    pub correlation_id: String,
+    /// When it was recorded.
+    pub created: Timestamp,
+    /// When the engine knew that it was over.
+    pub ended: Option<Timestamp>,
+    /// When the host committed the last change.
+    pub host_commit_time: Option<Timestamp>,
+    /// None once it is over.
+    pub waiting_for: Option<WaitingFor>,
+    /// The count of its tree's changes at its last change; 0 for a foreign one.
+    pub tree_sequence: u64,
+}
+
+impl AsyncTask {
+    /// Whether it may still run, as far as the engine knows.
+    pub const fn is_open(&self) -> bool {
+        !self.async_state.is_over()
+    }
+
+    /// What became of it; none while it is open.
+    pub fn ending(&self) -> Option<Ending> {
+        if self.is_open() {
+            return None;
+        }
+        let fault = |code, text: &str| self.fault.clone().unwrap_or_else(|| Fault::new(code, text));
+        Some(match (self.settled, self.reported) {
+            (Some(Settled::Done), _) => Ending::Done,
+            (Some(Settled::Unclear), _) => Ending::Unclear(Fault::new(
+                FaultCode::EvidenceMissing,
+                "the host lost its memory, and storage does not tell whether the task was done or undone",
+            )),
+            (None, Some(ReportedState::Known(TaskState::Finished))) => Ending::Done,
+            (Some(Settled::Refused), _) | (None, Some(ReportedState::Known(TaskState::Recovered))) => {
+                match fault(FaultCode::Aborted, "it was stopped and undone") {
+                    gone if self.nothing_to_delete(&gone) => Ending::Done,
+                    fault => Ending::Untouched(fault),
+                }
+            }
+            (None, _) => Ending::Unclear(fault(FaultCode::UndoFailed, "what it began could not be undone")),
+        })
+    }
+
+    /// A deletion that found nothing is as good as one that deleted.
+    fn nothing_to_delete(&self, fault: &Fault) -> bool {
+        matches!(self.operation, Some(Operation::DeleteImage(_))) && fault.code == FaultCode::ImageNotFound
+    }
+
+    /// What it works on.
+    pub fn entities(&self) -> Vec<EntityKey> {
+        let Some(operation) = &self.operation else {
+            return Vec::new();
+        };
+        let disk = operation.image_id().map(|image| EntityKey::Disk(image.disk()));
+        let domain = operation.domain_id().map(EntityKey::Domain);
+        disk.into_iter().chain(domain).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_reads_back_as_it_was_printed() {
+        let place = Place {
+            part: 3,
+            attempt: 1,
+            turn: 2,
+        };
+        assert_eq!(place.to_string().parse(), Ok(place));
+        for text in ["", "1/2", "1/2/3/4", "a/1/1", "-1/1/1"] {
+            assert_eq!(text.parse::<Place>(), Err(PlaceError), "{text:?}");
+        }
+    }
+}
