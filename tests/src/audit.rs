@@ -1,0 +1,348 @@
+//! What must hold whenever a world is at rest: nothing is locked that nobody holds, and records, storage and what
+//! watchers were told agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::engine::v1::{
+    AsyncTask, Command, CommandState, Disk, Host, ListCommandsRequest, ListDisksRequest, ListHostsRequest,
+    ListStorageDomainsRequest, ListTasksRequest, ListVmsRequest, StorageDomain, Vm,
+    disk_observation::Presence,
+};
+use proto::vdsm::v1 as vdsm;
+
+use crate::failure::{Context, Outcome, ensure};
+use crate::patience::{eventually, persist};
+use crate::watch::{Item, Record, Watchers};
+use crate::world::World;
+use crate::{storage, words};
+
+/// The largest page that may be asked for.
+const PAGE: i32 = 1_000;
+
+/// Everything that both services list, at one rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Records {
+    /// The engine's.
+    pub hosts: Vec<Host>,
+    /// The engine's.
+    pub domains: Vec<StorageDomain>,
+    /// The engine's.
+    pub disks: Vec<Disk>,
+    /// The engine's.
+    pub vms: Vec<Vm>,
+    /// The engine's.
+    pub commands: Vec<Command>,
+    /// The engine's.
+    pub tasks: Vec<AsyncTask>,
+    /// The host's, cleared ones included.
+    pub host_tasks: Vec<vdsm::Task>,
+}
+
+impl Records {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// When a service refuses, or has more than fits one page.
+    pub async fn read(world: &World) -> Outcome<Self> {
+        macro_rules! list {
+            ($client:expr, $rpc:ident, $request:ident { $($field:ident: $value:expr),* }, $items:ident) => {{
+                let answer = persist(|| {
+                    let mut client = $client.clone();
+                    let request = $request { page_size: PAGE, $($field: $value,)* ..Default::default() };
+                    async move { client.$rpc(request).await }
+                })
+                .await
+                .context(stringify!($rpc))?
+                .into_inner();
+                ensure(answer.next_page_token.is_empty(), || {
+                    format!("{} has more than a page", stringify!($rpc))
+                })?;
+                answer.$items
+            }};
+        }
+        let engine = &world.client;
+        Ok(Self {
+            hosts: list!(engine.hosts, list_hosts, ListHostsRequest {}, hosts),
+            domains: list!(
+                engine.domains,
+                list_storage_domains,
+                ListStorageDomainsRequest {},
+                domains
+            ),
+            disks: list!(engine.disks, list_disks, ListDisksRequest {}, disks),
+            vms: list!(engine.vms, list_vms, ListVmsRequest {}, vms),
+            commands: list!(engine.commands, list_commands, ListCommandsRequest {}, commands),
+            tasks: list!(engine.tasks, list_tasks, ListTasksRequest {}, tasks),
+            host_tasks: {
+                use vdsm::ListTasksRequest;
+                list!(
+                    world.host_client.tasks,
+                    list_tasks,
+                    ListTasksRequest { show_removed: true },
+                    tasks
+                )
+            },
+        })
+    }
+
+    /// The command of this id.
+    pub fn command(&self, command_id: &str) -> Option<&Command> {
+        self.commands
+            .iter()
+            .find(|command| command.command_id == command_id)
+    }
+
+    /// What is locked, with the command that holds it.
+    pub fn holders(&self) -> Vec<(String, String)> {
+        let hosts = self.hosts.iter().map(|e| (&e.host_id, &e.held_by));
+        let domains = self.domains.iter().map(|e| (&e.domain_id, &e.held_by));
+        let disks = self.disks.iter().map(|e| (&e.disk_id, &e.held_by));
+        let vms = self.vms.iter().map(|e| (&e.vm_id, &e.held_by));
+        hosts
+            .chain(domains)
+            .chain(disks)
+            .chain(vms)
+            .filter_map(|(id, holder)| Some((id.clone(), holder.as_ref()?.command_id.clone())))
+            .collect()
+    }
+
+    /// Whether nothing moves any more: every command has ended or rests, and the host was told of every end.
+    pub fn at_rest(&self) -> bool {
+        let resting = i32::from(CommandState::NeedsAttention);
+        let is_resting = |id: &str| self.command(id).is_some_and(|command| command.state == resting);
+        let commands = self
+            .commands
+            .iter()
+            .all(|command| words::command_is_over(command.state) || command.state == resting);
+        let tasks = self.tasks.iter().all(|task| {
+            words::async_state(task.async_state) == "CLEARED" || is_resting(&task.root_command_id)
+        });
+        commands && tasks
+    }
+}
+
+/// Reads everything once nothing moves any more.
+///
+/// # Errors
+/// When something still moves after a long time.
+pub async fn at_rest(world: &World) -> Outcome<Records> {
+    let found = eventually("the world to come to rest", || async {
+        Records::read(world).await.ok().filter(Records::at_rest)
+    })
+    .await;
+    match found {
+        Ok(records) => Ok(records),
+        Err(failure) => {
+            let records = Records::read(world).await?;
+            let moving = records
+                .commands
+                .iter()
+                .filter(|c| !words::command_is_over(c.state));
+            let moving: Vec<_> = moving.map(describe).collect();
+            let tasks: Vec<_> = records
+                .tasks
+                .iter()
+                .filter(|task| words::async_state(task.async_state) != "CLEARED")
+                .map(|task| {
+                    let (engine, host) = (
+                        words::async_state(task.async_state),
+                        words::task_state(task.state),
+                    );
+                    format!("task {} {engine} {host}", task.task_id)
+                })
+                .collect();
+            Err(failure).context(format!("{moving:#?} {tasks:#?}"))
+        }
+    }
+}
+
+/// No lock remains but those of commands in NEEDS_ATTENTION.
+///
+/// # Errors
+/// Naming what is locked, and by whom.
+pub fn assert_no_locks(records: &Records) -> Outcome<()> {
+    let resting = i32::from(CommandState::NeedsAttention);
+    let wrong: Vec<_> = records
+        .holders()
+        .into_iter()
+        .filter(|(_, command_id)| {
+            records
+                .command(command_id)
+                .is_none_or(|command| command.state != resting)
+        })
+        .collect();
+    ensure(wrong.is_empty(), || {
+        format!("locks that nobody should hold: {wrong:?}")
+    })
+}
+
+/// Records, storage and what watchers were told agree.
+///
+/// # Errors
+/// Naming every difference.
+pub async fn assert_agreement(world: &World, records: &Records, watchers: &Watchers) -> Outcome<()> {
+    let mut differences = parents_and_children(records);
+    differences.extend(engine_and_host(records));
+    differences.extend(records_and_storage(world, records));
+    ensure(differences.is_empty(), || {
+        format!("records and facts differ:\n  {}", differences.join("\n  "))
+    })?;
+    told(watchers, records).await?;
+    watchers.check()
+}
+
+/// A parent has ended only after all its children, and names each.
+fn parents_and_children(records: &Records) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for command in records
+        .commands
+        .iter()
+        .filter(|c| words::command_is_over(c.state))
+    {
+        for child_id in &command.child_command_ids {
+            let child_is_over = records
+                .command(child_id)
+                .is_some_and(|child| words::command_is_over(child.state));
+            let named = command
+                .outcomes
+                .iter()
+                .any(|outcome| &outcome.command_id == child_id);
+            if !child_is_over || !named {
+                wrong.push(format!(
+                    "{} has the child {child_id} (over: {child_is_over}, named: {named})",
+                    describe(command)
+                ));
+            }
+        }
+        let honest = command.state != i32::from(CommandState::Failed) || command.fault.is_some();
+        if !honest {
+            wrong.push(format!("{} says no reason", describe(command)));
+        }
+    }
+    wrong
+}
+
+/// The engine's record of a task says what the host's does.
+fn engine_and_host(records: &Records) -> Vec<String> {
+    let host: BTreeMap<_, _> = records
+        .host_tasks
+        .iter()
+        .map(|task| (&task.task_id, task))
+        .collect();
+    let mut wrong = Vec::new();
+    for task in &records.tasks {
+        let Some(theirs) = host.get(&task.task_id) else {
+            wrong.push(format!("the host does not know the task {}", task.task_id));
+            continue;
+        };
+        if task.state != theirs.state
+            || task.fault.as_ref().map(|f| &f.code) != theirs.fault.as_ref().map(|f| &f.code)
+        {
+            wrong.push(format!(
+                "the task {} is {} ({:?}) for the engine and {} ({:?}) for its host",
+                task.task_id,
+                words::task_state(task.state),
+                task.fault,
+                words::task_state(theirs.state),
+                theirs.fault
+            ));
+        }
+    }
+    wrong
+}
+
+/// Each disk is on storage as it was last seen, and nothing is there that no record and no command names.
+fn records_and_storage(world: &World, records: &Records) -> Vec<String> {
+    let root = world.storage_root();
+    let named: BTreeSet<&String> = records
+        .commands
+        .iter()
+        .flat_map(|command| &command.left_behind)
+        .map(|entity| &entity.id)
+        .collect();
+    let mut wrong = Vec::new();
+    for domain in &records.domains {
+        let images = storage::images(&root, &domain.domain_id);
+        for disk in records
+            .disks
+            .iter()
+            .filter(|disk| disk.domain_id == domain.domain_id)
+        {
+            let presence = disk
+                .observation
+                .as_ref()
+                .map(|seen| seen.presence)
+                .unwrap_or_default();
+            let is_there = images.contains(&disk.disk_id);
+            if is_there != (presence != i32::from(Presence::Absent)) {
+                wrong.push(format!(
+                    "the disk {} was last seen {:?}, and it is there: {is_there}",
+                    disk.disk_id, disk.observation
+                ));
+            }
+        }
+        for image in &images {
+            let recorded = records.disks.iter().any(|disk| &disk.disk_id == image);
+            if !recorded && !named.iter().any(|id| image.contains(id.as_str())) {
+                let files = storage::image_files(&root, &domain.domain_id, image);
+                wrong.push(format!("nobody knows of the image {image} with {files:?}"));
+            }
+        }
+    }
+    let runs = storage::run_directories(&root);
+    if !runs.is_empty() {
+        wrong.push(format!("run directories are left: {runs:?}"));
+    }
+    wrong
+}
+
+/// Watchers were told of every record as it is.
+async fn told(watchers: &Watchers, records: &Records) -> Outcome<()> {
+    let Watchers { engine, host } = watchers;
+    let hosts_own: Vec<_> = records.host_tasks.clone();
+    engine
+        .commands
+        .until("the last state of every command", |record| {
+            knows(record, &records.commands)
+        })
+        .await?;
+    engine
+        .tasks
+        .until("the last state of every task", |record| {
+            knows(record, &records.tasks)
+        })
+        .await?;
+    host.until("the last state of every task", |record| knows(record, &hosts_own))
+        .await
+}
+
+/// Whether each item that the record has heard of was last told as it is, with its sequence.
+///
+/// What had gone before the watch began is in no snapshot, so an item that was never told is left out.
+fn knows<I: Item>(record: &Record<I>, items: &[I]) -> Option<()> {
+    let latest = record.latest();
+    items
+        .iter()
+        .all(|item| {
+            latest
+                .get(&item.key())
+                .is_none_or(|told| told.sequence() == item.sequence() && told.state() == item.state())
+        })
+        .then_some(())
+}
+
+/// A command in a line.
+pub fn describe(command: &Command) -> String {
+    format!(
+        "{} {} {} fault={:?} waits={:?} left_behind={:?}",
+        words::command_kind(command.kind),
+        command.command_id,
+        words::command_state(command.state),
+        command
+            .fault
+            .as_ref()
+            .map(|fault| format!("{}: {}", fault.code, fault.message)),
+        command.waiting_for.as_ref().map(|waiting| &waiting.note),
+        command.left_behind.iter().map(words::entity).collect::<Vec<_>>(),
+    )
+}

@@ -1,0 +1,131 @@
+//! Typed clients of both services, over one connection each that comes back by itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::{engine::v1 as engine, vdsm::v1 as vdsm};
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt as _;
+
+use crate::failure::{Context, Outcome};
+
+/// How long a connection may take to come about, and a ping to be answered.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the connection is probed, so that a peer that vanished without a word is noticed.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Everything that an engine serves.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// The connection, for watches.
+    pub channel: Channel,
+    /// VMs.
+    pub vms: engine::vm_service_client::VmServiceClient<Channel>,
+    /// Disks.
+    pub disks: engine::disk_service_client::DiskServiceClient<Channel>,
+    /// Storage domains.
+    pub domains: engine::storage_domain_service_client::StorageDomainServiceClient<Channel>,
+    /// Hosts.
+    pub hosts: engine::host_service_client::HostServiceClient<Channel>,
+    /// Commands.
+    pub commands: engine::command_service_client::CommandServiceClient<Channel>,
+    /// Tasks.
+    pub tasks: engine::task_service_client::TaskServiceClient<Channel>,
+    /// Jobs.
+    pub jobs: engine::job_service_client::JobServiceClient<Channel>,
+    /// Events.
+    pub events: engine::event_service_client::EventServiceClient<Channel>,
+}
+
+impl Engine {
+    /// Speaks to the engine at this address, whenever it is there.
+    ///
+    /// # Errors
+    /// Where the address is none.
+    pub fn at(address: SocketAddr) -> Outcome<Self> {
+        let channel = channel(address)?;
+        Ok(Self {
+            vms: engine::vm_service_client::VmServiceClient::new(channel.clone()),
+            disks: engine::disk_service_client::DiskServiceClient::new(channel.clone()),
+            domains: engine::storage_domain_service_client::StorageDomainServiceClient::new(channel.clone()),
+            hosts: engine::host_service_client::HostServiceClient::new(channel.clone()),
+            commands: engine::command_service_client::CommandServiceClient::new(channel.clone()),
+            tasks: engine::task_service_client::TaskServiceClient::new(channel.clone()),
+            jobs: engine::job_service_client::JobServiceClient::new(channel.clone()),
+            events: engine::event_service_client::EventServiceClient::new(channel.clone()),
+            channel,
+        })
+    }
+}
+
+/// Everything that a host serves.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The connection, for watches.
+    pub channel: Channel,
+    /// Tasks.
+    pub tasks: vdsm::task_service_client::TaskServiceClient<Channel>,
+    /// Storage.
+    pub storage: vdsm::storage_service_client::StorageServiceClient<Channel>,
+    /// The host itself.
+    pub host: vdsm::host_service_client::HostServiceClient<Channel>,
+}
+
+impl Host {
+    /// Speaks to the host at this address, whenever it is there.
+    ///
+    /// # Errors
+    /// Where the address is none.
+    pub fn at(address: SocketAddr) -> Outcome<Self> {
+        let channel = channel(address)?;
+        Ok(Self {
+            tasks: vdsm::task_service_client::TaskServiceClient::new(channel.clone()),
+            storage: vdsm::storage_service_client::StorageServiceClient::new(channel.clone()),
+            host: vdsm::host_service_client::HostServiceClient::new(channel.clone()),
+            channel,
+        })
+    }
+}
+
+/// A connection that is made when it is needed, and made again when it was lost.
+fn channel(address: SocketAddr) -> Outcome<Channel> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))
+        .context("an endpoint")?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(CONNECT_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+/// A request with metadata.
+///
+/// # Panics
+/// On a value that is no metadata: the tests' own values are.
+pub fn with_metadata<T>(message: T, metadata: &[(&'static str, &str)]) -> Request<T> {
+    let mut request = Request::new(message);
+    for (key, value) in metadata {
+        let value: AsciiMetadataValue = value.parse().expect("printable ASCII");
+        request.metadata_mut().insert(*key, value);
+    }
+    request
+}
+
+/// The stable code of a refusal: `ErrorInfo.reason`.
+pub fn reason(status: &tonic::Status) -> Option<String> {
+    Some(status.get_details_error_info()?.reason)
+}
+
+/// The paths of the fields that a refusal names.
+pub fn fields(status: &tonic::Status) -> Vec<String> {
+    let details = status.get_details_bad_request();
+    details
+        .into_iter()
+        .flat_map(|bad| bad.field_violations)
+        .map(|violation| violation.field)
+        .collect()
+}

@@ -1,0 +1,161 @@
+//! A file system of its own in a file, on which power can be cut.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::failure::{Context, Failure, Outcome, ensure};
+
+/// XFS refuses to be smaller than 300 MiB. The file is sparse.
+const SIZE_BYTES: u64 = 320 << 20;
+
+/// The file systems that the host's storage may lie on in these tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// With reflinks.
+    Xfs,
+    /// With its usual options.
+    Ext4,
+}
+
+impl FileSystem {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xfs => "xfs",
+            Self::Ext4 => "ext4",
+        }
+    }
+
+    fn make(self, image: &Path) -> Outcome<()> {
+        let image = image.to_string_lossy();
+        match self {
+            Self::Xfs => run("mkfs.xfs", &["-q", "-f", &image]),
+            Self::Ext4 => run("mkfs.ext4", &["-q", "-F", &image]),
+        }
+    }
+}
+
+/// A mounted file system. It is unmounted when this is dropped.
+#[derive(Debug)]
+pub struct LoopMount {
+    folder: TempDir,
+    mounted: bool,
+}
+
+/// Why there is no mount.
+#[derive(Debug)]
+pub enum NoMount {
+    /// This machine or user cannot make one: the test is to be skipped, and that counted.
+    Skip(String),
+    /// Something went wrong.
+    Failed(Failure),
+}
+
+impl LoopMount {
+    /// Makes a file system and mounts it.
+    ///
+    /// # Errors
+    /// [`NoMount::Skip`] where this needs more rights or programs than there are.
+    pub fn make(kind: FileSystem) -> Result<Self, NoMount> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(NoMount::Skip("mounting needs root".to_owned()));
+        }
+        let folder = tempfile::Builder::new()
+            .prefix("loop-")
+            .tempdir()
+            .map_err(|error| NoMount::Failed(error.into()))?;
+        let mut mount = Self {
+            folder,
+            mounted: false,
+        };
+        mount.prepare(kind).map_err(NoMount::Failed)?;
+        // A container may have root and still no loop devices.
+        mount
+            .mount()
+            .map_err(|failure| NoMount::Skip(failure.to_string()))?;
+        Ok(mount)
+    }
+
+    fn prepare(&self, kind: FileSystem) -> Outcome<()> {
+        let file = std::fs::File::create(self.image())?;
+        file.set_len(SIZE_BYTES)?;
+        kind.make(&self.image())?;
+        std::fs::create_dir(self.path())?;
+        Ok(())
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("mnt")
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn mount(&mut self) -> Outcome<()> {
+        let (image, path) = (self.image(), self.path());
+        run(
+            "mount",
+            &["-o", "loop", &image.to_string_lossy(), &path.to_string_lossy()],
+        )?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Outcome<()> {
+        run("umount", &[&self.path().to_string_lossy()])?;
+        self.mounted = false;
+        Ok(())
+    }
+
+    /// Writes back all that is dirty.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn sync(&self) -> Outcome<()> {
+        run("sync", &["-f", &self.path().to_string_lossy()])
+    }
+
+    /// Cuts the power: what was not synced is lost. Nobody may have a file of it open.
+    ///
+    /// # Errors
+    /// When the file system cannot be shut down or mounted again.
+    pub fn cut_power(&mut self) -> Outcome<()> {
+        run(
+            "xfs_io",
+            &["-x", "-c", "shutdown", &self.path().to_string_lossy()],
+        )?;
+        self.unmount()?;
+        self.mount()
+    }
+}
+
+impl Drop for LoopMount {
+    fn drop(&mut self) {
+        if self.mounted
+            && let Err(failure) = self.unmount()
+        {
+            eprintln!("left mounted: {}: {failure}", self.path().display());
+            // Nothing of it goes away under a mount.
+            self.folder.disable_cleanup(true);
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Outcome<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .context(format!("running {program}"))?;
+    ensure(output.status.success(), || {
+        format!(
+            "{program} {} ended with {}: {}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        )
+    })
+}

@@ -1,0 +1,59 @@
+//! What is on storage, seen past every service: by reading the directories.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Every file and directory below `root`, as relative paths. What vanishes meanwhile is left out.
+pub fn tree(root: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path.clone());
+            }
+            if let Ok(relative) = path.strip_prefix(root) {
+                found.insert(relative.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// The image directories of a domain, leftovers (`_remove_me_…`) included.
+pub fn images(storage_root: &Path, domain_id: &str) -> BTreeSet<String> {
+    names(&storage_root.join(domain_id).join("images"))
+}
+
+/// The files of an image.
+pub fn image_files(storage_root: &Path, domain_id: &str, image_id: &str) -> BTreeSet<String> {
+    names(&storage_root.join(domain_id).join("images").join(image_id))
+}
+
+/// The run directories of tasks: there is none once no task runs.
+pub fn run_directories(storage_root: &Path) -> BTreeSet<String> {
+    names(&storage_root.join(".vdsm-run"))
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// A copy of a directory with all that is in it: sparse files stay sparse, modes and times stay.
+///
+/// # Errors
+/// When `cp` cannot.
+pub fn copy(from: &Path, to: &Path) -> crate::Outcome<()> {
+    let status = std::process::Command::new("cp")
+        .args(["-a", "--sparse=auto"])
+        .args([from, to])
+        .status()?;
+    crate::failure::ensure(status.success(), || {
+        format!("cp -a {} {} ended with {status}", from.display(), to.display())
+    })
+}

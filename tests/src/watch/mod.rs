@@ -1,0 +1,14 @@
+//! Watching as any client may: every frame of every Watch RPC recorded as it arrives, across lost connections and
+//! restarts, and checked from outside against what `task/v1/watch.proto` promises.
+
+mod check;
+mod record;
+mod recorder;
+mod rpc;
+mod watchers;
+
+pub use check::violations;
+pub use record::{Arrived, Changes, Frame, Record};
+pub use recorder::Recorder;
+pub use rpc::{Commands, Events, Frames, HostTasks, Item, Jobs, Start, Tasks, Watch};
+pub use watchers::{EngineWatchers, Watchers};

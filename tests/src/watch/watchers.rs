@@ -1,0 +1,78 @@
+//! All watches of a world at once.
+
+use proto::{engine::v1 as engine, vdsm::v1 as vdsm};
+
+use super::check::violations;
+use super::recorder::Recorder;
+use super::rpc::{Commands, Events, HostTasks, Jobs, Tasks};
+use crate::client::{Engine, Host};
+use crate::failure::{Outcome, ensure};
+
+/// The four Watch RPCs of an engine.
+#[derive(Debug)]
+pub struct EngineWatchers {
+    /// `WatchCommands`.
+    pub commands: Recorder<engine::Command>,
+    /// `WatchTasks`.
+    pub tasks: Recorder<engine::AsyncTask>,
+    /// `WatchJobs`.
+    pub jobs: Recorder<engine::Job>,
+    /// `WatchEvents`.
+    pub events: Recorder<engine::Event>,
+}
+
+impl EngineWatchers {
+    /// Watches from a snapshot on.
+    pub fn start(client: &Engine) -> Self {
+        let channel = || client.channel.clone();
+        Self {
+            commands: Recorder::start::<Commands>(channel()),
+            tasks: Recorder::start::<Tasks>(channel()),
+            jobs: Recorder::start::<Jobs>(channel()),
+            events: Recorder::start::<Events>(channel()),
+        }
+    }
+
+    /// What was told against what is promised; empty where all is well.
+    pub fn violations(&self) -> Vec<String> {
+        let mut found = violations(&self.commands.record());
+        found.extend(violations(&self.tasks.record()));
+        found.extend(violations(&self.jobs.record()));
+        found.extend(violations(&self.events.record()));
+        found
+    }
+}
+
+/// The four Watch RPCs of an engine and the one of its host.
+#[derive(Debug)]
+pub struct Watchers {
+    /// The engine's.
+    pub engine: EngineWatchers,
+    /// The host's.
+    pub host: Recorder<vdsm::Task>,
+}
+
+impl Watchers {
+    /// Watches from a snapshot on.
+    pub fn start(engine: &Engine, host: &Host) -> Self {
+        Self {
+            engine: EngineWatchers::start(engine),
+            host: Recorder::start::<HostTasks>(host.channel.clone()),
+        }
+    }
+
+    /// Checks all that was told against what is promised.
+    ///
+    /// # Errors
+    /// Naming every violation.
+    pub fn check(&self) -> Outcome<()> {
+        let mut found = self.engine.violations();
+        found.extend(violations(&self.host.record()));
+        ensure(found.is_empty(), || {
+            format!(
+                "the watch streams broke their promises:\n  {}",
+                found.join("\n  ")
+            )
+        })
+    }
+}

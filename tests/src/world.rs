@@ -1,0 +1,388 @@
+//! A small world: one host, one engine, their directories and a client of each.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use proto::engine::v1::{
+    AddHostRequest, Command, CommandState, CreateStorageDomainRequest, CreateVmRequest, GetHostRequest,
+    RemoveVmRequest, WaitCommandRequest, host::Connection,
+};
+use proto::vdsm::v1::GetHostInfoRequest;
+use tempfile::TempDir;
+
+use crate::client::{Engine, Host};
+use crate::fail_point::FailPoints;
+use crate::failure::{Context, Failure, Outcome, ensure};
+use crate::ids::{fresh, fresh_loopback};
+use crate::patience::{PATIENCE, eventually, persist};
+use crate::programs::program;
+use crate::service::{Recipe, Service};
+use crate::words;
+
+/// Keeps the directories of worlds, for a look at what a failed test left.
+const KEEP: &str = "KEEP_WORLDS";
+
+/// Both services and what is theirs. They are killed when this is dropped, and whatever they left running with
+/// them.
+#[derive(Debug)]
+pub struct World {
+    /// The host.
+    pub host: Service,
+    /// The engine.
+    pub engine: Service,
+    /// The id that the host is configured with.
+    pub host_id: String,
+    /// A client of the host.
+    pub host_client: Host,
+    /// A client of the engine.
+    pub client: Engine,
+    /// Declared last: the directories go when nobody works in them any more.
+    folder: Folder,
+}
+
+impl World {
+    /// Starts both services in directories of their own. The engine knows no host yet.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn start() -> Outcome<Self> {
+        Self::start_in(Folder::temporary()?).await
+    }
+
+    /// Starts both services below a directory that somebody else cares for.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn start_below(folder: &Path) -> Outcome<Self> {
+        Self::start_in(Folder::Lent(folder.to_owned())).await
+    }
+
+    async fn start_in(folder: Folder) -> Outcome<Self> {
+        let root = folder.path();
+        let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
+        let host_id = fresh();
+        std::fs::create_dir_all(root.join("storage"))?;
+        let mut host = Service::new(host_recipe(root, listen, &host_id)?);
+        let mut engine = Service::new(engine_recipe(root, listen)?);
+        let host_address = host.start(&FailPoints::default()).await?;
+        let engine_address = engine.start(&FailPoints::default()).await?;
+        let world = Self {
+            host,
+            engine,
+            host_id,
+            host_client: Host::at(host_address)?,
+            client: Engine::at(engine_address)?,
+            folder,
+        };
+        world.host_serves().await?;
+        Ok(world)
+    }
+
+    /// A world whose engine has taken the host and made a storage domain: with the domain's id.
+    ///
+    /// # Errors
+    /// When one of these steps fails.
+    pub async fn furnished() -> Outcome<(Self, String)> {
+        let world = Self::start().await?;
+        let domain_id = world.furnish().await?;
+        Ok((world, domain_id))
+    }
+
+    /// Adds the host and creates a storage domain: returns its id.
+    ///
+    /// # Errors
+    /// When one of these steps fails.
+    pub async fn furnish(&self) -> Outcome<String> {
+        self.add_host(self.host.address()).await?;
+        self.create_domain("first").await
+    }
+
+    /// Has the engine take the host at this address.
+    ///
+    /// # Errors
+    /// When it does not succeed.
+    pub async fn add_host(&self, address: SocketAddr) -> Outcome<()> {
+        let request = AddHostRequest {
+            host_id: self.host_id.clone(),
+            name: "host".to_owned(),
+            address: address.to_string(),
+            request_id: fresh(),
+            validate_only: false,
+        };
+        let answer = self
+            .client
+            .hosts
+            .clone()
+            .add_host(request)
+            .await
+            .context("AddHost")?;
+        self.succeeds(&id_of(answer.into_inner().command)).await
+    }
+
+    /// Creates a storage domain on the host: returns its id.
+    ///
+    /// # Errors
+    /// When it does not succeed.
+    pub async fn create_domain(&self, name: &str) -> Outcome<String> {
+        let request = CreateStorageDomainRequest {
+            domain_id: fresh(),
+            name: name.to_owned(),
+            host_id: self.host_id.clone(),
+            request_id: fresh(),
+            validate_only: false,
+        };
+        let answer = self.client.domains.clone().create_storage_domain(request).await;
+        let answer = answer.context("CreateStorageDomain")?.into_inner();
+        self.succeeds(&id_of(answer.command)).await?;
+        Ok(answer.domain_id)
+    }
+
+    /// Asks for a VM, as often as it takes to get a verdict: returns the command's id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn create_vm(&self, request: &CreateVmRequest) -> Outcome<String> {
+        let answer = persist(|| {
+            let mut vms = self.client.vms.clone();
+            let request = request.clone();
+            async move { vms.create_vm(request).await }
+        });
+        Ok(id_of(answer.await.context("CreateVm")?.into_inner().command))
+    }
+
+    /// Asks for a VM's removal, as often as it takes to get a verdict: returns the command's id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn remove_vm(&self, request: &RemoveVmRequest) -> Outcome<String> {
+        let answer = persist(|| {
+            let mut vms = self.client.vms.clone();
+            let request = request.clone();
+            async move { vms.remove_vm(request).await }
+        });
+        Ok(id_of(answer.await.context("RemoveVm")?.into_inner().command))
+    }
+
+    /// Waits until a command has ended or rests, across restarts of the engine.
+    ///
+    /// # Errors
+    /// When it does neither; the failure says what it waits for.
+    pub async fn settled(&self, command_id: &str) -> Outcome<Command> {
+        let end = std::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = persist(|| {
+                let mut commands = self.client.commands.clone();
+                let request = WaitCommandRequest {
+                    command_id: command_id.to_owned(),
+                    timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
+                };
+                async move { commands.wait_command(request).await }
+            });
+            let answer = answer.await.context("WaitCommand")?.into_inner();
+            let command = answer.command.context("WaitCommand answered without a command")?;
+            if answer.done {
+                return Ok(command);
+            }
+            ensure(std::time::Instant::now() < end, || {
+                format!("the command did not end:\n{command:#?}")
+            })?;
+        }
+    }
+
+    /// Waits until a command has ended, and wants it to have succeeded.
+    ///
+    /// # Errors
+    /// When it ended otherwise.
+    pub async fn succeeds(&self, command_id: &str) -> Outcome<()> {
+        let command = self.settled(command_id).await?;
+        ensure(command.state == i32::from(CommandState::Succeeded), || {
+            format!(
+                "{} is {}: {:?}",
+                words::command_kind(command.kind),
+                words::command_state(command.state),
+                command.fault
+            )
+        })
+    }
+
+    /// Waits until the host answers: it does so only when its tasks are loaded.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn host_serves(&self) -> Outcome<()> {
+        let answer = persist(|| {
+            let mut host = self.host_client.host.clone();
+            async move { host.get_host_info(GetHostInfoRequest {}).await }
+        });
+        answer.await.context("the host does not serve").map(drop)
+    }
+
+    /// Waits until the engine sees the host so.
+    ///
+    /// # Errors
+    /// When it does not within reason.
+    pub async fn host_is(&self, connection: Connection) -> Outcome<()> {
+        eventually(&format!("the engine to see the host {connection:?}"), || async {
+            let request = GetHostRequest {
+                host_id: self.host_id.clone(),
+            };
+            let answer = self.client.hosts.clone().get_host(request).await.ok()?;
+            (answer.into_inner().host?.connection == i32::from(connection)).then_some(())
+        })
+        .await
+    }
+
+    /// Starts the host again where it was, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart_host(&mut self) -> Outcome<()> {
+        self.host.start(&FailPoints::default()).await?;
+        self.host_serves().await
+    }
+
+    /// Starts the engine again where it was.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart_engine(&mut self) -> Outcome<()> {
+        self.engine.start(&FailPoints::default()).await.map(drop)
+    }
+
+    /// SIGKILLs the host and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill_host(&mut self) -> Outcome<()> {
+        self.host.kill().await
+    }
+
+    /// SIGKILLs the engine and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill_engine(&mut self) -> Outcome<()> {
+        self.engine.kill().await
+    }
+
+    /// The directory that holds all that is this world's.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the host keeps its storage domains.
+    pub fn storage_root(&self) -> PathBuf {
+        self.folder().join("storage")
+    }
+
+    /// Processes that work in this world's directories, the services included.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        processes_naming(&self.folder().to_string_lossy())
+    }
+
+    /// Stops both services in good order and sees that nothing of theirs is left running.
+    ///
+    /// # Errors
+    /// When one of them does not end well, or something is left.
+    pub async fn stop(&mut self) -> Outcome<()> {
+        self.engine.stop().await?;
+        self.host.stop().await?;
+        eventually("every process of the world to end", || {
+            std::future::ready(self.processes().is_empty().then_some(()))
+        })
+        .await
+        .map_err(|failure| Failure::new(format!("{failure}: {:?}", self.processes())))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("— the host's last words —\n{}", self.host.log_tail(30));
+            eprintln!("— the engine's last words —\n{}", self.engine.log_tail(30));
+        }
+        for (pid, _) in self.processes() {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // It may have ended meanwhile, which is what is wanted.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+/// A world's directory.
+#[derive(Debug)]
+enum Folder {
+    Temporary(TempDir),
+    Lent(PathBuf),
+}
+
+impl Folder {
+    fn temporary() -> Outcome<Self> {
+        let mut folder = tempfile::Builder::new().prefix("world-").tempdir()?;
+        folder.disable_cleanup(std::env::var_os(KEEP).is_some());
+        Ok(Self::Temporary(folder))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(folder) => folder.path(),
+            Self::Lent(path) => path,
+        }
+    }
+}
+
+/// How the host below `root` is run.
+///
+/// # Errors
+/// When its program was not built.
+pub fn host_recipe(root: &Path, listen: SocketAddr, host_id: &str) -> Outcome<Recipe> {
+    Ok(Recipe {
+        name: "vdsm-svc",
+        program: program("vdsm-svc")?,
+        arguments: vec![
+            "--storage-root".into(),
+            root.join("storage").into(),
+            "--host-id".into(),
+            host_id.into(),
+        ],
+        data_dir: root.join("host"),
+        listen,
+        log: root.join("host.log"),
+    })
+}
+
+/// How the engine below `root` is run.
+///
+/// # Errors
+/// When its program was not built.
+pub fn engine_recipe(root: &Path, listen: SocketAddr) -> Outcome<Recipe> {
+    Ok(Recipe {
+        name: "engine-svc",
+        program: program("engine-svc")?,
+        arguments: Vec::new(),
+        data_dir: root.join("engine"),
+        listen,
+        log: root.join("engine.log"),
+    })
+}
+
+/// Live processes whose arguments hold `text`, with their arguments.
+pub fn processes_naming(text: &str) -> Vec<(i32, String)> {
+    let own = std::process::id().cast_signed();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != own)
+        .filter_map(|pid| {
+            let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&raw).replace('\0', " ");
+            line.contains(text).then_some((pid, line))
+        })
+        .collect()
+}
+
+/// The id of the command in an answer; empty where there is none.
+fn id_of(command: Option<Command>) -> String {
+    command.map(|command| command.command_id).unwrap_or_default()
+}
