@@ -1,10 +1,27 @@
 //! The one owner of a [`Machine`]: takes all inputs that wait, steps each, commits them at once, publishes,
 //! answers, and has the effects performed, in this order. While a batch is being synced the next one gathers.
 
-use common::revision::Token;
-use tokio::sync::oneshot;
+mod batch;
+mod handle;
+mod retention;
+mod worker;
 
+use std::io;
+use std::sync::Arc;
+
+use common::revision::Token;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::handle::{Handle, NotSent};
+pub use self::retention::Retention;
+use self::worker::Worker;
+use crate::log::Log;
 use crate::machine::Machine;
+use crate::store::{Store, StoreError};
+
+/// Inputs that may wait. A few batches: enough that the next batch is full when the disk is the bottleneck,
+/// and few enough that a caller waits for room rather than for an answer that comes after its deadline.
+const QUEUE: usize = 4_096;
 
 /// Why an input got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,14 +43,90 @@ pub struct Answer<R> {
     pub token: Token,
 }
 
-/// Performs effects. Must not block: it hands them on.
+/// Performs effects, on the coordinator's thread and in order. Must not block: it hands them on. It may spawn
+/// tasks where the coordinator was spawned within a tokio runtime.
 pub trait Perform<E>: Send + 'static {
     /// One effect, whose change is durable.
     fn perform(&mut self, effect: E);
+}
+
+impl<E, F: FnMut(E) + Send + 'static> Perform<E> for F {
+    fn perform(&mut self, effect: E) {
+        self(effect);
+    }
+}
+
+/// How a coordinator is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name of its thread; the kernel keeps 15 characters of it.
+    pub name: String,
+    /// How much of the history is kept.
+    pub retention: Retention,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: "coordinator".to_owned(),
+            retention: Retention::default(),
+        }
+    }
 }
 
 /// An input on its way.
 pub(crate) struct Envelope<M: Machine> {
     pub(crate) input: M::Input,
     pub(crate) answer: Option<oneshot::Sender<Result<Answer<M::Reply>, Refusal>>>,
+}
+
+/// What comes to a coordinator.
+pub(crate) enum Message<M: Machine> {
+    Input(Envelope<M>),
+    /// All before it is still worked on. Dropped when everything is let go of.
+    Stop(oneshot::Sender<()>),
+}
+
+/// Loads a machine and starts its coordinator, with the default [`Options`].
+///
+/// # Errors
+/// [`StoreError`] if the machine cannot be loaded.
+pub fn spawn<M: Machine>(
+    store: Arc<dyn Store>,
+    seed: M::Seed,
+    log: Arc<Log<M::History>>,
+    perform: impl Perform<M::Effect>,
+) -> Result<Handle<M>, StoreError> {
+    spawn_with(store, seed, log, perform, Options::default())
+}
+
+/// Loads a machine and starts its coordinator, on a thread of its own: it blocks on the disk. The machine's
+/// [`Machine::recover`] is its first input.
+///
+/// # Errors
+/// [`StoreError`] if the machine cannot be loaded.
+pub fn spawn_with<M: Machine>(
+    store: Arc<dyn Store>,
+    seed: M::Seed,
+    log: Arc<Log<M::History>>,
+    perform: impl Perform<M::Effect>,
+    options: Options,
+) -> Result<Handle<M>, StoreError> {
+    let cannot =
+        |error: io::Error| StoreError::Unavailable(format!("no thread for the coordinator: {error}"));
+    let (sender, inbox) = mpsc::channel(QUEUE);
+    let runtime = tokio::runtime::Handle::try_current().ok();
+    let name = options.name.clone();
+    let worker = Worker::new(store, seed, log, perform, options, inbox).map_err(cannot)?;
+    let machine = worker.load()?;
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+            let stopped = worker.run(machine);
+            // The store and the log are let go of: whoever stopped it may open the store again.
+            drop(stopped);
+        })
+        .map_err(cannot)?;
+    Ok(Handle::new(sender))
 }

@@ -4,8 +4,17 @@
 //! [`coordinator`] (its one owner), over a [`store::Store`] (its memory), with a [`log::Log`] of
 //! what was committed, from which [`watch`] serves every Watch RPC.
 
+pub mod client;
+pub mod clock;
 pub mod coordinator;
+pub mod failpoint;
 pub mod log;
 pub mod machine;
+pub mod metadata;
+pub mod page;
+pub mod server;
+pub mod settings;
+pub mod status;
 pub mod store;
+pub mod telemetry;
 pub mod watch;

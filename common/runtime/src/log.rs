@@ -1,7 +1,27 @@
 //! What was committed, in order: the newest revisions in memory, the rest in the store.
+//!
+//! Any number of watches read it at their own pace, each with a cursor of its own: nobody is sent anything, so a
+//! slow or dead reader costs the others nothing.
 
-use common::revision::{Revision, Start};
+mod error;
+mod progress;
+mod ring;
+mod waiters;
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::task::{Context, Poll};
+
+use common::revision::{Revision, Start, Token};
 use common::time::Timestamp;
+use proto::task::v1::closing::Reason;
+use proto::task::v1::history_range::Problem;
+
+pub use self::error::{OutOfRange, ReadError};
+pub use self::progress::ProgressBoard;
+pub(crate) use self::ring::Found;
+use self::ring::Ring;
+pub(crate) use self::waiters::{Place, Waiters};
+use crate::store::{Identity, Recorded, Store, StoreError};
 
 /// One committed revision.
 #[derive(Debug)]
@@ -14,4 +34,204 @@ pub struct Entry<H> {
     pub time: Timestamp,
     /// What it holds for watchers.
     pub history: H,
+}
+
+/// See the module.
+pub struct Log<H> {
+    store: Arc<dyn Store>,
+    identity: Identity,
+    ring: RwLock<Ring<H>>,
+    closed: OnceLock<Reason>,
+    waiters: Arc<Waiters>,
+    progress: ProgressBoard,
+}
+
+impl<H: prost::Message + Default> Log<H> {
+    /// The log of a store, as far as it was committed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn new(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+        let current = store.reader()?.revision();
+        Ok(Arc::new(Self {
+            identity: store.identity(),
+            store,
+            ring: RwLock::new(Ring::starting_after(current)),
+            closed: OnceLock::new(),
+            waiters: Arc::default(),
+            progress: ProgressBoard::default(),
+        }))
+    }
+
+    /// Shows revisions that are durable. Only the coordinator calls this.
+    pub fn publish(&self, entries: Vec<Entry<H>>) {
+        if entries.is_empty() {
+            return;
+        }
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            let size = entry.history.encoded_len();
+            ring.push(Arc::new(entry), size);
+        }
+        drop(ring);
+        self.waiters.wake_all();
+    }
+
+    /// Shows that the history reaches up to `revision`, which the store holds and memory does not: the outcome
+    /// of a commit that was thought to have failed. Only the coordinator calls this.
+    pub(crate) fn advance(&self, revision: Revision) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if ring.current() < revision {
+            *ring = Ring::starting_after(revision);
+            drop(ring);
+            self.waiters.wake_all();
+        }
+    }
+
+    /// The last revision that was published.
+    pub fn current(&self) -> Revision {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).current()
+    }
+
+    /// The token of [`Log::current`].
+    pub fn token(&self) -> Token {
+        self.token_at(self.current(), self.identity.start)
+    }
+
+    /// The token of an entry: resuming after it goes on with the next.
+    pub fn token_of(&self, entry: &Entry<H>) -> Token {
+        self.token_at(entry.revision, entry.start)
+    }
+
+    pub(crate) fn token_at(&self, revision: Revision, start: Start) -> Token {
+        Token {
+            store_id: self.identity.store_id,
+            start,
+            revision,
+        }
+    }
+
+    /// Whose history this is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The revision after which a token resumes.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] for a point that is not, or no longer, in this history.
+    pub fn resume(&self, token: &Token) -> Result<Revision, ReadError> {
+        if token.store_id != self.identity.store_id {
+            return Err(self.out_of_range(Problem::UnknownStore)?);
+        }
+        let Some(span) = self.store.span(token.start)? else {
+            return Err(self.out_of_range(Problem::UnknownStart)?);
+        };
+        if token.revision > span.last {
+            let present = token.start == self.identity.start;
+            return Err(self.out_of_range(if present {
+                Problem::Future
+            } else {
+                Problem::PastStart
+            })?);
+        }
+        if token.revision < self.store.oldest()? {
+            return Err(self.out_of_range(Problem::TooOld)?);
+        }
+        Ok(token.revision)
+    }
+
+    /// The revisions after `after`, in order, up to `limit` of them; none if there are none yet. Reads from the
+    /// store, and may block on the disk, where memory does not reach back that far.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] if the first of them was trimmed.
+    pub fn read_after(&self, after: Revision, limit: usize) -> Result<Vec<Arc<Entry<H>>>, ReadError> {
+        match self.read_ring(after, limit) {
+            Found::Here(entries) => Ok(entries),
+            Found::Nothing => Ok(Vec::new()),
+            Found::Older => self.read_store(after, limit),
+        }
+    }
+
+    pub(crate) fn read_ring(&self, after: Revision, limit: usize) -> Found<H> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.read_after(after, limit)
+    }
+
+    fn read_store(&self, after: Revision, limit: usize) -> Result<Vec<Arc<Entry<H>>>, ReadError> {
+        let recorded = self.store.history(after, limit)?;
+        // A trim may come between any two reads, so the proof of a whole history is its first revision.
+        if recorded.first().map(|first| first.revision) != Some(after.next()) {
+            return Err(self.out_of_range(Problem::TooOld)?);
+        }
+        Ok(recorded.into_iter().map(decode).collect::<Result<_, _>>()?)
+    }
+
+    /// Waits until there is a revision after `after`, or until the log is closed.
+    pub async fn changed(&self, after: Revision) {
+        let place = Waiters::place(&self.waiters);
+        std::future::poll_fn(|context| self.poll_changed(after, &place, context)).await;
+    }
+
+    /// As [`Log::changed`], for a reader that has a place of its own to wait at.
+    pub(crate) fn poll_changed(&self, after: Revision, place: &Place, context: &Context<'_>) -> Poll<()> {
+        let changed = || self.closed.get().is_some() || self.current() > after;
+        if changed() {
+            return Poll::Ready(());
+        }
+        place.wait(context.waker());
+        // What came before the waker was in place woke nobody.
+        if changed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
+    }
+
+    /// Ends all watches, those still to come included.
+    pub fn close(&self, reason: Reason) {
+        // The first reason stays.
+        let _ = self.closed.set(reason);
+        self.waiters.wake_all();
+    }
+
+    /// Why the log was closed, if it was.
+    pub fn closed(&self) -> Option<Reason> {
+        self.closed.get().copied()
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The progress of running tasks, which is never durable.
+    pub fn progress(&self) -> &ProgressBoard {
+        &self.progress
+    }
+
+    /// Describes what is wrong with a point, and what would be right.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the oldest point cannot be read.
+    pub(crate) fn out_of_range(&self, problem: Problem) -> Result<ReadError, StoreError> {
+        let oldest = self.store.oldest()?;
+        Ok(ReadError::OutOfRange(Box::new(OutOfRange {
+            problem,
+            oldest: self.token_at(oldest, self.identity.start),
+            current: self.token(),
+        })))
+    }
+}
+
+fn decode<H: prost::Message + Default>(recorded: Recorded) -> Result<Arc<Entry<H>>, StoreError> {
+    let history = H::decode(recorded.history.as_slice())
+        .map_err(|error| StoreError::Damaged(format!("revision {}: {error}", recorded.revision.0)))?;
+    Ok(Arc::new(Entry {
+        revision: recorded.revision,
+        start: recorded.start,
+        time: recorded.time,
+        history,
+    }))
 }

@@ -1,11 +1,21 @@
 //! The one watch server: turns the log into resumable response streams, for every Watch RPC of both services.
 
+mod options;
+mod pieces;
+mod snapshot;
+mod stream;
+
+use std::sync::Arc;
+
 use common::id::TaskId;
 use common::revision::{Revision, Token};
 use common::time::Timestamp;
 use proto::task::v1 as wire;
+use tonic::Status;
 
-use crate::log::Entry;
+pub use self::options::{Start, WatchOptions};
+pub use self::stream::WatchStream;
+use crate::log::{Entry, Log};
 use crate::store::{Reader, StoreError};
 
 /// What one Watch RPC shows, through one client's filter.
@@ -71,4 +81,17 @@ pub enum Frame<I> {
     Heartbeat(wire::Heartbeat),
     /// Always last, where the server ends the stream on purpose.
     Closing(wire::Closing),
+}
+
+/// Starts a watch.
+///
+/// # Errors
+/// `OUT_OF_RANGE` for a point that the history does not have; `UNAVAILABLE` if the service stops.
+#[allow(clippy::result_large_err)] // The handlers answer with it as it is.
+pub fn watch<F: Feed>(
+    log: Arc<Log<F::History>>,
+    feed: F,
+    options: WatchOptions,
+) -> Result<WatchStream<F>, Status> {
+    WatchStream::start(log, feed, options)
 }

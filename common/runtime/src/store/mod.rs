@@ -2,6 +2,12 @@
 //!
 //! Kept so narrow that a replicated store could promise it as well.
 
+mod encoding;
+pub mod failing;
+pub mod memory;
+pub mod redb;
+mod spans;
+
 use std::ops::Bound;
 
 use common::id::StoreId;
@@ -165,4 +171,15 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] while it still cannot be used.
     fn reopen(&self) -> Result<(), StoreError>;
+}
+
+/// Whether nothing can lie in the range: asking the databases for such a one is an error, or worse.
+fn is_empty_range(range: &(Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+    match range {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+            from >= to
+        }
+        _ => false,
+    }
 }

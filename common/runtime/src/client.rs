@@ -1,0 +1,74 @@
+//! How a service reaches another.
+
+use std::time::Duration;
+
+use common::fault::Fault;
+use tonic::transport::Endpoint;
+
+/// How often the peer is pinged, streams or not: a peer that stopped without a word is noticed within this
+/// and [`PING_TIMEOUT`].
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a ping may stay unanswered.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long connecting may take, a name look-up included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A peer at `host:port`.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming `address`.
+pub fn endpoint(address: &str) -> Result<Endpoint, Fault> {
+    let wrong = |what: &str| {
+        let what = format!("{what}; expected host:port, such as 192.0.2.7:54322 or [2001:db8::7]:54322");
+        Fault::invalid("address", what)
+    };
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
+    if host.is_empty()
+        || port.parse::<u16>().is_err()
+        || port == "0"
+        || !port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(wrong("has no host or no valid port"));
+    }
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if (host.contains(':') && !bracketed) || host.contains(['/', '@', '?', '#']) || host.len() > 255 {
+        return Err(wrong("has no valid host"));
+    }
+    let endpoint =
+        Endpoint::from_shared(format!("http://{address}")).map_err(|_| wrong("has no valid host"))?;
+    Ok(endpoint
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        // Without it a stopped peer is never noticed, even with an open stream.
+        .keep_alive_while_idle(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for right in ["127.0.0.1:1", "[::1]:54322", "host-1.example:65535"] {
+            assert!(endpoint(right).is_ok(), "{right}");
+        }
+        for wrong in [
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:65536",
+            "::1:5",
+            "http://host:1",
+            "a b:1",
+            "h:+1",
+        ] {
+            assert_eq!(endpoint(wrong).unwrap_err().subject, "address", "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a run of inputs has come to, before its commit.
+
+use common::revision::Revision;
+use common::time::Timestamp;
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use super::{Answer, Envelope, Refusal};
+use crate::log::{Entry, Log};
+use crate::machine::Machine;
+use crate::store::Commit;
+use crate::{clock, failpoint};
+
+/// Inputs in a batch: with random keys a group of this size makes some 60 thousand updates a second, and larger
+/// ones gain little and make each caller wait longer.
+const MAX_INPUTS: usize = 512;
+
+/// Bytes in a batch, which stay in memory until it is durable.
+const MAX_BYTES: usize = 8 << 20;
+
+type Answerer<M> = oneshot::Sender<Result<Answer<<M as Machine>::Reply>, Refusal>>;
+
+pub(super) struct Batch<M: Machine> {
+    max_inputs: usize,
+    last: Revision,
+    inputs: usize,
+    bytes: usize,
+    commits: Vec<Commit>,
+    entries: Vec<(Timestamp, M::History)>,
+    answers: Vec<(Answerer<M>, M::Reply, Revision)>,
+    outcomes: Vec<Outcome<M>>,
+}
+
+/// What fail points and effects need to know of an input.
+struct Outcome<M: Machine> {
+    /// Empty in builds without fail points.
+    label: String,
+    changes: bool,
+    effects: Vec<M::Effect>,
+}
+
+impl<M: Machine> Batch<M> {
+    /// An empty batch, after revision `last`.
+    pub(super) fn after(last: Revision) -> Self {
+        Self {
+            max_inputs: if failpoint::single_batches() {
+                1
+            } else {
+                MAX_INPUTS
+            },
+            last,
+            inputs: 0,
+            bytes: 0,
+            commits: Vec::new(),
+            entries: Vec::new(),
+            answers: Vec::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.inputs >= self.max_inputs || self.bytes >= MAX_BYTES
+    }
+
+    pub(super) fn last(&self) -> Revision {
+        self.last
+    }
+
+    pub(super) fn commits(&self) -> &[Commit] {
+        &self.commits
+    }
+
+    /// Steps the machine with one more input.
+    pub(super) fn step(&mut self, machine: &mut M, envelope: Envelope<M>) {
+        let label = if cfg!(feature = "failpoints") {
+            M::label(&envelope.input)
+        } else {
+            String::new()
+        };
+        let now = clock::now();
+        let step = machine.step(envelope.input, now);
+        self.inputs += 1;
+        let changes = !step.revisions.is_empty();
+        for change in step.revisions {
+            self.last = self.last.next();
+            let history = change.history.encode_to_vec();
+            let records = change
+                .writes
+                .iter()
+                .map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len));
+            self.bytes += history.len() + records.sum::<usize>();
+            self.commits.push(Commit {
+                revision: self.last,
+                time: now,
+                history,
+                writes: change.writes,
+            });
+            self.entries.push((now, change.history));
+        }
+        if let Some(answer) = envelope.answer {
+            self.answers.push((answer, step.reply, self.last));
+        }
+        if changes || !step.effects.is_empty() {
+            self.outcomes.push(Outcome {
+                label,
+                changes,
+                effects: step.effects,
+            });
+        }
+    }
+
+    /// Passes a fail point of each input that has revisions.
+    pub(super) fn hit(&self, point: &str) {
+        if cfg!(feature = "failpoints") {
+            for outcome in self.outcomes.iter().filter(|outcome| outcome.changes) {
+                failpoint::hit(&format!("{point}/{}", outcome.label));
+            }
+        }
+    }
+
+    /// The commit failed: nobody is told anything of it.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        for (answer, _, _) in self.answers {
+            // Whoever no longer waits for the answer does not miss it.
+            let _ = answer.send(Err(refusal));
+        }
+    }
+
+    /// Everything is durable. Publishes first, so that whoever is answered sees what is theirs; the effects,
+    /// which nobody waits for, come last.
+    pub(super) fn finish(self, log: &Log<M::History>, mut perform: impl FnMut(M::Effect)) {
+        let start = log.identity().start;
+        let revisions = self.commits.iter().map(|commit| commit.revision);
+        let entries = revisions
+            .zip(self.entries)
+            .map(|(revision, (time, history))| Entry {
+                revision,
+                start,
+                time,
+                history,
+            });
+        log.publish(entries.collect());
+        for (answer, reply, revision) in self.answers {
+            let token = log.token_at(revision, start);
+            let _ = answer.send(Ok(Answer { reply, token }));
+        }
+        for outcome in self.outcomes {
+            for effect in outcome.effects {
+                if cfg!(feature = "failpoints") {
+                    failpoint::hit(&format!("effect.before/{}", outcome.label));
+                }
+                perform(effect);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Points at which tests kill the process. Without the feature `failpoints` nothing of it is compiled in.
+//!
+//! | variable | effect |
+//! |---|---|
+//! | `FAILPOINT_KILL=<name>@<n>` | SIGKILL at the `n`th hit of the point (1 is the first) |
+//! | `FAILPOINT_TRACE=<file>` | each hit appends the point's name as a line |
+//! | `FAILPOINT_BATCH=1` | the coordinator takes one input a batch, so that every point between two is reached |
+
+/// The process passes the point `name`.
+#[cfg(feature = "failpoints")]
+pub fn hit(name: &str) {
+    enabled::hit(name);
+}
+
+/// The process passes the point `name`: nothing happens in this build.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn hit(_name: &str) {}
+
+/// Whether the coordinator takes one input a batch.
+pub(crate) fn single_batches() -> bool {
+    cfg!(feature = "failpoints") && std::env::var_os("FAILPOINT_BATCH").is_some_and(|value| value == "1")
+}
+
+#[cfg(feature = "failpoints")]
+mod enabled {
+    use std::fs::{File, OpenOptions};
+    use std::io::Write as _;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    struct Kill {
+        name: String,
+        nth: u64,
+        hits: AtomicU64,
+    }
+
+    static KILL: LazyLock<Option<Kill>> = LazyLock::new(|| {
+        let text = std::env::var("FAILPOINT_KILL").ok()?;
+        let (name, nth) = text.rsplit_once('@').unwrap_or((&text, "1"));
+        Some(Kill {
+            name: name.to_owned(),
+            nth: nth.parse().unwrap_or(1),
+            hits: AtomicU64::new(0),
+        })
+    });
+
+    static TRACE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
+        let path = std::env::var_os("FAILPOINT_TRACE")?;
+        let opened = OpenOptions::new().create(true).append(true).open(&path);
+        match opened {
+            Ok(file) => Some(Mutex::new(file)),
+            Err(error) => {
+                tracing::error!(?path, %error, "fail points cannot be traced");
+                None
+            }
+        }
+    });
+
+    pub(super) fn hit(name: &str) {
+        if let Some(trace) = &*TRACE {
+            let mut file = trace.lock().unwrap_or_else(PoisonError::into_inner);
+            // One write a line: a kill leaves no half of it.
+            let _ = file.write_all(format!("{name}\n").as_bytes());
+        }
+        if let Some(kill) = &*KILL
+            && kill.name == name
+            && kill.hits.fetch_add(1, Ordering::SeqCst) + 1 == kill.nth
+        {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            // The signal may take a moment, in which nothing more may happen.
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The newest progress sample of each running task. Never durable, and merged freely.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::id::TaskId;
+use proto::task::v1 as wire;
+
+use super::waiters::Waiters;
+
+/// Tasks that a board remembers; far more than run at a time. The one that moved longest ago goes first.
+const MAX_TASKS: usize = 10_000;
+
+/// One sample a task, the newest; each later than the readers' last look by its number.
+#[derive(Debug, Default)]
+pub struct ProgressBoard {
+    board: Mutex<Board>,
+    waiters: Arc<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    last: u64,
+    by_task: HashMap<TaskId, Sample>,
+    by_number: BTreeMap<u64, TaskId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    number: u64,
+    done_bytes: u64,
+    total_bytes: u64,
+}
+
+impl ProgressBoard {
+    /// How far a task is, in bytes; a `total_bytes` of 0 means that it is unknown.
+    pub fn report(&self, task_id: TaskId, done_bytes: u64, total_bytes: u64) {
+        let mut board = self.lock();
+        board.last += 1;
+        let sample = Sample {
+            number: board.last,
+            done_bytes,
+            total_bytes,
+        };
+        if let Some(old) = board.by_task.insert(task_id, sample) {
+            board.by_number.remove(&old.number);
+        }
+        board.by_number.insert(sample.number, task_id);
+        if board.by_task.len() > MAX_TASKS
+            && let Some((_, oldest)) = board.by_number.pop_first()
+        {
+            board.by_task.remove(&oldest);
+        }
+        drop(board);
+        self.waiters.wake_all();
+    }
+
+    /// The task no longer runs.
+    pub fn forget(&self, task_id: TaskId) {
+        let mut board = self.lock();
+        if let Some(old) = board.by_task.remove(&task_id) {
+            board.by_number.remove(&old.number);
+        }
+    }
+
+    /// The newest sample of a task.
+    pub fn newest(&self, task_id: TaskId) -> Option<wire::Progress> {
+        self.lock()
+            .by_task
+            .get(&task_id)
+            .map(|sample| sample.to_wire(task_id))
+    }
+
+    /// The samples after number `seen`, and the number to give next time.
+    pub(crate) fn since(&self, seen: u64, selects: impl Fn(TaskId) -> bool) -> (Vec<wire::Progress>, u64) {
+        let board = self.lock();
+        let newer = board.by_number.range(seen + 1..).map(|(_, task_id)| *task_id);
+        let samples = newer
+            .filter(|task_id| selects(*task_id))
+            .filter_map(|task_id| Some(board.by_task.get(&task_id)?.to_wire(task_id)))
+            .collect();
+        (samples, board.last)
+    }
+
+    /// The number of the newest sample.
+    pub(crate) fn last(&self) -> u64 {
+        self.lock().last
+    }
+
+    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sample {
+    fn to_wire(self, task_id: TaskId) -> wire::Progress {
+        let percent = match self.total_bytes {
+            0 => 0.0,
+            total => (self.done_bytes as f64 / total as f64 * 100.0).min(100.0),
+        };
+        wire::Progress {
+            task_id: task_id.to_string(),
+            done_bytes: i64::try_from(self.done_bytes).unwrap_or(i64::MAX),
+            total_bytes: i64::try_from(self.total_bytes).unwrap_or(i64::MAX),
+            percent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn task(number: u128) -> TaskId {
+        TaskId::from_uuid(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn only_the_newest_sample_of_each_task_is_kept() {
+        let board = ProgressBoard::default();
+        board.report(task(1), 10, 100);
+        board.report(task(2), 5, 0);
+        board.report(task(1), 50, 100);
+        let (samples, seen) = board.since(0, |_| true);
+        let seen_of: Vec<_> = samples.iter().map(|s| (s.done_bytes, s.percent)).collect();
+        assert_eq!(seen_of, [(5, 0.0), (50, 50.0)]);
+        assert!(board.since(seen, |_| true).0.is_empty());
+        board.report(task(2), 6, 0);
+        board.forget(task(2));
+        assert!(board.since(seen, |_| true).0.is_empty());
+    }
+
+    #[test]
+    fn the_board_is_bounded() {
+        let board = ProgressBoard::default();
+        for number in 0..MAX_TASKS as u128 + 10 {
+            board.report(task(number), 1, 1);
+        }
+        assert_eq!(board.since(0, |_| true).0.len(), MAX_TASKS);
+        assert_eq!(board.newest(task(9)), None);
+        assert!(board.newest(task(10)).is_some());
+    }
+}

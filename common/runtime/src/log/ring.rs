@@ -1,0 +1,117 @@
+//! The newest revisions, in memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use common::revision::Revision;
+
+use super::Entry;
+
+/// Some seconds of the highest rate: who is further behind reads from the store.
+const MAX_ENTRIES: usize = 32_768;
+
+/// What the entries may take, measured by their encoded size.
+const MAX_BYTES: usize = 32 << 20;
+
+/// Dense revisions up to and including `current`.
+pub(super) struct Ring<H> {
+    entries: VecDeque<(Arc<Entry<H>>, usize)>,
+    bytes: usize,
+    current: Revision,
+}
+
+/// What memory knows of the revisions after a point.
+pub(crate) enum Found<H> {
+    /// The next ones.
+    Here(Vec<Arc<Entry<H>>>),
+    /// There are none yet.
+    Nothing,
+    /// There are, but only the store has them.
+    Older,
+}
+
+impl<H> Ring<H> {
+    pub(super) fn starting_after(current: Revision) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            current,
+        }
+    }
+
+    pub(super) fn current(&self) -> Revision {
+        self.current
+    }
+
+    pub(super) fn push(&mut self, entry: Arc<Entry<H>>, size: usize) {
+        if entry.revision != self.current.next() {
+            // Never a hole in memory: the store has what is missing.
+            self.entries.clear();
+            self.bytes = 0;
+        }
+        self.current = entry.revision;
+        self.bytes += size;
+        self.entries.push_back((entry, size));
+        while self.entries.len() > MAX_ENTRIES || (self.bytes > MAX_BYTES && self.entries.len() > 1) {
+            if let Some((_, size)) = self.entries.pop_front() {
+                self.bytes -= size;
+            }
+        }
+    }
+
+    pub(super) fn read_after(&self, after: Revision, limit: usize) -> Found<H> {
+        if after >= self.current {
+            return Found::Nothing;
+        }
+        let first = self.entries.front().map(|(entry, _)| entry.revision);
+        let Some(from) = first.and_then(|first| (after.0 + 1).checked_sub(first.0)) else {
+            return Found::Older;
+        };
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let entries = self.entries.iter().skip(from).take(limit);
+        Found::Here(entries.map(|(entry, _)| Arc::clone(entry)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::revision::Start;
+    use common::time::Timestamp;
+
+    use super::*;
+
+    fn entry(revision: u64) -> Arc<Entry<()>> {
+        Arc::new(Entry {
+            revision: Revision(revision),
+            start: Start(1),
+            time: Timestamp(0),
+            history: (),
+        })
+    }
+
+    fn read(ring: &Ring<()>, after: u64) -> Option<Vec<u64>> {
+        match ring.read_after(Revision(after), 3) {
+            Found::Here(entries) => Some(entries.iter().map(|entry| entry.revision.0).collect()),
+            Found::Nothing => Some(Vec::new()),
+            Found::Older => None,
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_never_has_a_hole() {
+        let mut ring = Ring::starting_after(Revision(10));
+        assert_eq!(read(&ring, 10), Some(vec![]));
+        assert_eq!(read(&ring, 9), None);
+        for revision in 11..=15 {
+            ring.push(entry(revision), MAX_BYTES / 4);
+        }
+        assert_eq!(read(&ring, 10), None, "11 was pushed out");
+        assert_eq!(read(&ring, 11), Some(vec![12, 13, 14]));
+        assert_eq!(read(&ring, 14), Some(vec![15]));
+        ring.push(entry(18), 1);
+        assert_eq!(read(&ring, 15), None);
+        assert_eq!(read(&ring, 17), Some(vec![18]));
+        ring.push(entry(19), MAX_BYTES * 2);
+        assert_eq!(read(&ring, 18), Some(vec![19]), "the newest stays, however large");
+    }
+}

@@ -1,0 +1,49 @@
+//! The socket, and the file that says where it is.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tonic::transport::server::TcpIncoming;
+
+/// The file in the data directory that holds `address:port` while the service listens.
+const FILE: &str = "address";
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listening {
+    pub(super) incoming: TcpIncoming,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Listens on `addr` (port 0 takes a free one) and then writes the bound address to `address` in the data
+    /// directory, by rename: who reads the file finds a service there, unless it was killed since. Within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the address is taken or the file cannot be written.
+    pub fn bind(addr: SocketAddr, data_dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(data_dir)?;
+        let file = data_dir.join(FILE);
+        // One that a killed process left would send clients astray while this one is still starting.
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Set here: `Server::tcp_nodelay` has no effect on a listener that is handed in, and without it small
+        // frames stall for 40 ms.
+        let incoming = TcpIncoming::bind(addr)?.with_nodelay(Some(true));
+        let address = incoming.local_addr()?;
+        let temporary = data_dir.join(format!("{FILE}.new"));
+        File::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
+        fs::rename(&temporary, &file)?;
+        Ok(Self { incoming, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}

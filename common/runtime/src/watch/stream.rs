@@ -1,0 +1,358 @@
+//! The stream of one watch: a cursor into the log, polled by the connection that sends it.
+//!
+//! There is no task and no channel a watcher: an idle one costs its place among the waiters and a timer. What
+//! memory has is read at once; what only the store has is read on a blocking thread, some hundred revisions at
+//! a time, so that a disk that hangs stops the slow reader and not the threads that serve everybody.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use common::revision::{Revision, Start as ServiceStart};
+use futures_core::Stream;
+use proto::task::v1 as wire;
+use proto::task::v1::closing::Reason;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+
+use super::options::{Start, WatchOptions, to_wire};
+use super::snapshot::{self, Snapshot, SnapshotError, Step};
+use super::{Feed, Frame, pieces};
+use crate::log::{Entry, Found, Log, Place, ReadError, Waiters};
+use crate::status;
+
+/// Revisions taken from the log at once.
+const CHUNK: usize = 256;
+
+/// Samples go out at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// After this a stream ends, so that clients spread over the servers there are, and prove that they can resume.
+const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// A tenth of [`MAX_AGE`] either way: streams that began together do not all come back together.
+const MAX_AGE_JITTER: f64 = 0.1;
+
+/// When to come back to a service that stops.
+const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
+
+type Fetched<H> = Result<Vec<Arc<Entry<H>>>, ReadError>;
+
+/// See the module.
+pub struct WatchStream<F: Feed> {
+    log: Arc<Log<F::History>>,
+    feed: Arc<F>,
+    options: WatchOptions,
+    phase: Phase<F>,
+    /// Frames that are made and not yet taken.
+    ready: VecDeque<Frame<F::Item>>,
+    /// Revisions that are read and not yet looked at.
+    entries: VecDeque<Arc<Entry<F::History>>>,
+    /// Everything up to here was made into frames, or selected nothing.
+    cursor: (Revision, ServiceStart),
+    /// A read from the store that is under way.
+    fetching: Option<JoinHandle<Fetched<F::History>>>,
+    change: Place,
+    sample: Place,
+    samples_seen: u64,
+    /// Something was sent since the clocks were last looked at.
+    sent: bool,
+    heartbeat_at: Instant,
+    samples_at: Instant,
+    ends_at: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+enum Phase<F: Feed> {
+    /// To be opened.
+    SnapshotDue,
+    /// A step of the snapshot is being read.
+    Reading(JoinHandle<Result<Step<F::Item>, SnapshotError>>),
+    /// The client has not taken all of the last step.
+    Paused(Snapshot),
+    /// Changes.
+    Live,
+    /// Only this is still to be said.
+    Ending(Option<Status>),
+}
+
+impl<F: Feed> WatchStream<F> {
+    #[allow(clippy::result_large_err)] // The handlers answer with it as it is.
+    pub(super) fn start(log: Arc<Log<F::History>>, feed: F, options: WatchOptions) -> Result<Self, Status> {
+        if log.closed().is_some() {
+            return Err(status::from_fault(&status::shutting_down()));
+        }
+        let (phase, after) = match options.start {
+            Start::Snapshot => (Phase::SnapshotDue, Revision(0)),
+            Start::Now => (Phase::Live, log.current()),
+            Start::After(token) => (Phase::Live, log.resume(&token)?),
+        };
+        let opened = Frame::Opened(wire::Opened {
+            store_id: log.identity().store_id.to_string(),
+            heartbeat_interval: Some(to_wire(options.heartbeat)),
+        });
+        let now = Instant::now();
+        let jitter = 1.0 + MAX_AGE_JITTER * (rand::random::<f64>() * 2.0 - 1.0);
+        Ok(Self {
+            phase,
+            ready: VecDeque::from([opened]),
+            entries: VecDeque::new(),
+            cursor: (after, log.identity().start),
+            fetching: None,
+            change: Waiters::place(log.waiters()),
+            sample: Waiters::place(log.progress().waiters()),
+            // A new watcher is shown where the running tasks are.
+            samples_seen: 0,
+            sent: false,
+            heartbeat_at: now + options.heartbeat,
+            samples_at: now,
+            ends_at: now + MAX_AGE.mul_f64(jitter),
+            timer: Box::pin(tokio::time::sleep_until(now + options.heartbeat)),
+            feed: Arc::new(feed),
+            log,
+            options,
+        })
+    }
+
+    /// One step further; ready when there is something in `self.ready`, or the phase has changed.
+    fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        match &mut self.phase {
+            Phase::Live => return self.poll_live(context),
+            Phase::Ending(_) => return Poll::Ready(Ok(())),
+            Phase::SnapshotDue | Phase::Reading(_) | Phase::Paused(_) => {}
+        }
+        if self.log.closed().is_some() {
+            // There is no point yet at which resuming would be right.
+            self.close(Reason::Shutdown, String::new());
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_snapshot(context)
+    }
+
+    fn poll_snapshot(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let (feed, log) = (Arc::clone(&self.feed), Arc::clone(&self.log));
+        match std::mem::replace(&mut self.phase, Phase::SnapshotDue) {
+            Phase::SnapshotDue => {
+                let first = move || snapshot::first(&**log.store(), &*feed);
+                self.phase = Phase::Reading(tokio::task::spawn_blocking(first));
+            }
+            Phase::Paused(snapshot) => {
+                let next = move || snapshot.next(&*feed);
+                self.phase = Phase::Reading(tokio::task::spawn_blocking(next));
+            }
+            Phase::Reading(mut job) => {
+                // The end of the service must end this too.
+                let _ = self.log.poll_changed(Revision(u64::MAX), &self.change, context);
+                let Poll::Ready(step) = Pin::new(&mut job).poll(context) else {
+                    self.phase = Phase::Reading(job);
+                    return Poll::Pending;
+                };
+                self.take_step(joined(step)?.map_err(snapshot_status)?);
+            }
+            Phase::Live | Phase::Ending(_) => unreachable!("called only while there is a snapshot to read"),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take_step(&mut self, step: Step<F::Item>) {
+        self.ready.extend(step.pages.into_iter().map(Frame::Snapshot));
+        match step.rest {
+            Some(rest) => self.phase = Phase::Paused(rest),
+            None => {
+                self.cursor.0 = step.revision;
+                let token = self.token();
+                self.ready
+                    .push_back(Frame::SnapshotDone(wire::SnapshotDone { token }));
+                self.phase = Phase::Live;
+            }
+        }
+    }
+
+    fn poll_live(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        if let Some(entry) = self.entries.pop_front() {
+            self.take_entry(&entry);
+            return Poll::Ready(Ok(()));
+        }
+        // All that was read is sent: a point at which the stream may end, and at which it shows that it lives.
+        if let Some(reason) = self.log.closed() {
+            self.close(reason, self.token());
+            return Poll::Ready(Ok(()));
+        }
+        if self.look_at_clocks() {
+            return Poll::Ready(Ok(()));
+        }
+        // A reader for whom there is always more must let others have their turn.
+        ready!(tokio::task::coop::poll_proceed(context)).made_progress();
+        if let Some(job) = &mut self.fetching {
+            let fetched = ready!(Pin::new(job).poll(context));
+            self.fetching = None;
+            self.entries.extend(joined(fetched)??);
+            return Poll::Ready(Ok(()));
+        }
+        match self.log.read_ring(self.cursor.0, CHUNK) {
+            Found::Here(entries) => self.entries.extend(entries),
+            Found::Older => {
+                let (log, after) = (Arc::clone(&self.log), self.cursor.0);
+                let read = move || log.read_after(after, CHUNK);
+                self.fetching = Some(tokio::task::spawn_blocking(read));
+            }
+            Found::Nothing => ready!(self.poll_quiet(context)),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing is to be sent now: waits for a change, a sample or a clock.
+    fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self
+            .log
+            .poll_changed(self.cursor.0, &self.change, context)
+            .is_ready()
+        {
+            return Poll::Ready(());
+        }
+        let mut until = self.heartbeat_at.min(self.ends_at);
+        if self.options.progress {
+            // Woken by samples only when they may be sent: else each one would wake each watcher.
+            if self.samples_at > Instant::now() {
+                until = until.min(self.samples_at);
+            } else {
+                self.sample.wait(context.waker());
+                if self.log.progress().last() > self.samples_seen {
+                    return Poll::Ready(());
+                }
+            }
+        }
+        if self.timer.deadline() != until {
+            self.timer.as_mut().reset(until);
+        }
+        self.timer.as_mut().poll(context)
+    }
+
+    /// Makes the frames of a revision, if the filter selects anything of it.
+    fn take_entry(&mut self, entry: &Entry<F::History>) {
+        self.cursor = (entry.revision, entry.start);
+        let items = self.feed.changes(entry);
+        let mut pieces = pieces::cut(items, usize::MAX).into_iter().peekable();
+        while let Some(items) = pieces.next() {
+            let more = pieces.peek().is_some();
+            self.ready.push_back(Frame::Changes {
+                revision: entry.revision,
+                token: (!more).then(|| self.log.token_of(entry)),
+                time: entry.time,
+                items,
+                more,
+            });
+        }
+    }
+
+    /// Adds what is due by time; says whether it added anything, or ended the stream.
+    fn look_at_clocks(&mut self) -> bool {
+        let now = Instant::now();
+        if std::mem::take(&mut self.sent) {
+            self.heartbeat_at = now + self.options.heartbeat;
+        }
+        if now >= self.ends_at {
+            self.close(Reason::MaxAge, self.token());
+            return true;
+        }
+        if self.options.progress && now >= self.samples_at && self.log.progress().last() > self.samples_seen {
+            // Also where the filter selects none of them: looking costs as well.
+            self.samples_at = now + PROGRESS_INTERVAL;
+            if self.take_samples() {
+                return true;
+            }
+        }
+        if now >= self.heartbeat_at {
+            self.heartbeat_at = now + self.options.heartbeat;
+            let token = self.token();
+            self.ready.push_back(Frame::Heartbeat(wire::Heartbeat { token }));
+            return true;
+        }
+        false
+    }
+
+    fn take_samples(&mut self) -> bool {
+        let feed = &self.feed;
+        let (items, seen) = self
+            .log
+            .progress()
+            .since(self.samples_seen, |task_id| feed.selects(task_id));
+        self.samples_seen = seen;
+        if items.is_empty() {
+            return false;
+        }
+        self.ready
+            .push_back(Frame::Progress(wire::ProgressSamples { items }));
+        true
+    }
+
+    fn close(&mut self, reason: Reason, token: String) {
+        let (retry_after, status) = match reason {
+            Reason::MaxAge => (Duration::ZERO, None),
+            Reason::Shutdown | Reason::Unspecified => (
+                RETRY_AFTER_SHUTDOWN,
+                Some(status::from_fault(&status::shutting_down())),
+            ),
+        };
+        self.ready.push_back(Frame::Closing(wire::Closing {
+            reason: reason.into(),
+            token,
+            retry_after: Some(to_wire(retry_after)),
+        }));
+        self.end(status);
+    }
+
+    fn end(&mut self, status: Option<Status>) {
+        self.entries.clear();
+        self.fetching = None;
+        self.phase = Phase::Ending(status);
+    }
+
+    fn token(&self) -> String {
+        self.log.token_at(self.cursor.0, self.cursor.1).to_string()
+    }
+}
+
+impl<F: Feed> Stream for WatchStream<F> {
+    type Item = Result<F::Response, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                self.sent = true;
+                return Poll::Ready(Some(Ok(F::response(frame))));
+            }
+            if let Phase::Ending(status) = &mut self.phase {
+                return Poll::Ready(status.take().map(Err));
+            }
+            if let Err(status) = ready!(self.poll_work(context)) {
+                self.end(Some(status));
+            }
+        }
+    }
+}
+
+// All that is pinned is boxed.
+impl<F: Feed> Unpin for WatchStream<F> {}
+
+#[allow(clippy::result_large_err)] // The stream ends with it.
+fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> Result<T, Status> {
+    outcome.map_err(|error| {
+        tracing::error!(%error, "a read for a watch did not end well");
+        let message = "reading for this watch failed; try again, and report it if it happens again";
+        status::from_fault(&common::Fault::new(common::FaultCode::Internal, message))
+    })
+}
+
+fn snapshot_status(error: SnapshotError) -> Status {
+    match error {
+        SnapshotError::Store(error) => status::from_store(error),
+        SnapshotError::TooSlow => status::from_fault(&common::Fault::new(
+            common::FaultCode::QueueFull,
+            error.to_string(),
+        )),
+    }
+}
