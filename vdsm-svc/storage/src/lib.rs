@@ -3,7 +3,7 @@
 //! Everything here is synchronous and is called from threads that may block. What is absent: an async runtime,
 //! the wire, and a database. An operation notes its progress through [`op::OpContext`], which the service gives.
 //!
-//! - [`file`] is the one layer through which storage is changed: every create, sync, rename and unlink.
+//! - [`mod@file`] is the one layer through which storage is changed: every create, sync, rename and unlink.
 //! - [`domain`] and [`volume`] are the on-disk format: what oVirt's VDSM writes and reads.
 //! - [`qemu_img`] runs the one external program; [`run_dir`] keeps track of its processes.
 //! - [`op`] has the operations, one verb a file, each with a table of its steps and its undo beside it.

@@ -1,37 +1,43 @@
 //! Killed, aborted or failed at any step and at any single change to storage, an operation ends in one of two
 //! states: as if it had not been, or done. What stands beside it keeps every byte.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
 use common::{Allocation, Fault, FaultCode, Operation, VolumeFormat};
 use vdsm_storage::{OpEnd, op};
 
 use crate::support::*;
 
-type Picture = BTreeMap<PathBuf, Vec<u8>>;
-
 /// An operation and what stands on the domain before it.
-struct Scene {
-    name: &'static str,
-    operation: Operation,
-    prepare: fn(&Place),
+pub(crate) struct Scene {
+    pub(crate) name: &'static str,
+    pub(crate) operation: Operation,
+    furnish: fn(&Place),
 }
 
-fn scenes() -> Vec<Scene> {
+impl Scene {
+    /// Furnishes an empty domain for it.
+    pub(crate) fn prepare(&self, place: &mut Place) {
+        (self.furnish)(place);
+        place.reopen();
+        place.bench.heal();
+    }
+}
+
+pub(crate) fn scenes() -> Vec<Scene> {
     let mut scenes: Vec<Scene> = all_kinds()
         .into_iter()
         .map(|(format, allocation)| Scene {
             name: "create a volume in a new image",
             operation: create(1, format, allocation),
-            prepare: witness,
+            furnish: witness,
         })
         .collect();
     scenes.push(Scene {
         name: "create a volume in an image that has one",
         operation: create(1, VolumeFormat::Raw, Allocation::Sparse),
-        prepare: |place| {
+        furnish: |place| {
             witness(place);
             fs::create_dir(place.image(1)).unwrap();
             fs::write(place.image(1).join(volume(7).to_string()), b"sibling").unwrap();
@@ -40,7 +46,7 @@ fn scenes() -> Vec<Scene> {
     scenes.push(Scene {
         name: "delete an image",
         operation: delete(1),
-        prepare: |place| {
+        furnish: |place| {
             witness(place);
             place.must(&create(1, VolumeFormat::Cow, Allocation::Sparse), 8);
             fs::write(place.image(1).join(format!("{}.lease", volume(1))), b"lease").unwrap();
@@ -49,7 +55,7 @@ fn scenes() -> Vec<Scene> {
     scenes.push(Scene {
         name: "delete what is left of an image",
         operation: delete(1),
-        prepare: |place| {
+        furnish: |place| {
             witness(place);
             place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 8);
             let aside = place.images().join(format!("_remove_me_{}", image(1)));
@@ -66,7 +72,7 @@ fn witness(place: &Place) {
 }
 
 /// The pictures before, and after a run that nothing disturbs; and the fail points that it passes.
-fn undisturbed(scene: &Scene) -> (Picture, Picture, Vec<String>) {
+pub(crate) fn undisturbed(scene: &Scene) -> (Picture, Picture, Vec<String>) {
     let place = ready(scene);
     let before = place.picture();
     assert_eq!(place.run(&scene.operation, task(1)), Ran::Well, "{}", scene.name);
@@ -76,13 +82,11 @@ fn undisturbed(scene: &Scene) -> (Picture, Picture, Vec<String>) {
 
 fn ready(scene: &Scene) -> Place {
     let mut place = Place::new();
-    (scene.prepare)(&place);
-    place.reopen();
-    place.bench.heal();
+    scene.prepare(&mut place);
     place
 }
 
-fn check(end: &OpEnd, place: &Place, before: &Picture, after: &Picture, how: &str) {
+pub(crate) fn check(end: &OpEnd, place: &Place, before: &Picture, after: &Picture, how: &str) {
     match end {
         OpEnd::Finished => assert_eq!(&place.picture(), after, "{how}"),
         OpEnd::Undone(_) => assert_eq!(&place.picture(), before, "{how}"),

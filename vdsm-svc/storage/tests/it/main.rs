@@ -8,5 +8,6 @@ mod hostile;
 mod kills;
 mod life_cycle;
 mod order;
+mod power_cut;
 mod sample;
 mod support;

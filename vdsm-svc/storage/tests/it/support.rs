@@ -16,6 +16,9 @@ use uuid::Uuid;
 use vdsm_storage::file::{FileCall, FileHook};
 use vdsm_storage::{OpContext, OpEnd, Options, StorageRoot, op};
 
+/// Every file of a domain's images, with its bytes.
+pub(crate) type Picture = BTreeMap<PathBuf, Vec<u8>>;
+
 pub(crate) const MIB: u64 = 1 << 20;
 
 pub(crate) fn host() -> HostId {
@@ -203,7 +206,12 @@ pub(crate) struct Place {
 impl Place {
     /// With an empty domain in it.
     pub(crate) fn new() -> Self {
-        let mut place = Self::bare();
+        Self::at(TempDir::new().unwrap())
+    }
+
+    /// As [`Place::new`], somewhere else.
+    pub(crate) fn at(temp: TempDir) -> Self {
+        let mut place = Self::bare_at(temp);
         place.root().create_domain(domain(), "tests").unwrap();
         place.bench.heal();
         place.reopen();
@@ -211,7 +219,10 @@ impl Place {
     }
 
     pub(crate) fn bare() -> Self {
-        let temp = TempDir::new().unwrap();
+        Self::bare_at(TempDir::new().unwrap())
+    }
+
+    fn bare_at(temp: TempDir) -> Self {
         let bench = Arc::new(Bench::default());
         let root = Some(open(temp.path(), &bench));
         Self { temp, bench, root }
@@ -221,9 +232,14 @@ impl Place {
         self.root.as_ref().unwrap()
     }
 
-    /// As after a restart of the service: locks are freed, and the root is opened again.
-    pub(crate) fn reopen(&mut self) {
+    /// As after the end of the service: nothing is open, locks are freed.
+    pub(crate) fn close(&mut self) {
         drop(self.root.take());
+    }
+
+    /// As after a restart of the service.
+    pub(crate) fn reopen(&mut self) {
+        self.close();
         self.root = Some(open(self.temp.path(), &self.bench));
     }
 
@@ -268,7 +284,7 @@ impl Place {
     }
 
     /// Every file of the images with its bytes, but `CTIME`, which is the clock's.
-    pub(crate) fn picture(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(crate) fn picture(&self) -> Picture {
         let mut found = BTreeMap::new();
         look(&self.images(), &self.images(), &mut found);
         found
