@@ -175,3 +175,14 @@ impl StorageRoot {
         self.domain(domain)?.volume(image, volume)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<StorageRoot>();
+    }
+}

@@ -11,16 +11,19 @@ use common::{Allocation, CreateVolume, Fault, FaultCode};
 
 use super::context::{firm_step, step};
 use super::note::Lines;
-use super::{Evidence, OpContext, OpEnd};
+use super::{OpContext, OpEnd};
 use crate::domain::Domain;
 use crate::file::{Dir, Identity};
-use crate::names::{self, ImageFile};
+use crate::names;
 use crate::qemu_img::{Job, Limits, argv};
 use crate::root::StorageRoot;
 use crate::run_dir::{self, RunDir};
 use crate::volume::{Legality, Role, VolumeMeta, read_meta, write_meta};
 
 mod allocate;
+mod evidence;
+
+pub(in crate::op) use evidence::evidence;
 
 const NOTE_INTENT: &str = "create_volume.note_intent";
 const MAKE_IMAGE: &str = "create_volume.make_image";
@@ -355,48 +358,4 @@ fn undo(
         })?;
     }
     firm_step(ctx, UNDO_SYNC_IMAGES, || Ok(domain.images.sync()?))
-}
-
-/// What storage alone shows.
-pub(super) fn evidence(root: &StorageRoot, op: &CreateVolume) -> Result<Evidence, Fault> {
-    let domain = root.domain(op.domain_id)?;
-    let Some(image) = domain.images.dir(op.image_id.to_string())? else {
-        return Ok(Evidence::Untouched);
-    };
-    let volume = op.volume_id;
-    let data = image.kind(volume.to_string())?.is_some();
-    match read_meta(&image, volume)? {
-        Some(meta) if data && is_committed(&meta, op) && same_wish(&meta, op) => Ok(Evidence::Done),
-        Some(meta) => Ok(Evidence::Partial(format!(
-            "volume {volume} is {} and not as it was to be made",
-            meta.legality.as_str()
-        ))),
-        None if data => Ok(Evidence::Partial(format!(
-            "volume {volume} has data and no metadata"
-        ))),
-        None => half_made(&image, op),
-    }
-}
-
-/// Traces of a volume that is not there: nobody else works in an image whose lock the operation had.
-fn half_made(image: &Dir, op: &CreateVolume) -> Result<Evidence, Fault> {
-    let entries = image.entries()?;
-    let trace = entries.iter().find(|e| match ImageFile::parse(&e.name) {
-        Some(ImageFile::OfTask(_)) => true,
-        Some(ImageFile::MetaNew(volume)) => volume == op.volume_id,
-        _ => false,
-    });
-    Ok(match trace {
-        Some(entry) => Evidence::Partial(format!(
-            "image {} holds {} of an operation that was cut off",
-            op.image_id,
-            entry.name.to_string_lossy()
-        )),
-        None if entries.is_empty() => Evidence::Partial(format!("image {} is empty", op.image_id)),
-        None => Evidence::Untouched,
-    })
-}
-
-fn same_wish(meta: &VolumeMeta, op: &CreateVolume) -> bool {
-    meta.capacity_bytes == op.capacity_bytes && meta.allocation == op.allocation && meta.parent.is_none()
 }

@@ -1,12 +1,13 @@
 //! The text of a volume's `.meta`: sorted `KEY=value` lines, then `EOF`, at most 512 bytes. oVirt's format of
 //! domain version 5; the older `SIZE` in blocks is read too.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::str::FromStr;
 
 use common::id::{DomainId, ImageId, VolumeId};
 use common::{Allocation, Fault, FaultCode, VolumeFormat};
+
+use super::keys::Keys;
 
 /// All of it must fit one block.
 const LIMIT_BYTES: usize = 512;
@@ -294,61 +295,6 @@ fn role_of(text: &str) -> Option<Role> {
     [Role::Shared, Role::Internal, Role::Leaf]
         .into_iter()
         .find(|v| v.as_str() == text)
-}
-
-struct Keys<'a>(BTreeMap<&'a str, &'a str>);
-
-impl<'a> Keys<'a> {
-    fn read(text: &'a str) -> Result<Self, MetaError> {
-        if text.trim().is_empty() {
-            return Err(MetaError::Empty);
-        }
-        let mut keys = BTreeMap::new();
-        let mut whole = false;
-        for line in text.lines() {
-            if line == "EOF" {
-                whole = true;
-                break;
-            }
-            let (key, value) = line
-                .split_once('=')
-                .ok_or_else(|| MetaError::Line(line.to_owned()))?;
-            if keys.insert(key, value).is_some() {
-                return Err(MetaError::Twice(key.to_owned()));
-            }
-        }
-        match (keys.contains_key("NONE"), whole) {
-            (true, _) => Err(MetaError::Cleared),
-            (false, false) => Err(MetaError::Cut),
-            (false, true) => Ok(Self(keys)),
-        }
-    }
-
-    fn text(&self, key: &str) -> Option<&'a str> {
-        self.0.get(key).copied()
-    }
-
-    fn bad(&self, key: &'static str) -> MetaError {
-        MetaError::Value {
-            key,
-            value: self.text(key).unwrap_or_default().to_owned(),
-        }
-    }
-
-    fn optional<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, MetaError> {
-        self.text(key)
-            .map(|text| text.parse().map_err(|_| self.bad(key)))
-            .transpose()
-    }
-
-    fn required<T: FromStr>(&self, key: &'static str) -> Result<T, MetaError> {
-        self.optional(key)?.ok_or(MetaError::Missing(key))
-    }
-
-    fn one_of<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, MetaError> {
-        let text = self.text(key).ok_or(MetaError::Missing(key))?;
-        read(text).ok_or_else(|| self.bad(key))
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod chain;
 mod describe;
+mod keys;
 mod meta;
 mod qcow2;
 mod write;

@@ -1,0 +1,196 @@
+//! What changes storage: each call goes past the hook, before and after.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{self as sys, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::dir::Result;
+use super::{Dir, FileCall, Kind};
+
+/// Mode of directories, as VDSM makes them.
+const DIR_MODE: u32 = 0o775;
+
+/// Mode of files, as VDSM makes them.
+const FILE_MODE: u32 = 0o660;
+
+impl Dir {
+    /// Makes a directory in it, with oVirt's mode and owner.
+    ///
+    /// # Errors
+    /// [`super::FileError::is_taken`] if there is something of that name.
+    pub fn create_dir(&self, name: impl AsRef<OsStr>) -> Result<Dir> {
+        let name = name.as_ref();
+        self.change(FileCall::CreateDir, "make the directory", name, || {
+            Ok(sys::mkdirat(&self.fd, name, Mode::from_raw_mode(DIR_MODE))?)
+        })?;
+        let made = self
+            .dir(name)?
+            .ok_or_else(|| self.error("open the directory", name, io::ErrorKind::NotFound.into()))?;
+        self.dress(&made.fd, DIR_MODE)
+            .map_err(|e| self.error("set the owner of", name, e))?;
+        Ok(made)
+    }
+
+    /// Makes an empty file in it that was not there, with oVirt's mode and owner.
+    ///
+    /// # Errors
+    /// [`super::FileError::is_taken`] if there is something of that name, a dangling symlink included.
+    pub fn create_file(&self, name: impl AsRef<OsStr>) -> Result<File> {
+        let name = name.as_ref();
+        self.change(FileCall::CreateFile, "create", name, || {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = File::from(sys::openat(
+                &self.fd,
+                name,
+                flags,
+                Mode::from_raw_mode(FILE_MODE),
+            )?);
+            self.dress(&file, FILE_MODE)?;
+            Ok(file)
+        })
+    }
+
+    fn dress(&self, fd: impl AsFd, mode: u32) -> io::Result<()> {
+        sys::fchmod(&fd, Mode::from_raw_mode(mode))?;
+        if let Some((uid, gid)) = self.layer.owner {
+            sys::fchown(&fd, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes` at the file's position. `name` is for the hook and for messages.
+    pub(crate) fn write(&self, name: &str, mut file: &File, bytes: &[u8]) -> Result<()> {
+        self.change(FileCall::Write, "write", name.as_ref(), || file.write_all(bytes))
+    }
+
+    /// Writes all of `bytes` at an offset.
+    pub(crate) fn write_at(&self, name: &str, file: &File, bytes: &[u8], at: u64) -> Result<()> {
+        self.change(FileCall::Write, "write", name.as_ref(), || {
+            file.write_all_at(bytes, at)
+        })
+    }
+
+    /// Makes a file this long, with a hole for what is new.
+    pub(crate) fn set_len(&self, name: &str, file: &File, bytes: u64) -> Result<()> {
+        self.change(FileCall::Write, "resize", name.as_ref(), || file.set_len(bytes))
+    }
+
+    /// Takes space for a range of a file, which grows to hold it.
+    pub(crate) fn allocate(&self, name: &str, file: &File, offset: u64, bytes: u64) -> Result<()> {
+        self.change(FileCall::Allocate, "allocate", name.as_ref(), || {
+            Ok(sys::fallocate(file, FallocateFlags::empty(), offset, bytes)?)
+        })
+    }
+
+    /// Makes a file's bytes and size durable.
+    ///
+    /// # Errors
+    /// Of the file system. It must not be tried again: the second time may say yes to bytes that are lost.
+    pub fn sync_file(&self, name: impl AsRef<OsStr>, file: &File) -> Result<()> {
+        self.change(FileCall::SyncFile, "sync", name.as_ref(), || file.sync_all())
+    }
+
+    /// Makes the names in it durable.
+    ///
+    /// # Errors
+    /// As [`Dir::sync_file`].
+    pub fn sync(&self) -> Result<()> {
+        self.change(FileCall::SyncDir, "sync", OsStr::new(""), || {
+            Ok(sys::fsync(&self.fd)?)
+        })
+    }
+
+    /// Renames within the directory, replacing what is there.
+    pub(crate) fn rename_over(&self, from: &str, to: &str) -> Result<()> {
+        self.change(FileCall::Rename, "rename to", to.as_ref(), || {
+            Ok(sys::renameat(&self.fd, from, &self.fd, to)?)
+        })
+    }
+
+    /// Renames within the directory.
+    ///
+    /// # Errors
+    /// [`super::FileError::is_taken`] if there is something under the new name.
+    pub fn rename_new(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        self.change(FileCall::Rename, "rename to", to, || {
+            match sys::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
+                // The file system cannot do it in one (FUSE, NFS): the caller's lock keeps others of us away.
+                Err(Errno::INVAL) => self.rename_if_free(from, to),
+                done => Ok(done?),
+            }
+        })
+    }
+
+    fn rename_if_free(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        match sys::statat(&self.fd, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(sys::renameat(&self.fd, from, &self.fd, to)?),
+            Err(e) => Err(e.into()),
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    /// Unlinks a file. What is not there is done.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn unlink(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.remove(FileCall::Unlink, name.as_ref(), AtFlags::empty())
+    }
+
+    /// Removes an empty directory. What is not there is done.
+    ///
+    /// # Errors
+    /// Of the file system, above all that it is not empty.
+    pub fn remove_dir(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.remove(FileCall::RemoveDir, name.as_ref(), AtFlags::REMOVEDIR)
+    }
+
+    fn remove(&self, call: FileCall, name: &OsStr, flags: AtFlags) -> Result<()> {
+        if self.stat(name)?.is_none() {
+            return Ok(());
+        }
+        self.change(call, "remove", name, || {
+            match sys::unlinkat(&self.fd, name, flags) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(e) => Err(e.into()),
+            }
+        })
+    }
+
+    /// Removes everything in it, whatever it is; symlinks are removed, not followed.
+    pub(crate) fn purge(&self) -> Result<()> {
+        for entry in self.entries()? {
+            if entry.kind == Kind::Dir {
+                if let Some(dir) = self.dir(&entry.name)? {
+                    dir.purge()?;
+                }
+                self.remove_dir(&entry.name)?;
+            } else {
+                self.unlink(&entry.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The one way to change something: the hook before, the call, the hook after.
+    fn change<T>(
+        &self,
+        call: FileCall,
+        action: &'static str,
+        name: &OsStr,
+        work: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T> {
+        let path = self.child_path(name);
+        let hook = &self.layer.hook;
+        let done = hook.before(call, &path).and_then(|()| work());
+        let value = done.map_err(|e| self.error(action, name, e))?;
+        hook.after(call, &path);
+        Ok(value)
+    }
+}
