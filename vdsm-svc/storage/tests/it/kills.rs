@@ -81,7 +81,7 @@ pub(crate) fn undisturbed(scene: &Scene) -> (Picture, Picture, Vec<String>) {
 }
 
 fn ready(scene: &Scene) -> Place {
-    let mut place = Place::new();
+    let mut place = Place::in_memory();
     scene.prepare(&mut place);
     place
 }

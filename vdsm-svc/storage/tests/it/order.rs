@@ -155,12 +155,18 @@ fn delete_image_syncs_before_it_declares_and_unlinks_only_after() {
 /// The end of an undo is declared by the task's state: at its end nothing may be unsynced.
 #[test]
 fn an_undo_is_durable_when_it_returns() {
-    let place = Place::new();
-    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
-    *place.bench.kill_at.lock().unwrap() = Some("create_volume.sync_image.after".into());
-    assert_eq!(place.run(&operation, task(1)), Ran::Killed);
-    place.bench.heal();
-    place.recover(&operation, task(1), interrupted()).unwrap();
-    let record = place.bench.happened.lock().unwrap().clone();
-    assert_eq!(unsynced(&record), Vec::<PathBuf>::new(), "{record:#?}");
+    // With an image of its own, which goes too; and in an image that was there, which stays.
+    for image_was_there in [false, true] {
+        let place = Place::new();
+        if image_was_there {
+            std::fs::create_dir(place.image(1)).unwrap();
+        }
+        let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+        *place.bench.kill_at.lock().unwrap() = Some("create_volume.sync_image.after".into());
+        assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+        place.bench.heal();
+        place.recover(&operation, task(1), interrupted()).unwrap();
+        let record = place.bench.happened.lock().unwrap().clone();
+        assert_eq!(unsynced(&record), Vec::<PathBuf>::new(), "{record:#?}");
+    }
 }

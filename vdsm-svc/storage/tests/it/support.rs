@@ -209,6 +209,13 @@ impl Place {
         Self::at(TempDir::new().unwrap())
     }
 
+    /// As [`Place::new`], in memory where there is such a place: for thousands of kills, whose syncs the page
+    /// cache makes meaningless anyway.
+    pub(crate) fn in_memory() -> Self {
+        let memory = tempfile::tempdir_in("/dev/shm");
+        Self::at(memory.or_else(|_| TempDir::new()).unwrap())
+    }
+
     /// As [`Place::new`], somewhere else.
     pub(crate) fn at(temp: TempDir) -> Self {
         let mut place = Self::bare_at(temp);
