@@ -156,6 +156,17 @@ pub async fn at_rest(world: &World) -> Outcome<Records> {
     }
 }
 
+/// Waits for rest, then checks everything that must hold there.
+///
+/// # Errors
+/// Naming what does not hold.
+pub async fn all_is_well(world: &World, watchers: &Watchers) -> Outcome<Records> {
+    let records = at_rest(world).await?;
+    assert_no_locks(&records)?;
+    assert_agreement(world, &records, watchers).await?;
+    Ok(records)
+}
+
 /// No lock remains but those of commands in NEEDS_ATTENTION.
 ///
 /// # Errors

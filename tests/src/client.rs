@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use prost::Message as _;
+use proto::task::v1::Fault;
 use proto::{engine::v1 as engine, vdsm::v1 as vdsm};
 use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
@@ -115,17 +117,40 @@ pub fn with_metadata<T>(message: T, metadata: &[(&'static str, &str)]) -> Reques
     request
 }
 
-/// The stable code of a refusal: `ErrorInfo.reason`.
-pub fn reason(status: &tonic::Status) -> Option<String> {
-    Some(status.get_details_error_info()?.reason)
+/// A refusal as programs read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The gRPC code.
+    pub code: tonic::Code,
+    /// `ErrorInfo.reason`, the stable code; empty where there is none.
+    pub reason: String,
+    /// The paths of the fields that are wrong.
+    pub fields: Vec<String>,
+    /// Our own fault; its code is empty where there is none.
+    pub fault: Fault,
 }
 
-/// The paths of the fields that a refusal names.
-pub fn fields(status: &tonic::Status) -> Vec<String> {
-    let details = status.get_details_bad_request();
-    details
-        .into_iter()
-        .flat_map(|bad| bad.field_violations)
-        .map(|violation| violation.field)
-        .collect()
+impl From<&tonic::Status> for Refusal {
+    fn from(status: &tonic::Status) -> Self {
+        let violations = status.get_details_bad_request().into_iter();
+        Self {
+            code: status.code(),
+            reason: status
+                .get_details_error_info()
+                .map(|info| info.reason)
+                .unwrap_or_default(),
+            fields: violations
+                .flat_map(|bad| bad.field_violations)
+                .map(|violation| violation.field)
+                .collect(),
+            fault: detail(status, "type.googleapis.com/task.v1.Fault").unwrap_or_default(),
+        }
+    }
+}
+
+/// A message among the details of a status.
+pub fn detail<M: prost::Message + Default>(status: &tonic::Status, type_url: &str) -> Option<M> {
+    let details = tonic_types::pb::Status::decode(status.details()).ok()?.details;
+    let any = details.into_iter().find(|any| any.type_url == type_url)?;
+    M::decode(any.value.as_slice()).ok()
 }

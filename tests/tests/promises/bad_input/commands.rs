@@ -1,0 +1,57 @@
+//! The verbs about commands that exist.
+
+use prost_types::Duration;
+use proto::engine::v1::*;
+use tests::World;
+use tests::audit::at_rest;
+use tests::failure::Outcome;
+use tests::ids::fresh;
+use tonic::Code;
+
+use super::table::*;
+
+#[tokio::test]
+async fn requests_about_commands_are_refused_by_field_and_by_state() -> Outcome<()> {
+    let (world, _) = World::furnished().await?;
+    let records = at_rest(&world).await?;
+    let mut table = Table::new(&world).await?;
+    let commands = &world.client.commands;
+    let get = |command_id: &str| GetCommandRequest {
+        command_id: command_id.to_owned(),
+    };
+    let wait = |command_id: &str| only(|r: &mut WaitCommandRequest| r.command_id = command_id.to_owned());
+    let cancel = |command_id: &str| CancelCommandRequest {
+        command_id: command_id.to_owned(),
+    };
+    let retry = |command_id: &str| RetryCommandRequest {
+        command_id: command_id.to_owned(),
+    };
+    let abandon = |command_id: &str, reason: &str| AbandonCommandRequest {
+        command_id: command_id.to_owned(),
+        reason: reason.to_owned(),
+    };
+
+    refuse!(table, for x in bad_ids(), commands.get_command(get(&x)) => invalid("command_id"));
+    refuse!(table, for x in bad_ids(), commands.wait_command(wait(&x)) => invalid("command_id"));
+    refuse!(table, for x in bad_ids(), commands.cancel_command(cancel(&x)) => invalid("command_id"));
+    refuse!(table, for x in bad_ids(), commands.retry_command(retry(&x)) => invalid("command_id"));
+    refuse!(table, for x in bad_ids(), commands.abandon_command(abandon(&x, "tired")) => invalid("command_id"));
+
+    let id = fresh();
+    let missing = || refused(Code::NotFound, "COMMAND_NOT_FOUND", &id);
+    refuse!(table, commands.get_command(get(&id)) => missing());
+    refuse!(table, commands.wait_command(wait(&id)) => missing());
+    refuse!(table, commands.cancel_command(cancel(&id)) => missing());
+    refuse!(table, commands.retry_command(retry(&id)) => missing());
+    refuse!(table, commands.abandon_command(abandon(&id, "tired")) => missing());
+
+    let ended = &records.commands[0].command_id;
+    let forbidden = |reason| refused(Code::FailedPrecondition, reason, ended);
+    refuse!(table, commands.cancel_command(cancel(ended)) => forbidden("COMMAND_ENDED"));
+    refuse!(table, commands.retry_command(retry(ended)) => forbidden("COMMAND_NOT_RESTING"));
+    refuse!(table, commands.abandon_command(abandon(ended, "tired")) => forbidden("COMMAND_NOT_RESTING"));
+    refuse!(table, for x in bad_names(), commands.abandon_command(abandon(ended, &x)) => invalid("reason"));
+    let timeout = |seconds| with(wait(ended), |r| r.timeout = Some(Duration { seconds, nanos: 0 }));
+    refuse!(table, for x in [-1, 3_601, i64::MAX], commands.wait_command(timeout(x)) => invalid("timeout"));
+    table.verdict()
+}

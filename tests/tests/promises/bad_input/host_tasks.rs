@@ -1,0 +1,54 @@
+//! Tasks of a host that no engine owns: anybody may change it, so only the input can be refused.
+
+use proto::task::v1::operation::Verb;
+use proto::task::v1::{CreateVolume, Operation};
+use proto::vdsm::v1::*;
+use tests::World;
+use tests::failure::Outcome;
+use tests::ids::fresh;
+use tests::requests::{KINDS, create_volume, delete_image, start_task};
+use tonic::Code;
+
+use super::table::*;
+use crate::bare_host::{create_domain, run};
+
+#[tokio::test]
+async fn task_requests_are_refused_by_field() -> Outcome<()> {
+    let world = World::start().await?;
+    let domain = create_domain(&world.host_client).await?;
+    let over = start_task(Verb::CreateVolume(create_volume(&domain, KINDS[0])));
+    run(&world.host_client, &over).await?;
+    let mut table = Table::new(&world).await?;
+    let tasks = &world.host_client.tasks;
+    let create = |change: &dyn Fn(&mut CreateVolume)| {
+        start_task(Verb::CreateVolume(with(create_volume(&domain, KINDS[0]), change)))
+    };
+    let delete = |domain: &str, image: &str| start_task(Verb::DeleteImage(delete_image(domain, image)));
+    let at = |field: &str| invalid(format!("operation.create_volume.{field}"));
+    let id = fresh();
+
+    refuse!(table, for x in bad_ids(), tasks.start_task(with(create(&|_| {}), |r| r.task_id = x)) => invalid("task_id"));
+    refuse!(table, for x in bad_ids(), tasks.start_task(create(&|v| v.domain_id = x.clone())) => at("domain_id"));
+    refuse!(table, for x in bad_ids(), tasks.start_task(create(&|v| v.image_id = x.clone())) => at("image_id"));
+    refuse!(table, for x in bad_ids(), tasks.start_task(create(&|v| v.volume_id = x.clone())) => at("volume_id"));
+    refuse!(table, for x in BAD_SIZES, tasks.start_task(create(&|v| v.capacity_bytes = x)) => at("capacity_bytes"));
+    refuse!(table, for x in BAD_ENUMS, tasks.start_task(create(&|v| v.format = x)) => at("format"));
+    refuse!(table, for x in BAD_ENUMS, tasks.start_task(create(&|v| v.allocation = x)) => at("allocation"));
+    refuse!(table, for x in bad_descriptions(), tasks.start_task(create(&|v| v.description = x.clone())) => at("description"));
+    refuse!(table, for x in bad_ids(), tasks.start_task(delete(&x, &id)) => invalid("operation.delete_image.domain_id"));
+    refuse!(table, for x in bad_ids(), tasks.start_task(delete(&domain, &x)) => invalid("operation.delete_image.image_id"));
+    refuse!(table, tasks.start_task(with(create(&|_| {}), |r| r.operation = None)) => invalid("operation"));
+    let verbless = Some(Operation { verb: None });
+    refuse!(table, tasks.start_task(with(create(&|_| {}), |r| r.operation = verbless)) => invalid("operation"));
+    let reused = refused(Code::AlreadyExists, "TASK_ID_REUSED", &over.task_id);
+    refuse!(table, tasks.start_task(with(create(&|_| {}), |r| r.task_id.clone_from(&over.task_id))) => reused);
+
+    refuse!(table, for x in bad_ids(), tasks.get_task(GetTaskRequest { task_id: x }) => invalid("task_id"));
+    refuse!(table, tasks.get_task(GetTaskRequest { task_id: id.clone() }) => refused(Code::NotFound, "TASK_NOT_FOUND", &id));
+    refuse!(table, for x in bad_ids(), tasks.abort_task(AbortTaskRequest { task_id: x }) => invalid("task_id"));
+    refuse!(table, for x in bad_ids(), tasks.clear_task(ClearTaskRequest { task_id: x }) => invalid("task_id"));
+    refuse!(table, for x in BAD_ENUMS, tasks.list_tasks(only(|r: &mut ListTasksRequest| r.states = vec![x])) => invalid("states[0]"));
+    refuse!(table, for x in BAD_PAGE_SIZES, tasks.list_tasks(only(|r: &mut ListTasksRequest| r.page_size = x)) => invalid("page_size"));
+    refuse!(table, for x in bad_page_tokens(), tasks.list_tasks(only(|r: &mut ListTasksRequest| r.page_token = x)) => invalid("page_token"));
+    table.verdict()
+}

@@ -1,0 +1,13 @@
+//! Bad input gets a clear error with a stable code that names the field or the entity, and nothing changes.
+
+#[macro_use]
+mod table;
+
+mod commands;
+mod host_storage;
+mod host_tasks;
+mod hosts;
+mod lists;
+mod ownership;
+mod vms;
+mod watches;

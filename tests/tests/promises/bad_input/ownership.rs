@@ -1,0 +1,59 @@
+//! Whose host it is: what callers say of themselves in the metadata.
+
+use proto::vdsm::v1::*;
+use tests::World;
+use tests::client::with_metadata;
+use tests::failure::Outcome;
+use tests::ids::fresh;
+use tonic::{Code, Request};
+
+use super::table::*;
+
+fn by<T>(message: T, engine_id: &str, epoch: &str) -> Request<T> {
+    with_metadata(message, &[("x-engine-id", engine_id), ("x-engine-epoch", epoch)])
+}
+
+#[tokio::test]
+async fn a_claim_without_a_proper_engine_is_refused_by_field() -> Outcome<()> {
+    let world = World::start().await?;
+    let mut table = Table::new(&world).await?;
+    let host = &world.host_client.host;
+    let claim = ClaimHostRequest::default;
+    let engine = fresh();
+    let silent = with_metadata(claim(), &[("x-engine-id", &engine)]);
+    refuse!(table, host.claim_host(claim()) => invalid("metadata.x-engine-id"));
+    refuse!(table, host.claim_host(silent) => invalid("metadata.x-engine-epoch"));
+    let nil = "00000000-0000-0000-0000-000000000000";
+    refuse!(table, for x in ["x", nil], host.claim_host(by(claim(), x, "1")) => invalid("metadata.x-engine-id"));
+    let overflow = "18446744073709551616";
+    refuse!(table, for x in ["-1", "x", overflow], host.claim_host(by(claim(), &engine, x)) => invalid("metadata.x-engine-epoch"));
+    table.verdict()
+}
+
+#[tokio::test]
+async fn an_owned_host_is_changed_by_its_owner_alone() -> Outcome<()> {
+    let world = World::start().await?;
+    let mut table = Table::new(&world).await?;
+    let (host, tasks) = (&world.host_client.host, &world.host_client.tasks);
+    let claim = ClaimHostRequest::default;
+    let abort = || AbortTaskRequest { task_id: fresh() };
+    let engine = fresh();
+    host.clone().claim_host(by(claim(), &engine, "7")).await?;
+
+    let owned = || refused(Code::PermissionDenied, "HOST_OWNED", "");
+    refuse!(table, host.claim_host(by(claim(), &fresh(), "9")) => owned());
+    refuse!(table, tasks.abort_task(abort()) => owned());
+    refuse!(table, tasks.abort_task(by(abort(), &fresh(), "9")) => owned());
+    let fenced = || refused(Code::FailedPrecondition, "ENGINE_FENCED", "");
+    refuse!(table, host.claim_host(by(claim(), &engine, "6")) => fenced());
+    refuse!(table, tasks.abort_task(by(abort(), &engine, "6")) => fenced());
+    let other_store = fresh();
+    let metadata = [
+        ("x-engine-id", engine.as_str()),
+        ("x-engine-epoch", "7"),
+        ("x-store-id", &other_store),
+    ];
+    let changed = refused(Code::FailedPrecondition, "HOST_STORE_CHANGED", "");
+    refuse!(table, tasks.abort_task(with_metadata(abort(), &metadata)) => changed);
+    table.verdict()
+}

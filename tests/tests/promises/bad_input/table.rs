@@ -1,0 +1,218 @@
+//! One row a bad request: what it is answered with, and that nothing changed.
+
+use tests::audit::Records;
+use tests::client::Refusal;
+use tests::failure::{Outcome, ensure};
+use tests::world::World;
+use tonic::{Code, Response, Status};
+
+/// Rows of a table: `refuse!(table, client.rpc(request) => expected)` is one, and
+/// `refuse!(table, for value in values, client.rpc(request) => expected)` is one for each value.
+macro_rules! refuse {
+    ($table:ident, for $value:ident in $values:expr, $($row:tt)*) => {
+        for $value in $values {
+            refuse!($table, $($row)*);
+        }
+    };
+    ($table:ident, $client:ident.$rpc:ident($request:expr) => $expected:expr) => {
+        let answer = $client.clone().$rpc($request).await;
+        $table.row(stringify!($rpc), answer, $expected).await?;
+    };
+}
+
+/// A request that is the default but for this.
+pub(super) fn only<T: Default>(change: impl FnOnce(&mut T)) -> T {
+    with(T::default(), change)
+}
+
+/// A request with a change.
+pub(super) fn with<T>(mut request: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut request);
+    request
+}
+
+/// Texts that are no UUID in its one spelling.
+pub(super) fn malformed_ids() -> Vec<String> {
+    let mut ids: Vec<String> = [
+        "x",
+        "../../etc/passwd",
+        "6BA7B810-9DAD-41D1-80B4-00C04FD430C8",
+        "6ba7b8109dad41d180b400c04fd430c8",
+        "00000000-0000-0000-0000-000000000000",
+        "6ba7b810-9dad-41d1-80b4-00c04fd430c8\n",
+        "6ba7b810-9dad-41d1-80b4-00c04fd430c\u{0}",
+    ]
+    .map(str::to_owned)
+    .into();
+    ids.push("a".repeat(10_000));
+    ids
+}
+
+/// The same, and the empty one, for fields that must be set.
+pub(super) fn bad_ids() -> Vec<String> {
+    let mut ids = malformed_ids();
+    ids.push(String::new());
+    ids
+}
+
+/// Texts that are no name.
+pub(super) fn bad_names() -> Vec<String> {
+    let mut names = bad_descriptions();
+    names.push(String::new());
+    names
+}
+
+/// Texts that are no description.
+pub(super) fn bad_descriptions() -> Vec<String> {
+    let mut texts: Vec<String> = ["two\nlines", "a\u{0}b", "bell\u{7}", "a\u{2028}b", "tab\there"]
+        .map(str::to_owned)
+        .into();
+    texts.push("n".repeat(10_000));
+    texts
+}
+
+/// Sizes that no disk has.
+pub(super) const BAD_SIZES: [i64; 3] = [0, -1, i64::MAX];
+
+/// Values that no enum of ours has, and the one that means "not set".
+pub(super) const BAD_ENUMS: [i32; 4] = [0, -1, 99, i32::MAX];
+
+/// The same for a field that may be left unset.
+pub(super) const UNKNOWN_ENUMS: [i32; 3] = [-1, 99, i32::MAX];
+
+/// Sizes that no page has.
+pub(super) const BAD_PAGE_SIZES: [i32; 4] = [i32::MIN, -1, 1_001, i32::MAX];
+
+/// Texts that no list answered with.
+pub(super) fn bad_page_tokens() -> Vec<String> {
+    let mut texts: Vec<String> = ["x", "zz", "ABCD", "\u{0}"].map(str::to_owned).into();
+    texts.push("0".repeat(10_000));
+    texts
+}
+
+/// What a bad request must be answered with.
+#[derive(Debug, Clone)]
+pub(super) struct Expected {
+    code: Code,
+    reason: &'static str,
+    subject: String,
+}
+
+/// `INVALID_ARGUMENT`, naming this field.
+pub(super) fn invalid(field: impl Into<String>) -> Expected {
+    Expected {
+        code: Code::InvalidArgument,
+        reason: "INVALID_ARGUMENT",
+        subject: field.into(),
+    }
+}
+
+/// This code, about this entity.
+pub(super) fn refused(code: Code, reason: &'static str, subject: impl AsRef<str>) -> Expected {
+    Expected {
+        code,
+        reason,
+        subject: subject.as_ref().to_owned(),
+    }
+}
+
+/// `NOT_FOUND`, naming the entity.
+pub(super) fn unknown(id: &str) -> Expected {
+    refused(Code::NotFound, "ENTITY_NOT_FOUND", id)
+}
+
+/// The rows so far, and what was wrong with them.
+pub(super) struct Table<'a> {
+    world: &'a World,
+    before: Records,
+    rows: usize,
+    wrong: Vec<String>,
+}
+
+impl<'a> Table<'a> {
+    /// An empty table; the lists must stay as they are now.
+    pub(super) async fn new(world: &'a World) -> Outcome<Self> {
+        Ok(Self {
+            world,
+            before: still(world).await?,
+            rows: 0,
+            wrong: Vec::new(),
+        })
+    }
+
+    /// A request, and how it was answered.
+    pub(super) async fn row<T>(
+        &mut self,
+        rpc: &str,
+        answer: Result<Response<T>, Status>,
+        expected: Expected,
+    ) -> Outcome<()> {
+        self.rows += 1;
+        match answer {
+            Ok(_) => self.report(rpc, &expected, "it was accepted"),
+            Err(status) => self.judge(rpc, &status, &expected),
+        }
+        let after = still(self.world).await?;
+        if after != self.before {
+            self.report(rpc, &expected, "the lists changed");
+            self.before = after;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, rpc: &str, status: &Status, expected: &Expected) {
+        let refusal = Refusal::from(status);
+        if (refusal.code, refusal.reason.as_str()) != (expected.code, expected.reason) {
+            let got = format!(
+                "got {:?} {:?}: {}",
+                refusal.code,
+                refusal.reason,
+                status.message()
+            );
+            return self.report(rpc, expected, &got);
+        }
+        if expected.code == Code::InvalidArgument && refusal.fields != [expected.subject.clone()] {
+            self.report(
+                rpc,
+                expected,
+                &format!("it names the fields {:?}", refusal.fields),
+            );
+        }
+        if !refusal.fault.subject.contains(&expected.subject) {
+            self.report(rpc, expected, &format!("it is about {:?}", refusal.fault.subject));
+        }
+        if refusal.fault.code != refusal.reason || status.message().is_empty() {
+            self.report(rpc, expected, &format!("its parts disagree: {refusal:?}"));
+        }
+    }
+
+    fn report(&mut self, rpc: &str, expected: &Expected, what: &str) {
+        let Expected { reason, subject, .. } = expected;
+        self.wrong.push(format!(
+            "row {} {rpc}: {what}; expected {reason} about {subject:?}",
+            self.rows
+        ));
+    }
+
+    /// Ends it.
+    pub(super) fn verdict(self) -> Outcome<()> {
+        ensure(self.rows > 0, || "an empty table proves nothing".to_owned())?;
+        ensure(self.wrong.is_empty(), || {
+            format!(
+                "{} of {} rows:\n  {}",
+                self.wrong.len(),
+                self.rows,
+                self.wrong.join("\n  ")
+            )
+        })
+    }
+}
+
+/// All lists, without what moves by itself: how far the engine has followed its host.
+async fn still(world: &World) -> Outcome<Records> {
+    let mut records = Records::read(world).await?;
+    for host in &mut records.hosts {
+        host.cursor.clear();
+    }
+    Ok(records)
+}

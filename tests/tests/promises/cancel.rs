@@ -1,0 +1,110 @@
+//! Cancelling reaches everything below, undoes it, and says what came of it.
+
+use proto::engine::v1::{CancelCommandRequest, CommandState, host::Connection};
+use tests::audit::all_is_well;
+use tests::client::Refusal;
+use tests::failure::{Context as _, Outcome, ensure};
+use tests::watch::Watchers;
+use tests::{World, requests, storage, words};
+use tonic::Status;
+
+async fn cancel(world: &World, command_id: &str) -> Result<(), Status> {
+    let request = CancelCommandRequest {
+        command_id: command_id.to_owned(),
+    };
+    world
+        .client
+        .commands
+        .clone()
+        .cancel_command(request)
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    world.kill_host().await?;
+    world.host_is(Connection::Away).await?;
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let created = world.create_vm(&vm).await?;
+    cancel(&world, &created).await?;
+    // Asking twice is harmless.
+    cancel(&world, &created).await?;
+    world.restart_host().await?;
+    let command = world.settled(&created).await?;
+    ensure(
+        command.state == i32::from(CommandState::Cancelled)
+            && command.cancel_requested
+            && command.left_behind.is_empty(),
+        || format!("{command:#?}"),
+    )?;
+    let records = all_is_well(&world, &watchers).await?;
+    ensure(records.vms.is_empty() && records.disks.is_empty(), || {
+        "a cancelled creation left a record".to_owned()
+    })?;
+    let images = storage::images(&world.storage_root(), &domain);
+    ensure(images.is_empty(), || format!("images are left: {images:?}"))?;
+    let again = Refusal::from(&cancel(&world, &created).await.err().context("it has ended")?);
+    ensure(again.reason == "COMMAND_ENDED", || format!("{again:?}"))
+}
+
+#[tokio::test]
+async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> Outcome<()> {
+    let (world, domain) = World::furnished().await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    for round in 0..8 {
+        let vm = requests::create_vm(&format!("web-{round}"), requests::four_disks(&domain));
+        let created = world.create_vm(&vm).await?;
+        // Later with each round: wait until so many tasks have been told of.
+        let told = |record: &tests::watch::Record<proto::engine::v1::AsyncTask>| {
+            let edges = record
+                .items()
+                .filter(|task| task.root_command_id == created)
+                .count();
+            (edges >= round * 3).then_some(())
+        };
+        watchers.engine.tasks.until("enough edges", told).await?;
+        let asked = cancel(&world, &created).await;
+        let command = world.settled(&created).await?;
+        let state = words::command_state(command.state);
+        match asked {
+            Err(status) => {
+                let refusal = Refusal::from(&status);
+                ensure(refusal.reason == "COMMAND_ENDED" && state == "SUCCEEDED", || {
+                    format!("{refusal:?} {state}")
+                })?;
+            }
+            Ok(()) => ensure(
+                command.cancel_requested && (state == "SUCCEEDED" || state == "CANCELLED"),
+                || format!("{command:#?}"),
+            )?,
+        }
+        let records = all_is_well(&world, &watchers).await?;
+        let exists = records.vms.iter().any(|known| known.vm_id == vm.vm_id);
+        ensure(exists == (state == "SUCCEEDED"), || {
+            format!("{state}, and the VM exists: {exists}")
+        })?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_root_of_a_tree_can_be_cancelled() -> Outcome<()> {
+    let (world, domain) = World::furnished().await?;
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let created = world.create_vm(&vm).await?;
+    let command = world.settled(&created).await?;
+    let child = command.child_command_ids.first().context("no children")?;
+    let refusal = Refusal::from(
+        &cancel(&world, child)
+            .await
+            .err()
+            .context("a child was cancelled")?,
+    );
+    ensure(
+        ["COMMAND_NOT_ROOT", "COMMAND_ENDED"].contains(&refusal.reason.as_str()),
+        || format!("{refusal:?}"),
+    )
+}
