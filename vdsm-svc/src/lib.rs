@@ -1,1 +1,19 @@
+//! The host's service: accepts storage operations as tasks, runs them, and streams every change of theirs.
+//!
+//! - [`Settings`] is all that can be set; [`serve`] is the service.
+//! - `journal/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it
+//! - `runner/`: the threads that work for tasks · `alive.rs`: what goes on in this process
+//! - `grpc/`: the RPCs · `aging.rs`: what time does by itself
+//!
+//! What is absent: decisions about tasks (they are in `vdsm-core`) and storage formats (`vdsm-storage`).
 
+mod aging;
+mod alive;
+mod grpc;
+mod journal;
+mod runner;
+mod service;
+mod settings;
+
+pub use service::{ServiceError, fail_points, serve};
+pub use settings::{PREFIX, Settings};

@@ -1,0 +1,111 @@
+//! What time does by itself: tasks of no engine are cleared when they are old, and cleared ones forgotten.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::time::Timestamp;
+use runtime::clock;
+use runtime::coordinator::{Handle, Refusal};
+use runtime::store::{Order, Reader, Store, StoreError, Table};
+use vdsm_core::{Input, Known, Task};
+
+use crate::journal::{CLEARED, HostMachine, TASK, decode_task, slot_of};
+use crate::settings::{Settings, days};
+
+/// How often it is looked.
+const INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Records that change in one revision. There may be more: then the next look comes at once.
+const PIECE: usize = 32;
+
+/// Records looked at from the oldest on. Tasks end about in the order of their acceptance, so where none of these
+/// is old enough, hardly any is.
+const LOOKED_AT: usize = 1_000;
+
+/// How old is old.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ages {
+    unowned: Duration,
+    cleared: Duration,
+}
+
+impl Ages {
+    pub(crate) const fn of(settings: &Settings) -> Self {
+        Self {
+            unowned: days(settings.unowned_days),
+            cleared: days(settings.cleared_days),
+        }
+    }
+}
+
+/// Looks now and then, until the service stops.
+pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>, ages: Ages) {
+    loop {
+        let store = Arc::clone(&store);
+        let looked = tokio::task::spawn_blocking(move || look(&*store.reader()?, ages, clock::now())).await;
+        let more = match looked {
+            Ok(Ok(Some(input))) => match coordinator.call(input).await {
+                Ok(_) => true,
+                Err(Refusal::StoreUnavailable) => false,
+                Err(Refusal::Stopping) => return,
+            },
+            Ok(Ok(None)) => false,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "old tasks could not be looked for");
+                false
+            }
+            Err(_) => return,
+        };
+        if !more {
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// What is old now; none if nothing is.
+fn look(reader: &dyn Reader, ages: Ages, now: Timestamp) -> Result<Option<Input>, StoreError> {
+    let unowned = |task: &Task| task.engine_id.is_none() && older(task, ages.unowned, now);
+    let clear = oldest(reader, TASK, unowned)?;
+    let forget = oldest(reader, CLEARED, |task| older(task, ages.cleared, now))?;
+    if clear.is_empty() && forget.is_empty() {
+        return Ok(None);
+    }
+    let revision = reader.revision();
+    let known = |task| Known {
+        revision,
+        task: Some(Box::new(task)),
+    };
+    Ok(Some(Input::Age {
+        clear: clear.into_iter().map(known).collect(),
+        forget: forget.iter().map(|task| (task.slot, task.id)).collect(),
+    }))
+}
+
+fn oldest(
+    reader: &dyn Reader,
+    table: Table,
+    wanted: impl Fn(&Task) -> bool,
+) -> Result<Vec<Task>, StoreError> {
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let records = reader.scan(table, all, Order::Ascending, LOOKED_AT)?;
+    let mut found = Vec::new();
+    for (key, record) in records {
+        // A record that cannot be understood is left alone; the load has said so.
+        if let Ok(task) = decode_task(slot_of(&key)?, &record)
+            && wanted(&task)
+        {
+            found.push(task);
+        }
+        if found.len() == PIECE {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Times are for people, and clocks jump: a time in the future is young.
+fn older(task: &Task, age: Duration, now: Timestamp) -> bool {
+    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    task.end_time.is_some_and(|end| end.plus_seconds(seconds) < now)
+}

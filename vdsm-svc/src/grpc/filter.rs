@@ -1,0 +1,172 @@
+//! What a watcher of tasks wants to see: only by what never changes for a task.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use common::fault::Fault;
+use common::id::{EngineId, IdError, TaskId, VolumeId};
+use proto::convert;
+use proto::task::v1::operation::Verb;
+use proto::vdsm::v1 as wire;
+
+/// Task ids that a filter may name: a watcher of more wants them all.
+const MAX_TASK_IDS: usize = 1_000;
+
+/// A checked filter. Ids have one spelling, so they are compared as texts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Filter {
+    task_ids: BTreeSet<String>,
+    entity_id: String,
+    engine_id: String,
+    correlation_id: String,
+}
+
+impl Filter {
+    /// Reads a request's filter.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming the field.
+    pub(super) fn read(filter: wire::watch_tasks_request::Filter) -> Result<Self, Fault> {
+        if filter.task_ids.len() > MAX_TASK_IDS {
+            let what = format!(
+                "has {} ids; at most {MAX_TASK_IDS} are allowed",
+                filter.task_ids.len()
+            );
+            return Err(Fault::invalid("filter.task_ids", what));
+        }
+        for (at, id) in filter.task_ids.iter().enumerate() {
+            convert::id::<TaskId>(format!("filter.task_ids[{at}]"), id)?;
+        }
+        optional::<VolumeId>("filter.entity_id", &filter.entity_id)?;
+        optional::<EngineId>("filter.engine_id", &filter.engine_id)?;
+        Ok(Self {
+            task_ids: filter.task_ids.into_iter().collect(),
+            entity_id: filter.entity_id,
+            engine_id: filter.engine_id,
+            correlation_id: filter.correlation_id,
+        })
+    }
+
+    /// Whether the watcher wants to see this task.
+    pub(super) fn matches(&self, task: &wire::Task) -> bool {
+        (self.task_ids.is_empty() || self.task_ids.contains(&task.task_id))
+            && (self.entity_id.is_empty() || names(task, &self.entity_id))
+            && (self.engine_id.is_empty() || self.engine_id == task.engine_id)
+            && (self.correlation_id.is_empty() || self.correlation_id == task.correlation_id)
+    }
+}
+
+fn optional<T: FromStr<Err = IdError>>(field: &str, text: &str) -> Result<(), Fault> {
+    convert::optional_id::<T>(field, text).map(|_| ())
+}
+
+/// Whether the operation names the domain, image or volume.
+fn names(task: &wire::Task, entity: &str) -> bool {
+    match task
+        .operation
+        .as_ref()
+        .and_then(|operation| operation.verb.as_ref())
+    {
+        Some(Verb::CreateVolume(op)) => [&op.domain_id, &op.image_id, &op.volume_id]
+            .iter()
+            .any(|id| *id == entity),
+        Some(Verb::DeleteImage(op)) => [&op.domain_id, &op.image_id].iter().any(|id| *id == entity),
+        Some(Verb::Noop(_)) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::task::v1 as task_wire;
+    use proto::vdsm::v1::watch_tasks_request::Filter as Asked;
+
+    use super::*;
+
+    const A: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+    const B: &str = "6ba7b811-9dad-41d1-80b4-00c04fd430c8";
+    const C: &str = "6ba7b812-9dad-41d1-80b4-00c04fd430c8";
+
+    fn task() -> wire::Task {
+        wire::Task {
+            task_id: A.into(),
+            engine_id: B.into(),
+            correlation_id: "nightly".into(),
+            operation: Some(task_wire::Operation {
+                verb: Some(Verb::DeleteImage(task_wire::DeleteImage {
+                    domain_id: B.into(),
+                    image_id: C.into(),
+                })),
+            }),
+            ..wire::Task::default()
+        }
+    }
+
+    #[test]
+    fn all_parts_that_are_set_must_match() {
+        let matches = |asked: Asked| Filter::read(asked).unwrap().matches(&task());
+        assert!(matches(Asked::default()));
+        assert!(matches(Asked {
+            task_ids: vec![B.into(), A.into()],
+            ..Asked::default()
+        }));
+        assert!(!matches(Asked {
+            task_ids: vec![B.into()],
+            ..Asked::default()
+        }));
+        assert!(matches(Asked {
+            entity_id: C.into(),
+            engine_id: B.into(),
+            ..Asked::default()
+        }));
+        assert!(!matches(Asked {
+            entity_id: A.into(),
+            ..Asked::default()
+        }));
+        assert!(!matches(Asked {
+            entity_id: C.into(),
+            engine_id: C.into(),
+            ..Asked::default()
+        }));
+        assert!(matches(Asked {
+            correlation_id: "nightly".into(),
+            ..Asked::default()
+        }));
+        assert!(!matches(Asked {
+            correlation_id: "daily".into(),
+            ..Asked::default()
+        }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let subject = |asked: Asked| Filter::read(asked).unwrap_err().subject;
+        assert_eq!(
+            subject(Asked {
+                task_ids: vec![A.into(), "x".into()],
+                ..Asked::default()
+            }),
+            "filter.task_ids[1]"
+        );
+        assert_eq!(
+            subject(Asked {
+                entity_id: "x".into(),
+                ..Asked::default()
+            }),
+            "filter.entity_id"
+        );
+        assert_eq!(
+            subject(Asked {
+                engine_id: "x".into(),
+                ..Asked::default()
+            }),
+            "filter.engine_id"
+        );
+        assert_eq!(
+            subject(Asked {
+                task_ids: vec![A.into(); 1001],
+                ..Asked::default()
+            }),
+            "filter.task_ids"
+        );
+    }
+}

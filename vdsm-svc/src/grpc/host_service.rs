@@ -1,0 +1,127 @@
+//! `vdsm.v1.HostService`.
+
+use std::sync::Arc;
+
+use common::id::TaskId;
+use proto::convert;
+use proto::vdsm::v1 as wire;
+use proto::vdsm::v1::host_service_server::HostService;
+use runtime::metadata::{self, Caller};
+use runtime::status;
+use tonic::{Request, Response, Status};
+use vdsm_core::{Answer, Input, Owner};
+use vdsm_storage::run_dir;
+
+use super::storage::Lane;
+use super::{Gate, Host, caller, refused, storage, unexpected};
+use crate::journal::{self, TASK_ID};
+
+/// See the module.
+pub(super) struct Hosts {
+    gate: Gate,
+    lane: Lane,
+}
+
+impl Hosts {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self {
+            gate,
+            lane: Lane::default(),
+        }
+    }
+
+    async fn info(&self, host: &Host) -> Result<wire::HostInfo, Status> {
+        // Before the rest is read: whatever was read is at least as new.
+        let token = host.log.token().to_string();
+        let reader = host.log.store().reader().map_err(status::from_store)?;
+        let owner = journal::owner(&*reader).map_err(status::from_store)?;
+        drop(reader);
+        let owner = owner.filter(|owner: &Owner| !owner.released);
+        let identity = host.log.identity();
+        Ok(wire::HostInfo {
+            host_id: host.facts.host_id.to_string(),
+            store_id: identity.store_id.to_string(),
+            start: format!("{:016x}", identity.start.0),
+            engine_id: owner.map(|owner| owner.engine_id.to_string()).unwrap_or_default(),
+            engine_epoch: owner.map(|owner| owner.epoch).unwrap_or_default(),
+            stranger_task_ids: self.strangers(host).await?,
+            qemu_img_version: host.facts.qemu_img_version.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time: Some(convert::timestamp(host.facts.start_time)),
+            token,
+        })
+    }
+
+    /// Tasks that the journal does not know and of which a process is left. Where that cannot be told the whole
+    /// answer is refused: "none" would be a proof.
+    async fn strangers(&self, host: &Host) -> Result<Vec<String>, Status> {
+        let root = Arc::clone(&host.root);
+        let store = Arc::clone(host.log.store());
+        let found = storage::read(&self.lane, move || {
+            let reader = store.reader().map_err(|error| storage::unreadable(&error))?;
+            let known = |id: TaskId| !matches!(reader.get(TASK_ID, id.as_bytes()), Ok(None));
+            run_dir::strangers(&root, &known)
+        });
+        let found = found.await.map_err(|fault| status::from_fault(&fault))?;
+        Ok(found.iter().map(TaskId::to_string).collect())
+    }
+}
+
+#[tonic::async_trait]
+impl HostService for Hosts {
+    async fn get_host_info(
+        &self,
+        _request: Request<wire::GetHostInfoRequest>,
+    ) -> Result<Response<wire::GetHostInfoResponse>, Status> {
+        let host = self.gate.host()?;
+        let info = self.info(host).await?;
+        Ok(Response::new(wire::GetHostInfoResponse { host: Some(info) }))
+    }
+
+    async fn claim_host(
+        &self,
+        request: Request<wire::ClaimHostRequest>,
+    ) -> Result<Response<wire::ClaimHostResponse>, Status> {
+        let host = self.gate.host()?;
+        let who = engine(&request)?;
+        let engine = caller(&who)
+            .engine
+            .ok_or_else(|| status::from_fault(&no_engine()))?;
+        change_owner(host, Input::Claim(engine)).await?;
+        tracing::info!(engine_id = %engine.engine_id, epoch = engine.epoch, "claimed");
+        let info = self.info(host).await?;
+        Ok(Response::new(wire::ClaimHostResponse { host: Some(info) }))
+    }
+
+    async fn release_host(
+        &self,
+        request: Request<wire::ReleaseHostRequest>,
+    ) -> Result<Response<wire::ReleaseHostResponse>, Status> {
+        let host = self.gate.host()?;
+        let who = engine(&request)?;
+        change_owner(host, Input::Release(caller(&who))).await?;
+        tracing::info!(user = who.user, "released");
+        let info = self.info(host).await?;
+        Ok(Response::new(wire::ReleaseHostResponse { host: Some(info) }))
+    }
+}
+
+fn engine<T>(request: &Request<T>) -> Result<metadata::Caller, Status> {
+    Caller::of(request).map_err(|fault| status::from_fault(&fault))
+}
+
+fn no_engine() -> common::Fault {
+    common::Fault::invalid(
+        "metadata.x-engine-id",
+        "is missing: an engine gives its id and its epoch",
+    )
+}
+
+async fn change_owner(host: &Host, input: Input) -> Result<(), Status> {
+    let answer = host.ask(input).await?;
+    match answer.reply {
+        Ok(Answer::Owner(_)) => Ok(()),
+        Ok(Answer::Task(_) | Answer::NoTask | Answer::Done) => Err(unexpected()),
+        Err(refusal) => Err(refused(&refusal)),
+    }
+}

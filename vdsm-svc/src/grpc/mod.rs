@@ -1,0 +1,125 @@
+//! The RPCs: read the request, ask the coordinator or the store, answer. Nothing is decided here.
+
+// A Status is what every RPC answers with, as tonic declares it.
+#![allow(clippy::result_large_err)]
+
+mod feed;
+mod filter;
+mod host_service;
+mod storage;
+mod storage_service;
+mod storage_wire;
+mod task_service;
+
+use std::sync::{Arc, OnceLock};
+
+use common::fault::{Fault, FaultCode};
+use common::id::HostId;
+use common::time::Timestamp;
+use proto::store::v1::HostHistory;
+use proto::vdsm::v1::host_service_server::HostServiceServer;
+use proto::vdsm::v1::storage_service_server::StorageServiceServer;
+use proto::vdsm::v1::task_service_server::TaskServiceServer;
+use runtime::coordinator::{Answer, Handle};
+use runtime::log::Log;
+use runtime::{metadata, status};
+use tonic::Status;
+use tonic::service::Routes;
+use vdsm_core::{Caller, EngineCall, Input, Refusal, Reply};
+use vdsm_storage::StorageRoot;
+
+use self::host_service::Hosts;
+use self::storage_service::Storage;
+use self::task_service::Tasks;
+use crate::alive::Alive;
+use crate::journal::HostMachine;
+
+/// The names by which health knows the services.
+pub(crate) const SERVICES: [&str; 3] = [
+    "vdsm.v1.TaskService",
+    "vdsm.v1.HostService",
+    "vdsm.v1.StorageService",
+];
+
+/// A loaded host.
+pub(crate) struct Host {
+    pub(crate) coordinator: Handle<HostMachine>,
+    pub(crate) log: Arc<Log<HostHistory>>,
+    pub(crate) root: Arc<StorageRoot>,
+    pub(crate) alive: Arc<Alive>,
+    pub(crate) facts: Facts,
+}
+
+/// What does not change while the service runs.
+pub(crate) struct Facts {
+    pub(crate) host_id: HostId,
+    pub(crate) qemu_img_version: String,
+    pub(crate) start_time: Timestamp,
+}
+
+/// Shut until the host is loaded.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<OnceLock<Host>>);
+
+impl Gate {
+    /// The host is loaded. Only the first counts.
+    pub(crate) fn open(&self, host: Host) -> bool {
+        self.0.set(host).is_ok()
+    }
+
+    /// The host.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` (`LOADING`).
+    pub(crate) fn host(&self) -> Result<&Host, Status> {
+        self.0.get().ok_or_else(|| {
+            let message = "the host still loads its tasks: try again in a moment";
+            status::from_fault(&Fault::new(FaultCode::Loading, message))
+        })
+    }
+}
+
+/// All services, behind one gate.
+pub(crate) fn routes(gate: &Gate) -> Routes {
+    Routes::new(TaskServiceServer::new(Tasks::new(gate.clone())))
+        .add_service(HostServiceServer::new(Hosts::new(gate.clone())))
+        .add_service(StorageServiceServer::new(Storage::new(gate.clone())))
+}
+
+impl Host {
+    /// Puts an input to the host's mind and waits until the outcome is durable.
+    async fn ask(&self, input: Input) -> Result<Answer<Reply>, Status> {
+        let answer = self.coordinator.call(input).await;
+        answer.map_err(status::from_refusal)
+    }
+}
+
+/// Who calls, as the host's mind wants to know it.
+fn caller(caller: &metadata::Caller) -> Caller {
+    Caller {
+        engine: caller.engine.map(|engine| EngineCall {
+            engine_id: engine.engine_id,
+            epoch: engine.epoch,
+            store_id: engine.store_id,
+        }),
+    }
+}
+
+/// The status of a refusal that is no verdict on a task.
+fn refused(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Fault(fault) => status::from_fault(fault),
+        Refusal::LookAgain => status::from_fault(&Fault::new(
+            FaultCode::StoreUnavailable,
+            "the host is too busy to tell what it knows of this id: try again",
+        )),
+    }
+}
+
+/// An answer of a kind that its input never gets.
+fn unexpected() -> Status {
+    status::from_fault(&Fault::new(
+        FaultCode::Internal,
+        "the host answered something else than was asked; please report it",
+    ))
+}

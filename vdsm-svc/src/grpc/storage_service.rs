@@ -1,0 +1,223 @@
+//! `vdsm.v1.StorageService`. Calls that change storage take their entities from the same lock table as tasks.
+
+use std::sync::Arc;
+
+use common::fault::Fault;
+use common::id::DomainId;
+use proto::convert;
+use proto::vdsm::v1 as wire;
+use proto::vdsm::v1::storage_service_server::StorageService;
+use runtime::coordinator::{Handle, Refusal as NoAnswer};
+use runtime::metadata::Caller;
+use runtime::status;
+use tonic::{Request, Response, Status};
+use vdsm_core::{CallId, Input, Key};
+use vdsm_storage::StorageRoot;
+
+use super::storage::{self, Lane, Lanes};
+use super::{Gate, Host, caller, refused, storage_wire as to_wire};
+use crate::alive::Alive;
+use crate::journal::HostMachine;
+
+/// Between attempts to give a lock back while the store cannot be written.
+const STORE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// See the module.
+pub(super) struct Storage {
+    gate: Gate,
+    lanes: Lanes,
+    /// For what looks at all domains.
+    root_lane: Lane,
+}
+
+impl Storage {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self {
+            gate,
+            lanes: Lanes::default(),
+            root_lane: Lane::default(),
+        }
+    }
+
+    /// Reads from one domain.
+    async fn read<T: Send + 'static>(
+        &self,
+        domain: DomainId,
+        work: impl FnOnce(&StorageRoot) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Status> {
+        let host = self.gate.host()?;
+        let root = Arc::clone(&host.root);
+        let outcome = storage::read(&self.lanes.of(domain), move || work(&root)).await;
+        outcome.map_err(|fault| status::from_fault(&fault))
+    }
+
+    /// Changes one domain, alone. It goes on to its end, and gives the lock back then, whether or not the
+    /// caller still waits.
+    async fn change<T: Send + 'static>(
+        &self,
+        who: &Caller,
+        domain: DomainId,
+        work: impl FnOnce(&StorageRoot) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Status> {
+        let host = self.gate.host()?;
+        let hold = Hold::take(host, who, Key::Domain(domain)).await?;
+        let root = Arc::clone(&host.root);
+        let lane = self.lanes.of(domain);
+        let going_on = tokio::spawn(async move {
+            let outcome = storage::run(lane, move || work(&root)).await;
+            hold.let_go().await;
+            outcome
+        });
+        let outcome = storage::in_time(async {
+            let panicked = || {
+                Fault::new(
+                    common::FaultCode::Internal,
+                    "a call ended in a panic; please report it",
+                )
+            };
+            going_on.await.unwrap_or_else(|_| Err(panicked()))
+        });
+        outcome.await.map_err(|fault| status::from_fault(&fault))
+    }
+}
+
+#[tonic::async_trait]
+impl StorageService for Storage {
+    async fn create_storage_domain(
+        &self,
+        request: Request<wire::CreateStorageDomainRequest>,
+    ) -> Result<Response<wire::CreateStorageDomainResponse>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let id = domain_id(&request.domain_id)?;
+        let made = self.change(&who, id, move |root| root.create_domain(id, &request.name));
+        let domain = Some(to_wire::domain(&made.await?));
+        Ok(Response::new(wire::CreateStorageDomainResponse { domain }))
+    }
+
+    async fn list_storage_domains(
+        &self,
+        _request: Request<wire::ListStorageDomainsRequest>,
+    ) -> Result<Response<wire::ListStorageDomainsResponse>, Status> {
+        let host = self.gate.host()?;
+        let root = Arc::clone(&host.root);
+        let found = storage::read(&self.root_lane, move || root.domains()).await;
+        let found = found.map_err(|fault| status::from_fault(&fault))?;
+        let domains = found.iter().map(to_wire::listed_domain).collect();
+        Ok(Response::new(wire::ListStorageDomainsResponse { domains }))
+    }
+
+    async fn get_storage_domain(
+        &self,
+        request: Request<wire::GetStorageDomainRequest>,
+    ) -> Result<Response<wire::GetStorageDomainResponse>, Status> {
+        let id = domain_id(&request.get_ref().domain_id)?;
+        let info = self.read(id, move |root| root.domain(id)?.info()).await?;
+        let domain = Some(to_wire::domain(&info));
+        Ok(Response::new(wire::GetStorageDomainResponse { domain }))
+    }
+
+    async fn format_storage_domain(
+        &self,
+        request: Request<wire::FormatStorageDomainRequest>,
+    ) -> Result<Response<wire::FormatStorageDomainResponse>, Status> {
+        let who = who(&request)?;
+        let id = domain_id(&request.get_ref().domain_id)?;
+        let force = request.get_ref().force;
+        self.change(&who, id, move |root| root.format_domain(id, force))
+            .await?;
+        Ok(Response::new(wire::FormatStorageDomainResponse {}))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<wire::ListImagesRequest>,
+    ) -> Result<Response<wire::ListImagesResponse>, Status> {
+        let id = domain_id(&request.get_ref().domain_id)?;
+        let images = self.read(id, move |root| to_wire::images(root, id)).await?;
+        Ok(Response::new(wire::ListImagesResponse { images }))
+    }
+
+    async fn get_image(
+        &self,
+        request: Request<wire::GetImageRequest>,
+    ) -> Result<Response<wire::GetImageResponse>, Status> {
+        let id = domain_id(&request.get_ref().domain_id)?;
+        let image =
+            convert::id("image_id", &request.get_ref().image_id).map_err(|f| status::from_fault(&f))?;
+        let found = self.read(id, move |root| to_wire::image(root, id, image)).await?;
+        Ok(Response::new(found))
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<wire::ListVolumesRequest>,
+    ) -> Result<Response<wire::ListVolumesResponse>, Status> {
+        let id = domain_id(&request.get_ref().domain_id)?;
+        let image =
+            convert::id("image_id", &request.get_ref().image_id).map_err(|f| status::from_fault(&f))?;
+        let volumes = self.read(id, move |root| root.volumes(id, image)).await?;
+        let volumes = volumes.iter().map(|volume| to_wire::volume(id, volume)).collect();
+        Ok(Response::new(wire::ListVolumesResponse { volumes }))
+    }
+
+    async fn get_volume(
+        &self,
+        request: Request<wire::GetVolumeRequest>,
+    ) -> Result<Response<wire::GetVolumeResponse>, Status> {
+        let request = request.into_inner();
+        let id = domain_id(&request.domain_id)?;
+        let image = convert::id("image_id", &request.image_id).map_err(|f| status::from_fault(&f))?;
+        let volume = convert::id("volume_id", &request.volume_id).map_err(|f| status::from_fault(&f))?;
+        let found = self.read(id, move |root| root.volume(id, image, volume)).await?;
+        let volume = Some(to_wire::volume(id, &found));
+        Ok(Response::new(wire::GetVolumeResponse { volume }))
+    }
+}
+
+/// A key that a call has alone.
+struct Hold {
+    call: CallId,
+    alive: Arc<Alive>,
+    coordinator: Handle<HostMachine>,
+}
+
+impl Hold {
+    /// Takes a key, if the caller may change things here and no task works on it.
+    async fn take(host: &Host, who: &Caller, key: Key) -> Result<Self, Status> {
+        // Entered first: a machine that is loaded meanwhile knows of it.
+        let call = host.alive.begin_call(vec![key]);
+        let hold = Self {
+            call,
+            alive: Arc::clone(&host.alive),
+            coordinator: host.coordinator.clone(),
+        };
+        let caller = caller(who);
+        let keys = vec![key];
+        let refusal = match host.ask(Input::Hold { caller, call, keys }).await {
+            Ok(answer) => match answer.reply {
+                Ok(_) => return Ok(hold),
+                Err(refusal) => refused(&refusal),
+            },
+            Err(status) => status,
+        };
+        hold.let_go().await;
+        Err(refusal)
+    }
+
+    /// Harmless where it was never granted.
+    async fn let_go(self) {
+        self.alive.end_call(self.call);
+        while let Err(NoAnswer::StoreUnavailable) = self.coordinator.call(Input::LetGo(self.call)).await {
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+    }
+}
+
+fn who<T>(request: &Request<T>) -> Result<Caller, Status> {
+    Caller::of(request).map_err(|fault| status::from_fault(&fault))
+}
+
+fn domain_id(text: &str) -> Result<DomainId, Status> {
+    convert::id("domain_id", text).map_err(|fault| status::from_fault(&fault))
+}

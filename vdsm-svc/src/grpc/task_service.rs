@@ -1,0 +1,244 @@
+//! `vdsm.v1.TaskService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::fault::{Fault, FaultCode};
+use common::id::TaskId;
+use common::operation::Operation;
+use common::task::TaskState;
+use proto::convert;
+use proto::task::v1 as task_wire;
+use proto::vdsm::v1 as wire;
+use proto::vdsm::v1::task_service_server::TaskService;
+use runtime::metadata::Caller;
+use runtime::watch::{self, WatchOptions, WatchStream};
+use runtime::{page, status};
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+use vdsm_core::{Answer, Input, Known, Refusal, Start};
+
+use super::feed::TaskFeed;
+use super::filter::Filter;
+use super::{Gate, Host, caller, refused, unexpected};
+use crate::journal::{self, Listing, shown};
+
+/// Between services; clients that want less often say so.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How often an id is looked up again when what was read is too old to decide by: once is nearly always enough.
+const LOOKS: usize = 5;
+
+/// See the module.
+pub(super) struct Tasks {
+    gate: Gate,
+}
+
+/// The task as the host answered it, and the token of that answer.
+type Answered = (Option<wire::Task>, String);
+
+impl Tasks {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self { gate }
+    }
+}
+
+#[tonic::async_trait]
+impl TaskService for Tasks {
+    async fn start_task(
+        &self,
+        request: Request<wire::StartTaskRequest>,
+    ) -> Result<Response<wire::StartTaskResponse>, Status> {
+        let host = self.gate.host()?;
+        let who = Caller::of(&request).map_err(|fault| verdict(&fault))?;
+        let request = request.into_inner();
+        let task_id: TaskId = convert::id("task_id", &request.task_id).map_err(|fault| verdict(&fault))?;
+        let operation = convert::operation_from_wire("operation", request.operation.as_ref())
+            .and_then(supported)
+            .map_err(|fault| verdict(&fault))?;
+        let correlation_id = who.correlation_id.clone().unwrap_or_default();
+        let span = tracing::info_span!("start_task", %task_id, verb = operation.verb(), correlation_id);
+        let input = |known| {
+            Input::Start(Start {
+                caller: caller(&who),
+                task_id,
+                operation: operation.clone(),
+                correlation_id: correlation_id.clone(),
+                known,
+            })
+        };
+        let (task, token) = host.decide(task_id, input, verdict).instrument(span).await?;
+        Ok(Response::new(wire::StartTaskResponse { task, token }))
+    }
+
+    async fn get_task(
+        &self,
+        request: Request<wire::GetTaskRequest>,
+    ) -> Result<Response<wire::GetTaskResponse>, Status> {
+        let host = self.gate.host()?;
+        let task_id =
+            convert::id("task_id", &request.get_ref().task_id).map_err(|f| status::from_fault(&f))?;
+        let known = host.known(task_id)?;
+        let task = known.task.ok_or_else(|| {
+            let message =
+                "this host knows no task of this id: it never came here, or was forgotten after its time";
+            status::from_fault(&Fault::new(FaultCode::TaskNotFound, message).about(task_id))
+        })?;
+        Ok(Response::new(wire::GetTaskResponse {
+            task: Some(shown(&task)),
+        }))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<wire::ListTasksRequest>,
+    ) -> Result<Response<wire::ListTasksResponse>, Status> {
+        let host = self.gate.host()?;
+        let listing = listing(request.get_ref()).map_err(|fault| status::from_fault(&fault))?;
+        let store = Arc::clone(host.log.store());
+        let listed = tokio::task::spawn_blocking(move || journal::list(&*store.reader()?, &listing)).await;
+        let (tasks, next) = listed.map_err(|_| unexpected())?.map_err(status::from_store)?;
+        Ok(Response::new(wire::ListTasksResponse {
+            tasks,
+            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+        }))
+    }
+
+    async fn abort_task(
+        &self,
+        request: Request<wire::AbortTaskRequest>,
+    ) -> Result<Response<wire::AbortTaskResponse>, Status> {
+        let host = self.gate.host()?;
+        let who = Caller::of(&request).map_err(|fault| status::from_fault(&fault))?;
+        let task_id =
+            convert::id("task_id", &request.get_ref().task_id).map_err(|f| status::from_fault(&f))?;
+        let correlation_id = who.correlation_id.clone().unwrap_or_default();
+        let span = tracing::info_span!("abort_task", %task_id, correlation_id);
+        let input = |known| Input::Abort {
+            caller: caller(&who),
+            task_id,
+            correlation_id: correlation_id.clone(),
+            known,
+        };
+        let (task, token) = host
+            .decide(task_id, input, status::from_fault)
+            .instrument(span)
+            .await?;
+        Ok(Response::new(wire::AbortTaskResponse { task, token }))
+    }
+
+    async fn clear_task(
+        &self,
+        request: Request<wire::ClearTaskRequest>,
+    ) -> Result<Response<wire::ClearTaskResponse>, Status> {
+        let host = self.gate.host()?;
+        let who = Caller::of(&request).map_err(|fault| status::from_fault(&fault))?;
+        let task_id =
+            convert::id("task_id", &request.get_ref().task_id).map_err(|f| status::from_fault(&f))?;
+        let input = |known| Input::Clear {
+            caller: caller(&who),
+            task_id,
+            known,
+        };
+        let (task, token) = host.decide(task_id, input, status::from_fault).await?;
+        Ok(Response::new(wire::ClearTaskResponse { task, token }))
+    }
+
+    type WatchTasksStream = WatchStream<TaskFeed>;
+
+    async fn watch_tasks(
+        &self,
+        request: Request<wire::WatchTasksRequest>,
+    ) -> Result<Response<Self::WatchTasksStream>, Status> {
+        let host = self.gate.host()?;
+        let request = request.into_inner();
+        let options = WatchOptions::read(
+            request.start.as_ref(),
+            request.ended_within.as_ref(),
+            request.heartbeat_interval.as_ref(),
+            request.include_progress,
+            HEARTBEAT,
+        )
+        .map_err(|fault| status::from_fault(&fault))?;
+        let filter =
+            Filter::read(request.filter.unwrap_or_default()).map_err(|fault| status::from_fault(&fault))?;
+        let feed = TaskFeed::new(filter, Arc::clone(&host.alive));
+        let stream = watch::watch(Arc::clone(&host.log), feed, options)?;
+        Ok(Response::new(stream))
+    }
+}
+
+impl Host {
+    /// What the store knows of an id. One record, mostly in the page cache: quicker than a thread for it.
+    fn known(&self, id: TaskId) -> Result<Known, Status> {
+        let reader = self.log.store().reader().map_err(status::from_store)?;
+        journal::known(&*reader, id).map_err(status::from_store)
+    }
+
+    /// Has the host's mind decide about a task, by what the store knows of its id.
+    async fn decide(
+        &self,
+        id: TaskId,
+        input: impl Fn(Known) -> Input,
+        refuse: impl Fn(&Fault) -> Status,
+    ) -> Result<Answered, Status> {
+        for _ in 0..LOOKS {
+            let answer = self.ask(input(self.known(id)?)).await?;
+            let token = answer.token.to_string();
+            match answer.reply {
+                Ok(Answer::Task(task)) => return Ok((Some(shown(&task)), token)),
+                Ok(Answer::NoTask) => return Ok((None, token)),
+                Ok(Answer::Owner(_) | Answer::Done) => return Err(unexpected()),
+                Err(Refusal::Fault(fault)) => {
+                    tracing::info!(%fault, "refused");
+                    return Err(refuse(&fault));
+                }
+                Err(Refusal::LookAgain) => {}
+            }
+        }
+        Err(refused(&Refusal::LookAgain))
+    }
+}
+
+/// Only these say that the task will never run here as it was sent; any other refusal says nothing about it.
+fn verdict(fault: &Fault) -> Status {
+    match fault.code {
+        FaultCode::InvalidArgument | FaultCode::TaskIdReused | FaultCode::OperationUnsupported => {
+            status::final_verdict(fault)
+        }
+        _ => status::from_fault(fault),
+    }
+}
+
+fn supported(operation: Operation) -> Result<Operation, Fault> {
+    match operation {
+        Operation::Noop if !cfg!(feature = "failpoints") => Err(Fault::new(
+            FaultCode::OperationUnsupported,
+            "noop is served only by builds with fail points; send create_volume or delete_image",
+        )
+        .about("operation.noop")),
+        Operation::Noop | Operation::CreateVolume(_) | Operation::DeleteImage(_) => Ok(operation),
+    }
+}
+
+fn listing(request: &wire::ListTasksRequest) -> Result<Listing, Fault> {
+    let states = request.states.iter().enumerate().map(|(at, state)| {
+        let field = format!("states[{at}]");
+        convert::known_enum::<task_wire::TaskState>(&field, *state, "a TaskState")?;
+        convert::state_from_wire(*state)
+            .ok_or_else(|| Fault::invalid(&field, "is not set; expected a TaskState"))
+    });
+    let after = page::parse(&request.page_token)?;
+    if !after.is_empty() && after.len() != size_of::<u64>() {
+        return Err(Fault::invalid(
+            "page_token",
+            "is not one that ListTasks answered with; leave it empty to begin",
+        ));
+    }
+    Ok(Listing {
+        states: states.collect::<Result<Vec<TaskState>, Fault>>()?,
+        show_removed: request.show_removed,
+        size: page::size(request.page_size)?,
+        after,
+    })
+}

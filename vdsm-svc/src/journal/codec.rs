@@ -1,0 +1,162 @@
+//! Records to bytes and back.
+
+use prost::Message as _;
+use proto::convert;
+use proto::store::v1::{HostOwnerRecord, HostTaskRecord};
+use runtime::store::StoreError;
+use vdsm_core::{Owner, Slot, Task};
+
+use super::{damaged, shown};
+
+pub(super) fn encode_task(task: &Task) -> Vec<u8> {
+    HostTaskRecord {
+        task: Some(shown::recorded(task)),
+        note: task.note.clone(),
+        past_no_return: task.past_no_return,
+        abort_closed: task.abort_closed,
+    }
+    .encode_to_vec()
+}
+
+/// Reads a task's record.
+///
+/// # Errors
+/// [`StoreError::Damaged`], naming the task as far as it can be told.
+pub(crate) fn decode_task(slot: Slot, bytes: &[u8]) -> Result<Task, StoreError> {
+    let at = format!("the task in slot {}", slot.0);
+    let record = HostTaskRecord::decode(bytes).map_err(|error| damaged(&at, error))?;
+    let task = record.task.ok_or_else(|| damaged(&at, "is empty"))?;
+    let at = format!("task {}", task.task_id);
+    let wrong = |fault| damaged(&at, fault);
+    let operation = match &task.operation {
+        None => None,
+        set => Some(convert::operation_from_wire("operation", set.as_ref()).map_err(wrong)?),
+    };
+    Ok(Task {
+        slot,
+        id: convert::id("task_id", &task.task_id).map_err(wrong)?,
+        operation,
+        state: convert::state_from_wire(task.state)
+            .ok_or_else(|| damaged(&at, format!("has the unknown state {}", task.state)))?,
+        sequence: task.sequence,
+        fault: task.fault.as_ref().map(convert::fault_from_wire),
+        abort_requested: task.abort_requested,
+        abort_closed: record.abort_closed,
+        past_no_return: record.past_no_return,
+        note: record.note,
+        engine_id: convert::optional_id("engine_id", &task.engine_id).map_err(wrong)?,
+        correlation_id: task.correlation_id,
+        waiting_for: task.waiting_for,
+        create_time: task
+            .create_time
+            .as_ref()
+            .map(convert::from_timestamp)
+            .unwrap_or_default(),
+        start_time: task.start_time.as_ref().map(convert::from_timestamp),
+        end_time: task.end_time.as_ref().map(convert::from_timestamp),
+        removed: task.removed,
+    })
+}
+
+pub(super) fn encode_owner(owner: &Owner) -> Vec<u8> {
+    HostOwnerRecord {
+        engine_id: owner.engine_id.to_string(),
+        engine_epoch: owner.epoch,
+        released: owner.released,
+    }
+    .encode_to_vec()
+}
+
+/// Reads the owner's record.
+///
+/// # Errors
+/// [`StoreError::Damaged`]: a host that cannot tell whose it is must not serve.
+pub(crate) fn decode_owner(bytes: &[u8]) -> Result<Owner, StoreError> {
+    let record = HostOwnerRecord::decode(bytes).map_err(|error| damaged("the owner", error))?;
+    Ok(Owner {
+        engine_id: convert::id("engine_id", &record.engine_id)
+            .map_err(|fault| damaged("the owner", fault))?,
+        epoch: record.engine_epoch,
+        released: record.released,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::fault::{Fault, FaultCode};
+    use common::id::{DomainId, ImageId, TaskId};
+    use common::operation::{DeleteImage, Operation};
+    use common::task::TaskState;
+    use common::time::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+
+    pub(crate) fn full() -> Task {
+        Task {
+            slot: Slot(7),
+            id: TaskId::from_uuid(Uuid::from_u128(1)),
+            operation: Some(Operation::DeleteImage(DeleteImage {
+                domain_id: DomainId::from_uuid(Uuid::from_u128(2)),
+                image_id: ImageId::from_uuid(Uuid::from_u128(3)),
+            })),
+            state: TaskState::Aborting,
+            sequence: 6,
+            fault: Some(Fault::new(FaultCode::IoError, "the disk said no").about("x")),
+            abort_requested: true,
+            abort_closed: true,
+            past_no_return: true,
+            note: vec![1, 2, 3],
+            engine_id: Some(common::id::EngineId::from_uuid(Uuid::from_u128(4))),
+            correlation_id: "nightly-7".into(),
+            waiting_for: "its turn".into(),
+            create_time: Timestamp(1),
+            start_time: Some(Timestamp(2)),
+            end_time: Some(Timestamp(3)),
+            removed: true,
+        }
+    }
+
+    #[test]
+    fn a_task_reads_back_as_it_was_recorded() {
+        let never_started = Task {
+            operation: None,
+            engine_id: None,
+            fault: None,
+            start_time: None,
+            end_time: None,
+            ..full()
+        };
+        for task in [full(), never_started] {
+            assert_eq!(decode_task(task.slot, &encode_task(&task)).unwrap(), task);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_an_error_and_not_a_missing_task() {
+        assert!(decode_task(Slot(1), b"\xff\xff\xff").is_err());
+        assert!(decode_task(Slot(1), b"").is_err());
+        let record = HostTaskRecord::decode(encode_task(&full()).as_slice()).unwrap();
+        let mut task = record.task.unwrap();
+        task.state = 99;
+        let newer = HostTaskRecord {
+            task: Some(task),
+            ..HostTaskRecord::default()
+        };
+        let error = decode_task(Slot(1), &newer.encode_to_vec())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("unknown state 99"), "{error}");
+    }
+
+    #[test]
+    fn an_owner_reads_back_as_it_was_recorded() {
+        let owner = Owner {
+            engine_id: common::id::EngineId::from_uuid(Uuid::from_u128(4)),
+            epoch: u64::MAX,
+            released: true,
+        };
+        assert_eq!(decode_owner(&encode_owner(&owner)).unwrap(), owner);
+        assert!(decode_owner(b"").is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! Lists of tasks, in the order of their acceptance.
+
+use std::ops::Bound;
+
+use common::task::TaskState;
+use proto::vdsm::v1 as wire;
+use runtime::store::{Order, Reader, StoreError};
+
+use super::{CLEARED, TASK, decode_task, shown, slot_of};
+
+/// Records that one call looks at, so that a rare state among very many tasks does not hold it up: the page is
+/// then shorter than asked for, and names the next one.
+const LOOKED_AT: usize = 10_000;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    /// Only these; empty means all.
+    pub(crate) states: Vec<TaskState>,
+    /// Also those that were cleared.
+    pub(crate) show_removed: bool,
+    /// At most so many.
+    pub(crate) size: usize,
+    /// The last key of the page before; empty for the first one.
+    pub(crate) after: Vec<u8>,
+}
+
+/// A page, and the last key of it where there may be more.
+///
+/// # Errors
+/// [`StoreError`] if the records cannot be read.
+pub(crate) fn list(
+    reader: &dyn Reader,
+    listing: &Listing,
+) -> Result<(Vec<wire::Task>, Option<Vec<u8>>), StoreError> {
+    let mut found = Vec::new();
+    let mut after = listing.after.clone();
+    let mut looked_at = 0;
+    while looked_at < LOOKED_AT {
+        let page = merged(reader, &after, listing.size, listing.show_removed)?;
+        let whole = page.len() == listing.size;
+        for (key, record) in page {
+            match decode_task(slot_of(&key)?, &record) {
+                Ok(task) if listing.states.is_empty() || listing.states.contains(&task.state) => {
+                    found.push(shown(&task));
+                }
+                Ok(_) => {}
+                // One bad record hides no other; asked for by its id it is an error.
+                Err(error) => tracing::error!(%error, "a record is left out of a list"),
+            }
+            after = key;
+            looked_at += 1;
+            if found.len() == listing.size {
+                return Ok((found, Some(after)));
+            }
+        }
+        if !whole {
+            return Ok((found, None));
+        }
+    }
+    Ok((found, Some(after)))
+}
+
+/// Up to `limit` records after a key, cleared ones among them where they are asked for.
+fn merged(
+    reader: &dyn Reader,
+    after: &[u8],
+    limit: usize,
+    show_removed: bool,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let from = if after.is_empty() {
+        Bound::Unbounded
+    } else {
+        Bound::Excluded(after)
+    };
+    let mut records = reader.scan(TASK, (from, Bound::Unbounded), Order::Ascending, limit)?;
+    if show_removed {
+        records.extend(reader.scan(CLEARED, (from, Bound::Unbounded), Order::Ascending, limit)?);
+        records.sort();
+        records.truncate(limit);
+    }
+    Ok(records)
+}

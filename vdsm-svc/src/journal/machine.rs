@@ -1,0 +1,174 @@
+//! The host's mind as the coordinator drives it: what it decides becomes records and history here.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use common::id::StoreId;
+use common::time::Timestamp;
+use proto::store::v1::HostHistory;
+use runtime::machine::{Machine, Step};
+use runtime::store::{Order, Reader, StoreError, Table, Write};
+use vdsm_core::{Change, Effect, Input, Limits, Loaded, Reply, Slot, State, Task};
+
+use super::codec::{encode_owner, encode_task};
+use super::{CLEARED, OWNER, OWNER_KEY, TASK, TASK_ID, decode_task, owner, shown, slot_key, slot_of};
+use crate::alive::Alive;
+
+/// Records read at a time.
+const PAGE: usize = 1_000;
+
+/// What a load needs besides the records.
+#[derive(Debug, Clone)]
+pub(crate) struct Seed {
+    /// How much the host takes on.
+    pub(crate) limits: Limits,
+    /// Of the data directory.
+    pub(crate) store_id: StoreId,
+    /// What goes on in this process, whatever becomes of its store.
+    pub(crate) alive: Arc<Alive>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct HostMachine {
+    state: State,
+    alive: Arc<Alive>,
+}
+
+impl Machine for HostMachine {
+    type Input = Input;
+    type Reply = Reply;
+    type Effect = Effect;
+    type History = HostHistory;
+    type Seed = Seed;
+
+    fn load(reader: &dyn Reader, seed: &Seed) -> Result<Self, StoreError> {
+        let loaded = Loaded {
+            store_id: seed.store_id,
+            revision: reader.revision(),
+            next_slot: next_slot(reader)?,
+            owner: owner(reader)?,
+            tasks: unfinished(reader)?,
+            calls: seed.alive.calls(),
+        };
+        tracing::info!(
+            revision = loaded.revision.0,
+            unfinished = loaded.tasks.len(),
+            "loaded"
+        );
+        Ok(Self {
+            state: State::load(seed.limits, loaded),
+            alive: Arc::clone(&seed.alive),
+        })
+    }
+
+    fn recover(&self) -> Option<Input> {
+        Some(Input::Recover {
+            alive: self.alive.tasks(),
+        })
+    }
+
+    fn step(&mut self, input: Input, now: Timestamp) -> Step<Self> {
+        let transition = self.state.step(input, now);
+        Step {
+            revisions: transition
+                .revisions
+                .iter()
+                .map(|changes| revision(changes))
+                .collect(),
+            effects: transition.effects,
+            reply: transition.reply,
+        }
+    }
+
+    fn label(input: &Input) -> String {
+        input.label().to_owned()
+    }
+}
+
+/// The history and the records of one revision. A task that changes several times in it is recorded once.
+fn revision(changes: &[Change]) -> runtime::machine::Change<HostHistory> {
+    let mut history = HostHistory::default();
+    let mut tasks: BTreeMap<Slot, &Task> = BTreeMap::new();
+    let mut writes = Vec::new();
+    for change in changes {
+        match change {
+            Change::Task(task) => {
+                history.tasks.push(shown(task));
+                if task.sequence == 1 {
+                    writes.push(put(TASK_ID, task.id.as_bytes(), slot_key(task.slot).to_vec()));
+                }
+                tasks.insert(task.slot, task);
+            }
+            Change::Noted(task) => {
+                tasks.insert(task.slot, task);
+            }
+            Change::Owner(owner) => writes.push(put(OWNER, OWNER_KEY, encode_owner(owner))),
+            Change::Forgotten { slot, id } => {
+                writes.push(delete(CLEARED, &slot_key(*slot)));
+                writes.push(delete(TASK_ID, id.as_bytes()));
+            }
+        }
+    }
+    for (slot, task) in tasks {
+        let key = slot_key(slot);
+        if task.removed {
+            writes.push(delete(TASK, &key));
+            writes.push(put(CLEARED, &key, encode_task(task)));
+        } else {
+            writes.push(put(TASK, &key, encode_task(task)));
+        }
+    }
+    runtime::machine::Change { history, writes }
+}
+
+fn put(table: Table, key: &[u8], value: Vec<u8>) -> Write {
+    Write {
+        table,
+        key: key.to_vec(),
+        value: Some(value),
+    }
+}
+
+fn delete(table: Table, key: &[u8]) -> Write {
+    Write {
+        table,
+        key: key.to_vec(),
+        value: None,
+    }
+}
+
+/// Above every slot that has a record.
+fn next_slot(reader: &dyn Reader) -> Result<Slot, StoreError> {
+    let mut next = 0;
+    for table in [TASK, CLEARED] {
+        let range = (Bound::Unbounded, Bound::Unbounded);
+        for (key, _) in reader.scan(table, range, Order::Descending, 1)? {
+            next = next.max(slot_of(&key)?.0 + 1);
+        }
+    }
+    Ok(Slot(next))
+}
+
+/// The tasks that are not over. A record that cannot be understood is left alone, and said: it keeps its id from
+/// being used again, and touches no other task.
+fn unfinished(reader: &dyn Reader) -> Result<Vec<Task>, StoreError> {
+    let mut found = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let page = reader.scan(TASK, (from, Bound::Unbounded), Order::Ascending, PAGE)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(found);
+        };
+        after = Some(last.clone());
+        for (key, record) in &page {
+            match decode_task(slot_of(key)?, record) {
+                Ok(task) if task.state.is_terminal() => {}
+                Ok(task) => found.push(task),
+                Err(error) => tracing::error!(%error, "a record is left alone"),
+            }
+        }
+    }
+}

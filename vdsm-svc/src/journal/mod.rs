@@ -1,0 +1,92 @@
+//! What the host keeps, and how it is read.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | [`TASK`] | slot, big-endian | `store.v1.HostTaskRecord`, of a task that is not cleared |
+//! | [`CLEARED`] | slot, big-endian | the same, of one that is |
+//! | [`TASK_ID`] | the task's id, 16 bytes | its slot |
+//! | [`OWNER`] | [`OWNER_KEY`] | `store.v1.HostOwnerRecord` |
+//!
+//! Two tables of tasks, so that a start reads, and a snapshot shows, only what is not cleared, and accepting a
+//! task needs no third record for an index.
+
+mod codec;
+mod list;
+mod machine;
+mod shown;
+
+use common::id::TaskId;
+use runtime::store::{Reader, StoreError, Table};
+use vdsm_core::{Known, Owner, Slot, Task};
+
+pub(crate) use codec::{decode_owner, decode_task};
+pub(crate) use list::{Listing, list};
+pub(crate) use machine::{HostMachine, Seed};
+pub(crate) use shown::shown;
+
+/// Tasks that are not cleared.
+pub(crate) const TASK: Table = Table("task");
+
+/// Tasks that are cleared.
+pub(crate) const CLEARED: Table = Table("task_cleared");
+
+/// Where a task's record is, by its id.
+pub(crate) const TASK_ID: Table = Table("task_id");
+
+/// Whose host it is.
+pub(crate) const OWNER: Table = Table("owner");
+
+/// The only key of [`OWNER`].
+pub(crate) const OWNER_KEY: &[u8] = b"owner";
+
+pub(crate) const fn slot_key(slot: Slot) -> [u8; 8] {
+    slot.0.to_be_bytes()
+}
+
+pub(crate) fn slot_of(key: &[u8]) -> Result<Slot, StoreError> {
+    let bytes = key
+        .try_into()
+        .map_err(|_| damaged("a slot", "is not 8 bytes long"))?;
+    Ok(Slot(u64::from_be_bytes(bytes)))
+}
+
+/// A task by its id, cleared or not.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be read; a record that cannot be understood is never taken for a missing one.
+pub(crate) fn find(reader: &dyn Reader, id: TaskId) -> Result<Option<Task>, StoreError> {
+    let Some(key) = reader.get(TASK_ID, id.as_bytes())? else {
+        return Ok(None);
+    };
+    let record = match reader.get(TASK, &key)? {
+        Some(record) => record,
+        None => reader
+            .get(CLEARED, &key)?
+            .ok_or_else(|| damaged(id, "is in the index and has no record"))?,
+    };
+    decode_task(slot_of(&key)?, &record).map(Some)
+}
+
+/// What the store knows of an id at the reader's revision.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn known(reader: &dyn Reader, id: TaskId) -> Result<Known, StoreError> {
+    Ok(Known {
+        revision: reader.revision(),
+        task: find(reader, id)?.map(Box::new),
+    })
+}
+
+/// Whose host it is, or was.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be read.
+pub(crate) fn owner(reader: &dyn Reader) -> Result<Option<Owner>, StoreError> {
+    let record = reader.get(OWNER, OWNER_KEY)?;
+    record.map(|record| decode_owner(&record)).transpose()
+}
+
+pub(crate) fn damaged(what: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("{what}: {why}"))
+}

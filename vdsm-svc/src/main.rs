@@ -1,0 +1,56 @@
+//! The program `vdsm-svc`.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use runtime::{server, settings, telemetry};
+use vdsm_svc::{PREFIX, Settings, fail_points, serve};
+
+/// How long threads that hang in storage are waited for at the end: their tasks are as after a crash anyway.
+const LINGER: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    if cfg!(feature = "failpoints") && std::env::args().nth(1).as_deref() == Some("--list-fail-points") {
+        return print_fail_points();
+    }
+    let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let outcome = telemetry::init(settings.log_format, &filter)
+        .map_err(Into::into)
+        .and_then(|()| run(settings));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = tokio.block_on(async { serve(settings, server::termination()).await });
+    tokio.shutdown_timeout(LINGER);
+    Ok(outcome?)
+}
+
+fn print_fail_points() -> ExitCode {
+    use std::io::Write as _;
+    let text: String = fail_points().iter().map(|point| format!("{point}\n")).collect();
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The error with what caused it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,134 @@
+//! What an operation is given: notes that are durable when it goes on, and the wish to stop.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use common::fault::{Fault, FaultCode};
+use common::id::TaskId;
+use common::task::TaskState;
+use runtime::coordinator::Refusal as NoAnswer;
+use runtime::failpoint;
+use vdsm_core::{Answer, Input, Refusal, Report};
+use vdsm_storage::OpContext;
+
+use super::Tools;
+use crate::alive::AliveTask;
+
+/// How long a report waits before it is repeated while the store cannot be written.
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+
+/// See the module.
+pub(super) struct Context {
+    tools: Tools,
+    task_id: TaskId,
+    alive: Arc<AliveTask>,
+    /// The newest note, for the undo.
+    note: RefCell<Vec<u8>>,
+    /// It passed its commit point.
+    committing: Cell<bool>,
+    /// The service stops: nothing more may be done for the task, for nothing more can be recorded of it.
+    stopping: Cell<bool>,
+}
+
+impl Context {
+    pub(super) fn new(tools: Tools, task_id: TaskId, alive: Arc<AliveTask>, note: Vec<u8>) -> Self {
+        Self {
+            tools,
+            task_id,
+            alive,
+            note: RefCell::new(note),
+            committing: Cell::new(false),
+            stopping: Cell::new(false),
+        }
+    }
+
+    pub(super) fn note_now(&self) -> Option<Vec<u8>> {
+        let note = self.note.borrow();
+        (!note.is_empty()).then(|| note.clone())
+    }
+
+    pub(super) fn committing(&self) -> bool {
+        self.committing.get()
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Reports, and returns when the report is durable, with the task's state; none where it is over. While the
+    /// store cannot be written the report is repeated, for the outcome of a failed commit is unknown and every
+    /// report may come twice.
+    ///
+    /// # Errors
+    /// The host's refusal; `SHUTTING_DOWN` when the service stops.
+    pub(super) fn report(&self, report: Report) -> Result<Option<TaskState>, Fault> {
+        loop {
+            let input = Input::Report {
+                task_id: self.task_id,
+                report: report.clone(),
+            };
+            match self.tools.tokio.block_on(self.call(input)) {
+                Ok(Ok(Answer::Task(task))) => {
+                    return Ok(Some(task.state).filter(|state| !state.is_terminal()));
+                }
+                Ok(Ok(Answer::NoTask | Answer::Owner(_) | Answer::Done)) => return Ok(None),
+                Ok(Err(Refusal::Fault(fault))) => return Err(fault),
+                Ok(Err(Refusal::LookAgain)) => {}
+                Err(NoAnswer::StoreUnavailable) => std::thread::sleep(STORE_PAUSE),
+                Err(NoAnswer::Stopping) => {
+                    self.stopping.set(true);
+                    return Err(Fault::new(
+                        FaultCode::ShuttingDown,
+                        "the service stops; its next start decides",
+                    ));
+                }
+            }
+        }
+    }
+
+    async fn call(&self, input: Input) -> Result<vdsm_core::Reply, NoAnswer> {
+        let mut coordinator = self.tools.coordinator.clone();
+        let handle = match coordinator.wait_for(Option::is_some).await {
+            Ok(handle) => handle.clone(),
+            Err(_) => None,
+        };
+        match handle {
+            Some(handle) => Ok(handle.call(input).await?.reply),
+            None => Err(NoAnswer::Stopping),
+        }
+    }
+}
+
+impl OpContext for Context {
+    fn note(&self, note: &[u8], past_no_return: bool) -> Result<(), Fault> {
+        self.report(Report::Noted {
+            note: note.to_vec(),
+            past_no_return,
+        })?;
+        *self.note.borrow_mut() = note.to_vec();
+        Ok(())
+    }
+
+    fn commit_point(&self) -> Result<(), Fault> {
+        self.report(Report::CommitPoint)?;
+        self.committing.set(true);
+        Ok(())
+    }
+
+    fn aborted(&self) -> bool {
+        self.alive.aborted.load(Ordering::Acquire)
+    }
+
+    fn fail_point(&self, name: &str) {
+        failpoint::hit(name);
+    }
+
+    fn progress(&self, done_bytes: u64, total_bytes: u64) {
+        self.tools
+            .log
+            .progress()
+            .report(self.task_id, done_bytes, total_bytes);
+    }
+}

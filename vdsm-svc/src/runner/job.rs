@@ -1,0 +1,184 @@
+//! The work for one task, from its start (or from where a restart found it) to its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::fault::{Fault, FaultCode};
+use common::operation::Operation;
+use common::task::TaskState;
+use vdsm_core::{Report, Task};
+use vdsm_storage::op::{self, OpEnd};
+use vdsm_storage::run_dir;
+
+use super::Tools;
+use super::context::Context;
+use crate::alive::AliveTask;
+
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often a process that outlived SIGKILL is looked for: what keeps it is a disk or a network.
+const STUCK_PAUSE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct Job {
+    tools: Tools,
+    task: Task,
+    context: Context,
+}
+
+/// The host refused a report, or stops: this thread has nothing more to do for the task.
+struct LetGo(Fault);
+
+impl From<Fault> for LetGo {
+    fn from(fault: Fault) -> Self {
+        Self(fault)
+    }
+}
+
+impl Job {
+    pub(super) fn new(tools: Tools, task: Task, alive: Arc<AliveTask>) -> Self {
+        let context = Context::new(tools.clone(), task.id, alive, task.note.clone());
+        Self { tools, task, context }
+    }
+
+    /// Does one of the kinds of work below; the task is no longer worked for when it returns.
+    pub(super) fn work(&self, work: fn(&Self)) {
+        let span = tracing::info_span!(
+            "task",
+            task_id = %self.task.id,
+            verb = self.operation().verb(),
+            correlation_id = %self.task.correlation_id,
+        );
+        span.in_scope(|| work(self));
+        self.tools.log.progress().forget(self.task.id);
+        self.tools.alive.end_task(self.task.id);
+    }
+
+    /// Runs the operation.
+    pub(super) fn run(&self) {
+        tracing::debug!("begins");
+        let outcome = guarded(|| op::run(&self.tools.root, self.operation(), self.task.id, &self.context));
+        self.ended(match outcome {
+            Ok(()) => self.took_effect(),
+            Err(fault) => self.wind_back(fault),
+        });
+    }
+
+    /// After a restart found it at work.
+    pub(super) fn recover(&self) {
+        self.ended(self.stop_and_conclude(self.cause()));
+    }
+
+    /// Where an abort won after the operation's last look, what is there is looked at and undone.
+    fn took_effect(&self) -> Result<(), LetGo> {
+        match self.context.report(Report::Finished)? {
+            Some(TaskState::Aborting) => self.stop_and_conclude(self.cause()),
+            _ => Ok(()),
+        }
+    }
+
+    /// After a failure or an abort. Past the commit point only storage tells whether it took effect, so it is
+    /// asked before the failure is called one.
+    fn wind_back(&self, cause: Fault) -> Result<(), LetGo> {
+        if self.context.stopping() {
+            return Err(LetGo(cause));
+        }
+        tracing::info!(%cause, "does not take effect, or not surely");
+        if !self.context.committing() {
+            self.context.report(Report::Failed(cause.clone()))?;
+            return self.stop_and_conclude(cause);
+        }
+        self.stop_all(&cause)?;
+        match self.concluded(cause) {
+            OpEnd::Finished => self.context.report(Report::Finished)?,
+            OpEnd::Failed(fault) => self.give_up(fault)?,
+            OpEnd::Undone(cause) => {
+                self.context.report(Report::Failed(cause))?;
+                self.context.report(Report::Stopped)?;
+                self.context.report(Report::Undone)?
+            }
+        };
+        Ok(())
+    }
+
+    /// No process first, then the undo, then the end: each is durable before the next begins.
+    fn stop_and_conclude(&self, cause: Fault) -> Result<(), LetGo> {
+        self.stop_all(&cause)?;
+        self.context.report(Report::Stopped)?;
+        match self.concluded(cause) {
+            OpEnd::Finished => self.context.report(Report::Finished)?,
+            OpEnd::Undone(_) => self.context.report(Report::Undone)?,
+            OpEnd::Failed(fault) => self.give_up(fault)?,
+        };
+        Ok(())
+    }
+
+    /// Returns when no process of the task is left, however long that takes: nothing is undone under one.
+    fn stop_all(&self, cause: &Fault) -> Result<(), LetGo> {
+        while let Err(fault) = run_dir::kill_leftovers(&self.tools.root, self.task.id, GRACE) {
+            tracing::warn!(%fault, "its processes cannot be ended");
+            self.context.report(Report::Failed(cause.clone()))?;
+            self.context.report(Report::Stuck(fault))?;
+            std::thread::sleep(STUCK_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn concluded(&self, cause: Fault) -> OpEnd {
+        let note = self.context.note_now();
+        guarded(|| {
+            let (root, id) = (&self.tools.root, self.task.id);
+            Ok(op::recover(
+                root,
+                self.operation(),
+                id,
+                note.as_deref(),
+                cause,
+                &self.context,
+            ))
+        })
+        .unwrap_or_else(OpEnd::Failed)
+    }
+
+    fn give_up(&self, fault: Fault) -> Result<Option<TaskState>, LetGo> {
+        if self.context.stopping() {
+            return Err(LetGo(fault));
+        }
+        tracing::error!(%fault, "can be neither finished nor undone: somebody must look");
+        Ok(self.context.report(Report::UndoFailed(fault))?)
+    }
+
+    fn ended(&self, outcome: Result<(), LetGo>) {
+        match outcome {
+            Ok(()) => tracing::debug!("ended"),
+            Err(LetGo(fault)) => tracing::warn!(%fault, "is let go of; the next start decides"),
+        }
+    }
+
+    fn operation(&self) -> &Operation {
+        // Only ids that were aborted before their start have none, and those never run.
+        self.task.operation.as_ref().unwrap_or(&Operation::Noop)
+    }
+
+    fn cause(&self) -> Fault {
+        let interrupted = || {
+            Fault::new(
+                FaultCode::Interrupted,
+                "the service ended while the task was at work",
+            )
+        };
+        self.task.fault.clone().unwrap_or_else(interrupted)
+    }
+}
+
+/// A defect in an operation is a fault of its task, and costs no other.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Fault::new(
+            FaultCode::Internal,
+            "the operation ended in a panic; please report it, with the log",
+        ))
+    })
+}

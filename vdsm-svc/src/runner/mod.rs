@@ -1,0 +1,69 @@
+//! Works for the tasks: a thread each, as many as the host runs at a time.
+//!
+//! Threads of our own and no pool of the async runtime: an operation may block for hours, and when the service
+//! stops nobody waits for it. Its task is then as after a crash, and the next start decides.
+
+mod context;
+mod job;
+mod pool;
+
+use std::sync::Arc;
+
+use proto::store::v1::HostHistory;
+use runtime::coordinator::{Handle, Perform};
+use runtime::log::Log;
+use tokio::sync::watch;
+use vdsm_core::{Effect, Task};
+use vdsm_storage::StorageRoot;
+
+use self::job::Job;
+use self::pool::Pool;
+use crate::alive::Alive;
+use crate::journal::{HostMachine, shown};
+
+/// What every job needs.
+#[derive(Clone)]
+pub(crate) struct Tools {
+    pub(crate) root: Arc<StorageRoot>,
+    pub(crate) alive: Arc<Alive>,
+    pub(crate) log: Arc<Log<HostHistory>>,
+    /// Set once the coordinator runs; jobs wait for it.
+    pub(crate) coordinator: watch::Receiver<Option<Handle<HostMachine>>>,
+    pub(crate) tokio: tokio::runtime::Handle,
+}
+
+/// Performs what the host's mind decided.
+pub(crate) struct Runner {
+    tools: Tools,
+    pool: Pool,
+}
+
+impl Runner {
+    /// With up to `threads` tasks at work.
+    pub(crate) fn new(tools: Tools, threads: usize) -> Self {
+        Self {
+            tools,
+            pool: Pool::new(threads),
+        }
+    }
+
+    fn employ(&mut self, task: Task, work: fn(&Job)) {
+        // Entered here, on the coordinator's thread, so that an abort that is performed next finds it.
+        let alive = self.tools.alive.begin_task(task.id, shown(&task));
+        let job = Job::new(self.tools.clone(), task, alive);
+        self.pool.run(Box::new(move || job.work(work)));
+    }
+}
+
+impl Perform<Effect> for Runner {
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Run(task) => self.employ(*task, Job::run),
+            Effect::Recover(task) => {
+                tracing::info!(task_id = %task.id, state = ?task.state, "found at work by a start");
+                self.employ(*task, Job::recover);
+            }
+            Effect::SignalAbort(id) => self.tools.alive.abort(id),
+        }
+    }
+}

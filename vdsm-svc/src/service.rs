@@ -1,0 +1,217 @@
+//! The service put together: what is opened first, when it serves, and how it ends.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::fault::Fault;
+use proto::task::v1::closing::Reason;
+use runtime::clock;
+use runtime::coordinator::{self, Handle};
+use runtime::log::Log;
+use runtime::server::{self, Health, Listening, ServeError};
+use runtime::store::redb::RedbStore;
+use runtime::store::{Store, StoreError};
+use tokio::sync::watch;
+use vdsm_storage::{Options, StorageRoot, op};
+
+use crate::aging;
+use crate::alive::Alive;
+use crate::grpc::{self, Facts, Gate, Host};
+use crate::journal::{HostMachine, Seed};
+use crate::runner::{Runner, Tools};
+use crate::settings::Settings;
+
+/// How long the coordinator is waited for at the end. A disk that takes longer is cut off, as by a crash.
+const LAST_COMMIT: Duration = Duration::from_secs(3);
+
+/// Why the service ended, or never began.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The storage root is not there and cannot be made.
+    #[error("the storage root {} cannot be made", .0.display())]
+    StorageRoot(PathBuf, #[source] io::Error),
+    /// The storage root cannot be used, or qemu-img is missing or too old.
+    #[error("storage cannot be used")]
+    Storage(#[source] Fault),
+    /// The store cannot be opened or read.
+    #[error("the store in {} cannot be used", .0.display())]
+    Store(PathBuf, #[source] StoreError),
+    /// The address cannot be had.
+    #[error("cannot listen on {0}")]
+    Listen(std::net::SocketAddr, #[source] io::Error),
+    /// Serving failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The coordinator ended by itself.
+    #[error("the coordinator has ended: a defect, see the log; please report it")]
+    CoordinatorEnded,
+}
+
+/// Serves until `shutdown` completes. Within a tokio runtime of several threads.
+///
+/// What is wrong with the configuration, the storage root, qemu-img or the store is an error before anything is
+/// served. From then on RPCs answer, with `LOADING` until the tasks are read and all their locks are held.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), ServiceError> {
+    let start_time = clock::now();
+    let (root, qemu_img_version) = open_storage(&settings)?;
+    // The store first: it refuses a data directory that another process uses, before this one writes an address.
+    let store = RedbStore::open(&settings.data_dir, settings.cache_mib << 20).map_err(at_store(&settings))?;
+    let listen = settings.listen;
+    let listening =
+        Listening::bind(listen, &settings.data_dir).map_err(|error| ServiceError::Listen(listen, error))?;
+    tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listens");
+    let log = Log::new(store as Arc<dyn Store>).map_err(at_store(&settings))?;
+    let health = Health::new(&grpc::SERVICES).await;
+    let gate = Gate::default();
+    let facts = Facts {
+        host_id: settings.host_id,
+        qemu_img_version,
+        start_time,
+    };
+
+    let loading = Loading {
+        settings: settings.clone(),
+        root,
+        log: Arc::clone(&log),
+        gate: gate.clone(),
+        health: health.clone(),
+    };
+    let mut coordinator = None;
+    let ended = {
+        let coordinator = &mut coordinator;
+        async move {
+            match loading.load(facts).await {
+                Ok(handle) => coordinator.insert(handle).ended().await,
+                Err(error) => return error,
+            }
+            ServiceError::CoordinatorEnded
+        }
+    };
+    let outcome = serve_until(listening, &gate, health, &log, shutdown, ended).await;
+    if let Some(coordinator) = coordinator
+        && tokio::time::timeout(LAST_COMMIT, coordinator.stop())
+            .await
+            .is_err()
+    {
+        tracing::warn!(patience = ?LAST_COMMIT, "the last commit does not end: leaving it");
+    }
+    outcome
+}
+
+/// Until it is to stop, or until something ends that must not.
+async fn serve_until(
+    listening: Listening,
+    gate: &Gate,
+    health: Health,
+    log: &Log<proto::store::v1::HostHistory>,
+    shutdown: impl Future<Output = ()>,
+    ended: impl Future<Output = ServiceError>,
+) -> Result<(), ServiceError> {
+    let mut broken = None;
+    let stop = async {
+        tokio::select! {
+            () = shutdown => {}
+            error = ended => broken = Some(error),
+        }
+    };
+    let close = || log.close(Reason::Shutdown);
+    let served = server::serve(listening, grpc::routes(gate), health, stop, close).await;
+    match broken {
+        Some(error) => Err(error),
+        None => Ok(served?),
+    }
+}
+
+/// What loading the tasks takes.
+struct Loading {
+    settings: Settings,
+    root: Arc<StorageRoot>,
+    log: Arc<Log<proto::store::v1::HostHistory>>,
+    gate: Gate,
+    health: Health,
+}
+
+impl Loading {
+    /// Reads the tasks, and then opens the gate.
+    async fn load(self, facts: Facts) -> Result<Handle<HostMachine>, ServiceError> {
+        let alive = Arc::new(Alive::default());
+        let (employer, coordinator) = watch::channel(None);
+        let tools = Tools {
+            root: Arc::clone(&self.root),
+            alive: Arc::clone(&alive),
+            log: Arc::clone(&self.log),
+            coordinator,
+            tokio: tokio::runtime::Handle::current(),
+        };
+        let seed = Seed {
+            limits: self.settings.limits(),
+            store_id: self.log.identity().store_id,
+            alive: Arc::clone(&alive),
+        };
+        let runner = Runner::new(tools, self.settings.running_per_host);
+        let options = coordinator::Options {
+            name: "host".to_owned(),
+            retention: self.settings.retention(),
+        };
+        let log = Arc::clone(&self.log);
+        let spawned = tokio::task::spawn_blocking(move || {
+            coordinator::spawn_with::<HostMachine>(Arc::clone(log.store()), seed, log, runner, options)
+        });
+        let handle = match spawned.await {
+            Ok(spawned) => spawned.map_err(at_store(&self.settings))?,
+            Err(_) => return Err(ServiceError::CoordinatorEnded),
+        };
+        employer.send_replace(Some(handle.clone()));
+        tokio::spawn(aging::run(
+            handle.clone(),
+            Arc::clone(self.log.store()),
+            aging::Ages::of(&self.settings),
+        ));
+        self.gate.open(Host {
+            coordinator: handle.clone(),
+            log: self.log,
+            root: self.root,
+            alive,
+            facts,
+        });
+        self.health.set_serving(true).await;
+        Ok(handle)
+    }
+}
+
+/// The storage root, and the version of qemu-img.
+fn open_storage(settings: &Settings) -> Result<(Arc<StorageRoot>, String), ServiceError> {
+    let path = &settings.storage_root;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(ServiceError::StorageRoot(path.clone(), error));
+        }
+        _ => {}
+    }
+    let options = Options {
+        qemu_img: settings.qemu_img.clone(),
+        ..Options::new(settings.host_id)
+    };
+    let root = StorageRoot::open(path, options).map_err(ServiceError::Storage)?;
+    let version = root.qemu_img().probe().map_err(ServiceError::Storage)?;
+    Ok((Arc::new(root), version.to_string()))
+}
+
+fn at_store(settings: &Settings) -> impl FnOnce(StoreError) -> ServiceError {
+    let path = settings.data_dir.clone();
+    |error| ServiceError::Store(path, error)
+}
+
+/// Every step boundary of every operation, as fail points name them.
+pub fn fail_points() -> Vec<String> {
+    ["create_volume", "delete_image"]
+        .into_iter()
+        .flat_map(op::steps)
+        .flat_map(|step| [format!("{step}.before"), format!("{step}.after")])
+        .collect()
+}

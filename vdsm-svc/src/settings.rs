@@ -1,0 +1,154 @@
+//! All that can be set.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use common::id::HostId;
+use runtime::coordinator::Retention;
+use runtime::telemetry::LogFormat;
+use vdsm_core::Limits;
+
+/// Before the names of settings in the environment.
+pub const PREFIX: &str = "VDSM_SVC";
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+/// Runs storage operations on this host's file storage domains, and streams every change of theirs.
+///
+/// A flag wins over its variable in the environment, and that over the file that --config names (TOML, the flags'
+/// names with underscores). RUST_LOG filters the log, for example RUST_LOG=vdsm_svc=debug,info.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "vdsm-svc", version)]
+pub struct Settings {
+    /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it.
+    /// There is no authentication: keep it on loopback, or behind a proxy.
+    #[arg(long, default_value = "127.0.0.1:54321", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Directory of the service's own store; made if it is not there. On a local file system that honours fsync.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Directory that holds the storage domains; made if it is not there and its parent is.
+    #[arg(long, value_name = "DIR")]
+    pub storage_root: PathBuf,
+
+    /// UUID of this host. Keep it in the configuration, not in the data directory, which it outlives.
+    #[arg(long, value_name = "UUID", value_parser = host_id)]
+    pub host_id: HostId,
+
+    /// What log lines, on stderr, look like.
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+
+    /// Operations that run at once on this host.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = count(1, 10_000))]
+    pub running_per_host: usize,
+
+    /// Operations that run at once on one storage domain.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = count(1, 10_000))]
+    pub running_per_domain: usize,
+
+    /// Tasks that may wait for their turn; one more is refused at once with QUEUE_FULL.
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = count(1, 1_000_000))]
+    pub queue_limit: usize,
+
+    /// Days for which watchers can resume where they were.
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub history_days: u64,
+
+    /// Revisions for which watchers can resume where they were, however young older ones are.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub history_revisions: u64,
+
+    /// Days for which a cleared task is kept: a task id must not be used again before.
+    #[arg(long, default_value_t = 30, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(30..=3_650))]
+    pub cleared_days: u64,
+
+    /// Days after which a task that is over and was started by no engine is cleared by itself.
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub unowned_days: u64,
+
+    /// MiB of memory for pages of the store.
+    #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = count(1, 1 << 20))]
+    pub cache_mib: usize,
+
+    /// The qemu-img program, version 7.2 or later.
+    #[arg(long, default_value = "qemu-img", value_name = "PATH")]
+    pub qemu_img: PathBuf,
+}
+
+impl Settings {
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits {
+            running_per_host: self.running_per_host,
+            running_per_domain: self.running_per_domain,
+            queue: self.queue_limit,
+        }
+    }
+
+    pub(crate) const fn retention(&self) -> Retention {
+        Retention {
+            max_age: days(self.history_days),
+            max_revisions: self.history_revisions,
+        }
+    }
+}
+
+/// So many days.
+pub(crate) const fn days(days: u64) -> Duration {
+    Duration::from_secs(days * SECONDS_PER_DAY)
+}
+
+fn host_id(text: &str) -> Result<HostId, String> {
+    text.parse()
+        .map_err(|error: common::id::IdError| error.to_string())
+}
+
+fn count(least: u64, most: u64) -> impl clap::builder::TypedValueParser<Value = usize> {
+    use clap::builder::TypedValueParser as _;
+    RangedU64ValueParser::<u64>::new()
+        .range(least..=most)
+        .try_map(usize::try_from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use runtime::settings::read;
+
+    use super::*;
+
+    const ID: &str = "2f1c8a34-7c5e-4d3a-9b16-0f5f0a6d9c01";
+
+    fn settings(more: &[&str]) -> Result<Settings, String> {
+        let least = ["vdsm-svc", "--data-dir", "/d", "--storage-root", "/s"];
+        let arguments = least.iter().chain(more).map(OsString::from);
+        read(PREFIX, arguments, |_| None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_is_as_the_contract_says() {
+        let settings = settings(&["--host-id", ID]).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:54321");
+        assert_eq!(settings.limits(), Limits::default());
+        assert_eq!(settings.retention(), Retention::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_flag() {
+        for (more, named) in [
+            (&["--host-id", "x"][..], "--host-id"),
+            (&["--host-id", ID, "--queue-limit", "0"], "--queue-limit"),
+            (&["--host-id", ID, "--cleared-days", "29"], "--cleared-days"),
+            (&[], "--host-id"),
+        ] {
+            let error = settings(more).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}
