@@ -338,7 +338,7 @@ mod tests {
     fn help_names_the_variables() {
         let help = sample(&["--help"], &[]).unwrap_err().to_string();
         assert!(
-            help.contains("SAMPLE_SVC_DATA_DIR") && help.contains("Where to keep things."),
+            help.contains("SAMPLE_SVC_DATA_DIR") && help.contains("Where to keep things"),
             "{help}"
         );
     }

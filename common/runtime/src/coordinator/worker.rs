@@ -117,8 +117,8 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
             match self.wait(patience) {
                 Next::Input(envelope) => {
                     self.batch(&mut machine, envelope)?;
-                    if self.log.current().0 >= self.trimmed_at + TRIM_AFTER_REVISIONS {
-                        self.trim();
+                    if self.log.current().0 >= self.trimmed_at + TRIM_AFTER_REVISIONS && self.trim() {
+                        patience = TRIM_NEXT_PIECE;
                     }
                 }
                 Next::Nothing => {

@@ -1,0 +1,256 @@
+//! Durable before visible, and what follows a commit that failed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use common::revision::Revision;
+use proto::store::v1::EngineHistory;
+use runtime::coordinator::{self, Handle, NotSent, Refusal};
+use runtime::log::Log;
+use runtime::store::Store;
+use runtime::store::failing::{FailingStore, When};
+use runtime::store::memory::MemoryStore;
+
+use crate::support::{Input, Notes, eventually, log_of, patient};
+
+struct Bench {
+    store: Arc<FailingStore>,
+    log: Arc<Log<EngineHistory>>,
+    handle: Handle<Notes>,
+    performed: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::recovering(false)
+    }
+
+    fn recovering(recovers: bool) -> Self {
+        let store = FailingStore::wrap(MemoryStore::new());
+        let log = log_of(store.clone());
+        let performed = Arc::new(Mutex::new(Vec::new()));
+        let performer = performed.clone();
+        let perform = move |effect| performer.lock().unwrap().push(effect);
+        let handle = coordinator::spawn(store.clone(), recovers, log.clone(), perform).unwrap();
+        Self {
+            store,
+            log,
+            handle,
+            performed,
+        }
+    }
+
+    fn performed(&self) -> Vec<u64> {
+        self.performed.lock().unwrap().clone()
+    }
+
+    /// Sends while commits wait, and gives back once the first batch is at the disk.
+    async fn send_while_blocked(&self, input: Input) -> tokio::task::JoinHandle<Result<u64, Refusal>> {
+        let handle = self.handle.clone();
+        let call = tokio::spawn(async move { handle.call(input).await.map(|answer| answer.reply) });
+        eventually("a commit waits", || self.store.waiting() > 0).await;
+        call
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_published_answered_or_performed_before_it_is_durable() {
+    let bench = Bench::new();
+    bench.store.block_commits();
+    let call = bench.send_while_blocked(Input::Note).await;
+    // It is at the disk, and nobody knows of it.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!call.is_finished());
+    assert_eq!(bench.log.current(), Revision(0));
+    assert_eq!(bench.performed(), [0u64; 0]);
+    bench.store.unblock_commits();
+    assert_eq!(patient(call).await.unwrap(), Ok(1));
+    assert_eq!(bench.log.current(), Revision(1));
+    eventually("the effect is performed", || bench.performed() == [1]).await;
+}
+
+#[tokio::test]
+async fn whoever_is_answered_finds_the_change_in_the_log_and_in_the_store() {
+    let bench = Bench::new();
+    for count in [1, 3] {
+        let before = bench.log.current();
+        let answer = patient(bench.handle.call(Input::NoteMany(count))).await.unwrap();
+        assert_eq!(answer.token.revision, Revision(before.0 + count));
+        assert_eq!(bench.log.resume(&answer.token).unwrap(), answer.token.revision);
+        assert!(bench.log.current() >= answer.token.revision);
+        assert!(bench.store.reader().unwrap().revision() >= answer.token.revision);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_while_the_disk_is_busy_goes_in_one_commit() {
+    let bench = Bench::new();
+    bench.store.block_commits();
+    let first = bench.send_while_blocked(Input::Note).await;
+    let rest: Vec<_> = (0..50)
+        .map(|_| {
+            let handle = bench.handle.clone();
+            tokio::spawn(async move { handle.call(Input::Note).await })
+        })
+        .collect();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    bench.store.unblock_commits();
+    patient(first).await.unwrap().unwrap();
+    for call in rest {
+        patient(call).await.unwrap().unwrap();
+    }
+    assert_eq!(bench.log.current(), Revision(51));
+    assert!(bench.store.commits() <= 5, "{} commits", bench.store.commits());
+}
+
+#[tokio::test]
+async fn an_input_that_changes_nothing_is_answered_without_a_commit() {
+    let bench = Bench::new();
+    let answer = patient(bench.handle.call(Input::Look)).await.unwrap();
+    assert_eq!((answer.reply, answer.token.revision), (0, Revision(0)));
+    assert_eq!(bench.store.commits(), 0);
+}
+
+#[tokio::test]
+async fn an_input_that_saw_an_uncommitted_change_waits_for_its_commit() {
+    let bench = Bench::new();
+    bench.store.block_commits();
+    let first = bench.send_while_blocked(Input::Note).await;
+    let handle = bench.handle.clone();
+    let both = tokio::spawn(async move { (handle.call(Input::Note).await, handle.call(Input::Look).await) });
+    bench.store.unblock_commits();
+    patient(first).await.unwrap().unwrap();
+    let (note, look) = patient(both).await.unwrap();
+    assert_eq!((note.unwrap().reply, look.unwrap().reply), (2, 2));
+}
+
+#[tokio::test]
+async fn a_failed_commit_refuses_its_whole_batch_and_performs_nothing() {
+    for when in [When::Before, When::After] {
+        let bench = Bench::new();
+        patient(bench.handle.call(Input::Note)).await.unwrap();
+        eventually("the effect is performed", || bench.performed() == [1]).await;
+        bench.store.block_commits();
+        bench.store.fail_commit(1, when);
+        bench.store.fail_reopens(3);
+        let call = bench.send_while_blocked(Input::Note).await;
+        bench.store.unblock_commits();
+        assert_eq!(patient(call).await.unwrap(), Err(Refusal::StoreUnavailable));
+        // Opened again, it knows what the disk knows, whichever it was.
+        let noted = match when {
+            When::Before => 1,
+            When::After => 2,
+        };
+        let reply = patient(async {
+            loop {
+                match bench.handle.call(Input::Look).await {
+                    Ok(answer) => break answer,
+                    Err(refusal) => assert_eq!(refusal, Refusal::StoreUnavailable),
+                }
+            }
+        });
+        let answer = reply.await;
+        assert_eq!((answer.reply, answer.token.revision), (noted, Revision(noted)));
+        assert_eq!(bench.performed(), [1]);
+        let all = bench.log.read_after(Revision(0), 100).unwrap();
+        assert_eq!(all.len() as u64, noted, "the log has no hole");
+        assert_eq!(
+            patient(bench.handle.call(Input::Note)).await.unwrap().reply,
+            noted + 1
+        );
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_inputs_are_refused_at_once() {
+    let bench = Bench::new();
+    bench.store.fail_commit(1, When::Before);
+    bench.store.fail_reopens(u64::MAX);
+    for _ in 0..200 {
+        let refused = patient(bench.handle.call(Input::Note)).await.unwrap_err();
+        assert_eq!(refused, Refusal::StoreUnavailable);
+    }
+    patient(bench.handle.stop()).await;
+}
+
+#[tokio::test]
+async fn recovery_is_the_first_input_after_each_load() {
+    let bench = Bench::recovering(true);
+    assert_eq!(patient(bench.handle.call(Input::Look)).await.unwrap().reply, 1);
+    bench.store.fail_commit(1, When::Before);
+    patient(bench.handle.call(Input::Note)).await.unwrap_err();
+    let reply = patient(async {
+        loop {
+            if let Ok(answer) = bench.handle.call(Input::Look).await {
+                break answer.reply;
+            }
+        }
+    });
+    assert_eq!(reply.await, 2, "loaded with 1, recovered to 2");
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_came_before_and_refuses_the_rest() {
+    let bench = Bench::new();
+    bench.store.block_commits();
+    let first = bench.send_while_blocked(Input::Note).await;
+    let before = bench.handle.clone();
+    before.send(Input::Note).await.unwrap();
+    let stopping = bench.handle.clone();
+    let stop = tokio::spawn(async move { stopping.stop().await });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let late = bench.handle.clone();
+    let late = tokio::spawn(async move { late.call(Input::Note).await });
+    bench.store.unblock_commits();
+    assert_eq!(patient(first).await.unwrap(), Ok(1));
+    patient(stop).await.unwrap();
+    assert_eq!(patient(late).await.unwrap().unwrap_err(), Refusal::Stopping);
+    assert_eq!(bench.log.current(), Revision(2));
+    assert_eq!(bench.handle.send(Input::Note).await, Err(Refusal::Stopping));
+    assert!(matches!(
+        bench.handle.try_send(Input::Look),
+        Err(NotSent::Stopping(Input::Look))
+    ));
+    patient(bench.handle.ended()).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_gives_the_input_back() {
+    let bench = Bench::new();
+    bench.store.block_commits();
+    let first = bench.send_while_blocked(Input::Note).await;
+    let mut sent = 0u64;
+    let full = loop {
+        match bench.handle.try_send(Input::Note) {
+            Ok(()) => sent += 1,
+            Err(not_sent) => break not_sent,
+        }
+    };
+    assert!(matches!(full, NotSent::Full(Input::Note)));
+    bench.store.unblock_commits();
+    patient(first).await.unwrap().unwrap();
+    let answer = patient(bench.handle.call(Input::Look)).await.unwrap();
+    assert_eq!(answer.reply, sent + 1);
+}
+
+#[tokio::test]
+async fn effects_are_performed_in_order_and_may_spawn_tasks() {
+    let store = MemoryStore::new();
+    let log = log_of(store.clone());
+    let sum = Arc::new(AtomicU64::new(0));
+    let (performed, order) = (sum.clone(), Arc::new(Mutex::new(Vec::new())));
+    let seen = order.clone();
+    let perform = move |effect| {
+        seen.lock().unwrap().push(effect);
+        let performed = performed.clone();
+        tokio::spawn(async move { performed.fetch_add(effect, Ordering::SeqCst) });
+    };
+    let handle = coordinator::spawn::<Notes>(store, false, log, perform).unwrap();
+    for _ in 0..10 {
+        handle.send(Input::NoteMany(10)).await.unwrap();
+    }
+    eventually("all are performed", || sum.load(Ordering::SeqCst) == 5_050).await;
+    assert_eq!(*order.lock().unwrap(), (1..=100).collect::<Vec<_>>());
+}

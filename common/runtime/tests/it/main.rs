@@ -1,0 +1,13 @@
+//! What the runtime promises, over a small machine and real stores.
+
+// What helps a test may fail as a test does.
+#![allow(clippy::unwrap_used)]
+
+mod coordinator;
+mod kill;
+mod server;
+mod store;
+mod support;
+mod trim;
+mod watch;
+mod watch_random;

@@ -1,0 +1,345 @@
+//! What every store promises, tried on each of them.
+
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use common::revision::{Revision, Start};
+use common::time::Timestamp;
+use proptest::prelude::*;
+use runtime::store::memory::{Disk, MemoryStore};
+use runtime::store::redb::RedbStore;
+use runtime::store::{Commit, Order, Store, StoreError, Table, Write};
+use tempfile::TempDir;
+
+const CACHE: usize = 8 << 20;
+const A: Table = Table("a");
+const B: Table = Table("b");
+
+/// A store that can be dropped and opened again.
+trait Bench {
+    fn open(&self) -> Arc<dyn Store>;
+    /// Another one, empty.
+    fn fresh(&self) -> Box<dyn Bench>;
+}
+
+struct OnDisk(TempDir);
+
+impl Bench for OnDisk {
+    fn open(&self) -> Arc<dyn Store> {
+        RedbStore::open(self.0.path(), CACHE).unwrap()
+    }
+
+    fn fresh(&self) -> Box<dyn Bench> {
+        Box::new(on_disk())
+    }
+}
+
+impl Bench for Disk {
+    fn open(&self) -> Arc<dyn Store> {
+        MemoryStore::open(self.clone())
+    }
+
+    fn fresh(&self) -> Box<dyn Bench> {
+        Box::new(Disk::new())
+    }
+}
+
+fn on_disk() -> OnDisk {
+    OnDisk(TempDir::new().unwrap())
+}
+
+fn put(table: Table, key: &str, value: &str) -> Write {
+    Write {
+        table,
+        key: key.into(),
+        value: Some(value.into()),
+    }
+}
+
+fn delete(table: Table, key: &str) -> Write {
+    Write {
+        table,
+        key: key.into(),
+        value: None,
+    }
+}
+
+fn commit(revision: u64, writes: Vec<Write>) -> Commit {
+    Commit {
+        revision: Revision(revision),
+        time: Timestamp(revision as i64 * 10),
+        history: format!("history {revision}").into_bytes(),
+        writes,
+    }
+}
+
+fn keys(
+    store: &dyn Store,
+    table: Table,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    order: Order,
+    limit: usize,
+) -> String {
+    let found = store
+        .reader()
+        .unwrap()
+        .scan(table, (from, to), order, limit)
+        .unwrap();
+    let keys = found.into_iter().map(|(key, _)| String::from_utf8(key).unwrap());
+    keys.collect::<Vec<_>>().join("")
+}
+
+macro_rules! on_every_store {
+    ($($name:ident),* $(,)?) => {
+        mod disk {
+            $(#[test] fn $name() { super::$name(&super::on_disk()); })*
+        }
+        mod memory {
+            $(#[test] fn $name() { super::$name(&super::Disk::new()); })*
+        }
+    };
+}
+
+on_every_store!(
+    what_was_committed_is_there_after_a_crash,
+    within_a_batch_the_last_write_of_a_record_wins,
+    a_reader_sees_one_revision_whatever_follows,
+    scans_keep_to_their_range_order_and_limit,
+    a_start_knows_what_it_made,
+    trimmed_history_is_gone_in_pieces_and_the_rest_stays,
+    opening_again_keeps_what_was_committed,
+    a_store_does_what_a_map_does,
+);
+
+fn what_was_committed_is_there_after_a_crash(bench: &dyn Bench) {
+    let store = bench.open();
+    let first = store.identity();
+    assert_eq!(store.reader().unwrap().revision(), Revision(0));
+    store
+        .commit(&[
+            commit(1, vec![put(A, "k", "1")]),
+            commit(2, vec![put(B, "k", "2")]),
+        ])
+        .unwrap();
+    store.commit(&[commit(3, vec![delete(A, "k")])]).unwrap();
+    drop(store);
+    let store = bench.open();
+    assert_eq!(store.identity().store_id, first.store_id);
+    assert_ne!(store.identity().start, first.start);
+    let reader = store.reader().unwrap();
+    assert_eq!(reader.revision(), Revision(3));
+    assert_eq!(reader.get(A, b"k").unwrap(), None);
+    assert_eq!(reader.get(B, b"k").unwrap(), Some(b"2".to_vec()));
+    let history = store.history(Revision(1), 10).unwrap();
+    let seen: Vec<_> = history
+        .iter()
+        .map(|r| (r.revision.0, r.start, r.time.0))
+        .collect();
+    assert_eq!(seen, [(2, first.start, 20), (3, first.start, 30)]);
+    assert_eq!(history[1].history, b"history 3");
+    assert_eq!(store.history(Revision(0), 2).unwrap().len(), 2);
+}
+
+fn within_a_batch_the_last_write_of_a_record_wins(bench: &dyn Bench) {
+    let store = bench.open();
+    let writes = |texts: &[Option<&str>]| {
+        let write = |text: &Option<&str>| text.map_or_else(|| delete(A, "k"), |text| put(A, "k", text));
+        texts.iter().map(write).collect::<Vec<_>>()
+    };
+    store
+        .commit(&[
+            commit(1, writes(&[Some("1"), None])),
+            commit(2, writes(&[Some("2"), Some("3")])),
+        ])
+        .unwrap();
+    assert_eq!(store.reader().unwrap().get(A, b"k").unwrap(), Some(b"3".to_vec()));
+    store.commit(&[commit(3, writes(&[Some("4"), None]))]).unwrap();
+    assert_eq!(store.reader().unwrap().get(A, b"k").unwrap(), None);
+}
+
+fn a_reader_sees_one_revision_whatever_follows(bench: &dyn Bench) {
+    let store = bench.open();
+    store.commit(&[commit(1, vec![put(A, "k", "old")])]).unwrap();
+    let reader = store.reader().unwrap();
+    store
+        .commit(&[commit(2, vec![put(A, "k", "new"), put(B, "k", "new")])])
+        .unwrap();
+    assert_eq!(reader.revision(), Revision(1));
+    assert_eq!(reader.get(A, b"k").unwrap(), Some(b"old".to_vec()));
+    assert_eq!(reader.get(B, b"k").unwrap(), None);
+    assert_eq!(store.reader().unwrap().revision(), Revision(2));
+}
+
+fn scans_keep_to_their_range_order_and_limit(bench: &dyn Bench) {
+    use Bound::{Excluded, Included, Unbounded};
+    use Order::{Ascending, Descending};
+    let store = bench.open();
+    let writes = "abcdef".chars().map(|c| put(A, &c.to_string(), "v")).collect();
+    store.commit(&[commit(1, writes)]).unwrap();
+    let keys = |from, to, order, limit| keys(&*store, A, from, to, order, limit);
+    assert_eq!(keys(Unbounded, Unbounded, Ascending, 4), "abcd");
+    assert_eq!(keys(Unbounded, Unbounded, Descending, 2), "fe");
+    assert_eq!(keys(Excluded(b"b"), Unbounded, Ascending, 9), "cdef");
+    assert_eq!(keys(Included(b"b"), Excluded(b"d"), Descending, 9), "cb");
+    for nothing in [
+        (Excluded(&b"c"[..]), Excluded(&b"c"[..])),
+        (Included(b"d"), Included(b"b")),
+        (Included(b"d"), Excluded(b"d")),
+    ] {
+        assert_eq!(keys(nothing.0, nothing.1, Ascending, 9), "", "{nothing:?}");
+    }
+    assert_eq!(
+        super::store::keys(
+            &*store,
+            Table("never written"),
+            Unbounded,
+            Unbounded,
+            Ascending,
+            9
+        ),
+        ""
+    );
+}
+
+fn a_start_knows_what_it_made(bench: &dyn Bench) {
+    let mut starts = Vec::new();
+    let mut revision = 0;
+    for count in [2, 0, 3] {
+        let store = bench.open();
+        starts.push(store.identity().start);
+        for _ in 0..count {
+            revision += 1;
+            store.commit(&[commit(revision, vec![])]).unwrap();
+        }
+    }
+    let store = bench.open();
+    let spans: Vec<_> = starts
+        .iter()
+        .map(|start| store.span(*start).unwrap().unwrap())
+        .collect();
+    let seen: Vec<_> = spans.iter().map(|span| (span.after.0, span.last.0)).collect();
+    assert_eq!(seen, [(0, 2), (2, 2), (2, 5)]);
+    let present = store.span(store.identity().start).unwrap().unwrap();
+    assert_eq!((present.after.0, present.last.0), (5, 5));
+    assert_eq!(store.span(Start(starts[0].0 ^ 1)).unwrap(), None);
+}
+
+fn trimmed_history_is_gone_in_pieces_and_the_rest_stays(bench: &dyn Bench) {
+    let store = bench.open();
+    let all: Vec<_> = (1..=5_000).map(|revision| commit(revision, vec![])).collect();
+    store.commit(&all).unwrap();
+    assert_eq!(store.oldest().unwrap(), Revision(0));
+    let mut pieces = 0;
+    let mut before = Revision(0);
+    while store.trim(Revision(4_990)).unwrap() {
+        pieces += 1;
+        let oldest = store.oldest().unwrap();
+        assert!(oldest > before && oldest.0 < 4_990);
+        assert_eq!(
+            store.history(oldest, 1).unwrap()[0].revision,
+            oldest.next(),
+            "the rest is whole"
+        );
+        before = oldest;
+    }
+    assert!(pieces >= 2, "it goes in pieces");
+    assert_eq!(store.oldest().unwrap(), Revision(4_990));
+    assert_eq!(
+        store.history(Revision(0), 1).unwrap()[0].revision,
+        Revision(4_991)
+    );
+    // More than there is: what is to come keeps its number.
+    while store.trim(Revision(9_999)).unwrap() {}
+    assert_eq!(store.oldest().unwrap(), Revision(5_000));
+    assert_eq!(store.reader().unwrap().revision(), Revision(5_000));
+    store.commit(&[commit(5_001, vec![])]).unwrap();
+    drop(store);
+    assert_eq!(bench.open().reader().unwrap().revision(), Revision(5_001));
+}
+
+fn opening_again_keeps_what_was_committed(bench: &dyn Bench) {
+    let store = bench.open();
+    store.commit(&[commit(1, vec![put(A, "k", "1")])]).unwrap();
+    store.reopen().unwrap();
+    assert_eq!(store.reader().unwrap().get(A, b"k").unwrap(), Some(b"1".to_vec()));
+    store.commit(&[commit(2, vec![])]).unwrap();
+    assert_eq!(store.history(Revision(0), 9).unwrap().len(), 2);
+    assert_eq!(
+        store.span(store.identity().start).unwrap().unwrap().last,
+        Revision(2)
+    );
+}
+
+/// Random batches, with restarts between them, against a plain map.
+fn a_store_does_what_a_map_does(bench: &dyn Bench) {
+    let write = (any::<bool>(), 0..8u8, proptest::option::of(any::<u8>()));
+    let batch = proptest::collection::vec(proptest::collection::vec(write, 0..4), 0..4);
+    let script = proptest::collection::vec((batch, any::<bool>()), 1..6);
+    proptest!(ProptestConfig::with_cases(24), |(script in script)| {
+        let bench = bench.fresh();
+        let mut store = bench.open();
+        let mut revision = 0;
+        let mut expected = std::collections::BTreeMap::new();
+        for (batch, restart) in script {
+            let mut commits = Vec::new();
+            for writes in batch {
+                revision += 1;
+                let writes = writes.into_iter().map(|(in_a, key, value)| {
+                    let table = if in_a { A } else { B };
+                    let value = value.map(|value| vec![value]);
+                    expected.insert((table, vec![key]), value.clone());
+                    Write { table, key: vec![key], value }
+                });
+                commits.push(commit(revision, writes.collect()));
+            }
+            store.commit(&commits).unwrap();
+            if restart {
+                // The old one is dropped before the file is opened again.
+                drop(std::mem::replace(&mut store, MemoryStore::new()));
+                store = bench.open();
+            }
+            let reader = store.reader().unwrap();
+            prop_assert_eq!(reader.revision(), Revision(revision));
+            for ((table, key), value) in &expected {
+                prop_assert_eq!(&reader.get(*table, key).unwrap(), value);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_second_open_of_a_data_directory_is_refused_in_words() {
+    let bench = on_disk();
+    let _open = bench.open();
+    let Err(StoreError::Unavailable(text)) = RedbStore::open(bench.0.path(), CACHE) else {
+        panic!("it was opened twice");
+    };
+    assert!(
+        text.contains("another process") && text.contains("store.redb"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_store_whose_disk_takes_no_writes_is_still_read() {
+    let bench = on_disk();
+    let store = bench.open();
+    store.commit(&[commit(1, vec![put(A, "k", "1")])]).unwrap();
+    // A directory in the probe's place fails it as a full disk does.
+    let probe: PathBuf = bench.0.path().join("store.probe");
+    std::fs::create_dir(&probe).unwrap();
+    assert!(matches!(store.reopen(), Err(StoreError::Unavailable(_))));
+    assert_eq!(store.reader().unwrap().get(A, b"k").unwrap(), Some(b"1".to_vec()));
+    std::fs::remove_dir(&probe).unwrap();
+    store.reopen().unwrap();
+    store.commit(&[commit(2, vec![])]).unwrap();
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("store.redb"), vec![7; 10_000]).unwrap();
+    assert!(RedbStore::open(dir.path(), CACHE).is_err());
+}

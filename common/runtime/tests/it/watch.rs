@@ -1,0 +1,377 @@
+//! What every watch promises.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::id::{StoreId, TaskId};
+use common::revision::{Revision, Start, Token};
+use proto::store::v1::EngineHistory;
+use proto::task::v1::closing::Reason;
+use proto::task::v1::history_range::Problem;
+use proto::task::v1::watch_start::Start as From;
+use runtime::log::Log;
+use runtime::status;
+use runtime::store::Store as _;
+use runtime::store::memory::MemoryStore;
+use runtime::watch::{Frame, WatchStream, watch};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::support::{Events, after, event, frame, from_now, log_of, next, options, record};
+
+const ALL: Events = Events { user: None };
+const ALICE: Events = Events { user: Some("alice") };
+
+fn new_log() -> Arc<Log<EngineHistory>> {
+    log_of(MemoryStore::new())
+}
+
+fn notes(log: &Log<EngineHistory>, ids: std::ops::RangeInclusive<u64>) {
+    for id in ids {
+        record(log, vec![event(id, "alice", 0)]);
+    }
+}
+
+async fn opened(stream: &mut WatchStream<Events>) {
+    assert!(matches!(frame(stream).await, Frame::Opened(_)));
+}
+
+/// The next changes: revision, ids, token.
+async fn changes(stream: &mut WatchStream<Events>) -> (u64, Vec<u64>, Option<Token>) {
+    match frame(stream).await {
+        Frame::Changes {
+            revision,
+            token,
+            items,
+            ..
+        } => (
+            revision.0,
+            items.iter().map(|item| item.event_id).collect(),
+            token,
+        ),
+        other => panic!("expected changes, got {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_whole_at_one_revision_and_changes_follow_it() {
+    let log = new_log();
+    notes(&log, 1..=1_000);
+    let mut stream = watch(log.clone(), ALL, options(None, false)).unwrap();
+    let Frame::Opened(opened) = frame(&mut stream).await else {
+        panic!("opened is first");
+    };
+    assert_eq!(opened.store_id, log.identity().store_id.to_string());
+    assert_eq!(opened.heartbeat_interval.unwrap().seconds, 5);
+    let mut seen = Vec::new();
+    let token = loop {
+        match frame(&mut stream).await {
+            Frame::Snapshot(items) => {
+                assert!(items.len() <= 256);
+                seen.extend(items.iter().map(|item| item.event_id));
+                // Committed meanwhile: not in the snapshot, but in the changes.
+                if seen.len() == 256 {
+                    notes(&log, 1_001..=1_002);
+                }
+            }
+            Frame::SnapshotDone(done) => break done.token.parse::<Token>().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(seen, (1..=1_000).collect::<Vec<_>>());
+    assert_eq!(token.revision, Revision(1_000));
+    assert_eq!(changes(&mut stream).await.1, [1_001]);
+    assert_eq!(changes(&mut stream).await.1, [1_002]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_snapshot_is_read_at_one_revision_too() {
+    let log = new_log();
+    for id in 1..=1_000 {
+        record(&log, vec![event(id, "alice", 10_000)]);
+    }
+    let mut stream = watch(log.clone(), ALL, options(None, false)).unwrap();
+    let (mut bytes, mut count) = (0, 0);
+    loop {
+        match frame(&mut stream).await {
+            Frame::Opened(_) => {}
+            Frame::Snapshot(items) => {
+                let size: usize = items.iter().map(prost::Message::encoded_len).sum();
+                assert!(size <= 1 << 20);
+                bytes += size;
+                count += items.len() as u64;
+                notes(&log, 1_000 + count..=1_000 + count);
+            }
+            Frame::SnapshotDone(done) => {
+                assert_eq!(done.token.parse::<Token>().unwrap().revision, Revision(1_000));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(bytes > 10_000_000);
+    assert_eq!(count, 1_000);
+    assert_eq!(changes(&mut stream).await.0, 1_001);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_a_snapshot_lying_is_sent_away() {
+    let log = new_log();
+    for id in 1..=1_000 {
+        record(&log, vec![event(id, "alice", 10_000)]);
+    }
+    let mut stream = watch(log.clone(), ALL, options(None, false)).unwrap();
+    opened(&mut stream).await;
+    assert!(matches!(frame(&mut stream).await, Frame::Snapshot(_)));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let status = loop {
+        match next(&mut stream).await.unwrap() {
+            Ok(frame) => assert!(matches!(frame, Frame::Snapshot(_))),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(next(&mut stream).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_snapshot_is_done_at_once() {
+    let log = new_log();
+    let mut stream = watch(log, ALL, options(None, false)).unwrap();
+    opened(&mut stream).await;
+    assert!(matches!(frame(&mut stream).await, Frame::SnapshotDone(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn now_begins_with_the_next_change() {
+    let log = new_log();
+    notes(&log, 1..=3);
+    let mut stream = watch(log.clone(), ALL, from_now()).unwrap();
+    notes(&log, 4..=4);
+    opened(&mut stream).await;
+    assert_eq!(changes(&mut stream).await.1, [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_over_a_mebibyte_goes_in_pieces_and_only_the_last_has_a_token() {
+    let log = new_log();
+    let mut stream = watch(log.clone(), ALL, from_now()).unwrap();
+    record(&log, (1..=5).map(|id| event(id, "alice", 500_000)).collect());
+    opened(&mut stream).await;
+    let mut seen = Vec::new();
+    let mut pieces = 0;
+    loop {
+        let Frame::Changes {
+            token, items, more, ..
+        } = frame(&mut stream).await
+        else {
+            panic!("changes");
+        };
+        assert_eq!(token.is_none(), more);
+        assert!(items.iter().map(prost::Message::encoded_len).sum::<usize>() <= 1 << 20);
+        seen.extend(items.iter().map(|item| item.event_id));
+        pieces += 1;
+        if let Some(token) = token {
+            assert_eq!(token.revision, Revision(1));
+            break;
+        }
+    }
+    assert_eq!((seen, pieces), (vec![1, 2, 3, 4, 5], 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_come_when_nothing_else_does_and_pass_what_was_not_selected() {
+    let log = new_log();
+    let mut stream = watch(log.clone(), ALICE, from_now()).unwrap();
+    opened(&mut stream).await;
+    let begun = tokio::time::Instant::now();
+    let heartbeat = |frame| match frame {
+        Frame::Heartbeat(beat) => beat.token.parse::<Token>().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(heartbeat(frame(&mut stream).await).revision, Revision(0));
+    assert_eq!(begun.elapsed().as_secs(), 5);
+    for id in 1..=700 {
+        record(&log, vec![event(id, "bob", 0)]);
+    }
+    let token = heartbeat(frame(&mut stream).await);
+    assert_eq!(token, log.token());
+    // And it is one to resume after.
+    let mut again = watch(log.clone(), ALL, after(&token)).unwrap();
+    record(&log, vec![event(701, "bob", 0)]);
+    opened(&mut again).await;
+    assert_eq!(changes(&mut again).await.0, 701);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_point_outside_the_history_is_refused_with_what_is_wrong() {
+    let store = MemoryStore::new();
+    let disk = store.disk();
+    let log = log_of(store.clone());
+    notes(&log, 1..=300);
+    let backup = disk.copy();
+    notes(&log, 301..=310);
+    let first = log.token();
+    // The backup is restored: what came after it never was.
+    let store = MemoryStore::open(backup);
+    let log = log_of(store.clone());
+    notes(&log, 301..=302);
+    store.trim(Revision(100)).unwrap();
+    let present = log.token();
+    let at = |revision| Token {
+        revision: Revision(revision),
+        ..present
+    };
+    let strange = Token {
+        store_id: StoreId::from_uuid(Uuid::from_u128(1)),
+        ..present
+    };
+    let unknown = Token {
+        start: Start(present.start.0 ^ 1),
+        ..present
+    };
+    for (problem, token) in [
+        (Problem::UnknownStore, strange),
+        (Problem::UnknownStart, unknown),
+        (Problem::PastStart, first),
+        (Problem::Future, at(303)),
+        (Problem::TooOld, at(99)),
+    ] {
+        let status = watch(log.clone(), ALL, after(&token)).err().expect("refused");
+        assert_eq!(status.code(), Code::OutOfRange, "{problem:?}");
+        let range = status::history_range_of(&status).unwrap();
+        assert_eq!(range.problem(), problem);
+        assert_eq!(range.oldest_token.parse(), Ok(at(100)));
+        assert_eq!(range.current_token.parse(), Ok(present));
+        let (fault, _) = status::fault_of(&status).unwrap();
+        assert_eq!(fault.code, common::FaultCode::TokenOutOfRange);
+    }
+    for token in [
+        at(100),
+        at(302),
+        Token {
+            revision: Revision(300),
+            ..first
+        },
+    ] {
+        assert!(watch(log.clone(), ALL, after(&token)).is_ok(), "{token}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_fed_from_the_store_and_misses_nothing() {
+    let log = new_log();
+    let mut stream = watch(log.clone(), ALL, from_now()).unwrap();
+    opened(&mut stream).await;
+    let last = 40_000;
+    notes(&log, 1..=last);
+    for id in 1..=last {
+        assert_eq!(changes(&mut stream).await.1, [id]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_behind_the_history_falls_out() {
+    let store = MemoryStore::new();
+    let log = log_of(store.clone());
+    let mut stream = watch(log.clone(), ALL, from_now()).unwrap();
+    opened(&mut stream).await;
+    notes(&log, 1..=40_000);
+    while store.trim(Revision(1_000)).unwrap() {}
+    let status = next(&mut stream).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(
+        status::history_range_of(&status).unwrap().problem(),
+        Problem::TooOld
+    );
+    assert!(next(&mut stream).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_says_closing_then_unavailable_and_takes_no_more() {
+    let log = new_log();
+    let mut idle = watch(log.clone(), ALL, from_now()).unwrap();
+    opened(&mut idle).await;
+    let closer = log.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        closer.close(Reason::Shutdown);
+    });
+    let Frame::Closing(closing) = frame(&mut idle).await else {
+        panic!("closing");
+    };
+    assert_eq!(closing.reason(), Reason::Shutdown);
+    assert_eq!(closing.token.parse(), Ok(log.token()));
+    let status = next(&mut idle).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(next(&mut idle).await.is_none());
+    let refused = watch(log, ALL, from_now()).err().unwrap();
+    assert_eq!(refused.code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_stream_ends_well() {
+    let log = new_log();
+    let mut stream = watch(log.clone(), ALL, from_now()).unwrap();
+    let begun = tokio::time::Instant::now();
+    let closing = loop {
+        match frame(&mut stream).await {
+            Frame::Closing(closing) => break closing,
+            Frame::Opened(_) | Frame::Heartbeat(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(closing.reason(), Reason::MaxAge);
+    assert_eq!(closing.token.parse(), Ok(log.token()));
+    assert!((54..=66).contains(&(begun.elapsed().as_secs() / 60)));
+    assert!(next(&mut stream).await.is_none(), "OK, no error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_are_merged_to_the_newest_and_come_five_times_a_second_at_most() {
+    let log = new_log();
+    let mut stream = watch(log.clone(), ALL, options(Some(From::Now(())), true)).unwrap();
+    opened(&mut stream).await;
+    let task = TaskId::from_uuid(Uuid::from_u128(1));
+    let reporter = log.clone();
+    tokio::spawn(async move {
+        for done in 1..=1_000 {
+            reporter.progress().report(task, done, 1_000);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let begun = tokio::time::Instant::now();
+    let mut frames = 0;
+    let mut last = 0;
+    while last < 1_000 {
+        let Frame::Progress(samples) = frame(&mut stream).await else {
+            panic!("samples");
+        };
+        assert_eq!(samples.items.len(), 1);
+        assert!(samples.items[0].done_bytes > last);
+        last = samples.items[0].done_bytes;
+        frames += 1;
+    }
+    let most = begun.elapsed().as_millis() / 200 + 1;
+    assert!((4..=most).contains(&frames), "{frames} frames");
+    // The others are left in peace.
+    let mut quiet = watch(log, ALL, from_now()).unwrap();
+    opened(&mut quiet).await;
+    assert!(matches!(frame(&mut quiet).await, Frame::Heartbeat(_)));
+}
+
+#[tokio::test]
+async fn changed_wakes_for_what_is_new_and_for_the_end() {
+    let log = new_log();
+    let waiting = log.clone();
+    let wait = tokio::spawn(async move { waiting.changed(Revision(1)).await });
+    notes(&log, 1..=1);
+    tokio::task::yield_now().await;
+    assert!(!wait.is_finished());
+    notes(&log, 2..=2);
+    crate::support::patient(wait).await.unwrap();
+    let waiting = log.clone();
+    let wait = tokio::spawn(async move { waiting.changed(Revision(9)).await });
+    log.close(Reason::Shutdown);
+    crate::support::patient(wait).await.unwrap();
+}
