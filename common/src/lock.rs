@@ -48,6 +48,26 @@ struct Entry<O> {
     queue: VecDeque<(O, Mode)>,
 }
 
+impl<O: Clone> Entry<O> {
+    /// The first who waits, and those behind it that go with it.
+    fn head_run(&self) -> Vec<O> {
+        let Some((_, head)) = self.queue.front() else {
+            return Vec::new();
+        };
+        let together = self
+            .queue
+            .iter()
+            .skip(1)
+            .take_while(|(_, mode)| mode.goes_with(*head))
+            .count();
+        self.queue
+            .iter()
+            .take(1 + together)
+            .map(|(owner, _)| owner.clone())
+            .collect()
+    }
+}
+
 impl<K, O> Default for LockTable<K, O> {
     fn default() -> Self {
         Self {
@@ -179,22 +199,13 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         let mut granted = Vec::new();
         for key in touched {
             // Only the run of compatible requests at the head can be next: the rest conflicts with it.
-            loop {
-                let Some(entry) = self.keys.get(key) else { break };
-                let head_mode = entry.queue.front().map(|(_, m)| *m);
-                let mut run: Vec<O> = Vec::new();
-                for (owner, mode) in &entry.queue {
-                    if !run.is_empty() && !head_mode.is_some_and(|head| mode.goes_with(head)) {
-                        break;
-                    }
-                    run.push(owner.clone());
+            for owner in self.keys.get(key).map(Entry::head_run).unwrap_or_default() {
+                let Some(wants) = self.waiting.get(&owner) else {
+                    continue;
+                };
+                if self.obstacle(&owner, wants).is_some() {
+                    continue;
                 }
-                let next = run.into_iter().find(|owner| {
-                    self.waiting
-                        .get(owner)
-                        .is_some_and(|wants| self.obstacle(owner, wants).is_none())
-                });
-                let Some(owner) = next else { break };
                 let wants = self.waiting.remove(&owner).unwrap_or_default();
                 for (key, _) in &wants {
                     self.entry(key).queue.retain(|(o, _)| o != &owner);
