@@ -6,7 +6,7 @@ use std::str::FromStr;
 use common::id::{CommandId, HostId, StoreId, TaskId};
 use common::{Fault, FaultCode, Operation, TaskState, Timestamp};
 
-use super::{EntityKey, WaitingFor};
+use super::{Awaited, EntityKey, WaitingFor};
 
 /// What a task is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,7 +170,7 @@ pub struct AsyncTask {
     pub ended: Option<Timestamp>,
     /// When the host committed the last change.
     pub host_commit_time: Option<Timestamp>,
-    /// None once it is over.
+    /// None once it is over and decided.
     pub waiting_for: Option<WaitingFor>,
     /// The count of its tree's changes at its last change; 0 for a foreign one.
     pub tree_sequence: u64,
@@ -182,6 +182,37 @@ impl AsyncTask {
         !self.async_state.is_over()
     }
 
+    /// What a task waits for where nothing is wrong, with its host's words for it.
+    pub(crate) fn waits_for(
+        state: AsyncTaskState,
+        host_id: HostId,
+        words: &str,
+        since: Timestamp,
+    ) -> Option<WaitingFor> {
+        let note = match (state, words) {
+            (AsyncTaskState::Initializing, _) => "the host to accept it",
+            (AsyncTaskState::Watching, "") => "the host to end it",
+            (AsyncTaskState::Watching, words) => words,
+            _ => return None,
+        };
+        Some(WaitingFor {
+            what: Awaited::Host(host_id),
+            note: note.to_owned(),
+            since,
+        })
+    }
+
+    /// What it needs an operator for, while it does.
+    pub const fn attention(&self) -> Option<&Fault> {
+        match &self.waiting_for {
+            Some(WaitingFor {
+                what: Awaited::Attention(fault),
+                ..
+            }) => Some(fault),
+            _ => None,
+        }
+    }
+
     /// What became of it; none while it is open.
     pub fn ending(&self) -> Option<Ending> {
         if self.is_open() {
@@ -190,7 +221,7 @@ impl AsyncTask {
         let fault = |code, text: &str| self.fault.clone().unwrap_or_else(|| Fault::new(code, text));
         Some(match (self.settled, self.reported) {
             (Some(Settled::Done), _) => Ending::Done,
-            (Some(Settled::Unclear), _) => Ending::Unclear(Fault::new(
+            (Some(Settled::Unclear), _) => Ending::Unclear(fault(
                 FaultCode::EvidenceMissing,
                 "the host lost its memory, and storage does not tell whether the task was done or undone",
             )),

@@ -1,10 +1,23 @@
-//! Creates a VM with its disks, all at once.
+//! Creates a VM with its disks, all at once. Neither it nor its disks are in the inventory before the change that
+//! ends the command; if one disk fails, what there is of the others is undone.
 
-use common::id::VmId;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::DiskSpec;
+use common::id::{CommandId, TaskId, VmId};
+use common::lock::Mode;
+use common::{Fault, FaultCode, Timestamp};
 
-/// See [`crate::model::Parameters::CreateVm`].
+use super::next::{NewTask, Work, child_failed, children_awaited, next_turn, rest};
+use super::{Awaits, Draft, End, Next, Part, create_image};
+use crate::change::Change;
+use crate::input::DiskAsk;
+use crate::model::{
+    AsyncTask, Command, CommandState, Disk, DiskSpec, Ending, EntityKey, Parameters, Place, Purpose, Vm,
+};
+use crate::plan::create_image::CreateImage;
+use crate::state::State;
+
+/// See [`Parameters::CreateVm`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateVm {
     /// Its id.
@@ -15,4 +28,209 @@ pub struct CreateVm {
     pub description: String,
     /// Its disks; may be none.
     pub disks: Vec<DiskSpec>,
+}
+
+/// The disks that are asked for, those without an id with one derived from the command.
+pub(super) fn specs(command: CommandId, asked: &[DiskAsk]) -> Vec<DiskSpec> {
+    let spec = |(at, ask): (usize, &DiskAsk)| DiskSpec {
+        disk_id: ask.disk_id.unwrap_or_else(|| command.disk(&place(at))),
+        domain_id: ask.domain_id,
+        capacity_bytes: ask.capacity_bytes,
+        format: ask.format,
+        allocation: ask.allocation,
+        description: ask.description.clone(),
+    };
+    asked.iter().enumerate().map(spec).collect()
+}
+
+fn place(at: usize) -> String {
+    format!("disk/{at}")
+}
+
+pub(super) fn draft(state: &State, command: CommandId, wanted: CreateVm) -> Result<Draft, Fault> {
+    if state.vm(wanted.vm_id).is_some() {
+        return Err(Fault::new(FaultCode::EntityExists, "there is a VM of this id already").about("vm_id"));
+    }
+    if let Some(other) = state.vm_named(&wanted.name) {
+        let message = format!("VM {other} has this name already");
+        return Err(Fault::new(FaultCode::EntityExists, message).about("name"));
+    }
+    let mut ids = BTreeSet::new();
+    let mut shared = BTreeSet::new();
+    let mut locks = vec![
+        (EntityKey::Vm(wanted.vm_id), Mode::Exclusive),
+        (EntityKey::VmName(wanted.name.clone()), Mode::Exclusive),
+    ];
+    let mut children = Vec::with_capacity(wanted.disks.len());
+    for (at, disk) in wanted.disks.iter().enumerate() {
+        let part = part(state, command, &wanted, at, disk)?;
+        if !ids.insert(disk.disk_id) {
+            return Err(Fault::invalid(
+                format!("disks[{at}].disk_id"),
+                "names the same disk as another one",
+            ));
+        }
+        locks.push((EntityKey::Disk(disk.disk_id), Mode::Exclusive));
+        shared.insert(EntityKey::Domain(disk.domain_id));
+        shared.extend(
+            state
+                .domain(disk.domain_id)
+                .map(|domain| EntityKey::Host(domain.host_id)),
+        );
+        children.push(part);
+    }
+    locks.extend(shared.into_iter().map(|key| (key, Mode::Shared)));
+    Ok(Draft {
+        locks,
+        children,
+        parameters: Parameters::CreateVm(wanted),
+    })
+}
+
+fn part(state: &State, command: CommandId, vm: &CreateVm, at: usize, disk: &DiskSpec) -> Result<Part, Fault> {
+    let Some(domain) = state.domain(disk.domain_id) else {
+        let message = "there is no such storage domain";
+        return Err(Fault::new(FaultCode::EntityNotFound, message).about(format!("disks[{at}].domain_id")));
+    };
+    if state.disk(disk.disk_id).is_some() {
+        let message = "there is a disk of this id already";
+        return Err(Fault::new(FaultCode::EntityExists, message).about(format!("disks[{at}].disk_id")));
+    }
+    let parameters = CreateImage {
+        vm_id: vm.vm_id,
+        disk: disk.clone(),
+        volume_id: command.volume(&place(at)),
+        host_id: domain.host_id,
+    };
+    Ok(Part {
+        place: place(at),
+        task: Some(create_image::create(&parameters)),
+        parameters: Parameters::CreateImage(parameters),
+        children: Vec::new(),
+    })
+}
+
+/// Whether it undoes: a part of it ended badly, or can only end so.
+pub(super) fn compensates(state: &State, command: &Command) -> bool {
+    command.fault.is_some() || state.family(command.id).broken()
+}
+
+pub(super) fn next(state: &State, command: &Command, p: &CreateVm, now: Timestamp) -> Next {
+    if compensates(state, command) {
+        undo(state, command)
+    } else if state.family(command.id).open.is_empty() {
+        End::succeeded(created(state, command, p, now))
+    } else {
+        children_awaited(state, command)
+    }
+}
+
+/// What its success brings: the disks, then the VM.
+fn created(state: &State, command: &Command, p: &CreateVm, now: Timestamp) -> Vec<Change> {
+    let parts = command.children.iter().filter_map(|id| state.command(*id));
+    let disks = parts.filter_map(|part| match &part.parameters {
+        Parameters::CreateImage(image) => Some(Change::Disk(Disk {
+            spec: image.disk.clone(),
+            vm_id: Some(p.vm_id),
+            volume_id: image.volume_id,
+            observation: None,
+        })),
+        _ => None,
+    });
+    let vm = Change::Vm(Vm {
+        id: p.vm_id,
+        name: p.name.clone(),
+        description: p.description.clone(),
+        disk_ids: p.disks.iter().map(|disk| disk.disk_id).collect(),
+        created: now,
+    });
+    disks.chain([vm]).collect()
+}
+
+/// Undo: what is still being made is stopped; what was made is deleted, each by a task of its own, and only once
+/// the task that made it is over.
+fn undo(state: &State, command: &Command) -> Next {
+    let tried = tried(state, command);
+    let work = undo_work(state, command, &tried);
+    if work != Work::default() {
+        return Next::Work(work);
+    }
+    let stuck = tried.values().find_map(|task| match task.ending() {
+        None => task.attention().cloned(),
+        Some(Ending::Done) => None,
+        Some(Ending::Untouched(fault) | Ending::Unclear(fault)) => Some(fault),
+    });
+    if let Some(fault) = stuck {
+        return rest(command, fault, false);
+    }
+    if !state.family(command.id).open.is_empty() {
+        return children_awaited(state, command);
+    }
+    match tried.values().find(|task| task.is_open()) {
+        Some(task) => Next::Wait(Awaits::task(task.id)),
+        None => End::without_trace(command, command.fault.clone()),
+    }
+}
+
+/// The last undo of each part that was undone or is being undone, by the part's number.
+fn tried<'a>(state: &'a State, command: &Command) -> BTreeMap<u32, &'a AsyncTask> {
+    let tasks = command.tasks.iter().filter_map(|id| state.task(*id));
+    tasks.filter_map(|task| Some((task.place?.part, task))).collect()
+}
+
+fn undo_work(state: &State, command: &Command, tried: &BTreeMap<u32, &AsyncTask>) -> Work {
+    let mut work = Work::default();
+    if command.fault.is_none() {
+        let family = state.family(command.id);
+        // Where all that happened is that parts were stopped, nothing has failed.
+        work.fault = child_failed(state, command).filter(|_| family.failed + family.doomed > 0);
+    }
+    for (part, child) in (1..).zip(command.children.iter().filter_map(|id| state.command(*id))) {
+        if !child.state.is_terminal() {
+            work.abort.extend(unwanted_task(state, child));
+        } else if let (CommandState::Succeeded, Parameters::CreateImage(p)) = (child.state, &child.parameters)
+        {
+            let place = undo_place(command, part, tried.get(&part).copied());
+            work.start.extend(place.map(|place| NewTask {
+                purpose: Purpose::Undo,
+                place,
+                planned: create_image::undo(p),
+            }));
+        }
+    }
+    work
+}
+
+fn unwanted_task(state: &State, child: &Command) -> Option<TaskId> {
+    let task = state.task(*child.tasks.last()?)?;
+    (task.is_open() && task.purpose == Purpose::Do && !task.abort_wanted).then_some(task.id)
+}
+
+fn undo_place(command: &Command, part: u32, last: Option<&AsyncTask>) -> Option<Place> {
+    let Some(last) = last else {
+        return Some(Place {
+            part,
+            attempt: command.attempt,
+            turn: 1,
+        });
+    };
+    match last.ending()? {
+        Ending::Done => None,
+        Ending::Untouched(fault) | Ending::Unclear(fault) => {
+            next_turn(command.attempt, part, last.place?, &fault)
+        }
+    }
+}
+
+/// The disks that were made and are not undone.
+pub(super) fn leftovers(state: &State, command: &Command) -> Vec<EntityKey> {
+    let tried = tried(state, command);
+    let parts = (1..).zip(command.children.iter().filter_map(|id| state.command(*id)));
+    let left = parts.filter(|(part, child)| {
+        let undone = tried
+            .get(part)
+            .is_some_and(|task| task.ending() == Some(Ending::Done));
+        child.state == CommandState::Succeeded && !undone
+    });
+    left.map(|(_, child)| child.parameters.entity()).collect()
 }

@@ -1,19 +1,36 @@
 //! One input at a time: which changes it makes, which effects follow, what the asker is told.
 
+mod attention;
+mod cancel;
+mod clear;
+mod decide;
+mod end;
+mod evidence;
+mod host;
+mod observe;
+mod recover;
+mod submit;
+mod tx;
+mod verdict;
+
 use common::id::CommandId;
 use common::{Fault, Timestamp};
 
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::Input;
+use crate::jobs::JobHead;
 use crate::model::{AsyncTask, Command};
 use crate::state::State;
+use tx::Tx;
 
 /// The outcome of one input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Transition {
     /// In order; see [`Change`] for what the order promises.
     pub changes: Vec<Change>,
+    /// One for each change of a command or a task of a tree, in the order of the changes: see [`JobHead`].
+    pub heads: Vec<JobHead>,
     /// To be performed in order, once all of `changes` are durable.
     pub effects: Vec<Effect>,
     /// For the one who sent the input.
@@ -49,11 +66,67 @@ pub enum Reply {
 
 impl State {
     /// Takes one input.
-    pub fn step(&mut self, _input: Input, _now: Timestamp) -> Transition {
-        Transition {
-            changes: Vec::new(),
-            effects: Vec::new(),
-            reply: Reply::Done,
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
+        let mut tx = Tx::new(self, now);
+        let reply = tx.dispatch(input);
+        tx.finish(reply)
+    }
+}
+
+impl Tx<'_> {
+    fn dispatch(&mut self, input: Input) -> Reply {
+        match input {
+            Input::Submit(submission) => return self.submit(*submission),
+            Input::Cancel { command_id, user } => return self.cancel(command_id, &user),
+            Input::Retry { command_id, user } => return self.retry(command_id, &user),
+            Input::Abandon {
+                command_id,
+                user,
+                reason,
+            } => return self.abandon(command_id, &user, &reason),
+            Input::Recover => self.recover(),
+            Input::Forget { command_ids } => self.forget(command_ids),
+            Input::HostConnected { host_id, facts } => self.host_connected(host_id, facts),
+            Input::HostAway { host_id } => self.host_away(host_id),
+            Input::HostRefused { host_id, fault } => self.host_refused(host_id, fault),
+            Input::Observed {
+                host_id,
+                store_id,
+                frame,
+            } => self.observed(host_id, store_id, frame),
+            Input::StartAccepted {
+                task_id,
+                store_id,
+                cleared,
+            } => self.start_accepted(task_id, store_id, cleared),
+            Input::StartRefused { task_id, fault } => self.start_refused(task_id, fault),
+            Input::AbortAccepted {
+                task_id,
+                store_id,
+                cleared,
+            } => self.abort_accepted(task_id, store_id, cleared),
+            Input::AbortRefused { task_id, .. } => self.abort_refused(task_id),
+            Input::Cleared { task_id, sequence } => self.cleared(task_id, sequence),
+            Input::ClearFailed { task_id, .. } => self.clear_failed(task_id),
+            Input::CallAnswered {
+                command_id,
+                call,
+                result,
+            } => self.call_answered(command_id, &call, result),
+            Input::Probed {
+                task_id,
+                store_id,
+                evidence,
+                strangers,
+            } => self.probed(task_id, store_id, evidence, strangers),
+            Input::RetriesSpent { what, fault, .. } => self.retries_spent(what, &fault),
+            Input::DiskObserved {
+                disk_id,
+                presence,
+                note,
+            } => self.disk_observed(disk_id, presence, note),
+            Input::Fenced { fault } => self.fenced(fault),
         }
+        Reply::Done
     }
 }

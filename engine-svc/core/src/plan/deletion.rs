@@ -1,0 +1,16 @@
+//! Deleting a disk's image: what removes a disk, and what undoes its creation.
+
+use common::id::{DiskId, DomainId, HostId};
+use common::{DeleteImage, Operation};
+
+use super::PlannedTask;
+
+pub(super) fn delete_image(host_id: HostId, domain_id: DomainId, disk_id: DiskId) -> PlannedTask {
+    PlannedTask {
+        host_id,
+        operation: Operation::DeleteImage(DeleteImage {
+            domain_id,
+            image_id: disk_id.image(),
+        }),
+    }
+}

@@ -1,0 +1,211 @@
+//! A plan as data, before it is recorded.
+
+use common::id::{CommandId, HostId};
+use common::lock::Mode;
+use common::{Operation, Timestamp};
+
+use super::Awaits;
+use crate::input::Submission;
+use crate::model::{
+    AsyncTask, AsyncTaskState, Command, CommandState, EntityKey, Parameters, Place, Purpose, RequestKey,
+};
+use crate::state::State;
+
+/// A root command to be, with all that is below it.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) parameters: Parameters,
+    /// All locks of the tree.
+    pub(crate) locks: Vec<(EntityKey, Mode)>,
+    pub(crate) children: Vec<Part>,
+}
+
+/// A child command to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// Of which its id is derived.
+    pub(crate) place: String,
+    pub(crate) parameters: Parameters,
+    pub(crate) children: Vec<Part>,
+    pub(crate) task: Option<PlannedTask>,
+}
+
+/// What a leaf has its host do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlannedTask {
+    pub(crate) host_id: HostId,
+    pub(crate) operation: Operation,
+}
+
+/// The records of a draft.
+#[derive(Debug, Clone)]
+pub(crate) struct Records {
+    pub(crate) root: Command,
+    /// Each with its task right after it, in the order of recording.
+    pub(crate) children: Vec<(Command, Option<AsyncTask>)>,
+}
+
+impl Draft {
+    /// The records as they are at acceptance. `seq` numbers are taken from `first_seq` on.
+    pub(crate) fn records(
+        self,
+        state: &State,
+        asked: &Submission,
+        first_seq: u64,
+        now: Timestamp,
+    ) -> Records {
+        let mut maker = Maker {
+            state,
+            asked,
+            now,
+            root: asked.command_id,
+            seq: first_seq,
+            tree_sequence: 0,
+            made: Vec::new(),
+        };
+        let mut root = maker.command(asked.command_id, None, self.parameters);
+        root.children = maker.parts(asked.command_id, self.children);
+        root.locks = self.locks;
+        root.request = Some(RequestKey {
+            rpc: asked.rpc.clone(),
+            request_id: asked.request_id,
+            digest: asked.digest.clone(),
+        });
+        maker.await_last_child(&mut root);
+        root.tree_sequence = maker.tree_sequence + 1;
+        Records {
+            root,
+            children: maker.made,
+        }
+    }
+}
+
+struct Maker<'a> {
+    state: &'a State,
+    asked: &'a Submission,
+    now: Timestamp,
+    root: CommandId,
+    seq: u64,
+    tree_sequence: u64,
+    made: Vec<(Command, Option<AsyncTask>)>,
+}
+
+impl Maker<'_> {
+    fn command(&mut self, id: CommandId, parent: Option<CommandId>, parameters: Parameters) -> Command {
+        let seq = self.next_seq();
+        let waits_for_host = parameters.called_host().map(Awaits::host);
+        Command {
+            id,
+            seq,
+            parameters,
+            parent,
+            root: self.root,
+            children: Vec::new(),
+            tasks: Vec::new(),
+            state: CommandState::Active,
+            cancel_requested: false,
+            call_sent: false,
+            fault: None,
+            outcomes: Vec::new(),
+            left_behind: Vec::new(),
+            waiting_for: waits_for_host.map(|awaits| awaits.since(self.now)),
+            user: self.asked.user.clone(),
+            request: None,
+            correlation_id: self.asked.correlation_id.clone(),
+            created: self.now,
+            ended: None,
+            sequence: 1,
+            attempt: 1,
+            abandoned_by: None,
+            locks: Vec::new(),
+            tree_sequence: 0,
+        }
+    }
+
+    fn parts(&mut self, parent: CommandId, parts: Vec<Part>) -> Vec<CommandId> {
+        parts.into_iter().map(|part| self.part(parent, part)).collect()
+    }
+
+    fn part(&mut self, parent: CommandId, part: Part) -> CommandId {
+        let id = parent.child(&part.place);
+        let mut command = self.command(id, Some(parent), part.parameters);
+        command.children = self.parts(id, part.children);
+        self.await_last_child(&mut command);
+        command.tree_sequence = self.next_tree_sequence();
+        let task = part.task.map(|task| self.task(&mut command, task));
+        self.made.push((command, task));
+        id
+    }
+
+    fn task(&mut self, command: &mut Command, planned: PlannedTask) -> AsyncTask {
+        let seq = self.next_seq();
+        let place = Place {
+            part: 0,
+            attempt: 1,
+            turn: 1,
+        };
+        let mut task = new_task(self.state, command, Purpose::Do, place, planned, seq, self.now);
+        task.tree_sequence = self.next_tree_sequence();
+        command.tasks.push(task.id);
+        command.waiting_for = Some(Awaits::task(task.id).since(self.now));
+        task
+    }
+
+    fn await_last_child(&self, command: &mut Command) {
+        if let Some(last) = command.children.last() {
+            command.waiting_for = Some(Awaits::child(*last).since(self.now));
+        }
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        let seq = self.seq;
+        self.seq += 1;
+        seq
+    }
+
+    fn next_tree_sequence(&mut self) -> u64 {
+        self.tree_sequence += 1;
+        self.tree_sequence
+    }
+}
+
+/// A task of a command, as it is before its host hears of it.
+pub(crate) fn new_task(
+    state: &State,
+    command: &Command,
+    purpose: Purpose,
+    place: Place,
+    planned: PlannedTask,
+    seq: u64,
+    now: Timestamp,
+) -> AsyncTask {
+    let word = if purpose == Purpose::Undo { "undo" } else { "do" };
+    AsyncTask {
+        id: command.id.task(&format!("{word}/{place}")),
+        seq,
+        host_id: planned.host_id,
+        purpose,
+        operation: Some(planned.operation),
+        async_state: AsyncTaskState::Initializing,
+        reported: None,
+        settled: None,
+        fault: None,
+        host_sequence: 0,
+        sequence: 1,
+        resynced: false,
+        cancelable: true,
+        undo: String::new(),
+        command: Some(command.id),
+        root: Some(command.root),
+        place: Some(place),
+        store_id: state.host(planned.host_id).and_then(|host| host.store_id),
+        abort_wanted: false,
+        user: command.user.clone(),
+        correlation_id: command.correlation_id.clone(),
+        created: now,
+        ended: None,
+        host_commit_time: None,
+        waiting_for: AsyncTask::waits_for(AsyncTaskState::Initializing, planned.host_id, "", now),
+        tree_sequence: 0,
+    }
+}

@@ -1,0 +1,57 @@
+//! How commands and tasks are called among people.
+
+use common::Operation;
+
+use crate::model::{AsyncTask, CommandKind, CommandState, EventCode, Parameters, Purpose};
+
+/// What a command does, in a line.
+pub(crate) fn describe(parameters: &Parameters) -> String {
+    match parameters {
+        Parameters::AddHost(p) => format!("Adding host {} at {}", p.name, p.address),
+        Parameters::RemoveHost(p) => format!("Removing host {}", p.host_id),
+        Parameters::CreateStorageDomain(p) => format!("Creating storage domain {}", p.name),
+        Parameters::CreateVm(p) => format!("Creating VM {}", p.name),
+        Parameters::CreateImage(p) => format!("Creating disk {}", p.disk.disk_id),
+        Parameters::RemoveVm(p) => format!("Removing VM {}", p.name),
+        Parameters::RemoveAllVmImages(p) => format!("Removing the disks of VM {}", p.vm_id),
+        Parameters::RemoveImage(p) => format!("Removing disk {}", p.disk_id),
+    }
+}
+
+/// What a task does, in a line.
+pub(crate) fn task_words(task: &AsyncTask) -> String {
+    let what = match &task.operation {
+        Some(Operation::CreateVolume(op)) => format!("create volume {}", op.volume_id),
+        Some(Operation::DeleteImage(op)) => format!("delete image {}", op.image_id),
+        Some(Operation::Noop) => "do nothing".to_owned(),
+        None => "an operation unknown to this build".to_owned(),
+    };
+    match task.purpose {
+        Purpose::Do => format!("On host {}: {what}", task.host_id),
+        Purpose::Undo => format!("Undoing, on host {}: {what}", task.host_id),
+        Purpose::Foreign => format!("Somebody else's, on host {}: {what}", task.host_id),
+    }
+}
+
+/// What people are told when a root has ended. None for kinds that are no roots, and for what is no end.
+pub(crate) const fn end_code(kind: CommandKind, state: CommandState) -> Option<EventCode> {
+    use CommandState::{Cancelled, Failed, Succeeded};
+    Some(match (kind, state) {
+        (CommandKind::AddHost, Succeeded) => EventCode::HostAdded,
+        (CommandKind::AddHost, Failed) => EventCode::HostAddFailed,
+        (CommandKind::AddHost, Cancelled) => EventCode::HostAddCancelled,
+        (CommandKind::RemoveHost, Succeeded) => EventCode::HostRemoved,
+        (CommandKind::RemoveHost, Failed) => EventCode::HostRemoveFailed,
+        (CommandKind::RemoveHost, Cancelled) => EventCode::HostRemoveCancelled,
+        (CommandKind::CreateStorageDomain, Succeeded) => EventCode::StorageDomainCreated,
+        (CommandKind::CreateStorageDomain, Failed) => EventCode::StorageDomainCreateFailed,
+        (CommandKind::CreateStorageDomain, Cancelled) => EventCode::StorageDomainCreateCancelled,
+        (CommandKind::CreateVm, Succeeded) => EventCode::VmCreated,
+        (CommandKind::CreateVm, Failed) => EventCode::VmCreateFailed,
+        (CommandKind::CreateVm, Cancelled) => EventCode::VmCreateCancelled,
+        (CommandKind::RemoveVm, Succeeded) => EventCode::VmRemoved,
+        (CommandKind::RemoveVm, Failed) => EventCode::VmRemoveFailed,
+        (CommandKind::RemoveVm, Cancelled) => EventCode::VmRemoveCancelled,
+        _ => return None,
+    })
+}

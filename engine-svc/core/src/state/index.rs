@@ -1,0 +1,183 @@
+//! What follows from the records, kept beside them so that no decision has to count a thousand children.
+
+use std::collections::BTreeSet;
+
+use common::id::{CommandId, DomainId, HostId, TaskId};
+use common::lock::Mode;
+
+use super::State;
+use crate::model::{AsyncTask, AsyncTaskState, Command, CommandState, EntityKey, Purpose};
+
+/// The children of one command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Family {
+    /// Those that have not ended, in the order of their recording.
+    pub(crate) open: BTreeSet<(u64, CommandId)>,
+    /// Those of them that need attention.
+    pub(crate) resting: BTreeSet<(u64, CommandId)>,
+    /// Those of them that can only fail.
+    pub(crate) doomed: usize,
+    /// How many ended well.
+    pub(crate) succeeded: usize,
+    /// How many failed.
+    pub(crate) failed: usize,
+    /// How many were stopped.
+    pub(crate) cancelled: usize,
+}
+
+impl Family {
+    /// Whether it is known that not all can end well.
+    pub(crate) const fn broken(&self) -> bool {
+        self.doomed + self.failed + self.cancelled > 0
+    }
+
+    pub(super) fn count(&mut self, child: &Command) {
+        match child.state {
+            CommandState::Succeeded => self.succeeded += 1,
+            CommandState::Failed => self.failed += 1,
+            CommandState::Cancelled => self.cancelled += 1,
+            CommandState::Pending
+            | CommandState::Active
+            | CommandState::Compensating
+            | CommandState::NeedsAttention => {
+                self.open.insert((child.seq, child.id));
+                self.doomed += usize::from(child.fault.is_some());
+                if child.state == CommandState::NeedsAttention {
+                    self.resting.insert((child.seq, child.id));
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, child: &Command) {
+        match child.state {
+            CommandState::Succeeded => self.succeeded -= 1,
+            CommandState::Failed => self.failed -= 1,
+            CommandState::Cancelled => self.cancelled -= 1,
+            CommandState::Pending
+            | CommandState::Active
+            | CommandState::Compensating
+            | CommandState::NeedsAttention => {
+                self.open.remove(&(child.seq, child.id));
+                self.doomed -= usize::from(child.fault.is_some());
+                self.resting.remove(&(child.seq, child.id));
+            }
+        }
+    }
+}
+
+/// One tree of commands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tree {
+    /// Counts the changes of its commands and tasks from 1, without holes.
+    pub(crate) sequence: u64,
+    /// Tasks that do what the tree is for.
+    pub(crate) planned: usize,
+    /// Those of them that are over.
+    pub(crate) over: usize,
+    /// Tasks that are not over, whatever for.
+    pub(crate) open: usize,
+    /// Tasks that are not cleared.
+    pub(crate) uncleared: usize,
+}
+
+impl Tree {
+    pub(super) fn count(&mut self, task: &AsyncTask) {
+        let own = task.purpose == Purpose::Do;
+        self.planned += usize::from(own);
+        self.over += usize::from(own && !task.is_open());
+        self.open += usize::from(task.is_open());
+        self.uncleared += usize::from(task.async_state != AsyncTaskState::Cleared);
+    }
+
+    pub(super) fn forget(&mut self, task: &AsyncTask) {
+        let own = task.purpose == Purpose::Do;
+        self.planned -= usize::from(own);
+        self.over -= usize::from(own && !task.is_open());
+        self.open -= usize::from(task.is_open());
+        self.uncleared -= usize::from(task.async_state != AsyncTaskState::Cleared);
+    }
+}
+
+/// What there is to do on one host, or to know of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HostWork {
+    /// Its tasks that are not cleared, foreign ones too.
+    pub(crate) tasks: BTreeSet<TaskId>,
+    /// Unfinished commands that call it.
+    pub(crate) calls: BTreeSet<CommandId>,
+    /// The storage domains that it serves.
+    pub(crate) domains: BTreeSet<DomainId>,
+}
+
+/// A foreign task works on its disk alone, in a domain that others work in as well.
+pub(super) fn foreign_locks(task: &AsyncTask) -> Vec<(EntityKey, Mode)> {
+    let mode = |key: &EntityKey| match key {
+        EntityKey::Domain(_) => Mode::Shared,
+        _ => Mode::Exclusive,
+    };
+    task.entities()
+        .into_iter()
+        .map(|key| (key.clone(), mode(&key)))
+        .collect()
+}
+
+impl State {
+    pub(super) fn work_of(&mut self, host_id: HostId) -> &mut HostWork {
+        self.work.entry(host_id).or_default()
+    }
+
+    /// Lets a tree leave the picture once its root has ended and nothing is to be cleared any more. Also one
+    /// whose root was never recorded: a piece of an acceptance that did not become whole.
+    pub(crate) fn retire(&mut self, root: CommandId) {
+        let Some(tree) = self.trees.get(&root) else { return };
+        match self.command(root) {
+            Some(command) if !command.state.is_terminal() || tree.uncleared > 0 => return,
+            Some(_) => {
+                for id in self.tree_of(root) {
+                    self.drop_command(id);
+                }
+            }
+            None => {
+                let parts: Vec<CommandId> = self
+                    .commands
+                    .values()
+                    .filter(|c| c.root == root)
+                    .map(|c| c.id)
+                    .collect();
+                for id in parts {
+                    self.drop_command(id);
+                }
+                let strays: Vec<TaskId> = self
+                    .tasks
+                    .values()
+                    .filter(|t| t.root == Some(root))
+                    .map(|t| t.id)
+                    .collect();
+                for id in strays {
+                    self.drop_task(id);
+                }
+            }
+        }
+        self.trees.remove(&root);
+    }
+
+    fn drop_command(&mut self, id: CommandId) {
+        self.families.remove(&id);
+        let Some(command) = self.commands.remove(&id) else {
+            return;
+        };
+        if let Some(host_id) = command.parameters.called_host() {
+            self.work_of(host_id).calls.remove(&id);
+        }
+        for task_id in command.tasks {
+            self.drop_task(task_id);
+        }
+    }
+
+    fn drop_task(&mut self, id: TaskId) {
+        if let Some(task) = self.tasks.remove(&id) {
+            self.work_of(task.host_id).tasks.remove(&id);
+        }
+    }
+}

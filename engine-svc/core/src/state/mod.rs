@@ -1,0 +1,276 @@
+//! The picture of all live commands, and of what they work on.
+
+mod index;
+mod outstanding;
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
+use common::lock::LockTable;
+
+use crate::change::Change;
+use crate::model::{AsyncTask, AsyncTaskState, Command, Disk, Domain, EntityKey, Host, Presence, Vm};
+
+pub(crate) use index::{Family, Tree};
+
+/// What is not in the records that [`State::load`] is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed {
+    /// This engine.
+    pub engine_id: EngineId,
+    /// The highest `seq` of any command or task that was ever recorded; 0 if none.
+    pub last_seq: u64,
+    /// The id of the last event that was ever recorded; 0 if none.
+    pub last_event_id: u64,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// A root command, for its whole tree.
+    Command(CommandId),
+    /// A task that is none of ours.
+    Foreign(TaskId),
+}
+
+/// The scope of a request id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestScope {
+    pub(crate) user: String,
+    pub(crate) rpc: String,
+    pub(crate) request_id: RequestId,
+}
+
+/// A request that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) command_id: CommandId,
+    pub(crate) digest: Vec<u8>,
+}
+
+/// What is known only as long as the process lives: of connections and streams.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Volatile {
+    pub(crate) connected: BTreeMap<HostId, StoreId>,
+    pub(crate) streams: BTreeMap<HostId, Stream>,
+}
+
+/// Where the engine is in a host's stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stream {
+    /// The tasks of the snapshot that is being read.
+    pub(crate) seen: BTreeSet<TaskId>,
+    /// Something is missing from it: what follows is no point to resume after.
+    pub(crate) hole: bool,
+}
+
+/// The picture. Everything in it but the volatile part follows from the records.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) seed: Seed,
+    pub(crate) volatile: Volatile,
+    commands: BTreeMap<CommandId, Command>,
+    tasks: BTreeMap<TaskId, AsyncTask>,
+    hosts: BTreeMap<HostId, Host>,
+    domains: BTreeMap<DomainId, Domain>,
+    disks: BTreeMap<DiskId, Disk>,
+    unobserved: BTreeSet<DiskId>,
+    vms: BTreeMap<VmId, Vm>,
+    vm_names: BTreeMap<String, VmId>,
+    locks: LockTable<EntityKey, Owner>,
+    requests: BTreeMap<Arc<RequestScope>, Accepted>,
+    remembered: BTreeMap<CommandId, Arc<RequestScope>>,
+    families: BTreeMap<CommandId, Family>,
+    trees: BTreeMap<CommandId, Tree>,
+    work: BTreeMap<HostId, index::HostWork>,
+}
+
+impl State {
+    /// Before anything happened.
+    pub fn new(seed: Seed) -> Self {
+        Self {
+            seed,
+            volatile: Volatile::default(),
+            commands: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            domains: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            unobserved: BTreeSet::new(),
+            vms: BTreeMap::new(),
+            vm_names: BTreeMap::new(),
+            locks: LockTable::default(),
+            requests: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            families: BTreeMap::new(),
+            trees: BTreeMap::new(),
+            work: BTreeMap::new(),
+        }
+    }
+
+    /// From records, in any order: hosts, domains, disks, VMs; the commands of every tree that is not over or
+    /// has a task that is not cleared, with all their tasks; foreign tasks that are not cleared; and the roots
+    /// whose requests are to be remembered. More does no harm. Every lock of an unfinished tree is held when
+    /// this returns. The next input is [`crate::Input::Recover`].
+    pub fn load(seed: Seed, records: impl IntoIterator<Item = Change>) -> Self {
+        let mut state = Self::new(seed);
+        for change in records {
+            state.apply(&change);
+        }
+        let roots: Vec<CommandId> = state.trees.keys().copied().collect();
+        for root in roots {
+            state.retire(root);
+        }
+        state
+    }
+
+    /// Takes a record into the picture: its only mutator, live and at load.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Command(command) => self.apply_command(command),
+            Change::CommandRemoved(id) => self.forget_request(*id),
+            Change::Task(task) => self.apply_task(task),
+            Change::Host(host) => {
+                self.hosts.insert(host.id, host.clone());
+            }
+            Change::HostRemoved(id) => {
+                self.hosts.remove(id);
+            }
+            Change::Domain(domain) => {
+                self.domains.insert(domain.id, domain.clone());
+                self.work_of(domain.host_id).domains.insert(domain.id);
+            }
+            Change::DomainRemoved(id) => {
+                if let Some(domain) = self.domains.remove(id) {
+                    self.work_of(domain.host_id).domains.remove(id);
+                }
+            }
+            Change::Disk(disk) => self.apply_disk(disk),
+            Change::DiskRemoved(id) => {
+                self.disks.remove(id);
+                self.unobserved.remove(id);
+            }
+            Change::Vm(vm) => self.apply_vm(vm),
+            Change::VmRemoved(id) => {
+                if let Some(vm) = self.vms.remove(id) {
+                    self.vm_names.remove(&vm.name);
+                }
+            }
+            Change::Event(event) => self.seed.last_event_id = self.seed.last_event_id.max(event.id),
+        }
+    }
+
+    fn apply_command(&mut self, command: &Command) {
+        self.seed.last_seq = self.seed.last_seq.max(command.seq);
+        let tree = self.trees.entry(command.root).or_default();
+        tree.sequence = tree.sequence.max(command.tree_sequence);
+        let over = command.state.is_terminal();
+        if let Some(host_id) = command.parameters.called_host() {
+            let calls = &mut self.work_of(host_id).calls;
+            if over {
+                calls.remove(&command.id);
+            } else {
+                calls.insert(command.id);
+            }
+        }
+        if command.is_root() {
+            self.apply_root(command);
+        }
+        let old = self.commands.insert(command.id, command.clone());
+        if let Some(parent) = command.parent {
+            let family = self.families.entry(parent).or_default();
+            if let Some(old) = &old {
+                family.forget(old);
+            }
+            family.count(command);
+        }
+    }
+
+    fn apply_root(&mut self, command: &Command) {
+        let owner = Owner::Command(command.id);
+        if command.state.is_terminal() {
+            self.locks.release(&owner);
+        } else if self.locks.held_by(&owner).is_empty() {
+            self.locks.restore(owner, command.locks.iter().cloned());
+        }
+        let Some(request) = &command.request else { return };
+        if self.remembered.contains_key(&command.id) {
+            return;
+        }
+        let scope = Arc::new(RequestScope {
+            user: command.user.clone(),
+            rpc: request.rpc.clone(),
+            request_id: request.request_id,
+        });
+        let accepted = Accepted {
+            command_id: command.id,
+            digest: request.digest.clone(),
+        };
+        self.remembered.insert(command.id, Arc::clone(&scope));
+        self.requests.insert(scope, accepted);
+    }
+
+    fn apply_task(&mut self, task: &AsyncTask) {
+        self.seed.last_seq = self.seed.last_seq.max(task.seq);
+        let cleared = task.async_state == AsyncTaskState::Cleared;
+        let work = &mut self.work_of(task.host_id).tasks;
+        if cleared {
+            work.remove(&task.id);
+        } else {
+            work.insert(task.id);
+        }
+        let Some(root) = task.root else {
+            return self.apply_foreign(task, cleared);
+        };
+        let old = self.tasks.insert(task.id, task.clone());
+        let tree = self.trees.entry(root).or_default();
+        tree.sequence = tree.sequence.max(task.tree_sequence);
+        if let Some(old) = &old {
+            tree.forget(old);
+        }
+        tree.count(task);
+    }
+
+    fn apply_foreign(&mut self, task: &AsyncTask, cleared: bool) {
+        let owner = Owner::Foreign(task.id);
+        if !task.is_open() {
+            self.locks.release(&owner);
+        } else if self.locks.held_by(&owner).is_empty() {
+            self.locks.restore(owner, index::foreign_locks(task));
+        }
+        if cleared {
+            self.tasks.remove(&task.id);
+        } else {
+            self.tasks.insert(task.id, task.clone());
+        }
+    }
+
+    fn apply_disk(&mut self, disk: &Disk) {
+        let id = disk.spec.disk_id;
+        let unknown = disk
+            .observation
+            .as_ref()
+            .is_some_and(|seen| seen.presence == Presence::Unknown);
+        self.disks.insert(id, disk.clone());
+        if unknown {
+            self.unobserved.insert(id);
+        } else {
+            self.unobserved.remove(&id);
+        }
+    }
+
+    fn apply_vm(&mut self, vm: &Vm) {
+        if let Some(old) = self.vms.insert(vm.id, vm.clone()) {
+            self.vm_names.remove(&old.name);
+        }
+        self.vm_names.insert(vm.name.clone(), vm.id);
+    }
+
+    fn forget_request(&mut self, id: CommandId) {
+        if let Some(scope) = self.remembered.remove(&id) {
+            self.requests.remove(&scope);
+        }
+    }
+}

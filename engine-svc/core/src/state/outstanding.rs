@@ -1,0 +1,101 @@
+//! What is still to be done in the world, as it follows from the records: nothing is kept in a queue.
+
+use common::id::HostId;
+
+use super::State;
+use crate::effect::Effect;
+use crate::model::{AsyncTask, AsyncTaskState, Command, EntityKey};
+use crate::plan;
+
+impl State {
+    /// All that is to be done on a host, in the order in which to do it.
+    pub fn outstanding(&self, host_id: HostId) -> Vec<Effect> {
+        let calls = self
+            .calls_to(host_id)
+            .into_iter()
+            .filter_map(|id| self.call_of(self.command(id)?));
+        let tasks = self
+            .tasks_on(host_id)
+            .into_iter()
+            .filter_map(|id| self.ask_of(self.task(id)?));
+        let disks = self
+            .unobserved
+            .iter()
+            .filter_map(|id| self.look_at(EntityKey::Disk(*id)));
+        let here =
+            |effect: &Effect| matches!(effect, Effect::ObserveDisk { host_id: at, .. } if *at == host_id);
+        calls.chain(tasks).chain(disks.filter(here)).collect()
+    }
+
+    /// What the host is to be asked for a task.
+    pub(crate) fn ask_of(&self, task: &AsyncTask) -> Option<Effect> {
+        let (host_id, task_id) = (task.host_id, task.id);
+        task.command?;
+        let host = self.host(host_id)?;
+        let operation = task.operation.clone()?;
+        let probe = Effect::ProbeTask {
+            host_id,
+            task_id,
+            operation: operation.clone(),
+        };
+        let undecided = self.is_undecided(task);
+        match task.async_state {
+            AsyncTaskState::Initializing | AsyncTaskState::Watching if undecided => Some(probe),
+            AsyncTaskState::Initializing | AsyncTaskState::Watching if task.abort_wanted => {
+                let may = task.cancelable || task.async_state == AsyncTaskState::Initializing;
+                may.then_some(Effect::AbortTask {
+                    host_id,
+                    task_id,
+                    store_id: host.store_id,
+                })
+            }
+            AsyncTaskState::Initializing => Some(Effect::StartTask {
+                host_id,
+                task_id,
+                operation,
+                store_id: host.store_id,
+                correlation_id: task.correlation_id.clone(),
+            }),
+            AsyncTaskState::Ended if self.is_examined_again(task) => Some(probe),
+            AsyncTaskState::AttemptingEndAction | AsyncTaskState::ClearFailed => {
+                Some(Effect::ClearTask { host_id, task_id })
+            }
+            AsyncTaskState::Watching | AsyncTaskState::Ended | AsyncTaskState::Cleared => None,
+        }
+    }
+
+    /// What a command's host is to be called for.
+    pub(crate) fn call_of(&self, command: &Command) -> Option<Effect> {
+        Some(Effect::Call {
+            host_id: command.parameters.called_host()?,
+            command_id: command.id,
+            call: plan::call(command)?,
+        })
+    }
+
+    /// Where to look at a disk.
+    pub(crate) fn look_at(&self, key: EntityKey) -> Option<Effect> {
+        let EntityKey::Disk(disk_id) = key else {
+            return None;
+        };
+        let domain_id = self.disk(disk_id)?.spec.domain_id;
+        Some(Effect::ObserveDisk {
+            host_id: self.domain(domain_id)?.host_id,
+            disk_id,
+            domain_id,
+        })
+    }
+
+    /// Whether a task's host lost its memory of it: only storage can tell what became of it.
+    pub(crate) fn is_undecided(&self, task: &AsyncTask) -> bool {
+        let present = self.host(task.host_id).and_then(|host| host.store_id);
+        task.is_open() && task.store_id.is_some() && task.store_id != present
+    }
+
+    /// Whether an operator wants storage looked at once more for a task that it did not tell of.
+    pub(crate) fn is_examined_again(&self, task: &AsyncTask) -> bool {
+        task.command
+            .and_then(|id| self.command(id))
+            .is_some_and(|command| plan::create_image::examines_again(command, task))
+    }
+}

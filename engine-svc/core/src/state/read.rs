@@ -1,0 +1,246 @@
+//! Looking things up.
+
+use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
+use common::lock::{Mode, Outcome};
+
+use super::{Accepted, Family, Owner, RequestScope, State, Tree};
+use crate::model::{AsyncTask, Command, Disk, Domain, EntityKey, Holder, Host, Vm};
+
+impl State {
+    /// A command of a tree that is not over, or whose tasks are not all cleared.
+    pub fn command(&self, id: CommandId) -> Option<&Command> {
+        self.commands.get(&id)
+    }
+
+    /// All live commands.
+    pub fn commands(&self) -> impl DoubleEndedIterator<Item = &Command> {
+        self.commands.values()
+    }
+
+    /// A live command and its descendants, parents first.
+    pub fn tree_of(&self, root: CommandId) -> Vec<CommandId> {
+        let mut found = vec![root];
+        let mut at = 0;
+        while let Some(id) = found.get(at) {
+            if let Some(command) = self.command(*id) {
+                found.extend_from_slice(&command.children);
+            }
+            at += 1;
+        }
+        found
+    }
+
+    /// A task of a live tree, or a foreign one.
+    pub fn task(&self, id: TaskId) -> Option<&AsyncTask> {
+        self.tasks.get(&id)
+    }
+
+    /// All live tasks.
+    pub fn tasks(&self) -> impl Iterator<Item = &AsyncTask> {
+        self.tasks.values()
+    }
+
+    /// A host of this engine.
+    pub fn host(&self, id: HostId) -> Option<&Host> {
+        self.hosts.get(&id)
+    }
+
+    /// All hosts of this engine.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.values()
+    }
+
+    /// A storage domain.
+    pub fn domain(&self, id: DomainId) -> Option<&Domain> {
+        self.domains.get(&id)
+    }
+
+    /// All storage domains.
+    pub fn domains(&self) -> impl Iterator<Item = &Domain> {
+        self.domains.values()
+    }
+
+    /// A disk.
+    pub fn disk(&self, id: DiskId) -> Option<&Disk> {
+        self.disks.get(&id)
+    }
+
+    /// All disks.
+    pub fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.disks.values()
+    }
+
+    /// A VM.
+    pub fn vm(&self, id: VmId) -> Option<&Vm> {
+        self.vms.get(&id)
+    }
+
+    /// All VMs.
+    pub fn vms(&self) -> impl Iterator<Item = &Vm> {
+        self.vms.values()
+    }
+
+    /// The VM of this name.
+    pub fn vm_named(&self, name: &str) -> Option<VmId> {
+        self.vm_names.get(name).copied()
+    }
+
+    /// How many tasks of a host are not over, foreign ones too.
+    pub fn open_tasks(&self, host_id: HostId) -> usize {
+        let work = self.work.get(&host_id);
+        work.map_or(0, |work| {
+            work.tasks
+                .iter()
+                .filter(|id| self.task(**id).is_some_and(AsyncTask::is_open))
+                .count()
+        })
+    }
+
+    /// Who keeps an entity busy; one of them where several share it.
+    pub fn holder(&self, key: &EntityKey) -> Option<Holder> {
+        self.locks
+            .holders(key)
+            .next()
+            .and_then(|owner| self.describe(*owner))
+    }
+
+    pub(crate) fn describe(&self, owner: Owner) -> Option<Holder> {
+        match owner {
+            Owner::Command(id) => self.command(id).map(|command| Holder::Command {
+                command_id: id,
+                user: command.user.clone(),
+                since: command.created,
+            }),
+            Owner::Foreign(id) => self.task(id).map(|task| Holder::ForeignTask {
+                task_id: id,
+                host_id: task.host_id,
+                since: task.created,
+            }),
+        }
+    }
+
+    /// The first of `wants` that cannot be had now, and who holds it.
+    pub(crate) fn obstacle(
+        &mut self,
+        wants: &[(EntityKey, Mode)],
+        asker: CommandId,
+    ) -> Option<(EntityKey, Owner)> {
+        let owner = Owner::Command(asker);
+        match self.locks.acquire(owner, wants.iter().cloned(), false) {
+            Outcome::Busy { key, holder } => Some((key, holder)),
+            // Taken only to see whether they are free: the root's record is what takes them.
+            Outcome::Granted | Outcome::Queued => {
+                self.locks.release(&owner);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn family(&self, parent: CommandId) -> &Family {
+        const NONE: &Family = &Family {
+            open: std::collections::BTreeSet::new(),
+            resting: std::collections::BTreeSet::new(),
+            doomed: 0,
+            succeeded: 0,
+            failed: 0,
+            cancelled: 0,
+        };
+        self.families.get(&parent).unwrap_or(NONE)
+    }
+
+    pub(crate) fn tree(&self, root: CommandId) -> Option<&Tree> {
+        self.trees.get(&root)
+    }
+
+    pub(crate) fn roots(&self) -> Vec<CommandId> {
+        self.trees.keys().copied().collect()
+    }
+
+    pub(crate) fn accepted(&self, scope: &RequestScope) -> Option<&Accepted> {
+        self.requests.get(scope)
+    }
+
+    /// Whether such a root was accepted, and its record is still kept.
+    pub(crate) fn remembers(&self, id: CommandId) -> bool {
+        self.remembered.contains_key(&id)
+    }
+
+    /// Whether storage is to be asked about a disk.
+    pub(crate) fn is_unobserved(&self, key: &EntityKey) -> bool {
+        matches!(key, EntityKey::Disk(id) if self.unobserved.contains(id))
+    }
+
+    /// The host's tasks that are not cleared.
+    pub(crate) fn tasks_on(&self, host_id: HostId) -> Vec<TaskId> {
+        self.work
+            .get(&host_id)
+            .map_or_else(Vec::new, |work| work.tasks.iter().copied().collect())
+    }
+
+    /// The unfinished commands that call the host.
+    pub(crate) fn calls_to(&self, host_id: HostId) -> Vec<CommandId> {
+        self.work
+            .get(&host_id)
+            .map_or_else(Vec::new, |work| work.calls.iter().copied().collect())
+    }
+
+    /// The storage domains that the host serves.
+    pub(crate) fn domains_on(&self, host_id: HostId) -> impl Iterator<Item = DomainId> {
+        self.work
+            .get(&host_id)
+            .into_iter()
+            .flat_map(|work| work.domains.iter().copied())
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// Everything that follows from records, to be compared: what was lived must be what is loaded.
+    pub(crate) fn picture(&self) -> String {
+        let locks: Vec<_> = self
+            .locks
+            .owners()
+            .map(|owner| (owner, self.locks.held_by(owner)))
+            .collect();
+        let families: Vec<_> = self
+            .families
+            .iter()
+            .filter(|(_, f)| **f != Family::default())
+            .collect();
+        let work: Vec<_> = self
+            .work
+            .iter()
+            .filter(|(_, w)| **w != super::index::HostWork::default())
+            .collect();
+        format!(
+            "{:#?}",
+            (
+                (
+                    &self.seed,
+                    &self.commands,
+                    &self.tasks,
+                    &self.hosts,
+                    &self.domains,
+                    &self.disks
+                ),
+                (
+                    &self.unobserved,
+                    &self.vms,
+                    &self.vm_names,
+                    locks,
+                    &self.requests,
+                    &self.remembered
+                ),
+                (families, &self.trees, work),
+            )
+        )
+    }
+
+    pub(crate) fn lock_owners(&self) -> Vec<Owner> {
+        self.locks.owners().copied().collect()
+    }
+
+    pub(crate) fn locks_of(&self, root: CommandId) -> Vec<(EntityKey, Mode)> {
+        self.locks.held_by(&Owner::Command(root)).to_vec()
+    }
+}

@@ -1,0 +1,173 @@
+//! Tasks whose host lost its memory. That proves nothing about the work: storage itself must show what became of
+//! it, with no process of an earlier store at work any more. Where it does not, somebody must look.
+
+use common::id::{CommandId, DiskId, StoreId, TaskId};
+use common::{Fault, FaultCode, Operation};
+
+use super::tx::Tx;
+use crate::change::Change;
+use crate::input::Evidence;
+use crate::model::{
+    AsyncTask, AsyncTaskState, Disk, EventCode, Observation, Parameters, Presence, Purpose, Settled,
+};
+use crate::plan;
+
+/// What evidence means for a task.
+enum Shown {
+    /// Its effect is whole.
+    Effect,
+    /// Nothing of it: it can be asked for anew.
+    Nothing,
+    /// Neither.
+    Unclear(String),
+}
+
+impl Tx<'_> {
+    pub(super) fn probed(&mut self, task_id: TaskId, store_id: StoreId, evidence: Evidence, strangers: bool) {
+        let Some(task) = self.state.task(task_id).filter(|task| task.command.is_some()) else {
+            return;
+        };
+        let present = self.state.host(task.host_id).and_then(|host| host.store_id);
+        if present != Some(store_id) {
+            return;
+        }
+        let shown = shown(task.operation.as_ref(), evidence);
+        if self.state.is_undecided(task) {
+            self.settle(task_id, store_id, shown, strangers);
+        } else if self.state.is_examined_again(task) {
+            self.settle_again(task_id, shown, strangers);
+        }
+    }
+
+    fn settle(&mut self, task_id: TaskId, store_id: StoreId, shown: Shown, strangers: bool) {
+        if strangers {
+            return self.needs_somebody(task_id, strangers_at_work());
+        }
+        match shown {
+            Shown::Effect => self.settle_as(task_id, Settled::Done, None),
+            Shown::Nothing => self.address_anew(task_id, store_id),
+            Shown::Unclear(words) => self.settle_as(task_id, Settled::Unclear, Some(unclear(&words))),
+        }
+        self.decide_for(task_id);
+    }
+
+    /// An operator had it looked at once more: the task itself is over, only its command can go on.
+    fn settle_again(&mut self, task_id: TaskId, shown: Shown, strangers: bool) {
+        let Some(id) = self.state.task(task_id).and_then(|task| task.command) else {
+            return;
+        };
+        let Some(command) = self.state.command(id) else {
+            return;
+        };
+        let Parameters::CreateImage(p) = &command.parameters else {
+            return;
+        };
+        let next = match shown {
+            _ if strangers => return self.rest_again(task_id, strangers_at_work()),
+            Shown::Effect => {
+                self.settle_as(task_id, Settled::Done, None);
+                return self.decide(id);
+            }
+            Shown::Nothing => plan::create_image::make_anew(command, p),
+            Shown::Unclear(words) => plan::create_image::give_up(command, p, unclear(&words)),
+        };
+        self.take(id, next);
+        self.decide(id);
+        self.decide_parent(id);
+    }
+
+    fn rest_again(&mut self, task_id: TaskId, fault: Fault) {
+        let waiting = self.attention(fault);
+        self.edit_task(task_id, |task| task.waiting_for = Some(waiting));
+        self.decide_for(task_id);
+    }
+
+    fn settle_as(&mut self, task_id: TaskId, settled: Settled, fault: Option<Fault>) {
+        let now = self.now;
+        let made = self
+            .state
+            .task(task_id)
+            .is_some_and(|task| task.purpose == Purpose::Do);
+        let attention = fault.clone().filter(|_| made).map(|fault| self.attention(fault));
+        self.edit_task(task_id, |task| {
+            task.async_state = AsyncTaskState::Ended;
+            task.settled = Some(settled);
+            task.resynced = true;
+            task.ended = Some(now);
+            task.waiting_for = attention;
+            if let Some(fault) = &fault {
+                task.fault.get_or_insert_with(|| fault.clone());
+            }
+        });
+        let Some(task) = self.state.task(task_id).cloned() else {
+            return;
+        };
+        let what = match settled {
+            Settled::Done => "storage shows that it is done",
+            Settled::Unclear => "storage does not tell whether it was done or undone",
+            Settled::Refused => "it was refused",
+        };
+        let message = format!("host {} lost its memory of task {task_id}; {what}", task.host_id);
+        self.tell_of(EventCode::TaskSettledByEvidence, task.entities(), message);
+    }
+
+    /// Nothing of it is there: the host's present store gets it as if it were new.
+    fn address_anew(&mut self, task_id: TaskId, store_id: StoreId) {
+        let now = self.now;
+        self.edit_task(task_id, |task| {
+            task.store_id = Some(store_id);
+            task.async_state = AsyncTaskState::Initializing;
+            task.reported = None;
+            task.host_sequence = 0;
+            task.resynced = true;
+            task.cancelable = true;
+            task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
+        });
+        self.ask(task_id);
+    }
+
+    pub(super) fn decide_parent(&mut self, id: CommandId) {
+        if let Some(parent) = self.parent_of(id) {
+            self.decide(parent);
+        }
+    }
+
+    /// What storage shows of a disk: an observation, with its time.
+    pub(super) fn disk_observed(&mut self, disk_id: DiskId, presence: Presence, note: String) {
+        let Some(disk) = self.state.disk(disk_id) else {
+            return;
+        };
+        let observation = Some(Observation {
+            presence,
+            time: self.now,
+            note,
+        });
+        let disk = Disk {
+            observation,
+            ..disk.clone()
+        };
+        self.put(Change::Disk(disk));
+    }
+}
+
+fn shown(operation: Option<&Operation>, evidence: Evidence) -> Shown {
+    match (operation, evidence) {
+        (_, Evidence::Partial(words) | Evidence::Unknown(words)) => Shown::Unclear(words),
+        (Some(Operation::DeleteImage(_)), Evidence::NothingThere) | (_, Evidence::Done) => Shown::Effect,
+        (_, Evidence::NothingThere | Evidence::Untouched) => Shown::Nothing,
+    }
+}
+
+fn unclear(words: &str) -> Fault {
+    let message = format!(
+        "the host lost its memory, and storage does not tell whether the task was done or undone ({words}); look at it, \
+         then retry or abandon the command"
+    );
+    Fault::new(FaultCode::EvidenceMissing, message)
+}
+
+fn strangers_at_work() -> Fault {
+    let message = "the host lost its memory, and processes of its earlier store still work there; once they are gone, \
+                   retry the command";
+    Fault::new(FaultCode::EvidenceMissing, message)
+}

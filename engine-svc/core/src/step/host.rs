@@ -1,0 +1,178 @@
+//! Hosts come, go, and come back as somebody else.
+
+use common::Fault;
+use common::id::{HostId, StoreId, TaskId};
+
+use super::tx::Tx;
+use super::verdict::is_about_identity;
+use crate::change::Change;
+use crate::effect::Effect;
+use crate::input::HostFacts;
+use crate::model::{Command, CommandState, EntityKey, EventCode, Host, Parameters, Purpose};
+use crate::plan;
+
+impl Tx<'_> {
+    /// It answers as the one that is followed: all that is still to be done there is asked for again.
+    pub(super) fn host_connected(&mut self, host_id: HostId, facts: HostFacts) {
+        if let Some(other) = facts.engine_id.filter(|id| *id != self.state.seed.engine_id) {
+            let message = format!("the host belongs to engine {other}");
+            return self.host_refused(host_id, Fault::new(common::FaultCode::HostOwned, message));
+        }
+        let before = self.state.volatile.connected.insert(host_id, facts.store_id);
+        self.state.volatile.streams.remove(&host_id);
+        if self.state.host(host_id).is_some() {
+            if before.is_none() {
+                let message = format!("host {host_id} is connected");
+                self.tell_of(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
+            }
+            self.see_store(host_id, facts.store_id);
+            self.forget_strangers(host_id, &facts);
+            if facts.engine_id.is_none() && !self.is_being_released(host_id) {
+                self.effect(Effect::Reclaim { host_id });
+            }
+            self.take_up_after_refusal(host_id);
+        }
+        for id in self.state.calls_to(host_id) {
+            self.call_again(id);
+        }
+        let calls = |effect: &Effect| matches!(effect, Effect::Call { .. });
+        let rest: Vec<Effect> = self
+            .state
+            .outstanding(host_id)
+            .into_iter()
+            .filter(|e| !calls(e))
+            .collect();
+        self.effects(rest);
+    }
+
+    pub(super) fn host_away(&mut self, host_id: HostId) {
+        let was_here = self.state.volatile.connected.remove(&host_id).is_some();
+        self.state.volatile.streams.remove(&host_id);
+        if was_here && self.state.host(host_id).is_some() {
+            let message = format!("host {host_id} does not answer; its tasks stay as they are");
+            self.tell_of(EventCode::HostAway, vec![EntityKey::Host(host_id)], message);
+        }
+    }
+
+    /// What is to be done there can go on only if somebody sets it right, so all of it rests.
+    pub(super) fn host_refused(&mut self, host_id: HostId, fault: Fault) {
+        self.state.volatile.connected.remove(&host_id);
+        self.state.volatile.streams.remove(&host_id);
+        for id in self.state.calls_to(host_id) {
+            self.refuse_call(id, &fault);
+        }
+        if self.state.host(host_id).is_none() {
+            return;
+        }
+        let message = format!("host {host_id} is refused: {fault}");
+        self.tell_of(EventCode::HostRefused, vec![EntityKey::Host(host_id)], message);
+        for task_id in self.state.tasks_on(host_id) {
+            self.needs_somebody(task_id, fault.clone());
+        }
+    }
+
+    fn refuse_call(&mut self, id: common::id::CommandId, fault: &Fault) {
+        let Some(command) = self.state.command(id) else {
+            return;
+        };
+        let next = match &command.parameters {
+            Parameters::AddHost(_) => plan::add_host::refused(command, fault.clone()),
+            _ if command.state == CommandState::NeedsAttention => return,
+            _ => plan::rest(command, fault.clone(), false),
+        };
+        self.take(id, next);
+    }
+
+    /// The host is itself again.
+    fn take_up_after_refusal(&mut self, host_id: HostId) {
+        for task_id in self.state.tasks_on(host_id) {
+            let refused = self
+                .state
+                .task(task_id)
+                .and_then(|task| task.attention())
+                .is_some_and(is_about_identity);
+            if refused {
+                self.settle_down(task_id);
+                self.decide_for(task_id);
+            }
+        }
+    }
+
+    /// Another store than before ends nothing: what it was doing is undecided until storage has been looked at.
+    pub(super) fn see_store(&mut self, host_id: HostId, store_id: StoreId) {
+        let Some(host) = self
+            .state
+            .host(host_id)
+            .filter(|host| host.store_id != Some(store_id))
+        else {
+            return;
+        };
+        let before = host.store_id;
+        let host = Host {
+            store_id: Some(store_id),
+            cursor: None,
+            ..host.clone()
+        };
+        self.put(Change::Host(host));
+        let Some(before) = before else {
+            return self.address_first(host_id, store_id);
+        };
+        let undecided: Vec<TaskId> = self.undecided_on(host_id);
+        let message = format!(
+            "host {host_id} lost its memory (store {before}, now {store_id}); {} of its tasks are decided by what storage shows",
+            undecided.len()
+        );
+        self.tell_of(
+            EventCode::HostStoreChanged,
+            vec![EntityKey::Host(host_id)],
+            message,
+        );
+    }
+
+    pub(super) fn undecided_on(&self, host_id: HostId) -> Vec<TaskId> {
+        let tasks = self
+            .state
+            .tasks_on(host_id)
+            .into_iter()
+            .filter_map(|id| self.state.task(id));
+        tasks
+            .filter(|task| task.command.is_some() && self.state.is_undecided(task))
+            .map(|task| task.id)
+            .collect()
+    }
+
+    /// The first store that is known of a host is the one that its tasks are meant for.
+    fn address_first(&mut self, host_id: HostId, store_id: StoreId) {
+        for task_id in self.state.tasks_on(host_id) {
+            self.edit_task(task_id, |task| {
+                task.store_id.get_or_insert(store_id);
+            });
+        }
+    }
+
+    /// Somebody else's task of an earlier store, of which no process is left, holds nothing any more.
+    fn forget_strangers(&mut self, host_id: HostId, facts: &HostFacts) {
+        for task_id in self.state.tasks_on(host_id) {
+            let Some(task) = self.state.task(task_id) else {
+                continue;
+            };
+            let gone = task.purpose == Purpose::Foreign
+                && task.store_id != Some(facts.store_id)
+                && !facts.stranger_task_ids.contains(&task_id);
+            if gone {
+                self.clear_locally(task_id);
+            }
+        }
+    }
+
+    fn is_being_released(&self, host_id: HostId) -> bool {
+        let calls = self
+            .state
+            .calls_to(host_id)
+            .into_iter()
+            .filter_map(|id| self.state.command(id));
+        calls
+            .map(|command: &Command| &command.parameters)
+            .any(|p| matches!(p, Parameters::RemoveHost(_)))
+    }
+}

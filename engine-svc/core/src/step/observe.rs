@@ -1,0 +1,270 @@
+//! What a host's stream shows. Only the stream moves a task's recorded state; the place in the stream is recorded
+//! by the same transition.
+
+use common::Timestamp;
+use common::Token;
+use common::id::{HostId, StoreId, TaskId};
+
+use super::clear::is_being_cleared;
+use super::tx::Tx;
+use crate::change::Change;
+use crate::effect::Effect;
+use crate::input::{Frame, HostTask};
+use crate::model::{AsyncTask, AsyncTaskState, EntityKey, EventCode, Host, Purpose};
+
+/// How what is shown came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// As a change: the one after the last one, or something is missing.
+    Change,
+    /// As it stood at one point of the host's history: states before it may have been missed.
+    Snapshot,
+}
+
+impl Tx<'_> {
+    pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
+        // A host that is being added is not ours yet; once it is, a new stream begins.
+        if self.state.host(host_id).is_none() {
+            return;
+        }
+        let before = self.state.host(host_id).and_then(|host| host.store_id);
+        self.see_store(host_id, store_id);
+        if before.is_some_and(|before| before != store_id) {
+            for task_id in self.undecided_on(host_id) {
+                self.ask(task_id);
+            }
+        }
+        match frame {
+            Frame::Opened => {
+                self.state.volatile.streams.remove(&host_id);
+            }
+            Frame::Snapshot(tasks) => {
+                for task in tasks {
+                    self.state
+                        .volatile
+                        .streams
+                        .entry(host_id)
+                        .or_default()
+                        .seen
+                        .insert(task.id);
+                    self.shown(host_id, &task, Shown::Snapshot, None);
+                }
+            }
+            Frame::SnapshotDone { token } => self.snapshot_done(host_id, token),
+            Frame::Changes { token, time, tasks } => {
+                for task in tasks {
+                    self.shown(host_id, &task, Shown::Change, Some(time));
+                }
+                let hole = self
+                    .state
+                    .volatile
+                    .streams
+                    .get(&host_id)
+                    .is_some_and(|stream| stream.hole);
+                if let Some(token) = token.filter(|_| !hole) {
+                    self.followed_to(host_id, Some(token));
+                }
+            }
+        }
+    }
+
+    fn followed_to(&mut self, host_id: HostId, cursor: Option<Token>) {
+        if let Some(host) = self.state.host(host_id).filter(|host| host.cursor != cursor) {
+            let host = Host {
+                cursor,
+                ..host.clone()
+            };
+            self.put(Change::Host(host));
+        }
+    }
+
+    fn shown(&mut self, host_id: HostId, item: &HostTask, how: Shown, time: Option<Timestamp>) {
+        match self.state.task(item.id) {
+            None if item.removed => {}
+            None => self.foreign_seen(host_id, item, time),
+            Some(task) if task.host_id != host_id || item.sequence <= task.host_sequence => {}
+            // Of an earlier store, or of a later one that was never given it: storage decides.
+            Some(task) if self.state.is_undecided(task) && task.command.is_some() => {}
+            Some(task) => {
+                let next = item.sequence == task.host_sequence + 1;
+                if how == Shown::Change && !next {
+                    return self.hole_in(host_id);
+                }
+                self.moved(item, !next, time);
+            }
+        }
+    }
+
+    /// The stream is not whole. The next one starts with a snapshot, after a crash as well.
+    fn hole_in(&mut self, host_id: HostId) {
+        let stream = self.state.volatile.streams.entry(host_id).or_default();
+        if !std::mem::replace(&mut stream.hole, true) {
+            self.followed_to(host_id, None);
+            self.effect(Effect::Resync { host_id });
+        }
+    }
+
+    fn moved(&mut self, item: &HostTask, jumped: bool, time: Option<Timestamp>) {
+        let now = self.now;
+        let Some(task) = self.state.task(item.id) else {
+            return;
+        };
+        let unstoppable = task.abort_wanted && !task.cancelable;
+        self.edit_task(item.id, |task| take_in(task, item, jumped, time, now));
+        if unstoppable {
+            // It may be one that can be stopped now.
+            self.ask(item.id);
+        }
+        self.after_move(item.id);
+    }
+
+    /// A command hears of its task when that is over, or when it was thought to need somebody.
+    fn after_move(&mut self, task_id: TaskId) {
+        let Some(task) = self.state.task(task_id) else {
+            return;
+        };
+        let Some(command) = task.command else { return };
+        let rests = self
+            .state
+            .command(command)
+            .is_some_and(|command| command.attention().is_some());
+        if task.async_state == AsyncTaskState::Ended || rests {
+            self.decide(command);
+        }
+    }
+
+    /// The outcome of a record that was cleared before the engine heard it: the stream will not show it again.
+    pub(super) fn take_cleared(&mut self, record: &HostTask) {
+        if record.state.is_terminal() {
+            let now = self.now;
+            self.edit_task(record.id, |task| take_in(task, record, true, None, now));
+        }
+    }
+
+    fn foreign_seen(&mut self, host_id: HostId, item: &HostTask, time: Option<Timestamp>) {
+        let store_id = self.state.host(host_id).and_then(|host| host.store_id);
+        let mut task = foreign(host_id, item, store_id, self.next_seq(), self.now);
+        take_in(&mut task, item, item.sequence > 1, time, self.now);
+        let (open, entities) = (task.is_open(), task.entities());
+        self.put(Change::Task(Box::new(task)));
+        if open {
+            let ours = if item.engine_id == Some(self.state.seed.engine_id) {
+                "; it bears this engine's id, but is not in its records: were they restored from an older copy?"
+            } else {
+                ""
+            };
+            let message = format!(
+                "task {} on host {host_id} was started by somebody else{ours}",
+                item.id
+            );
+            let entities = entities.into_iter().chain([EntityKey::Host(host_id)]).collect();
+            self.tell_of(EventCode::ForeignTaskSeen, entities, message);
+        }
+    }
+
+    fn snapshot_done(&mut self, host_id: HostId, token: Token) {
+        let stream = self.state.volatile.streams.remove(&host_id).unwrap_or_default();
+        for task_id in self.state.tasks_on(host_id) {
+            if !stream.seen.contains(&task_id) {
+                self.missing(task_id);
+            }
+        }
+        self.followed_to(host_id, Some(token));
+    }
+
+    /// The host does not show a task. Absent is not failed: a write settles it, here and again at each connection.
+    fn missing(&mut self, task_id: TaskId) {
+        let Some(task) = self.state.task(task_id) else {
+            return;
+        };
+        let now = self.now;
+        match task.async_state {
+            // The host shows all that was not cleared.
+            state if is_being_cleared(state) || task.purpose == Purpose::Foreign => {
+                let present = self.state.host(task.host_id).and_then(|host| host.store_id);
+                let of_this_store = task.purpose != Purpose::Foreign || task.store_id == present;
+                if of_this_store {
+                    self.clear_locally(task_id);
+                }
+            }
+            AsyncTaskState::Watching if !self.state.is_undecided(task) => {
+                self.edit_task(task_id, |task| {
+                    task.async_state = AsyncTaskState::Initializing;
+                    task.host_sequence = 0;
+                    task.resynced = true;
+                    task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
+                });
+                self.ask(task_id);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The one place where what a host says enters a record. A terminal state is final: of what follows it only the
+/// removal counts.
+fn take_in(task: &mut AsyncTask, item: &HostTask, jumped: bool, time: Option<Timestamp>, now: Timestamp) {
+    task.host_sequence = item.sequence;
+    task.host_commit_time = time.or(task.host_commit_time);
+    if task.is_open() {
+        task.reported = Some(item.state);
+        task.resynced = jumped;
+        task.cancelable = item.cancelable;
+        task.undo.clone_from(&item.undo);
+        task.fault = task.fault.take().or_else(|| item.fault.clone());
+        let over = item.state.is_terminal();
+        task.async_state = if over {
+            AsyncTaskState::Ended
+        } else {
+            AsyncTaskState::Watching
+        };
+        task.ended = over.then_some(now);
+        let waits = AsyncTask::waits_for(task.async_state, task.host_id, &item.waiting_for, now);
+        match (&mut task.waiting_for, waits) {
+            // Since when it waits is not lost by a change that waits for the same.
+            (Some(present), Some(new)) if present.what == new.what => present.note = new.note,
+            (present, new) => *present = new,
+        }
+    }
+    let done_with = is_being_cleared(task.async_state) || task.purpose == Purpose::Foreign;
+    if item.removed && done_with {
+        task.async_state = AsyncTaskState::Cleared;
+    }
+}
+
+fn foreign(
+    host_id: HostId,
+    item: &HostTask,
+    store_id: Option<StoreId>,
+    seq: u64,
+    now: Timestamp,
+) -> AsyncTask {
+    AsyncTask {
+        id: item.id,
+        seq,
+        host_id,
+        purpose: Purpose::Foreign,
+        operation: item.operation.clone(),
+        async_state: AsyncTaskState::Watching,
+        reported: None,
+        settled: None,
+        fault: None,
+        host_sequence: 0,
+        sequence: 1,
+        resynced: false,
+        cancelable: false,
+        undo: String::new(),
+        command: None,
+        root: None,
+        place: None,
+        store_id,
+        abort_wanted: false,
+        user: String::new(),
+        correlation_id: item.correlation_id.clone(),
+        created: now,
+        ended: None,
+        host_commit_time: None,
+        waiting_for: None,
+        tree_sequence: 0,
+    }
+}

@@ -1,0 +1,53 @@
+//! What a restart decides: nothing that the records do not say already. The hosts are followed again, and every
+//! command is asked what now, as it would have been without the restart.
+
+use common::id::CommandId;
+
+use super::tx::Tx;
+use crate::change::Change;
+use crate::effect::Effect;
+use crate::model::Parameters;
+
+impl Tx<'_> {
+    pub(super) fn recover(&mut self) {
+        let hosts: Vec<Effect> = self.hosts_to_follow();
+        self.effects(hosts);
+        for root in self.state.roots() {
+            let Some(command) = self.state.command(root).cloned() else {
+                continue;
+            };
+            if command.state.is_terminal() {
+                // An end of which only the first revisions were recorded.
+                self.release_tasks(&command);
+            } else {
+                for part in self.state.tree_of(root).into_iter().rev() {
+                    self.decide(part);
+                }
+            }
+        }
+    }
+
+    fn hosts_to_follow(&self) -> Vec<Effect> {
+        let ours = self.state.hosts().map(|host| (host.id, host.address.clone()));
+        let wanted = self
+            .state
+            .commands()
+            .filter_map(|command| match &command.parameters {
+                Parameters::AddHost(p) if !command.state.is_terminal() => {
+                    Some((p.host_id, p.address.clone()))
+                }
+                _ => None,
+            });
+        ours.chain(wanted)
+            .map(|(host_id, address)| Effect::Follow { host_id, address })
+            .collect()
+    }
+
+    pub(super) fn forget(&mut self, ids: Vec<CommandId>) {
+        for id in ids {
+            if self.state.command(id).is_none() {
+                self.put(Change::CommandRemoved(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What hosts answer to what they were asked. Only verdicts arrive here; a cut says nothing.
+
+use common::id::{CommandId, HostId, StoreId, TaskId};
+use common::{Fault, FaultCode};
+
+use super::tx::Tx;
+use crate::effect::HostCall;
+use crate::input::HostTask;
+use crate::model::{AsyncTask, AsyncTaskState, CommandState, Settled};
+use crate::plan;
+
+impl Tx<'_> {
+    pub(super) fn start_accepted(
+        &mut self,
+        task_id: TaskId,
+        store_id: StoreId,
+        cleared: Option<Box<HostTask>>,
+    ) {
+        if !self.is_addressed(task_id, store_id) {
+            return;
+        }
+        let now = self.now;
+        self.edit_task(task_id, |task| {
+            if task.async_state == AsyncTaskState::Initializing {
+                task.async_state = AsyncTaskState::Watching;
+                task.store_id = Some(store_id);
+                task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
+            }
+        });
+        self.settle_down(task_id);
+        self.answered_for(task_id, cleared);
+    }
+
+    pub(super) fn abort_accepted(
+        &mut self,
+        task_id: TaskId,
+        store_id: StoreId,
+        cleared: Option<Box<HostTask>>,
+    ) {
+        if self.is_addressed(task_id, store_id) {
+            self.settle_down(task_id);
+            self.answered_for(task_id, cleared);
+        }
+    }
+
+    fn answered_for(&mut self, task_id: TaskId, cleared: Option<Box<HostTask>>) {
+        if let Some(record) = cleared.filter(|record| record.id == task_id) {
+            self.take_cleared(&record);
+        }
+        self.decide_for(task_id);
+    }
+
+    /// Whether an answer of this store is about the task as it is now addressed.
+    fn is_addressed(&self, task_id: TaskId, store_id: StoreId) -> bool {
+        let task = self
+            .state
+            .task(task_id)
+            .filter(|task| task.is_open() && task.command.is_some());
+        let present = task
+            .and_then(|task| self.state.host(task.host_id))
+            .and_then(|host| host.store_id);
+        task.is_some_and(|task| {
+            task.store_id.is_none_or(|store| store == store_id)
+                && present.is_none_or(|store| store == store_id)
+        })
+    }
+
+    pub(super) fn start_refused(&mut self, task_id: TaskId, fault: Fault) {
+        let Some(task) = self.state.task(task_id) else {
+            return;
+        };
+        // One that is seen at work was accepted, whatever the answer to a repeat says.
+        let fits = task.async_state == AsyncTaskState::Initializing && task.reported.is_none();
+        if !fits || task.command.is_none() || self.state.is_undecided(task) {
+            return;
+        }
+        let now = self.now;
+        self.edit_task(task_id, |task| {
+            task.async_state = AsyncTaskState::Ended;
+            task.settled = Some(Settled::Refused);
+            task.fault.get_or_insert(fault);
+            task.ended = Some(now);
+            task.waiting_for = None;
+        });
+        self.decide_for(task_id);
+    }
+
+    /// Past its point of no return it runs on; so it is wanted again, should its host no longer show it.
+    pub(super) fn abort_refused(&mut self, task_id: TaskId) {
+        let Some(task) = self.state.task(task_id) else {
+            return;
+        };
+        if task.is_open() && task.abort_wanted && !self.state.is_undecided(task) {
+            self.edit_task(task_id, |task| task.cancelable = false);
+        }
+    }
+
+    pub(super) fn decide_for(&mut self, task_id: TaskId) {
+        if let Some(command) = self.state.task(task_id).and_then(|task| task.command) {
+            self.decide(command);
+        }
+    }
+
+    /// A verdict on a call; one on a call that is no longer wanted says nothing.
+    pub(super) fn call_answered(&mut self, id: CommandId, call: &HostCall, result: Result<(), Fault>) {
+        let Some(command) = self.state.command(id) else {
+            return;
+        };
+        if plan::call(command).as_ref() != Some(call) || !command.call_sent {
+            return;
+        }
+        let next = plan::answered(self.state, command, result);
+        self.take(id, next);
+    }
+
+    /// Calls the host if it is connected; the call comes again at the next connection otherwise. That it may have
+    /// been heard is recorded before it goes out.
+    pub(super) fn call_if_connected(&mut self, id: CommandId) {
+        let Some(command) = self.state.command(id) else {
+            return;
+        };
+        let host = command.parameters.called_host();
+        if host.is_some_and(|host| self.state.volatile.connected.contains_key(&host)) {
+            self.call(id);
+        }
+    }
+
+    pub(super) fn call(&mut self, id: CommandId) {
+        self.edit_command(id, |command| command.call_sent = true);
+        let effect = self
+            .state
+            .command(id)
+            .and_then(|command| self.state.call_of(command));
+        self.effects(effect);
+    }
+
+    /// Takes a calling command from rest to work, if it rests, and has the call that is now due made.
+    pub(super) fn call_again(&mut self, id: CommandId) {
+        let Some(command) = self
+            .state
+            .command(id)
+            .filter(|command| !command.state.is_terminal())
+        else {
+            return;
+        };
+        let (state, host) = (
+            plan::working_state(self.state, command),
+            command.parameters.called_host(),
+        );
+        self.edit_command(id, |command| command.state = state);
+        self.wait_for_host(id, host);
+        self.call_if_connected(id);
+    }
+
+    fn wait_for_host(&mut self, id: CommandId, host: Option<HostId>) {
+        let Some(host_id) = host else { return };
+        let rests = self
+            .state
+            .command(id)
+            .is_some_and(|command| command.state == CommandState::NeedsAttention);
+        if !rests {
+            self.take(id, plan::Next::Wait(plan::Awaits::host(host_id)));
+        }
+    }
+
+    pub(super) fn fenced(&mut self, fault: Fault) {
+        let message = format!("another start of this engine has taken over, this one stops: {fault}");
+        self.tell_of(crate::model::EventCode::EngineFenced, Vec::new(), message);
+        self.effect(crate::effect::Effect::Halt { fault });
+    }
+}
+
+/// Whether a fault says that the host is not, or no longer, this engine's host.
+pub(super) fn is_about_identity(fault: &Fault) -> bool {
+    matches!(
+        fault.code,
+        FaultCode::HostOwned | FaultCode::HostNotOwned | FaultCode::HostIdMismatch
+    )
+}
