@@ -1,0 +1,37 @@
+//! A bare tonic stream: one process sends a change now and then, another receives it. What one hop costs when
+//! nothing of ours is on the way.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use proto::vdsm::v1::WatchTasksResponse;
+use proto::vdsm::v1::watch_tasks_response::{Changes, Frame};
+use tokio_stream::wrappers::IntervalStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
+
+use crate::{clock, records};
+
+/// Between two changes: long against a hop, so that each travels alone.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What a watch sends.
+pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<WatchTasksResponse, Status>> + Send>>;
+
+/// Changes of a size as a host sends them, each with the time at which it was sent.
+pub(super) fn frames() -> Frames {
+    let task = records::host_task(tests::ids::fresh(), Some(records::noop()));
+    let frames = IntervalStream::new(tokio::time::interval(PAUSE)).map(move |_| {
+        let changes = Changes {
+            revision: 1,
+            token: records::TOKEN.to_owned(),
+            commit_time: Some(clock::now()),
+            items: vec![task.clone()],
+            more: false,
+        };
+        Ok(WatchTasksResponse {
+            frame: Some(Frame::Changes(changes)),
+        })
+    });
+    Box::pin(frames)
+}

@@ -1,0 +1,157 @@
+//! Records of the sizes and in the tables of the services' own, for the bare parts to write.
+
+use prost::Message;
+use proto::engine::v1::{AsyncTask, Host};
+use proto::store::v1 as store;
+use proto::task::v1::{Noop, Operation, TaskResult, TaskState, TaskStatus, operation::Verb};
+use proto::vdsm::v1::Task;
+
+use crate::bare::commit::{Put, Revision};
+use crate::clock;
+
+/// A token of the usual length.
+pub(crate) const TOKEN: &str = "6ba7b8109dad41d180b400c04fd430c8.0123456789abcdef.1000000";
+
+/// The start and the time before each revision in the history.
+const HISTORY_PREFIX: [u8; 16] = [0; 16];
+
+/// The operation that does nothing.
+pub(crate) const fn noop() -> Operation {
+    Operation {
+        verb: Some(Verb::Noop(Noop {})),
+    }
+}
+
+/// A host's task that was just accepted.
+pub(crate) fn host_task(task_id: String, operation: Option<Operation>) -> Task {
+    Task {
+        task_id,
+        operation,
+        sequence: 1,
+        cancelable: true,
+        create_time: Some(clock::now()),
+        ..in_state(TaskState::Init)
+    }
+}
+
+/// What a host commits when it accepts a task: its record, the way to find it by its id, and its edges up to
+/// QUEUED or, where there is a place for it, RUNNING.
+pub(crate) fn accepted(slot: u64, task: &Task, runs: bool) -> Revision {
+    let mut edges = vec![task.clone()];
+    edges.push(moved(task, TaskState::Preparing));
+    edges.push(moved(task, TaskState::Queued));
+    if runs {
+        edges.push(moved(task, TaskState::Running));
+    }
+    let mut revision = host_revision([(slot, edges)]);
+    let id = uuid::Uuid::try_parse(&task.task_id).unwrap_or_default();
+    revision
+        .puts
+        .push(("task_id", id.into_bytes().to_vec(), key(slot)));
+    revision
+}
+
+/// What it commits when a task has finished, and the next one has got its place.
+pub(crate) fn finished((slot, task): (u64, &Task), next: Option<(u64, &Task)>) -> Revision {
+    let end = (slot, vec![moved(task, TaskState::Finished)]);
+    let next = next.map(|(slot, task)| (slot, vec![moved(task, TaskState::Running)]));
+    host_revision([end].into_iter().chain(next))
+}
+
+/// The task in another state, with what follows from that.
+fn moved(task: &Task, state: TaskState) -> Task {
+    let started = matches!(state, TaskState::Running | TaskState::Finished);
+    Task {
+        task_id: task.task_id.clone(),
+        operation: task.operation.clone(),
+        sequence: u64::try_from(i32::from(state)).unwrap_or_default(),
+        cancelable: state != TaskState::Finished,
+        create_time: task.create_time,
+        start_time: task.create_time.filter(|_| started),
+        end_time: task.create_time.filter(|_| state == TaskState::Finished),
+        ..in_state(state)
+    }
+}
+
+fn in_state(state: TaskState) -> Task {
+    let (status, result) = match state {
+        TaskState::Init => (TaskStatus::Init, TaskResult::Unspecified),
+        TaskState::Finished => (TaskStatus::Finished, TaskResult::Success),
+        _ => (TaskStatus::Running, TaskResult::Unspecified),
+    };
+    Task {
+        state: state.into(),
+        status: status.into(),
+        result: result.into(),
+        ..Task::default()
+    }
+}
+
+/// Edges of some tasks: all in the history, the last of each as its record, without what is derived.
+fn host_revision(tasks: impl IntoIterator<Item = (u64, Vec<Task>)>) -> Revision {
+    let mut shown = store::HostHistory::default();
+    let mut puts = Vec::new();
+    for (slot, edges) in tasks {
+        let last = edges.last().cloned().map(|last| Task {
+            status: TaskStatus::Unspecified.into(),
+            result: TaskResult::Unspecified.into(),
+            cancelable: false,
+            ..last
+        });
+        let record = store::HostTaskRecord {
+            task: last,
+            ..store::HostTaskRecord::default()
+        };
+        puts.push(("task", key(slot), record.encode_to_vec()));
+        shown.tasks.extend(edges);
+    }
+    let history = history(&shown);
+    Revision { history, puts }
+}
+
+fn key(slot: u64) -> Vec<u8> {
+    slot.to_be_bytes().to_vec()
+}
+
+/// What an engine commits for one edge: the task's record, the cursor in its host's record, and the history.
+pub(crate) fn engine_revision(slot: u64, task: &AsyncTask, host: &Host) -> Revision {
+    let record = store::AsyncTaskRecord {
+        task: Some(task.clone()),
+        tree_sequence: slot,
+        place: "create".to_owned(),
+        ..store::AsyncTaskRecord::default()
+    };
+    let head = store::JobHead {
+        root_command_id: task.root_command_id.clone(),
+        sequence: slot,
+        kind: task.command_kind,
+        description: "Creating VM web-01".to_owned(),
+        user: task.user.clone(),
+        correlation_id: task.correlation_id.clone(),
+        start_time: task.create_time,
+        ..store::JobHead::default()
+    };
+    let shown = store::EngineHistory {
+        heads: vec![head],
+        tasks: vec![task.clone()],
+        ..store::EngineHistory::default()
+    };
+    Revision {
+        history: history(&shown),
+        puts: vec![("task", key(slot), record.encode_to_vec()), host_put(host)],
+    }
+}
+
+fn host_put(host: &Host) -> Put {
+    let record = store::HostRecord {
+        host: Some(host.clone()),
+    };
+    ("host", host.host_id.clone().into_bytes(), record.encode_to_vec())
+}
+
+fn history(shown: &impl Message) -> Vec<u8> {
+    let mut bytes = HISTORY_PREFIX.to_vec();
+    // A `Vec` grows as it must.
+    shown.encode_raw(&mut bytes);
+    bytes
+}

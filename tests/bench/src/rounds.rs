@@ -1,0 +1,78 @@
+//! Rounds: ours and the bare parts by turns, the disk looked at before and after.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tests::{Context as _, Outcome};
+
+use crate::disk::{Disk, Probe};
+
+/// What a run shares.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    /// How many rounds each measure takes.
+    pub(crate) rounds: usize,
+    /// The disk.
+    pub(crate) probe: Probe,
+    dir: TempDir,
+    made: usize,
+}
+
+/// What one round gave.
+#[derive(Debug)]
+pub(crate) struct Round<S> {
+    /// The figures.
+    pub(crate) sample: S,
+    /// The disk meanwhile.
+    pub(crate) disk: Disk,
+}
+
+impl Bench {
+    /// A run whose data lies in a folder of its own below `dir`, and is gone afterwards.
+    ///
+    /// # Errors
+    /// Where nothing can be written there.
+    pub(crate) fn new(dir: &Path, rounds: usize) -> Outcome<Self> {
+        std::fs::create_dir_all(dir).context(dir.display())?;
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
+        Ok(Self {
+            rounds,
+            probe: Probe::new(dir.path())?,
+            dir,
+            made: 0,
+        })
+    }
+
+    /// A new folder, on the disk that is looked at.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub(crate) fn fresh_dir(&mut self, name: &str) -> Outcome<PathBuf> {
+        self.made += 1;
+        let dir = self.dir.path().join(format!("{:03}-{name}", self.made));
+        std::fs::create_dir(&dir).context(dir.display())?;
+        Ok(dir)
+    }
+
+    /// Runs all rounds of a measure. Each is to measure ours and the bare parts, one after the other.
+    ///
+    /// # Errors
+    /// The first failure of a round.
+    pub(crate) async fn alternate<S>(
+        &mut self,
+        mut round: impl AsyncFnMut(&mut Bench, usize) -> Outcome<S>,
+    ) -> Outcome<Vec<Round<S>>> {
+        let mut done = Vec::with_capacity(self.rounds);
+        for number in 0..self.rounds {
+            let before_micros = self.probe.measure()?;
+            let sample = round(self, number).await?;
+            let after_micros = self.probe.measure()?;
+            let disk = Disk {
+                before_micros,
+                after_micros,
+            };
+            done.push(Round { sample, disk });
+        }
+        Ok(done)
+    }
+}
