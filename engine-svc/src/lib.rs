@@ -1,1 +1,24 @@
+//! The engine's service: the shell around `engine-core`.
+//!
+//! ```text
+//! grpc/ ──input──► coordinator (machine.rs drives the core) ──► store/ ──► log ──► grpc/feed/
+//!                        │  once durable
+//!                        └──effects──► host/: one follower a host ──► the host
+//!                              ▲                      │
+//!                              └───────input──────────┘
+//! ```
+//!
+//! Nothing here decides: what follows from an input is the core's, how it is kept is `store/`'s, and how it looks
+//! is `grpc/`'s.
 
+pub mod config;
+mod grpc;
+mod holders;
+pub mod host;
+mod janitor;
+pub mod machine;
+mod service;
+pub mod store;
+
+pub use config::Config;
+pub use service::{RunError, serve};

@@ -1,0 +1,160 @@
+//! What the services share: submitting, and reading.
+
+use std::future::Future;
+
+use common::fault::{Fault, FaultCode};
+use common::id::{CommandId, RequestId};
+use engine_core::input::{Ask, Submission};
+use engine_core::{Input, Reply};
+use proto::engine::v1 as wire;
+use runtime::coordinator::{Answer, Handle};
+use runtime::metadata::Caller;
+use runtime::status;
+use runtime::store::{Reader, StoreError};
+use sha1::{Digest as _, Sha1};
+use tonic::{Request, Status};
+use tracing::{Instrument as _, info, info_span};
+use uuid::Uuid;
+
+use super::show::Show;
+use crate::machine::Engine;
+use crate::store::command::{self, COMMANDS};
+use crate::store::{Log, read};
+
+/// What every service is made of. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) engine: Handle<Engine>,
+    pub(crate) log: Log,
+    pub(crate) show: Show,
+}
+
+/// A request for a new command, decoded.
+pub(crate) struct Wish {
+    /// The RPC's name: part of the scope of the request's id.
+    pub(crate) rpc: &'static str,
+    /// As the client gave it.
+    pub(crate) request_id: String,
+    /// Of the request without its id.
+    pub(crate) digest: Vec<u8>,
+    pub(crate) validate_only: bool,
+    pub(crate) ask: Ask,
+}
+
+/// What is answered to a mutating request.
+pub(crate) struct Accepted {
+    pub(crate) command: wire::Command,
+    /// Empty where nothing was changed.
+    pub(crate) token: String,
+}
+
+impl Api {
+    /// Has a wish accepted as a command, or says what would be done.
+    pub(crate) async fn submit(&self, caller: Caller, wish: Wish) -> Result<Accepted, Status> {
+        let request_id = request_id(&wish.request_id).map_err(|fault| status::from_fault(&fault))?;
+        let correlation_id = caller
+            .correlation_id
+            .unwrap_or_else(|| Uuid::new_v4().to_string());
+        let span = info_span!("submit", rpc = wish.rpc, %correlation_id, user = caller.user);
+        let submission = Submission {
+            command_id: CommandId::from_uuid(Uuid::new_v4()),
+            user: caller.user,
+            rpc: wish.rpc.to_owned(),
+            request_id,
+            digest: wish.digest,
+            correlation_id,
+            ask: wish.ask,
+            validate_only: wish.validate_only,
+        };
+        self.accept(Input::Submit(Box::new(submission)))
+            .instrument(span)
+            .await
+    }
+
+    /// Sends an input that is answered with a command.
+    pub(crate) async fn accept(&self, input: Input) -> Result<Accepted, Status> {
+        let Answer { reply, token } = self.engine.call(input).await.map_err(status::from_refusal)?;
+        match reply {
+            Reply::Accepted {
+                command_id,
+                command,
+                repeat,
+            } => {
+                info!(%command_id, repeat, "accepted");
+                let command = match command {
+                    Some(command) => self.show.command(command::show(&command)),
+                    None => self.command(command_id).await?,
+                };
+                Ok(Accepted {
+                    command,
+                    token: token.to_string(),
+                })
+            }
+            Reply::Planned { command, .. } => Ok(Accepted {
+                command: command::show(&command),
+                token: String::new(),
+            }),
+            Reply::Refused(fault) => {
+                info!(%fault, "refused");
+                Err(status::from_fault(&fault))
+            }
+            Reply::Done => Err(status::from_fault(&Fault::new(
+                FaultCode::Internal,
+                "the engine has no answer to this request; please report it",
+            ))),
+        }
+    }
+
+    /// A command, as committed.
+    pub(crate) async fn command(&self, id: CommandId) -> Result<wire::Command, Status> {
+        let found = self
+            .read(move |reader| COMMANDS.get(reader, id.as_bytes()))
+            .await?;
+        let command = found.and_then(|record| record.command);
+        command
+            .map(|command| self.show.command(command))
+            .ok_or_else(|| no_command(id))
+    }
+
+    /// Reads from the committed picture.
+    pub(crate) fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Status>> + Send {
+        let log = self.log.clone();
+        async move { read::on(&log, read).await.map_err(status::from_store) }
+    }
+}
+
+/// Who calls.
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    Caller::of(request).map_err(|fault| status::from_fault(&fault))
+}
+
+/// Tells a request's body from another one. The request must have its id and `validate_only` taken out.
+pub(crate) fn digest(request: &impl prost::Message) -> Vec<u8> {
+    Sha1::digest(request.encode_to_vec()).to_vec()
+}
+
+/// The refusal of an unknown command.
+pub(crate) fn no_command(id: CommandId) -> Status {
+    let words = format!("there is no command {id}; it may have been forgotten because of its age");
+    status::from_fault(&Fault::new(FaultCode::CommandNotFound, words).about("command_id"))
+}
+
+/// The refusal of an unknown job.
+pub(crate) fn no_job(id: CommandId) -> Status {
+    let words = format!("there is no job {id}: a job has the id of its root command");
+    status::from_fault(&Fault::new(FaultCode::CommandNotFound, words).about("job_id"))
+}
+
+/// The refusal of an unknown entity.
+pub(crate) fn not_found(field: &str, what: &str, id: &str) -> Status {
+    let words = format!("there is no {what} {id}");
+    status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
+}
+
+fn request_id(text: &str) -> Result<RequestId, Fault> {
+    let given = proto::convert::optional_id("request_id", text)?;
+    Ok(given.unwrap_or_else(|| RequestId::from_uuid(Uuid::new_v4())))
+}

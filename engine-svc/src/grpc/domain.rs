@@ -1,0 +1,109 @@
+//! `StorageDomainService`.
+
+use common::fault::Fault;
+use common::id::{DomainId, HostId};
+use engine_core::input::Ask;
+use engine_core::plan::create_storage_domain::CreateStorageDomain;
+use proto::convert;
+use proto::engine::v1::command_parameters::Kind;
+use proto::engine::v1::storage_domain_service_server::StorageDomainService;
+use proto::engine::v1::{
+    CreateStorageDomainRequest, CreateStorageDomainResponse, GetStorageDomainRequest,
+    GetStorageDomainResponse, ListStorageDomainsRequest, ListStorageDomainsResponse,
+};
+use runtime::{page, status};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::api::{self, Api, Wish};
+use super::{field, list};
+use crate::store::domain::DOMAINS;
+
+#[tonic::async_trait]
+impl StorageDomainService for Api {
+    async fn create_storage_domain(
+        &self,
+        request: Request<CreateStorageDomainRequest>,
+    ) -> Result<Response<CreateStorageDomainResponse>, Status> {
+        let caller = api::caller(&request)?;
+        let wish = decode(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
+        let accepted = self.submit(caller, wish).await?;
+        let domain_id = match accepted.command.parameters.as_ref().and_then(|p| p.kind.as_ref()) {
+            Some(Kind::CreateStorageDomain(parameters)) => parameters.domain_id.clone(),
+            _ => String::new(),
+        };
+        Ok(Response::new(CreateStorageDomainResponse {
+            command: Some(accepted.command),
+            token: accepted.token,
+            domain_id,
+        }))
+    }
+
+    async fn get_storage_domain(
+        &self,
+        request: Request<GetStorageDomainRequest>,
+    ) -> Result<Response<GetStorageDomainResponse>, Status> {
+        let asked = request.into_inner().domain_id;
+        let id: DomainId = convert::id("domain_id", &asked).map_err(|fault| status::from_fault(&fault))?;
+        let found = self
+            .read(move |reader| DOMAINS.get(reader, id.as_bytes()))
+            .await?;
+        let domain = found.and_then(|record| record.domain);
+        let domain = domain.ok_or_else(|| api::not_found("domain_id", "storage domain", &asked))?;
+        Ok(Response::new(GetStorageDomainResponse {
+            domain: Some(self.show.domain(domain)),
+        }))
+    }
+
+    async fn list_storage_domains(
+        &self,
+        request: Request<ListStorageDomainsRequest>,
+    ) -> Result<Response<ListStorageDomainsResponse>, Status> {
+        let request = request.into_inner();
+        let (size, after, host_id) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
+        let show = self.show.clone();
+        let (domains, next) = self
+            .read(move |reader| {
+                list::page(
+                    size,
+                    &after,
+                    |after, limit| DOMAINS.page(reader, after, limit),
+                    |record| {
+                        let here = |id: &str| host_id.is_empty() || id == host_id;
+                        Some(show.domain(record.domain.filter(|domain| here(&domain.host_id))?))
+                    },
+                )
+            })
+            .await?;
+        Ok(Response::new(ListStorageDomainsResponse {
+            domains,
+            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+        }))
+    }
+}
+
+fn decode(mut request: CreateStorageDomainRequest) -> Result<Wish, Fault> {
+    let request_id = std::mem::take(&mut request.request_id);
+    let validate_only = std::mem::take(&mut request.validate_only);
+    let domain_id = convert::optional_id("domain_id", &request.domain_id)?;
+    let ask = Ask::CreateStorageDomain(CreateStorageDomain {
+        domain_id: domain_id.unwrap_or_else(|| DomainId::from_uuid(Uuid::new_v4())),
+        name: field::name("name", &request.name)?,
+        host_id: convert::id("host_id", &request.host_id)?,
+    });
+    Ok(Wish {
+        rpc: "CreateStorageDomain",
+        request_id,
+        digest: api::digest(&request),
+        validate_only,
+        ask,
+    })
+}
+
+fn decode_list(request: &ListStorageDomainsRequest) -> Result<(usize, Vec<u8>, String), Fault> {
+    Ok((
+        page::size(request.page_size)?,
+        page::parse(&request.page_token)?,
+        field::id::<HostId>("host_id", &request.host_id)?,
+    ))
+}

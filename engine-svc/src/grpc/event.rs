@@ -1,0 +1,70 @@
+//! `EventService`.
+
+use common::fault::Fault;
+use proto::engine::v1::event_service_server::EventService;
+use proto::engine::v1::{ListEventsRequest, ListEventsResponse, WatchEventsRequest};
+use runtime::watch::{self, WatchStream};
+use runtime::{page, status};
+use tonic::{Request, Response, Status};
+
+use super::api::Api;
+use super::feed::EventFeed;
+use super::filter::EventFilter;
+use super::list;
+use super::watching::{options, since};
+use crate::store::event;
+
+#[tonic::async_trait]
+impl EventService for Api {
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let (filter, size, before) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
+        let (events, next) = self
+            .read(move |reader| {
+                list::page(
+                    size,
+                    &before,
+                    |before, limit| event::newest(reader, before, limit),
+                    |event| Some(event).filter(|event| filter.selects(event)),
+                )
+            })
+            .await?;
+        Ok(Response::new(ListEventsResponse {
+            events,
+            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+        }))
+    }
+
+    type WatchEventsStream = WatchStream<EventFeed>;
+
+    async fn watch_events(
+        &self,
+        request: Request<WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let request = request.into_inner();
+        let filter =
+            EventFilter::of_watch(request.filter.as_ref()).map_err(|fault| status::from_fault(&fault))?;
+        let options = options(
+            request.start.as_ref(),
+            request.ended_within.as_ref(),
+            request.heartbeat_interval.as_ref(),
+            request.include_progress,
+        )?;
+        let feed = EventFeed {
+            filter,
+            since: since(&options),
+        };
+        Ok(Response::new(watch::watch(self.log.clone(), feed, options)?))
+    }
+}
+
+fn decode_list(request: &ListEventsRequest) -> Result<(EventFilter, usize, Vec<u8>), Fault> {
+    Ok((
+        EventFilter::of_list(request.filter.as_ref())?,
+        page::size(request.page_size)?,
+        page::parse(&request.page_token)?,
+    ))
+}

@@ -1,0 +1,63 @@
+//! Events: single facts, so each appears once and never changes.
+
+use common::id::TaskId;
+use common::time::Timestamp;
+use proto::convert;
+use proto::engine::v1::{Event, WatchEventsResponse};
+use proto::store::v1::EngineHistory;
+use runtime::log::Entry;
+use runtime::store::{Reader, StoreError};
+use runtime::watch::{Feed, Frame, Page};
+
+use super::{pages, response};
+use crate::grpc::filter::EventFilter;
+use crate::store::event;
+
+/// What `WatchEvents` shows.
+#[derive(Debug)]
+pub(crate) struct EventFeed {
+    /// What the client selects.
+    pub(crate) filter: EventFilter,
+    /// The snapshot goes back to here.
+    pub(crate) since: Timestamp,
+}
+
+impl Feed for EventFeed {
+    type History = EngineHistory;
+    type Item = Event;
+    type Response = WatchEventsResponse;
+
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Event> {
+        let selected = entry
+            .history
+            .events
+            .iter()
+            .filter(|item| self.filter.selects(item));
+        selected.cloned().collect()
+    }
+
+    /// Newest first, until one is too old.
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<Event>, StoreError> {
+        let scan = event::newest(reader, after, pages::PAGE_RECORDS)?;
+        let looked_at = scan.found.len();
+        let young = |event: &Event| event.time.as_ref().map(convert::from_timestamp) >= Some(self.since);
+        let events = scan.found.into_iter().map(|(_, event)| event).take_while(young);
+        let mut taken = 0;
+        let selected = events
+            .inspect(|_| taken += 1)
+            .filter(|item| self.filter.selects(item));
+        let items = selected.collect();
+        Ok(Page {
+            items,
+            next: scan.next.filter(|_| taken == looked_at),
+        })
+    }
+
+    fn selects(&self, _task_id: TaskId) -> bool {
+        false
+    }
+
+    fn response(frame: Frame<Event>) -> WatchEventsResponse {
+        response!(frame, watch_events_response, WatchEventsResponse)
+    }
+}

@@ -1,0 +1,99 @@
+//! Jobs: derived from the heads in the history, and from whole trees in the snapshot.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use common::id::{CommandId, TaskId};
+use common::time::Timestamp;
+use proto::engine::v1::{Command, Job, WatchJobsResponse};
+use proto::store::v1::{EngineHistory, JobHead};
+use runtime::log::Entry;
+use runtime::store::{Reader, StoreError};
+use runtime::watch::{Feed, Frame, Page};
+
+use super::{pages, response};
+use crate::grpc::filter::CommandFilter;
+use crate::grpc::show::Show;
+use crate::store::command::COMMANDS;
+use crate::store::job;
+
+/// Roots whose match is remembered: more than run at a time, and a few hundred kilobytes.
+const REMEMBERED: usize = 4_096;
+
+/// What `WatchJobs` shows.
+pub(crate) struct JobFeed {
+    /// What the client selects, by the root.
+    pub(crate) filter: CommandFilter,
+    /// What ended before this is no part of the snapshot.
+    pub(crate) since: Timestamp,
+    /// Knows how far tasks are, and reads roots.
+    pub(crate) show: Show,
+    /// Which roots the filter selects. What it looks at never changes, so each root is read once.
+    pub(crate) selected: Mutex<HashMap<String, bool>>,
+}
+
+impl JobFeed {
+    fn selects_root(&self, root_command_id: &str) -> bool {
+        if self.filter.is_everything() {
+            return true;
+        }
+        let mut selected = self.selected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(selects) = selected.get(root_command_id) {
+            return *selects;
+        }
+        let Some(root) = self.root(root_command_id) else {
+            return false;
+        };
+        let selects = self.filter.selects(&root);
+        if selected.len() >= REMEMBERED {
+            selected.clear();
+        }
+        selected.insert(root_command_id.to_owned(), selects);
+        selects
+    }
+
+    fn root(&self, id: &str) -> Option<Command> {
+        let id: CommandId = id.parse().ok()?;
+        let reader = self.show.log.store().reader().ok()?;
+        COMMANDS.get(&*reader, id.as_bytes()).ok()??.command
+    }
+}
+
+impl Feed for JobFeed {
+    type History = EngineHistory;
+    type Item = Job;
+    type Response = WatchJobsResponse;
+
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Job> {
+        let selected = |head: &&JobHead| self.selects_root(&head.root_command_id);
+        entry
+            .history
+            .heads
+            .iter()
+            .filter(selected)
+            .map(job::of_head)
+            .collect()
+    }
+
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<Job>, StoreError> {
+        let page = pages::trees(reader, after, self.since)?;
+        let selected = page.items.into_iter().filter(|tree| {
+            let root = tree.root().and_then(|root| root.command.as_ref());
+            root.is_some_and(|root| self.filter.selects(root))
+        });
+        let items = selected.filter_map(|tree| job::of_tree(tree, |task| self.show.percent(task)));
+        Ok(Page {
+            items: items.collect(),
+            next: page.next,
+        })
+    }
+
+    fn selects(&self, task_id: TaskId) -> bool {
+        let task = self.show.task_record(task_id);
+        task.is_some_and(|task| self.selects_root(&task.root_command_id))
+    }
+
+    fn response(frame: Frame<Job>) -> WatchJobsResponse {
+        response!(frame, watch_jobs_response, WatchJobsResponse)
+    }
+}

@@ -1,0 +1,140 @@
+//! Pages of a snapshot: first what is not over, tree by tree, then what ended within the asked time.
+
+use common::time::Timestamp;
+use proto::engine::v1::{AsyncTask, Command};
+use runtime::store::{Reader, StoreError};
+use runtime::watch::Page;
+
+use crate::store::tree::Tree;
+use crate::store::{command, live, task};
+
+/// Records looked at for one page.
+pub(super) const PAGE_RECORDS: usize = 256;
+
+/// Trees looked at for one page: each may have some two hundred records.
+const PAGE_TREES: usize = 8;
+
+/// Tells the parts of a snapshot apart in the key of a page.
+const TREES: u8 = 0;
+const FOREIGN: u8 = 1;
+const ENDED: u8 = 2;
+
+/// Commands.
+///
+/// # Errors
+/// [`StoreError`] if they cannot be read.
+pub(super) fn commands(
+    reader: &dyn Reader,
+    after: Option<&[u8]>,
+    since: Timestamp,
+) -> Result<Page<Command>, StoreError> {
+    let (part, key) = position(after);
+    if part != ENDED {
+        let (trees, next) = live::trees(reader, key, PAGE_TREES)?;
+        let commands = trees.into_iter().flat_map(|tree| tree.commands);
+        let shown = commands.filter_map(|(_, record)| record.command);
+        return Ok(Page {
+            items: shown.filter(command::is_open).collect(),
+            next: Some(next.map_or_else(|| at(ENDED, &[]), |key| at(TREES, &key))),
+        });
+    }
+    let scan = command::COMMANDS.ended_since(reader, since, key, PAGE_RECORDS)?;
+    let shown = scan.found.into_iter().filter_map(|(_, record)| record.command);
+    Ok(Page {
+        items: shown.filter(|command| !command::is_open(command)).collect(),
+        next: scan.next.map(|key| at(ENDED, &key)),
+    })
+}
+
+/// Tasks.
+///
+/// # Errors
+/// [`StoreError`] if they cannot be read.
+pub(super) fn tasks(
+    reader: &dyn Reader,
+    after: Option<&[u8]>,
+    since: Timestamp,
+) -> Result<Page<AsyncTask>, StoreError> {
+    let (part, key) = position(after);
+    let (found, is_wanted, next): (Vec<_>, fn(&AsyncTask) -> bool, _) = match part {
+        ENDED => {
+            let scan = task::TASKS.ended_since(reader, since, key, PAGE_RECORDS)?;
+            let found = scan.found.into_iter().map(|(_, record)| record);
+            (
+                found.collect(),
+                |task| !task::is_open(task),
+                scan.next.map(|key| at(ENDED, &key)),
+            )
+        }
+        FOREIGN => {
+            let scan = live::foreign_tasks(reader, key, PAGE_RECORDS)?;
+            let found = scan.found.into_iter().map(|(_, record)| record);
+            let next = scan.next.map_or_else(|| at(ENDED, &[]), |key| at(FOREIGN, &key));
+            (found.collect(), task::is_open, Some(next))
+        }
+        _ => {
+            let (trees, next) = live::trees(reader, key, PAGE_TREES)?;
+            let found = trees
+                .into_iter()
+                .flat_map(|tree| tree.tasks)
+                .map(|(_, record)| record);
+            let next = next.map_or_else(|| at(FOREIGN, &[]), |key| at(TREES, &key));
+            (found.collect(), task::is_open, Some(next))
+        }
+    };
+    let shown = found.into_iter().filter_map(|record| record.task);
+    Ok(Page {
+        items: shown.filter(is_wanted).collect(),
+        next,
+    })
+}
+
+/// Whole trees: those whose root is not over, then those whose root ended.
+///
+/// # Errors
+/// [`StoreError`] if they cannot be read.
+pub(super) fn trees(
+    reader: &dyn Reader,
+    after: Option<&[u8]>,
+    since: Timestamp,
+) -> Result<Page<Tree>, StoreError> {
+    let (part, key) = position(after);
+    if part != ENDED {
+        let (trees, next) = live::trees(reader, key, PAGE_TREES)?;
+        let is_open = |tree: &Tree| {
+            tree.root()
+                .and_then(|root| root.command.as_ref())
+                .is_some_and(command::is_open)
+        };
+        return Ok(Page {
+            items: trees.into_iter().filter(is_open).collect(),
+            next: Some(next.map_or_else(|| at(ENDED, &[]), |key| at(TREES, &key))),
+        });
+    }
+    let scan = command::COMMANDS.ended_since(reader, since, key, PAGE_RECORDS)?;
+    let mut items = Vec::new();
+    for (_, record) in scan.found {
+        let root = record
+            .command
+            .filter(|command| command.parent_command_id.is_empty());
+        if let Some(id) = root.and_then(|root| root.command_id.parse().ok()) {
+            items.push(Tree::read(reader, id)?);
+        }
+    }
+    Ok(Page {
+        items,
+        next: scan.next.map(|key| at(ENDED, &key)),
+    })
+}
+
+/// The part and the key that a page goes on after.
+fn position(after: Option<&[u8]>) -> (u8, Option<&[u8]>) {
+    match after.and_then(<[u8]>::split_first) {
+        Some((part, key)) => (*part, Some(key).filter(|key| !key.is_empty())),
+        None => (TREES, None),
+    }
+}
+
+fn at(part: u8, key: &[u8]) -> Vec<u8> {
+    [&[part], key].concat()
+}

@@ -1,0 +1,64 @@
+//! Tasks.
+
+use common::id::TaskId;
+use common::time::Timestamp;
+use proto::engine::v1::{AsyncTask, WatchTasksResponse};
+use proto::store::v1::EngineHistory;
+use runtime::log::Entry;
+use runtime::store::{Reader, StoreError};
+use runtime::watch::{Feed, Frame, Page};
+
+use super::{pages, response};
+use crate::grpc::filter::TaskFilter;
+use crate::grpc::show::Show;
+
+/// What `WatchTasks` shows.
+pub(crate) struct TaskFeed {
+    /// What the client selects.
+    pub(crate) filter: TaskFilter,
+    /// What ended before this is no part of the snapshot.
+    pub(crate) since: Timestamp,
+    /// Fills in what is known only at reading.
+    pub(crate) show: Show,
+}
+
+impl Feed for TaskFeed {
+    type History = EngineHistory;
+    type Item = AsyncTask;
+    type Response = WatchTasksResponse;
+
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<AsyncTask> {
+        let selected = entry
+            .history
+            .tasks
+            .iter()
+            .filter(|item| self.filter.selects(item));
+        selected.cloned().collect()
+    }
+
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<AsyncTask>, StoreError> {
+        let page = pages::tasks(reader, after, self.since)?;
+        let items = page
+            .items
+            .into_iter()
+            .filter(|item| self.filter.selects(item))
+            .map(|item| self.show.task(item));
+        Ok(Page {
+            items: items.collect(),
+            next: page.next,
+        })
+    }
+
+    fn selects(&self, task_id: TaskId) -> bool {
+        // Asked for each sample, so what selects everything reads nothing.
+        self.filter.is_empty()
+            || self
+                .show
+                .task_record(task_id)
+                .is_some_and(|item| self.filter.selects(&item))
+    }
+
+    fn response(frame: Frame<AsyncTask>) -> WatchTasksResponse {
+        response!(frame, watch_tasks_response, WatchTasksResponse)
+    }
+}

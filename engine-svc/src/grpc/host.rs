@@ -1,0 +1,143 @@
+//! `HostService`.
+
+use std::collections::HashMap;
+
+use common::fault::Fault;
+use common::id::HostId;
+use engine_core::input::Ask;
+use engine_core::plan::add_host::AddHost;
+use engine_core::plan::remove_host::RemoveHost;
+use proto::convert;
+use proto::engine::v1::host_service_server::HostService;
+use proto::engine::v1::{
+    AddHostRequest, AddHostResponse, AsyncTask, GetHostRequest, GetHostResponse, ListHostsRequest,
+    ListHostsResponse, RemoveHostRequest, RemoveHostResponse,
+};
+use runtime::store::{Reader, StoreError};
+use runtime::{client, page, status};
+use tonic::{Request, Response, Status};
+
+use super::api::{self, Api, Wish};
+use super::{field, list};
+use crate::store::host::HOSTS;
+use crate::store::live;
+
+#[tonic::async_trait]
+impl HostService for Api {
+    async fn add_host(&self, request: Request<AddHostRequest>) -> Result<Response<AddHostResponse>, Status> {
+        let caller = api::caller(&request)?;
+        let request = request.into_inner();
+        let host_id = request.host_id.clone();
+        let wish = decode_add(request).map_err(|fault| status::from_fault(&fault))?;
+        let accepted = self.submit(caller, wish).await?;
+        Ok(Response::new(AddHostResponse {
+            command: Some(accepted.command),
+            token: accepted.token,
+            host_id,
+        }))
+    }
+
+    async fn get_host(&self, request: Request<GetHostRequest>) -> Result<Response<GetHostResponse>, Status> {
+        let asked = request.into_inner().host_id;
+        let id: HostId = convert::id("host_id", &asked).map_err(|fault| status::from_fault(&fault))?;
+        let found = self
+            .read(
+                move |reader| match HOSTS.get(reader, id.as_bytes())?.and_then(|record| record.host) {
+                    Some(host) => Ok(Some((host, open_tasks(reader)?))),
+                    None => Ok(None),
+                },
+            )
+            .await?;
+        let (host, open) = found.ok_or_else(|| api::not_found("host_id", "host", &asked))?;
+        let count = open.get(&host.host_id).copied().unwrap_or(0);
+        Ok(Response::new(GetHostResponse {
+            host: Some(self.show.host(host, count)),
+        }))
+    }
+
+    async fn list_hosts(
+        &self,
+        request: Request<ListHostsRequest>,
+    ) -> Result<Response<ListHostsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::size(request.page_size).map_err(|fault| status::from_fault(&fault))?;
+        let after = page::parse(&request.page_token).map_err(|fault| status::from_fault(&fault))?;
+        let show = self.show.clone();
+        let (hosts, next) = self
+            .read(move |reader| {
+                let open = open_tasks(reader)?;
+                list::page(
+                    size,
+                    &after,
+                    |after, limit| HOSTS.page(reader, after, limit),
+                    |record| {
+                        let host = record.host?;
+                        let count = open.get(&host.host_id).copied().unwrap_or(0);
+                        Some(show.host(host, count))
+                    },
+                )
+            })
+            .await?;
+        Ok(Response::new(ListHostsResponse {
+            hosts,
+            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+        }))
+    }
+
+    async fn remove_host(
+        &self,
+        request: Request<RemoveHostRequest>,
+    ) -> Result<Response<RemoveHostResponse>, Status> {
+        let caller = api::caller(&request)?;
+        let wish = decode_remove(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
+        let accepted = self.submit(caller, wish).await?;
+        Ok(Response::new(RemoveHostResponse {
+            command: Some(accepted.command),
+            token: accepted.token,
+        }))
+    }
+}
+
+/// Counts the tasks that are not over, by host.
+fn open_tasks(reader: &dyn Reader) -> Result<HashMap<String, u32>, StoreError> {
+    let mut counts = HashMap::new();
+    live::each_task(reader, |task: &AsyncTask| {
+        if task.end_time.is_none() {
+            *counts.entry(task.host_id.clone()).or_insert(0) += 1;
+        }
+    })?;
+    Ok(counts)
+}
+
+fn decode_add(mut request: AddHostRequest) -> Result<Wish, Fault> {
+    let request_id = std::mem::take(&mut request.request_id);
+    let validate_only = std::mem::take(&mut request.validate_only);
+    client::endpoint(&request.address)?;
+    let ask = Ask::AddHost(AddHost {
+        host_id: convert::id("host_id", &request.host_id)?,
+        name: field::name("name", &request.name)?,
+        address: request.address.clone(),
+    });
+    Ok(Wish {
+        rpc: "AddHost",
+        request_id,
+        digest: api::digest(&request),
+        validate_only,
+        ask,
+    })
+}
+
+fn decode_remove(mut request: RemoveHostRequest) -> Result<Wish, Fault> {
+    let request_id = std::mem::take(&mut request.request_id);
+    let validate_only = std::mem::take(&mut request.validate_only);
+    let ask = Ask::RemoveHost(RemoveHost {
+        host_id: convert::id("host_id", &request.host_id)?,
+    });
+    Ok(Wish {
+        rpc: "RemoveHost",
+        request_id,
+        digest: api::digest(&request),
+        validate_only,
+        ask,
+    })
+}

@@ -1,0 +1,57 @@
+//! The gRPC services: decode, call, encode. Errors become statuses in [`runtime::status`] alone.
+
+pub(crate) mod api;
+mod command;
+mod disk;
+mod domain;
+mod event;
+mod feed;
+mod field;
+mod filter;
+mod host;
+mod job;
+mod list;
+pub(crate) mod show;
+mod task;
+mod vm;
+mod wait;
+mod watching;
+
+use proto::engine::v1::command_service_server::CommandServiceServer;
+use proto::engine::v1::disk_service_server::DiskServiceServer;
+use proto::engine::v1::event_service_server::EventServiceServer;
+use proto::engine::v1::host_service_server::HostServiceServer;
+use proto::engine::v1::job_service_server::JobServiceServer;
+use proto::engine::v1::storage_domain_service_server::StorageDomainServiceServer;
+use proto::engine::v1::task_service_server::TaskServiceServer;
+use proto::engine::v1::vm_service_server::VmServiceServer;
+use tonic::service::{Routes, RoutesBuilder};
+
+use self::api::Api;
+
+/// The full names of the services, as health and reflection know them.
+pub(crate) const SERVICES: [&str; 8] = [
+    "engine.v1.CommandService",
+    "engine.v1.DiskService",
+    "engine.v1.EventService",
+    "engine.v1.HostService",
+    "engine.v1.JobService",
+    "engine.v1.StorageDomainService",
+    "engine.v1.TaskService",
+    "engine.v1.VmService",
+];
+
+/// All services.
+pub(crate) fn routes(api: &Api) -> Routes {
+    let mut routes = RoutesBuilder::default();
+    routes
+        .add_service(CommandServiceServer::new(api.clone()))
+        .add_service(DiskServiceServer::new(api.clone()))
+        .add_service(EventServiceServer::new(api.clone()))
+        .add_service(HostServiceServer::new(api.clone()))
+        .add_service(JobServiceServer::new(api.clone()))
+        .add_service(StorageDomainServiceServer::new(api.clone()))
+        .add_service(TaskServiceServer::new(api.clone()))
+        .add_service(VmServiceServer::new(api.clone()));
+    routes.routes()
+}

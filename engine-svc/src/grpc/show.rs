@@ -1,0 +1,133 @@
+//! What is known only at reading: who holds an entity, how a host stands, and that what a command or a task waits
+//! for is a host that is away. Filled into records on their way out; never stored.
+
+use common::id::TaskId;
+use engine_core::model::{EntityKey, Holder};
+use proto::convert;
+use proto::engine::v1 as wire;
+use proto::engine::v1::host::Connection;
+use proto::engine::v1::waiting_for::What;
+
+use crate::holders::Holders;
+use crate::host::{Board, Link, Standing};
+use crate::store::Log;
+use crate::store::task::TASKS;
+
+/// Fills in what is known only at reading. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Show {
+    pub(crate) log: Log,
+    pub(crate) board: Board,
+    pub(crate) holders: Holders,
+}
+
+impl Show {
+    pub(crate) fn command(&self, mut command: wire::Command) -> wire::Command {
+        self.refine(command.waiting_for.as_mut(), None);
+        command
+    }
+
+    pub(crate) fn task(&self, mut task: wire::AsyncTask) -> wire::AsyncTask {
+        let host_id = task.host_id.clone();
+        self.refine(task.waiting_for.as_mut(), Some(&host_id));
+        task
+    }
+
+    pub(crate) fn host(&self, mut host: wire::Host, open_tasks: u32) -> wire::Host {
+        let id = host.host_id.parse().ok();
+        let standing = id.and_then(|id| self.board.standing(id));
+        let (connection, since, fault) = match standing {
+            None => (Connection::Away, None, None),
+            Some(Standing { link, since }) => match link {
+                Link::Connected => (Connection::Connected, Some(since), None),
+                Link::Away(fault) => (Connection::Away, Some(since), Some(fault)),
+                Link::Refused(fault) => (Connection::Refused, Some(since), Some(fault)),
+            },
+        };
+        host.connection = connection.into();
+        host.connection_since = since.map(convert::timestamp);
+        host.connection_fault = fault.as_ref().map(convert::fault_to_wire);
+        host.open_tasks = open_tasks;
+        host.held_by = id.and_then(|id| self.holder(&EntityKey::Host(id)));
+        host
+    }
+
+    pub(crate) fn domain(&self, mut domain: wire::StorageDomain) -> wire::StorageDomain {
+        let id = domain.domain_id.parse().ok();
+        domain.held_by = id.and_then(|id| self.holder(&EntityKey::Domain(id)));
+        domain
+    }
+
+    pub(crate) fn disk(&self, mut disk: wire::Disk) -> wire::Disk {
+        let id = disk.disk_id.parse().ok();
+        disk.held_by = id.and_then(|id| self.holder(&EntityKey::Disk(id)));
+        disk
+    }
+
+    pub(crate) fn vm(&self, mut vm: wire::Vm) -> wire::Vm {
+        let id = vm.vm_id.parse().ok();
+        vm.held_by = id.and_then(|id| self.holder(&EntityKey::Vm(id)));
+        vm
+    }
+
+    /// A task's record as committed; none where it cannot be read.
+    pub(crate) fn task_record(&self, task_id: TaskId) -> Option<wire::AsyncTask> {
+        let reader = self.log.store().reader().ok()?;
+        TASKS.get(&*reader, task_id.as_bytes()).ok()??.task
+    }
+
+    /// How far a running task is, where its host has said.
+    pub(crate) fn percent(&self, task_id: TaskId) -> Option<f64> {
+        self.log.progress().newest(task_id).map(|sample| sample.percent)
+    }
+
+    /// Who waits for a host that is away, or for a task of such a host, waits for that host.
+    fn refine(&self, waiting: Option<&mut wire::WaitingFor>, host_id: Option<&str>) {
+        let Some(waiting) = waiting else { return };
+        let host_id = match &waiting.what {
+            Some(What::HostId(host_id)) => Some(host_id.clone()),
+            Some(What::TaskId(task_id)) => {
+                let task = task_id.parse().ok().and_then(|id| self.task_record(id));
+                task.map(|task| task.host_id)
+            }
+            Some(What::Attention(_) | What::CommandId(_)) => None,
+            None => host_id.map(str::to_owned),
+        };
+        let Some(id) = host_id.as_ref().and_then(|id| id.parse().ok()) else {
+            return;
+        };
+        let fault = match self.board.standing(id) {
+            Some(Standing {
+                link: Link::Away(fault) | Link::Refused(fault),
+                since,
+            }) => {
+                waiting.since = Some(convert::timestamp(since));
+                fault
+            }
+            Some(_) | None => return,
+        };
+        waiting.note = format!("host {id} is away: {}", fault.message);
+        waiting.what = Some(What::HostId(id.to_string()));
+    }
+
+    fn holder(&self, key: &EntityKey) -> Option<wire::Holder> {
+        Some(match self.holders.holder(key)? {
+            Holder::Command {
+                command_id,
+                user,
+                since,
+            } => wire::Holder {
+                command_id: command_id.to_string(),
+                foreign_task_id: String::new(),
+                user,
+                since: Some(convert::timestamp(since)),
+            },
+            Holder::ForeignTask { task_id, since, .. } => wire::Holder {
+                command_id: String::new(),
+                foreign_task_id: task_id.to_string(),
+                user: String::new(),
+                since: Some(convert::timestamp(since)),
+            },
+        })
+    }
+}

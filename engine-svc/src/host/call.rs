@@ -1,0 +1,372 @@
+//! Performs one effect on a connected host, and says what came of it as an input of the engine.
+//!
+//! Every call is safe to repeat: ids are the caller's, and the host answers a repeat with what is. So whatever is
+//! no answer is simply asked again, with back-off, until [`TRIES`] are spent or the connection is gone. After a
+//! reconnection the engine derives anew what is outstanding.
+
+use std::time::Duration;
+
+use common::fault::{Fault, FaultCode};
+use common::id::{HostId, StoreId, TaskId};
+use common::operation::Operation;
+use engine_core::effect::{Effect, HostCall};
+use engine_core::input::{HostTask, Input, Tried};
+use proto::convert;
+use proto::vdsm::v1::host_service_client::HostServiceClient;
+use proto::vdsm::v1::storage_service_client::StorageServiceClient;
+use proto::vdsm::v1::task_service_client::TaskServiceClient;
+use proto::vdsm::v1::{
+    AbortTaskRequest, ClaimHostRequest, ClearTaskRequest, CreateStorageDomainRequest, GetHostInfoRequest,
+    HostInfo, ReleaseHostRequest, StartTaskRequest, Task,
+};
+use runtime::failpoint;
+use runtime::metadata::EngineCall;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tracing::debug;
+use uuid::Uuid;
+
+use super::backoff::{Backoff, CALL_CAP};
+use super::refusal::Refusal;
+use super::{Context, evidence, frame};
+
+/// Attempts that say nothing before the engine is told that they are spent.
+const TRIES: u32 = 8;
+
+/// How long a call about a task may take: the host answers after one commit of its own.
+const TASK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a call that works on storage may take.
+const STORAGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What calls to one connected host have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) host_id: HostId,
+    /// The store that the host answered with when it was connected.
+    pub(super) store_id: StoreId,
+    pub(super) channel: Channel,
+    pub(super) call: EngineCall,
+}
+
+/// What an effect is about: what is under way already is not begun a second time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Subject(&'static str, Uuid);
+
+impl Subject {
+    pub(super) fn of(effect: &Effect) -> Self {
+        let id = match effect {
+            Effect::StartTask { task_id, .. }
+            | Effect::AbortTask { task_id, .. }
+            | Effect::ClearTask { task_id, .. }
+            | Effect::ProbeTask { task_id, .. } => task_id.as_uuid(),
+            Effect::Call { command_id, .. } => command_id.as_uuid(),
+            Effect::ObserveDisk { disk_id, .. } => disk_id.as_uuid(),
+            Effect::Follow { host_id, .. }
+            | Effect::Unfollow { host_id }
+            | Effect::Reclaim { host_id }
+            | Effect::Resync { host_id } => host_id.as_uuid(),
+            Effect::Halt { .. } => Uuid::nil(),
+        };
+        Self(kind(effect), id)
+    }
+}
+
+/// Performs `effect`, as often as needed. `places` bounds how many calls are under way on this host; who waits
+/// between two attempts holds none.
+///
+/// # Errors
+/// What ends the connection: the transport's failure, another owner, or a younger start of the engine.
+pub(super) async fn perform(
+    context: &Context,
+    connection: &Connection,
+    effect: &Effect,
+    places: &Semaphore,
+) -> Result<Option<Input>, Refusal> {
+    let mut backoff = Backoff::new(CALL_CAP);
+    let mut tries = 0_u32;
+    loop {
+        let answer = {
+            // The semaphore is never closed.
+            let _place = places.acquire().await;
+            attempt(connection, effect).await
+        };
+        failpoint::hit(after(effect));
+        let refusal = match answer {
+            Ok(input) => return Ok(input),
+            Err(status) => Refusal::of(&status),
+        };
+        let is_final = matches!(refusal, Refusal::Final(_));
+        let fault = match refusal {
+            Refusal::Lost(_) | Refusal::Owned(_) | Refusal::Fenced(_) => return Err(refusal),
+            // Its queue empties: waiting for it is no failure.
+            Refusal::Full(fault) => {
+                debug!(kind = kind(effect), %fault, "the host is full; it is asked again");
+                tokio::time::sleep(backoff.wait()).await;
+                continue;
+            }
+            Refusal::Unclear(fault) => fault,
+            Refusal::Answer(fault) | Refusal::Final(fault) => match verdict(effect, &fault, is_final) {
+                Some(input) => return Ok(Some(input)),
+                None => fault,
+            },
+        };
+        tries += 1;
+        debug!(kind = kind(effect), tries, %fault, "the host said nothing that decides; it is asked again");
+        // A clear blocks nobody, and is tried as long as the connection lives.
+        let endless = matches!(effect, Effect::ClearTask { .. });
+        if tries >= TRIES && !endless {
+            return spent(connection, effect, fault);
+        }
+        if let (Effect::ClearTask { task_id, .. }, 1) = (effect, tries) {
+            let (task_id, fault) = (*task_id, fault.clone());
+            let _ = context.engine.send(Input::ClearFailed { task_id, fault }).await;
+        }
+        tokio::time::sleep(backoff.wait()).await;
+    }
+}
+
+/// One attempt, with a deadline: an answer that does not come says nothing.
+async fn attempt(connection: &Connection, effect: &Effect) -> Result<Option<Input>, Status> {
+    let deadline = match effect {
+        Effect::StartTask { .. } | Effect::AbortTask { .. } | Effect::ClearTask { .. } => TASK_DEADLINE,
+        _ => STORAGE_DEADLINE,
+    };
+    let late = || Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs()));
+    timeout(deadline, connection.ask(effect))
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+impl Connection {
+    async fn ask(&self, effect: &Effect) -> Result<Option<Input>, Status> {
+        match effect {
+            Effect::StartTask {
+                task_id,
+                operation,
+                store_id,
+                correlation_id,
+                ..
+            } => {
+                let request = StartTaskRequest {
+                    task_id: task_id.to_string(),
+                    operation: Some(convert::operation_to_wire(operation)),
+                };
+                let request = self.request(request, *store_id, Some(correlation_id));
+                let answer = self.tasks().start_task(request).await?.into_inner();
+                Ok(Some(Input::StartAccepted {
+                    task_id: *task_id,
+                    store_id: store_id.unwrap_or(self.store_id),
+                    cleared: cleared(answer.task),
+                }))
+            }
+            Effect::AbortTask {
+                task_id, store_id, ..
+            } => {
+                let task = task_id.to_string();
+                let request = self.request(AbortTaskRequest { task_id: task }, *store_id, None);
+                let answer = self.tasks().abort_task(request).await?.into_inner();
+                Ok(Some(Input::AbortAccepted {
+                    task_id: *task_id,
+                    store_id: store_id.unwrap_or(self.store_id),
+                    cleared: cleared(answer.task),
+                }))
+            }
+            Effect::ClearTask { task_id, .. } => {
+                let task = task_id.to_string();
+                let request = self.request(ClearTaskRequest { task_id: task }, None, None);
+                let answer = self.tasks().clear_task(request).await?.into_inner();
+                Ok(Some(Input::Cleared {
+                    task_id: *task_id,
+                    sequence: answer.task.map(|task| task.sequence),
+                }))
+            }
+            Effect::Call { command_id, call, .. } => {
+                self.call(call).await?;
+                Ok(Some(Input::CallAnswered {
+                    command_id: *command_id,
+                    call: call.clone(),
+                    result: Ok(()),
+                }))
+            }
+            Effect::Reclaim { .. } => self.call(&HostCall::Claim).await.map(|()| None),
+            Effect::ProbeTask {
+                task_id, operation, ..
+            } => self.probe(*task_id, operation).await.map(Some),
+            Effect::ObserveDisk {
+                disk_id, domain_id, ..
+            } => {
+                let seen = evidence::observe(self.channel.clone(), *disk_id, *domain_id).await?;
+                Ok(seen.map(|(presence, note)| Input::DiskObserved {
+                    disk_id: *disk_id,
+                    presence,
+                    note,
+                }))
+            }
+            // These are no calls.
+            Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } | Effect::Halt { .. } => {
+                Ok(None)
+            }
+        }
+    }
+
+    async fn call(&self, call: &HostCall) -> Result<(), Status> {
+        let mut host = HostServiceClient::new(self.channel.clone());
+        match call {
+            HostCall::Claim => {
+                host.claim_host(self.request(ClaimHostRequest {}, None, None))
+                    .await?;
+            }
+            HostCall::Release => {
+                host.release_host(self.request(ReleaseHostRequest {}, None, None))
+                    .await?;
+            }
+            HostCall::CreateDomain { domain_id, name } => {
+                let request = CreateStorageDomainRequest {
+                    domain_id: domain_id.to_string(),
+                    name: name.clone(),
+                };
+                let mut storage = StorageServiceClient::new(self.channel.clone());
+                storage
+                    .create_storage_domain(self.request(request, None, None))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at storage first and asks for strangers after: one that has ended meanwhile has left what it did.
+    async fn probe(&self, task_id: TaskId, operation: &Operation) -> Result<Input, Status> {
+        let before = self.info().await?;
+        let evidence = evidence::look(self.channel.clone(), operation).await?;
+        let after = self.info().await?;
+        let same_store = before.store_id == after.store_id;
+        Ok(Input::Probed {
+            task_id,
+            store_id: after
+                .store_id
+                .parse()
+                .map_err(|_| Status::unavailable("the host gives no store_id"))?,
+            evidence,
+            strangers: !same_store
+                || !before.stranger_task_ids.is_empty()
+                || !after.stranger_task_ids.is_empty(),
+        })
+    }
+
+    async fn info(&self) -> Result<HostInfo, Status> {
+        let mut host = HostServiceClient::new(self.channel.clone());
+        let answer = host.get_host_info(GetHostInfoRequest {}).await?.into_inner();
+        answer
+            .host
+            .ok_or_else(|| Status::unavailable("the host says nothing about itself"))
+    }
+
+    fn tasks(&self) -> TaskServiceClient<Channel> {
+        TaskServiceClient::new(self.channel.clone())
+    }
+
+    fn request<T>(&self, message: T, store_id: Option<StoreId>, correlation_id: Option<&str>) -> Request<T> {
+        let mut request = Request::new(message);
+        let call = EngineCall {
+            store_id: store_id.or(self.call.store_id),
+            ..self.call
+        };
+        call.attach(&mut request, correlation_id);
+        request
+    }
+}
+
+/// The record of a task that was cleared before: no stream shows it again.
+fn cleared(task: Option<Task>) -> Option<Box<HostTask>> {
+    task.filter(|task| task.removed)
+        .and_then(frame::task)
+        .map(Box::new)
+}
+
+/// What an answer decides; none where it decides nothing. Only a final one decides about the start of a task.
+fn verdict(effect: &Effect, fault: &Fault, is_final: bool) -> Option<Input> {
+    let fault = fault.clone();
+    match effect {
+        Effect::StartTask { task_id, .. } => is_final.then_some(Input::StartRefused {
+            task_id: *task_id,
+            fault,
+        }),
+        Effect::AbortTask { task_id, .. } => {
+            (fault.code == FaultCode::TaskNotAbortable).then_some(Input::AbortRefused {
+                task_id: *task_id,
+                fault,
+            })
+        }
+        Effect::Call { command_id, call, .. } => Some(Input::CallAnswered {
+            command_id: *command_id,
+            call: call.clone(),
+            result: Err(fault),
+        }),
+        Effect::ClearTask { .. }
+        | Effect::ProbeTask { .. }
+        | Effect::ObserveDisk { .. }
+        | Effect::Reclaim { .. }
+        | Effect::Follow { .. }
+        | Effect::Unfollow { .. }
+        | Effect::Resync { .. }
+        | Effect::Halt { .. } => None,
+    }
+}
+
+/// What follows when all tries were in vain.
+fn spent(connection: &Connection, effect: &Effect, fault: Fault) -> Result<Option<Input>, Refusal> {
+    let what = match effect {
+        Effect::StartTask { task_id, .. }
+        | Effect::AbortTask { task_id, .. }
+        | Effect::ProbeTask { task_id, .. } => Tried::Task(*task_id),
+        Effect::Call { command_id, .. } => Tried::Call(*command_id),
+        // Nothing of what comes after it can be done.
+        Effect::Reclaim { .. } => return Err(Refusal::Lost(fault)),
+        _ => return Ok(None),
+    };
+    Ok(Some(Input::RetriesSpent {
+        host_id: connection.host_id,
+        what,
+        fault,
+    }))
+}
+
+/// The kind of an effect, for logs.
+const fn kind(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Follow { .. } => "follow",
+        Effect::Unfollow { .. } => "unfollow",
+        Effect::Reclaim { .. } => "reclaim",
+        Effect::StartTask { .. } => "start_task",
+        Effect::AbortTask { .. } => "abort_task",
+        Effect::ClearTask { .. } => "clear_task",
+        Effect::Call { .. } => "call",
+        Effect::ProbeTask { .. } => "probe_task",
+        Effect::ObserveDisk { .. } => "observe_disk",
+        Effect::Resync { .. } => "resync",
+        Effect::Halt { .. } => "halt",
+    }
+}
+
+/// The point at which tests kill the process: the host has answered, and the engine has not heard it.
+const fn after(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::StartTask { .. } => "effect.after/start_task",
+        Effect::AbortTask { .. } => "effect.after/abort_task",
+        Effect::ClearTask { .. } => "effect.after/clear_task",
+        Effect::Reclaim { .. } => "effect.after/reclaim",
+        Effect::ProbeTask { .. } => "effect.after/probe_task",
+        Effect::ObserveDisk { .. } => "effect.after/observe_disk",
+        Effect::Call { call, .. } => match call {
+            HostCall::Claim => "effect.after/claim",
+            HostCall::Release => "effect.after/release",
+            HostCall::CreateDomain { .. } => "effect.after/create_domain",
+        },
+        Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } | Effect::Halt { .. } => {
+            "effect.after/none"
+        }
+    }
+}

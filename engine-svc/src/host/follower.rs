@@ -1,0 +1,110 @@
+//! Follows one host: connect, stay while it lasts, say that it is away, wait, connect again.
+
+use common::fault::Fault;
+use common::id::HostId;
+use engine_core::effect::Effect;
+use engine_core::input::Input;
+use runtime::clock;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{Instrument as _, info, info_span, warn};
+
+use super::backoff::{Backoff, CONNECT_CAP};
+use super::session::{self, End};
+use super::{Context, Link};
+
+/// What the engine wants done on this host.
+pub(super) type Orders = UnboundedReceiver<Effect>;
+
+/// Runs until it is aborted.
+pub(super) async fn follow(context: Context, host_id: HostId, address: String, orders: Orders) {
+    let span = info_span!("host", %host_id);
+    Follower {
+        context,
+        host_id,
+        address,
+        orders,
+        known: None,
+    }
+    .run()
+    .instrument(span)
+    .await;
+}
+
+struct Follower {
+    context: Context,
+    host_id: HostId,
+    address: String,
+    orders: Orders,
+    /// What the engine was last told of this host.
+    known: Option<Link>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(CONNECT_CAP);
+        let context = self.context.clone();
+        loop {
+            let end = match session::open(&context, self.host_id, &self.address, &mut self.orders).await {
+                Ok(session) => {
+                    self.note(Link::Connected);
+                    info!(store_id = %session.store_id(), "the host is connected");
+                    session.run(&mut self.orders, &mut backoff).await
+                }
+                Err(end) => end,
+            };
+            match end {
+                End::Away(fault) => self.tell(Link::Away(fault)).await,
+                End::Refused(fault) => self.tell(Link::Refused(fault)).await,
+                End::Fenced(fault) => {
+                    warn!(%fault, "a younger start of this engine has taken over");
+                    let _ = self.context.engine.send(Input::Fenced { fault }).await;
+                }
+                End::Again => {}
+            }
+            idle(&mut self.orders, tokio::time::sleep(backoff.wait())).await;
+        }
+    }
+
+    fn note(&mut self, link: Link) {
+        self.context.board.note(self.host_id, link.clone(), clock::now());
+        self.known = Some(link);
+    }
+
+    /// Tells the engine of a change; attempts that fail as the last one did are noted only on the board.
+    async fn tell(&mut self, link: Link) {
+        let host_id = self.host_id;
+        let input = match (&self.known, &link) {
+            (Some(Link::Away(_)), Link::Away(_)) => None,
+            (Some(Link::Refused(old)), Link::Refused(new)) if old.code == new.code => None,
+            (_, Link::Refused(fault)) => Some(Input::HostRefused {
+                host_id,
+                fault: fault.clone(),
+            }),
+            (_, Link::Away(_) | Link::Connected) => Some(Input::HostAway { host_id }),
+        };
+        if let Some(input) = input {
+            warn!(fault = %fault_of(&link), "the host is not connected");
+            let _ = self.context.engine.send(input).await;
+        }
+        self.note(link);
+    }
+}
+
+fn fault_of(link: &Link) -> String {
+    match link {
+        Link::Connected => String::new(),
+        Link::Away(fault) | Link::Refused(fault) => Fault::to_string(fault),
+    }
+}
+
+/// Waits for `future`, and meanwhile drops what the engine wants done: the host is not connected, and at the
+/// next connect the engine says again what is outstanding.
+pub(super) async fn idle<F: Future>(orders: &mut Orders, future: F) -> F::Output {
+    tokio::pin!(future);
+    loop {
+        tokio::select! {
+            output = &mut future => return output,
+            Some(_) = orders.recv() => {}
+        }
+    }
+}

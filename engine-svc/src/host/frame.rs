@@ -1,0 +1,113 @@
+//! The frames of a host's stream as inputs of the engine. What this build does not know is kept, not dropped.
+
+use common::id::{EngineId, StoreId, TaskId};
+use common::revision::Token;
+use engine_core::input::{Frame, HostTask};
+use engine_core::model::ReportedState;
+use proto::convert;
+use proto::vdsm::v1::Task;
+use proto::vdsm::v1::watch_tasks_response as wire;
+use tracing::warn;
+
+/// What a frame means to the follower.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// The stream is open, over this store.
+    Opened(Option<StoreId>),
+    /// For the engine; the token where the stream may be resumed after it.
+    Frame(Frame, Option<Token>),
+    /// Nothing up to here is missing.
+    Heartbeat,
+    /// Samples, for whoever looks.
+    Progress(Vec<proto::task::v1::Progress>),
+    /// The host ends the stream on purpose.
+    Closing,
+    /// Of a newer host.
+    Unknown,
+}
+
+/// Reads a frame.
+pub(super) fn read(frame: Option<wire::Frame>) -> Seen {
+    match frame {
+        Some(wire::Frame::Opened(opened)) => Seen::Opened(opened.store_id.parse().ok()),
+        Some(wire::Frame::Snapshot(page)) => Seen::Frame(Frame::Snapshot(tasks(page.items)), None),
+        Some(wire::Frame::SnapshotDone(done)) => match done.token.parse::<Token>() {
+            Ok(token) => Seen::Frame(Frame::SnapshotDone { token }, Some(token)),
+            Err(_) => Seen::Unknown,
+        },
+        Some(wire::Frame::Changes(changes)) => {
+            let token = changes.token.parse::<Token>().ok();
+            let time = changes
+                .commit_time
+                .as_ref()
+                .map(convert::from_timestamp)
+                .unwrap_or_default();
+            let tasks = tasks(changes.items);
+            Seen::Frame(Frame::Changes { token, time, tasks }, token)
+        }
+        Some(wire::Frame::Progress(samples)) => Seen::Progress(samples.items),
+        Some(wire::Frame::Heartbeat(_)) => Seen::Heartbeat,
+        Some(wire::Frame::Closing(_)) => Seen::Closing,
+        None => Seen::Unknown,
+    }
+}
+
+/// A task whose id is none cannot be anybody's: it is reported and left out, and harms only itself.
+fn tasks(items: Vec<Task>) -> Vec<HostTask> {
+    items.into_iter().filter_map(task).collect()
+}
+
+/// A task as its host says it.
+pub(super) fn task(task: Task) -> Option<HostTask> {
+    let Ok(id) = task.task_id.parse::<TaskId>() else {
+        warn!(
+            task_id = task.task_id,
+            "the host reports a task whose id is no UUID"
+        );
+        return None;
+    };
+    let state = match convert::state_from_wire(task.state) {
+        Some(state) => ReportedState::Known(state),
+        None => ReportedState::Unknown(task.state),
+    };
+    Some(HostTask {
+        id,
+        operation: convert::operation_from_wire("operation", task.operation.as_ref()).ok(),
+        state,
+        fault: task.fault.as_ref().map(convert::fault_from_wire),
+        sequence: task.sequence,
+        cancelable: task.cancelable,
+        undo: task.undo,
+        waiting_for: task.waiting_for,
+        engine_id: task.engine_id.parse::<EngineId>().ok(),
+        removed: task.removed,
+        correlation_id: task.correlation_id,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::task::TaskState;
+
+    use super::*;
+
+    #[test]
+    fn a_state_of_a_newer_host_is_kept_as_it_came() {
+        let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+        let of = |state| {
+            let wire = Task {
+                task_id: id.into(),
+                state,
+                ..Task::default()
+            };
+            task(wire).unwrap().state
+        };
+        assert_eq!(of(4), ReportedState::Known(TaskState::Running));
+        assert_eq!(of(77), ReportedState::Unknown(77));
+    }
+
+    #[test]
+    fn a_task_without_an_id_harms_only_itself() {
+        assert_eq!(tasks(vec![Task::default()]), vec![]);
+    }
+}

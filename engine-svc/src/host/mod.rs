@@ -1,0 +1,149 @@
+//! The hosts: one follower each, which keeps a stream open, feeds what it says to the engine, and performs what
+//! the engine wants done there. Nobody waits for a host but its own follower.
+//!
+//! What is outstanding to a host is derived from the engine's state at each connect, so nothing here is kept: an
+//! effect for a host that is not connected is dropped.
+
+mod backoff;
+mod board;
+mod call;
+mod evidence;
+mod follower;
+mod frame;
+mod refusal;
+mod session;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::fault::Fault;
+use common::id::{EngineId, HostId};
+use engine_core::effect::Effect;
+use runtime::coordinator::{Handle, Perform};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::info;
+
+pub use self::board::{Board, Link, Standing};
+use crate::holders::Holders;
+use crate::machine::{self, Engine};
+use crate::store::Log;
+
+/// Takes the engine's effects from the coordinator: shows who holds what, and hands the rest to [`run`].
+///
+/// The channel has no bound of its own, because the coordinator must not wait for a host. What is in it is
+/// bounded by the state: [`run`] takes it out at once, and one connection sees each outstanding thing once.
+#[derive(Debug)]
+pub struct Outbox {
+    orders: mpsc::UnboundedSender<Effect>,
+    holders: Holders,
+}
+
+/// The other end of an [`Outbox`].
+#[derive(Debug)]
+pub struct Orders(mpsc::UnboundedReceiver<Effect>);
+
+/// A new pair.
+pub fn outbox(holders: Holders) -> (Outbox, Orders) {
+    let (orders, receiver) = mpsc::unbounded_channel();
+    (Outbox { orders, holders }, Orders(receiver))
+}
+
+impl Perform<machine::Effect> for Outbox {
+    fn perform(&mut self, effect: machine::Effect) {
+        match effect {
+            machine::Effect::Core(effect) => {
+                // Nobody receives only while the service stops.
+                let _ = self.orders.send(effect);
+            }
+            machine::Effect::Held(held) => self.holders.note(held),
+            machine::Effect::HeldAnew => self.holders.clear(),
+        }
+    }
+}
+
+/// What followers need to know of the engine that they work for.
+#[derive(Clone)]
+pub struct Context {
+    /// Where inputs go.
+    pub engine: Handle<Engine>,
+    /// What was committed.
+    pub log: Log,
+    /// Where followers note how they stand.
+    pub board: Board,
+    /// Who calls the hosts.
+    pub engine_id: EngineId,
+    /// Of this start.
+    pub epoch: u64,
+    /// What hosts are asked to send when nothing else is to be sent. Three that stay out mean that the
+    /// host is away.
+    pub heartbeat_interval: Duration,
+}
+
+/// Routes effects to the hosts' followers until the engine must halt. All followers end with it.
+///
+/// Returns why the engine must halt; none when the coordinator has ended.
+pub async fn run(context: Context, mut orders: Orders) -> Option<Fault> {
+    let mut followers = BTreeMap::<HostId, Follower>::new();
+    while let Some(effect) = orders.0.recv().await {
+        match effect {
+            Effect::Follow { host_id, address } => {
+                // Also after the engine has read its state anew: then what was on its way is lost, and the
+                // follower begins again with what is committed.
+                info!(%host_id, address, "follow a host");
+                followers.insert(host_id, Follower::spawn(context.clone(), host_id, address));
+            }
+            Effect::Unfollow { host_id } => {
+                info!(%host_id, "follow a host no more");
+                followers.remove(&host_id);
+                context.board.forget(host_id);
+            }
+            Effect::Halt { fault } => return Some(fault),
+            effect => {
+                if let Some(follower) = host_of(&effect).and_then(|host_id| followers.get(&host_id)) {
+                    // A follower ends only when it is dropped.
+                    let _ = follower.orders.send(effect);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// One host's follower; ends when dropped.
+struct Follower {
+    orders: mpsc::UnboundedSender<Effect>,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    fn spawn(context: Context, host_id: HostId, address: String) -> Self {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let task = tokio::spawn(follower::follow(context, host_id, address, receiver));
+        Self { orders, task }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The host that an effect is for.
+const fn host_of(effect: &Effect) -> Option<HostId> {
+    match effect {
+        Effect::Follow { host_id, .. }
+        | Effect::Unfollow { host_id }
+        | Effect::Reclaim { host_id }
+        | Effect::StartTask { host_id, .. }
+        | Effect::AbortTask { host_id, .. }
+        | Effect::ClearTask { host_id, .. }
+        | Effect::Call { host_id, .. }
+        | Effect::ProbeTask { host_id, .. }
+        | Effect::ObserveDisk { host_id, .. }
+        | Effect::Resync { host_id } => Some(*host_id),
+        Effect::Halt { .. } => None,
+    }
+}

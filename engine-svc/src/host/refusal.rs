@@ -1,0 +1,98 @@
+//! What a host's refusal means. Programs decide by the fault's code, never by the status alone; a status without
+//! a fault of ours is no answer at all.
+
+use std::error::Error as _;
+
+use common::fault::{Fault, FaultCode, FaultKind};
+use runtime::status;
+use tonic::{Code, Status};
+
+/// What a failed call says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The connection is gone or useless: begin anew with another one.
+    Lost(Fault),
+    /// The host is another engine's now.
+    Owned(Fault),
+    /// A younger start of this engine has taken over.
+    Fenced(Fault),
+    /// Full for now: wait, however often.
+    Full(Fault),
+    /// Says nothing about what was asked: ask again.
+    Unclear(Fault),
+    /// An answer: asking again changes nothing.
+    Answer(Fault),
+    /// As an answer, and marked final: the host will never run this task as it was sent.
+    Final(Fault),
+}
+
+impl Refusal {
+    /// Reads a status that a call, or a stream, ended with.
+    pub(super) fn of(status: &Status) -> Self {
+        let Some((fault, final_verdict)) = status::fault_of(status) else {
+            let fault = away(status);
+            return if broken(status) {
+                Self::Lost(fault)
+            } else {
+                Self::Unclear(fault)
+            };
+        };
+        match fault.code {
+            _ if final_verdict => Self::Final(fault),
+            FaultCode::EngineFenced => Self::Fenced(fault),
+            FaultCode::HostOwned => Self::Owned(fault),
+            FaultCode::HostStoreChanged | FaultCode::Loading | FaultCode::ShuttingDown => Self::Lost(fault),
+            FaultCode::QueueFull => Self::Full(fault),
+            code if code.kind() == FaultKind::Unavailable => Self::Unclear(fault),
+            FaultCode::EntityBusy => Self::Unclear(fault),
+            _ => Self::Answer(fault),
+        }
+    }
+}
+
+/// A failure of the transport as a fault.
+pub(super) fn away(status: &Status) -> Fault {
+    let mut words = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        words = format!("{words}: {error}");
+        source = error.source();
+    }
+    Fault::new(FaultCode::HostAway, format!("the host does not answer: {words}"))
+}
+
+/// A ping that was not answered arrives as `Unknown`, a broken connection with the transport's error as source.
+fn broken(status: &Status) -> bool {
+    status.source().is_some() || matches!(status.code(), Code::Unknown | Code::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_without_a_fault_is_no_answer() {
+        for status in [
+            Status::unavailable("x"),
+            Status::internal("x"),
+            Status::invalid_argument("x"),
+        ] {
+            assert!(matches!(Refusal::of(&status), Refusal::Unclear(_)), "{status}");
+        }
+        assert!(matches!(
+            Refusal::of(&Status::unknown("h2 protocol error")),
+            Refusal::Lost(_)
+        ));
+    }
+
+    #[test]
+    fn the_code_of_the_fault_decides() {
+        let of = |code| Refusal::of(&status::from_fault(&Fault::new(code, "x")));
+        assert!(matches!(of(FaultCode::EngineFenced), Refusal::Fenced(_)));
+        assert!(matches!(of(FaultCode::HostOwned), Refusal::Owned(_)));
+        assert!(matches!(of(FaultCode::HostStoreChanged), Refusal::Lost(_)));
+        assert!(matches!(of(FaultCode::QueueFull), Refusal::Full(_)));
+        assert!(matches!(of(FaultCode::StoreUnavailable), Refusal::Unclear(_)));
+        assert!(matches!(of(FaultCode::TaskNotAbortable), Refusal::Answer(_)));
+    }
+}

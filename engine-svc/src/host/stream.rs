@@ -1,0 +1,177 @@
+//! The stream of a host's tasks: every frame goes to the engine as an input of its own, in order. When the
+//! engine is slower than the host, the stream waits: nothing is dropped and nothing piles up.
+
+use std::time::Duration;
+
+use common::fault::{Fault, FaultCode};
+use common::revision::Token;
+use engine_core::input::{Frame, Input};
+use prost_types::Duration as WireDuration;
+use proto::task::v1::{Progress, WatchStart, watch_start};
+use proto::vdsm::v1::task_service_client::TaskServiceClient;
+use proto::vdsm::v1::{WatchTasksRequest, WatchTasksResponse};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
+use tracing::{debug, warn};
+
+use super::Context;
+use super::backoff::Backoff;
+use super::call::Connection;
+use super::frame::{self, Seen};
+use super::refusal::Refusal;
+use super::session::End;
+use crate::store;
+
+/// Heartbeats that may stay out before the host counts as away.
+const MISSED_HEARTBEATS: u32 = 3;
+
+/// How one stream ended.
+enum Ended {
+    /// Begin again with a snapshot: the engine wishes it, or the host no longer has the point.
+    Resync,
+    /// Go on after the last token.
+    Resume,
+    /// The connection is of no use any more.
+    Connection(End),
+}
+
+/// Reads the host's stream, again and again, until the connection is of no use.
+pub(super) async fn read(
+    context: &Context,
+    connection: &Connection,
+    resync: &Notify,
+    backoff: &mut Backoff,
+) -> End {
+    let mut reading = match Reading::begin(context, connection).await {
+        Ok(reading) => reading,
+        Err(end) => return end,
+    };
+    loop {
+        let ended = tokio::select! {
+            // A wish for a snapshot comes first: what the old stream still says is of no use.
+            biased;
+            () = resync.notified() => Ended::Resync,
+            ended = reading.stream(backoff) => ended,
+        };
+        match ended {
+            Ended::Resync => {
+                debug!("the stream begins again with a snapshot");
+                reading.after = None;
+            }
+            Ended::Resume => tokio::time::sleep(backoff.wait()).await,
+            Ended::Connection(end) => return end,
+        }
+    }
+}
+
+struct Reading<'a> {
+    context: &'a Context,
+    connection: &'a Connection,
+    /// The last point that the engine was given; none before a snapshot.
+    after: Option<Token>,
+}
+
+impl<'a> Reading<'a> {
+    /// Goes on where the engine's last commit stands, if that is a point in this store of the host.
+    async fn begin(context: &'a Context, connection: &'a Connection) -> Result<Self, End> {
+        let after = store::host::cursor(&context.log, connection.host_id)
+            .await
+            .map_err(|error| End::Away(Fault::new(FaultCode::StoreUnavailable, error.to_string())))?;
+        Ok(Self {
+            context,
+            connection,
+            after: after.filter(|token| token.store_id == connection.store_id),
+        })
+    }
+
+    async fn stream(&mut self, backoff: &mut Backoff) -> Ended {
+        let silence = self.context.heartbeat_interval * MISSED_HEARTBEATS;
+        let mut stream = match timeout(silence, self.open()).await {
+            Err(_) => return silent(silence),
+            Ok(Err(status)) => return ended(&status, self.after.is_some()),
+            Ok(Ok(stream)) => stream,
+        };
+        loop {
+            let frame = match timeout(silence, stream.message()).await {
+                Err(_) => return silent(silence),
+                Ok(Err(status)) => return ended(&status, self.after.is_some()),
+                Ok(Ok(None)) => return Ended::Resume,
+                Ok(Ok(Some(response))) => frame::read(response.frame),
+            };
+            match frame {
+                Seen::Opened(Some(store_id)) if store_id != self.connection.store_id => {
+                    return Ended::Connection(End::Again);
+                }
+                Seen::Opened(_) => {
+                    if let Err(end) = self.forward(Frame::Opened).await {
+                        return Ended::Connection(end);
+                    }
+                }
+                Seen::Closing | Seen::Unknown => {}
+                Seen::Heartbeat => backoff.reset(),
+                Seen::Progress(samples) => self.report(&samples),
+                Seen::Frame(frame, token) => {
+                    if let Err(end) = self.forward(frame).await {
+                        return Ended::Connection(end);
+                    }
+                    self.after = token.or(self.after);
+                    backoff.reset();
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Streaming<WatchTasksResponse>, Status> {
+        let start = match self.after {
+            Some(token) => watch_start::Start::After(token.to_string()),
+            None => watch_start::Start::Snapshot(()),
+        };
+        let request = WatchTasksRequest {
+            filter: None,
+            start: Some(WatchStart { start: Some(start) }),
+            ended_within: None,
+            heartbeat_interval: WireDuration::try_from(self.context.heartbeat_interval).ok(),
+            include_progress: true,
+        };
+        let mut client = TaskServiceClient::new(self.connection.channel.clone());
+        Ok(client.watch_tasks(request).await?.into_inner())
+    }
+
+    async fn forward(&self, frame: Frame) -> Result<(), End> {
+        let input = Input::Observed {
+            host_id: self.connection.host_id,
+            store_id: self.connection.store_id,
+            frame,
+        };
+        let sent = self.context.engine.send(input).await;
+        sent.map_err(|refusal| End::Away(Fault::new(FaultCode::ShuttingDown, refusal.to_string())))
+    }
+
+    fn report(&self, samples: &[Progress]) {
+        let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
+        for sample in samples {
+            if let Ok(task_id) = sample.task_id.parse() {
+                let board = self.context.log.progress();
+                board.report(task_id, bytes(sample.done_bytes), bytes(sample.total_bytes));
+            }
+        }
+    }
+}
+
+fn silent(silence: Duration) -> Ended {
+    let words = format!("the host has sent nothing for {} s", silence.as_secs_f32());
+    Ended::Connection(End::Away(Fault::new(FaultCode::HostAway, words)))
+}
+
+/// A snapshot has no point that could be out of range.
+fn ended(status: &Status, resumed: bool) -> Ended {
+    if status.code() == Code::OutOfRange && resumed {
+        warn!(
+            message = status.message(),
+            "the host no longer has the point where its stream stood"
+        );
+        return Ended::Resync;
+    }
+    Ended::Connection(Refusal::of(status).into())
+}

@@ -1,0 +1,293 @@
+//! The engine's mind as the coordinator drives it: inputs in, records and history out.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use common::fault::{Fault, FaultCode};
+use common::id::{CommandId, EngineId, HostId};
+use common::time::Timestamp;
+use engine_core::input::Submission;
+use engine_core::jobs::Subject;
+use engine_core::model::{AsyncTask, Command, EntityKey, Holder, Purpose};
+use engine_core::{Change, Input, Reply, State, Transition};
+use proto::store::v1::EngineHistory;
+use runtime::machine::{Machine, Step};
+use runtime::store::{Reader, Store, StoreError};
+use tracing::error;
+
+use crate::store::command::{COMMANDS, REQUESTS, request_key};
+use crate::store::load;
+use crate::store::writes::Revisions;
+
+/// What the engine needs at each load besides the records.
+#[derive(Clone)]
+pub struct Seed {
+    /// Which engine it is.
+    pub engine_id: EngineId,
+    /// For what is no part of the working state: requests of commands that ended, and commands that are
+    /// forgotten.
+    pub store: Arc<dyn Store>,
+}
+
+/// What is to be done once a step is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// In the world, as the core says.
+    Core(engine_core::Effect),
+    /// Show who holds these entities from now on.
+    Held(Vec<(EntityKey, Option<Holder>)>),
+    /// Forget who held what: the working state was read anew, and what is held comes next.
+    HeldAnew,
+}
+
+/// The engine's mind.
+pub struct Engine {
+    state: State,
+    store: Arc<dyn Store>,
+    /// The hosts that have connected since the state was read. A frame of another connection is dropped: frames
+    /// before it may have been lost with a failed commit, and only a new connection begins where the records end.
+    connected: BTreeSet<HostId>,
+}
+
+impl Machine for Engine {
+    type Input = Input;
+    type Reply = Reply;
+    type Effect = Effect;
+    type History = EngineHistory;
+    type Seed = Seed;
+
+    fn load(reader: &dyn Reader, seed: &Seed) -> Result<Self, StoreError> {
+        let core = load::seed(reader, seed.engine_id)?;
+        Ok(Self {
+            state: State::load(core, load::changes(reader)?),
+            store: Arc::clone(&seed.store),
+            connected: BTreeSet::new(),
+        })
+    }
+
+    fn recover(&self) -> Option<Input> {
+        Some(Input::Recover)
+    }
+
+    fn step(&mut self, input: Input, now: Timestamp) -> Step<Self> {
+        match &input {
+            Input::Observed { host_id, .. } if !self.connected.contains(host_id) => {
+                return nothing(Reply::Done);
+            }
+            Input::HostConnected { host_id, .. } => {
+                self.connected.insert(*host_id);
+            }
+            Input::HostAway { host_id } | Input::HostRefused { host_id, .. } => {
+                self.connected.remove(host_id);
+            }
+            Input::Submit(submission) => match self.repeated(submission) {
+                Ok(Some(reply)) => return nothing(reply),
+                Ok(None) => {}
+                // The commit that follows fails as well, and then nobody is told anything.
+                Err(error) => error!(%error, "a request cannot be looked up"),
+            },
+            _ => {}
+        }
+        let anew = matches!(input, Input::Recover);
+        let transition = self.state.step(input, now);
+        self.settle(transition, anew)
+    }
+
+    fn label(input: &Input) -> String {
+        kind(input).to_owned()
+    }
+}
+
+impl Engine {
+    /// The answer to a request whose command has left the working state: the core no longer has to remember it.
+    fn repeated(&self, submission: &Submission) -> Result<Option<Reply>, StoreError> {
+        let key = request_key(
+            &submission.user,
+            &submission.rpc,
+            submission.request_id.as_bytes(),
+        );
+        let reader = self.store.reader()?;
+        let Some(id) = reader.get(REQUESTS, &key)? else {
+            return Ok(None);
+        };
+        let Ok(command_id) = CommandId::from_slice(&id) else {
+            return Ok(None);
+        };
+        if self.state.command(command_id).is_some() {
+            return Ok(None);
+        }
+        let record = COMMANDS.get(&*reader, command_id.as_bytes())?;
+        Ok(record.map(|record| {
+            if record.request_digest == submission.digest {
+                Reply::Accepted {
+                    command_id,
+                    command: None,
+                    repeat: true,
+                }
+            } else {
+                let words = format!(
+                    "the request_id was used for command {command_id}, which asked for something else"
+                );
+                Reply::Refused(Fault::new(FaultCode::RequestIdReused, words).about("request_id"))
+            }
+        }))
+    }
+
+    fn settle(&self, transition: Transition, anew: bool) -> Step<Self> {
+        let mut revisions = Revisions::new();
+        let mut heads = transition.heads.iter().peekable();
+        for change in &transition.changes {
+            let head = heads.next_if(|head| counts(change) == Some((head.subject, head.sequence)));
+            let owner = self.owner(change, &transition.changes);
+            revisions.add(change, owner.as_deref(), head);
+        }
+        if let Err(error) = self.let_go(&transition.changes, &mut revisions) {
+            // Nothing is lost: what stays in the tables is read at the next start, and let go of then.
+            error!(%error, "what has left the working state cannot be looked up");
+        }
+        let mut effects = Vec::new();
+        let held = if anew {
+            effects.push(Effect::HeldAnew);
+            self.all_held()
+        } else {
+            self.touched(&transition.changes)
+        };
+        if !held.is_empty() {
+            effects.push(Effect::Held(self.holders(held)));
+        }
+        effects.extend(transition.effects.into_iter().map(Effect::Core));
+        Step {
+            revisions: revisions.finish(),
+            effects,
+            reply: transition.reply,
+        }
+    }
+
+    /// The command of a task that changed. Where the tree has left the working state with this very step, it is in
+    /// the store, or among the changes.
+    fn owner<'a>(&'a self, change: &Change, changes: &'a [Change]) -> Option<Cow<'a, Command>> {
+        let Change::Task(task) = change else { return None };
+        let id = task.command?;
+        let changed = || {
+            changes.iter().rev().find_map(|change| match change {
+                Change::Command(command) if command.id == id => Some(&**command),
+                _ => None,
+            })
+        };
+        let live = self.state.command(id).or_else(changed).map(Cow::Borrowed);
+        live.or_else(|| {
+            let reader = self.store.reader().ok()?;
+            let (seq, record) = COMMANDS.find(&*reader, id.as_bytes()).ok()??;
+            load::read_command(seq, record).map(Cow::Owned)
+        })
+    }
+
+    /// Trees that have left the working state with these changes, and commands that are forgotten.
+    fn let_go(&self, changes: &[Change], revisions: &mut Revisions) -> Result<(), StoreError> {
+        let mut left = BTreeMap::new();
+        for change in changes {
+            match change {
+                Change::Command(command) if self.state.command(command.root).is_none() => {
+                    let seq = command.is_root().then_some(command.seq);
+                    let known = left.entry(command.root).or_insert(None);
+                    *known = known.or(seq);
+                }
+                Change::Task(task) => {
+                    if let Some(root) = task.root.filter(|root| self.state.command(*root).is_none()) {
+                        left.entry(root).or_insert(None);
+                    }
+                }
+                Change::CommandRemoved(id) => revisions.forget(&*self.store.reader()?, *id)?,
+                _ => {}
+            }
+        }
+        for (root, seq) in left {
+            let seq = match seq {
+                Some(seq) => Some(seq),
+                None => COMMANDS.sequence_of(&*self.store.reader()?, root.as_bytes())?,
+            };
+            if let Some(seq) = seq {
+                revisions.leave(seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entities whose holder may have changed.
+    fn touched(&self, changes: &[Change]) -> BTreeSet<EntityKey> {
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::Command(command) if command.sequence == 1 || command.state.is_terminal() => {
+                    touched.extend(command.locks.iter().map(|(key, _)| key.clone()));
+                }
+                Change::Task(task) if task.purpose == Purpose::Foreign => touched.extend(task.entities()),
+                _ => {}
+            }
+        }
+        touched
+    }
+
+    fn all_held(&self) -> BTreeSet<EntityKey> {
+        let commands = self
+            .state
+            .commands()
+            .flat_map(|command| command.locks.iter().map(|(key, _)| key.clone()));
+        let foreign = self.state.tasks().filter(|task| task.purpose == Purpose::Foreign);
+        commands.chain(foreign.flat_map(AsyncTask::entities)).collect()
+    }
+
+    fn holders(&self, keys: BTreeSet<EntityKey>) -> Vec<(EntityKey, Option<Holder>)> {
+        keys.into_iter()
+            .map(|key| {
+                let holder = self.state.holder(&key);
+                (key, holder)
+            })
+            .collect()
+    }
+}
+
+/// What a change counts as in its tree, if it does.
+fn counts(change: &Change) -> Option<(Subject, u64)> {
+    match change {
+        Change::Command(command) => Some((Subject::Command(command.id), command.tree_sequence)),
+        Change::Task(task) => task.root.map(|_| (Subject::Task(task.id), task.tree_sequence)),
+        _ => None,
+    }
+}
+
+fn nothing(reply: Reply) -> Step<Engine> {
+    Step {
+        revisions: Vec::new(),
+        effects: Vec::new(),
+        reply,
+    }
+}
+
+/// The kind of an input, for logs and fail points.
+const fn kind(input: &Input) -> &'static str {
+    match input {
+        Input::Recover => "recover",
+        Input::Submit(_) => "submit",
+        Input::Cancel { .. } => "cancel",
+        Input::Retry { .. } => "retry",
+        Input::Abandon { .. } => "abandon",
+        Input::Forget { .. } => "forget",
+        Input::HostConnected { .. } => "host_connected",
+        Input::HostAway { .. } => "host_away",
+        Input::HostRefused { .. } => "host_refused",
+        Input::Observed { .. } => "observed",
+        Input::StartAccepted { .. } => "start_accepted",
+        Input::StartRefused { .. } => "start_refused",
+        Input::AbortAccepted { .. } => "abort_accepted",
+        Input::AbortRefused { .. } => "abort_refused",
+        Input::Cleared { .. } => "cleared",
+        Input::ClearFailed { .. } => "clear_failed",
+        Input::CallAnswered { .. } => "call_answered",
+        Input::Probed { .. } => "probed",
+        Input::RetriesSpent { .. } => "retries_spent",
+        Input::DiskObserved { .. } => "disk_observed",
+        Input::Fenced { .. } => "fenced",
+    }
+}

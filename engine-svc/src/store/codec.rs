@@ -1,0 +1,157 @@
+//! What the codecs of the tables have in common: small words, and why a record cannot be read.
+
+use std::str::FromStr;
+
+use common::fault::Fault;
+use common::id::IdError;
+use common::lock::Mode;
+use common::operation::{Allocation, VolumeFormat};
+use common::revision::Token;
+use common::time::Timestamp;
+use engine_core::model::EntityKey;
+use proto::convert;
+use proto::engine::v1::{EntityKind, EntityRef};
+use proto::store::v1::LockRecord;
+
+/// A record that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} of the record {problem}")]
+pub(crate) struct CodecError {
+    field: &'static str,
+    problem: String,
+}
+
+impl CodecError {
+    pub(super) fn new(field: &'static str, problem: impl ToString) -> Self {
+        Self {
+            field,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl From<Fault> for CodecError {
+    fn from(fault: Fault) -> Self {
+        Self::new("a field", fault.message)
+    }
+}
+
+/// An id that must be there.
+pub(super) fn id<T: FromStr<Err = IdError>>(field: &'static str, text: &str) -> Result<T, CodecError> {
+    text.parse().map_err(|error| CodecError::new(field, error))
+}
+
+/// An id that may be absent.
+pub(super) fn optional_id<T: FromStr<Err = IdError>>(
+    field: &'static str,
+    text: &str,
+) -> Result<Option<T>, CodecError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    id(field, text).map(Some)
+}
+
+/// A list of ids.
+pub(super) fn ids<T: FromStr<Err = IdError>>(
+    field: &'static str,
+    texts: &[String],
+) -> Result<Vec<T>, CodecError> {
+    texts.iter().map(|text| id(field, text)).collect()
+}
+
+/// A token that may be absent.
+pub(super) fn token(field: &'static str, text: &str) -> Result<Option<Token>, CodecError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|error| CodecError::new(field, error))
+}
+
+/// A message that must be there.
+pub(super) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, CodecError> {
+    value.ok_or_else(|| CodecError::new(field, "is missing"))
+}
+
+/// A value of an enum that is none of ours.
+pub(super) fn unknown(field: &'static str, value: i32) -> CodecError {
+    CodecError::new(field, format!("has the unknown value {value}"))
+}
+
+/// An id or nothing, as text.
+pub(super) fn text(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+pub(super) fn time(time: Timestamp) -> Option<prost_types::Timestamp> {
+    Some(convert::timestamp(time))
+}
+
+pub(super) fn read_time(
+    field: &'static str,
+    time: Option<&prost_types::Timestamp>,
+) -> Result<Timestamp, CodecError> {
+    Ok(convert::from_timestamp(required(field, time)?))
+}
+
+pub(super) fn read_format(value: i32) -> Result<VolumeFormat, CodecError> {
+    convert::format_from_wire("format", value).map_err(|_| unknown("format", value))
+}
+
+pub(super) fn read_allocation(value: i32) -> Result<Allocation, CodecError> {
+    convert::allocation_from_wire("allocation", value).map_err(|_| unknown("allocation", value))
+}
+
+/// Sizes are signed on the wire.
+pub(super) fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(field: &'static str, bytes: i64) -> Result<u64, CodecError> {
+    u64::try_from(bytes).map_err(|_| CodecError::new(field, "is negative"))
+}
+
+/// An entity as it is pointed at.
+pub(crate) fn entity(key: &EntityKey) -> EntityRef {
+    let (kind, id) = match key {
+        EntityKey::Host(id) => (EntityKind::Host, id.to_string()),
+        EntityKey::Domain(id) => (EntityKind::StorageDomain, id.to_string()),
+        EntityKey::Disk(id) => (EntityKind::Disk, id.to_string()),
+        EntityKey::Vm(id) => (EntityKind::Vm, id.to_string()),
+        EntityKey::VmName(name) => (EntityKind::VmName, name.clone()),
+    };
+    EntityRef {
+        kind: kind.into(),
+        id,
+    }
+}
+
+pub(super) fn read_entity(entity: &EntityRef) -> Result<EntityKey, CodecError> {
+    const FIELD: &str = "entity";
+    Ok(match EntityKind::try_from(entity.kind) {
+        Ok(EntityKind::Host) => EntityKey::Host(id(FIELD, &entity.id)?),
+        Ok(EntityKind::StorageDomain) => EntityKey::Domain(id(FIELD, &entity.id)?),
+        Ok(EntityKind::Disk) => EntityKey::Disk(id(FIELD, &entity.id)?),
+        Ok(EntityKind::Vm) => EntityKey::Vm(id(FIELD, &entity.id)?),
+        Ok(EntityKind::VmName) => EntityKey::VmName(entity.id.clone()),
+        Ok(EntityKind::Unspecified) | Err(_) => return Err(unknown(FIELD, entity.kind)),
+    })
+}
+
+pub(super) fn lock((key, mode): &(EntityKey, Mode)) -> LockRecord {
+    LockRecord {
+        entity: Some(entity(key)),
+        exclusive: matches!(mode, Mode::Exclusive),
+    }
+}
+
+pub(super) fn read_lock(lock: &LockRecord) -> Result<(EntityKey, Mode), CodecError> {
+    let mode = if lock.exclusive {
+        Mode::Exclusive
+    } else {
+        Mode::Shared
+    };
+    Ok((read_entity(required("lock", lock.entity.as_ref())?)?, mode))
+}

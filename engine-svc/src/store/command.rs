@@ -1,0 +1,223 @@
+//! Commands.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `command` | the command's sequence | `CommandRecord` |
+//! | `command/id` | its id | its sequence |
+//! | `command/ended` | the time of its end, its sequence | nothing |
+//! | `command/live` | the sequence of a root | nothing: its tree is part of the working state |
+//! | `command/request` | the request's id, RPC, user | the id of the root that it was accepted as |
+
+use engine_core::model::{Awaited, Command, CommandState, Outcome, RequestKey, WaitingFor};
+use proto::convert;
+use proto::engine::v1 as wire;
+use proto::engine::v1::waiting_for::What;
+use proto::store::v1::CommandRecord;
+use runtime::store::{Table, Write};
+
+use super::codec::{self, CodecError};
+use super::ledger::Ledger;
+use super::parameters;
+use super::scan::write;
+
+/// The tables of commands.
+pub(crate) const COMMANDS: Ledger<CommandRecord> = Ledger::new(
+    Table("command"),
+    Table("command/id"),
+    Table("command/live"),
+    Table("command/ended"),
+);
+
+/// Which command a request was accepted as.
+pub(crate) const REQUESTS: Table = Table("command/request");
+
+/// Whether a command is not over.
+pub(crate) fn is_open(command: &wire::Command) -> bool {
+    command.end_time.is_none()
+}
+
+/// The key of a request.
+pub(crate) fn request_key(user: &str, rpc: &str, request_id: &[u8; 16]) -> Vec<u8> {
+    let mut key = request_id.to_vec();
+    key.extend_from_slice(rpc.as_bytes());
+    // No RPC has it in its name.
+    key.push(0);
+    key.extend_from_slice(user.as_bytes());
+    key
+}
+
+/// What is put when a request is accepted.
+pub(super) fn request(user: &str, request: &RequestKey, command: &Command) -> Write {
+    let key = request_key(user, &request.rpc, request.request_id.as_bytes());
+    write(REQUESTS, key, Some(command.id.as_bytes().to_vec()))
+}
+
+/// A command as it is shown.
+pub(crate) fn show(command: &Command) -> wire::Command {
+    wire::Command {
+        command_id: command.id.to_string(),
+        kind: parameters::kind(command.kind()).into(),
+        parameters: Some(parameters::encode(&command.parameters)),
+        parent_command_id: codec::text(command.parent),
+        root_command_id: command.root.to_string(),
+        child_command_ids: command.children.iter().map(ToString::to_string).collect(),
+        task_ids: command.tasks.iter().map(ToString::to_string).collect(),
+        state: state(command.state).into(),
+        cancel_requested: command.cancel_requested,
+        fault: command.fault.as_ref().map(convert::fault_to_wire),
+        outcomes: command.outcomes.iter().map(outcome).collect(),
+        left_behind: command.left_behind.iter().map(codec::entity).collect(),
+        waiting_for: command.waiting_for.as_ref().map(waiting_for),
+        user: command.user.clone(),
+        request_id: codec::text(command.request.as_ref().map(|request| request.request_id)),
+        correlation_id: command.correlation_id.clone(),
+        create_time: codec::time(command.created),
+        end_time: command.ended.map(convert::timestamp),
+        sequence: command.sequence,
+        attempt: command.attempt,
+        abandoned_by: command.abandoned_by.clone().unwrap_or_default(),
+        removed: false,
+    }
+}
+
+/// The record of a command, of which `shown` is what is shown.
+pub(crate) fn record(command: &Command, shown: wire::Command) -> CommandRecord {
+    let request = command.request.as_ref();
+    CommandRecord {
+        command: Some(shown),
+        locks: command.locks.iter().map(codec::lock).collect(),
+        tree_sequence: command.tree_sequence,
+        request_digest: request.map(|request| request.digest.clone()).unwrap_or_default(),
+        rpc: request.map(|request| request.rpc.clone()).unwrap_or_default(),
+        call_sent: command.call_sent,
+    }
+}
+
+/// Reads a record back. `seq` is its key.
+///
+/// # Errors
+/// [`CodecError`] for what was not written by [`record`].
+pub(crate) fn read(seq: u64, record: CommandRecord) -> Result<Command, CodecError> {
+    let shown = codec::required("command", record.command)?;
+    let request = match codec::optional_id("request_id", &shown.request_id)? {
+        Some(request_id) => Some(RequestKey {
+            rpc: record.rpc,
+            request_id,
+            digest: record.request_digest,
+        }),
+        None => None,
+    };
+    Ok(Command {
+        id: codec::id("command_id", &shown.command_id)?,
+        seq,
+        parameters: parameters::decode(shown.parameters)?,
+        parent: codec::optional_id("parent_command_id", &shown.parent_command_id)?,
+        root: codec::id("root_command_id", &shown.root_command_id)?,
+        children: codec::ids("child_command_ids", &shown.child_command_ids)?,
+        tasks: codec::ids("task_ids", &shown.task_ids)?,
+        state: read_state(shown.state)?,
+        cancel_requested: shown.cancel_requested,
+        call_sent: record.call_sent,
+        fault: shown.fault.as_ref().map(convert::fault_from_wire),
+        outcomes: shown
+            .outcomes
+            .iter()
+            .map(read_outcome)
+            .collect::<Result<_, _>>()?,
+        left_behind: shown
+            .left_behind
+            .iter()
+            .map(codec::read_entity)
+            .collect::<Result<_, _>>()?,
+        waiting_for: shown.waiting_for.map(read_waiting_for).transpose()?,
+        user: shown.user,
+        request,
+        correlation_id: shown.correlation_id,
+        created: codec::read_time("create_time", shown.create_time.as_ref())?,
+        ended: shown.end_time.as_ref().map(convert::from_timestamp),
+        sequence: shown.sequence,
+        attempt: shown.attempt,
+        abandoned_by: Some(shown.abandoned_by).filter(|user| !user.is_empty()),
+        locks: record
+            .locks
+            .iter()
+            .map(codec::read_lock)
+            .collect::<Result<_, _>>()?,
+        tree_sequence: record.tree_sequence,
+    })
+}
+
+/// A command's state as it is shown.
+pub(crate) const fn state(state: CommandState) -> wire::CommandState {
+    match state {
+        CommandState::Pending => wire::CommandState::Pending,
+        CommandState::Active => wire::CommandState::Active,
+        CommandState::Compensating => wire::CommandState::Compensating,
+        CommandState::Succeeded => wire::CommandState::Succeeded,
+        CommandState::Failed => wire::CommandState::Failed,
+        CommandState::Cancelled => wire::CommandState::Cancelled,
+        CommandState::NeedsAttention => wire::CommandState::NeedsAttention,
+    }
+}
+
+fn read_state(value: i32) -> Result<CommandState, CodecError> {
+    Ok(match wire::CommandState::try_from(value) {
+        Ok(wire::CommandState::Pending) => CommandState::Pending,
+        Ok(wire::CommandState::Active) => CommandState::Active,
+        Ok(wire::CommandState::Compensating) => CommandState::Compensating,
+        Ok(wire::CommandState::Succeeded) => CommandState::Succeeded,
+        Ok(wire::CommandState::Failed) => CommandState::Failed,
+        Ok(wire::CommandState::Cancelled) => CommandState::Cancelled,
+        Ok(wire::CommandState::NeedsAttention) => CommandState::NeedsAttention,
+        Ok(wire::CommandState::Unspecified) | Err(_) => return Err(codec::unknown("state", value)),
+    })
+}
+
+/// What a command or a task waits for, as it is shown.
+pub(super) fn waiting_for(waiting: &WaitingFor) -> wire::WaitingFor {
+    let what = match &waiting.what {
+        Awaited::Host(id) => What::HostId(id.to_string()),
+        Awaited::Task(id) => What::TaskId(id.to_string()),
+        Awaited::Command(id) => What::CommandId(id.to_string()),
+        Awaited::Attention(fault) => What::Attention(convert::fault_to_wire(fault)),
+    };
+    wire::WaitingFor {
+        what: Some(what),
+        note: waiting.note.clone(),
+        since: codec::time(waiting.since),
+    }
+}
+
+pub(super) fn read_waiting_for(waiting: wire::WaitingFor) -> Result<WaitingFor, CodecError> {
+    let what = match codec::required("waiting_for", waiting.what)? {
+        What::HostId(id) => Awaited::Host(codec::id("waiting_for.host_id", &id)?),
+        What::TaskId(id) => Awaited::Task(codec::id("waiting_for.task_id", &id)?),
+        What::CommandId(id) => Awaited::Command(codec::id("waiting_for.command_id", &id)?),
+        What::Attention(fault) => Awaited::Attention(convert::fault_from_wire(&fault)),
+    };
+    Ok(WaitingFor {
+        what,
+        note: waiting.note,
+        since: codec::read_time("waiting_for.since", waiting.since.as_ref())?,
+    })
+}
+
+fn outcome(outcome: &Outcome) -> wire::Outcome {
+    wire::Outcome {
+        command_id: outcome.command.to_string(),
+        kind: parameters::kind(outcome.kind).into(),
+        entity: Some(codec::entity(&outcome.entity)),
+        state: state(outcome.state).into(),
+        fault: outcome.fault.as_ref().map(convert::fault_to_wire),
+    }
+}
+
+fn read_outcome(outcome: &wire::Outcome) -> Result<Outcome, CodecError> {
+    Ok(Outcome {
+        command: codec::id("outcome.command_id", &outcome.command_id)?,
+        kind: parameters::read_kind(outcome.kind)?,
+        entity: codec::read_entity(codec::required("outcome.entity", outcome.entity.as_ref())?)?,
+        state: read_state(outcome.state)?,
+        fault: outcome.fault.as_ref().map(convert::fault_from_wire),
+    })
+}

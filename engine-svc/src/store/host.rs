@@ -1,0 +1,60 @@
+//! Hosts: table `host`, the host's id → `HostRecord`.
+
+use common::id::HostId;
+use common::revision::Token;
+use engine_core::model::Host;
+use proto::engine::v1 as wire;
+use proto::store::v1::HostRecord;
+use runtime::store::{Reader, StoreError, Table};
+
+use super::codec::{self, CodecError};
+use super::keyed::Keyed;
+use super::{Log, read};
+
+/// The table of hosts.
+pub(crate) const HOSTS: Keyed<HostRecord> = Keyed::new(Table("host"));
+
+/// The record of a host. What is known only at reading is left unset.
+pub(super) fn record(host: &Host) -> HostRecord {
+    HostRecord {
+        host: Some(wire::Host {
+            host_id: host.id.to_string(),
+            name: host.name.clone(),
+            address: host.address.clone(),
+            store_id: codec::text(host.store_id),
+            cursor: codec::text(host.cursor),
+            ..wire::Host::default()
+        }),
+    }
+}
+
+/// Reads a record back.
+///
+/// # Errors
+/// [`CodecError`] for what was not written by [`record`].
+pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
+    let host = codec::required("host", record.host)?;
+    Ok(Host {
+        id: codec::id("host_id", &host.host_id)?,
+        name: host.name,
+        address: host.address,
+        store_id: codec::optional_id("store_id", &host.store_id)?,
+        cursor: codec::token("cursor", &host.cursor)?,
+    })
+}
+
+/// Up to where the engine has followed a host, as committed; none where the next stream starts with a snapshot.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be read.
+pub(crate) async fn cursor(log: &Log, host_id: HostId) -> Result<Option<Token>, StoreError> {
+    read::on(log, move |reader: &dyn Reader| {
+        let record = HOSTS.get(reader, host_id.as_bytes())?;
+        let cursor = record
+            .and_then(|record| record.host)
+            .map(|host| host.cursor)
+            .unwrap_or_default();
+        Ok(cursor.parse().ok())
+    })
+    .await
+}

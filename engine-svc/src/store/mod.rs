@@ -1,0 +1,31 @@
+//! What the engine keeps, one file a table: its key and its value are in its doc. Nothing else knows how a record
+//! looks on disk.
+
+pub(crate) mod codec;
+pub(crate) mod command;
+pub(crate) mod disk;
+pub(crate) mod domain;
+pub mod engine;
+pub(crate) mod entities;
+pub(crate) mod event;
+pub(crate) mod host;
+pub(crate) mod job;
+mod key;
+pub(crate) mod keyed;
+pub(crate) mod ledger;
+pub(crate) mod live;
+pub(crate) mod load;
+pub(crate) mod parameters;
+pub(crate) mod read;
+pub(crate) mod scan;
+pub(crate) mod task;
+pub(crate) mod tree;
+pub(crate) mod vm;
+pub(crate) mod writes;
+
+use std::sync::Arc;
+
+use proto::store::v1::EngineHistory;
+
+/// What the engine committed, in order.
+pub type Log = Arc<runtime::log::Log<EngineHistory>>;

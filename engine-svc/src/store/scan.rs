@@ -1,0 +1,51 @@
+//! Pieces of tables, read one bounded piece at a time.
+
+use prost::Message;
+use runtime::store::{Pair, StoreError, Table, Write};
+
+/// A key of the table that was scanned, and the record that it leads to.
+pub(crate) type Found<R> = (Vec<u8>, R);
+
+/// A piece of a scan.
+#[derive(Debug)]
+pub(crate) struct Scan<R> {
+    /// What could be read.
+    pub(crate) found: Vec<Found<R>>,
+    /// Where the next piece goes on: after this key. None at the end.
+    pub(crate) next: Option<Vec<u8>>,
+}
+
+impl<R: Message + Default> Scan<R> {
+    /// Of pairs whose values are the records themselves.
+    pub(super) fn of(table: Table, pairs: Vec<Pair>, limit: usize) -> Self {
+        let next = next(&pairs, limit);
+        let found = pairs
+            .into_iter()
+            .filter_map(|(key, bytes)| Some((key, readable(table, &bytes)?)))
+            .collect();
+        Self { found, next }
+    }
+}
+
+/// Where a scan goes on that asked for `limit` pairs and got these.
+pub(super) fn next(pairs: &[Pair], limit: usize) -> Option<Vec<u8>> {
+    let (key, _) = pairs.last().filter(|_| pairs.len() >= limit)?;
+    Some(key.clone())
+}
+
+/// One write.
+pub(super) const fn write(table: Table, key: Vec<u8>, value: Option<Vec<u8>>) -> Write {
+    Write { table, key, value }
+}
+
+/// A record from its bytes.
+pub(super) fn decode<R: Message + Default>(table: Table, bytes: &[u8]) -> Result<R, StoreError> {
+    R::decode(bytes).map_err(|error| StoreError::Damaged(format!("a record of table {}: {error}", table.0)))
+}
+
+/// A record among many: one that is damaged is reported, and harms only itself.
+pub(super) fn readable<R: Message + Default>(table: Table, bytes: &[u8]) -> Option<R> {
+    decode(table, bytes)
+        .inspect_err(|error| tracing::error!(%error, "a record is left out"))
+        .ok()
+}
