@@ -2,28 +2,40 @@
 //! watchers were told agree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use proto::engine::v1::{
-    AsyncTask, Command, CommandState, Disk, Host, ListCommandsRequest, ListDisksRequest, ListHostsRequest,
-    ListStorageDomainsRequest, ListTasksRequest, ListVmsRequest, StorageDomain, Vm,
+    self as wire, AsyncTask, Command, CommandState, Disk, ListCommandsRequest, ListDisksRequest,
+    ListHostsRequest, ListStorageDomainsRequest, ListTasksRequest, ListVmsRequest, StorageDomain, Vm,
     disk_observation::Presence,
 };
 use proto::vdsm::v1 as vdsm;
 
+use crate::client::{Engine, Host};
 use crate::failure::{Context, Outcome, ensure};
 use crate::patience::{eventually, persist};
 use crate::watch::{Item, Record, Watchers};
-use crate::world::World;
 use crate::{storage, words};
 
 /// The largest page that may be asked for.
 const PAGE: i32 = 1_000;
 
+/// What an auditor looks at. Cheap to clone, and it works while services come and go.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// A client of the engine.
+    pub engine: Engine,
+    /// A client of its host.
+    pub host: Host,
+    /// Where the host keeps its storage domains.
+    pub storage_root: PathBuf,
+}
+
 /// Everything that both services list, at one rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Records {
     /// The engine's.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<wire::Host>,
     /// The engine's.
     pub domains: Vec<StorageDomain>,
     /// The engine's.
@@ -43,7 +55,7 @@ impl Records {
     ///
     /// # Errors
     /// When a service refuses, or has more than fits one page.
-    pub async fn read(world: &World) -> Outcome<Self> {
+    pub async fn read(view: &View) -> Outcome<Self> {
         macro_rules! list {
             ($client:expr, $rpc:ident, $request:ident { $($field:ident: $value:expr),* }, $items:ident) => {{
                 let answer = persist(|| {
@@ -60,7 +72,7 @@ impl Records {
                 answer.$items
             }};
         }
-        let engine = &world.client;
+        let engine = &view.engine;
         Ok(Self {
             hosts: list!(engine.hosts, list_hosts, ListHostsRequest {}, hosts),
             domains: list!(
@@ -76,7 +88,7 @@ impl Records {
             host_tasks: {
                 use vdsm::ListTasksRequest;
                 list!(
-                    world.host_client.tasks,
+                    view.host.tasks,
                     list_tasks,
                     ListTasksRequest { show_removed: true },
                     tasks
@@ -125,15 +137,15 @@ impl Records {
 ///
 /// # Errors
 /// When something still moves after a long time.
-pub async fn at_rest(world: &World) -> Outcome<Records> {
+pub async fn at_rest(view: &View) -> Outcome<Records> {
     let found = eventually("the world to come to rest", || async {
-        Records::read(world).await.ok().filter(Records::at_rest)
+        Records::read(view).await.ok().filter(Records::at_rest)
     })
     .await;
     match found {
         Ok(records) => Ok(records),
         Err(failure) => {
-            let records = Records::read(world).await?;
+            let records = Records::read(view).await?;
             let moving = records
                 .commands
                 .iter()
@@ -160,10 +172,10 @@ pub async fn at_rest(world: &World) -> Outcome<Records> {
 ///
 /// # Errors
 /// Naming what does not hold.
-pub async fn all_is_well(world: &World, watchers: &Watchers) -> Outcome<Records> {
-    let records = at_rest(world).await?;
+pub async fn all_is_well(view: &View, watchers: &Watchers) -> Outcome<Records> {
+    let records = at_rest(view).await?;
     assert_no_locks(&records)?;
-    assert_agreement(world, &records, watchers).await?;
+    assert_agreement(view, &records, watchers).await?;
     Ok(records)
 }
 
@@ -191,10 +203,10 @@ pub fn assert_no_locks(records: &Records) -> Outcome<()> {
 ///
 /// # Errors
 /// Naming every difference.
-pub async fn assert_agreement(world: &World, records: &Records, watchers: &Watchers) -> Outcome<()> {
+pub async fn assert_agreement(view: &View, records: &Records, watchers: &Watchers) -> Outcome<()> {
     let mut differences = parents_and_children(records);
     differences.extend(engine_and_host(records));
-    differences.extend(records_and_storage(world, records));
+    differences.extend(records_and_storage(view, records));
     ensure(differences.is_empty(), || {
         format!("records and facts differ:\n  {}", differences.join("\n  "))
     })?;
@@ -241,7 +253,12 @@ fn engine_and_host(records: &Records) -> Vec<String> {
         .map(|task| (&task.task_id, task))
         .collect();
     let mut wrong = Vec::new();
+    let stores: BTreeSet<_> = records.hosts.iter().map(|host| &host.store_id).collect();
     for task in &records.tasks {
+        // A host whose data directory was wiped remembers nothing from before.
+        if !stores.contains(&task.host_store_id) {
+            continue;
+        }
         let Some(theirs) = host.get(&task.task_id) else {
             wrong.push(format!("the host does not know the task {}", task.task_id));
             continue;
@@ -263,8 +280,8 @@ fn engine_and_host(records: &Records) -> Vec<String> {
 }
 
 /// Each disk is on storage as it was last seen, and nothing is there that no record and no command names.
-fn records_and_storage(world: &World, records: &Records) -> Vec<String> {
-    let root = world.storage_root();
+fn records_and_storage(view: &View, records: &Records) -> Vec<String> {
+    let root = &view.storage_root;
     let named: BTreeSet<&String> = records
         .commands
         .iter()
@@ -273,7 +290,7 @@ fn records_and_storage(world: &World, records: &Records) -> Vec<String> {
         .collect();
     let mut wrong = Vec::new();
     for domain in &records.domains {
-        let images = storage::images(&root, &domain.domain_id);
+        let images = storage::images(root, &domain.domain_id);
         for disk in records
             .disks
             .iter()
@@ -295,12 +312,12 @@ fn records_and_storage(world: &World, records: &Records) -> Vec<String> {
         for image in &images {
             let recorded = records.disks.iter().any(|disk| &disk.disk_id == image);
             if !recorded && !named.iter().any(|id| image.contains(id.as_str())) {
-                let files = storage::image_files(&root, &domain.domain_id, image);
+                let files = storage::image_files(root, &domain.domain_id, image);
                 wrong.push(format!("nobody knows of the image {image} with {files:?}"));
             }
         }
     }
-    let runs = storage::run_directories(&root);
+    let runs = storage::run_directories(root);
     if !runs.is_empty() {
         wrong.push(format!("run directories are left: {runs:?}"));
     }

@@ -135,11 +135,11 @@ impl LoopMount {
 
 impl Drop for LoopMount {
     fn drop(&mut self) {
-        if self.mounted
-            && let Err(failure) = self.unmount()
+        // A service that was just killed may still hold a file: then the mount goes with its last user.
+        let path = self.path();
+        if self.mounted && self.unmount().is_err() && run("umount", &["-l", &path.to_string_lossy()]).is_err()
         {
-            eprintln!("left mounted: {}: {failure}", self.path().display());
-            // Nothing of it goes away under a mount.
+            eprintln!("left mounted: {}", path.display());
             self.folder.disable_cleanup(true);
         }
     }

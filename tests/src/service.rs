@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
@@ -9,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::fail_point::FailPoints;
-use crate::failure::{Context, Failure, Outcome};
+use crate::failure::{Context, Failure, Outcome, ensure};
 use crate::patience::eventually;
 
 /// How a service is run.
@@ -182,9 +183,26 @@ impl Service {
         Some(status)
     }
 
-    /// Whether it was started and is not known to have ended.
-    pub fn is_running(&self) -> bool {
-        self.child.is_some()
+    /// Whether it has ended since it was last started, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        let status = self.child.as_mut().map(|child| child.try_wait());
+        matches!(status, Some(Ok(Some(_))))
+    }
+
+    /// Waits until it has killed itself at its fail point.
+    ///
+    /// # Errors
+    /// When it does not, or ends otherwise.
+    pub async fn killed_itself(&mut self) -> Outcome<()> {
+        let status = self.ended().await.context("the boundary was never hit")?;
+        let signal = status.and_then(|status| status.signal());
+        ensure(signal == Some(Signal::KILL.as_raw()), || {
+            format!(
+                "{} ended with {status:?}:\n{}",
+                self.recipe.name,
+                self.log_tail(20)
+            )
+        })
     }
 
     /// Its process.

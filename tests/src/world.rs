@@ -4,20 +4,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use proto::engine::v1::{
-    AddHostRequest, Command, CommandState, CreateStorageDomainRequest, CreateVmRequest, GetHostRequest,
-    RemoveVmRequest, WaitCommandRequest, host::Connection,
+    AddHostRequest, Command, CreateStorageDomainRequest, CreateVmRequest, GetHostRequest, RemoveVmRequest,
+    host::Connection,
 };
 use proto::vdsm::v1::GetHostInfoRequest;
 use tempfile::TempDir;
 
+use crate::audit::View;
 use crate::client::{Engine, Host};
 use crate::fail_point::FailPoints;
-use crate::failure::{Context, Failure, Outcome, ensure};
+use crate::failure::{Context, Failure, Outcome};
 use crate::ids::{fresh, fresh_loopback};
-use crate::patience::{PATIENCE, eventually, persist};
+use crate::patience::{eventually, persist};
 use crate::programs::program;
 use crate::service::{Recipe, Service};
-use crate::words;
+use crate::verbs::id_of;
 
 /// Keeps the directories of worlds, for a look at what a failed test left.
 const KEEP: &str = "KEEP_WORLDS";
@@ -137,72 +138,45 @@ impl World {
         Ok(answer.domain_id)
     }
 
-    /// Asks for a VM, as often as it takes to get a verdict: returns the command's id.
+    /// As [`Engine::ask_create_vm`].
     ///
     /// # Errors
     /// When it is refused.
     pub async fn create_vm(&self, request: &CreateVmRequest) -> Outcome<String> {
-        let answer = persist(|| {
-            let mut vms = self.client.vms.clone();
-            let request = request.clone();
-            async move { vms.create_vm(request).await }
-        });
-        Ok(id_of(answer.await.context("CreateVm")?.into_inner().command))
+        self.client.ask_create_vm(request).await
     }
 
-    /// Asks for a VM's removal, as often as it takes to get a verdict: returns the command's id.
+    /// As [`Engine::ask_remove_vm`].
     ///
     /// # Errors
     /// When it is refused.
     pub async fn remove_vm(&self, request: &RemoveVmRequest) -> Outcome<String> {
-        let answer = persist(|| {
-            let mut vms = self.client.vms.clone();
-            let request = request.clone();
-            async move { vms.remove_vm(request).await }
-        });
-        Ok(id_of(answer.await.context("RemoveVm")?.into_inner().command))
+        self.client.ask_remove_vm(request).await
     }
 
-    /// Waits until a command has ended or rests, across restarts of the engine.
+    /// As [`Engine::settled`].
     ///
     /// # Errors
-    /// When it does neither; the failure says what it waits for.
+    /// When it neither ends nor rests.
     pub async fn settled(&self, command_id: &str) -> Outcome<Command> {
-        let end = std::time::Instant::now() + PATIENCE;
-        loop {
-            let answer = persist(|| {
-                let mut commands = self.client.commands.clone();
-                let request = WaitCommandRequest {
-                    command_id: command_id.to_owned(),
-                    timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
-                };
-                async move { commands.wait_command(request).await }
-            });
-            let answer = answer.await.context("WaitCommand")?.into_inner();
-            let command = answer.command.context("WaitCommand answered without a command")?;
-            if answer.done {
-                return Ok(command);
-            }
-            ensure(std::time::Instant::now() < end, || {
-                format!("the command did not end:\n{command:#?}")
-            })?;
-        }
+        self.client.settled(command_id).await
     }
 
-    /// Waits until a command has ended, and wants it to have succeeded.
+    /// As [`Engine::succeeds`].
     ///
     /// # Errors
     /// When it ended otherwise.
     pub async fn succeeds(&self, command_id: &str) -> Outcome<()> {
-        let command = self.settled(command_id).await?;
-        ensure(command.state == i32::from(CommandState::Succeeded), || {
-            format!(
-                "{} is {}: {:?}",
-                words::command_kind(command.kind),
-                words::command_state(command.state),
-                command.fault
-            )
-        })
+        self.client.succeeds(command_id).await
+    }
+
+    /// What an auditor looks at.
+    pub fn view(&self) -> View {
+        View {
+            engine: self.client.clone(),
+            host: self.host_client.clone(),
+            storage_root: self.storage_root(),
+        }
     }
 
     /// Waits until the host answers: it does so only when its tasks are loaded.
@@ -380,9 +354,4 @@ pub fn processes_naming(text: &str) -> Vec<(i32, String)> {
             line.contains(text).then_some((pid, line))
         })
         .collect()
-}
-
-/// The id of the command in an answer; empty where there is none.
-fn id_of(command: Option<Command>) -> String {
-    command.map(|command| command.command_id).unwrap_or_default()
 }

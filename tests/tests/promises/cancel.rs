@@ -40,7 +40,7 @@ async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -
             && command.left_behind.is_empty(),
         || format!("{command:#?}"),
     )?;
-    let records = all_is_well(&world, &watchers).await?;
+    let records = all_is_well(&world.view(), &watchers).await?;
     ensure(records.vms.is_empty() && records.disks.is_empty(), || {
         "a cancelled creation left a record".to_owned()
     })?;
@@ -81,7 +81,7 @@ async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> Out
                 || format!("{command:#?}"),
             )?,
         }
-        let records = all_is_well(&world, &watchers).await?;
+        let records = all_is_well(&world.view(), &watchers).await?;
         let exists = records.vms.iter().any(|known| known.vm_id == vm.vm_id);
         ensure(exists == (state == "SUCCEEDED"), || {
             format!("{state}, and the VM exists: {exists}")

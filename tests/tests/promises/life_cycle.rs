@@ -19,7 +19,7 @@ async fn a_vm_with_four_disks_comes_and_goes() -> Outcome<()> {
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.succeeds(&created).await?;
-    let records = all_is_well(&world, &watchers).await?;
+    let records = all_is_well(&world.view(), &watchers).await?;
     the_vm_is_as_it_was_asked_for(&world, &vm.vm_id, &vm.disks).await?;
     the_volumes_are_legal(&world, &domain, &vm.disks).await?;
     the_tree_is(
@@ -32,7 +32,7 @@ async fn a_vm_with_four_disks_comes_and_goes() -> Outcome<()> {
 
     let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
     world.succeeds(&removed).await?;
-    let records = all_is_well(&world, &watchers).await?;
+    let records = all_is_well(&world.view(), &watchers).await?;
     the_tree_is(
         &records,
         &removed,

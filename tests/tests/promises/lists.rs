@@ -44,7 +44,7 @@ async fn three_vms(world: &World, domain: &str) -> Outcome<Vec<String>> {
 async fn pages_of_any_size_give_the_same_whole() -> Outcome<()> {
     let (world, domain) = World::furnished().await?;
     let roots = three_vms(&world, &domain).await?;
-    tests::audit::at_rest(&world).await?;
+    tests::audit::at_rest(&world.view()).await?;
     let client = &world.client;
     macro_rules! same {
         ($client:expr, $rpc:ident, $request:ident, $items:ident, $least:expr) => {{
@@ -83,7 +83,7 @@ async fn pages_of_any_size_give_the_same_whole() -> Outcome<()> {
 async fn filters_select_exactly() -> Outcome<()> {
     let (world, domain) = World::furnished().await?;
     let roots = three_vms(&world, &domain).await?;
-    tests::audit::at_rest(&world).await?;
+    tests::audit::at_rest(&world.view()).await?;
     let commands = |filter| ListCommandsRequest {
         filter: Some(filter),
         ..ListCommandsRequest::default()

@@ -73,7 +73,7 @@ async fn a_second_removal_is_told_who_holds_the_vm_and_since_when() -> Outcome<(
 
     world.restart_host().await?;
     world.succeeds(&first.command_id).await?;
-    all_is_well(&world, &watchers).await.map(drop)
+    all_is_well(&world.view(), &watchers).await.map(drop)
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn of_many_removals_at_once_one_is_accepted() -> Outcome<()> {
         format!("{} were accepted", accepted.len())
     })?;
     world.succeeds(&accepted[0]).await?;
-    all_is_well(&world, &watchers).await.map(drop)
+    all_is_well(&world.view(), &watchers).await.map(drop)
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_name_is_given_once_even_to_those_who_ask_together() -> Outcome<()> {
     let answers = racers.join_all().await;
     let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
     ensure(accepted == 1, || format!("{accepted} were accepted"))?;
-    let records = all_is_well(&world, &watchers).await?;
+    let records = all_is_well(&world.view(), &watchers).await?;
     let named = records.vms.iter().filter(|vm| vm.name == "the-one").count();
     ensure(named == 1, || format!("{named} VMs have the name"))?;
     let roots = records

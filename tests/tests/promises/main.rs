@@ -1,15 +1,30 @@
 //! What the two services promise, one module a promise, tried on the real programs.
 
+mod away;
 mod bad_input;
-mod bare_host;
 mod cancel;
+mod cuts;
+mod duplicates;
+mod kills;
 mod life_cycle;
 mod lists;
 mod locks;
+mod power;
+mod readme;
+mod resume;
 mod wait;
+mod wiped;
 
 /// Says loudly that a test was skipped, past the test runner's capture, so that it is seen and counted.
 fn skipped(test: &str, why: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "\nskipped: {test}: {why}");
+}
+
+/// A seed for what is random in a test: printed, and taken from `SEED` where that is set.
+fn seed() -> u64 {
+    let given = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    eprintln!("SEED={seed}");
+    seed
 }

@@ -13,7 +13,7 @@ use super::table::*;
 #[tokio::test]
 async fn requests_about_commands_are_refused_by_field_and_by_state() -> Outcome<()> {
     let (world, _) = World::furnished().await?;
-    let records = at_rest(&world).await?;
+    let records = at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let commands = &world.client.commands;
     let get = |command_id: &str| GetCommandRequest {

@@ -7,12 +7,11 @@ use tests::ids::fresh;
 use tonic::Code;
 
 use super::table::*;
-use crate::bare_host::create_domain;
 
 #[tokio::test]
 async fn storage_requests_are_refused_by_field() -> Outcome<()> {
     let world = World::start().await?;
-    let domain = create_domain(&world.host_client).await?;
+    let domain = world.host_client.create_domain().await?;
     let mut table = Table::new(&world).await?;
     let storage = &world.host_client.storage;
     let create = |domain_id: &str, name: &str| CreateStorageDomainRequest {

@@ -10,14 +10,13 @@ use tests::requests::{KINDS, create_volume, delete_image, start_task};
 use tonic::Code;
 
 use super::table::*;
-use crate::bare_host::{create_domain, run};
 
 #[tokio::test]
 async fn task_requests_are_refused_by_field() -> Outcome<()> {
     let world = World::start().await?;
-    let domain = create_domain(&world.host_client).await?;
+    let domain = world.host_client.create_domain().await?;
     let over = start_task(Verb::CreateVolume(create_volume(&domain, KINDS[0])));
-    run(&world.host_client, &over).await?;
+    world.host_client.run(&over).await?;
     let mut table = Table::new(&world).await?;
     let tasks = &world.host_client.tasks;
     let create = |change: &dyn Fn(&mut CreateVolume)| {

@@ -39,7 +39,7 @@ fn add_host() -> AddHostRequest {
 #[tokio::test]
 async fn host_requests_are_refused_by_field() -> Outcome<()> {
     let (world, _) = World::furnished().await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let hosts = &world.client.hosts;
     let host_id = &world.host_id;
@@ -68,7 +68,7 @@ async fn host_requests_are_refused_by_field() -> Outcome<()> {
 #[tokio::test]
 async fn domain_requests_are_refused_by_field() -> Outcome<()> {
     let (world, domain_id) = World::furnished().await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let domains = &world.client.domains;
     let domain = |change: &dyn Fn(&mut CreateStorageDomainRequest)| {

@@ -22,7 +22,7 @@ macro_rules! filtered {
 #[tokio::test]
 async fn reads_and_pages_are_refused_by_field() -> Outcome<()> {
     let (world, _) = World::furnished().await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let (commands, tasks) = (&world.client.commands, &world.client.tasks);
     let (jobs, events) = (&world.client.jobs, &world.client.events);
@@ -47,7 +47,7 @@ async fn reads_and_pages_are_refused_by_field() -> Outcome<()> {
 #[tokio::test]
 async fn filters_are_refused_by_field() -> Outcome<()> {
     let (world, _) = World::furnished().await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let (commands, tasks) = (&world.client.commands, &world.client.tasks);
     let (jobs, events) = (&world.client.jobs, &world.client.events);

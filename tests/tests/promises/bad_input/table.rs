@@ -210,7 +210,7 @@ impl<'a> Table<'a> {
 
 /// All lists, without what moves by itself: how far the engine has followed its host.
 async fn still(world: &World) -> Outcome<Records> {
-    let mut records = Records::read(world).await?;
+    let mut records = Records::read(&world.view()).await?;
     for host in &mut records.hosts {
         host.cursor.clear();
     }

@@ -14,7 +14,7 @@ use super::table::*;
 #[tokio::test]
 async fn vm_and_disk_requests_are_refused_by_field() -> Outcome<()> {
     let (world, domain) = World::furnished().await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let (vms, disks) = (&world.client.vms, &world.client.disks);
     let vm = |change: &dyn Fn(&mut CreateVmRequest)| with(create_vm("web", four_disks(&domain)), change);
@@ -58,7 +58,7 @@ async fn what_is_there_already_is_not_made_again() -> Outcome<()> {
     let vm = create_vm("web", four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.succeeds(&created).await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let vms = &world.client.vms;
     let other = || create_vm("other", four_disks(&domain));
@@ -78,7 +78,7 @@ async fn what_is_there_already_is_not_made_again() -> Outcome<()> {
 #[tokio::test]
 async fn who_calls_is_input_as_well() -> Outcome<()> {
     let (world, domain) = World::furnished().await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let vms = &world.client.vms;
     let long = "u".repeat(10_000);

@@ -57,7 +57,7 @@ macro_rules! filtered {
 #[tokio::test]
 async fn engine_watches_are_refused_by_field() -> Outcome<()> {
     let (world, _) = World::furnished().await?;
-    at_rest(&world).await?;
+    at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
     let (commands, tasks) = (&world.client.commands, &world.client.tasks);
     let (jobs, events) = (&world.client.jobs, &world.client.events);

@@ -1,0 +1,115 @@
+//! What a client of the engine does over and over: ask until there is a verdict, wait until there is an end.
+
+use std::time::Instant;
+
+use proto::engine::v1::{
+    Command, CommandState, CreateVmRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
+};
+
+use crate::client::Engine;
+use crate::failure::{Context, Outcome, ensure};
+use crate::patience::{PATIENCE, persist};
+use crate::words;
+
+/// How long one `WaitCommand` waits before it is sent again.
+const WAIT: prost_types::Duration = prost_types::Duration { seconds: 2, nanos: 0 };
+
+/// How often a resting command is tried again: each time more of what it waits for can be known.
+const RETRIES: usize = 5;
+
+impl Engine {
+    /// Asks for a VM, as often as it takes to get a verdict: returns the command's id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ask_create_vm(&self, request: &CreateVmRequest) -> Outcome<String> {
+        let answer = persist(|| {
+            let (mut vms, request) = (self.vms.clone(), request.clone());
+            async move { vms.create_vm(request).await }
+        });
+        Ok(id_of(answer.await.context("CreateVm")?.into_inner().command))
+    }
+
+    /// Asks for a VM's removal, as often as it takes to get a verdict: returns the command's id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ask_remove_vm(&self, request: &RemoveVmRequest) -> Outcome<String> {
+        let answer = persist(|| {
+            let (mut vms, request) = (self.vms.clone(), request.clone());
+            async move { vms.remove_vm(request).await }
+        });
+        Ok(id_of(answer.await.context("RemoveVm")?.into_inner().command))
+    }
+
+    /// Waits until a command has ended or rests, across restarts of the engine.
+    ///
+    /// # Errors
+    /// When it does neither; the failure shows the command.
+    pub async fn settled(&self, command_id: &str) -> Outcome<Command> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = persist(|| {
+                let mut commands = self.commands.clone();
+                let request = WaitCommandRequest {
+                    command_id: command_id.to_owned(),
+                    timeout: Some(WAIT),
+                };
+                async move { commands.wait_command(request).await }
+            });
+            let answer = answer.await.context("WaitCommand")?.into_inner();
+            let command = answer.command.context("WaitCommand answered without a command")?;
+            if answer.done {
+                return Ok(command);
+            }
+            ensure(Instant::now() < end, || {
+                format!("the command did not end:\n{command:#?}")
+            })?;
+        }
+    }
+
+    /// Waits until a command has ended, trying it again where it rests.
+    ///
+    /// # Errors
+    /// When it never ends.
+    pub async fn ended(&self, command_id: &str) -> Outcome<Command> {
+        let mut command = self.settled(command_id).await?;
+        for _ in 0..RETRIES {
+            if words::command_is_over(command.state) {
+                break;
+            }
+            let answer = persist(|| {
+                let mut commands = self.commands.clone();
+                let command_id = command_id.to_owned();
+                async move { commands.retry_command(RetryCommandRequest { command_id }).await }
+            });
+            answer.await.context("RetryCommand")?;
+            command = self.settled(command_id).await?;
+        }
+        ensure(words::command_is_over(command.state), || {
+            format!("the command rests after {RETRIES} retries:\n{command:#?}")
+        })?;
+        Ok(command)
+    }
+
+    /// Waits until a command has ended, and wants it to have succeeded.
+    ///
+    /// # Errors
+    /// When it ended otherwise.
+    pub async fn succeeds(&self, command_id: &str) -> Outcome<()> {
+        let command = self.settled(command_id).await?;
+        ensure(command.state == i32::from(CommandState::Succeeded), || {
+            format!(
+                "{} is {}: {:?}",
+                words::command_kind(command.kind),
+                words::command_state(command.state),
+                command.fault
+            )
+        })
+    }
+}
+
+/// The id of the command in an answer; empty where there is none.
+pub(crate) fn id_of(command: Option<Command>) -> String {
+    command.map(|command| command.command_id).unwrap_or_default()
+}

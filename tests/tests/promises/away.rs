@@ -1,0 +1,118 @@
+//! A host that is away fails nothing: its commands wait, say for whom and since when, and go on when it is back.
+
+use proto::engine::v1::{Command, CommandState, GetCommandRequest, host::Connection, waiting_for::What};
+use rustix::process::Signal;
+use tests::audit::all_is_well;
+use tests::failure::{Context as _, Outcome, ensure};
+use tests::patience::eventually;
+use tests::proxy::{Fate, Proxy};
+use tests::watch::Watchers;
+use tests::{World, requests, words};
+
+/// Waits until the command says that it waits for the host.
+async fn waits_for_the_host(world: &World, command_id: &str) -> Outcome<Command> {
+    eventually("the command to say that it waits for the host", || async {
+        let request = GetCommandRequest {
+            command_id: command_id.to_owned(),
+        };
+        let command = world
+            .client
+            .commands
+            .clone()
+            .get_command(request)
+            .await
+            .ok()?
+            .into_inner()
+            .command?;
+        let waiting = command.waiting_for.as_ref()?;
+        let names_host = waiting.what == Some(What::HostId(world.host_id.clone()));
+        (names_host && waiting.since.is_some() && !waiting.note.is_empty()).then_some(command)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_command_waits_for_a_host_that_was_killed() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    world.kill_host().await?;
+    world.host_is(Connection::Away).await?;
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let created = world.create_vm(&vm).await?;
+    let command = waits_for_the_host(&world, &created).await?;
+    ensure(command.state == i32::from(CommandState::Active), || {
+        format!("{command:#?}")
+    })?;
+    // Waiting outlives the engine.
+    world.kill_engine().await?;
+    world.restart_engine().await?;
+    waits_for_the_host(&world, &created).await?;
+    world.restart_host().await?;
+    world.succeeds(&created).await?;
+    all_is_well(&world.view(), &watchers).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_is_noticed_and_missed_by_nobody_else() -> Outcome<()> {
+    let (world, domain) = World::furnished().await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    world.host.signal(Signal::STOP)?;
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let created = world.create_vm(&vm).await?;
+    world.host_is(Connection::Away).await?;
+    waits_for_the_host(&world, &created).await?;
+    world.host.signal(Signal::CONT)?;
+    world.succeeds(&created).await?;
+    all_is_well(&world.view(), &watchers).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_host_behind_a_slow_or_silent_network_is_only_slow() -> Outcome<()> {
+    let world = World::start().await?;
+    let proxy = Proxy::before(world.host.address()).await?;
+    world.add_host(proxy.address()).await?;
+    let domain = world.create_domain("far").await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    proxy.treat(Fate::Delay(std::time::Duration::from_millis(30)));
+    proxy.cut();
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let created = world.create_vm(&vm).await?;
+    world.succeeds(&created).await?;
+    // Accepted, and nothing comes: no answer is no verdict.
+    proxy.treat(Fate::Swallow);
+    proxy.cut();
+    let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
+    world.host_is(Connection::Away).await?;
+    waits_for_the_host(&world, &removed).await?;
+    proxy.treat(Fate::Pass);
+    proxy.cut();
+    world.succeeds(&removed).await?;
+    all_is_well(&world.view(), &watchers).await.map(drop)
+}
+
+#[tokio::test]
+async fn adding_a_host_that_does_not_answer_waits_and_can_be_cancelled() -> Outcome<()> {
+    let mut world = World::start().await?;
+    let address = world.host.address();
+    world.kill_host().await?;
+    let request = proto::engine::v1::AddHostRequest {
+        host_id: world.host_id.clone(),
+        name: "host".to_owned(),
+        address: address.to_string(),
+        request_id: tests::ids::fresh(),
+        validate_only: false,
+    };
+    let answer = world.client.hosts.clone().add_host(request).await?.into_inner();
+    let command = answer.command.context("no command")?;
+    waits_for_the_host(&world, &command.command_id).await?;
+    let cancel = proto::engine::v1::CancelCommandRequest {
+        command_id: command.command_id.clone(),
+    };
+    world.client.commands.clone().cancel_command(cancel).await?;
+    let command = world.settled(&command.command_id).await?;
+    ensure(words::command_state(command.state) == "CANCELLED", || {
+        format!("{command:#?}")
+    })?;
+    world.restart_host().await?;
+    world.add_host(address).await
+}

@@ -1,0 +1,30 @@
+//! SIGKILL at every boundary: of the engine, of the host, and of both. Afterwards the end is the same as without,
+//! or an honest failure that names what is left; nothing is locked; records, storage and watchers agree.
+//!
+//! The boundaries are enumerated by running the same thing once without a kill and writing down every point that
+//! is passed. What the programs' own tables name and no run ever passes fails the test.
+
+mod boundaries;
+mod matrix;
+mod scenario;
+mod slot;
+mod trial;
+
+use tests::failure::Outcome;
+
+use scenario::Scenario;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_a_vm_survives_a_kill_at_every_boundary() -> Outcome<()> {
+    matrix::run(Scenario::Remove).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creating_a_vm_survives_a_kill_at_every_boundary() -> Outcome<()> {
+    matrix::run(Scenario::Create).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_fails_survives_a_kill_at_every_boundary() -> Outcome<()> {
+    matrix::run(Scenario::CreateFailing).await
+}

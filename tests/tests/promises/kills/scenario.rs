@@ -1,0 +1,151 @@
+//! What is being done when the kill comes, and how it may end.
+
+use std::path::{Path, PathBuf};
+
+use proto::engine::v1::{Command, CreateVmRequest, RemoveVmRequest, disk_observation::Presence};
+use tests::audit::Records;
+use tests::client::Engine;
+use tests::failure::{Outcome, ensure};
+use tests::{World, requests, storage, words};
+
+/// Which of the commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scenario {
+    /// A VM with four disks is removed.
+    Remove,
+    /// A VM with four disks is created.
+    Create,
+    /// The same, and something stands where the third disk is to be.
+    CreateFailing,
+}
+
+/// A scenario in a furnished world.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    scenario: Scenario,
+    storage_root: PathBuf,
+    domain_id: String,
+    create: CreateVmRequest,
+    remove: RemoveVmRequest,
+}
+
+/// What is not ours: it stands in the way, and must still be there afterwards.
+const STRANGER: &[u8] = b"not of the services' making";
+
+impl Scenario {
+    /// Makes ready in this world, whose domain this is.
+    pub(super) async fn prepare(self, world: &World, domain_id: &str) -> Outcome<Prepared> {
+        let create = requests::create_vm("web", requests::four_disks(domain_id));
+        let prepared = Prepared {
+            scenario: self,
+            storage_root: world.storage_root(),
+            domain_id: domain_id.to_owned(),
+            remove: requests::remove_vm(&create.vm_id),
+            create,
+        };
+        match self {
+            Self::Create => {}
+            Self::CreateFailing => std::fs::write(prepared.in_the_way(), STRANGER)?,
+            Self::Remove => {
+                let created = world.create_vm(&prepared.create).await?;
+                world.succeeds(&created).await?;
+                tests::audit::at_rest(&world.view()).await?;
+            }
+        }
+        Ok(prepared)
+    }
+}
+
+impl Prepared {
+    /// Asks for it, as often as it takes: returns the command's id.
+    pub(super) async fn act(&self, engine: &Engine) -> Outcome<String> {
+        match self.scenario {
+            Scenario::Remove => engine.ask_remove_vm(&self.remove).await,
+            Scenario::Create | Scenario::CreateFailing => engine.ask_create_vm(&self.create).await,
+        }
+    }
+
+    /// Whether this is an end that the command may come to.
+    pub(super) fn judge(&self, command: &Command, records: &Records) -> Outcome<()> {
+        let state = words::command_state(command.state);
+        match (self.scenario, state.as_str()) {
+            (Scenario::Remove, "SUCCEEDED") => self.nothing_is_there(records),
+            (Scenario::Create, "SUCCEEDED") => self.all_is_there(records),
+            (Scenario::Create, "FAILED") => self.only_what_is_named(command, records),
+            (Scenario::CreateFailing, "FAILED") => {
+                self.only_what_is_named(command, records)?;
+                let still_there = std::fs::read(self.in_the_way()).is_ok_and(|bytes| bytes == STRANGER);
+                ensure(still_there, || "what stood in the way was touched".to_owned())
+            }
+            (Scenario::Remove, "FAILED") => {
+                let named = !command.left_behind.is_empty() && command.fault.is_some();
+                ensure(named, || format!("a failure that names nothing: {command:#?}"))
+            }
+            (scenario, state) => ensure(false, || format!("{scenario:?} ended {state}: {command:#?}")),
+        }
+    }
+
+    /// The file that stands where the third disk's image is to be.
+    pub(super) fn in_the_way(&self) -> PathBuf {
+        self.images().join(&self.create.disks[2].disk_id)
+    }
+
+    /// Whether something that is not ours stands there.
+    pub(super) fn has_a_stranger(&self) -> bool {
+        self.scenario == Scenario::CreateFailing
+    }
+
+    fn images(&self) -> PathBuf {
+        Path::new(&self.storage_root).join(&self.domain_id).join("images")
+    }
+
+    fn nothing_is_there(&self, records: &Records) -> Outcome<()> {
+        let images = storage::images(&self.storage_root, &self.domain_id);
+        ensure(
+            records.vms.is_empty() && records.disks.is_empty() && images.is_empty(),
+            || format!("left: {:?} {:?} {images:?}", records.vms, records.disks),
+        )
+    }
+
+    fn all_is_there(&self, records: &Records) -> Outcome<()> {
+        let whole = i32::from(Presence::Whole);
+        let disks_are_whole = records.disks.len() == 4
+            && records.disks.iter().all(|disk| {
+                disk.observation
+                    .as_ref()
+                    .is_some_and(|seen| seen.presence == whole)
+            });
+        let files: usize = self
+            .create
+            .disks
+            .iter()
+            .map(|disk| storage::image_files(&self.storage_root, &self.domain_id, &disk.disk_id).len())
+            .sum();
+        // A volume and its metadata each.
+        ensure(records.vms.len() == 1 && disks_are_whole && files == 8, || {
+            format!("{:?} {:?} {files} files", records.vms, records.disks)
+        })
+    }
+
+    /// A creation that failed leaves nothing but what it names.
+    fn only_what_is_named(&self, command: &Command, records: &Records) -> Outcome<()> {
+        let named = |id: &String| command.left_behind.iter().any(|entity| &entity.id == id);
+        let disks: Vec<_> = records
+            .disks
+            .iter()
+            .filter(|disk| !named(&disk.disk_id))
+            .collect();
+        let vms: Vec<_> = records.vms.iter().filter(|vm| !named(&vm.vm_id)).collect();
+        let stranger = &self.create.disks[2].disk_id;
+        let images: Vec<_> = storage::images(&self.storage_root, &self.domain_id)
+            .into_iter()
+            .filter(|image| !(named(image) || self.has_a_stranger() && image == stranger))
+            .collect();
+        ensure(disks.is_empty() && vms.is_empty() && images.is_empty(), || {
+            format!("left and not named: {vms:?} {disks:?} {images:?}")
+        })?;
+        ensure(command.fault.is_some(), || {
+            "a failure without a reason".to_owned()
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! A world that can be put back to where a scenario begins, as often as there are boundaries.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tests::failure::Outcome;
+use tests::{World, storage};
+
+use super::scenario::{Prepared, Scenario};
+
+/// What a world consists of on disk.
+const PARTS: [&str; 3] = ["host", "engine", "storage"];
+
+/// A world at rest, its services stopped, and a copy of it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// The services keep their addresses: the engine has recorded its host's.
+    pub(super) world: World,
+    /// The scenario in it.
+    pub(super) prepared: Prepared,
+    saved: TempDir,
+}
+
+impl Slot {
+    /// Makes a world and brings it to where the scenario begins.
+    pub(super) async fn make(scenario: Scenario) -> Outcome<Self> {
+        let (mut world, domain_id) = World::furnished().await?;
+        let prepared = scenario.prepare(&world, &domain_id).await?;
+        world.stop().await?;
+        let saved = tempfile::Builder::new().prefix("saved-").tempdir()?;
+        for part in PARTS {
+            storage::copy(&world.folder().join(part), &saved.path().join(part))?;
+        }
+        Ok(Self {
+            world,
+            prepared,
+            saved,
+        })
+    }
+
+    /// Puts everything back. The services must not run.
+    pub(super) fn reset(&self) -> Outcome<()> {
+        for part in PARTS {
+            let place = self.world.folder().join(part);
+            std::fs::remove_dir_all(&place)?;
+            storage::copy(&self.saved.path().join(part), &place)?;
+        }
+        for log in ["host.log", "engine.log"] {
+            remove(&self.world.folder().join(log))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file that may be there.
+pub(super) fn remove(file: &Path) -> Outcome<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,241 @@
+//! One run of a scenario, with or without a kill.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use proto::engine::v1::Command;
+use tests::audit::{self, Records};
+use tests::fail_point::{Boundary, FailPoints};
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::watch::Watchers;
+use tokio::task::JoinHandle;
+
+use super::slot::{Slot, remove};
+
+/// SIGKILL, as an exit status tells it.
+const SIGKILL: i32 = 9;
+
+/// How often the two processes are looked at.
+const GLANCE: Duration = Duration::from_millis(2);
+
+/// The last boundaries of a run lie after the last thing that a client can see.
+const AFTERMATH: Duration = Duration::from_secs(3);
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Victim {
+    /// The host kills itself at its boundary.
+    Host,
+    /// The engine does.
+    Engine,
+}
+
+/// A kill to be survived.
+#[derive(Debug, Clone)]
+pub(super) struct Kill {
+    /// Who passes the boundary.
+    pub(super) victim: Victim,
+    /// Where.
+    pub(super) boundary: Boundary,
+    /// The other one is killed at the same moment.
+    pub(super) both: bool,
+    /// Where it is killed once more while it recovers.
+    pub(super) again: Option<Boundary>,
+}
+
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { victim, boundary, .. } = self;
+        write!(f, "{victim:?} {boundary}")?;
+        if self.both {
+            f.write_str(" both")?;
+        }
+        match &self.again {
+            Some(again) => write!(f, " then {again}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The files that the services write their passages into.
+#[derive(Debug, Clone)]
+pub(super) struct Traces {
+    /// The host's.
+    pub(super) host: PathBuf,
+    /// The engine's.
+    pub(super) engine: PathBuf,
+}
+
+impl Slot {
+    /// Where passages are written.
+    pub(super) fn traces(&self) -> Traces {
+        let folder = self.world.folder();
+        Traces {
+            host: folder.join("host.trace"),
+            engine: folder.join("engine.trace"),
+        }
+    }
+
+    /// Runs the scenario undisturbed; the passages are in [`Slot::traces`] then.
+    pub(super) async fn undisturbed(&mut self) -> Outcome<()> {
+        let traces = self.traces();
+        let host = FailPoints::tracing(traces.host);
+        let engine = FailPoints::tracing(traces.engine);
+        self.run(None, &host, &engine).await
+    }
+
+    /// Runs the scenario with a kill; what is passed after it is in [`Slot::traces`] then.
+    pub(super) async fn survive(&mut self, kill: &Kill) -> Outcome<()> {
+        let calm = FailPoints {
+            one_by_one: true,
+            ..FailPoints::default()
+        };
+        let killing = FailPoints::killing(&kill.boundary);
+        let outcome = match kill.victim {
+            Victim::Host => self.run(Some(kill), &killing, &calm).await,
+            Victim::Engine => self.run(Some(kill), &calm, &killing).await,
+        };
+        outcome.map_err(|failure| self.with_logs(kill, &failure))
+    }
+
+    async fn run(&mut self, kill: Option<&Kill>, host: &FailPoints, engine: &FailPoints) -> Outcome<()> {
+        self.world.kill_engine().await?;
+        self.world.kill_host().await?;
+        self.reset()?;
+        remove(&self.traces().host)?;
+        remove(&self.traces().engine)?;
+        self.world.host.spawn(host)?;
+        self.world.engine.spawn(engine)?;
+        let watchers = Watchers::start(&self.world.client, &self.world.host_client);
+        let mut deaths = Deaths::new(kill.cloned());
+        let driver = tokio::spawn(drive(self.prepared.clone(), self.world.view()));
+        let (command, _) = self.supervise(driver, &mut deaths).await?;
+        let records = self.aftermath(&mut deaths).await?;
+        audit::assert_no_locks(&records)?;
+        if self.prepared.has_a_stranger() {
+            self.prepared.judge(&command, &records)?;
+            std::fs::remove_file(self.prepared.in_the_way())?;
+        }
+        audit::assert_agreement(&self.world.view(), &records, &watchers).await?;
+        if !self.prepared.has_a_stranger() {
+            self.prepared.judge(&command, &records)?;
+        }
+        Ok(())
+    }
+
+    /// Starts again whoever dies, until the scenario is over.
+    async fn supervise<T>(&mut self, driver: JoinHandle<Outcome<T>>, deaths: &mut Deaths) -> Outcome<T> {
+        while !driver.is_finished() {
+            self.tend(deaths).await?;
+            tokio::time::sleep(GLANCE).await;
+        }
+        driver.await.map_err(Failure::new)?
+    }
+
+    /// Waits for a death that comes late, and reads everything once both are up and at rest.
+    async fn aftermath(&mut self, deaths: &mut Deaths) -> Outcome<Records> {
+        let end = tokio::time::Instant::now() + AFTERMATH;
+        while deaths.expected() && tokio::time::Instant::now() < end {
+            self.tend(deaths).await?;
+            tokio::time::sleep(GLANCE).await;
+        }
+        ensure(!deaths.expected(), || "the boundary was never hit".to_owned())?;
+        let view = self.world.view();
+        let rest = tokio::spawn(async move { audit::at_rest(&view).await });
+        self.supervise(rest, deaths).await
+    }
+
+    /// Looks whether one of them died, and starts it again.
+    async fn tend(&mut self, deaths: &mut Deaths) -> Outcome<()> {
+        let traces = self.traces();
+        if let Some(status) = self.world.host.take_end() {
+            let next = deaths.of(Victim::Host, status)?;
+            if deaths.take_both() {
+                self.world.kill_engine().await?;
+                self.world.engine.spawn(&FailPoints::default())?;
+            }
+            let trace = Some(traces.host.clone());
+            self.world.host.spawn(&FailPoints {
+                kill: next,
+                trace,
+                one_by_one: true,
+            })?;
+        }
+        if let Some(status) = self.world.engine.take_end() {
+            let next = deaths.of(Victim::Engine, status)?;
+            if deaths.take_both() {
+                self.world.kill_host().await?;
+                self.world.host.spawn(&FailPoints::default())?;
+            }
+            let trace = Some(traces.engine);
+            self.world.engine.spawn(&FailPoints {
+                kill: next,
+                trace,
+                one_by_one: true,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn with_logs(&self, kill: &Kill, failure: &Failure) -> Failure {
+        let (host, engine) = (self.world.host.log_tail(12), self.world.engine.log_tail(12));
+        Failure::new(format!(
+            "{kill}: {failure}\n— host —\n{host}\n— engine —\n{engine}"
+        ))
+    }
+}
+
+/// Asks, waits for the end, and for the rest after it.
+async fn drive(prepared: super::scenario::Prepared, view: audit::View) -> Outcome<(Command, Records)> {
+    let command_id = prepared.act(&view.engine).await?;
+    let command = view.engine.ended(&command_id).await?;
+    let records = audit::at_rest(&view).await?;
+    Ok((command, records))
+}
+
+/// The deaths that are still to come. Any other is a failure.
+#[derive(Debug)]
+struct Deaths {
+    kill: Option<Kill>,
+    first: bool,
+    again: Option<Boundary>,
+    both: bool,
+}
+
+impl Deaths {
+    fn new(kill: Option<Kill>) -> Self {
+        Self {
+            first: kill.is_some(),
+            again: kill.as_ref().and_then(|kill| kill.again.clone()),
+            both: kill.as_ref().is_some_and(|kill| kill.both),
+            kill,
+        }
+    }
+
+    /// Some death is still to come.
+    fn expected(&self) -> bool {
+        self.first || self.again.is_some()
+    }
+
+    /// Takes note of a death: where the same one is to die next.
+    fn of(&mut self, victim: Victim, status: ExitStatus) -> Outcome<Option<Boundary>> {
+        let expected = self.kill.as_ref().is_some_and(|kill| kill.victim == victim) && self.expected();
+        ensure(expected && status.signal() == Some(SIGKILL), || {
+            format!("{victim:?} ended by itself with {status}")
+        })?;
+        if self.first {
+            self.first = false;
+            return Ok(self.again.clone());
+        }
+        self.again.take().context("died once too often")?;
+        Ok(None)
+    }
+
+    /// Whether the other one is to die with this death.
+    fn take_both(&mut self) -> bool {
+        std::mem::take(&mut self.both)
+    }
+}

@@ -1,0 +1,283 @@
+//! A power cut at every step of the host's two operations: domain and data directory on one file system that is
+//! shut down without writing anything back. What was answered is still known, what is called done is on disk,
+//! and what was undone is gone.
+
+use std::path::Path;
+
+use proto::task::v1::operation::Verb;
+use proto::vdsm::v1::{GetTaskRequest, GetVolumeRequest, Legality, StartTaskRequest, Volume};
+use tests::fail_point::{self, Boundary, FailPoints};
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::lone_host::LoneHost;
+use tests::loop_mount::{FileSystem, LoopMount, NoMount};
+use tests::requests::{self, KINDS};
+use tests::{storage, words};
+use tonic::Code;
+
+/// Raw and preallocated, qcow2 and sparse: together they pass every step of a creation.
+const CREATED: [usize; 2] = [1, 2];
+
+/// What is of one file system's mount.
+const PARTS: [&str; 2] = ["host", "storage"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_at_every_step_on_xfs() -> Outcome<()> {
+    cut_everywhere(FileSystem::Xfs).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_at_every_step_on_ext4() -> Outcome<()> {
+    cut_everywhere(FileSystem::Ext4).await
+}
+
+async fn cut_everywhere(kind: FileSystem) -> Outcome<()> {
+    let mut mount = match LoopMount::make(kind) {
+        Ok(mount) => mount,
+        Err(NoMount::Skip(why)) => {
+            crate::skipped(&format!("power cuts on {}", kind.name()), &why);
+            return Ok(());
+        }
+        Err(NoMount::Failed(failure)) => return Err(failure),
+    };
+    let mut failures = Vec::new();
+    let mut cuts = 0;
+    for place in CREATED {
+        cuts += Bench::creation(&mount, place)
+            .await?
+            .run(&mut mount, &mut failures)
+            .await?;
+    }
+    cuts += Bench::deletion(&mount)
+        .await?
+        .run(&mut mount, &mut failures)
+        .await?;
+    eprintln!("{}: {cuts} power cuts, {} failed", kind.name(), failures.len());
+    ensure(failures.is_empty(), || {
+        let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
+        format!("{} of {cuts} power cuts:\n{}", texts.len(), texts.join("\n"))
+    })
+}
+
+/// One operation, and where it begins.
+struct Bench {
+    host: LoneHost,
+    domain_id: String,
+    request: StartTaskRequest,
+    /// The volume that it creates, or deletes.
+    volume: GetVolumeRequest,
+    saved: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn creation(mount: &LoopMount, place: usize) -> Outcome<Self> {
+        let host = LoneHost::start_below(&mount.path()).await?;
+        let domain_id = host.client.create_domain().await?;
+        let volume = requests::create_volume(&domain_id, KINDS[place]);
+        let names = (volume.image_id.clone(), volume.volume_id.clone());
+        let request = requests::start_task(Verb::CreateVolume(volume));
+        Self::save(host, domain_id, request, names).await
+    }
+
+    async fn deletion(mount: &LoopMount) -> Outcome<Self> {
+        let host = LoneHost::start_below(&mount.path()).await?;
+        let domain_id = host.client.create_domain().await?;
+        let volume = requests::create_volume(&domain_id, KINDS[1]);
+        let names = (volume.image_id.clone(), volume.volume_id.clone());
+        let task = host
+            .client
+            .run(&requests::start_task(Verb::CreateVolume(volume)))
+            .await?;
+        ensure(words::task_state(task.state) == "FINISHED", || {
+            format!("{task:?}")
+        })?;
+        let request = requests::start_task(Verb::DeleteImage(requests::delete_image(&domain_id, &names.0)));
+        Self::save(host, domain_id, request, names).await
+    }
+
+    /// Keeps a copy of where the operation begins.
+    async fn save(
+        mut host: LoneHost,
+        domain_id: String,
+        request: StartTaskRequest,
+        (image_id, volume_id): (String, String),
+    ) -> Outcome<Self> {
+        host.service.stop().await?;
+        let saved = tempfile::Builder::new().prefix("saved-").tempdir()?;
+        for part in PARTS {
+            let root = host.storage_root();
+            let mount = root.parent().context("a root without a parent")?;
+            storage::copy(&mount.join(part), &saved.path().join(part))?;
+        }
+        let volume = GetVolumeRequest {
+            domain_id: domain_id.clone(),
+            image_id,
+            volume_id,
+        };
+        Ok(Self {
+            host,
+            domain_id,
+            request,
+            volume,
+            saved,
+        })
+    }
+
+    /// Cuts at every boundary of an undisturbed run: returns how many there were.
+    async fn run(&mut self, mount: &mut LoopMount, failures: &mut Vec<Failure>) -> Outcome<usize> {
+        let trace = self.saved.path().join("trace");
+        self.reset(mount)?;
+        self.start(&FailPoints::tracing(trace.clone())).await?;
+        self.host.client.run(&self.request).await?;
+        self.host.service.kill().await?;
+        let boundaries = fail_point::boundaries(&trace)?;
+        for boundary in &boundaries {
+            let outcome = self.cut(mount, boundary).await;
+            self.host.service.kill().await?;
+            failures.extend(outcome.context(format!("{} {boundary}", self.verb())).err());
+        }
+        self.clean(mount)?;
+        Ok(boundaries.len())
+    }
+
+    async fn cut(&mut self, mount: &mut LoopMount, boundary: &Boundary) -> Outcome<()> {
+        self.reset(mount)?;
+        self.host.service.spawn(&FailPoints::killing(boundary))?;
+        // It may die while it starts, or instead of an answer.
+        let answered = match self.host.service.bound().await? {
+            None => false,
+            Some(_) => self.ask().await?,
+        };
+        self.host.service.killed_itself().await?;
+        mount.cut_power()?;
+        self.start(&FailPoints::default()).await?;
+        let request = GetTaskRequest {
+            task_id: self.request.task_id.clone(),
+        };
+        match self.host.client.tasks.clone().get_task(request).await {
+            Ok(_) => {}
+            Err(status) if status.code() == Code::NotFound => {
+                ensure(!answered, || "a task that was accepted is forgotten".to_owned())?;
+                self.host
+                    .client
+                    .tasks
+                    .clone()
+                    .start_task(self.request.clone())
+                    .await?;
+            }
+            Err(status) => return Err(status.into()),
+        }
+        self.judge().await
+    }
+
+    /// Sends the request until it is answered or the host is dead.
+    async fn ask(&mut self) -> Outcome<bool> {
+        loop {
+            match self
+                .host
+                .client
+                .tasks
+                .clone()
+                .start_task(self.request.clone())
+                .await
+            {
+                Ok(_) => return Ok(true),
+                Err(status) if !tests::patience::is_away(&status) => return Err(status.into()),
+                Err(_) if self.host.service.has_ended() => return Ok(false),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// The end of the task is one of the allowed ones, and storage is as it says.
+    async fn judge(&self) -> Outcome<()> {
+        let task = self.host.client.ended(&self.request.task_id).await?;
+        let state = words::task_state(task.state);
+        match (self.verb(), state.as_str()) {
+            ("create_volume", "FINISHED") => self.volume_is_whole().await?,
+            ("create_volume", "RECOVERED") => {
+                self.nothing_is_left()?;
+                self.a_second_attempt_succeeds().await?;
+                self.volume_is_whole().await?;
+            }
+            ("delete_image", "FINISHED") => self.nothing_is_left()?,
+            ("delete_image", "RECOVERED") => {
+                self.volume_is_whole().await?;
+                self.a_second_attempt_succeeds().await?;
+                self.nothing_is_left()?;
+            }
+            _ => return Err(Failure::new(format!("it ended {state}: {:?}", task.fault))),
+        }
+        let runs = storage::run_directories(&self.host.storage_root());
+        ensure(runs.is_empty(), || format!("run directories are left: {runs:?}"))
+    }
+
+    async fn a_second_attempt_succeeds(&self) -> Outcome<()> {
+        let again = StartTaskRequest {
+            task_id: tests::ids::fresh(),
+            ..self.request.clone()
+        };
+        let task = self.host.client.run(&again).await?;
+        ensure(words::task_state(task.state) == "FINISHED", || {
+            format!("a second attempt ended {task:?}")
+        })
+    }
+
+    async fn volume_is_whole(&self) -> Outcome<()> {
+        let answer = self
+            .host
+            .client
+            .storage
+            .clone()
+            .get_volume(self.volume.clone())
+            .await?;
+        let volume: Volume = answer.into_inner().volume.context("a volume without a body")?;
+        let preallocated = volume.allocation == 2;
+        let whole = volume.legality == i32::from(Legality::Legal)
+            && volume.status == "OK"
+            && volume.fault.is_none()
+            && volume.capacity_bytes == requests::DISK_BYTES
+            && (!preallocated || volume.true_size_bytes >= volume.capacity_bytes);
+        ensure(whole, || format!("{volume:#?}"))
+    }
+
+    fn nothing_is_left(&self) -> Outcome<()> {
+        let images = storage::images(&self.host.storage_root(), &self.domain_id);
+        ensure(images.is_empty(), || format!("images are left: {images:?}"))
+    }
+
+    async fn start(&mut self, fail_points: &FailPoints) -> Outcome<()> {
+        self.host.service.start(fail_points).await?;
+        self.host.serves().await
+    }
+
+    /// Puts everything back, durably. The host must not run.
+    fn reset(&self, mount: &LoopMount) -> Outcome<()> {
+        self.clean(mount)?;
+        for part in PARTS {
+            storage::copy(&self.saved.path().join(part), &mount.path().join(part))?;
+        }
+        mount.sync()
+    }
+
+    fn clean(&self, mount: &LoopMount) -> Outcome<()> {
+        for part in PARTS {
+            let place: &Path = &mount.path().join(part);
+            if place.exists() {
+                std::fs::remove_dir_all(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn verb(&self) -> &'static str {
+        match self
+            .request
+            .operation
+            .as_ref()
+            .and_then(|operation| operation.verb.as_ref())
+        {
+            Some(Verb::DeleteImage(_)) => "delete_image",
+            _ => "create_volume",
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The README's grpcurl session works word for word.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::programs::{program, workspace};
+
+/// Stands before the block that is the session.
+const MARK: &str = "<!-- session:";
+
+/// Where the session's services listen, as the README says.
+const HOST: &str = "127.0.0.1:54321";
+const ENGINE: &str = "127.0.0.1:54320";
+
+/// What the session must show somewhere.
+const SHOWN: [&str; 8] = [
+    "engine.v1.VmService",
+    "vdsm.v1.TaskService",
+    "rpc RemoveVm",
+    "\"state\": \"COMMAND_STATE_SUCCEEDED\"",
+    "\"name\": \"web-01\"",
+    "TASK_STATE_FINISHED",
+    "ASYNC_TASK_STATE_CLEARED",
+    "\"kind\": \"STEP_KIND_FINALIZING\"",
+];
+
+/// The text of the marked block, and the host's id as the text before it gives it.
+fn session() -> Outcome<(String, String)> {
+    let readme = std::fs::read_to_string(workspace().join("README.md"))?;
+    let (before, after) = readme.split_once(MARK).context("the README marks no session")?;
+    let block = after.split_once("```sh\n").context("no block after the mark")?.1;
+    let block = block.split_once("\n```").context("the block does not end")?.0;
+    let host_id = before.rsplit_once("--host-id ").context("no --host-id")?.1;
+    let host_id = host_id
+        .split_whitespace()
+        .next()
+        .context("no id after --host-id")?;
+    Ok((block.to_owned(), host_id.to_owned()))
+}
+
+/// The real program, where `make test` puts it, or on the path.
+fn grpcurl_folder() -> Outcome<PathBuf> {
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    std::iter::once(workspace().join("target/grpcurl/bin"))
+        .chain(std::env::split_paths(&places))
+        .find(|folder| folder.join("grpcurl").is_file())
+        .context("there is no grpcurl: `make setup-test` fetches it")
+}
+
+/// A service as the README starts it. It is killed when this is dropped.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(name: &str, arguments: &[&str]) -> Outcome<Running> {
+    let child = Command::new(program(name)?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    child.map(Running).map_err(Failure::from)
+}
+
+#[tokio::test]
+async fn the_session_of_the_readme_works_word_for_word() -> Outcome<()> {
+    let (text, host_id) = session()?;
+    let grpcurl = grpcurl_folder()?;
+    let folder = tempfile::Builder::new().prefix("readme-").tempdir()?;
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (host_data, storage, engine_data) = (at("vdsm-data"), at("vdsm-storage"), at("engine-data"));
+    let _host = start(
+        "vdsm-svc",
+        &[
+            "--data-dir",
+            &host_data,
+            "--storage-root",
+            &storage,
+            "--host-id",
+            &host_id,
+        ],
+    )?;
+    let _engine = start("engine-svc", &["--data-dir", &engine_data])?;
+    for (data, address) in [(&host_data, HOST), (&engine_data, ENGINE)] {
+        tests::patience::eventually(&format!("a service at {address}"), || async {
+            let bound = std::fs::read_to_string(format!("{data}/address")).ok()?;
+            (bound.trim() == address).then_some(())
+        })
+        .await?;
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = tokio::process::Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &format!("{text}\nwait\n")])
+        .env("PATH", format!("{}:{path}", grpcurl.display()))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    ensure(output.status.success(), || {
+        format!("{}\n{shown}\n{complaints}", output.status)
+    })?;
+    for expected in SHOWN {
+        ensure(shown.contains(expected), || {
+            format!("{expected} is not in\n{shown}\n{complaints}")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! A watcher that resumes after its last token sees no gap and no repeat, across restarts of what it watches.
+
+use proto::task::v1::{HistoryRange, history_range::Problem};
+use tests::audit::all_is_well;
+use tests::client::detail;
+use tests::failure::{Context as _, Outcome, ensure};
+use tests::watch::{Commands, Frame, HostTasks, Item, Record, Recorder, Start, Tasks, Watch, Watchers};
+use tests::{World, requests, words};
+use tokio_stream::StreamExt as _;
+use tonic::Code;
+use tonic::transport::Channel;
+
+#[tokio::test]
+async fn watchers_resume_across_restarts_of_the_engine() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    for round in 0..3 {
+        let vm = requests::create_vm(&format!("web-{round}"), requests::four_disks(&domain));
+        let created = world.create_vm(&vm).await?;
+        told(&watchers.engine.tasks, &created, round * 4 + 1).await?;
+        world.kill_engine().await?;
+        world.restart_engine().await?;
+        world.succeeds(&created).await?;
+        let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
+        told(&watchers.engine.tasks, &removed, round * 3 + 2).await?;
+        // In good order this time.
+        world.engine.stop().await?;
+        world.restart_engine().await?;
+        world.succeeds(&removed).await?;
+    }
+    all_is_well(&world.view(), &watchers).await?;
+    let engine = &watchers.engine;
+    resumed(&engine.commands.record(), 6)?;
+    resumed(&engine.tasks.record(), 6)?;
+    resumed(&engine.jobs.record(), 6)?;
+    resumed(&engine.events.record(), 6)
+}
+
+#[tokio::test]
+async fn watchers_resume_across_restarts_of_the_host() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    for round in 0..4 {
+        let vm = requests::create_vm(&format!("web-{round}"), requests::four_disks(&domain));
+        let created = world.create_vm(&vm).await?;
+        told(&watchers.engine.tasks, &created, round * 4 + 1).await?;
+        world.kill_host().await?;
+        world.restart_host().await?;
+        // It may fail: its tasks were interrupted. It may not stay.
+        world.client.ended(&created).await?;
+    }
+    all_is_well(&world.view(), &watchers).await?;
+    resumed(&watchers.host.record(), 4)
+}
+
+/// Waits until so many changes of a tree's tasks were told.
+async fn told(recorder: &Recorder<proto::engine::v1::AsyncTask>, root: &str, changes: usize) -> Outcome<()> {
+    let enough = |record: &Record<proto::engine::v1::AsyncTask>| {
+        let told = record.items().filter(|task| task.root_command_id == root).count();
+        (told >= changes).then_some(())
+    };
+    recorder.until("enough changes", enough).await
+}
+
+/// So many streams were resumed after a token, and never started anew.
+fn resumed<I: Item>(record: &Record<I>, least: usize) -> Outcome<()> {
+    let anew = record
+        .frames
+        .iter()
+        .filter(|arrived| matches!(arrived.frame, Frame::OutOfRange))
+        .count();
+    let streams = record.streams();
+    ensure(streams > least && anew == 0, || {
+        format!("{}: {streams} streams, {anew} started anew", I::NAME)
+    })
+}
+
+/// Opens a stream and reads its first frame.
+async fn first<W: Watch>(channel: &Channel, start: Start) -> Result<Option<Frame<W::Item>>, tonic::Status> {
+    W::open(channel.clone(), start).await?.next().await.transpose()
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_every_watch_of_its_service_and_for_no_other() -> Outcome<()> {
+    let (world, domain) = World::furnished().await?;
+    let watchers = Watchers::start(&world.client, &world.host_client);
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let created = world.create_vm(&vm).await?;
+    world.succeeds(&created).await?;
+    all_is_well(&world.view(), &watchers).await?;
+    let of_commands = watchers
+        .engine
+        .commands
+        .record()
+        .token()
+        .context("no token")?
+        .to_owned();
+    let of_host = watchers.host.record().token().context("no token")?.to_owned();
+
+    let frame = first::<Tasks>(&world.client.channel, Start::After(of_commands.clone())).await?;
+    ensure(matches!(frame, Some(Frame::Opened { .. })), || {
+        format!("{frame:?}")
+    })?;
+    let foreign = first::<Commands>(&world.client.channel, Start::After(of_host)).await;
+    out_of_range(foreign, Problem::UnknownStore)?;
+    let foreign = first::<HostTasks>(&world.host_client.channel, Start::After(of_commands.clone())).await;
+    out_of_range(foreign, Problem::UnknownStore)?;
+    let mut parts: Vec<_> = of_commands.split('.').map(str::to_owned).collect();
+    parts[2] = u64::MAX.to_string();
+    let future = first::<Tasks>(&world.client.channel, Start::After(parts.join("."))).await;
+    out_of_range(future, Problem::Future)?;
+    parts[1] = format!("{:016x}", 1);
+    let strange = first::<Tasks>(&world.client.channel, Start::After(parts.join("."))).await;
+    out_of_range(strange, Problem::UnknownStart)
+}
+
+fn out_of_range<I: Item>(answer: Result<Option<Frame<I>>, tonic::Status>, problem: Problem) -> Outcome<()> {
+    let status = answer.err().context("a stream started silently somewhere else")?;
+    let range: HistoryRange =
+        detail(&status, "type.googleapis.com/task.v1.HistoryRange").context("no range in the details")?;
+    let named = status.code() == Code::OutOfRange
+        && range.problem == i32::from(problem)
+        && !range.oldest_token.is_empty()
+        && !range.current_token.is_empty();
+    ensure(named, || format!("expected {problem:?}: {status:?} {range:?}"))
+}
+
+#[tokio::test]
+async fn a_token_of_an_answer_is_before_nothing_that_the_call_changed() -> Outcome<()> {
+    let (world, domain) = World::furnished().await?;
+    let request = requests::create_vm("web", requests::four_disks(&domain));
+    let answer = world.client.vms.clone().create_vm(request).await?.into_inner();
+    let command = answer.command.context("no command")?;
+    // What the call changed is in no stream that starts after its token, and in every read since.
+    let mut frames = Commands::open(world.client.channel.clone(), Start::After(answer.token)).await?;
+    world.succeeds(&command.command_id).await?;
+    loop {
+        let frame = frames.next().await.context("the stream ended")??;
+        if let Frame::Changes(changes) = frame {
+            let root = changes
+                .items
+                .iter()
+                .find(|item| item.command_id == command.command_id);
+            if let Some(root) = root {
+                ensure(root.sequence > command.sequence, || {
+                    format!("told again: {root:?}")
+                })?;
+            }
+            if changes
+                .items
+                .iter()
+                .any(|item| words::command_is_over(item.state))
+            {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_shows_what_a_stream_told() -> Outcome<()> {
+    let (world, domain) = World::furnished().await?;
+    let early = Watchers::start(&world.client, &world.host_client);
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let created = world.create_vm(&vm).await?;
+    world.succeeds(&created).await?;
+    all_is_well(&world.view(), &early).await?;
+    let late = Watchers::start(&world.client, &world.host_client);
+    same(&early.engine.commands, &late.engine.commands).await?;
+    same(&early.engine.tasks, &late.engine.tasks).await?;
+    same(&early.engine.jobs, &late.engine.jobs).await?;
+    late.check()
+}
+
+/// What the late watcher's snapshot shows is what the early one was told last.
+async fn same<I: Item>(early: &Recorder<I>, late: &Recorder<I>) -> Outcome<()> {
+    late.until("its snapshot", |record| record.token().map(drop))
+        .await?;
+    let (early, late) = (early.record(), late.record());
+    let (told, shown) = (early.latest(), late.latest());
+    for (key, item) in &told {
+        let other = shown
+            .get(key)
+            .context(format!("the snapshot lacks the {} {key}", I::NAME))?;
+        let same = (item.sequence(), item.state()) == (other.sequence(), other.state());
+        ensure(same, || {
+            format!("told {item:?}, and the snapshot shows {other:?}")
+        })?;
+    }
+    Ok(())
+}
