@@ -42,8 +42,8 @@ impl Ages {
 /// Looks now and then, until the service stops.
 pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>, ages: Ages) {
     loop {
-        let store = Arc::clone(&store);
-        let looked = tokio::task::spawn_blocking(move || look(&*store.reader()?, ages, clock::now())).await;
+        let reading = Arc::clone(&store);
+        let looked = tokio::task::spawn_blocking(move || look(&*reading.reader()?, ages, clock::now())).await;
         let more = match looked {
             Ok(Ok(Some(input))) => match coordinator.call(input).await {
                 Ok(_) => true,
@@ -58,7 +58,11 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
             Err(_) => return,
         };
         if !more {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                // Not a moment longer: whoever stopped it may want to open the store again.
+                () = coordinator.ended() => return,
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use runtime::coordinator::{Handle, Refusal as NoAnswer};
 use runtime::metadata::Caller;
 use runtime::status;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 use vdsm_core::{CallId, Input, Key};
 use vdsm_storage::StorageRoot;
 
@@ -63,11 +64,18 @@ impl Storage {
         let hold = Hold::take(host, who, Key::Domain(domain)).await?;
         let root = Arc::clone(&host.root);
         let lane = self.lanes.of(domain);
-        let going_on = tokio::spawn(async move {
+        let correlation_id = who.correlation_id.as_deref().unwrap_or_default();
+        let span = tracing::info_span!("change", %domain, user = who.user, correlation_id);
+        let going_on = async move {
             let outcome = storage::run(lane, move || work(&root)).await;
+            match &outcome {
+                Ok(_) => tracing::info!("done"),
+                Err(fault) => tracing::info!(%fault, "refused"),
+            }
             hold.let_go().await;
             outcome
-        });
+        };
+        let going_on = tokio::spawn(going_on.instrument(span));
         let outcome = storage::in_time(async {
             let panicked = || {
                 Fault::new(

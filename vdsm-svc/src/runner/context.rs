@@ -75,8 +75,9 @@ impl Context {
                 }
                 Ok(Ok(Answer::NoTask | Answer::Owner(_) | Answer::Done)) => return Ok(None),
                 Ok(Err(Refusal::Fault(fault))) => return Err(fault),
-                Ok(Err(Refusal::LookAgain)) => {}
-                Err(NoAnswer::StoreUnavailable) => std::thread::sleep(STORE_PAUSE),
+                Ok(Err(Refusal::LookAgain)) | Err(NoAnswer::StoreUnavailable) => {
+                    std::thread::sleep(STORE_PAUSE);
+                }
                 Err(NoAnswer::Stopping) => {
                     self.stopping.set(true);
                     return Err(Fault::new(

@@ -58,7 +58,7 @@ impl Job {
 
     /// Runs the operation.
     pub(super) fn run(&self) {
-        tracing::debug!("begins");
+        self.tell("begins");
         let outcome = guarded(|| op::run(&self.tools.root, self.operation(), self.task.id, &self.context));
         self.ended(match outcome {
             Ok(()) => self.took_effect(),
@@ -152,8 +152,16 @@ impl Job {
 
     fn ended(&self, outcome: Result<(), LetGo>) {
         match outcome {
-            Ok(()) => tracing::debug!("ended"),
+            Ok(()) => self.tell("ended"),
             Err(LetGo(fault)) => tracing::warn!(%fault, "is let go of; the next start decides"),
+        }
+    }
+
+    /// A line a task, but none for what only measures everything around it.
+    fn tell(&self, what: &str) {
+        match self.operation() {
+            Operation::Noop => tracing::debug!("{what}"),
+            Operation::CreateVolume(_) | Operation::DeleteImage(_) => tracing::info!("{what}"),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// See the module. Its threads end with the process: they hold nothing that must be given back.
+/// See the module. Idle threads end when it is dropped; nobody waits for one that is at work.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: usize,
@@ -23,6 +23,7 @@ struct Shared {
 struct Queue {
     work: VecDeque<Work>,
     idle: usize,
+    closed: bool,
 }
 
 impl Pool {
@@ -59,10 +60,16 @@ impl Pool {
     }
 }
 
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.filled.notify_all();
+    }
+}
+
 impl Shared {
     fn serve(&self) {
-        loop {
-            let work = self.next();
+        while let Some(work) = self.next() {
             // A defect in one operation is that task's; a job reports it itself, so nothing is lost here.
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("the work for a task ended in a panic");
@@ -70,16 +77,18 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> Work {
+    /// None when the pool is gone; what it had not begun by then is not begun.
+    fn next(&self) -> Option<Work> {
         let mut queue = self.lock();
-        loop {
+        while !queue.closed {
             if let Some(work) = queue.work.pop_front() {
-                return work;
+                return Some(work);
             }
             queue.idle += 1;
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
         }
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

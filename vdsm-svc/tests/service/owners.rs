@@ -1,0 +1,103 @@
+//! Whose host it is.
+
+use common::fault::FaultCode;
+use proto::vdsm::v1 as wire;
+use tonic::{Code, Request};
+
+use super::harness::{Host, create_volume, fresh, refusal, start};
+
+fn from_engine<T>(message: T, engine: &str, epoch: u64, store: Option<&str>) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    metadata.insert("x-engine-id", engine.parse().unwrap());
+    metadata.insert("x-engine-epoch", epoch.to_string().parse().unwrap());
+    if let Some(store) = store {
+        metadata.insert("x-store-id", store.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_belongs_to_one_engine_and_to_its_youngest_start() {
+    let host = Host::start().await;
+    let (engine, other) = (fresh(), fresh());
+    let claim = |epoch| from_engine(wire::ClaimHostRequest {}, &engine, epoch, None);
+    let mut hosts = host.hosts();
+    let info = hosts
+        .claim_host(claim(5))
+        .await
+        .unwrap()
+        .into_inner()
+        .host
+        .unwrap();
+    assert_eq!((info.engine_id.as_str(), info.engine_epoch), (engine.as_str(), 5));
+
+    let nobody = hosts.claim_host(wire::ClaimHostRequest {}).await;
+    assert_eq!(
+        refusal(nobody),
+        (Code::InvalidArgument, FaultCode::InvalidArgument, false)
+    );
+    let stranger = hosts
+        .claim_host(from_engine(wire::ClaimHostRequest {}, &other, 9, None))
+        .await;
+    assert_eq!(
+        refusal(stranger),
+        (Code::PermissionDenied, FaultCode::HostOwned, false)
+    );
+    let grpcurl = host.abort(&fresh()).await;
+    assert_eq!(
+        refusal(grpcurl),
+        (Code::PermissionDenied, FaultCode::HostOwned, false)
+    );
+    let domain = wire::CreateStorageDomainRequest {
+        domain_id: fresh(),
+        name: "x".into(),
+    };
+    let grpcurl = host.storage().create_storage_domain(domain).await;
+    assert_eq!(
+        refusal(grpcurl),
+        (Code::PermissionDenied, FaultCode::HostOwned, false)
+    );
+
+    let send = |epoch, store: Option<&str>| {
+        from_engine(start(&fresh(), create_volume(&fresh())), &engine, epoch, store)
+    };
+    let wrong_store = host.tasks().start_task(send(6, Some(&other))).await;
+    assert_eq!(
+        refusal(wrong_store),
+        (Code::FailedPrecondition, FaultCode::HostStoreChanged, false)
+    );
+    host.tasks()
+        .start_task(send(6, Some(&info.store_id)))
+        .await
+        .unwrap();
+    let fenced = host.tasks().start_task(send(5, None)).await;
+    assert_eq!(
+        refusal(fenced),
+        (Code::FailedPrecondition, FaultCode::EngineFenced, false)
+    );
+    let dir = host.stop().await;
+
+    let host = Host::start_in(dir, &[]).await;
+    let mut hosts = host.hosts();
+    let again = hosts
+        .get_host_info(wire::GetHostInfoRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .host
+        .unwrap();
+    assert_eq!((again.engine_epoch, again.store_id), (6, info.store_id));
+    assert_ne!(again.start, info.start);
+    let release = from_engine(wire::ReleaseHostRequest {}, &engine, 6, None);
+    let released = hosts
+        .release_host(release)
+        .await
+        .unwrap()
+        .into_inner()
+        .host
+        .unwrap();
+    assert_eq!((released.engine_id.as_str(), released.engine_epoch), ("", 0));
+    host.abort(&fresh()).await.unwrap();
+    host.stop().await;
+}
