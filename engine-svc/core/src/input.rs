@@ -64,7 +64,8 @@ pub enum Input {
         /// `HOST_ID_MISMATCH`, `HOST_OWNED`, …
         fault: Fault,
     },
-    /// A frame of a host's task stream.
+    /// A frame of a host's task stream, in order, on the connection that [`Input::HostConnected`] told of. One of
+    /// another store, or one that comes while the host is not connected, is ignored.
     Observed {
         /// Whose.
         host_id: HostId,
@@ -244,7 +245,8 @@ pub struct HostFacts {
 /// A frame of a host's task stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// The stream begins. What was seen of an unfinished snapshot is forgotten.
+    /// The stream begins: the first frame of each. What was seen of an unfinished snapshot is forgotten. Without
+    /// it the frames after it are ignored.
     Opened,
     /// A page of a snapshot.
     Snapshot(Vec<HostTask>),

@@ -18,6 +18,8 @@ pub mod model;
 pub mod plan;
 pub mod state;
 mod step;
+#[cfg(test)]
+mod testing;
 mod when;
 
 pub use change::Change;

@@ -234,3 +234,60 @@ pub(super) fn leftovers(state: &State, command: &Command) -> Vec<EntityKey> {
     });
     left.map(|(_, child)| child.parameters.entity()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::model::CommandState::*;
+    use crate::model::EventCode;
+    use crate::testing::{Fate, World, create_vm, disk_id, vm_id};
+
+    #[test]
+    fn a_vm_appears_with_its_disks_when_all_are_made() {
+        let mut world = World::with_domains(2);
+        world.submit(1, "CreateVm", create_vm(1, [1, 2, 3], 0));
+        assert_eq!(world.engine.state.vm(vm_id(1)), None, "not before its disks");
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded);
+        let vm = world.engine.state.vm(vm_id(1)).unwrap();
+        assert_eq!(vm.disk_ids, [disk_id(1), disk_id(2), disk_id(3)]);
+        assert!(
+            vm.disk_ids
+                .iter()
+                .all(|id| world.engine.state.disk(*id).is_some())
+        );
+        assert_eq!(
+            world.engine.state.commands().count(),
+            0,
+            "what is over and cleared leaves the live picture"
+        );
+        assert!(world.engine.events.iter().any(|e| e.code == EventCode::VmCreated));
+    }
+
+    #[test]
+    fn a_vm_without_disks_is_there_at_once() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [], 0));
+        assert_eq!(world.state_of(1), Succeeded);
+        assert!(world.engine.state.vm(vm_id(1)).is_some());
+    }
+
+    #[test]
+    fn if_one_disk_fails_the_others_are_undone_and_every_part_is_named() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Finish, Fate::Recover(FaultCode::NoSpace), Fate::Finish];
+        world.submit(1, "CreateVm", create_vm(1, [1, 2, 3], 0));
+        world.settle();
+        let root = world.root(1);
+        assert_eq!(root.state, Failed);
+        assert_eq!(root.fault.as_ref().map(|f| f.code), Some(FaultCode::ChildFailed));
+        assert_eq!(root.outcomes.len(), 3);
+        assert_eq!(
+            root.outcomes[1].fault.as_ref().map(|f| f.code),
+            Some(FaultCode::NoSpace)
+        );
+        assert!(root.left_behind.is_empty());
+        assert!(world.host_mut(0).images.is_empty());
+    }
+}

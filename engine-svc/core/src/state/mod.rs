@@ -57,9 +57,11 @@ pub(crate) struct Volatile {
     pub(crate) streams: BTreeMap<HostId, Stream>,
 }
 
-/// Where the engine is in a host's stream.
+/// Where the engine is in a host's open stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stream {
+    /// Past its snapshot, if it has one: only changes follow.
+    pub(crate) live: bool,
     /// The tasks of the snapshot that is being read.
     pub(crate) seen: BTreeSet<TaskId>,
     /// Something is missing from it: what follows is no point to resume after.

@@ -99,7 +99,7 @@ impl Tx<'_> {
     }
 
     /// Another store than before ends nothing: what it was doing is undecided until storage has been looked at.
-    pub(super) fn see_store(&mut self, host_id: HostId, store_id: StoreId) {
+    fn see_store(&mut self, host_id: HostId, store_id: StoreId) {
         let Some(host) = self
             .state
             .host(host_id)
@@ -129,7 +129,7 @@ impl Tx<'_> {
         );
     }
 
-    pub(super) fn undecided_on(&self, host_id: HostId) -> Vec<TaskId> {
+    fn undecided_on(&self, host_id: HostId) -> Vec<TaskId> {
         let tasks = self
             .state
             .tasks_on(host_id)

@@ -1,9 +1,10 @@
 //! What a host's stream shows. Only the stream moves a task's recorded state; the place in the stream is recorded
 //! by the same transition.
 
-use common::Timestamp;
-use common::Token;
+use std::collections::BTreeSet;
+
 use common::id::{HostId, StoreId, TaskId};
+use common::{Timestamp, Token};
 
 use super::clear::is_being_cleared;
 use super::tx::Tx;
@@ -11,6 +12,7 @@ use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::{Frame, HostTask};
 use crate::model::{AsyncTask, AsyncTaskState, EntityKey, EventCode, Host, Purpose};
+use crate::state::Stream;
 
 /// How what is shown came.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,49 +24,61 @@ enum Shown {
 }
 
 impl Tx<'_> {
+    /// A frame of another connection than the present one is ignored: its place was not recorded, so it comes
+    /// again. The same goes for a host that is being added: once it is ours a new stream begins.
     pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
-        // A host that is being added is not ours yet; once it is, a new stream begins.
-        if self.state.host(host_id).is_none() {
+        let present = self.state.volatile.connected.get(&host_id) == Some(&store_id);
+        if !present || self.state.host(host_id).is_none() {
             return;
         }
-        let before = self.state.host(host_id).and_then(|host| host.store_id);
-        self.see_store(host_id, store_id);
-        if before.is_some_and(|before| before != store_id) {
-            for task_id in self.undecided_on(host_id) {
-                self.ask(task_id);
-            }
+        if frame == Frame::Opened {
+            self.state.volatile.streams.insert(host_id, Stream::default());
+            return;
         }
+        let Some(stream) = self.state.volatile.streams.get_mut(&host_id) else {
+            return;
+        };
         match frame {
-            Frame::Opened => {
-                self.state.volatile.streams.remove(&host_id);
-            }
+            Frame::Opened => {}
+            Frame::Snapshot(_) | Frame::SnapshotDone { .. } if stream.live => {}
             Frame::Snapshot(tasks) => {
+                stream.seen.extend(tasks.iter().map(|task| task.id));
                 for task in tasks {
-                    self.state
-                        .volatile
-                        .streams
-                        .entry(host_id)
-                        .or_default()
-                        .seen
-                        .insert(task.id);
                     self.shown(host_id, &task, Shown::Snapshot, None);
                 }
             }
-            Frame::SnapshotDone { token } => self.snapshot_done(host_id, token),
-            Frame::Changes { token, time, tasks } => {
-                for task in tasks {
-                    self.shown(host_id, &task, Shown::Change, Some(time));
-                }
-                let hole = self
-                    .state
-                    .volatile
-                    .streams
-                    .get(&host_id)
-                    .is_some_and(|stream| stream.hole);
-                if let Some(token) = token.filter(|_| !hole) {
-                    self.followed_to(host_id, Some(token));
-                }
+            Frame::SnapshotDone { token } => {
+                stream.live = true;
+                let seen = std::mem::take(&mut stream.seen);
+                self.snapshot_done(host_id, &seen, token);
             }
+            Frame::Changes { token, time, tasks } => {
+                stream.live = true;
+                self.changed(host_id, token, time, &tasks);
+            }
+        }
+    }
+
+    fn changed(&mut self, host_id: HostId, token: Option<Token>, time: Timestamp, tasks: &[HostTask]) {
+        let cursor = self.state.host(host_id).and_then(|host| host.cursor);
+        if let (Some(token), Some(cursor)) = (token, cursor) {
+            let came_before = (token.store_id, token.start) == (cursor.store_id, cursor.start)
+                && token.revision <= cursor.revision;
+            if came_before {
+                return;
+            }
+        }
+        for task in tasks {
+            self.shown(host_id, task, Shown::Change, Some(time));
+        }
+        let hole = self
+            .state
+            .volatile
+            .streams
+            .get(&host_id)
+            .is_none_or(|stream| stream.hole);
+        if let Some(token) = token.filter(|_| !hole) {
+            self.followed_to(host_id, Some(token));
         }
     }
 
@@ -162,10 +176,9 @@ impl Tx<'_> {
         }
     }
 
-    fn snapshot_done(&mut self, host_id: HostId, token: Token) {
-        let stream = self.state.volatile.streams.remove(&host_id).unwrap_or_default();
+    fn snapshot_done(&mut self, host_id: HostId, seen: &BTreeSet<TaskId>, token: Token) {
         for task_id in self.state.tasks_on(host_id) {
-            if !stream.seen.contains(&task_id) {
+            if !seen.contains(&task_id) {
                 self.missing(task_id);
             }
         }

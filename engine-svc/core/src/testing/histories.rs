@@ -1,0 +1,294 @@
+//! Random histories: users, hosts, wires and processes do what they can do, in any order; then the world turns
+//! fair, and everything must come to its end. A failing history is printed by proptest with its seed, shrunk.
+
+use common::id::TaskId;
+use common::{DeleteImage, FaultCode, Operation};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{Fate, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, vm_id};
+use crate::input::{Ask, Input, Tried};
+use crate::model::CommandState;
+use crate::plan::remove_host::RemoveHost;
+use crate::step::Reply;
+
+/// Hosts with a domain each; one more has none, and comes and goes.
+const HOSTS: u128 = 2;
+
+/// What somebody does; the number says to what.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    CreateVm(u16),
+    RemoveVm(u16),
+    AddHost,
+    RemoveHost,
+    Cancel(u16),
+    Retry(u16),
+    Abandon(u16),
+    Perform(u16),
+    PerformUnheard(u16),
+    Advance(u16),
+    Deliver(u16),
+    LoseFrame(u16),
+    Connect(u16),
+    Disconnect(u16),
+    Wipe(u16),
+    EndStranger(u16),
+    Foreign(u16),
+    Fate(u16),
+    CallFault(u16),
+    SpendRetries(u16),
+    Again(u16),
+    Crash,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let n = any::<u16>();
+    prop_oneof![
+        6 => n.prop_map(Deed::CreateVm),
+        4 => n.prop_map(Deed::RemoveVm),
+        1 => Just(Deed::AddHost),
+        1 => Just(Deed::RemoveHost),
+        2 => n.prop_map(Deed::Cancel),
+        1 => n.prop_map(Deed::Retry),
+        1 => n.prop_map(Deed::Abandon),
+        30 => n.prop_map(Deed::Perform),
+        4 => n.prop_map(Deed::PerformUnheard),
+        40 => n.prop_map(Deed::Advance),
+        40 => n.prop_map(Deed::Deliver),
+        1 => n.prop_map(Deed::LoseFrame),
+        8 => n.prop_map(Deed::Connect),
+        3 => n.prop_map(Deed::Disconnect),
+        2 => n.prop_map(Deed::Wipe),
+        2 => n.prop_map(Deed::EndStranger),
+        1 => n.prop_map(Deed::Foreign),
+        4 => n.prop_map(Deed::Fate),
+        1 => n.prop_map(Deed::CallFault),
+        1 => n.prop_map(Deed::SpendRetries),
+        5 => n.prop_map(Deed::Again),
+        2 => Just(Deed::Crash),
+    ]
+}
+
+struct Life {
+    world: World,
+    requests: u128,
+}
+
+impl Life {
+    fn new() -> Self {
+        let mut world = World::new(HOSTS + 1);
+        for n in 0..HOSTS {
+            world.submit(0x100 + n, "AddHost", super::world::add_host(n));
+            world.settle();
+            world.submit(
+                0x200 + n,
+                "CreateStorageDomain",
+                super::world::create_domain(n, n),
+            );
+            world.settle();
+        }
+        Self {
+            world,
+            requests: 0x1000,
+        }
+    }
+
+    fn ask(&mut self, rpc: &str, ask: Ask) {
+        self.requests += 1;
+        self.world.submit(self.requests, rpc, ask);
+    }
+
+    fn pick(&self, n: u16) -> u128 {
+        let roots = self.requests - 0x1000;
+        if roots == 0 {
+            0x1000
+        } else {
+            0x1001 + u128::from(n) % roots
+        }
+    }
+
+    fn operator(&mut self, n: u16, verb: impl Fn(common::id::CommandId, String) -> Input) {
+        let command = command_id(self.pick(n));
+        self.world.step(verb(command, "op".to_owned()));
+    }
+
+    fn act(&mut self, deed: Deed) {
+        let world = &mut self.world;
+        let of = |n: u16| host_id(u128::from(n) % (HOSTS + 1));
+        match deed {
+            Deed::CreateVm(n) => {
+                let n = u128::from(n);
+                let disks = (n / 64) % 4;
+                let first = n % 16 * 4;
+                let ask = create_vm(n % 16, first..first + disks, n % HOSTS);
+                self.ask("CreateVm", ask);
+            }
+            Deed::RemoveVm(n) => self.ask("RemoveVm", remove_vm(u128::from(n) % 16)),
+            Deed::AddHost => self.ask("AddHost", super::world::add_host(HOSTS)),
+            Deed::RemoveHost => {
+                let host_id = host_id(HOSTS);
+                self.ask("RemoveHost", Ask::RemoveHost(RemoveHost { host_id }));
+            }
+            Deed::Cancel(n) => self.operator(n, |command_id, user| Input::Cancel { command_id, user }),
+            Deed::Retry(n) => self.operator(n, |command_id, user| Input::Retry { command_id, user }),
+            Deed::Abandon(n) => self.operator(n, |command_id, user| Input::Abandon {
+                command_id,
+                user,
+                reason: "tired of it".to_owned(),
+            }),
+            Deed::Perform(n) | Deed::PerformUnheard(n) => {
+                if !world.pending.is_empty() {
+                    let at = usize::from(n) % world.pending.len();
+                    world.perform(at, matches!(deed, Deed::PerformUnheard(_)));
+                }
+            }
+            Deed::Advance(n) => {
+                let host = world.hosts.get_mut(&of(n)).expect("one of them");
+                let open = host.open_tasks();
+                if !open.is_empty() {
+                    host.advance(open[usize::from(n / 4) % open.len()]);
+                }
+            }
+            Deed::Deliver(n) => {
+                world.deliver(of(n));
+            }
+            Deed::LoseFrame(n) => world.lose_frame(of(n)),
+            Deed::Connect(n) => world.connect(of(n)),
+            Deed::Disconnect(n) => world.disconnect(of(n)),
+            Deed::Wipe(n) => world.wipe(of(n)),
+            Deed::EndStranger(n) => world
+                .hosts
+                .get_mut(&of(n))
+                .expect("one of them")
+                .end_stranger(n % 8 < 4),
+            Deed::Foreign(n) => {
+                let operation = Operation::DeleteImage(DeleteImage {
+                    domain_id: domain_id(0),
+                    image_id: disk_id(0x900 + u128::from(n) % 4).image(),
+                });
+                let id = TaskId::from_uuid(Uuid::from_u128(0x9000 + u128::from(n)));
+                world
+                    .hosts
+                    .get_mut(&of(n))
+                    .expect("one of them")
+                    .start_foreign(id, operation);
+            }
+            Deed::Fate(n) => {
+                let fate = match n / 4 % 5 {
+                    0 => Fate::Fail,
+                    1 => Fate::Recover(FaultCode::NoSpace),
+                    2 => Fate::Recover(FaultCode::ImageInUse),
+                    3 => Fate::Recover(FaultCode::ImageShared),
+                    _ => Fate::Finish,
+                };
+                world.hosts.get_mut(&of(n)).expect("one of them").fates.push(fate);
+            }
+            Deed::CallFault(n) => {
+                let fault = [None, Some(FaultCode::IoError), Some(FaultCode::HostOwned)][usize::from(n) % 3];
+                world.host_mut(HOSTS).call_fault = fault;
+            }
+            Deed::SpendRetries(n) => {
+                let tasks: Vec<TaskId> = world.engine.state.tasks().map(|task| task.id).collect();
+                if !tasks.is_empty() {
+                    let what = Tried::Task(tasks[usize::from(n) % tasks.len()]);
+                    let fault = common::Fault::new(FaultCode::QueueFull, "full");
+                    let host_id = host_id(0);
+                    world.step(Input::RetriesSpent { host_id, what, fault });
+                }
+            }
+            Deed::Again(n) => {
+                if !world.said.is_empty() {
+                    let recent = world.said.len().min(40);
+                    let at = world.said.len() - 1 - usize::from(n) % recent;
+                    let input = world.said[at].clone();
+                    world.step(input);
+                }
+            }
+            Deed::Crash => world.crash(),
+        }
+    }
+
+    /// From now on nothing fails any more, and an operator has everything that rests tried again.
+    fn fair_end(&mut self) {
+        self.world.host_mut(HOSTS).call_fault = None;
+        for _ in 0..8 {
+            for host in self.world.hosts.values_mut() {
+                host.fates.clear();
+                while !host.strangers.is_empty() {
+                    host.end_stranger(true);
+                }
+            }
+            self.world.settle();
+            for n in 0x1001..=self.requests {
+                let user = "op".to_owned();
+                let command_id = command_id(n);
+                let reply = self.world.step(Input::Retry { command_id, user }).reply;
+                assert!(matches!(reply, Reply::Accepted { .. } | Reply::Refused(_)));
+            }
+        }
+        self.world.settle();
+    }
+
+    fn assert_over(&self) {
+        let state = &self.world.engine.state;
+        for command in state.commands() {
+            assert!(command.state.is_terminal(), "it never ends: {command:#?}");
+        }
+        assert_eq!(
+            state.commands().count(),
+            0,
+            "something is never cleared: {:#?}",
+            state.tasks().collect::<Vec<_>>()
+        );
+        assert!(state.lock_owners().is_empty());
+        self.assert_inventory_is_true();
+    }
+
+    /// What the inventory has is on storage; what the engine made and did not give up is in the inventory.
+    fn assert_inventory_is_true(&self) {
+        let state = &self.world.engine.state;
+        for vm in 0..16 {
+            for disk in state.vm(vm_id(vm)).into_iter().flat_map(|vm| &vm.disk_ids) {
+                assert!(state.disk(*disk).is_some(), "a VM names a disk that is not there");
+            }
+        }
+        let given_up = self.world.engine.records.values().any(|record| {
+            matches!(record, crate::Change::Command(c) if c.abandoned_by.is_some() || c.state == CommandState::Failed)
+        });
+        if !given_up {
+            for host in self.world.hosts.values() {
+                for disk in host.images.keys() {
+                    assert!(state.disk(*disk).is_some(), "{disk:?} is on storage only");
+                }
+            }
+        }
+    }
+}
+
+/// As many as are bearable at each run; `ENGINE_HISTORIES` asks for more.
+fn config() -> ProptestConfig {
+    let wanted = std::env::var("ENGINE_HISTORIES")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    ProptestConfig {
+        cases: wanted.unwrap_or(48),
+        max_shrink_iters: 4_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn whatever_happens_everything_comes_to_a_true_end(deeds in prop::collection::vec(deed(), 1..250)) {
+        let mut life = Life::new();
+        for deed in deeds {
+            life.act(deed);
+        }
+        life.fair_end();
+        life.assert_over();
+    }
+}

@@ -1,0 +1,437 @@
+//! A host as the contract has it: what it was told once it does once, and it says so in an ordered history.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::id::{DiskId, DomainId, EngineId, HostId, StoreId, TaskId};
+use common::{Fault, FaultCode, Operation, Revision, Start, TaskState, Timestamp, Token};
+
+use super::{ENGINE, store_id};
+use crate::effect::HostCall;
+use crate::input::{Evidence, Frame, HostFacts, HostTask};
+use crate::model::{Presence, ReportedState};
+
+/// What will become of a task once it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Finish,
+    /// It fails, and what it began is undone.
+    Recover(FaultCode),
+    /// It fails, and leaves a part of the image behind.
+    Fail,
+}
+
+/// What there is of an image, truly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Image {
+    Whole,
+    Partial,
+}
+
+#[derive(Debug, Clone)]
+struct Record {
+    item: HostTask,
+    fate: Fate,
+    committed: bool,
+}
+
+pub(crate) struct FakeHost {
+    pub(crate) store: StoreId,
+    pub(crate) owner: Option<EngineId>,
+    pub(crate) images: BTreeMap<DiskId, Image>,
+    pub(crate) domains: BTreeSet<DomainId>,
+    /// Processes of earlier stores that still work.
+    pub(crate) strangers: BTreeMap<TaskId, Operation>,
+    /// Fates of the tasks to come, last first; those after them finish.
+    pub(crate) fates: Vec<Fate>,
+    /// Whether calls are refused, with this.
+    pub(crate) call_fault: Option<FaultCode>,
+    tasks: BTreeMap<TaskId, Record>,
+    history: Vec<HostTask>,
+    stores: u128,
+}
+
+impl FakeHost {
+    pub(crate) fn new(id: HostId) -> Self {
+        let mut host = Self {
+            store: store_id(0),
+            owner: None,
+            images: BTreeMap::new(),
+            domains: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            fates: Vec::new(),
+            call_fault: None,
+            tasks: BTreeMap::new(),
+            history: Vec::new(),
+            stores: id.as_uuid().as_u128() << 16,
+        };
+        host.lose_memory();
+        host
+    }
+
+    /// A wiped data directory. What was at work may work on.
+    pub(crate) fn lose_memory(&mut self) {
+        self.stores += 1;
+        self.store = store_id(self.stores);
+        self.owner = None;
+        for (id, record) in std::mem::take(&mut self.tasks) {
+            let at_work = record.item.state == ReportedState::Known(TaskState::Running);
+            if let Some(operation) = record.item.operation.filter(|_| at_work) {
+                self.strangers.insert(id, operation);
+            }
+        }
+        self.history.clear();
+    }
+
+    /// A process of an earlier store comes to its end: its work is done, or cut off half-way.
+    pub(crate) fn end_stranger(&mut self, done: bool) {
+        let Some((_, operation)) = self.strangers.pop_first() else {
+            return;
+        };
+        match operation {
+            Operation::CreateVolume(op) => {
+                self.images.insert(
+                    op.image_id.disk(),
+                    if done { Image::Whole } else { Image::Partial },
+                );
+            }
+            Operation::DeleteImage(op) if done => {
+                self.images.remove(&op.image_id.disk());
+            }
+            Operation::DeleteImage(_) | Operation::Noop => {}
+        }
+    }
+
+    pub(crate) fn facts(&self) -> HostFacts {
+        HostFacts {
+            store_id: self.store,
+            engine_id: self.owner,
+            stranger_task_ids: self.strangers.keys().copied().collect(),
+        }
+    }
+
+    pub(crate) fn token(&self, at: usize) -> Token {
+        Token {
+            store_id: self.store,
+            start: Start(1),
+            revision: Revision(at as u64),
+        }
+    }
+
+    pub(crate) fn now(&self) -> usize {
+        self.history.len()
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<HostTask> {
+        self.tasks
+            .values()
+            .filter(|record| !record.item.removed)
+            .map(|record| record.item.clone())
+            .collect()
+    }
+
+    pub(crate) fn changes(&self, at: usize) -> Option<Frame> {
+        let item = self.history.get(at)?;
+        Some(Frame::Changes {
+            token: Some(self.token(at + 1)),
+            time: Timestamp(0),
+            tasks: vec![item.clone()],
+        })
+    }
+
+    /// The record of the task, if it was cleared before.
+    pub(crate) fn start(
+        &mut self,
+        id: TaskId,
+        operation: Operation,
+        by: Option<EngineId>,
+    ) -> Result<Option<HostTask>, Fault> {
+        if let Some(record) = self.tasks.get(&id) {
+            let same = record.item.operation.is_none() || record.item.operation.as_ref() == Some(&operation);
+            return match (same, record.item.removed) {
+                (false, _) => Err(Fault::new(FaultCode::TaskIdReused, "another operation")),
+                (true, true) => Ok(Some(record.item.clone())),
+                (true, false) => Ok(None),
+            };
+        }
+        self.assert_alone(&operation);
+        let fate = self.fates.pop().unwrap_or(Fate::Finish);
+        self.insert(id, Some(operation), by, TaskState::Init, None, fate);
+        Ok(None)
+    }
+
+    /// Nothing is undone, and nothing begins, while another task on the image may still be at work.
+    fn assert_alone(&self, operation: &Operation) {
+        let image = operation.image_id();
+        let mut others = self
+            .tasks
+            .values()
+            .filter(|record| !record.item.state.is_terminal());
+        let open = others.find(|record| {
+            record.item.engine_id.is_some()
+                && record
+                    .item
+                    .operation
+                    .as_ref()
+                    .is_some_and(|op| op.image_id() == image)
+        });
+        assert!(open.is_none(), "{operation:?} begins while {open:?} is not over");
+        let strange = self.strangers.values().find(|op| op.image_id() == image);
+        assert!(
+            strange.is_none(),
+            "{operation:?} begins while {strange:?} is still at work"
+        );
+    }
+
+    fn insert(
+        &mut self,
+        id: TaskId,
+        operation: Option<Operation>,
+        engine_id: Option<EngineId>,
+        state: TaskState,
+        fault: Option<Fault>,
+        fate: Fate,
+    ) {
+        let item = HostTask {
+            id,
+            operation,
+            state: ReportedState::Known(state),
+            fault,
+            sequence: 1,
+            cancelable: !state.is_terminal(),
+            undo: String::new(),
+            waiting_for: String::new(),
+            engine_id,
+            removed: false,
+            correlation_id: String::new(),
+        };
+        self.history.push(item.clone());
+        self.tasks.insert(
+            id,
+            Record {
+                item,
+                fate,
+                committed: false,
+            },
+        );
+    }
+
+    pub(crate) fn abort(&mut self, id: TaskId) -> Result<Option<HostTask>, Fault> {
+        let Some(record) = self.tasks.get(&id) else {
+            let fault = Fault::new(FaultCode::NeverStarted, "never started");
+            self.insert(
+                id,
+                None,
+                Some(ENGINE),
+                TaskState::Recovered,
+                Some(fault),
+                Fate::Finish,
+            );
+            return Ok(None);
+        };
+        if record.item.removed {
+            return Ok(Some(record.item.clone()));
+        }
+        let state = known(&record.item);
+        if record.committed && !state.is_terminal() {
+            return Err(Fault::new(
+                FaultCode::TaskNotAbortable,
+                "past its point of no return",
+            ));
+        }
+        if matches!(
+            state,
+            TaskState::Init | TaskState::Preparing | TaskState::Queued | TaskState::Running
+        ) {
+            self.edge(
+                id,
+                TaskState::Aborting,
+                Some(Fault::new(FaultCode::Aborted, "stopped")),
+            );
+        }
+        Ok(None)
+    }
+
+    /// The sequence of the removal; none if the id is unknown.
+    pub(crate) fn clear(&mut self, id: TaskId) -> Option<u64> {
+        let record = self.tasks.get_mut(&id)?;
+        assert!(record.item.state.is_terminal(), "only what is over is cleared");
+        if !record.item.removed {
+            record.item.removed = true;
+            record.item.sequence += 1;
+            self.history.push(record.item.clone());
+        }
+        Some(record.item.sequence)
+    }
+
+    fn edge(&mut self, id: TaskId, state: TaskState, fault: Option<Fault>) {
+        let Some(record) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        record.item.state = ReportedState::Known(state);
+        record.item.sequence += 1;
+        record.item.fault = record.item.fault.take().or(fault);
+        record.item.cancelable = !state.is_terminal() && !record.committed;
+        self.history.push(record.item.clone());
+    }
+
+    pub(crate) fn open_tasks(&self) -> Vec<TaskId> {
+        self.tasks
+            .values()
+            .filter(|r| !r.item.state.is_terminal())
+            .map(|r| r.item.id)
+            .collect()
+    }
+
+    /// One step of a task's life.
+    pub(crate) fn advance(&mut self, id: TaskId) {
+        let Some(record) = self.tasks.get(&id) else { return };
+        let next = match known(&record.item) {
+            TaskState::Init => TaskState::Preparing,
+            TaskState::Preparing => TaskState::Queued,
+            TaskState::Queued => return self.run(id),
+            TaskState::Running => return self.conclude(id),
+            TaskState::Aborting => TaskState::Recovering,
+            TaskState::Recovering => {
+                self.undo(id);
+                TaskState::Recovered
+            }
+            TaskState::Finished | TaskState::Recovered | TaskState::Failed => return,
+        };
+        self.edge(id, next, None);
+    }
+
+    fn run(&mut self, id: TaskId) {
+        let Some(record) = self.tasks.get(&id).cloned() else {
+            return;
+        };
+        match &record.item.operation {
+            Some(Operation::CreateVolume(op)) => {
+                if self.images.contains_key(&op.image_id.disk()) {
+                    self.refuse(id, FaultCode::VolumeExists);
+                } else {
+                    self.images.insert(op.image_id.disk(), Image::Partial);
+                    self.edge(id, TaskState::Running, None);
+                }
+            }
+            Some(Operation::DeleteImage(op)) => {
+                if !self.images.contains_key(&op.image_id.disk()) {
+                    self.refuse(id, FaultCode::ImageNotFound);
+                } else if matches!(record.fate, Fate::Recover(_)) {
+                    self.edge(id, TaskState::Running, None);
+                } else {
+                    // Renamed out of the way: no way back.
+                    self.images.insert(op.image_id.disk(), Image::Partial);
+                    self.commit(id);
+                    self.edge(id, TaskState::Running, None);
+                }
+            }
+            _ => self.edge(id, TaskState::Running, None),
+        }
+    }
+
+    fn commit(&mut self, id: TaskId) {
+        if let Some(record) = self.tasks.get_mut(&id) {
+            record.committed = true;
+        }
+    }
+
+    fn refuse(&mut self, id: TaskId, code: FaultCode) {
+        // Nothing was touched, so nothing is undone either.
+        if let Some(record) = self.tasks.get_mut(&id) {
+            record.fate = Fate::Recover(code);
+            record.item.operation = record.item.operation.clone();
+        }
+        self.edge(
+            id,
+            TaskState::Aborting,
+            Some(Fault::new(code, "refused by what is there")),
+        );
+        self.edge(id, TaskState::Recovering, None);
+        self.edge(id, TaskState::Recovered, None);
+    }
+
+    fn conclude(&mut self, id: TaskId) {
+        let Some(record) = self.tasks.get(&id).cloned() else {
+            return;
+        };
+        match (&record.fate, &record.item.operation) {
+            (Fate::Finish, Some(Operation::CreateVolume(op))) => {
+                self.images.insert(op.image_id.disk(), Image::Whole);
+                self.edge(id, TaskState::Finished, None);
+            }
+            (Fate::Finish, Some(Operation::DeleteImage(op))) => {
+                self.images.remove(&op.image_id.disk());
+                self.edge(id, TaskState::Finished, None);
+            }
+            (Fate::Finish, _) => self.edge(id, TaskState::Finished, None),
+            (Fate::Recover(code), _) => {
+                self.edge(id, TaskState::Aborting, Some(Fault::new(*code, "as fated")))
+            }
+            (Fate::Fail, _) => {
+                self.edge(
+                    id,
+                    TaskState::Aborting,
+                    Some(Fault::new(FaultCode::IoError, "as fated")),
+                );
+                self.edge(id, TaskState::Recovering, None);
+                self.edge(id, TaskState::Failed, None);
+            }
+        }
+    }
+
+    fn undo(&mut self, id: TaskId) {
+        let Some(record) = self.tasks.get(&id) else { return };
+        if let Some(Operation::CreateVolume(op)) = &record.item.operation {
+            let disk = op.image_id.disk();
+            if self.images.get(&disk) == Some(&Image::Partial) {
+                self.images.remove(&disk);
+            }
+        }
+    }
+
+    pub(crate) fn evidence(&self, operation: &Operation) -> Evidence {
+        let Some(image) = operation.image_id() else {
+            return Evidence::Untouched;
+        };
+        match (operation, self.images.get(&image.disk())) {
+            (_, None) => Evidence::NothingThere,
+            (_, Some(Image::Partial)) => Evidence::Partial("leftovers".to_owned()),
+            (Operation::DeleteImage(_), Some(Image::Whole)) => Evidence::Untouched,
+            (_, Some(Image::Whole)) => Evidence::Done,
+        }
+    }
+
+    pub(crate) fn presence(&self, disk: DiskId) -> Presence {
+        match self.images.get(&disk) {
+            None => Presence::Absent,
+            Some(Image::Partial) => Presence::Partial,
+            Some(Image::Whole) => Presence::Whole,
+        }
+    }
+
+    pub(crate) fn call(&mut self, call: &HostCall) -> Result<(), Fault> {
+        if let Some(code) = self.call_fault {
+            return Err(Fault::new(code, "as fated"));
+        }
+        match call {
+            HostCall::Claim => self.owner = Some(ENGINE),
+            HostCall::Release => self.owner = None,
+            HostCall::CreateDomain { domain_id, .. } => {
+                self.domains.insert(*domain_id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody without an engine starts a task.
+    pub(crate) fn start_foreign(&mut self, id: TaskId, operation: Operation) {
+        self.insert(id, Some(operation), None, TaskState::Init, None, Fate::Finish);
+    }
+}
+
+fn known(item: &HostTask) -> TaskState {
+    match item.state {
+        ReportedState::Known(state) => state,
+        ReportedState::Unknown(_) => TaskState::Running,
+    }
+}

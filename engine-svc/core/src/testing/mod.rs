@@ -1,0 +1,79 @@
+//! A world for the mind to live in: hosts that work, lie by omission, lose their memory and come back, and an
+//! engine that is killed at any point and loaded again from what it had recorded.
+
+mod engine;
+mod histories;
+mod host;
+mod invariants;
+mod world;
+
+use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, VmId};
+use common::{Allocation, VolumeFormat};
+use uuid::Uuid;
+
+pub(crate) use engine::Engine;
+pub(crate) use host::{FakeHost, Fate};
+pub(crate) use world::World;
+
+use crate::input::{Ask, DiskAsk, Submission};
+
+pub(crate) const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
+
+pub(crate) fn host_id(n: u128) -> HostId {
+    HostId::from_uuid(Uuid::from_u128(0x1000 + n))
+}
+
+pub(crate) fn domain_id(n: u128) -> DomainId {
+    DomainId::from_uuid(Uuid::from_u128(0x2000 + n))
+}
+
+pub(crate) fn vm_id(n: u128) -> VmId {
+    VmId::from_uuid(Uuid::from_u128(0x3000 + n))
+}
+
+pub(crate) fn disk_id(n: u128) -> DiskId {
+    DiskId::from_uuid(Uuid::from_u128(0x4000 + n))
+}
+
+pub(crate) fn store_id(n: u128) -> StoreId {
+    StoreId::from_uuid(Uuid::from_u128(0x5000 + n))
+}
+
+pub(crate) fn command_id(n: u128) -> CommandId {
+    CommandId::from_uuid(Uuid::from_u128(0x6000_0000 + n))
+}
+
+/// Request `n` of user `ann`, to be accepted as command `n`.
+pub(crate) fn submission(n: u128, rpc: &str, ask: Ask) -> Submission {
+    Submission {
+        command_id: command_id(n),
+        user: "ann".to_owned(),
+        rpc: rpc.to_owned(),
+        request_id: RequestId::from_uuid(Uuid::from_u128(0x7000_0000 + n)),
+        digest: format!("{ask:?}").into_bytes(),
+        correlation_id: format!("corr-{n}"),
+        ask,
+        validate_only: false,
+    }
+}
+
+pub(crate) fn create_vm(vm: u128, disks: impl IntoIterator<Item = u128>, domain: u128) -> Ask {
+    let disk = |n| DiskAsk {
+        disk_id: Some(disk_id(n)),
+        domain_id: domain_id(domain),
+        capacity_bytes: 4096,
+        format: VolumeFormat::Raw,
+        allocation: Allocation::Sparse,
+        description: String::new(),
+    };
+    Ask::CreateVm {
+        vm_id: vm_id(vm),
+        name: format!("vm-{vm}"),
+        description: String::new(),
+        disks: disks.into_iter().map(disk).collect(),
+    }
+}
+
+pub(crate) fn remove_vm(vm: u128) -> Ask {
+    Ask::RemoveVm { vm_id: vm_id(vm) }
+}

@@ -1,0 +1,411 @@
+//! Engine, hosts and the wires between them. Effects wait until they are performed; answers and frames may be
+//! lost, doubled or late.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::id::{CommandId, DiskId, HostId};
+
+use super::{Engine, FakeHost, command_id, domain_id, host_id, submission};
+use crate::effect::Effect;
+use crate::input::{Ask, Frame, Input};
+use crate::model::{Command, CommandState};
+use crate::plan::add_host::AddHost;
+use crate::plan::create_storage_domain::CreateStorageDomain;
+use crate::step::{Reply, Transition};
+
+/// Where an open stream is in the host's history.
+struct Stream {
+    at: usize,
+    snapshot: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) hosts: BTreeMap<HostId, FakeHost>,
+    /// Whom the engine's shell tries to reach.
+    pub(crate) followed: BTreeMap<HostId, String>,
+    streams: BTreeMap<HostId, Stream>,
+    /// Effects that have not been answered.
+    pub(crate) pending: Vec<Effect>,
+    /// What was said before and may be said again.
+    pub(crate) said: Vec<Input>,
+    pub(crate) halted: bool,
+    /// Images that somebody else made.
+    pub(crate) foreign_images: BTreeSet<DiskId>,
+}
+
+impl World {
+    pub(crate) fn new(hosts: u128) -> Self {
+        Self {
+            engine: Engine::new(),
+            hosts: (0..hosts)
+                .map(|n| (host_id(n), FakeHost::new(host_id(n))))
+                .collect(),
+            followed: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            pending: Vec::new(),
+            said: Vec::new(),
+            halted: false,
+            foreign_images: BTreeSet::new(),
+        }
+    }
+
+    /// With hosts added, each with a domain of the same number.
+    pub(crate) fn with_domains(hosts: u128) -> Self {
+        let mut world = Self::new(hosts);
+        for n in 0..hosts {
+            world.submit(0x100 + n, "AddHost", add_host(n));
+            world.settle();
+            world.submit(0x200 + n, "CreateStorageDomain", create_domain(n, n));
+            world.settle();
+        }
+        world
+    }
+
+    pub(crate) fn submit(&mut self, n: u128, rpc: &str, ask: Ask) -> Reply {
+        self.step(Input::Submit(Box::new(submission(n, rpc, ask)))).reply
+    }
+
+    pub(crate) fn step(&mut self, input: Input) -> Transition {
+        if may_come_again(&input) {
+            self.said.push(input.clone());
+        }
+        let before = self.engine.records.clone();
+        let transition = self.engine.step(input);
+        super::invariants::after(self, &before, &transition);
+        for effect in &transition.effects {
+            self.take(effect.clone());
+        }
+        transition
+    }
+
+    fn take(&mut self, effect: Effect) {
+        match effect {
+            Effect::Follow { host_id, address } => {
+                self.followed.insert(host_id, address);
+            }
+            Effect::Unfollow { host_id } => {
+                self.followed.remove(&host_id);
+                self.cut(host_id);
+            }
+            Effect::Halt { .. } => self.halted = true,
+            // Those for a host that is not connected are dropped.
+            effect => {
+                if host_of(&effect).is_some_and(|host| self.streams.contains_key(&host))
+                    && !self.pending.contains(&effect)
+                {
+                    self.pending.push(effect);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_connected(&self, host: HostId) -> bool {
+        self.streams.contains_key(&host)
+    }
+
+    pub(crate) fn connect(&mut self, host: HostId) {
+        if self.is_connected(host) || !self.followed.contains_key(&host) {
+            return;
+        }
+        let facts = self.hosts[&host].facts();
+        let refused = facts.engine_id.is_some_and(|id| id != super::ENGINE);
+        if !refused {
+            self.open_stream(host);
+        }
+        self.step(Input::HostConnected { host_id: host, facts });
+        if self.is_connected(host) {
+            // The cursor may have been given up on the way.
+            self.open_stream(host);
+            self.observe(host, Frame::Opened);
+        }
+    }
+
+    fn open_stream(&mut self, host: HostId) {
+        let cursor = self
+            .engine
+            .state
+            .host(host)
+            .and_then(|h| h.cursor)
+            .filter(|c| c.store_id == self.hosts[&host].store);
+        let stream = match cursor {
+            Some(token) => Stream {
+                at: token.revision.0 as usize,
+                snapshot: false,
+            },
+            None => Stream {
+                at: 0,
+                snapshot: true,
+            },
+        };
+        self.streams.insert(host, stream);
+    }
+
+    fn observe(&mut self, host: HostId, frame: Frame) {
+        let store_id = self.hosts[&host].store;
+        self.step(Input::Observed {
+            host_id: host,
+            store_id,
+            frame,
+        });
+    }
+
+    /// The connection breaks, without the engine having been told yet.
+    pub(crate) fn cut(&mut self, host: HostId) {
+        self.streams.remove(&host);
+        self.pending.retain(|effect| host_of(effect) != Some(host));
+    }
+
+    pub(crate) fn disconnect(&mut self, host: HostId) {
+        if self.is_connected(host) {
+            self.cut(host);
+            self.step(Input::HostAway { host_id: host });
+        }
+    }
+
+    /// The host loses its memory; its connections break with it.
+    pub(crate) fn wipe(&mut self, host: HostId) {
+        self.disconnect(host);
+        if let Some(fake) = self.hosts.get_mut(&host) {
+            fake.lose_memory();
+        }
+    }
+
+    /// The next frame of a host's stream, if there is one.
+    pub(crate) fn deliver(&mut self, host: HostId) -> bool {
+        let Some(stream) = self.streams.get_mut(&host) else {
+            return false;
+        };
+        let fake = &self.hosts[&host];
+        if std::mem::take(&mut stream.snapshot) {
+            stream.at = fake.now();
+            let (tasks, token) = (fake.snapshot(), fake.token(fake.now()));
+            self.observe(host, Frame::Snapshot(tasks));
+            self.observe(host, Frame::SnapshotDone { token });
+            return true;
+        }
+        let Some(frame) = fake.changes(stream.at) else {
+            return false;
+        };
+        stream.at += 1;
+        self.observe(host, frame);
+        true
+    }
+
+    /// A frame of the host's stream is lost on the way, which a correct peer never does.
+    pub(crate) fn lose_frame(&mut self, host: HostId) {
+        if let Some(stream) = self.streams.get_mut(&host) {
+            if !stream.snapshot && self.hosts[&host].changes(stream.at).is_some() {
+                stream.at += 1;
+            }
+        }
+    }
+
+    /// Performs a pending effect; the answer may be lost, and then it is tried again.
+    pub(crate) fn perform(&mut self, at: usize, answer_lost: bool) {
+        if at >= self.pending.len() {
+            return;
+        }
+        let effect = self.pending[at].clone();
+        let Some(answer) = self.on_host(&effect).filter(|_| !answer_lost) else {
+            // No verdict: it is tried again after the others.
+            self.pending[at..].rotate_left(1);
+            return;
+        };
+        self.pending.retain(|pending| *pending != effect);
+        if let Some(input) = answer {
+            self.step(input);
+        }
+    }
+
+    /// What the host answers; none where that is no verdict.
+    fn on_host(&mut self, effect: &Effect) -> Option<Option<Input>> {
+        let host = self.hosts.get_mut(&host_of(effect)?)?;
+        let ours = host.owner == Some(super::ENGINE);
+        Some(match effect {
+            Effect::StartTask {
+                task_id,
+                operation,
+                store_id,
+                ..
+            } => {
+                if !ours || *store_id != Some(host.store) {
+                    return None;
+                }
+                let store_id = host.store;
+                Some(
+                    match host.start(*task_id, operation.clone(), Some(super::ENGINE)) {
+                        Ok(cleared) => Input::StartAccepted {
+                            task_id: *task_id,
+                            store_id,
+                            cleared: cleared.map(Box::new),
+                        },
+                        Err(fault) => Input::StartRefused {
+                            task_id: *task_id,
+                            fault,
+                        },
+                    },
+                )
+            }
+            Effect::AbortTask {
+                task_id, store_id, ..
+            } => {
+                if !ours || *store_id != Some(host.store) {
+                    return None;
+                }
+                let store_id = host.store;
+                Some(match host.abort(*task_id) {
+                    Ok(cleared) => Input::AbortAccepted {
+                        task_id: *task_id,
+                        store_id,
+                        cleared: cleared.map(Box::new),
+                    },
+                    Err(fault) => Input::AbortRefused {
+                        task_id: *task_id,
+                        fault,
+                    },
+                })
+            }
+            Effect::ClearTask { task_id, .. } => {
+                if !ours {
+                    return None;
+                }
+                Some(Input::Cleared {
+                    task_id: *task_id,
+                    sequence: host.clear(*task_id),
+                })
+            }
+            Effect::Call { command_id, call, .. } => Some(Input::CallAnswered {
+                command_id: *command_id,
+                call: call.clone(),
+                result: host.call(call),
+            }),
+            Effect::Reclaim { .. } => {
+                host.owner.get_or_insert(super::ENGINE);
+                None
+            }
+            Effect::ProbeTask {
+                task_id, operation, ..
+            } => Some(Input::Probed {
+                task_id: *task_id,
+                store_id: host.store,
+                evidence: host.evidence(operation),
+                strangers: !host.strangers.is_empty(),
+            }),
+            Effect::ObserveDisk { disk_id, .. } => Some(Input::DiskObserved {
+                disk_id: *disk_id,
+                presence: host.presence(*disk_id),
+                note: String::new(),
+            }),
+            Effect::Resync { host_id } => {
+                let host_id = *host_id;
+                self.open_stream(host_id);
+                self.observe(host_id, Frame::Opened);
+                None
+            }
+            Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Halt { .. } => None,
+        })
+    }
+
+    /// The process is killed and starts again.
+    pub(crate) fn crash(&mut self) {
+        self.streams.clear();
+        self.pending.clear();
+        self.followed.clear();
+        self.engine.state = self.engine.reloaded();
+        self.step(Input::Recover);
+    }
+
+    /// A fair world: everybody connects, every effect is performed, every task comes to its end.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
+            for host in &hosts {
+                self.connect(*host);
+            }
+            let mut moved = !self.pending.is_empty();
+            while !self.pending.is_empty() {
+                self.perform(0, false);
+            }
+            for host in hosts {
+                let open = self.hosts[&host].open_tasks();
+                moved |= !open.is_empty();
+                for task in open {
+                    if let Some(fake) = self.hosts.get_mut(&host) {
+                        fake.advance(task);
+                    }
+                }
+                while self.deliver(host) {
+                    moved = true;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the world does not come to rest: {:#?}", self.pending);
+    }
+
+    /// As last recorded, whether or not it is still live.
+    pub(crate) fn command(&self, id: CommandId) -> &Command {
+        match self.engine.records.get(&format!("command {id}")) {
+            Some(crate::change::Change::Command(command)) => command,
+            other => panic!("command {id}: {other:?}"),
+        }
+    }
+
+    pub(crate) fn root(&self, n: u128) -> &Command {
+        self.command(command_id(n))
+    }
+
+    pub(crate) fn state_of(&self, n: u128) -> CommandState {
+        self.root(n).state
+    }
+
+    pub(crate) fn host_mut(&mut self, n: u128) -> &mut FakeHost {
+        self.hosts.get_mut(&host_id(n)).expect("a host of this world")
+    }
+}
+
+/// What a peer, or a slow wire, may say twice. A stream begins once.
+fn may_come_again(input: &Input) -> bool {
+    match input {
+        Input::Observed { frame, .. } => *frame != Frame::Opened,
+        Input::Recover | Input::HostConnected { .. } | Input::HostAway { .. } | Input::HostRefused { .. } => {
+            false
+        }
+        _ => true,
+    }
+}
+
+pub(crate) fn host_of(effect: &Effect) -> Option<HostId> {
+    match effect {
+        Effect::Follow { host_id, .. }
+        | Effect::Unfollow { host_id }
+        | Effect::Reclaim { host_id }
+        | Effect::StartTask { host_id, .. }
+        | Effect::AbortTask { host_id, .. }
+        | Effect::ClearTask { host_id, .. }
+        | Effect::Call { host_id, .. }
+        | Effect::ProbeTask { host_id, .. }
+        | Effect::ObserveDisk { host_id, .. }
+        | Effect::Resync { host_id } => Some(*host_id),
+        Effect::Halt { .. } => None,
+    }
+}
+
+pub(crate) fn add_host(n: u128) -> Ask {
+    Ask::AddHost(AddHost {
+        host_id: host_id(n),
+        name: format!("host-{n}"),
+        address: format!("host-{n}:1"),
+    })
+}
+
+pub(crate) fn create_domain(n: u128, host: u128) -> Ask {
+    Ask::CreateStorageDomain(CreateStorageDomain {
+        domain_id: domain_id(n),
+        name: format!("domain-{n}"),
+        host_id: host_id(host),
+    })
+}
