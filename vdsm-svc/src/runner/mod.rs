@@ -6,6 +6,8 @@
 mod context;
 mod job;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,143 @@
+//! The work for tasks over a store that fails.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::fault::FaultCode;
+use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
+use common::operation::{Allocation, CreateVolume, Operation, VolumeFormat};
+use common::task::TaskState;
+use runtime::coordinator::{self, Handle};
+use runtime::log::Log;
+use runtime::store::Store;
+use runtime::store::failing::{FailingStore, When};
+use runtime::store::memory::MemoryStore;
+use tokio::sync::watch;
+use uuid::Uuid;
+use vdsm_core::{Answer, Caller, Input, Limits, Start, Task};
+use vdsm_storage::{Options, StorageRoot};
+
+use super::{Runner, Tools};
+use crate::alive::Alive;
+use crate::journal::{self, HostMachine, Seed};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Commits that a volume's creation takes, and one more that does not come.
+const COMMITS: u64 = 7;
+
+fn uuid(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn operation() -> Operation {
+    Operation::CreateVolume(CreateVolume {
+        domain_id: DomainId::from_uuid(uuid(1)),
+        image_id: ImageId::from_uuid(uuid(2)),
+        volume_id: VolumeId::from_uuid(uuid(3)),
+        capacity_bytes: 4096,
+        format: VolumeFormat::Raw,
+        allocation: Allocation::Sparse,
+        description: String::new(),
+    })
+}
+
+fn root(dir: &Path) -> Arc<StorageRoot> {
+    let root = StorageRoot::open(dir, Options::new(HostId::from_uuid(uuid(9)))).unwrap();
+    root.create_domain(DomainId::from_uuid(uuid(1)), "data").unwrap();
+    Arc::new(root)
+}
+
+fn host(store: Arc<dyn Store>, root: Arc<StorageRoot>) -> Handle<HostMachine> {
+    let log = Log::new(Arc::clone(&store)).unwrap();
+    let alive = Arc::new(Alive::default());
+    let (employer, coordinator) = watch::channel(None);
+    let tools = Tools {
+        root,
+        alive: Arc::clone(&alive),
+        log: Arc::clone(&log),
+        coordinator,
+        tokio: tokio::runtime::Handle::current(),
+    };
+    let seed = Seed {
+        limits: Limits::default(),
+        store_id: store.identity().store_id,
+        alive,
+    };
+    let runner = Runner::new(tools, 2);
+    let handle = coordinator::spawn::<HostMachine>(store, seed, log, runner).unwrap();
+    employer.send_replace(Some(handle.clone()));
+    handle
+}
+
+fn recorded(store: &dyn Store, id: TaskId) -> Option<Task> {
+    journal::find(&*store.reader().unwrap(), id).unwrap()
+}
+
+/// Starts the task, repeating the call while it is unknown whether it took effect.
+async fn start(host: &Handle<HostMachine>, store: &dyn Store, id: TaskId) {
+    loop {
+        let known = journal::known(&*store.reader().unwrap(), id).unwrap();
+        let input = Input::Start(Start {
+            caller: Caller::default(),
+            task_id: id,
+            operation: operation(),
+            correlation_id: String::new(),
+            known,
+        });
+        match host.call(input).await {
+            Ok(answer) => match answer.reply.unwrap() {
+                Answer::Task(task) => return assert_eq!(task.id, id),
+                other => panic!("{other:?}"),
+            },
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+async fn end(store: &dyn Store, id: TaskId) -> Task {
+    let begin = Instant::now();
+    loop {
+        if let Some(task) = recorded(store, id).filter(|task| task.state.is_terminal()) {
+            return task;
+        }
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "the task does not end: {:?}",
+            recorded(store, id)
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_commit_fails_the_task_ends_once_and_records_and_storage_agree() {
+    for nth in 1..=COMMITS {
+        for when in [When::Before, When::After] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = root(dir.path());
+            let store = FailingStore::wrap(MemoryStore::new());
+            let host = host(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&root));
+            let id = TaskId::from_uuid(uuid(7));
+            store.fail_commit(nth, when);
+            start(&host, &*store, id).await;
+            let task = end(&*store, id).await;
+            let there = root.domain(DomainId::from_uuid(uuid(1))).unwrap();
+            let volumes = there.volumes(ImageId::from_uuid(uuid(2)));
+            let fault = task.fault.map(|fault| fault.code);
+            match task.state {
+                TaskState::Finished => {
+                    assert_eq!((volumes.unwrap().len(), fault), (1, None), "{nth} {when:?}")
+                }
+                // Its start was recorded and nobody was told: for its thread it never was.
+                TaskState::Recovered => {
+                    assert_eq!((nth, fault), (1, Some(FaultCode::Interrupted)), "{when:?}");
+                    assert_eq!(volumes.unwrap_err().code, FaultCode::ImageNotFound);
+                }
+                other => panic!("{nth} {when:?}: {other:?}"),
+            }
+            host.stop().await;
+        }
+    }
+}
