@@ -11,37 +11,38 @@ use runtime::telemetry::LogFormat;
 /// The prefix of the variables in the environment.
 pub const PREFIX: &str = "ENGINE_SVC";
 
-/// The engine: accepts commands, drives their tasks on hosts, and shows both.
+/// Accepts commands, drives their tasks on hosts, and shows both.
+///
+/// A flag wins over its variable in the environment, and that over the file that --config names (TOML, the flags'
+/// names with underscores). RUST_LOG filters the log, for example RUST_LOG=engine_svc=debug,info.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "engine-svc", version)]
 pub struct Config {
-    /// Where to listen, as ADDRESS:PORT; port 0 takes a free one. DATA_DIR/address holds the outcome.
+    /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it. There is
+    /// no authentication: keep it on loopback, or behind a proxy.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:54320")]
     pub listen: SocketAddr,
 
-    /// Where commands, tasks and their history are kept; made if it is not there.
+    /// Directory of commands, tasks and their history; made if it is not there. On a local file system that honours
+    /// fsync.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
 
-    /// What a log line looks like: human, or json (one object a line).
+    /// What log lines, on stderr, look like.
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or a list such as engine_svc=debug,info.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    pub log_filter: String,
+    /// Days for which watchers can resume where they were.
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    pub history_days: u32,
 
-    /// How long the history is kept for streams that resume, in hours.
-    #[arg(long, value_name = "HOURS", default_value_t = 7 * 24)]
-    pub history_hours: u32,
-
-    /// How many revisions of the history are kept at most.
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    /// Revisions for which watchers can resume where they were, however young older ones are.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub history_revisions: u64,
 
-    /// How long a command that has ended is kept, with its request, in hours; at least 168 (7 days).
-    #[arg(long, value_name = "HOURS", default_value_t = 30 * 24, value_parser = clap::value_parser!(u32).range(168..))]
-    pub command_hours: u32,
+    /// Days for which a command that has ended is kept, with its tasks and its request; at least 7.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(7..))]
+    pub command_days: u32,
 
     /// How often a host sends a heartbeat when it has nothing else to say, in milliseconds. After three that stay
     /// out it counts as away.
@@ -57,14 +58,14 @@ impl Config {
     /// How much of the history is kept.
     pub(crate) fn retention(&self) -> Retention {
         Retention {
-            max_age: hours(self.history_hours),
+            max_age: days(self.history_days),
             max_revisions: self.history_revisions,
         }
     }
 
     /// How long a command that has ended is kept.
     pub(crate) fn command_age(&self) -> Duration {
-        hours(self.command_hours)
+        days(self.command_days)
     }
 
     /// How often a host sends a heartbeat.
@@ -80,6 +81,6 @@ impl Config {
     }
 }
 
-fn hours(hours: u32) -> Duration {
-    Duration::from_secs(u64::from(hours) * 60 * 60)
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 60 * 60)
 }

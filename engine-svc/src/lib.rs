@@ -21,4 +21,4 @@ mod service;
 pub mod store;
 
 pub use config::Config;
-pub use service::{RunError, serve};
+pub use service::{RunError, serve, serve_over};

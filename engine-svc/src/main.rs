@@ -1,6 +1,6 @@
 //! The program: settings, logs, serve, exit.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::process::ExitCode;
 
 use engine_svc::{Config, config, serve};
@@ -10,15 +10,27 @@ use tracing::error;
 #[tokio::main]
 async fn main() -> ExitCode {
     let config: Config = settings::load(config::PREFIX).unwrap_or_else(|error| error.exit());
-    if let Err(error) = telemetry::init(config.log_format, &config.log_filter) {
-        eprintln!("engine-svc: {error}");
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    if let Err(problem) = telemetry::init(config.log_format, &filter) {
+        eprintln!("engine-svc: {}", chain(&problem));
         return ExitCode::from(2);
     }
     match serve(config, server::termination()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            error!(error = %problem, cause = problem.source().map(ToString::to_string), "the engine ends");
+            error!("{}", chain(&problem));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error with what caused it, in one line.
+fn chain(problem: &dyn Error) -> String {
+    let mut text = problem.to_string();
+    let mut source = problem.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -49,11 +49,14 @@ pub enum RunError {
 /// [`RunError`].
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let store: Arc<dyn Store> = RedbStore::open(&config.data_dir, config.cache_bytes())?;
-    run(config, store, shutdown).await
+    serve_over(config, store, shutdown).await
 }
 
-/// As [`serve`], over a store that is open.
-pub(crate) async fn run(
+/// As [`serve`], over a store that is open: for tests, and for stores of another kind.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn serve_over(
     config: Config,
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,

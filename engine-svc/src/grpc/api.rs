@@ -1,6 +1,7 @@
 //! What the services share: submitting, and reading.
 
 use std::future::Future;
+use std::net::SocketAddr;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
@@ -126,9 +127,14 @@ impl Api {
     }
 }
 
-/// Who calls.
+/// Who calls. A caller without a name is known by its address, whatever the port: a repeat over another connection
+/// must be known as one.
 pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    Caller::of(request).map_err(|fault| status::from_fault(&fault))
+    let mut caller = Caller::of(request).map_err(|fault| status::from_fault(&fault))?;
+    if let Ok(address) = caller.user.parse::<SocketAddr>() {
+        caller.user = address.ip().to_string();
+    }
+    Ok(caller)
 }
 
 /// Tells a request's body from another one. The request must have its id and `validate_only` taken out.

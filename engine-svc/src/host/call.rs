@@ -33,7 +33,7 @@ use super::refusal::Refusal;
 use super::{Context, evidence, frame};
 
 /// Attempts that say nothing before the engine is told that they are spent.
-const TRIES: u32 = 8;
+pub(super) const TRIES: u32 = 8;
 
 /// How long a call about a task may take: the host answers after one commit of its own.
 const TASK_DEADLINE: Duration = Duration::from_secs(10);

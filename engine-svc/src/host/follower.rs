@@ -3,14 +3,16 @@
 use common::fault::Fault;
 use common::id::HostId;
 use engine_core::effect::Effect;
-use engine_core::input::Input;
+use engine_core::input::{Input, Tried};
 use runtime::clock;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::backoff::{Backoff, CONNECT_CAP};
+use super::call::TRIES;
 use super::session::{self, End};
 use super::{Context, Link};
+use crate::store::{command, read};
 
 /// What the engine wants done on this host.
 pub(super) type Orders = UnboundedReceiver<Effect>;
@@ -43,9 +45,11 @@ impl Follower {
     async fn run(mut self) {
         let mut backoff = Backoff::new(CONNECT_CAP);
         let context = self.context.clone();
+        let mut failures = 0_u32;
         loop {
             let end = match session::open(&context, self.host_id, &self.address, &mut self.orders).await {
                 Ok(session) => {
+                    failures = 0;
                     self.note(Link::Connected);
                     info!(store_id = %session.store_id(), "the host is connected");
                     session.run(&mut self.orders, &mut backoff).await
@@ -53,7 +57,13 @@ impl Follower {
                 Err(end) => end,
             };
             match end {
-                End::Away(fault) => self.tell(Link::Away(fault)).await,
+                End::Away(fault) => {
+                    failures += 1;
+                    if failures.is_multiple_of(TRIES) {
+                        self.give_up_undoing(&fault).await;
+                    }
+                    self.tell(Link::Away(fault)).await;
+                }
                 End::Refused(fault) => self.tell(Link::Refused(fault)).await,
                 End::Fenced(fault) => {
                     warn!(%fault, "a younger start of this engine has taken over");
@@ -62,6 +72,25 @@ impl Follower {
                 End::Again => {}
             }
             idle(&mut self.orders, tokio::time::sleep(backoff.wait())).await;
+        }
+    }
+
+    /// What a command undoes by calling a host that does not answer would never be decided by anybody: failed
+    /// connections count as tries of that call.
+    async fn give_up_undoing(&self, fault: &Fault) {
+        let host_id = self.host_id;
+        let undoing = read::on(&self.context.log, move |reader| {
+            command::undoing_on(reader, host_id)
+        })
+        .await;
+        let undoing = undoing.inspect_err(|error| warn!(%error, "what is being undone there cannot be read"));
+        for command_id in undoing.unwrap_or_default() {
+            let input = Input::RetriesSpent {
+                host_id,
+                what: Tried::Call(command_id),
+                fault: fault.clone(),
+            };
+            let _ = self.context.engine.send(input).await;
         }
     }
 

@@ -8,12 +8,13 @@
 //! | `command/live` | the sequence of a root | nothing: its tree is part of the working state |
 //! | `command/request` | the request's id, RPC, user | the id of the root that it was accepted as |
 
+use common::id::{CommandId, HostId};
 use engine_core::model::{Awaited, Command, CommandState, Outcome, RequestKey, WaitingFor};
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::waiting_for::What;
 use proto::store::v1::CommandRecord;
-use runtime::store::{Table, Write};
+use runtime::store::{Reader, StoreError, Table, Write};
 
 use super::codec::{self, CodecError};
 use super::ledger::Ledger;
@@ -27,6 +28,9 @@ pub(crate) const COMMANDS: Ledger<CommandRecord> = Ledger::new(
     Table("command/live"),
     Table("command/ended"),
 );
+
+/// Records read at a time.
+const PIECE: usize = 1_000;
 
 /// Which command a request was accepted as.
 pub(crate) const REQUESTS: Table = Table("command/request");
@@ -220,4 +224,42 @@ fn read_outcome(outcome: &wire::Outcome) -> Result<Outcome, CodecError> {
         state: read_state(outcome.state)?,
         fault: outcome.fault.as_ref().map(convert::fault_from_wire),
     })
+}
+
+/// The live roots that are being undone by a call to this host.
+///
+/// # Errors
+/// [`StoreError`] if they cannot be read.
+pub(crate) fn undoing_on(reader: &dyn Reader, host_id: HostId) -> Result<Vec<CommandId>, StoreError> {
+    let host_id = host_id.to_string();
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let scan = COMMANDS.live(reader, after.as_deref(), PIECE)?;
+        let shown = scan.found.into_iter().filter_map(|(_, record)| record.command);
+        let undoing = shown.filter(|command| {
+            command.state == i32::from(wire::CommandState::Compensating)
+                && called_host(command) == Some(host_id.as_str())
+        });
+        found.extend(undoing.filter_map(|command| command.command_id.parse::<CommandId>().ok()));
+        after = scan.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The host that the command itself calls.
+fn called_host(command: &wire::Command) -> Option<&str> {
+    use wire::command_parameters::Kind;
+    match command.parameters.as_ref()?.kind.as_ref()? {
+        Kind::AddHost(p) => Some(&p.host_id),
+        Kind::RemoveHost(p) => Some(&p.host_id),
+        Kind::CreateStorageDomain(p) => Some(&p.host_id),
+        Kind::CreateVm(_)
+        | Kind::CreateImage(_)
+        | Kind::RemoveVm(_)
+        | Kind::RemoveAllVmImages(_)
+        | Kind::RemoveImage(_) => None,
+    }
 }
