@@ -1,6 +1,8 @@
 //! The program, killed at every step boundary of every operation and started again: the task ends, and its record
 //! and the storage agree.
 #![cfg(feature = "failpoints")]
+// A test fails by a panic.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

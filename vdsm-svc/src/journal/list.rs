@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use common::task::TaskState;
 use proto::vdsm::v1 as wire;
-use runtime::store::{Order, Reader, StoreError};
+use runtime::store::{Order, Pair, Reader, StoreError};
 
 use super::{CLEARED, TASK, decode_task, shown, slot_of};
 
@@ -67,7 +67,7 @@ fn merged(
     after: &[u8],
     limit: usize,
     show_removed: bool,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+) -> Result<Vec<Pair>, StoreError> {
     let from = if after.is_empty() {
         Bound::Unbounded
     } else {

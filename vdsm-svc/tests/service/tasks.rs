@@ -122,8 +122,6 @@ async fn lists_are_in_the_order_of_acceptance_and_paged() {
         host.abort(id).await.unwrap();
     }
     host.clear(&ids[1]).await.unwrap();
-    let list =
-        async |request: wire::ListTasksRequest| host.tasks().list_tasks(request).await.map(Request::new);
     let mut seen = Vec::new();
     let mut request = wire::ListTasksRequest {
         show_removed: true,
