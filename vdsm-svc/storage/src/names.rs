@@ -82,10 +82,6 @@ pub(crate) fn meta_new(volume: VolumeId) -> String {
     format!("{volume}{META_NEW}")
 }
 
-/// A volume's lease.
-pub(crate) fn lease(volume: VolumeId) -> String {
-    format!("{volume}{LEASE}")
-}
 
 /// Data that a task makes: it carries the task's name until it is put into its place.
 pub(crate) fn task_file(task: TaskId) -> String {

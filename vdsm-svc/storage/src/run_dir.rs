@@ -144,6 +144,26 @@ pub fn strangers(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Result<V
     Ok(found)
 }
 
+/// Removes the run directories of tasks that `known` does not know and of which no process is left. One that
+/// cannot be removed is left for the next time.
+///
+/// # Errors
+/// Of the file system, in listing.
+pub fn sweep(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Result<(), Fault> {
+    let Some(runs) = root.dir().dir(names::RUN)? else {
+        return Ok(());
+    };
+    for entry in runs.entries()?.iter().filter(|e| e.kind == Kind::Dir) {
+        let Some(task) = entry.name.to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        if !known(task) && !is_alive(root, task)? {
+            let _ = remove(root, task);
+        }
+    }
+    Ok(())
+}
+
 /// Ends what is left of a task's processes, SIGTERM first and SIGKILL after `grace`, and waits until none is.
 ///
 /// # Errors

@@ -69,15 +69,13 @@ pub(super) const STEPS: &[&str] = &[
 /// What is noted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Note {
-    /// Whether the image was there before.
-    image_was_there: bool,
     /// The data that it made; noted before it stands under the volume's name.
     file: Option<Identity>,
 }
 
 impl Note {
     fn encode(&self) -> Vec<u8> {
-        let lines = Lines::default().with("image_was_there", self.image_was_there);
+        let lines = Lines::default();
         match self.file {
             Some(file) => lines.with("file", file).encode(),
             None => lines.encode(),
@@ -87,7 +85,6 @@ impl Note {
     fn decode(note: &[u8]) -> Result<Self, Fault> {
         let lines = Lines::decode(note)?;
         Ok(Self {
-            image_was_there: lines.need("image_was_there")?,
             file: lines.get("file")?,
         })
     }
@@ -137,37 +134,27 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Looks before anything is noted: the volume must be absent, and there must be room.
+/// Looks before anything is noted: the image must be absent, or an empty directory that an earlier try left. A
+/// volume without a parent beside others would make no chain; and whoever undoes the whole image must not meet
+/// what it did not make.
 fn check(domain: &Domain, op: &CreateVolume) -> Result<Note, Fault> {
-    let image = domain.images.dir(op.image_id.to_string())?;
-    if let Some(image) = &image {
-        let volume = op.volume_id;
-        for name in [
-            volume.to_string(),
-            names::meta(volume),
-            names::meta_new(volume),
-            names::lease(volume),
-        ] {
-            if image.kind(&name)?.is_some() {
-                return Err(exists(volume, &name));
-            }
-        }
+    if let Some(image) = domain.images.dir(op.image_id.to_string())?
+        && let Some(entry) = image.entries()?.first()
+    {
+        return Err(exists(op.volume_id, &entry.name.to_string_lossy()));
     }
     metadata(op).encode().map_err(|e| e.fault(op.volume_id))?;
     if op.allocation == Allocation::Preallocated {
         allocate::check_space(domain, op.capacity_bytes)?;
     }
-    Ok(Note {
-        image_was_there: image.is_some(),
-        file: None,
-    })
+    Ok(Note { file: None })
 }
 
 fn exists(volume: VolumeId, name: &str) -> Fault {
     Fault::new(
         FaultCode::VolumeExists,
         format!(
-            "volume {volume} cannot be made: there is {name} already; choose another id, or delete the image"
+            "volume {volume} cannot be made: there is {name} in its image already; choose another id, or delete the image"
         ),
     )
     .about(volume)
@@ -352,7 +339,7 @@ fn undo(
         Ok(())
     })?;
     firm_step(ctx, UNDO_SYNC_IMAGE, || Ok(image.sync()?))?;
-    if !note.image_was_there && image.entries()?.is_empty() {
+    if image.entries()?.is_empty() {
         firm_step(ctx, UNDO_IMAGE, || {
             Ok(domain.images.remove_dir(op.image_id.to_string())?)
         })?;

@@ -160,8 +160,15 @@ fn a_strangers_writer_is_found_until_it_ends() {
     let orphan = Orphan::of(&place, None);
     assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![task(1)]));
     assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)), Ok(vec![]));
+    run_dir::sweep(place.root(), &|_| false).unwrap();
+    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![task(1)]), "a live one is not swept");
     drop(orphan);
     assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![]));
+    let runs = place.root().path().join(".vdsm-run").join(task(1).to_string());
+    run_dir::sweep(place.root(), &|t| t == task(1)).unwrap();
+    assert!(runs.exists(), "a task that is known keeps its own");
+    run_dir::sweep(place.root(), &|_| false).unwrap();
+    assert!(!runs.exists());
 }
 
 /// The recorded number was given to another process since, in this boot or before it: that one is left alone.

@@ -35,15 +35,6 @@ pub(crate) fn scenes() -> Vec<Scene> {
         })
         .collect();
     scenes.push(Scene {
-        name: "create a volume in an image that has one",
-        operation: create(1, VolumeFormat::Raw, Allocation::Sparse),
-        furnish: |place| {
-            witness(place);
-            fs::create_dir(place.image(1)).unwrap();
-            fs::write(place.image(1).join(volume(7).to_string()), b"sibling").unwrap();
-        },
-    });
-    scenes.push(Scene {
         name: "delete an image",
         operation: delete(1),
         furnish: |place| {

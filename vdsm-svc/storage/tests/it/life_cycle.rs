@@ -134,6 +134,34 @@ fn a_volume_that_is_there_is_not_touched() {
 }
 
 #[test]
+fn an_image_that_holds_anything_takes_no_volume_without_a_parent() {
+    for name in [volume(7).to_string(), format!("{}.meta", volume(7)), ".vdsm-svc-x".into()] {
+        let place = Place::new();
+        fs::create_dir(place.image(1)).unwrap();
+        fs::write(place.image(1).join(&name), b"precious").unwrap();
+        let before = place.picture();
+        let ran = place.run(&create(1, VolumeFormat::Raw, Allocation::Sparse), task(1));
+        assert_eq!(code(&ran), Some(FaultCode::VolumeExists), "{name}");
+        assert_eq!(place.picture(), before);
+    }
+}
+
+#[test]
+fn an_empty_directory_that_an_earlier_try_left_is_taken_and_undone_like_an_own_one() {
+    let place = Place::new();
+    let nothing = place.picture();
+    fs::create_dir(place.image(1)).unwrap();
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    *place.bench.kill_at.lock().unwrap() = Some("create_volume.place_file.after".into());
+    assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+    place.bench.heal();
+    place.recover(&operation, task(1), interrupted()).unwrap();
+    assert_eq!(place.picture(), nothing);
+    fs::create_dir(place.image(1)).unwrap();
+    place.must(&operation, 2);
+}
+
+#[test]
 fn an_image_that_is_not_there_is_named() {
     let place = Place::new();
     assert_eq!(

@@ -155,10 +155,10 @@ fn delete_image_syncs_before_it_declares_and_unlinks_only_after() {
 /// The end of an undo is declared by the task's state: at its end nothing may be unsynced.
 #[test]
 fn an_undo_is_durable_when_it_returns() {
-    // With an image of its own, which goes too; and in an image that was there, which stays.
-    for image_was_there in [false, true] {
+    // With a directory of its own; and in an empty one that an earlier try left.
+    for was_left in [false, true] {
         let place = Place::new();
-        if image_was_there {
+        if was_left {
             std::fs::create_dir(place.image(1)).unwrap();
         }
         let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
