@@ -19,6 +19,8 @@ mod janitor;
 pub mod machine;
 mod service;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use service::{RunError, serve, serve_over};

@@ -38,7 +38,7 @@ pub struct World {
     /// A client of the engine.
     pub client: Engine,
     /// Declared last: the directories go when nobody works in them any more.
-    folder: Folder,
+    folder: TempDir,
 }
 
 impl World {
@@ -47,23 +47,23 @@ impl World {
     /// # Errors
     /// When one of them does not come up.
     pub async fn start() -> Outcome<Self> {
-        Self::start_in(Folder::temporary()?).await
+        Self::start_with(&[]).await
     }
 
-    /// Starts both services below a directory that somebody else cares for.
+    /// The same, with more arguments for the host.
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub async fn start_below(folder: &Path) -> Outcome<Self> {
-        Self::start_in(Folder::Lent(folder.to_owned())).await
-    }
-
-    async fn start_in(folder: Folder) -> Outcome<Self> {
+    pub async fn start_with(host_arguments: &[&str]) -> Outcome<Self> {
+        let mut folder = tempfile::Builder::new().prefix("world-").tempdir()?;
+        folder.disable_cleanup(std::env::var_os(KEEP).is_some());
         let root = folder.path();
         let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
         let host_id = fresh();
         std::fs::create_dir_all(root.join("storage"))?;
-        let mut host = Service::new(host_recipe(root, listen, &host_id)?);
+        let mut recipe = host_recipe(root, listen, &host_id)?;
+        recipe.arguments.extend(host_arguments.iter().map(Into::into));
+        let mut host = Service::new(recipe);
         let mut engine = Service::new(engine_recipe(root, listen)?);
         let host_address = host.start(&FailPoints::default()).await?;
         let engine_address = engine.start(&FailPoints::default()).await?;
@@ -280,28 +280,6 @@ impl Drop for World {
                 // It may have ended meanwhile, which is what is wanted.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
-        }
-    }
-}
-
-/// A world's directory.
-#[derive(Debug)]
-enum Folder {
-    Temporary(TempDir),
-    Lent(PathBuf),
-}
-
-impl Folder {
-    fn temporary() -> Outcome<Self> {
-        let mut folder = tempfile::Builder::new().prefix("world-").tempdir()?;
-        folder.disable_cleanup(std::env::var_os(KEEP).is_some());
-        Ok(Self::Temporary(folder))
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(folder) => folder.path(),
-            Self::Lent(path) => path,
         }
     }
 }

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_epoch_rises_with_each_start_and_the_id_stays() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let store: Arc<dyn Store> = MemoryStore::new();
         let first = begin(&store, Timestamp(0)).unwrap();
         let second = begin(&store, Timestamp(0)).unwrap();
         assert_eq!((first.epoch, second.epoch), (1, 2));

@@ -17,6 +17,8 @@ pub(crate) mod live;
 pub(crate) mod load;
 pub(crate) mod parameters;
 pub(crate) mod read;
+#[cfg(test)]
+mod round_trip;
 pub(crate) mod scan;
 pub(crate) mod task;
 pub(crate) mod tree;

@@ -48,6 +48,8 @@ pub trait Item: Clone + std::fmt::Debug + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether each of its changes carries the number after the last one. Otherwise they only rise.
     const DENSE: bool;
+    /// Single facts that share one rising count, and not things that change.
+    const FACTS: bool = false;
     /// Its id.
     fn key(&self) -> String;
     /// Its count of changes.
@@ -229,6 +231,7 @@ impl Item for engine::Job {
 impl Item for engine::Event {
     const NAME: &'static str = "event";
     const DENSE: bool = false;
+    const FACTS: bool = true;
 
     // All events are one thing that grows: their ids are its sequence.
     fn key(&self) -> String {

@@ -1,53 +1,71 @@
 //! The stream between engine and host is cut at random points, a hundred times in one command: every edge arrives
 //! once, and in order.
 
-use std::sync::Mutex;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Mutex, PoisonError};
 
+use proto::engine::v1::{AsyncTask, GetCommandRequest};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tests::audit::all_is_well;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{Context as _, Outcome, ensure};
 use tests::proxy::{Fate, Proxy};
-use tests::watch::Watchers;
+use tests::watch::{Record, Watchers};
 use tests::{World, requests, words};
 
 /// How often the stream is cut at least.
 const CUTS: usize = 100;
 
-/// Bytes from the host after which a connection is cut: from within the connection's set-up to some edges later.
-const BYTES: std::ops::Range<usize> = 1..3_000;
+/// Bytes from the host after which a connection is cut: from within its set-up to a few edges later.
+const BYTES: std::ops::Range<usize> = 100..4_000;
 
-/// As many as a VM may have: more to tell than a hundred cut connections can.
+/// As many as a VM may have.
 const DISKS: usize = 64;
+
+/// A qemu-img that takes its time: the edges then come one by one, for as long as a hundred cuts take. A backlog of
+/// them would travel in one HTTP/2 frame, of which a cut leaves nothing.
+const SLOW_QEMU_IMG: &str = "#!/bin/sh\nsleep 0.25\nexec qemu-img \"$@\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> {
     let seed = crate::seed();
-    let world = World::start().await?;
+    let tools = tempfile::tempdir()?;
+    let qemu_img = tools.path().join("qemu-img");
+    std::fs::write(&qemu_img, SLOW_QEMU_IMG)?;
+    std::fs::set_permissions(&qemu_img, std::fs::Permissions::from_mode(0o755))?;
+    let qemu_img = qemu_img.display().to_string();
+    let world = World::start_with(&["--running-per-domain", "1", "--qemu-img", &qemu_img]).await?;
     let proxy = Proxy::before(world.host.address()).await?;
     world.add_host(proxy.address()).await?;
     let domain = world.create_domain("first").await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
 
+    let disks = (0..DISKS)
+        .map(|_| requests::disk(&domain, requests::KINDS[2]))
+        .collect();
+    let created = world.create_vm(&requests::create_vm("web", disks)).await?;
+    // Once the host has accepted all, only the stream is left to be cut.
+    let accepted = |record: &Record<AsyncTask>| {
+        let heard = |task: &&&AsyncTask| task.state != 0;
+        (record.latest().values().filter(heard).count() == DISKS).then_some(())
+    };
+    watchers.engine.tasks.until("every task", accepted).await?;
     let random = Mutex::new(StdRng::seed_from_u64(seed));
     proxy.ask(move || {
-        let mut random = random.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
         Fate::CutAfter(random.random_range(BYTES))
     });
     proxy.cut();
-    let disks = (0..DISKS)
-        .map(|disk| requests::disk(&domain, requests::KINDS[disk % 4]))
-        .collect();
-    let created = world.create_vm(&requests::create_vm("web", disks)).await?;
     tests::patience::eventually("a hundred cuts", || {
         std::future::ready((proxy.cuts() >= CUTS).then_some(()))
     })
-    .await?;
+    .await
+    .context(format!("{} cuts so far", proxy.cuts()))?;
     let still = world
         .client
         .commands
         .clone()
-        .get_command(proto::engine::v1::GetCommandRequest {
+        .get_command(GetCommandRequest {
             command_id: created.clone(),
         })
         .await?;

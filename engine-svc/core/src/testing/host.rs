@@ -138,6 +138,12 @@ impl FakeHost {
         })
     }
 
+    /// Whether a change is not its task's last one so far.
+    pub(crate) fn is_followed_up(&self, at: usize) -> bool {
+        let Some(item) = self.history.get(at) else { return false };
+        self.history[at + 1..].iter().any(|later| later.id == item.id)
+    }
+
     /// The record of the task, if it was cleared before.
     pub(crate) fn start(
         &mut self,

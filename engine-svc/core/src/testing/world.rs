@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::id::{CommandId, DiskId, HostId};
 
 use super::{Engine, FakeHost, command_id, domain_id, host_id, submission};
+use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::{Ask, Frame, Input};
-use crate::model::{Command, CommandState};
+use crate::model::{Command, CommandState, EntityKey};
 use crate::plan::add_host::AddHost;
 use crate::plan::create_storage_domain::CreateStorageDomain;
 use crate::step::{Reply, Transition};
@@ -30,8 +31,8 @@ pub(crate) struct World {
     /// What was said before and may be said again.
     pub(crate) said: Vec<Input>,
     pub(crate) halted: bool,
-    /// Images that somebody else made.
-    pub(crate) foreign_images: BTreeSet<DiskId>,
+    /// Images of which commands that were given up left something.
+    pub(crate) leftovers: BTreeSet<DiskId>,
 }
 
 impl World {
@@ -46,7 +47,7 @@ impl World {
             pending: Vec::new(),
             said: Vec::new(),
             halted: false,
-            foreign_images: BTreeSet::new(),
+            leftovers: BTreeSet::new(),
         }
     }
 
@@ -73,10 +74,24 @@ impl World {
         let before = self.engine.records.clone();
         let transition = self.engine.step(input);
         super::invariants::after(self, &before, &transition);
+        self.note_leftovers(&transition);
         for effect in &transition.effects {
             self.take(effect.clone());
         }
         transition
+    }
+
+    /// What a command was given up with is there when the next one comes.
+    fn note_leftovers(&mut self, transition: &Transition) {
+        for change in &transition.changes {
+            if let Change::Command(command) = change {
+                let disks = command.left_behind.iter().filter_map(|key| match key {
+                    EntityKey::Disk(id) => Some(*id),
+                    _ => None,
+                });
+                self.leftovers.extend(disks);
+            }
+        }
     }
 
     fn take(&mut self, effect: Effect) {
@@ -192,12 +207,12 @@ impl World {
         true
     }
 
-    /// A frame of the host's stream is lost on the way, which a correct peer never does.
+    /// A frame of the host's stream is lost on the way, which a correct peer never does; it shows when the task's
+    /// next one comes.
     pub(crate) fn lose_frame(&mut self, host: HostId) {
-        if let Some(stream) = self.streams.get_mut(&host) {
-            if !stream.snapshot && self.hosts[&host].changes(stream.at).is_some() {
-                stream.at += 1;
-            }
+        let Some(stream) = self.streams.get_mut(&host) else { return };
+        if !stream.snapshot && self.hosts[&host].is_followed_up(stream.at) {
+            stream.at += 1;
         }
     }
 
@@ -316,30 +331,36 @@ impl World {
         self.step(Input::Recover);
     }
 
+    /// All that can happen on open connections happens once.
+    pub(crate) fn flow(&mut self) -> bool {
+        let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
+        let mut moved = !self.pending.is_empty();
+        for _ in 0..self.pending.len() {
+            self.perform(0, false);
+        }
+        for host in hosts {
+            let open = self.hosts[&host].open_tasks();
+            moved |= !open.is_empty();
+            for task in open {
+                if let Some(fake) = self.hosts.get_mut(&host) {
+                    fake.advance(task);
+                }
+            }
+            while self.deliver(host) {
+                moved = true;
+            }
+        }
+        moved
+    }
+
     /// A fair world: everybody connects, every effect is performed, every task comes to its end.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
-            for host in &hosts {
-                self.connect(*host);
-            }
-            let mut moved = !self.pending.is_empty();
-            while !self.pending.is_empty() {
-                self.perform(0, false);
-            }
             for host in hosts {
-                let open = self.hosts[&host].open_tasks();
-                moved |= !open.is_empty();
-                for task in open {
-                    if let Some(fake) = self.hosts.get_mut(&host) {
-                        fake.advance(task);
-                    }
-                }
-                while self.deliver(host) {
-                    moved = true;
-                }
+                self.connect(host);
             }
-            if !moved {
+            if !self.flow() {
                 return;
             }
         }
@@ -349,7 +370,7 @@ impl World {
     /// As last recorded, whether or not it is still live.
     pub(crate) fn command(&self, id: CommandId) -> &Command {
         match self.engine.records.get(&format!("command {id}")) {
-            Some(crate::change::Change::Command(command)) => command,
+            Some(Change::Command(command)) => command,
             other => panic!("command {id}: {other:?}"),
         }
     }

@@ -107,7 +107,7 @@ pub(super) fn invalid(field: impl Into<String>) -> Expected {
     }
 }
 
-/// This code, about this entity.
+/// This code, about this entity, or about the field that names it.
 pub(super) fn refused(code: Code, reason: &'static str, subject: impl AsRef<str>) -> Expected {
     Expected {
         code,
@@ -178,7 +178,8 @@ impl<'a> Table<'a> {
                 &format!("it names the fields {:?}", refusal.fields),
             );
         }
-        if !refusal.fault.subject.contains(&expected.subject) {
+        let subject = &refusal.fault.subject;
+        if !(subject.contains(&expected.subject) || is_path(subject)) {
             self.report(rpc, expected, &format!("it is about {:?}", refusal.fault.subject));
         }
         if refusal.fault.code != refusal.reason || status.message().is_empty() {
@@ -206,6 +207,14 @@ impl<'a> Table<'a> {
             )
         })
     }
+}
+
+/// Whether this is the path of a field, and not an entity: ids have hyphens.
+fn is_path(subject: &str) -> bool {
+    !subject.is_empty()
+        && subject
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.[]".contains(c))
 }
 
 /// All lists, without what moves by itself: how far the engine has followed its host.

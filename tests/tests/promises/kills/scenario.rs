@@ -111,9 +111,8 @@ impl Prepared {
         let whole = i32::from(Presence::Whole);
         let disks_are_whole = records.disks.len() == 4
             && records.disks.iter().all(|disk| {
-                disk.observation
-                    .as_ref()
-                    .is_some_and(|seen| seen.presence == whole)
+                let seen = disk.observation.as_ref();
+                seen.is_none_or(|seen| seen.presence == whole)
             });
         let files: usize = self
             .create

@@ -1,0 +1,440 @@
+//! Any value of the core's model, for round trips through the records.
+
+use common::fault::{Fault, FaultCode};
+use common::id::{CommandId, DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId, VolumeId};
+use common::lock::Mode;
+use common::operation::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+use common::revision::{Revision, Start, Token};
+use common::task::TaskState;
+use common::time::Timestamp;
+use engine_core::model::{
+    AsyncTask, AsyncTaskState, Awaited, Command, CommandKind, CommandState, Disk, DiskSpec, Domain,
+    EntityKey, Host, Observation, Outcome, Parameters, Place, Presence, Purpose, ReportedState, RequestKey,
+    Settled, Vm, WaitingFor,
+};
+use engine_core::plan::add_host::AddHost;
+use engine_core::plan::create_image::CreateImage;
+use engine_core::plan::create_storage_domain::CreateStorageDomain;
+use engine_core::plan::create_vm::CreateVm;
+use engine_core::plan::remove_all_vm_images::RemoveAllVmImages;
+use engine_core::plan::remove_host::RemoveHost;
+use engine_core::plan::remove_image::RemoveImage;
+use engine_core::plan::remove_vm::RemoveVm;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+macro_rules! ids {
+    ($($name:ident: $id:ident;)*) => {$(
+        pub(crate) fn $name() -> impl Strategy<Value = $id> {
+            (1..=u128::MAX).prop_map(|bits| $id::from_uuid(Uuid::from_u128(bits)))
+        }
+    )*};
+}
+
+ids! {
+    command_id: CommandId;
+    disk_id: DiskId;
+    domain_id: DomainId;
+    host_id: HostId;
+    request_id: RequestId;
+    store_id: StoreId;
+    task_id: TaskId;
+    vm_id: VmId;
+    volume_id: VolumeId;
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9 äß€-]{0,12}"
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9ä-]{1,12}"
+}
+
+/// To the microsecond, as times are kept.
+fn time() -> impl Strategy<Value = Timestamp> {
+    (-1_000_000_000_000_000_i64..4_000_000_000_000_000).prop_map(Timestamp)
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let known = prop::sample::select(FaultCode::ALL)
+        .prop_filter("is never sent", |code| *code != FaultCode::Unrecognized)
+        .prop_map(|code| code.as_str().to_owned());
+    let code = prop_oneof![known, Just("MOON_PHASE_WRONG".to_owned())];
+    (code, text(), text()).prop_map(|(code, subject, message)| Fault::from_code_text(&code, subject, message))
+}
+
+fn entity() -> impl Strategy<Value = EntityKey> {
+    prop_oneof![
+        host_id().prop_map(EntityKey::Host),
+        domain_id().prop_map(EntityKey::Domain),
+        disk_id().prop_map(EntityKey::Disk),
+        vm_id().prop_map(EntityKey::Vm),
+        name().prop_map(EntityKey::VmName),
+    ]
+}
+
+fn format() -> impl Strategy<Value = VolumeFormat> {
+    prop_oneof![Just(VolumeFormat::Raw), Just(VolumeFormat::Cow)]
+}
+
+fn allocation() -> impl Strategy<Value = Allocation> {
+    prop_oneof![Just(Allocation::Sparse), Just(Allocation::Preallocated)]
+}
+
+fn capacity() -> impl Strategy<Value = u64> {
+    (1_u64..=2_048).prop_map(|blocks| blocks * 4_096)
+}
+
+fn spec() -> impl Strategy<Value = DiskSpec> {
+    (disk_id(), domain_id(), capacity(), format(), allocation(), text()).prop_map(
+        |(disk_id, domain_id, capacity_bytes, format, allocation, description)| DiskSpec {
+            disk_id,
+            domain_id,
+            capacity_bytes,
+            format,
+            allocation,
+            description,
+        },
+    )
+}
+
+fn parameters() -> impl Strategy<Value = Parameters> {
+    prop_oneof![
+        (host_id(), name(), text()).prop_map(|(host_id, name, address)| {
+            Parameters::AddHost(AddHost {
+                host_id,
+                name,
+                address,
+            })
+        }),
+        host_id().prop_map(|host_id| Parameters::RemoveHost(RemoveHost { host_id })),
+        (domain_id(), name(), host_id()).prop_map(|(domain_id, name, host_id)| {
+            Parameters::CreateStorageDomain(CreateStorageDomain {
+                domain_id,
+                name,
+                host_id,
+            })
+        }),
+        (vm_id(), name(), text(), vec(spec(), 0..3)).prop_map(|(vm_id, name, description, disks)| {
+            Parameters::CreateVm(CreateVm {
+                vm_id,
+                name,
+                description,
+                disks,
+            })
+        }),
+        (vm_id(), spec(), volume_id(), host_id()).prop_map(|(vm_id, disk, volume_id, host_id)| {
+            Parameters::CreateImage(CreateImage {
+                vm_id,
+                disk,
+                volume_id,
+                host_id,
+            })
+        }),
+        (vm_id(), name()).prop_map(|(vm_id, name)| Parameters::RemoveVm(RemoveVm { vm_id, name })),
+        (vm_id(), vec(disk_id(), 0..3)).prop_map(|(vm_id, disk_ids)| {
+            Parameters::RemoveAllVmImages(RemoveAllVmImages { vm_id, disk_ids })
+        }),
+        (vm_id(), disk_id(), domain_id(), host_id()).prop_map(|(vm_id, disk_id, domain_id, host_id)| {
+            Parameters::RemoveImage(RemoveImage {
+                vm_id,
+                disk_id,
+                domain_id,
+                host_id,
+            })
+        }),
+    ]
+}
+
+fn command_state() -> impl Strategy<Value = CommandState> {
+    prop::sample::select(vec![
+        CommandState::Pending,
+        CommandState::Active,
+        CommandState::Compensating,
+        CommandState::Succeeded,
+        CommandState::Failed,
+        CommandState::Cancelled,
+        CommandState::NeedsAttention,
+    ])
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let kinds = prop::sample::select(vec![CommandKind::CreateImage, CommandKind::RemoveImage]);
+    (
+        command_id(),
+        kinds,
+        entity(),
+        command_state(),
+        option::of(fault()),
+    )
+        .prop_map(|(command, kind, entity, state, fault)| Outcome {
+            command,
+            kind,
+            entity,
+            state,
+            fault,
+        })
+}
+
+fn waiting_for() -> impl Strategy<Value = WaitingFor> {
+    let what = prop_oneof![
+        host_id().prop_map(Awaited::Host),
+        task_id().prop_map(Awaited::Task),
+        command_id().prop_map(Awaited::Command),
+        fault().prop_map(Awaited::Attention),
+    ];
+    (what, text(), time()).prop_map(|(what, note, since)| WaitingFor { what, note, since })
+}
+
+fn request() -> impl Strategy<Value = RequestKey> {
+    (name(), request_id(), vec(any::<u8>(), 0..20)).prop_map(|(rpc, request_id, digest)| RequestKey {
+        rpc,
+        request_id,
+        digest,
+    })
+}
+
+fn lock() -> impl Strategy<Value = (EntityKey, Mode)> {
+    (entity(), prop_oneof![Just(Mode::Shared), Just(Mode::Exclusive)])
+}
+
+pub(crate) fn command() -> impl Strategy<Value = Command> {
+    let identity = (
+        command_id(),
+        any::<u64>(),
+        parameters(),
+        option::of(command_id()),
+        command_id(),
+        vec(command_id(), 0..3),
+        vec(task_id(), 0..3),
+    );
+    let course = (
+        command_state(),
+        any::<bool>(),
+        any::<bool>(),
+        option::of(fault()),
+        vec(outcome(), 0..2),
+        vec(entity(), 0..2),
+        option::of(waiting_for()),
+    );
+    let words = (
+        text(),
+        option::of(request()),
+        text(),
+        time(),
+        option::of(time()),
+        any::<u64>(),
+        any::<u32>(),
+        option::of(name()),
+    );
+    (identity, course, words, vec(lock(), 0..3), any::<u64>()).prop_map(
+        |(identity, course, words, locks, tree_sequence)| {
+            let (id, seq, parameters, parent, root, children, tasks) = identity;
+            let (state, cancel_requested, call_sent, fault, outcomes, left_behind, waiting_for) = course;
+            let (user, request, correlation_id, created, ended, sequence, attempt, abandoned_by) = words;
+            Command {
+                id,
+                seq,
+                parameters,
+                parent,
+                root,
+                children,
+                tasks,
+                state,
+                cancel_requested,
+                call_sent,
+                fault,
+                outcomes,
+                left_behind,
+                waiting_for,
+                user,
+                request,
+                correlation_id,
+                created,
+                ended,
+                sequence,
+                attempt,
+                abandoned_by,
+                locks,
+                tree_sequence,
+            }
+        },
+    )
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        Just(Operation::Noop),
+        (domain_id(), disk_id()).prop_map(|(domain_id, disk)| {
+            Operation::DeleteImage(DeleteImage {
+                domain_id,
+                image_id: disk.image(),
+            })
+        }),
+        (spec(), volume_id()).prop_map(|(spec, volume_id)| {
+            Operation::CreateVolume(CreateVolume {
+                domain_id: spec.domain_id,
+                image_id: spec.disk_id.image(),
+                volume_id,
+                capacity_bytes: spec.capacity_bytes,
+                format: spec.format,
+                allocation: spec.allocation,
+                description: spec.description,
+            })
+        }),
+    ]
+}
+
+fn reported() -> impl Strategy<Value = ReportedState> {
+    prop_oneof![
+        prop::sample::select(TaskState::ALL.to_vec()).prop_map(ReportedState::Known),
+        (100..i32::MAX).prop_map(ReportedState::Unknown),
+    ]
+}
+
+pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
+    let identity = (
+        task_id(),
+        any::<u64>(),
+        host_id(),
+        prop::sample::select(vec![Purpose::Do, Purpose::Undo, Purpose::Foreign]),
+        option::of(operation()),
+        option::of(command_id()),
+        option::of(command_id()),
+    );
+    let course = (
+        prop::sample::select(vec![
+            AsyncTaskState::Initializing,
+            AsyncTaskState::Watching,
+            AsyncTaskState::Ended,
+            AsyncTaskState::AttemptingEndAction,
+            AsyncTaskState::ClearFailed,
+            AsyncTaskState::Cleared,
+        ]),
+        option::of(reported()),
+        option::of(prop::sample::select(vec![
+            Settled::Refused,
+            Settled::Done,
+            Settled::Unclear,
+        ])),
+        option::of(fault()),
+        any::<(u64, u64, bool, bool)>(),
+        text(),
+        option::of((any::<u32>(), any::<u32>(), any::<u32>())),
+    );
+    let rest = (
+        option::of(store_id()),
+        any::<bool>(),
+        text(),
+        text(),
+        time(),
+        option::of(time()),
+        option::of(time()),
+        option::of(waiting_for()),
+        any::<u64>(),
+    );
+    (identity, course, rest).prop_map(|(identity, course, rest)| {
+        let (id, seq, host_id, purpose, operation, command, root) = identity;
+        let (async_state, reported, settled, fault, counts, undo, place) = course;
+        let (host_sequence, sequence, resynced, cancelable) = counts;
+        let (
+            store_id,
+            abort_wanted,
+            user,
+            correlation_id,
+            created,
+            ended,
+            host_commit_time,
+            waiting_for,
+            tree,
+        ) = rest;
+        AsyncTask {
+            id,
+            seq,
+            host_id,
+            purpose,
+            operation,
+            async_state,
+            reported,
+            settled,
+            fault,
+            host_sequence,
+            sequence,
+            resynced,
+            cancelable,
+            undo,
+            command,
+            root,
+            place: place.map(|(part, attempt, turn)| Place { part, attempt, turn }),
+            store_id,
+            abort_wanted,
+            user,
+            correlation_id,
+            created,
+            ended,
+            host_commit_time,
+            waiting_for,
+            tree_sequence: tree,
+        }
+    })
+}
+
+pub(crate) fn host() -> impl Strategy<Value = Host> {
+    let cursor = (store_id(), any::<u64>(), any::<u64>()).prop_map(|(store_id, start, revision)| Token {
+        store_id,
+        start: Start(start),
+        revision: Revision(revision),
+    });
+    (
+        host_id(),
+        name(),
+        text(),
+        option::of(store_id()),
+        option::of(cursor),
+    )
+        .prop_map(|(id, name, address, store_id, cursor)| Host {
+            id,
+            name,
+            address,
+            store_id,
+            cursor,
+        })
+}
+
+pub(crate) fn domain() -> impl Strategy<Value = Domain> {
+    (domain_id(), name(), host_id()).prop_map(|(id, name, host_id)| Domain { id, name, host_id })
+}
+
+pub(crate) fn disk() -> impl Strategy<Value = Disk> {
+    let presence = prop::sample::select(vec![
+        Presence::Unknown,
+        Presence::Whole,
+        Presence::Partial,
+        Presence::Absent,
+    ]);
+    let observation =
+        (presence, time(), text()).prop_map(|(presence, time, note)| Observation { presence, time, note });
+    (spec(), option::of(vm_id()), volume_id(), option::of(observation)).prop_map(
+        |(spec, vm_id, volume_id, observation)| Disk {
+            spec,
+            vm_id,
+            volume_id,
+            observation,
+        },
+    )
+}
+
+pub(crate) fn vm() -> impl Strategy<Value = Vm> {
+    (vm_id(), name(), text(), vec(disk_id(), 0..4), time()).prop_map(
+        |(id, name, description, disk_ids, created)| Vm {
+            id,
+            name,
+            description,
+            disk_ids,
+            created,
+        },
+    )
+}

@@ -1,0 +1,3 @@
+//! What the tests of this crate have in common.
+
+pub(crate) mod any;
