@@ -14,12 +14,12 @@ use runtime::server::{self, Health, Listening, ServeError};
 use runtime::store::redb::RedbStore;
 use runtime::store::{Store, StoreError};
 use tokio::sync::watch;
-use vdsm_storage::{Options, StorageRoot, op};
+use vdsm_storage::{Options, StorageRoot, op, run_dir};
 
 use crate::aging;
 use crate::alive::Alive;
 use crate::grpc::{self, Facts, Gate, Host};
-use crate::journal::{HostMachine, Seed};
+use crate::journal::{self, HostMachine, Seed};
 use crate::runner::{Runner, Tools};
 use crate::settings::Settings;
 
@@ -159,7 +159,9 @@ impl Loading {
             retention: self.settings.retention(),
         };
         let log = Arc::clone(&self.log);
+        let root = Arc::clone(&self.root);
         let spawned = tokio::task::spawn_blocking(move || {
+            sweep(&root, &**log.store())?;
             coordinator::spawn_with::<HostMachine>(Arc::clone(log.store()), seed, log, runner, options)
         });
         let handle = match spawned.await {
@@ -182,6 +184,16 @@ impl Loading {
         self.health.set_serving(true).await;
         Ok(handle)
     }
+}
+
+/// Removes what dead strangers left, before any task of this service runs: a lost journal's tasks of which no
+/// process is left need their run directories no more.
+fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
+    let reader = store.reader()?;
+    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_know(&*reader, id)) {
+        tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
+    }
+    Ok(())
 }
 
 /// The storage root, and the version of qemu-img.

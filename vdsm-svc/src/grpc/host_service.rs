@@ -14,7 +14,7 @@ use vdsm_storage::run_dir;
 
 use super::storage::Lane;
 use super::{Gate, Host, caller, refused, storage, unexpected};
-use crate::journal::{self, TASK_ID};
+use crate::journal;
 
 /// See the module.
 pub(super) struct Hosts {
@@ -59,8 +59,7 @@ impl Hosts {
         let store = Arc::clone(host.log.store());
         let found = storage::read(&self.lane, move || {
             let reader = store.reader().map_err(|error| storage::unreadable(&error))?;
-            let known = |id: TaskId| !matches!(reader.get(TASK_ID, id.as_bytes()), Ok(None));
-            run_dir::strangers(&root, &known)
+            run_dir::strangers(&root, &|id| journal::may_know(&*reader, id))
         });
         let found = found.await.map_err(|fault| status::from_fault(&fault))?;
         Ok(found.iter().map(TaskId::to_string).collect())

@@ -87,6 +87,12 @@ pub(crate) fn owner(reader: &dyn Reader) -> Result<Option<Owner>, StoreError> {
     record.map(|record| decode_owner(&record)).transpose()
 }
 
+/// Whether an id may be one of this journal's: where that cannot be read it counts as known, because "a stranger" is
+/// a verdict.
+pub(crate) fn may_know(reader: &dyn Reader, id: TaskId) -> bool {
+    !matches!(reader.get(TASK_ID, id.as_bytes()), Ok(None))
+}
+
 pub(crate) fn damaged(what: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreError {
     StoreError::Damaged(format!("{what}: {why}"))
 }

@@ -82,7 +82,6 @@ pub(crate) fn meta_new(volume: VolumeId) -> String {
     format!("{volume}{META_NEW}")
 }
 
-
 /// Data that a task makes: it carries the task's name until it is put into its place.
 pub(crate) fn task_file(task: TaskId) -> String {
     format!("{TASK_FILE}{task}")

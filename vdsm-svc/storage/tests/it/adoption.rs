@@ -161,7 +161,11 @@ fn a_strangers_writer_is_found_until_it_ends() {
     assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![task(1)]));
     assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)), Ok(vec![]));
     run_dir::sweep(place.root(), &|_| false).unwrap();
-    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![task(1)]), "a live one is not swept");
+    assert_eq!(
+        run_dir::strangers(place.root(), &|_| false),
+        Ok(vec![task(1)]),
+        "a live one is not swept"
+    );
     drop(orphan);
     assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![]));
     let runs = place.root().path().join(".vdsm-run").join(task(1).to_string());

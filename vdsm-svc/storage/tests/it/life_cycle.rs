@@ -135,7 +135,11 @@ fn a_volume_that_is_there_is_not_touched() {
 
 #[test]
 fn an_image_that_holds_anything_takes_no_volume_without_a_parent() {
-    for name in [volume(7).to_string(), format!("{}.meta", volume(7)), ".vdsm-svc-x".into()] {
+    for name in [
+        volume(7).to_string(),
+        format!("{}.meta", volume(7)),
+        ".vdsm-svc-x".into(),
+    ] {
         let place = Place::new();
         fs::create_dir(place.image(1)).unwrap();
         fs::write(place.image(1).join(&name), b"precious").unwrap();
