@@ -12,11 +12,17 @@ fn each_code_has_its_section_with_its_facts() {
     let known: BTreeSet<&str> = FaultCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(documented, known);
     for code in FaultCode::ALL {
-        let section = sections.iter().find(|s| s.lines().next() == Some(code.as_str())).unwrap();
+        let section = sections
+            .iter()
+            .find(|s| s.lines().next() == Some(code.as_str()))
+            .unwrap();
         let number = code.vdsm_code().map_or("none".to_owned(), |n| n.to_string());
         let repeat = if code.repeat_may_help() { "yes" } else { "no" };
         assert!(section.contains(&format!("VDSM: {number} ·")), "{code}");
         assert!(section.contains(&format!("repeat may help: {repeat}")), "{code}");
-        assert!(section.contains("What to do: ") && !section.contains("What to do: \n"), "{code}");
+        assert!(
+            section.contains("What to do: ") && !section.contains("What to do: \n"),
+            "{code}"
+        );
     }
 }

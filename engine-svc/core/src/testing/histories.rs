@@ -115,9 +115,17 @@ impl Life {
     /// A verb for a command that rests, if one does.
     fn operator(&mut self, n: u16, verb: impl Fn(CommandId, String) -> Input) {
         let rests = |command: &&Command| command.is_root() && command.state == CommandState::NeedsAttention;
-        let resting: Vec<CommandId> = self.world.engine.state.commands().filter(rests).map(|c| c.id).collect();
+        let resting: Vec<CommandId> = self
+            .world
+            .engine
+            .state
+            .commands()
+            .filter(rests)
+            .map(|c| c.id)
+            .collect();
         if !resting.is_empty() {
-            self.world.step(verb(resting[usize::from(n) % resting.len()], "op".to_owned()));
+            self.world
+                .step(verb(resting[usize::from(n) % resting.len()], "op".to_owned()));
         }
     }
 
@@ -138,7 +146,9 @@ impl Life {
                 self.ask("CreateVm", ask);
             }
             Deed::RemoveVm(n) => {
-                let there: Vec<u128> = (0..16).filter(|vm| world.engine.state.vm(vm_id(*vm)).is_some()).collect();
+                let there: Vec<u128> = (0..16)
+                    .filter(|vm| world.engine.state.vm(vm_id(*vm)).is_some())
+                    .collect();
                 let vm = there.get(usize::from(n) % there.len().max(1)).copied();
                 self.ask("RemoveVm", remove_vm(vm.unwrap_or(0)));
             }
@@ -225,7 +235,7 @@ impl Life {
             }
             Deed::Flow => {
                 world.flow();
-            },
+            }
             Deed::Crash => world.crash(),
         }
     }

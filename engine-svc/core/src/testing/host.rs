@@ -140,7 +140,9 @@ impl FakeHost {
 
     /// Whether a change is not its task's last one so far.
     pub(crate) fn is_followed_up(&self, at: usize) -> bool {
-        let Some(item) = self.history.get(at) else { return false };
+        let Some(item) = self.history.get(at) else {
+            return false;
+        };
         self.history[at + 1..].iter().any(|later| later.id == item.id)
     }
 

@@ -85,7 +85,8 @@ fn sequences_are_dense(before: &Records, transition: &Transition) {
 
 fn note(record: &Change, last: &mut BTreeMap<String, u64>, trees: &mut BTreeMap<String, u64>) {
     // Somebody else's task may be seen anew when its host was given up and taken again: a life of its own.
-    if matches!(record, Change::Task(task) if task.root.is_none() && task.async_state == AsyncTaskState::Cleared) {
+    if matches!(record, Change::Task(task) if task.root.is_none() && task.async_state == AsyncTaskState::Cleared)
+    {
         return;
     }
     let (key, sequence, tree) = match record {
@@ -253,7 +254,9 @@ fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
     };
     // Asked for and made needless by what the same input told later.
     let stands = |effect: &&Effect| match effect {
-        Effect::AbortTask { task_id, .. } => loaded.task(*task_id).is_some_and(|t| t.is_open() && t.cancelable),
+        Effect::AbortTask { task_id, .. } => {
+            loaded.task(*task_id).is_some_and(|t| t.is_open() && t.cancelable)
+        }
         _ => true,
     };
     for effect in transition.effects.iter().filter(derived).filter(stands) {

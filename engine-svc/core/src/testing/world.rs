@@ -210,7 +210,9 @@ impl World {
     /// A frame of the host's stream is lost on the way, which a correct peer never does; it shows when the task's
     /// next one comes.
     pub(crate) fn lose_frame(&mut self, host: HostId) {
-        let Some(stream) = self.streams.get_mut(&host) else { return };
+        let Some(stream) = self.streams.get_mut(&host) else {
+            return;
+        };
         if !stream.snapshot && self.hosts[&host].is_followed_up(stream.at) {
             stream.at += 1;
         }
