@@ -92,6 +92,8 @@ event_codes! {
     HostRefused = "HOST_REFUSED", Alert;
     /// A host lost its memory.
     HostStoreChanged = "HOST_STORE_CHANGED", Alert;
+    /// A host was restarted under a task and undid it: it is sent again, under a new id.
+    TaskSentAgain = "TASK_SENT_AGAIN", Warning;
     /// What a task did was decided by what storage shows.
     TaskSettledByEvidence = "TASK_SETTLED_BY_EVIDENCE", Warning;
     /// A task that no command of ours started is at work on our host.

@@ -2,10 +2,10 @@
 
 use common::fault::FaultKind;
 use common::id::{HostId, VmId, VolumeId};
-use common::{CreateVolume, Fault, Operation};
+use common::{CreateVolume, Fault, FaultCode, Operation};
 
 use super::deletion::delete_image;
-use super::next::{NewTask, Work, next_turn, rest, task_awaited};
+use super::next::{NewTask, Work, again, next_turn, rest, task_awaited};
 use super::{Awaits, End, Next, PlannedTask};
 use crate::model::{
     AsyncTask, AsyncTaskState, Command, CommandState, DiskSpec, Ending, Parameters, Place, Purpose, Settled,
@@ -60,7 +60,10 @@ pub(super) fn next(state: &State, command: &Command, p: &CreateImage) -> Next {
             }
         }
         (_, Some(Ending::Done)) => End::succeeded(Vec::new()),
-        (_, Some(Ending::Untouched(fault))) => untouched(command, task, fault),
+        (_, Some(Ending::Untouched(fault))) => match again(command, task, place, &fault) {
+            Some(place) => start(Purpose::Do, place, create(p)),
+            None => untouched(command, task, fault),
+        },
         (_, Some(Ending::Unclear(fault))) => unclear(command, task, place, fault, p),
     }
 }
@@ -121,10 +124,12 @@ pub(super) fn current_task<'a>(state: &'a State, command: &Command) -> Option<(&
     Some((task, task.place?))
 }
 
-/// A leaf whose task changed nothing: stopped if that was wanted, failed otherwise.
+/// A leaf whose task changed nothing: stopped if that was wanted, whether the abort or a restart of its host came
+/// first; failed otherwise.
 pub(super) fn untouched(command: &Command, task: &AsyncTask, fault: Fault) -> Next {
     let wanted = task.abort_wanted || command.cancel_requested;
-    let stopped = wanted && fault.code.kind() == FaultKind::Cancelled;
+    let idle = fault.code.kind() == FaultKind::Cancelled || fault.code == FaultCode::Interrupted;
+    let stopped = wanted && idle;
     Next::End(Box::new(End {
         state: if stopped {
             CommandState::Cancelled

@@ -290,4 +290,55 @@ mod tests {
         assert!(root.left_behind.is_empty());
         assert!(world.host_mut(0).images.is_empty());
     }
+
+    #[test]
+    fn what_a_restart_of_the_host_interrupted_is_sent_again() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::Interrupted); 2];
+        world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded);
+        let again = world
+            .engine
+            .events
+            .iter()
+            .filter(|e| e.code == EventCode::TaskSentAgain);
+        assert_eq!(again.count(), 2);
+    }
+
+    #[test]
+    fn a_host_that_is_restarted_again_and_again_fails_the_command_and_leaves_nothing() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::Interrupted); 3];
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        let root = world.root(1);
+        assert_eq!((root.state, root.left_behind.len()), (Failed, 0));
+        assert_eq!(
+            root.outcomes[0].fault.as_ref().map(|f| f.code),
+            Some(FaultCode::Interrupted)
+        );
+        assert!(world.host_mut(0).images.is_empty());
+    }
+
+    #[test]
+    fn what_was_to_be_stopped_is_not_sent_again() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::Interrupted)];
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let command_id = crate::testing::command_id(1);
+        world.step(crate::input::Input::Cancel {
+            command_id,
+            user: "ann".into(),
+        });
+        world.settle();
+        assert_eq!(world.state_of(1), Cancelled);
+        assert!(
+            world
+                .engine
+                .events
+                .iter()
+                .all(|e| e.code != EventCode::TaskSentAgain)
+        );
+    }
 }

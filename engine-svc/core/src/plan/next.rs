@@ -221,6 +221,22 @@ pub(super) fn child_failed(state: &State, command: &Command) -> Option<Fault> {
     Some(Fault::new(FaultCode::ChildFailed, format!("{entity}: {fault}")).about(entity))
 }
 
+/// How often the work of a leaf is sent in one attempt where its host's restarts interrupt it. A host that fell
+/// three times under the same task is better looked at than tried a fourth time.
+pub(crate) const WORK_TURNS: u32 = 3;
+
+/// The place at which a leaf's work is sent again, because its host was restarted under it and has undone it; none
+/// where it is no longer wanted, failed otherwise, or was sent often enough. It is a task of its own id: a terminal
+/// state is final.
+pub(super) fn again(command: &Command, task: &AsyncTask, place: Place, fault: &Fault) -> Option<Place> {
+    let wanted = !task.abort_wanted && !command.cancel_requested && command.fault.is_none();
+    let more = fault.code == FaultCode::Interrupted && place.turn < WORK_TURNS;
+    (wanted && more).then_some(Place {
+        turn: place.turn + 1,
+        ..place
+    })
+}
+
 /// The place of the next turn of an undo, after those that were tried; none when no more should be tried by
 /// itself in this attempt.
 pub(super) fn next_turn(attempt: u32, part: u32, last: Place, fault: &Fault) -> Option<Place> {

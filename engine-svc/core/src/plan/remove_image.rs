@@ -1,15 +1,15 @@
 //! Removes one disk. Past the rename of its image there is no way back, so there is nothing to undo: before it
 //! nothing was touched, after it the host deletes to the end.
 
-use common::Timestamp;
 use common::id::{DiskId, DomainId, HostId, VmId};
+use common::{Fault, Timestamp};
 
 use super::create_image::{current_task, first_place, start, untouched};
 use super::deletion::delete_image;
-use super::next::{rest, task_awaited};
+use super::next::{again, rest, task_awaited};
 use super::{End, Next, PlannedTask};
 use crate::change::Change;
-use crate::model::{Command, CommandState, Disk, Ending, Observation, Presence, Purpose};
+use crate::model::{AsyncTask, Command, CommandState, Disk, Ending, Observation, Presence, Purpose};
 use crate::state::State;
 
 /// See [`Parameters::RemoveImage`].
@@ -38,12 +38,9 @@ pub(super) fn next(state: &State, command: &Command, p: &RemoveImage, now: Times
     match task.ending() {
         None => task_awaited(command, task),
         Some(Ending::Done) => End::succeeded(gone(state, p)),
-        Some(Ending::Untouched(fault)) => match untouched(command, task, fault) {
-            Next::End(mut end) if end.state == CommandState::Failed => {
-                end.inventory = unknown(state, p, now);
-                Next::End(end)
-            }
-            other => other,
+        Some(Ending::Untouched(fault)) => match again(command, task, place, &fault) {
+            Some(place) => start(Purpose::Do, place, delete(p)),
+            None => not_removed(state, command, task, fault, p, now),
         },
         Some(Ending::Unclear(_)) if command.attempt > place.attempt => {
             start(Purpose::Do, first_place(command), delete(p))
@@ -55,6 +52,23 @@ pub(super) fn next(state: &State, command: &Command, p: &RemoveImage, now: Times
             }
             other => other,
         },
+    }
+}
+
+fn not_removed(
+    state: &State,
+    command: &Command,
+    task: &AsyncTask,
+    fault: Fault,
+    p: &RemoveImage,
+    now: Timestamp,
+) -> Next {
+    match untouched(command, task, fault) {
+        Next::End(mut end) if end.state == CommandState::Failed => {
+            end.inventory = unknown(state, p, now);
+            Next::End(end)
+        }
+        other => other,
     }
 }
 
@@ -81,4 +95,48 @@ fn unknown(state: &State, p: &RemoveImage, now: Timestamp) -> Vec<Change> {
         }),
         ..disk.clone()
     })]
+}
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::model::CommandState::*;
+    use crate::testing::{Fate, World, create_vm, disk_id, remove_vm, vm_id};
+
+    fn with_a_vm() -> World {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+        world.settle();
+        world
+    }
+
+    #[test]
+    fn what_a_restart_of_the_host_interrupted_is_sent_again() {
+        let mut world = with_a_vm();
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::Interrupted); 2];
+        world.submit(2, "RemoveVm", remove_vm(1));
+        world.settle();
+        assert_eq!(world.state_of(2), Succeeded);
+        assert_eq!(world.engine.state.vm(vm_id(1)), None);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_removed_stays_with_its_vm_and_is_looked_at() {
+        let mut world = with_a_vm();
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::ImageInUse)];
+        world.submit(2, "RemoveVm", remove_vm(1));
+        world.settle();
+        let root = world.root(2);
+        assert_eq!(root.state, Failed);
+        let vm = world.engine.state.vm(vm_id(1)).unwrap();
+        assert_eq!(vm.disk_ids.len(), 1);
+        let disk = world.engine.state.disk(vm.disk_ids[0]).unwrap();
+        assert!(
+            disk.observation
+                .as_ref()
+                .is_some_and(|o| o.presence == crate::model::Presence::Whole)
+        );
+        assert!([disk_id(1), disk_id(2)].contains(&vm.disk_ids[0]));
+    }
 }

@@ -4,7 +4,7 @@ use common::id::CommandId;
 
 use super::tx::Tx;
 use crate::change::Change;
-use crate::model::{Command, CommandState, EventCode};
+use crate::model::{Command, CommandState, EventCode, Purpose};
 use crate::plan::{self, Awaits, End, NewTask, Next, Rest, Work};
 
 impl Tx<'_> {
@@ -116,6 +116,14 @@ impl Tx<'_> {
         let mut task = plan::new_task(self.state, command, purpose, place, planned, seq, self.now);
         task.tree_sequence = self.next_tree_sequence(task.root.unwrap_or(id));
         let task_id = task.id;
+        if purpose == Purpose::Do && place.turn > 1 {
+            let command = command.clone();
+            let host_id = task.host_id;
+            let message = format!(
+                "host {host_id} was restarted under a task and undid it; it is sent again as {task_id}"
+            );
+            self.tell(EventCode::TaskSentAgain, &command, "", message);
+        }
         self.put(Change::Task(Box::new(task)));
         self.edit_command(id, |command| command.tasks.push(task_id));
         self.ask(task_id);

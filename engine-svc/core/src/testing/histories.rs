@@ -203,11 +203,12 @@ impl Life {
                     .start_foreign(id, operation);
             }
             Deed::Fate(n) => {
-                let fate = match n / 4 % 5 {
+                let fate = match n / 4 % 7 {
                     0 => Fate::Fail,
                     1 => Fate::Recover(FaultCode::NoSpace),
                     2 => Fate::Recover(FaultCode::ImageInUse),
                     3 => Fate::Recover(FaultCode::ImageShared),
+                    4 | 5 => Fate::Recover(FaultCode::Interrupted),
                     _ => Fate::Finish,
                 };
                 world.hosts.get_mut(&of(n)).expect("one of them").fates.push(fate);
