@@ -298,6 +298,8 @@ pub struct HostTask {
 pub enum Evidence {
     /// There is nothing of the image.
     NothingThere,
+    /// There is the image's directory, and nothing in it.
+    EmptyImage,
     /// All is as it was before the task.
     Untouched,
     /// The operation's effect is whole.

@@ -1,7 +1,7 @@
 //! What is known only at reading: who holds an entity, how a host stands, and that what a command or a task waits
 //! for is a host that is away. Filled into records on their way out; never stored.
 
-use common::id::TaskId;
+use common::id::{CommandId, TaskId};
 use engine_core::model::{EntityKey, Holder};
 use proto::convert;
 use proto::engine::v1 as wire;
@@ -11,7 +11,11 @@ use proto::engine::v1::waiting_for::What;
 use crate::holders::Holders;
 use crate::host::{Board, Link, Standing};
 use crate::store::Log;
+use crate::store::command::COMMANDS;
 use crate::store::task::TASKS;
+
+/// How deep a chain of waiting is followed: deeper than any command tree.
+const MAX_DEPTH: usize = 16;
 
 /// Fills in what is known only at reading. Cheap to clone.
 #[derive(Clone)]
@@ -81,17 +85,17 @@ impl Show {
         self.log.progress().newest(task_id).map(|sample| sample.percent)
     }
 
-    /// Who waits for a host that is away, or for a task of such a host, waits for that host.
+    /// Who waits for a host that is away, or for a task of such a host, or for a part that does, waits for that
+    /// host.
     fn refine(&self, waiting: Option<&mut wire::WaitingFor>, host_id: Option<&str>) {
         let Some(waiting) = waiting else { return };
-        let host_id = match &waiting.what {
-            Some(What::HostId(host_id)) => Some(host_id.clone()),
-            Some(What::TaskId(task_id)) => {
-                let task = task_id.parse().ok().and_then(|id| self.task_record(id));
-                task.map(|task| task.host_id)
-            }
-            Some(What::Attention(_) | What::CommandId(_)) => None,
+        // The common case by far; what follows reads records.
+        if self.board.all_connected() {
+            return;
+        }
+        let host_id = match waiting.what.clone() {
             None => host_id.map(str::to_owned),
+            Some(what) => self.host_at_the_end(what),
         };
         let Some(id) = host_id.as_ref().and_then(|id| id.parse().ok()) else {
             return;
@@ -108,6 +112,33 @@ impl Show {
         };
         waiting.note = format!("host {id} is away: {}", fault.message);
         waiting.what = Some(What::HostId(id.to_string()));
+    }
+
+    /// The host that is waited for in the end: a command waits for a part of it, that for its task, that for its
+    /// host.
+    fn host_at_the_end(&self, mut what: What) -> Option<String> {
+        let reader = self.log.store().reader().ok()?;
+        // A damaged record must not lead in circles.
+        for _ in 0..MAX_DEPTH {
+            what = match what {
+                What::Attention(_) => return None,
+                What::HostId(host_id) => return Some(host_id),
+                What::TaskId(id) => {
+                    let id: TaskId = id.parse().ok()?;
+                    return Some(TASKS.get(&*reader, id.as_bytes()).ok()??.task?.host_id);
+                }
+                What::CommandId(id) => {
+                    let id: CommandId = id.parse().ok()?;
+                    COMMANDS
+                        .get(&*reader, id.as_bytes())
+                        .ok()??
+                        .command?
+                        .waiting_for?
+                        .what?
+                }
+            };
+        }
+        None
     }
 
     fn holder(&self, key: &EntityKey) -> Option<wire::Holder> {

@@ -41,6 +41,12 @@ impl Board {
         hosts.get(&host_id).cloned()
     }
 
+    /// Whether every followed host is connected.
+    pub(crate) fn all_connected(&self) -> bool {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.values().all(|standing| standing.link == Link::Connected)
+    }
+
     /// Notes a link. One that is the same in kind keeps its time: since when it is so does not move with each
     /// failed attempt.
     pub(crate) fn note(&self, host_id: HostId, link: Link, now: Timestamp) {

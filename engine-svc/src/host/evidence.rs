@@ -134,13 +134,17 @@ fn seen<T>(answer: Result<T, Status>, absent: &[FaultCode]) -> Result<Seen<T>, S
 }
 
 fn of_create_volume(op: &CreateVolume, image: Seen<GetImageResponse>, volume: Seen<Volume>) -> Evidence {
-    let leftovers = match image {
+    let (leftovers, empty) = match image {
         Seen::Unreadable(why) => return Evidence::Unknown(why),
-        Seen::There(image) => image.leftovers,
-        Seen::Absent => Vec::new(),
+        Seen::There(answer) => {
+            let empty = answer.image.is_some_and(|image| image.volumes.is_empty());
+            (answer.leftovers, empty)
+        }
+        Seen::Absent => (Vec::new(), false),
     };
     match volume {
         Seen::Unreadable(why) => Evidence::Unknown(why),
+        Seen::Absent if leftovers.is_empty() && empty => Evidence::EmptyImage,
         Seen::Absent if leftovers.is_empty() => Evidence::NothingThere,
         Seen::Absent => Evidence::Partial(format!("leftovers of the image: {}", leftovers.join(", "))),
         Seen::There(volume) => of_volume(op, &volume),
@@ -238,6 +242,10 @@ mod tests {
         assert_eq!(
             of_create_volume(&op, Seen::Absent, Seen::Absent),
             Evidence::NothingThere
+        );
+        assert_eq!(
+            of_create_volume(&op, image(&[], true), Seen::Absent),
+            Evidence::EmptyImage
         );
         let unreadable = of_create_volume(&op, Seen::Unreadable("not mounted".into()), Seen::Absent);
         assert!(matches!(unreadable, Evidence::Unknown(_)));

@@ -46,13 +46,19 @@ pub(super) fn undo(p: &CreateImage) -> PlannedTask {
     delete_image(p.host_id, p.disk.domain_id, p.disk.disk_id)
 }
 
+/// Whether what there is of it is being deleted, or can only be.
+pub(super) fn undoes(state: &State, command: &Command) -> bool {
+    let undo = |(task, _): (&AsyncTask, Place)| task.purpose == Purpose::Undo;
+    command.fault.is_some() || current_task(state, command).is_some_and(undo)
+}
+
 pub(super) fn next(state: &State, command: &Command, p: &CreateImage) -> Next {
     let Some((task, place)) = current_task(state, command) else {
         return Next::Stay;
     };
     match (task.purpose, task.ending()) {
         (_, None) => task_awaited(command, task),
-        (Purpose::Undo, Some(Ending::Done)) => End::without_trace(command, command.fault.clone()),
+        (Purpose::Undo, Some(Ending::Done)) => undone(command),
         (Purpose::Undo, Some(Ending::Untouched(fault) | Ending::Unclear(fault))) => {
             match next_turn(command.attempt, 0, place, &fault) {
                 Some(place) => start(Purpose::Undo, place, undo(p)),
@@ -68,10 +74,27 @@ pub(super) fn next(state: &State, command: &Command, p: &CreateImage) -> Next {
     }
 }
 
+/// What there was is deleted. Where nothing had failed, it was only not wanted any more.
+fn undone(command: &Command) -> Next {
+    match &command.fault {
+        Some(fault) => End::without_trace(command, Some(fault.clone())),
+        None => Next::End(Box::new(End {
+            state: CommandState::Cancelled,
+            fault: None,
+            left_behind: Vec::new(),
+            inventory: Vec::new(),
+        })),
+    }
+}
+
 /// Neither made nor unmade. Where the host said so it can only fail, and an operator's retry deletes what is
-/// there. Where the host lost its memory, a retry looks at storage again.
+/// there. Where the host lost its memory, a retry looks at storage again; and if it is not wanted any more, it is
+/// deleted without asking: a creation begins in an image that is absent or empty, so nobody else's is there.
 fn unclear(command: &Command, task: &AsyncTask, place: Place, fault: Fault, p: &CreateImage) -> Next {
     match task.settled {
+        Some(Settled::Unclear) if command.fault.is_none() && task.abort_wanted => {
+            start(Purpose::Undo, first_place(command), undo(p))
+        }
         Some(Settled::Unclear) if command.fault.is_none() => {
             if examines_again(command, task) {
                 Next::Wait(Awaits::evidence(task.host_id))
@@ -158,5 +181,57 @@ pub(super) fn first_place(command: &Command) -> Place {
         part: 0,
         attempt: command.attempt,
         turn: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::input::{Evidence, Input};
+    use crate::model::CommandState::*;
+    use crate::model::Purpose;
+    use crate::testing::{World, command_id, create_vm, disk_id, host_id};
+
+    /// A VM in the making whose host lost its memory, and which is not wanted any more.
+    fn unwanted_after_a_loss(evidence: Evidence) -> World {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let task_id = world.root(1).children.first().copied();
+        let task_id = task_id
+            .and_then(|id| world.command(id).tasks.first().copied())
+            .unwrap();
+        world.wipe(host_id(0));
+        world.step(Input::Cancel {
+            command_id: command_id(1),
+            user: "ann".into(),
+        });
+        world.connect(host_id(0));
+        let store_id = world.host_mut(0).store;
+        world.step(Input::Probed {
+            task_id,
+            store_id,
+            evidence,
+            strangers: false,
+        });
+        world
+    }
+
+    #[test]
+    fn what_a_lost_host_left_of_an_unwanted_disk_is_deleted() {
+        for evidence in [Evidence::EmptyImage, Evidence::Partial("half".into())] {
+            let mut world = unwanted_after_a_loss(evidence);
+            let undo = world.engine.state.tasks().find(|t| t.purpose == Purpose::Undo);
+            assert!(undo.is_some());
+            world.settle();
+            assert_eq!(world.state_of(1), Cancelled);
+            assert!(!world.host_mut(0).images.contains_key(&disk_id(1)));
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_there_nothing_is_deleted() {
+        let mut world = unwanted_after_a_loss(Evidence::NothingThere);
+        assert!(world.engine.state.tasks().all(|t| t.purpose == Purpose::Do));
+        world.settle();
+        assert_eq!(world.state_of(1), Cancelled);
     }
 }

@@ -12,7 +12,8 @@ use super::{Awaits, Draft, End, Next, Part, create_image};
 use crate::change::Change;
 use crate::input::DiskAsk;
 use crate::model::{
-    AsyncTask, Command, CommandState, Disk, DiskSpec, Ending, EntityKey, Parameters, Place, Purpose, Vm,
+    AsyncTask, Command, CommandState, Disk, DiskSpec, Ending, EntityKey, Observation, Parameters, Place,
+    Presence, Purpose, Vm,
 };
 use crate::plan::create_image::CreateImage;
 use crate::state::State;
@@ -133,7 +134,12 @@ fn created(state: &State, command: &Command, p: &CreateVm, now: Timestamp) -> Ve
             spec: image.disk.clone(),
             vm_id: Some(p.vm_id),
             volume_id: image.volume_id,
-            observation: None,
+            // A host calls its task FINISHED only once the volume is whole and durable.
+            observation: Some(Observation {
+                presence: Presence::Whole,
+                time: part.ended.unwrap_or(now),
+                note: "as its creation ended".to_owned(),
+            }),
         })),
         _ => None,
     });
@@ -240,7 +246,7 @@ mod tests {
     use common::FaultCode;
 
     use crate::model::CommandState::*;
-    use crate::model::EventCode;
+    use crate::model::{EventCode, Presence};
     use crate::testing::{Fate, World, create_vm, disk_id, vm_id};
 
     #[test]
@@ -252,11 +258,13 @@ mod tests {
         assert_eq!(world.state_of(1), Succeeded);
         let vm = world.engine.state.vm(vm_id(1)).unwrap();
         assert_eq!(vm.disk_ids, [disk_id(1), disk_id(2), disk_id(3)]);
-        assert!(
-            vm.disk_ids
-                .iter()
-                .all(|id| world.engine.state.disk(*id).is_some())
-        );
+        for id in &vm.disk_ids {
+            let disk = world.engine.state.disk(*id).unwrap();
+            assert_eq!(
+                disk.observation.as_ref().map(|o| o.presence),
+                Some(Presence::Whole)
+            );
+        }
         assert_eq!(
             world.engine.state.commands().count(),
             0,

@@ -94,7 +94,7 @@ pub(crate) fn working_state(state: &State, command: &Command) -> CommandState {
     let undoing = match &command.parameters {
         Parameters::AddHost(_) | Parameters::RemoveHost(_) => command.cancel_requested && command.call_sent,
         Parameters::CreateVm(_) => create_vm::compensates(state, command),
-        Parameters::CreateImage(_) => command.fault.is_some(),
+        Parameters::CreateImage(_) => create_image::undoes(state, command),
         _ => false,
     };
     if undoing {

@@ -31,7 +31,7 @@ impl Tx<'_> {
         if present != Some(store_id) {
             return;
         }
-        let shown = shown(task.operation.as_ref(), evidence);
+        let shown = shown(task, evidence);
         if self.state.is_undecided(task) {
             self.settle(task_id, store_id, shown, strangers);
         } else if self.state.is_examined_again(task) {
@@ -150,11 +150,17 @@ impl Tx<'_> {
     }
 }
 
-fn shown(operation: Option<&Operation>, evidence: Evidence) -> Shown {
-    match (operation, evidence) {
-        (_, Evidence::Partial(words) | Evidence::Unknown(words)) => Shown::Unclear(words),
-        (Some(Operation::DeleteImage(_)), Evidence::NothingThere) | (_, Evidence::Done) => Shown::Effect,
-        (_, Evidence::NothingThere | Evidence::Untouched) => Shown::Nothing,
+fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
+    let deletes = matches!(task.operation, Some(Operation::DeleteImage(_)));
+    match evidence {
+        Evidence::Partial(words) | Evidence::Unknown(words) => Shown::Unclear(words),
+        Evidence::Done => Shown::Effect,
+        Evidence::NothingThere if deletes => Shown::Effect,
+        // A creation takes the directory over; one that is not wanted any more would leave it behind.
+        Evidence::EmptyImage if !deletes && task.abort_wanted => {
+            Shown::Unclear("an empty directory is left of the image".to_owned())
+        }
+        Evidence::NothingThere | Evidence::Untouched | Evidence::EmptyImage => Shown::Nothing,
     }
 }
 

@@ -98,13 +98,16 @@ pub(super) fn run(
     ctx: &dyn OpContext,
 ) -> Result<(), Fault> {
     let domain = root.writable(op.domain_id)?;
-    let mut note = check(&domain, op)?;
+    let mut note = check(root, &domain, op, task)?;
     step(ctx, NOTE_INTENT, || ctx.note(&note.encode(), false))?;
     let image = step(ctx, MAKE_IMAGE, || make_image(&domain, op))?;
     step(ctx, SYNC_IMAGES, || Ok(domain.images.sync()?))?;
 
     let own = names::task_file(task);
-    let file = step(ctx, CREATE_FILE, || Ok(image.create_file(&own)?))?;
+    let file = step(ctx, CREATE_FILE, || {
+        image.unlink(&own)?;
+        Ok(image.create_file(&own)?)
+    })?;
     step(ctx, QEMU_IMG, || qemu_img(root, op, task, &image, ctx))?;
     step(ctx, ALLOCATE, || match op.allocation {
         Allocation::Sparse => Ok(()),
@@ -134,14 +137,18 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Looks before anything is noted: the image must be absent, or an empty directory that an earlier try left. A
-/// volume without a parent beside others would make no chain; and whoever undoes the whole image must not meet
-/// what it did not make.
-fn check(domain: &Domain, op: &CreateVolume) -> Result<Note, Fault> {
-    if let Some(image) = domain.images.dir(op.image_id.to_string())?
-        && let Some(entry) = image.entries()?.first()
-    {
-        return Err(exists(op.volume_id, &entry.name.to_string_lossy()));
+/// Looks before anything is noted: the image must be absent, or hold nothing but what an earlier try of this very
+/// task left, of which no process works any more. A volume without a parent beside others would make no chain; and
+/// whoever undoes the whole image must not meet what it did not make.
+fn check(root: &StorageRoot, domain: &Domain, op: &CreateVolume, task: TaskId) -> Result<Note, Fault> {
+    if let Some(image) = domain.images.dir(op.image_id.to_string())? {
+        let own = names::task_file(task);
+        for entry in image.entries()? {
+            if entry.name != own.as_str() {
+                return Err(exists(op.volume_id, &entry.name.to_string_lossy()));
+            }
+            super::no_process_left(root, task)?;
+        }
     }
     metadata(op).encode().map_err(|e| e.fault(op.volume_id))?;
     if op.allocation == Allocation::Preallocated {

@@ -150,6 +150,26 @@ fn an_image_that_holds_anything_takes_no_volume_without_a_parent() {
     }
 }
 
+/// A host that lost its journal gets the same task anew.
+#[test]
+fn what_the_same_task_left_before_its_journal_was_lost_is_made_anew() {
+    let mut place = Place::new();
+    let operation = create(1, VolumeFormat::Cow, Allocation::Sparse);
+    *place.bench.kill_at.lock().unwrap() = Some("create_volume.sync_file.after".into());
+    assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+    place.bench.heal();
+    place.reopen();
+    assert_eq!(
+        code(&place.run(&operation, task(2))),
+        Some(FaultCode::VolumeExists)
+    );
+    place.must(&operation, 1);
+    assert!(matches!(
+        op::evidence(place.root(), &operation),
+        Ok(Evidence::Done)
+    ));
+}
+
 #[test]
 fn an_empty_directory_that_an_earlier_try_left_is_taken_and_undone_like_an_own_one() {
     let place = Place::new();
