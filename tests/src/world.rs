@@ -55,7 +55,19 @@ impl World {
     /// # Errors
     /// When one of them does not come up.
     pub async fn start_with(host_arguments: &[&str]) -> Outcome<Self> {
-        let mut folder = tempfile::Builder::new().prefix("world-").tempdir()?;
+        Self::start_in(&std::env::temp_dir(), host_arguments).await
+    }
+
+    /// Starts both services in a directory of their own below `parent`.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn start_below(parent: &Path) -> Outcome<Self> {
+        Self::start_in(parent, &[]).await
+    }
+
+    async fn start_in(parent: &Path, host_arguments: &[&str]) -> Outcome<Self> {
+        let mut folder = tempfile::Builder::new().prefix("world-").tempdir_in(parent)?;
         folder.disable_cleanup(std::env::var_os(KEEP).is_some());
         let root = folder.path();
         let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);

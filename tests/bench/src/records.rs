@@ -34,16 +34,12 @@ pub(crate) fn host_task(task_id: String, operation: Option<Operation>) -> Task {
     }
 }
 
-/// What a host commits when it accepts a task: its record, the way to find it by its id, and its edges up to
-/// QUEUED or, where there is a place for it, RUNNING.
-pub(crate) fn accepted(slot: u64, task: &Task, runs: bool) -> Revision {
-    let mut edges = vec![task.clone()];
-    edges.push(moved(task, TaskState::Preparing));
-    edges.push(moved(task, TaskState::Queued));
-    if runs {
-        edges.push(moved(task, TaskState::Running));
-    }
-    let mut revision = host_revision([(slot, edges)]);
+/// What a host commits when it accepts a task that can run at once: its record, the way to find it by its id, and
+/// its edges up to RUNNING.
+pub(crate) fn accepted(slot: u64, task: &Task) -> Revision {
+    let later = [TaskState::Preparing, TaskState::Queued, TaskState::Running];
+    let edges = std::iter::once(task.clone()).chain(later.map(|state| moved(task, state)));
+    let mut revision = host_revision(slot, edges.collect());
     let id = uuid::Uuid::try_parse(&task.task_id).unwrap_or_default();
     revision
         .puts
@@ -51,11 +47,9 @@ pub(crate) fn accepted(slot: u64, task: &Task, runs: bool) -> Revision {
     revision
 }
 
-/// What it commits when a task has finished, and the next one has got its place.
-pub(crate) fn finished((slot, task): (u64, &Task), next: Option<(u64, &Task)>) -> Revision {
-    let end = (slot, vec![moved(task, TaskState::Finished)]);
-    let next = next.map(|(slot, task)| (slot, vec![moved(task, TaskState::Running)]));
-    host_revision([end].into_iter().chain(next))
+/// What it commits when the task has finished.
+pub(crate) fn finished(slot: u64, task: &Task) -> Revision {
+    host_revision(slot, vec![moved(task, TaskState::Finished)])
 }
 
 /// The task in another state, with what follows from that.
@@ -87,26 +81,22 @@ fn in_state(state: TaskState) -> Task {
     }
 }
 
-/// Edges of some tasks: all in the history, the last of each as its record, without what is derived.
-fn host_revision(tasks: impl IntoIterator<Item = (u64, Vec<Task>)>) -> Revision {
-    let mut shown = store::HostHistory::default();
-    let mut puts = Vec::new();
-    for (slot, edges) in tasks {
-        let last = edges.last().cloned().map(|last| Task {
-            status: TaskStatus::Unspecified.into(),
-            result: TaskResult::Unspecified.into(),
-            cancelable: false,
-            ..last
-        });
-        let record = store::HostTaskRecord {
-            task: last,
-            ..store::HostTaskRecord::default()
-        };
-        puts.push(("task", key(slot), record.encode_to_vec()));
-        shown.tasks.extend(edges);
+/// Edges of a task: all in the history, and the last as its record, without what is derived.
+fn host_revision(slot: u64, edges: Vec<Task>) -> Revision {
+    let last = edges.last().cloned().map(|last| Task {
+        status: TaskStatus::Unspecified.into(),
+        result: TaskResult::Unspecified.into(),
+        cancelable: false,
+        ..last
+    });
+    let record = store::HostTaskRecord {
+        task: last,
+        ..store::HostTaskRecord::default()
+    };
+    Revision {
+        history: history(&store::HostHistory { tasks: edges }),
+        puts: vec![("task", key(slot), record.encode_to_vec())],
     }
-    let history = history(&shown);
-    Revision { history, puts }
 }
 
 fn key(slot: u64) -> Vec<u8> {

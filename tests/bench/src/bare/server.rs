@@ -51,8 +51,9 @@ impl TaskService for Bare {
         request: Request<vdsm::StartTaskRequest>,
     ) -> Result<Response<vdsm::StartTaskResponse>, Status> {
         let vdsm::StartTaskRequest { task_id, operation } = request.into_inner();
-        let task = self.writer.record(records::host_task(task_id, operation)).await;
-        let task = task.ok_or_else(|| Status::unavailable("the writer is gone"))?;
+        let task = records::host_task(task_id, operation);
+        let recorded = self.writer.record(&task).await;
+        recorded.ok_or_else(|| Status::unavailable("the writer is gone"))?;
         Ok(Response::new(vdsm::StartTaskResponse {
             task: Some(task),
             token: records::TOKEN.to_owned(),

@@ -91,17 +91,12 @@ impl Committer {
         std::fs::create_dir(dir)?;
         let mut store = BareStore::create(dir)?;
         // Tables are made by the first commit.
-        store.commit(&Batch::new([records::accepted(
-            0,
-            &records::host_task(fresh(), None),
-            true,
-        )]))?;
+        store.commit(&Batch::new([records::accepted(0, &records::host_task(fresh(), None))]))?;
         Ok(Self { store })
     }
 
     fn host_commit(&mut self) -> Outcome<()> {
-        let tasks =
-            (0..DISKS as u64).map(|slot| records::finished((slot, &records::host_task(fresh(), None)), None));
+        let tasks = (0..DISKS as u64).map(|slot| records::finished(slot, &records::host_task(fresh(), None)));
         self.store.commit(&Batch::new(tasks))
     }
 

@@ -134,7 +134,7 @@ fn single_commits(stores: &mut [BareStore; 2], edge: &AsyncTask) -> Outcome<Vec<
     let mut micros = Vec::new();
     for slot in 0.. {
         let revisions = [
-            records::finished((slot, &task), None),
+            records::finished(slot, &task),
             records::engine_revision(slot, edge, &host),
         ];
         for (store, revision) in stores.iter_mut().zip(revisions) {
