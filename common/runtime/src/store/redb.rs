@@ -3,14 +3,14 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | one per [`Table`] | the record's | the record's |
-//! | [`HISTORY`] | the revision | [`encoding`](super::encoding) of a recorded revision |
-//! | [`STARTS`] | counted from 0 | the start, and the revision that it began after |
-//! | [`META`] | a name | `store_id`: 16 bytes; `oldest`: a revision |
+//! | `runtime/history` | the revision | the encoding of a recorded revision |
+//! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
+//! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision |
 //!
 //! *Repair.* After a kill redb rebuilds its allocator's state by walking the whole file: 0.6 to 1.6 ms per MB. "Quick
 //! repair" records that state with each commit instead, which opens in a millisecond whatever the size, but costs a
 //! commit more: twice the time alone and 1.4 times in groups of 64 where the processor is the bound, little where the
-//! disk is. So it is used only from [`QUICK_REPAIR_FROM_BYTES`] on: below it a service is back within half a second
+//! disk is. So it is used only from `QUICK_REPAIR_FROM_BYTES` on: below it a service is back within half a second
 //! anyway, and above it the time to open stays bounded.
 
 use std::collections::BTreeMap;

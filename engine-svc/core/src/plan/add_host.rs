@@ -11,7 +11,7 @@ use crate::effect::HostCall;
 use crate::model::{Command, EntityKey, Host, Parameters};
 use crate::state::State;
 
-/// See [`Parameters::AddHost`].
+/// See [`crate::model::Parameters::AddHost`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddHost {
     /// The id that the host was configured with.

@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::state::State;
 
-/// See [`Parameters::CreateImage`].
+/// See [`crate::model::Parameters::CreateImage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateImage {
     /// The VM that it will be attached to.

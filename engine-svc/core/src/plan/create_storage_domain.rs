@@ -14,7 +14,7 @@ use crate::effect::HostCall;
 use crate::model::{Command, Domain, EntityKey, Parameters};
 use crate::state::State;
 
-/// See [`Parameters::CreateStorageDomain`].
+/// See [`crate::model::Parameters::CreateStorageDomain`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateStorageDomain {
     /// Its id: the caller's, or made by the shell.

@@ -18,7 +18,7 @@ use crate::model::{
 use crate::plan::create_image::CreateImage;
 use crate::state::State;
 
-/// See [`Parameters::CreateVm`].
+/// See [`crate::model::Parameters::CreateVm`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateVm {
     /// Its id.

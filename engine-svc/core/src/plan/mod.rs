@@ -1,7 +1,7 @@
 //! What commands are made of: one verb a file, always in the order parameters, validation, locks, plan (children
 //! and tasks), undo beside do, end, tests.
 //!
-//! A verb decides nothing in time: [`next`] says what now, as a function of the recorded state, and may be asked
+//! A verb decides nothing in time: `next` says what now, as a function of the recorded state, and may be asked
 //! as often as one likes. That is why a restart is no special case.
 
 pub mod add_host;

@@ -9,7 +9,7 @@ use crate::model::{Command, CommandState, EntityKey, Parameters};
 use crate::plan::remove_image::RemoveImage;
 use crate::state::State;
 
-/// See [`Parameters::RemoveAllVmImages`].
+/// See [`crate::model::Parameters::RemoveAllVmImages`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveAllVmImages {
     /// Whose.

@@ -10,7 +10,7 @@ use crate::effect::HostCall;
 use crate::model::{Command, EntityKey, Parameters};
 use crate::state::State;
 
-/// See [`Parameters::RemoveHost`].
+/// See [`crate::model::Parameters::RemoveHost`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveHost {
     /// Which.

@@ -12,7 +12,7 @@ use crate::change::Change;
 use crate::model::{AsyncTask, Command, CommandState, Disk, Ending, Observation, Presence, Purpose};
 use crate::state::State;
 
-/// See [`Parameters::RemoveImage`].
+/// See [`crate::model::Parameters::RemoveImage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveImage {
     /// The VM that it is attached to.

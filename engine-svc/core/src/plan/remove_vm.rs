@@ -14,7 +14,7 @@ use crate::model::{Command, CommandState, EntityKey, Parameters};
 use crate::plan::remove_all_vm_images::RemoveAllVmImages;
 use crate::state::State;
 
-/// See [`Parameters::RemoveVm`].
+/// See [`crate::model::Parameters::RemoveVm`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveVm {
     /// Which.

@@ -1,5 +1,6 @@
 //! A host as the contract has it: what it was told once it does once, and it says so in an ordered history.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::id::{DiskId, DomainId, EngineId, HostId, StoreId, TaskId};
@@ -314,24 +315,23 @@ impl FakeHost {
         };
         match &record.item.operation {
             Some(Operation::CreateVolume(op)) => {
-                if self.images.contains_key(&op.image_id.disk()) {
-                    self.refuse(id, FaultCode::VolumeExists);
-                } else {
-                    self.images.insert(op.image_id.disk(), Image::Partial);
+                if let Entry::Vacant(place) = self.images.entry(op.image_id.disk()) {
+                    place.insert(Image::Partial);
                     self.edge(id, TaskState::Running, None);
+                } else {
+                    self.refuse(id, FaultCode::VolumeExists);
                 }
             }
             Some(Operation::DeleteImage(op)) => {
-                if !self.images.contains_key(&op.image_id.disk()) {
-                    self.refuse(id, FaultCode::ImageNotFound);
-                } else if matches!(record.fate, Fate::Recover(_)) {
-                    self.edge(id, TaskState::Running, None);
-                } else {
+                let Some(image) = self.images.get_mut(&op.image_id.disk()) else {
+                    return self.refuse(id, FaultCode::ImageNotFound);
+                };
+                if !matches!(record.fate, Fate::Recover(_)) {
                     // Renamed out of the way: no way back.
-                    self.images.insert(op.image_id.disk(), Image::Partial);
+                    *image = Image::Partial;
                     self.commit(id);
-                    self.edge(id, TaskState::Running, None);
                 }
+                self.edge(id, TaskState::Running, None);
             }
             _ => self.edge(id, TaskState::Running, None),
         }
