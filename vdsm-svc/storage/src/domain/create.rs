@@ -8,7 +8,7 @@ use crate::file::{Dir, FileError};
 use crate::names;
 use crate::root::StorageRoot;
 
-/// Characters of a domain's name (VDSM).
+/// Characters of a domain's name that its metadata holds (VDSM).
 const NAME_CHARS: usize = 50;
 
 /// The files of `dom_md` beside the metadata, with their sizes in bytes. The mailboxes are holes.
@@ -28,8 +28,10 @@ impl StorageRoot {
     /// `INVALID_ARGUMENT` for the name, `DOMAIN_EXISTS` where there is another of this id, those of the file
     /// system. After an error nothing stands under the domain's name.
     pub fn create_domain(&self, id: DomainId, name: &str) -> Result<DomainInfo, Fault> {
-        check_name(name)?;
-        let meta = DomainMeta::new(id, name, &self.path().to_string_lossy());
+        common::text::name(name).map_err(|e| Fault::invalid("name", e))?;
+        // An engine's name may be longer; what storage holds of it is for people who look at the domain alone.
+        let kept: String = name.chars().take(NAME_CHARS).collect();
+        let meta = DomainMeta::new(id, &kept, &self.path().to_string_lossy());
         if self.dir().kind(id.to_string())?.is_some() {
             return self.existing(id, &meta);
         }
@@ -65,18 +67,6 @@ impl StorageRoot {
         )
         .about(id))
     }
-}
-
-fn check_name(name: &str) -> Result<(), Fault> {
-    common::text::name(name).map_err(|e| Fault::invalid("name", e))?;
-    let chars = name.chars().count();
-    if chars > NAME_CHARS {
-        return Err(Fault::invalid(
-            "name",
-            format!("has {chars} characters; oVirt's domains have at most {NAME_CHARS}"),
-        ));
-    }
-    Ok(())
 }
 
 fn build(root: &Dir, aside: &str, meta: &DomainMeta) -> Result<(), FileError> {

@@ -51,8 +51,21 @@ fn making_it_again_changes_nothing_and_making_another_is_refused() {
     assert_eq!(info.name, "tests");
     let fault = place.root().create_domain(domain(), "other").unwrap_err();
     assert_eq!(fault.code, FaultCode::DomainExists);
-    let long = place.root().create_domain(domain(), &"x".repeat(51)).unwrap_err();
-    assert_eq!(long.code, FaultCode::InvalidArgument);
+    let nameless = place.root().create_domain(domain(), "").unwrap_err();
+    assert_eq!(nameless.code, FaultCode::InvalidArgument);
+}
+
+#[test]
+fn storage_keeps_as_much_of_a_long_name_as_vdsm_would() {
+    let place = Place::bare();
+    let name = "ö".repeat(255);
+    let info = place.root().create_domain(domain(), &name).unwrap();
+    assert_eq!(info.name, "ö".repeat(50));
+    assert_eq!(
+        place.root().create_domain(domain(), &name),
+        Ok(info),
+        "and it is known again"
+    );
 }
 
 /// Killed before and after every single change, then done again.
