@@ -50,7 +50,8 @@ impl Follower {
             let end = match session::open(&context, self.host_id, &self.address, &mut self.orders).await {
                 Ok(session) => {
                     failures = 0;
-                    self.note(Link::Connected);
+                    // The board hears of it once the stream is up to date.
+                    self.known = Some(Link::Connected);
                     info!(store_id = %session.store_id(), "the host is connected");
                     session.run(&mut self.orders, &mut backoff).await
                 }

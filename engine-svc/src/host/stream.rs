@@ -10,17 +10,18 @@ use prost_types::Duration as WireDuration;
 use proto::task::v1::{Progress, WatchStart, watch_start};
 use proto::vdsm::v1::task_service_client::TaskServiceClient;
 use proto::vdsm::v1::{WatchTasksRequest, WatchTasksResponse};
+use runtime::clock;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, warn};
 
-use super::Context;
 use super::backoff::Backoff;
 use super::call::Connection;
 use super::frame::{self, Seen};
 use super::refusal::Refusal;
 use super::session::End;
+use super::{Context, Link};
 use crate::store;
 
 /// Heartbeats that may stay out before the host counts as away.
@@ -70,6 +71,8 @@ struct Reading<'a> {
     connection: &'a Connection,
     /// The last point that the engine was given; none before a snapshot.
     after: Option<Token>,
+    /// The board has heard that the host is connected.
+    up_to_date: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -82,6 +85,7 @@ impl<'a> Reading<'a> {
             context,
             connection,
             after: after.filter(|token| token.store_id == connection.store_id),
+            up_to_date: false,
         })
     }
 
@@ -109,16 +113,27 @@ impl<'a> Reading<'a> {
                     }
                 }
                 Seen::Closing | Seen::Unknown => {}
-                Seen::Heartbeat => backoff.reset(),
+                Seen::Heartbeat => self.is_up_to_date(backoff),
                 Seen::Progress(samples) => self.report(&samples),
                 Seen::Frame(frame, token) => {
                     if let Err(end) = self.forward(frame).await {
                         return Ended::Connection(end);
                     }
-                    self.after = token.or(self.after);
-                    backoff.reset();
+                    if token.is_some() {
+                        self.after = token;
+                        self.is_up_to_date(backoff);
+                    }
                 }
             }
+        }
+    }
+
+    /// Nothing up to a point of this very stream is missing.
+    fn is_up_to_date(&mut self, backoff: &mut Backoff) {
+        backoff.reset();
+        if !std::mem::replace(&mut self.up_to_date, true) {
+            let board = &self.context.board;
+            board.note(self.connection.host_id, Link::Connected, clock::now());
         }
     }
 

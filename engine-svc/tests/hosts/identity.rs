@@ -1,0 +1,68 @@
+//! Whose host it is, and which one.
+
+use std::time::Duration;
+
+use common::id::{EngineId, HostId};
+use engine_svc::RunError;
+use proto::engine::v1::CommandState;
+use proto::engine::v1::host::Connection;
+use runtime::store::memory::Disk;
+use uuid::Uuid;
+
+use crate::double::Double;
+use crate::world::{World, host_id};
+
+#[tokio::test]
+async fn a_host_of_another_id_is_not_taken() {
+    let (double, address) = Double::start(HostId::from_uuid(Uuid::from_u128(0x999)));
+    let world = World::start(&Disk::new()).await;
+    let command = world.add(address).await;
+    assert_eq!(command.state(), CommandState::Failed);
+    assert_eq!(command.fault.unwrap().code, "HOST_ID_MISMATCH");
+    assert_eq!(double.truth().owner, None);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_of_another_engine_is_not_taken() {
+    let (double, address) = Double::start(host_id());
+    let owner = EngineId::from_uuid(Uuid::from_u128(0x777));
+    double.truth().owner = Some(owner);
+    let world = World::start(&Disk::new()).await;
+    let command = world.add(address).await;
+    assert_eq!(command.state(), CommandState::Failed);
+    assert_eq!(command.fault.unwrap().code, "HOST_OWNED");
+    assert_eq!(double.truth().owner, Some(owner));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_comes_back_as_another_is_refused_until_it_is_itself_again() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    double.truth().host_id = HostId::from_uuid(Uuid::from_u128(0x999));
+    double.cut_streams();
+    let host = world.linked(Connection::Refused).await;
+    assert_eq!(host.connection_fault.unwrap().code, "HOST_ID_MISMATCH");
+    double.truth().host_id = host_id();
+    world.linked(Connection::Connected).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_was_overtaken_stops() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    double.truth().epoch = 99;
+    double.cut_streams();
+    let ended = tokio::time::timeout(Duration::from_secs(20), world.running)
+        .await
+        .unwrap()
+        .unwrap();
+    match ended {
+        Err(RunError::Halted(fault)) => assert_eq!(fault.code_text(), "ENGINE_FENCED"),
+        other => panic!("{other:?}"),
+    }
+}
