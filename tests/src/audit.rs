@@ -120,16 +120,31 @@ impl Records {
 
     /// Whether nothing moves any more: every command has ended or rests, and the host was told of every end.
     pub fn at_rest(&self) -> bool {
+        self.moving().is_empty()
+    }
+
+    /// What still moves, a line each.
+    fn moving(&self) -> Vec<String> {
         let resting = i32::from(CommandState::NeedsAttention);
         let is_resting = |id: &str| self.command(id).is_some_and(|command| command.state == resting);
         let commands = self
             .commands
             .iter()
-            .all(|command| words::command_is_over(command.state) || command.state == resting);
-        let tasks = self.tasks.iter().all(|task| {
-            words::async_state(task.async_state) == "CLEARED" || is_resting(&task.root_command_id)
-        });
-        commands && tasks
+            .filter(|command| !words::command_is_over(command.state) && command.state != resting)
+            .map(describe);
+        let tasks = self
+            .tasks
+            .iter()
+            .filter(|task| words::async_state(task.async_state) != "CLEARED")
+            .filter(|task| !is_resting(&task.root_command_id))
+            .map(|task| {
+                let (engine, host) = (
+                    words::async_state(task.async_state),
+                    words::task_state(task.state),
+                );
+                format!("task {} {engine} {host}", task.task_id)
+            });
+        commands.chain(tasks).collect()
     }
 }
 
@@ -138,32 +153,18 @@ impl Records {
 /// # Errors
 /// When something still moves after a long time.
 pub async fn at_rest(view: &View) -> Outcome<Records> {
-    let found = eventually("the world to come to rest", || async {
-        Records::read(view).await.ok().filter(Records::at_rest)
-    })
-    .await;
-    match found {
-        Ok(records) => Ok(records),
+    // Lists are read one after the other, so those that were read before the rest began may be of the time before it.
+    let rest = eventually("the world to come to rest", || async {
+        Records::read(view)
+            .await
+            .is_ok_and(|seen| seen.at_rest())
+            .then_some(())
+    });
+    match rest.await {
+        Ok(()) => Records::read(view).await,
         Err(failure) => {
             let records = Records::read(view).await?;
-            let moving = records
-                .commands
-                .iter()
-                .filter(|c| !words::command_is_over(c.state));
-            let moving: Vec<_> = moving.map(describe).collect();
-            let tasks: Vec<_> = records
-                .tasks
-                .iter()
-                .filter(|task| words::async_state(task.async_state) != "CLEARED")
-                .map(|task| {
-                    let (engine, host) = (
-                        words::async_state(task.async_state),
-                        words::task_state(task.state),
-                    );
-                    format!("task {} {engine} {host}", task.task_id)
-                })
-                .collect();
-            Err(failure).context(format!("{moving:#?} {tasks:#?}"))
+            Err(failure).context(format!("{:#?}", records.moving()))
         }
     }
 }

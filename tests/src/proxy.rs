@@ -24,6 +24,8 @@ pub enum Fate {
     Pass,
     /// It is cut, in both directions and without a word, once so many bytes came from the server.
     CutAfter(usize),
+    /// It is cut so once it has lasted so long.
+    CutWithin(Duration),
     /// Each piece from the server waits so long.
     Delay(Duration),
     /// It is accepted, and nothing passes.
@@ -145,9 +147,18 @@ async fn serve(client: TcpStream, fate: Fate, shared: Arc<Shared>) {
             },
         }
     };
+    let time_is_up = async {
+        match fate {
+            Fate::CutWithin(time) => tokio::time::sleep(time).await,
+            _ => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = work => {}
         _ = axe.changed() => {}
+        () = time_is_up => {
+            shared.cuts.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -159,7 +170,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: Fate, share
         match fate {
             Fate::Delay(time) => tokio::time::sleep(time).await,
             Fate::CutAfter(bytes) => end = length.min(bytes - passed),
-            Fate::Pass | Fate::Swallow | Fate::Refuse => {}
+            Fate::Pass | Fate::CutWithin(_) | Fate::Swallow | Fate::Refuse => {}
         }
         if to.write_all(&piece[..end]).await.is_err() {
             return;

@@ -46,10 +46,10 @@ async fn requests_about_commands_are_refused_by_field_and_by_state() -> Outcome<
     refuse!(table, commands.abandon_command(abandon(&id, "tired")) => missing());
 
     let ended = &records.commands[0].command_id;
-    let forbidden = |reason| refused(Code::FailedPrecondition, reason, ended);
-    refuse!(table, commands.cancel_command(cancel(ended)) => forbidden("COMMAND_ENDED"));
-    refuse!(table, commands.retry_command(retry(ended)) => forbidden("COMMAND_NOT_RESTING"));
-    refuse!(table, commands.abandon_command(abandon(ended, "tired")) => forbidden("COMMAND_NOT_RESTING"));
+    let over = || refused(Code::FailedPrecondition, "COMMAND_ENDED", ended);
+    refuse!(table, commands.cancel_command(cancel(ended)) => over());
+    refuse!(table, commands.retry_command(retry(ended)) => over());
+    refuse!(table, commands.abandon_command(abandon(ended, "tired")) => over());
     refuse!(table, for x in bad_names(), commands.abandon_command(abandon(ended, &x)) => invalid("reason"));
     let timeout = |seconds| with(wait(ended), |r| r.timeout = Some(Duration { seconds, nanos: 0 }));
     refuse!(table, for x in [-1, 3_601, i64::MAX], commands.wait_command(timeout(x)) => invalid("timeout"));

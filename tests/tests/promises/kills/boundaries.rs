@@ -1,6 +1,6 @@
 //! Which boundaries there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,42 +13,44 @@ use super::slot::Slot;
 /// Undisturbed runs that are compared: what only some of them pass depends on timing.
 const RUNS: usize = 3;
 
-/// What undisturbed runs pass.
+/// What undisturbed runs of one program pass.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
-    /// By the host, in every run.
-    pub(super) host: Vec<Boundary>,
-    /// By the engine, in every run.
-    pub(super) engine: Vec<Boundary>,
+    /// Every passage of any run.
+    pub(super) passages: BTreeSet<Boundary>,
+    /// The points that each run passes.
+    pub(super) always: BTreeSet<String>,
 }
 
-/// Runs the scenario undisturbed, a few times, and takes what every run passed.
-pub(super) async fn passed(slot: &mut Slot) -> Outcome<Passed> {
-    let mut runs = Vec::new();
+impl Passed {
+    fn of(runs: &[Vec<Boundary>]) -> Self {
+        let points = |run: &Vec<Boundary>| run.iter().map(|passage| passage.point.clone()).collect();
+        let always = runs
+            .iter()
+            .map(points)
+            .reduce(|all, run: BTreeSet<String>| &all & &run);
+        Self {
+            passages: runs.iter().flatten().cloned().collect(),
+            always: always.unwrap_or_default(),
+        }
+    }
+
+    /// Whether some run passes this point.
+    pub(super) fn names(&self, point: &str) -> bool {
+        self.passages.iter().any(|passage| passage.point == point)
+    }
+}
+
+/// Runs the scenario undisturbed, a few times: what the host passes, and what the engine does.
+pub(super) async fn passed(slot: &mut Slot) -> Outcome<(Passed, Passed)> {
+    let (mut host, mut engine) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         slot.undisturbed().await.context("undisturbed")?;
         let traces = slot.traces();
-        runs.push((
-            fail_point::boundaries(&traces.host)?,
-            fail_point::boundaries(&traces.engine)?,
-        ));
+        host.push(fail_point::boundaries(&traces.host)?);
+        engine.push(fail_point::boundaries(&traces.engine)?);
     }
-    let (host, engine): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
-    Ok(Passed {
-        host: in_all(host),
-        engine: in_all(engine),
-    })
-}
-
-fn in_all(runs: Vec<Vec<Boundary>>) -> Vec<Boundary> {
-    let mut counts: BTreeMap<Boundary, usize> = BTreeMap::new();
-    for boundary in runs.into_iter().flatten() {
-        *counts.entry(boundary).or_default() += 1;
-    }
-    counts
-        .into_iter()
-        .filter_map(|(boundary, runs)| (runs == RUNS).then_some(boundary))
-        .collect()
+    Ok((Passed::of(&host), Passed::of(&engine)))
 }
 
 /// The names of the points that a trace holds; none where nothing was traced.

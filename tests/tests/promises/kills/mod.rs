@@ -1,8 +1,9 @@
-//! SIGKILL at every boundary: of the engine, of the host, and of both. Afterwards the end is the same as without,
-//! or an honest failure that names what is left; nothing is locked; records, storage and watchers agree.
+//! SIGKILL at every boundary: of the engine, of the host, and of both. Afterwards the end is the same as without;
+//! nothing is locked; records, storage and watchers agree.
 //!
-//! The boundaries are enumerated by running the same thing once without a kill and writing down every point that
-//! is passed. What the programs' own tables name and no run ever passes fails the test.
+//! The boundaries are enumerated by running the same thing a few times without a kill and writing down every point
+//! that is passed: the host's steps, and what stands before and after each commit and each effect of both. A point
+//! that each of these runs passes, or that the host's own table names, and at which nobody was killed, fails the test.
 
 mod boundaries;
 mod matrix;

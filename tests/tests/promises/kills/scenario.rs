@@ -65,21 +65,19 @@ impl Prepared {
         }
     }
 
-    /// Whether this is an end that the command may come to.
+    /// Whether this is the end that the command comes to without a kill.
     pub(super) fn judge(&self, command: &Command, records: &Records) -> Outcome<()> {
         let state = words::command_state(command.state);
         match (self.scenario, state.as_str()) {
             (Scenario::Remove, "SUCCEEDED") => self.nothing_is_there(records),
             (Scenario::Create, "SUCCEEDED") => self.all_is_there(records),
-            (Scenario::Create, "FAILED") => self.only_what_is_named(command, records),
             (Scenario::CreateFailing, "FAILED") => {
-                self.only_what_is_named(command, records)?;
+                ensure(command.fault.is_some() && command.left_behind.is_empty(), || {
+                    format!("a failure without a reason, or with a rest: {command:#?}")
+                })?;
+                self.nothing_is_there(records)?;
                 let still_there = std::fs::read(self.in_the_way()).is_ok_and(|bytes| bytes == STRANGER);
                 ensure(still_there, || "what stood in the way was touched".to_owned())
-            }
-            (Scenario::Remove, "FAILED") => {
-                let named = !command.left_behind.is_empty() && command.fault.is_some();
-                ensure(named, || format!("a failure that names nothing: {command:#?}"))
             }
             (scenario, state) => ensure(false, || format!("{scenario:?} ended {state}: {command:#?}")),
         }
@@ -100,7 +98,9 @@ impl Prepared {
     }
 
     fn nothing_is_there(&self, records: &Records) -> Outcome<()> {
-        let images = storage::images(&self.storage_root, &self.domain_id);
+        let stranger = &self.create.disks[2].disk_id;
+        let mut images = storage::images(&self.storage_root, &self.domain_id);
+        images.retain(|image| !(self.has_a_stranger() && image == stranger));
         ensure(
             records.vms.is_empty() && records.disks.is_empty() && images.is_empty(),
             || format!("left: {:?} {:?} {images:?}", records.vms, records.disks),
@@ -112,7 +112,7 @@ impl Prepared {
         let disks_are_whole = records.disks.len() == 4
             && records.disks.iter().all(|disk| {
                 let seen = disk.observation.as_ref();
-                seen.is_none_or(|seen| seen.presence == whole)
+                seen.is_some_and(|seen| seen.presence == whole)
             });
         let files: usize = self
             .create
@@ -123,28 +123,6 @@ impl Prepared {
         // A volume and its metadata each.
         ensure(records.vms.len() == 1 && disks_are_whole && files == 8, || {
             format!("{:?} {:?} {files} files", records.vms, records.disks)
-        })
-    }
-
-    /// A creation that failed leaves nothing but what it names.
-    fn only_what_is_named(&self, command: &Command, records: &Records) -> Outcome<()> {
-        let named = |id: &String| command.left_behind.iter().any(|entity| &entity.id == id);
-        let disks: Vec<_> = records
-            .disks
-            .iter()
-            .filter(|disk| !named(&disk.disk_id))
-            .collect();
-        let vms: Vec<_> = records.vms.iter().filter(|vm| !named(&vm.vm_id)).collect();
-        let stranger = &self.create.disks[2].disk_id;
-        let images: Vec<_> = storage::images(&self.storage_root, &self.domain_id)
-            .into_iter()
-            .filter(|image| !(named(image) || self.has_a_stranger() && image == stranger))
-            .collect();
-        ensure(disks.is_empty() && vms.is_empty() && images.is_empty(), || {
-            format!("left and not named: {vms:?} {disks:?} {images:?}")
-        })?;
-        ensure(command.fault.is_some(), || {
-            "a failure without a reason".to_owned()
         })
     }
 }
