@@ -291,3 +291,6 @@ const fn kind(input: &Input) -> &'static str {
         Input::Fenced { .. } => "fenced",
     }
 }
+
+#[cfg(test)]
+mod tests;

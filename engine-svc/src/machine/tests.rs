@@ -1,0 +1,367 @@
+//! The engine's mind over a store: what is lived is what is loaded, whatever fails in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::id::{DomainId, HostId, RequestId, StoreId, VmId};
+use common::operation::{Allocation, VolumeFormat};
+use common::revision::{Revision, Start, Token};
+use common::task::TaskState;
+use engine_core::HostCall;
+use engine_core::input::{Ask, DiskAsk, Frame, HostFacts, HostTask};
+use engine_core::model::ReportedState;
+use engine_core::plan::add_host::AddHost;
+use engine_core::plan::create_storage_domain::CreateStorageDomain;
+use prost::Message as _;
+use runtime::coordinator::{self, Refusal};
+use runtime::log::Log;
+use runtime::store::Commit;
+use runtime::store::failing::{FailingStore, When};
+use runtime::store::memory::MemoryStore;
+use uuid::Uuid;
+
+use super::*;
+use crate::store::task::TASKS;
+
+const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
+const HOST: HostId = HostId::from_uuid(Uuid::from_u128(0x1));
+const HOST_STORE: StoreId = StoreId::from_uuid(Uuid::from_u128(0x5));
+const DOMAIN: DomainId = DomainId::from_uuid(Uuid::from_u128(0x2));
+const VM: VmId = VmId::from_uuid(Uuid::from_u128(0x3));
+
+fn seed(store: &Arc<dyn Store>) -> Seed {
+    Seed {
+        engine_id: ENGINE,
+        store: Arc::clone(store),
+    }
+}
+
+fn submission(number: u128, digest: u8, ask: Ask) -> Input {
+    Input::Submit(Box::new(Submission {
+        command_id: CommandId::from_uuid(Uuid::new_v4()),
+        user: "alice".into(),
+        rpc: "Test".into(),
+        request_id: RequestId::from_uuid(Uuid::from_u128(number)),
+        digest: vec![digest],
+        correlation_id: "nightly".into(),
+        ask,
+        validate_only: false,
+    }))
+}
+
+fn add_host() -> Ask {
+    Ask::AddHost(AddHost {
+        host_id: HOST,
+        name: "h1".into(),
+        address: "h1:1".into(),
+    })
+}
+
+fn create_domain() -> Ask {
+    Ask::CreateStorageDomain(CreateStorageDomain {
+        domain_id: DOMAIN,
+        name: "d1".into(),
+        host_id: HOST,
+    })
+}
+
+fn create_vm(disks: usize) -> Ask {
+    let disk = DiskAsk {
+        disk_id: None,
+        domain_id: DOMAIN,
+        capacity_bytes: 4096,
+        format: VolumeFormat::Raw,
+        allocation: Allocation::Sparse,
+        description: String::new(),
+    };
+    Ask::CreateVm {
+        vm_id: VM,
+        name: "vm1".into(),
+        description: String::new(),
+        disks: vec![disk; disks],
+    }
+}
+
+fn connected() -> Input {
+    Input::HostConnected {
+        host_id: HOST,
+        facts: HostFacts {
+            store_id: HOST_STORE,
+            engine_id: Some(ENGINE),
+            stranger_task_ids: Vec::new(),
+        },
+    }
+}
+
+fn observed(frame: Frame) -> Input {
+    Input::Observed {
+        host_id: HOST,
+        store_id: HOST_STORE,
+        frame,
+    }
+}
+
+fn token(revision: u64) -> Token {
+    Token {
+        store_id: HOST_STORE,
+        start: Start(1),
+        revision: Revision(revision),
+    }
+}
+
+/// An engine without a coordinator: each step is committed at once.
+struct World {
+    store: Arc<dyn Store>,
+    engine: Engine,
+    host_revision: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let store: Arc<dyn Store> = MemoryStore::new();
+        let engine = Engine::load(&*store.reader().unwrap(), &seed(&store)).unwrap();
+        let mut world = Self {
+            store,
+            engine,
+            host_revision: 0,
+        };
+        world.step(Input::Recover);
+        world
+    }
+
+    fn step(&mut self, input: Input) -> (Reply, Vec<engine_core::Effect>) {
+        let step = self.engine.step(input, Timestamp(1_000));
+        let mut revision = self.store.reader().unwrap().revision();
+        for change in &step.revisions {
+            assert!(change.writes.len() <= 100, "{} writes", change.writes.len());
+            revision = revision.next();
+            let commit = Commit {
+                revision,
+                time: Timestamp(1_000),
+                history: change.history.encode_to_vec(),
+                writes: change.writes.clone(),
+            };
+            self.store.commit(&[commit]).unwrap();
+        }
+        self.assert_kept();
+        let core = step.effects.into_iter().filter_map(|effect| match effect {
+            Effect::Core(effect) => Some(effect),
+            Effect::Held(_) | Effect::HeldAnew => None,
+        });
+        (step.reply, core.collect())
+    }
+
+    /// What a start would load now is what is there.
+    fn assert_kept(&self) {
+        let loaded = Engine::load(&*self.store.reader().unwrap(), &seed(&self.store)).unwrap();
+        let (now, then) = (&self.engine.state, &loaded.state);
+        assert!(now.commands().eq(then.commands()));
+        assert!(now.tasks().eq(then.tasks()));
+        assert!(now.hosts().eq(then.hosts()));
+        assert!(now.domains().eq(then.domains()));
+        assert!(now.disks().eq(then.disks()));
+        assert!(now.vms().eq(then.vms()));
+        for key in self.engine.all_held() {
+            assert_eq!(now.holder(&key), then.holder(&key));
+        }
+    }
+
+    /// Takes a host and a domain.
+    fn furnished() -> Self {
+        let mut world = Self::new();
+        for (number, ask, call) in [
+            (1, add_host(), HostCall::Claim),
+            (
+                2,
+                create_domain(),
+                HostCall::CreateDomain {
+                    domain_id: DOMAIN,
+                    name: "d1".into(),
+                },
+            ),
+        ] {
+            let command_id = world.accepted(submission(number, 0, ask));
+            world.step(connected());
+            world.step(Input::CallAnswered {
+                command_id,
+                call,
+                result: Ok(()),
+            });
+        }
+        world.step(connected());
+        world.step(observed(Frame::Opened));
+        world.step(observed(Frame::SnapshotDone { token: token(0) }));
+        world
+    }
+
+    fn accepted(&mut self, input: Input) -> CommandId {
+        match self.step(input).0 {
+            Reply::Accepted { command_id, .. } => command_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Plays the host for all tasks until nothing is left to be done there.
+    fn play_out(&mut self) {
+        loop {
+            let open: Vec<_> = self.engine.state.tasks().map(|task| task.id).collect();
+            if open.is_empty() {
+                return;
+            }
+            for effect in self.step(connected()).1 {
+                self.play(effect);
+            }
+        }
+    }
+
+    fn play(&mut self, effect: engine_core::Effect) {
+        match effect {
+            engine_core::Effect::StartTask {
+                task_id, operation, ..
+            } => {
+                self.step(Input::StartAccepted {
+                    task_id,
+                    store_id: HOST_STORE,
+                    cleared: None,
+                });
+                self.step(observed(Frame::Opened));
+                for (sequence, state) in [TaskState::Init, TaskState::Running, TaskState::Finished]
+                    .into_iter()
+                    .enumerate()
+                {
+                    self.host_revision += 1;
+                    let task = HostTask {
+                        id: task_id,
+                        operation: Some(operation.clone()),
+                        state: ReportedState::Known(state),
+                        fault: None,
+                        sequence: sequence as u64 + 1,
+                        cancelable: false,
+                        undo: String::new(),
+                        waiting_for: String::new(),
+                        engine_id: Some(ENGINE),
+                        removed: false,
+                        correlation_id: String::new(),
+                    };
+                    self.step(observed(Frame::Changes {
+                        token: Some(token(self.host_revision)),
+                        time: Timestamp(2_000),
+                        tasks: vec![task],
+                    }));
+                }
+            }
+            engine_core::Effect::ClearTask { task_id, .. } => {
+                self.step(Input::Cleared {
+                    task_id,
+                    sequence: None,
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_is_lived_is_what_is_loaded_after_every_step() {
+    let mut world = World::furnished();
+    let id = world.accepted(submission(3, 0, create_vm(3)));
+    assert!(world.engine.state.command(id).is_some());
+    world.play_out();
+    assert!(world.engine.state.vm(VM).is_some());
+}
+
+#[test]
+fn a_tree_of_many_writes_is_cut_into_revisions() {
+    let mut world = World::furnished();
+    let before = world.store.reader().unwrap().revision();
+    world.accepted(submission(3, 0, create_vm(64)));
+    assert!(world.store.reader().unwrap().revision().0 > before.0 + 1);
+    world.play_out();
+}
+
+#[test]
+fn a_tree_that_is_done_with_is_read_at_no_start_and_its_request_is_known_still() {
+    let mut world = World::furnished();
+    let id = world.accepted(submission(3, 0, create_vm(1)));
+    world.play_out();
+    assert!(world.engine.state.command(id).is_none());
+    let reader = world.store.reader().unwrap();
+    assert_eq!(COMMANDS.live(&*reader, None, 10).unwrap().found.len(), 0);
+    // As after a restart: the core has forgotten it.
+    world.engine = Engine::load(&*reader, &seed(&world.store)).unwrap();
+    match world.step(submission(3, 0, create_vm(1))).0 {
+        Reply::Accepted {
+            command_id,
+            repeat: true,
+            ..
+        } => assert_eq!(command_id, id),
+        other => panic!("{other:?}"),
+    }
+    match world.step(submission(3, 1, create_vm(2))).0 {
+        Reply::Refused(fault) => assert_eq!(fault.code, FaultCode::RequestIdReused),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_forgotten_command_leaves_no_record() {
+    let mut world = World::furnished();
+    let id = world.accepted(submission(3, 0, create_vm(2)));
+    world.play_out();
+    world.step(Input::Forget {
+        command_ids: vec![id],
+    });
+    let reader = world.store.reader().unwrap();
+    assert!(COMMANDS.get(&*reader, id.as_bytes()).unwrap().is_none());
+    assert!(TASKS.newest(&*reader, None, 10).unwrap().found.is_empty());
+    let since = Timestamp(i64::MIN);
+    let ended = COMMANDS.ended_since(&*reader, since, None, 10).unwrap();
+    // The host's and the domain's.
+    assert_eq!(ended.found.len(), 2);
+    let history = world.store.history(Revision(0), 1_000).unwrap();
+    let last = EngineHistory::decode(history.last().unwrap().history.as_slice()).unwrap();
+    assert!(last.commands.iter().all(|command| command.removed));
+    assert_eq!((last.commands.len(), last.tasks.len()), (3, 2));
+}
+
+#[test]
+fn a_frame_of_a_connection_from_before_a_reload_is_dropped() {
+    let mut world = World::furnished();
+    let store = Arc::clone(&world.store);
+    world.engine = Engine::load(&*store.reader().unwrap(), &seed(&store)).unwrap();
+    world.step(Input::Recover);
+    let before = store.reader().unwrap().revision();
+    world.step(observed(Frame::Changes {
+        token: Some(token(9)),
+        time: Timestamp(0),
+        tasks: Vec::new(),
+    }));
+    assert_eq!(store.reader().unwrap().revision(), before);
+    let host = world.engine.state.host(HOST).unwrap();
+    assert_eq!(host.cursor, Some(token(0)));
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_answered_so_and_the_repeat_is_taken() {
+    for when in [When::Before, When::After] {
+        let failing = FailingStore::wrap(MemoryStore::new());
+        let store: Arc<dyn Store> = failing.clone();
+        let log = Log::new(Arc::clone(&store)).unwrap();
+        let handle = coordinator::spawn::<Engine>(Arc::clone(&store), seed(&store), log, |_| {}).unwrap();
+        failing.fail_commit(1, when);
+        let refused = handle.call(submission(1, 0, add_host())).await;
+        assert_eq!(refused.unwrap_err(), Refusal::StoreUnavailable);
+        let answer = loop {
+            match handle.call(submission(1, 0, add_host())).await {
+                Ok(answer) => break answer,
+                Err(Refusal::StoreUnavailable) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(Refusal::Stopping) => panic!("it stopped"),
+            }
+        };
+        match answer.reply {
+            Reply::Accepted { repeat, .. } => assert_eq!(repeat, when == When::After, "{when:?}"),
+            other => panic!("{other:?}"),
+        }
+        handle.stop().await;
+    }
+}
