@@ -22,10 +22,14 @@ const PIECE_BYTES: usize = 16 * 1024;
 pub enum Fate {
     /// It passes.
     Pass,
-    /// It is cut, in both directions and without a word, once so many bytes came from the server.
-    CutAfter(usize),
-    /// It is cut so once it has lasted so long.
-    CutWithin(Duration),
+    /// It is cut, in both directions and without a word, once so many bytes came from the server, or once it has
+    /// lasted so long.
+    Cut {
+        /// Bytes from the server.
+        bytes: usize,
+        /// Since it was accepted.
+        time: Duration,
+    },
     /// Each piece from the server waits so long.
     Delay(Duration),
     /// It is accepted, and nothing passes.
@@ -149,7 +153,7 @@ async fn serve(client: TcpStream, fate: Fate, shared: Arc<Shared>) {
     };
     let time_is_up = async {
         match fate {
-            Fate::CutWithin(time) => tokio::time::sleep(time).await,
+            Fate::Cut { time, .. } => tokio::time::sleep(time).await,
             _ => std::future::pending().await,
         }
     };
@@ -169,14 +173,14 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: Fate, share
         let mut end = length;
         match fate {
             Fate::Delay(time) => tokio::time::sleep(time).await,
-            Fate::CutAfter(bytes) => end = length.min(bytes - passed),
-            Fate::Pass | Fate::CutWithin(_) | Fate::Swallow | Fate::Refuse => {}
+            Fate::Cut { bytes, .. } => end = length.min(bytes - passed),
+            Fate::Pass | Fate::Swallow | Fate::Refuse => {}
         }
         if to.write_all(&piece[..end]).await.is_err() {
             return;
         }
         passed += end;
-        if fate == Fate::CutAfter(passed) {
+        if matches!(fate, Fate::Cut { bytes, .. } if bytes == passed) {
             shared.cuts.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -210,7 +214,10 @@ mod tests {
     async fn a_connection_is_cut_at_the_byte_that_was_asked_for() {
         let proxy = Proxy::before(talker().await).await.expect("a proxy");
         assert_eq!(heard(&proxy).await, 1_000);
-        proxy.treat(Fate::CutAfter(137));
+        proxy.treat(Fate::Cut {
+            bytes: 137,
+            time: Duration::MAX,
+        });
         assert_eq!(heard(&proxy).await, 137);
         assert_eq!(proxy.cuts(), 1);
         proxy.treat(Fate::Refuse);

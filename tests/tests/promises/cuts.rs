@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
+use tests::patience::eventually;
 use tests::proxy::{Fate, Proxy};
 use tests::watch::{Record, Watchers};
 use tests::{World, requests, words};
@@ -18,24 +19,30 @@ use tests::{World, requests, words};
 const CUTS: usize = 100;
 
 /// Bytes from the host after which a connection is cut: from within its set-up to a few edges later.
-const BYTES: std::ops::Range<usize> = 1..4_000;
+const BYTES: std::ops::Range<usize> = 1..3_000;
 
-/// Milliseconds after which a connection is cut otherwise. A backlog of edges travels in one HTTP/2 frame, of which
-/// a cut by bytes leaves nothing: now and then there must be time for it.
-const MILLISECONDS: std::ops::Range<u64> = 5..150;
+/// Milliseconds after which it is cut at the latest.
+const MILLISECONDS: std::ops::Range<u64> = 5..250;
 
 /// As many as a VM may have.
 const DISKS: usize = 64;
 
-/// A qemu-img that takes its time: one disk after the other they last longer than a hundred cuts.
-const SLOW_QEMU_IMG: &str = "#!/bin/sh\nsleep 0.4\nexec qemu-img \"$@\"\n";
+/// One disk may be made after so many cuts. So edges come all the time, and the command outlasts the cuts.
+const CUTS_A_DISK: usize = 2;
+
+/// A qemu-img that makes a disk only when it may: one for each file `go` beside it, and all once there is `open`.
+const GATED_QEMU_IMG: &str = r#"#!/bin/sh
+here="${0%/*}"
+case "$1" in create) until [ -e "$here/open" ] || rm "$here/go" 2>/dev/null; do sleep 0.01; done ;; esac
+exec qemu-img "$@"
+"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> {
     let seed = crate::seed();
     let tools = tempfile::tempdir()?;
     let qemu_img = tools.path().join("qemu-img");
-    std::fs::write(&qemu_img, SLOW_QEMU_IMG)?;
+    std::fs::write(&qemu_img, GATED_QEMU_IMG)?;
     std::fs::set_permissions(&qemu_img, std::fs::Permissions::from_mode(0o755))?;
     let qemu_img = qemu_img.display().to_string();
     let world = World::start_with(&["--running-per-domain", "1", "--qemu-img", &qemu_img]).await?;
@@ -57,18 +64,22 @@ async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> 
     let random = Mutex::new(StdRng::seed_from_u64(seed));
     proxy.ask(move || {
         let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
-        if random.random() {
-            Fate::CutAfter(random.random_range(BYTES))
-        } else {
-            Fate::CutWithin(Duration::from_millis(random.random_range(MILLISECONDS)))
+        Fate::Cut {
+            bytes: random.random_range(BYTES),
+            time: Duration::from_millis(random.random_range(MILLISECONDS)),
         }
     });
     proxy.cut();
-    tests::patience::eventually("a hundred cuts", || {
-        std::future::ready((proxy.cuts() >= CUTS).then_some(()))
-    })
-    .await
-    .context(format!("{} cuts so far", proxy.cuts()))?;
+    let go = tools.path().join("go");
+    while proxy.cuts() < CUTS {
+        let enough = proxy.cuts() + CUTS_A_DISK;
+        eventually("cuts, and a disk to be made", || {
+            std::future::ready((proxy.cuts() >= enough && !go.exists()).then_some(()))
+        })
+        .await
+        .context(format!("{} cuts so far", proxy.cuts()))?;
+        std::fs::write(&go, "")?;
+    }
     let still = world
         .client
         .commands
@@ -83,6 +94,7 @@ async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> 
     })?;
     proxy.treat(Fate::Pass);
     proxy.cut();
+    std::fs::write(tools.path().join("open"), "")?;
     world.succeeds(&created).await?;
     let records = all_is_well(&world.view(), &watchers).await?;
     ensure(records.tasks.len() == DISKS, || {

@@ -20,7 +20,7 @@ const WORLDS: usize = 4;
 static AT_WORK: Semaphore = Semaphore::const_new(6);
 
 /// Runs of one errand: a passage that depends on timing does not come in each.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 3;
 
 /// Runs only the kills whose text holds this.
 const ONLY: &str = "KILL_ONLY";
@@ -48,6 +48,7 @@ struct Board {
 pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     let mut first = Slot::make(scenario).await?;
     let (host, engine) = boundaries::passed(&mut first).await?;
+    let table = boundaries::table_of(scenario.verb())?;
     let mut slots = vec![first];
     for _ in 1..WORLDS {
         slots.push(Slot::make(scenario).await?);
@@ -60,7 +61,7 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     let slots = work(slots, &board).await?;
     // Then the kills during recovery, at each step that only a recovery passes.
     lock(&board, |board| {
-        let again = second_kills(&host, &board.recoveries);
+        let again = second_kills(&host, &table, &board.recoveries);
         board.open.extend(again.into_iter().filter(wanted));
     });
     work(slots, &board).await?;
@@ -82,11 +83,7 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
         )
     })?;
     if std::env::var_os(ONLY).is_none() {
-        nothing_is_missing(
-            scenario,
-            [(Victim::Host, &host), (Victim::Engine, &engine)],
-            &board,
-        )?;
+        nothing_is_missing(&table, [(Victim::Host, &host), (Victim::Engine, &engine)], &board)?;
     }
     Ok(())
 }
@@ -106,11 +103,15 @@ fn kills(victim: Victim, passed: &Passed) -> impl Iterator<Item = Errand> {
     })
 }
 
-/// A second kill at each step that the host passes only while it recovers.
-fn second_kills(host: &Passed, recoveries: &BTreeMap<String, Errand>) -> Vec<Errand> {
+/// A second kill at each step of the table that the host passes only while it recovers.
+fn second_kills(
+    host: &Passed,
+    table: &BTreeSet<String>,
+    recoveries: &BTreeMap<String, Errand>,
+) -> Vec<Errand> {
     recoveries
         .iter()
-        .filter(|(point, _)| !host.names(point) && is_a_step(point))
+        .filter(|(point, _)| table.contains(*point) && !host.names(point))
         .map(|(point, ways)| {
             let again = Some(Boundary {
                 point: point.clone(),
@@ -124,10 +125,6 @@ fn second_kills(host: &Passed, recoveries: &BTreeMap<String, Errand>) -> Vec<Err
             .collect()
         })
         .collect()
-}
-
-fn is_a_step(point: &str) -> bool {
-    point.ends_with(".before") || point.ends_with(".after")
 }
 
 fn wanted(errand: &Errand) -> bool {
@@ -200,12 +197,11 @@ impl Board {
 
 /// Everybody was killed, alone and together, at each point that every undisturbed run passes; and the host at each
 /// step of its own table.
-fn nothing_is_missing(scenario: Scenario, passed: [(Victim, &Passed); 2], board: &Board) -> Outcome<()> {
-    let verb = match scenario {
-        Scenario::Remove => "delete_image",
-        Scenario::Create | Scenario::CreateFailing => "create_volume",
-    };
-    let table = boundaries::table_of(verb)?;
+fn nothing_is_missing(
+    table: &BTreeSet<String>,
+    passed: [(Victim, &Passed); 2],
+    board: &Board,
+) -> Outcome<()> {
     let mut missing: Vec<String> = table
         .iter()
         .filter(|point| !(board.hit(Victim::Host, point, false) || board.hit(Victim::Host, point, true)))

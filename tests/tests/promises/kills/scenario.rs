@@ -33,6 +33,14 @@ pub(super) struct Prepared {
 const STRANGER: &[u8] = b"not of the services' making";
 
 impl Scenario {
+    /// The host's operation that it is about.
+    pub(super) const fn verb(self) -> &'static str {
+        match self {
+            Self::Remove => "delete_image",
+            Self::Create | Self::CreateFailing => "create_volume",
+        }
+    }
+
     /// Makes ready in this world, whose domain this is.
     pub(super) async fn prepare(self, world: &World, domain_id: &str) -> Outcome<Prepared> {
         let create = requests::create_vm("web", requests::four_disks(domain_id));
