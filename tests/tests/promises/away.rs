@@ -1,8 +1,6 @@
 //! A host that is away fails nothing: its commands wait, say for whom and since when, and go on when it is back.
 
-use proto::engine::v1::{
-    Command, CommandState, GetCommandRequest, GetTaskRequest, host::Connection, waiting_for::What,
-};
+use proto::engine::v1::{Command, CommandState, GetCommandRequest, host::Connection, waiting_for::What};
 use rustix::process::Signal;
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
@@ -11,31 +9,14 @@ use tests::proxy::{Fate, Proxy};
 use tests::watch::Watchers;
 use tests::{World, requests, words};
 
-/// Waits until the command, or the part of it that it waits for, says that it waits for the host.
+/// Waits until the command says that it waits for the host, and since when.
 async fn waits_for_the_host(world: &World, command_id: &str) -> Outcome<Command> {
     eventually("the command to say that it waits for the host", || async {
         let command = get_command(world, command_id).await?;
-        let mut waiting = command.waiting_for.clone()?;
-        // From a command to its part, from that to its task, from that to the host.
-        loop {
-            waiting = match waiting.what? {
-                What::HostId(id) => {
-                    let says_all = waiting.since.is_some() && !waiting.note.is_empty();
-                    return (id == world.host_id && says_all).then_some(command);
-                }
-                What::CommandId(id) => get_command(world, &id).await?.waiting_for?,
-                What::TaskId(task_id) => {
-                    let task = world
-                        .client
-                        .tasks
-                        .clone()
-                        .get_task(GetTaskRequest { task_id })
-                        .await;
-                    task.ok()?.into_inner().task?.waiting_for?
-                }
-                What::Attention(_) => return None,
-            };
-        }
+        let waiting = command.waiting_for.clone()?;
+        let for_the_host = matches!(waiting.what?, What::HostId(id) if id == world.host_id);
+        let says_all = waiting.since.is_some() && !waiting.note.is_empty();
+        (for_the_host && says_all).then_some(command)
     })
     .await
 }

@@ -22,7 +22,7 @@ const CUTS: usize = 100;
 const BYTES: std::ops::Range<usize> = 1..3_000;
 
 /// Milliseconds after which it is cut at the latest.
-const MILLISECONDS: std::ops::Range<u64> = 5..250;
+const MILLISECONDS: std::ops::Range<u64> = 20..120;
 
 /// As many as a VM may have.
 const DISKS: usize = 64;

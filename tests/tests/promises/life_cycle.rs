@@ -75,7 +75,7 @@ async fn the_vm_is_as_it_was_asked_for(
         let whole = disk
             .observation
             .as_ref()
-            .is_none_or(|seen| seen.presence == i32::from(Presence::Whole));
+            .is_some_and(|seen| seen.presence == i32::from(Presence::Whole));
         let same = (disk.capacity_bytes, disk.format, disk.allocation)
             == (spec.capacity_bytes, spec.format, spec.allocation);
         ensure(whole && same, || {

@@ -4,6 +4,7 @@
 mod table;
 
 mod commands;
+mod complete;
 mod host_storage;
 mod host_tasks;
 mod hosts;

@@ -27,6 +27,9 @@ async fn a_claim_without_a_proper_engine_is_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in ["x", nil], host.claim_host(by(claim(), x, "1")) => invalid("metadata.x-engine-id"));
     let overflow = "18446744073709551616";
     refuse!(table, for x in ["-1", "x", overflow], host.claim_host(by(claim(), &engine, x)) => invalid("metadata.x-engine-epoch"));
+    let release = ReleaseHostRequest::default;
+    refuse!(table, for x in ["x", nil], host.release_host(by(release(), x, "1")) => invalid("metadata.x-engine-id"));
+    refuse!(table, for x in ["-1", "x", overflow], host.release_host(by(release(), &engine, x)) => invalid("metadata.x-engine-epoch"));
     table.verdict()
 }
 
@@ -42,6 +45,7 @@ async fn an_owned_host_is_changed_by_its_owner_alone() -> Outcome<()> {
 
     let owned = || refused(Code::PermissionDenied, "HOST_OWNED", "");
     refuse!(table, host.claim_host(by(claim(), &fresh(), "9")) => owned());
+    refuse!(table, host.release_host(by(ReleaseHostRequest::default(), &fresh(), "9")) => owned());
     refuse!(table, tasks.abort_task(abort()) => owned());
     refuse!(table, tasks.abort_task(by(abort(), &fresh(), "9")) => owned());
     let fenced = || refused(Code::FailedPrecondition, "ENGINE_FENCED", "");
