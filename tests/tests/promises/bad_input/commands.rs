@@ -2,10 +2,11 @@
 
 use prost_types::Duration;
 use proto::engine::v1::*;
-use tests::World;
 use tests::audit::at_rest;
-use tests::failure::Outcome;
+use tests::client::Refusal;
+use tests::failure::{Context as _, Outcome, ensure};
 use tests::ids::fresh;
+use tests::{World, requests};
 use tonic::Code;
 
 use super::table::*;
@@ -54,4 +55,34 @@ async fn requests_about_commands_are_refused_by_field_and_by_state() -> Outcome<
     let timeout = |seconds| with(wait(ended), |r| r.timeout = Some(Duration { seconds, nanos: 0 }));
     refuse!(table, for x in [-1, 3_601, i64::MAX], commands.wait_command(timeout(x)) => invalid("timeout"));
     table.verdict()
+}
+
+#[tokio::test]
+async fn what_does_not_rest_is_neither_retried_nor_abandoned() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    world.kill_host().await?;
+    world.host_is(host::Connection::Away).await?;
+    let vm = requests::create_vm("web", requests::four_disks(&domain));
+    let command_id = world.create_vm(&vm).await?;
+    let commands = &world.client.commands;
+    let retry = RetryCommandRequest {
+        command_id: command_id.clone(),
+    };
+    let abandon = AbandonCommandRequest {
+        command_id: command_id.clone(),
+        reason: "tired".to_owned(),
+    };
+    let answers = [
+        commands.clone().retry_command(retry).await.err(),
+        commands.clone().abandon_command(abandon).await.err(),
+    ];
+    for answer in answers {
+        let refusal = Refusal::from(&answer.context("a command that does not rest was moved")?);
+        let known = (refusal.code, refusal.reason.as_str());
+        ensure(known == (Code::FailedPrecondition, "COMMAND_NOT_RESTING"), || {
+            format!("{refusal:?}")
+        })?;
+    }
+    world.restart_host().await?;
+    world.succeeds(&command_id).await
 }
