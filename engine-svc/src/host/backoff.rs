@@ -5,8 +5,9 @@ use std::time::Duration;
 /// The first wait: most losses are a restart of the host's service, which is back within this.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// The longest wait between two attempts to connect: a host that comes back is noticed within it.
-pub(crate) const CONNECT_CAP: Duration = Duration::from_secs(3);
+/// The longest wait between two attempts to connect: a host that comes back is noticed within it, and an attempt
+/// costs next to nothing.
+pub(crate) const CONNECT_CAP: Duration = Duration::from_secs(1);
 
 /// The longest wait between two attempts of one call on a host that is connected.
 pub(crate) const CALL_CAP: Duration = Duration::from_secs(60);

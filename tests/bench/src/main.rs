@@ -24,11 +24,16 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum as _};
+use mimalloc::MiMalloc;
 use tests::{Context as _, Failure, Outcome};
 
 use crate::measure::Measure;
 use crate::report::Report;
 use crate::rounds::Bench;
+
+/// The services' own, so that no ratio is one of allocators.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measures the services beside the bare parts that they are made of.
 #[derive(Debug, Parser)]

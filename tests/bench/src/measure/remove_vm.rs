@@ -91,7 +91,10 @@ impl Committer {
         std::fs::create_dir(dir)?;
         let mut store = BareStore::create(dir)?;
         // Tables are made by the first commit.
-        store.commit(&Batch::new([records::accepted(0, &records::host_task(fresh(), None))]))?;
+        store.commit(&Batch::new([records::accepted(
+            0,
+            &records::host_task(fresh(), None),
+        )]))?;
         Ok(Self { store })
     }
 
