@@ -115,6 +115,15 @@ impl World {
     /// # Errors
     /// When it does not succeed.
     pub async fn add_host(&self, address: SocketAddr) -> Outcome<()> {
+        let command_id = self.ask_add_host(address).await?;
+        self.succeeds(&command_id).await
+    }
+
+    /// Asks the engine to take the host at this address: returns the command's id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ask_add_host(&self, address: SocketAddr) -> Outcome<String> {
         let request = AddHostRequest {
             host_id: self.host_id.clone(),
             name: "host".to_owned(),
@@ -129,7 +138,7 @@ impl World {
             .add_host(request)
             .await
             .context("AddHost")?;
-        self.succeeds(&id_of(answer.into_inner().command)).await
+        Ok(id_of(answer.into_inner().command))
     }
 
     /// Creates a storage domain on the host: returns its id.
@@ -137,6 +146,16 @@ impl World {
     /// # Errors
     /// When it does not succeed.
     pub async fn create_domain(&self, name: &str) -> Outcome<String> {
+        let (command_id, domain_id) = self.ask_create_domain(name).await?;
+        self.succeeds(&command_id).await?;
+        Ok(domain_id)
+    }
+
+    /// Asks for a storage domain on the host: returns the command's id and the domain's.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ask_create_domain(&self, name: &str) -> Outcome<(String, String)> {
         let request = CreateStorageDomainRequest {
             domain_id: fresh(),
             name: name.to_owned(),
@@ -146,8 +165,7 @@ impl World {
         };
         let answer = self.client.domains.clone().create_storage_domain(request).await;
         let answer = answer.context("CreateStorageDomain")?.into_inner();
-        self.succeeds(&id_of(answer.command)).await?;
-        Ok(answer.domain_id)
+        Ok((id_of(answer.command), answer.domain_id))
     }
 
     /// As [`Engine::ask_create_vm`].

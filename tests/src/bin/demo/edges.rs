@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use proto::engine::v1::{AsyncTask, AsyncTaskState, Command};
+use tests::Outcome;
 use tests::client::Engine;
 use tests::watch::{Arrived, Commands, Frame, Recorder, Tasks};
 use tests::words;
@@ -59,16 +60,22 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
-    /// Watches from now on.
-    pub(crate) fn watch(engine: &Engine) -> Self {
+    /// Watches from now on: when this returns, nothing that happens later is missed.
+    pub(crate) async fn watch(engine: &Engine) -> Outcome<Self> {
         // Unbounded: the demo has a few hundred edges, and printing must not slow the streams.
         let (to, receiver) = mpsc::unbounded_channel();
         let commands = Recorder::tapped::<Commands>(engine.channel.clone(), command_edges(to.clone()));
         let tasks = Recorder::tapped::<Tasks>(engine.channel.clone(), task_edges(to));
-        Self {
+        commands
+            .until("its snapshot", |record| record.token().map(drop))
+            .await?;
+        tasks
+            .until("its snapshot", |record| record.token().map(drop))
+            .await?;
+        Ok(Self {
             receiver,
             _streams: (commands, tasks),
-        }
+        })
     }
 
     /// The next edge.

@@ -73,7 +73,7 @@ impl Narrator {
     pub(crate) fn begin(&mut self, stage: &mut Stage) {
         self.began = Instant::now();
         let head = format!(
-            "{:>9}  {:<8} {:<38} {:<33} {:>10}",
+            "{:>9}  {:<8} {:<39} {:<46} {:>12}",
             "time", "", "what", "edge", "since commit"
         );
         stage.note(head);
@@ -135,11 +135,11 @@ impl Narrator {
         let from = if from.is_empty() { "·".to_owned() } else { from };
         let delay = delay.map_or_else(String::new, |time| format!("{:.2} ms", time.as_secs_f64() * 1e3));
         let line = format!(
-            "  {:>7.3} s  {} {} {} → {} {:>10}",
+            "  {:>7.3} s  {} {} {} → {} {:>12}",
             self.began.elapsed().as_secs_f64(),
             stage.column(tone(Tone::Plain), sort, 8),
-            stage.column(tone(Tone::Plain), &what, 38),
-            stage.column(Tone::Dim, &from, 12),
+            stage.column(tone(Tone::Plain), &what, 39),
+            stage.column(Tone::Dim, &from, 21),
             stage.column(tone(Tone::of(&to)), &to, 22),
             delay
         );
@@ -180,6 +180,25 @@ impl Narrator {
             .get(id)
             .cloned()
             .unwrap_or_else(|| words::short(id).to_owned())
+    }
+}
+
+impl Narrator {
+    /// A text for people with the demo's names, or short forms, in the place of ids.
+    pub(crate) fn retold(&self, text: &str) -> String {
+        let mut words: Vec<String> = Vec::new();
+        for word in text.split(' ') {
+            let id = word.trim_end_matches([':', ',']);
+            if id.len() != 36 || id.matches('-').count() != 4 {
+                words.push(word.to_owned());
+                continue;
+            }
+            let name = self.name(id) + &word[id.len()..];
+            // "disk 1", and not "disk disk 1".
+            words.pop_if(|last| name.starts_with(&format!("{last} ")));
+            words.push(name);
+        }
+        words.join(" ")
     }
 }
 

@@ -27,12 +27,15 @@ pub(crate) async fn play(stage: &mut Stage) -> Outcome<()> {
     stage.heading("1 · Two services on loopback, with directories of their own");
     let mut world = World::start().await?;
     introduce(stage, &world).await?;
-    let mut narrator = Narrator::new(Edges::watch(&world.client));
+    let mut narrator = Narrator::new(Edges::watch(&world.client).await?);
 
     stage.heading("2 · Add the host, create a storage domain");
-    let domain_id = world.furnish().await?;
-    stage.note(format!("host {} is connected", words::short(&world.host_id)));
-    stage.note(format!("storage domain {} is created", words::short(&domain_id)));
+    narrator.call(&world.host_id, "host 1");
+    narrator.begin(stage);
+    let added = world.ask_add_host(world.host.address()).await?;
+    to_the_end(stage, &mut narrator, &added, &mut Tale::default()).await?;
+    let (made, domain_id) = world.ask_create_domain("data").await?;
+    to_the_end(stage, &mut narrator, &made, &mut Tale::default()).await?;
 
     stage.heading("3 · Create a VM with four disks");
     let mut jobs = Vec::new();
@@ -57,7 +60,7 @@ pub(crate) async fn play(stage: &mut Stage) -> Outcome<()> {
 
     stage.heading("6 · The jobs");
     for job_id in &jobs {
-        show_job(stage, &world, job_id).await?;
+        show_job(stage, &world, &narrator, job_id).await?;
     }
 
     stage.heading("7 · What is left in the storage domain");
@@ -227,12 +230,12 @@ async fn is_gone(world: &World, vm_id: &str) -> Outcome<()> {
     })
 }
 
-async fn show_job(stage: &mut Stage, world: &World, job_id: &str) -> Outcome<()> {
+async fn show_job(stage: &mut Stage, world: &World, narrator: &Narrator, job_id: &str) -> Outcome<()> {
     let request = GetJobRequest {
         job_id: job_id.to_owned(),
     };
     let job = world.client.jobs.clone().get_job(request).await?.into_inner().job;
-    tree::draw(stage, &job.context("a job without a body")?);
+    tree::draw(stage, narrator, &job.context("a job without a body")?);
     stage.line("");
     Ok(())
 }

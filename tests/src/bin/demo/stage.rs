@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Width of a heading's rule.
-const WIDTH: usize = 104;
+const WIDTH: usize = 120;
 
 /// A colour, or rather what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

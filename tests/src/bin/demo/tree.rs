@@ -6,22 +6,23 @@ use prost_types::Timestamp;
 use proto::engine::v1::{Job, Step, StepState};
 use tests::words;
 
+use crate::lead::Narrator;
 use crate::stage::{Stage, Tone};
 
 /// Columns up to the state.
 const STATE_AT: usize = 72;
 
 /// Draws a job with its steps.
-pub(crate) fn draw(stage: &mut Stage, job: &Job) {
+pub(crate) fn draw(stage: &mut Stage, narrator: &Narrator, job: &Job) {
     let state = words::command_state(job.state);
     let head = stage.column(Tone::Bold, &job.description, STATE_AT);
     let painted = stage.column(Tone::of(&state), &state, 10);
     let line = format!("  {head} {painted} {}", took(job.start_time, job.end_time));
     stage.line(line.trim_end());
-    branch(stage, job, "", "  ");
+    branch(stage, narrator, job, "", "  ");
 }
 
-fn branch(stage: &mut Stage, job: &Job, parent: &str, indent: &str) {
+fn branch(stage: &mut Stage, narrator: &Narrator, job: &Job, parent: &str, indent: &str) {
     let steps: Vec<&Step> = job
         .steps
         .iter()
@@ -34,7 +35,8 @@ fn branch(stage: &mut Stage, job: &Job, parent: &str, indent: &str) {
         } else {
             ("├─", "│  ")
         };
-        let text = format!("{indent}{elbow} {} {}", mark(step.state), step.description);
+        let description = narrator.retold(&step.description);
+        let text = format!("{indent}{elbow} {} {description}", mark(step.state));
         let state = words::step_state(step.state);
         let line = format!(
             "{} {} {}",
@@ -43,7 +45,7 @@ fn branch(stage: &mut Stage, job: &Job, parent: &str, indent: &str) {
             took(step.start_time, step.end_time)
         );
         stage.line(line.trim_end());
-        branch(stage, job, &step.step_id, &format!("{indent}{below}"));
+        branch(stage, narrator, job, &step.step_id, &format!("{indent}{below}"));
     }
 }
 
