@@ -111,6 +111,11 @@ impl<'a> Reading<'a> {
                     if let Err(end) = self.forward(Frame::Opened).await {
                         return Ended::Connection(end);
                     }
+                    // Whoever answers is tried again soon, even if it never comes further.
+                    backoff.reset();
+                    if self.after.is_some() {
+                        self.is_up_to_date(backoff);
+                    }
                 }
                 Seen::Closing | Seen::Unknown => {}
                 Seen::Heartbeat => self.is_up_to_date(backoff),
@@ -128,7 +133,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Nothing up to a point of this very stream is missing.
+    /// The host has taken the point after which to go on, or nothing up to a later one is missing.
     fn is_up_to_date(&mut self, backoff: &mut Backoff) {
         backoff.reset();
         if !std::mem::replace(&mut self.up_to_date, true) {

@@ -75,8 +75,8 @@ impl Revisions {
     }
 
     fn command(&mut self, command: &Command) {
-        let shown = command::show(command);
-        let mut writes = vec![COMMANDS.put(command.seq, &command::record(command, shown.clone()))];
+        let record = command::record(command, command::show(command));
+        let mut writes = vec![COMMANDS.put(command.seq, &record)];
         if command.sequence == 1 {
             writes.push(COMMANDS.begin(command.seq, command.id.as_bytes()));
             if command.is_root() {
@@ -87,12 +87,14 @@ impl Revisions {
         }
         writes.extend(command.ended.map(|time| COMMANDS.end(command.seq, time)));
         self.put(writes);
-        self.note(shown.encoded_len()).commands.push(shown);
+        if let Some(shown) = record.command {
+            self.note(shown.encoded_len()).commands.push(shown);
+        }
     }
 
     fn task(&mut self, task: &AsyncTask, owner: Option<&Command>) {
-        let shown = task::show(task, owner);
-        let mut writes = vec![TASKS.put(task.seq, &task::record(task, shown.clone()))];
+        let record = task::record(task, task::show(task, owner));
+        let mut writes = vec![TASKS.put(task.seq, &record)];
         let foreign = task.purpose == Purpose::Foreign;
         if task.sequence == 1 {
             writes.push(TASKS.begin(task.seq, task.id.as_bytes()));
@@ -102,7 +104,9 @@ impl Revisions {
         let gone = task.async_state == AsyncTaskState::Cleared;
         writes.extend((foreign && gone).then(|| TASKS.leave(task.seq)));
         self.put(writes);
-        self.note(shown.encoded_len()).tasks.push(shown);
+        if let Some(shown) = record.task {
+            self.note(shown.encoded_len()).tasks.push(shown);
+        }
     }
 
     /// A tree has left the working state: a start need not read it any more.
