@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use proto::engine::v1::{
     AddHostRequest, Command, CreateStorageDomainRequest, CreateVmRequest, GetHostRequest, RemoveVmRequest,
     host::Connection,
 };
 use proto::vdsm::v1::GetHostInfoRequest;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::audit::View;
@@ -22,6 +24,12 @@ use crate::verbs::id_of;
 
 /// Keeps the directories of worlds, for a look at what a failed test left.
 const KEEP: &str = "KEEP_WORLDS";
+
+/// How long the end of killed processes is waited for.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// How often it is looked for.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// Both services and what is theirs. They are killed when this is dropped, and whatever they left running with
 /// them.
@@ -305,11 +313,18 @@ impl Drop for World {
             eprintln!("— the host's last words —\n{}", self.host.log_tail(30));
             eprintln!("— the engine's last words —\n{}", self.engine.log_tail(30));
         }
-        for (pid, _) in self.processes() {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                // It may have ended meanwhile, which is what is wanted.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // A process that was killed is gone only a moment later. What outlasts this hangs in the kernel.
+        let end = Instant::now() + LAST_WAIT;
+        loop {
+            let left = self.processes();
+            if left.is_empty() || Instant::now() > end {
+                break;
             }
+            for pid in left.into_iter().filter_map(|(pid, _)| Pid::from_raw(pid)) {
+                // It may have ended meanwhile, which is what is wanted.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(GLANCE);
         }
     }
 }
