@@ -28,9 +28,10 @@ impl Tx<'_> {
     /// again. The same goes for a host that is being added: once it is ours a new stream begins.
     pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
         let present = self.state.volatile.connected.get(&host_id) == Some(&store_id);
-        if !present || self.state.host(host_id).is_none() {
-            return;
-        }
+        let cursor = match self.state.host(host_id) {
+            Some(host) if present => host.cursor,
+            _ => return,
+        };
         if frame == Frame::Opened {
             self.state.volatile.streams.insert(host_id, Stream::default());
             return;
@@ -38,21 +39,26 @@ impl Tx<'_> {
         let Some(stream) = self.state.volatile.streams.get_mut(&host_id) else {
             return;
         };
-        match frame {
-            Frame::Opened => {}
-            Frame::Snapshot(_) | Frame::SnapshotDone { .. } if stream.live => {}
-            Frame::Snapshot(tasks) => {
+        match (frame, cursor) {
+            (Frame::Opened, _) => {}
+            (Frame::Snapshot(_) | Frame::SnapshotDone { .. }, _) if stream.live => {}
+            (Frame::Snapshot(tasks), _) => {
                 stream.seen.extend(tasks.iter().map(|task| task.id));
                 for task in tasks {
                     self.shown(host_id, &task, Shown::Snapshot, None);
                 }
             }
-            Frame::SnapshotDone { token } => {
+            (Frame::SnapshotDone { token }, _) => {
                 stream.live = true;
                 let seen = std::mem::take(&mut stream.seen);
                 self.snapshot_done(host_id, &seen, token);
             }
-            Frame::Changes { token, time, tasks } => {
+            // What follows a hole comes again in the snapshot that was asked for.
+            (Frame::Changes { .. }, _) if stream.hole => {}
+            // The point to go on from was given up, so this stream had to begin with a snapshot.
+            (Frame::Changes { .. }, None) => self.hole_in(host_id),
+            (Frame::Changes { token, .. }, Some(cursor)) if is_past(token, cursor) => {}
+            (Frame::Changes { token, time, tasks }, Some(_)) => {
                 stream.live = true;
                 self.changed(host_id, token, time, &tasks);
             }
@@ -60,24 +66,12 @@ impl Tx<'_> {
     }
 
     fn changed(&mut self, host_id: HostId, token: Option<Token>, time: Timestamp, tasks: &[HostTask]) {
-        let cursor = self.state.host(host_id).and_then(|host| host.cursor);
-        if let (Some(token), Some(cursor)) = (token, cursor) {
-            let came_before = (token.store_id, token.start) == (cursor.store_id, cursor.start)
-                && token.revision <= cursor.revision;
-            if came_before {
-                return;
-            }
-        }
         for task in tasks {
             self.shown(host_id, task, Shown::Change, Some(time));
         }
-        let hole = self
-            .state
-            .volatile
-            .streams
-            .get(&host_id)
-            .is_none_or(|stream| stream.hole);
-        if let Some(token) = token.filter(|_| !hole) {
+        let streams = &self.state.volatile.streams;
+        let whole = streams.get(&host_id).is_some_and(|stream| !stream.hole);
+        if let Some(token) = token.filter(|_| whole) {
             self.followed_to(host_id, Some(token));
         }
     }
@@ -212,6 +206,13 @@ impl Tx<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether the changes up to `token` were taken in before.
+fn is_past(token: Option<Token>, cursor: Token) -> bool {
+    token.is_some_and(|token| {
+        (token.store_id, token.start) == (cursor.store_id, cursor.start) && token.revision <= cursor.revision
+    })
 }
 
 /// The one place where what a host says enters a record. A terminal state is final: of what follows it only the

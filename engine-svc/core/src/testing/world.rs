@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) halted: bool,
     /// Images of which commands that were given up left something.
     pub(crate) leftovers: BTreeSet<DiskId>,
+    counts: super::invariants::Counts,
 }
 
 impl World {
@@ -48,6 +49,7 @@ impl World {
             said: Vec::new(),
             halted: false,
             leftovers: BTreeSet::new(),
+            counts: super::invariants::Counts::default(),
         }
     }
 
@@ -71,9 +73,10 @@ impl World {
         if may_come_again(&input) {
             self.said.push(input.clone());
         }
-        let before = self.engine.records.clone();
         let transition = self.engine.step(input);
-        super::invariants::after(self, &before, &transition);
+        let mut counts = std::mem::take(&mut self.counts);
+        super::invariants::after(self, &mut counts, &transition);
+        self.counts = counts;
         self.note_leftovers(&transition);
         for effect in &transition.effects {
             self.take(effect.clone());
@@ -390,10 +393,10 @@ impl World {
     }
 }
 
-/// What a peer, or a slow wire, may say twice. A stream begins once.
+/// What a peer, or a slow wire, may say twice. A stream begins once, and so does the snapshot that it begins with.
 fn may_come_again(input: &Input) -> bool {
     match input {
-        Input::Observed { frame, .. } => *frame != Frame::Opened,
+        Input::Observed { frame, .. } => matches!(frame, Frame::Changes { .. }),
         Input::Recover | Input::HostConnected { .. } | Input::HostAway { .. } | Input::HostRefused { .. } => {
             false
         }
