@@ -76,3 +76,85 @@ fn added(state: &State, p: &AddHost) -> Host {
         cursor: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::input::Input;
+    use crate::model::CommandState::*;
+    use crate::step::Reply;
+    use crate::testing::{World, add_host, command_id, host_id};
+
+    fn cancel() -> Input {
+        Input::Cancel {
+            command_id: command_id(1),
+            user: "ann".into(),
+        }
+    }
+
+    #[test]
+    fn a_host_is_ours_once_it_has_been_claimed() {
+        let mut world = World::new(1);
+        world.submit(1, "AddHost", add_host(0));
+        assert!(
+            world.engine.state.host(host_id(0)).is_none(),
+            "not before its answer"
+        );
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded);
+        let host = world.engine.state.host(host_id(0)).unwrap();
+        assert_eq!(host.store_id, Some(world.hosts[&host_id(0)].store));
+        assert!(host.cursor.is_some(), "and followed from then on");
+    }
+
+    #[test]
+    fn while_the_address_does_not_answer_it_waits_and_stopping_it_simply_ends_it() {
+        let mut world = World::new(1);
+        world.submit(1, "AddHost", add_host(0));
+        assert_eq!(world.state_of(1), Active);
+        world.step(cancel());
+        assert_eq!(world.state_of(1), Cancelled);
+        assert!(world.followed.is_empty());
+    }
+
+    #[test]
+    fn stopped_once_the_host_may_have_heard_of_it_the_host_is_released_first() {
+        let mut world = World::new(1);
+        world.submit(1, "AddHost", add_host(0));
+        world.connect(host_id(0));
+        world.perform(0, true);
+        assert!(world.hosts[&host_id(0)].owner.is_some());
+        world.step(cancel());
+        assert_eq!(world.state_of(1), Compensating);
+        world.crash();
+        world.settle();
+        assert_eq!(world.state_of(1), Cancelled);
+        assert!(world.hosts[&host_id(0)].owner.is_none());
+    }
+
+    #[test]
+    fn another_engines_host_is_not_taken() {
+        let mut world = World::new(1);
+        world.host_mut(0).call_fault = Some(FaultCode::HostOwned);
+        world.submit(1, "AddHost", add_host(0));
+        world.settle();
+        assert_eq!(world.state_of(1), Failed);
+        assert_eq!(
+            world.root(1).fault.as_ref().map(|f| f.code),
+            Some(FaultCode::HostOwned)
+        );
+    }
+
+    #[test]
+    fn a_host_is_added_once() {
+        let mut world = World::with_domains(1);
+        let Reply::Refused(fault) = world.submit(1, "AddHost", add_host(0)) else {
+            panic!("it was there already");
+        };
+        assert_eq!(
+            (fault.code, fault.subject.as_str()),
+            (FaultCode::EntityExists, "host_id")
+        );
+    }
+}

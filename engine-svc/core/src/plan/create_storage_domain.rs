@@ -62,3 +62,69 @@ pub(super) fn answered(command: &Command, p: &CreateStorageDomain, result: Resul
         Err(fault) => End::without_trace(command, Some(fault)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::input::Input;
+    use crate::model::CommandState::*;
+    use crate::testing::{World, add_host, command_id, create_domain, domain_id, host_id};
+
+    fn cancel() -> Input {
+        Input::Cancel {
+            command_id: command_id(2),
+            user: "ann".into(),
+        }
+    }
+
+    fn added() -> World {
+        let mut world = World::new(1);
+        world.submit(1, "AddHost", add_host(0));
+        world.settle();
+        world
+    }
+
+    #[test]
+    fn a_domain_is_there_once_its_host_has_made_it() {
+        let mut world = added();
+        world.submit(2, "CreateStorageDomain", create_domain(0, 0));
+        assert!(world.engine.state.domain(domain_id(0)).is_none());
+        world.settle();
+        assert_eq!(world.state_of(2), Succeeded);
+        assert!(world.engine.state.domain(domain_id(0)).is_some());
+    }
+
+    #[test]
+    fn a_verdict_against_it_fails_it_cleanly() {
+        let mut world = added();
+        world.host_mut(0).call_fault = Some(FaultCode::DomainExists);
+        world.submit(2, "CreateStorageDomain", create_domain(0, 0));
+        world.settle();
+        assert_eq!(world.state_of(2), Failed);
+        assert!(world.root(2).left_behind.is_empty());
+    }
+
+    #[test]
+    fn it_can_be_stopped_until_the_host_may_have_heard_of_it() {
+        let mut world = added();
+        world.disconnect(host_id(0));
+        world.submit(2, "CreateStorageDomain", create_domain(0, 0));
+        world.step(cancel());
+        assert_eq!(world.state_of(2), Cancelled);
+    }
+
+    #[test]
+    fn after_that_it_runs_to_its_verdict_and_keeps_the_wish() {
+        let mut world = added();
+        world.submit(2, "CreateStorageDomain", create_domain(0, 0));
+        world.perform(0, true);
+        world.step(cancel());
+        assert_eq!(world.state_of(2), Active);
+        world.settle();
+        assert_eq!(
+            (world.state_of(2), world.root(2).cancel_requested),
+            (Succeeded, true)
+        );
+    }
+}

@@ -180,3 +180,214 @@ impl Tx<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::{Fault, FaultCode};
+
+    use crate::input::{Evidence, Input, Tried};
+    use crate::model::CommandState::*;
+    use crate::model::{EntityKey, EventCode, Purpose};
+    use crate::step::Reply;
+    use crate::testing::{Fate, World, command_id, create_vm, disk_id, host_id, remove_vm, vm_id};
+
+    fn retry(n: u128) -> Input {
+        Input::Retry {
+            command_id: command_id(n),
+            user: "op".into(),
+        }
+    }
+
+    fn abandon(n: u128) -> Input {
+        Input::Abandon {
+            command_id: command_id(n),
+            user: "op".into(),
+            reason: "the disk is gone for good".into(),
+        }
+    }
+
+    fn code(reply: Reply) -> Option<FaultCode> {
+        match reply {
+            Reply::Refused(fault) => Some(fault.code),
+            _ => None,
+        }
+    }
+
+    /// A VM of which one disk was neither removed nor left alone.
+    fn half_removed() -> World {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+        world.settle();
+        world.host_mut(0).fates = vec![Fate::Finish, Fate::Fail];
+        world.submit(2, "RemoveVm", remove_vm(1));
+        world.settle();
+        world
+    }
+
+    #[test]
+    fn what_was_neither_done_nor_undone_rests_and_keeps_its_locks() {
+        let world = half_removed();
+        assert_eq!(world.state_of(2), NeedsAttention);
+        assert!(!world.engine.state.locks_of(command_id(2)).is_empty());
+        assert!(world.engine.state.holder(&EntityKey::Vm(vm_id(1))).is_some());
+        let told = world
+            .engine
+            .events
+            .iter()
+            .filter(|e| e.code == EventCode::CommandNeedsAttention);
+        assert_eq!(told.count(), 1);
+    }
+
+    #[test]
+    fn tried_again_it_runs_as_a_task_of_its_own() {
+        let mut world = half_removed();
+        world.step(retry(2));
+        assert_eq!((world.state_of(2), world.root(2).attempt), (Active, 2));
+        world.crash();
+        world.settle();
+        assert_eq!(world.state_of(2), Succeeded);
+    }
+
+    #[test]
+    fn given_up_it_names_what_is_left_and_frees_its_locks() {
+        let mut world = half_removed();
+        world.step(abandon(2));
+        let root = world.root(2);
+        assert_eq!((root.state, root.abandoned_by.as_deref()), (Failed, Some("op")));
+        assert!(root.left_behind.contains(&EntityKey::Vm(vm_id(1))));
+        assert!(
+            root.left_behind
+                .iter()
+                .any(|key| matches!(key, EntityKey::Disk(_)))
+        );
+        assert!(world.engine.state.lock_owners().is_empty());
+        assert!(
+            world
+                .engine
+                .events
+                .iter()
+                .any(|e| e.code == EventCode::CommandAbandoned)
+        );
+    }
+
+    #[test]
+    fn one_that_goes_on_by_itself_takes_neither_verb() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        assert_eq!(
+            code(world.step(retry(1)).reply),
+            Some(FaultCode::CommandNotResting)
+        );
+        assert_eq!(
+            code(world.step(abandon(1)).reply),
+            Some(FaultCode::CommandNotResting)
+        );
+        let child = world.root(1).children[0];
+        let input = Input::Cancel {
+            command_id: child,
+            user: "ann".into(),
+        };
+        assert_eq!(code(world.step(input).reply), Some(FaultCode::CommandNotRoot));
+        assert_eq!(
+            code(world.step(retry(77)).reply),
+            Some(FaultCode::CommandNotFound)
+        );
+    }
+
+    #[test]
+    fn one_whose_task_may_run_is_not_given_up_and_goes_on_when_the_task_is_seen() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let task = world.engine.state.tasks().next().unwrap().id;
+        world.step(Input::RetriesSpent {
+            host_id: host_id(0),
+            what: Tried::Task(task),
+            fault: Fault::new(FaultCode::QueueFull, "full"),
+        });
+        assert_eq!(world.state_of(1), NeedsAttention);
+        assert_eq!(code(world.step(abandon(1)).reply), Some(FaultCode::TaskMayRun));
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded);
+    }
+
+    #[test]
+    fn an_undo_is_tried_a_few_times_then_somebody_must_look() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::NoSpace), Fate::Finish];
+        world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+        while !world
+            .engine
+            .state
+            .tasks()
+            .any(|task| task.purpose == Purpose::Undo)
+        {
+            world.flow();
+        }
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::ImageInUse); 3];
+        world.settle();
+        assert_eq!(world.state_of(1), NeedsAttention);
+        assert_eq!(world.root(1).tasks.len(), 3);
+        world.step(retry(1));
+        world.settle();
+        assert_eq!((world.state_of(1), world.root(1).left_behind.len()), (Failed, 0));
+        assert!(world.host_mut(0).images.is_empty());
+    }
+
+    #[test]
+    fn a_creation_that_failed_uncleanly_is_deleted_when_it_is_tried_again_and_fails() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Fail];
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        assert_eq!(world.state_of(1), NeedsAttention);
+        world.step(retry(1));
+        world.settle();
+        assert_eq!((world.state_of(1), world.root(1).left_behind.len()), (Failed, 0));
+        assert!(!world.host_mut(0).images.contains_key(&disk_id(1)));
+    }
+
+    #[test]
+    fn what_strangers_still_work_on_is_not_decided() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        for _ in 0..3 {
+            world.flow();
+        }
+        world.wipe(host_id(0));
+        world.settle();
+        assert_eq!(world.state_of(1), NeedsAttention);
+        assert_eq!(code(world.step(abandon(1)).reply), Some(FaultCode::TaskMayRun));
+        world.host_mut(0).end_stranger(true);
+        world.step(retry(1));
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded, "storage shows it done");
+    }
+
+    #[test]
+    fn what_storage_does_not_tell_rests_and_is_looked_at_again() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let task_id = world.engine.state.tasks().next().unwrap().id;
+        world.wipe(host_id(0));
+        world.connect(host_id(0));
+        let store_id = world.host_mut(0).store;
+        world.step(Input::Probed {
+            task_id,
+            store_id,
+            evidence: Evidence::Unknown("it cannot be read".into()),
+            strangers: false,
+        });
+        let root = world.root(1);
+        assert_eq!(
+            root.attention().map(|fault| fault.code),
+            Some(FaultCode::EvidenceMissing)
+        );
+        world.step(retry(1));
+        world.settle();
+        assert_eq!(
+            world.state_of(1),
+            Succeeded,
+            "nothing was there, so it was made anew"
+        );
+    }
+}

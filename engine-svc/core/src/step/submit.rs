@@ -126,3 +126,138 @@ fn as_planned(records: Records) -> Reply {
         tasks: tasks.into_iter().flatten().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::input::Input;
+    use crate::model::CommandState;
+    use crate::step::Reply;
+    use crate::testing::{World, command_id, create_vm, remove_vm, submission, vm_id};
+
+    fn refusal(reply: Reply) -> common::Fault {
+        match reply {
+            Reply::Refused(fault) => fault,
+            other => panic!("{other:#?}"),
+        }
+    }
+
+    #[test]
+    fn a_repeat_is_answered_with_the_same_command_as_it_now_is() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let mut again = submission(1, "CreateVm", create_vm(1, [1], 0));
+        again.command_id = command_id(99);
+        let reply = world.step(Input::Submit(Box::new(again.clone()))).reply;
+        let Reply::Accepted {
+            command_id: id,
+            command: Some(command),
+            repeat: true,
+        } = reply
+        else {
+            panic!("{reply:#?}")
+        };
+        assert_eq!((id, command.state), (command_id(1), CommandState::Active));
+        world.settle();
+        world.crash();
+        let reply = world.step(Input::Submit(Box::new(again))).reply;
+        let gone = Reply::Accepted {
+            command_id: command_id(1),
+            command: None,
+            repeat: true,
+        };
+        assert_eq!(
+            reply, gone,
+            "also after it has left the live picture, and after a restart"
+        );
+    }
+
+    #[test]
+    fn the_same_id_for_another_request_is_refused() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let fault = refusal(world.submit(1, "CreateVm", create_vm(2, [2], 0)));
+        assert_eq!(fault.code, FaultCode::RequestIdReused);
+        let other_rpc = world.submit(1, "RemoveVm", remove_vm(1));
+        assert_ne!(
+            refusal(other_rpc).code,
+            FaultCode::RequestIdReused,
+            "its scope is user and RPC"
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_who_holds_what_is_needed_and_is_not_recorded() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let transition = world.step(Input::Submit(Box::new(submission(
+            2,
+            "CreateVm",
+            create_vm(2, [1], 0),
+        ))));
+        assert!(transition.changes.is_empty());
+        let fault = refusal(transition.reply);
+        assert_eq!(fault.code, FaultCode::EntityBusy);
+        let holder = command_id(1).to_string();
+        assert!(
+            fault.message.contains(&holder) && fault.message.contains("ann"),
+            "{}",
+            fault.message
+        );
+        world.settle();
+        assert!(matches!(
+            world.submit(3, "CreateVm", create_vm(2, [2], 0)),
+            Reply::Accepted { .. }
+        ));
+    }
+
+    #[test]
+    fn asked_only_for_the_plan_nothing_is_done() {
+        let mut world = World::with_domains(1);
+        let mut asked = submission(1, "CreateVm", create_vm(1, [1, 2], 0));
+        asked.validate_only = true;
+        let transition = world.step(Input::Submit(Box::new(asked)));
+        assert!(transition.changes.is_empty() && transition.effects.is_empty());
+        let Reply::Planned {
+            command,
+            children,
+            tasks,
+        } = transition.reply
+        else {
+            panic!("a plan")
+        };
+        assert_eq!((command.children.len(), children.len(), tasks.len()), (2, 2, 2));
+        assert!(world.engine.state.lock_owners().is_empty());
+    }
+
+    #[test]
+    fn what_the_state_forbids_names_the_field() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        for (ask, code, field) in [
+            (create_vm(1, [9], 0), FaultCode::EntityExists, "vm_id"),
+            (
+                create_vm(2, [8, 1], 0),
+                FaultCode::EntityExists,
+                "disks[1].disk_id",
+            ),
+            (
+                create_vm(2, [8, 9], 7),
+                FaultCode::EntityNotFound,
+                "disks[0].domain_id",
+            ),
+            (
+                create_vm(2, [8, 8], 0),
+                FaultCode::InvalidArgument,
+                "disks[1].disk_id",
+            ),
+            (remove_vm(5), FaultCode::EntityNotFound, "vm_id"),
+        ] {
+            let fault = refusal(world.submit(2, "Any", ask));
+            assert_eq!((fault.code, fault.subject.as_str()), (code, field));
+        }
+        assert!(world.engine.state.vm(vm_id(2)).is_none());
+    }
+}

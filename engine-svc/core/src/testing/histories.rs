@@ -82,13 +82,9 @@ impl Life {
     fn new() -> Self {
         let mut world = World::new(HOSTS + 1);
         for n in 0..HOSTS {
-            world.submit(0x100 + n, "AddHost", super::world::add_host(n));
+            world.submit(0x100 + n, "AddHost", super::add_host(n));
             world.settle();
-            world.submit(
-                0x200 + n,
-                "CreateStorageDomain",
-                super::world::create_domain(n, n),
-            );
+            world.submit(0x200 + n, "CreateStorageDomain", super::create_domain(n, n));
             world.settle();
         }
         Self {
@@ -152,7 +148,7 @@ impl Life {
                 let vm = there.get(usize::from(n) % there.len().max(1)).copied();
                 self.ask("RemoveVm", remove_vm(vm.unwrap_or(0)));
             }
-            Deed::AddHost => self.ask("AddHost", super::world::add_host(HOSTS)),
+            Deed::AddHost => self.ask("AddHost", super::add_host(HOSTS)),
             Deed::RemoveHost => {
                 let host_id = host_id(HOSTS);
                 self.ask("RemoveHost", Ask::RemoveHost(RemoveHost { host_id }));

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub(crate) use engine::Engine;
 pub(crate) use host::{FakeHost, Fate};
-pub(crate) use world::World;
+pub(crate) use world::{World, add_host, create_domain};
 
 use crate::input::{Ask, DiskAsk, Submission};
 
