@@ -2,8 +2,9 @@
 //!
 //! In one run, ours and the bare parts are measured by turns over some rounds, on the same disk; what is judged is
 //! the median of the rounds' ratios. The disk's fdatasync is measured before and after each round, and a round in
-//! which it changed is not counted. The services are real processes, started from the binaries beside this one
-//! (built with the feature `failpoints`, for the `noop` operation); `make bench` builds all of them.
+//! which it changed, or in which other programs took much of the processors, is not counted. The services are real
+//! processes, started from the binaries beside this one (built with the feature `failpoints`, for the `noop`
+//! operation); `make bench` builds all of them.
 #![allow(clippy::print_stdout, reason = "a report is what this program is for")]
 
 mod bare;
@@ -11,6 +12,8 @@ mod clock;
 mod disk;
 mod fleet;
 mod measure;
+mod processors;
+mod recorded;
 mod records;
 mod report;
 mod rounds;
@@ -51,9 +54,9 @@ struct Arguments {
     /// Below which folder the data lies: on the disk that is to be measured. Default: beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Judge whatever the disk does: for a first look on a busy machine.
+    /// Judge disturbed rounds too: for a first look on a busy machine.
     #[arg(long)]
-    any_disk: bool,
+    disturbed_too: bool,
     /// Exit with an error where a target is missed.
     #[arg(long)]
     strict: bool,
@@ -114,7 +117,7 @@ async fn take_all(arguments: &Arguments) -> Outcome<(Report, Vec<Failure>)> {
             println!("{measure:?}: {:.0} s", start.elapsed().as_secs_f64());
         }
     }
-    let report = Report::new(rows, bench.probe.of_the_run(), arguments.any_disk);
+    let report = Report::new(rows, bench.probe.of_the_run(), arguments.disturbed_too);
     Ok((report, failures))
 }
 

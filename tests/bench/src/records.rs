@@ -103,26 +103,14 @@ fn key(slot: u64) -> Vec<u8> {
     slot.to_be_bytes().to_vec()
 }
 
-/// What an engine commits for one edge: the task's record, the cursor in its host's record, and the history.
+/// What an engine commits for an edge of a task that is in no job: its record, the cursor in the record of its
+/// host, and the history.
 pub(crate) fn engine_revision(slot: u64, task: &AsyncTask, host: &Host) -> Revision {
     let record = store::AsyncTaskRecord {
         task: Some(task.clone()),
-        tree_sequence: slot,
-        place: "create".to_owned(),
         ..store::AsyncTaskRecord::default()
     };
-    let head = store::JobHead {
-        root_command_id: task.root_command_id.clone(),
-        sequence: slot,
-        kind: task.command_kind,
-        description: "Creating VM web-01".to_owned(),
-        user: task.user.clone(),
-        correlation_id: task.correlation_id.clone(),
-        start_time: task.create_time,
-        ..store::JobHead::default()
-    };
     let shown = store::EngineHistory {
-        heads: vec![head],
         tasks: vec![task.clone()],
         ..store::EngineHistory::default()
     };

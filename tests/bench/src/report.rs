@@ -5,14 +5,17 @@ use std::path::Path;
 use serde::Serialize;
 use tests::{Context as _, Failure, Outcome};
 
-use crate::disk;
 use crate::row::{Judged, Row, Target, Unit, Verdict};
+use crate::stats::median;
+use crate::{disk, processors};
 
 /// All that a run found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     disk_fdatasync_micros: f64,
-    disturbed_when: &'static str,
+    /// Median of the rounds: the share of all processors.
+    taken_by_others: f64,
+    disturbed_when: [&'static str; 2],
     lines: Vec<Line>,
 }
 
@@ -27,14 +30,17 @@ const HEAD: [&str; 6] = ["measure", "ours", "bare", "ratio", "target", "verdict"
 
 impl Report {
     /// Judges all lines.
-    pub(crate) fn new(rows: Vec<Row>, disk_of_the_run: f64, any_disk: bool) -> Self {
+    pub(crate) fn new(rows: Vec<Row>, disk_of_the_run: f64, disturbed_too: bool) -> Self {
         let line = |row: Row| Line {
-            judged: row.judge(disk_of_the_run, any_disk),
+            judged: row.judge(disk_of_the_run, disturbed_too),
             row,
         };
+        let figures = rows.iter().flat_map(|row| &row.figures);
+        let others: Vec<f64> = figures.map(|figure| figure.others).collect();
         Self {
             disk_fdatasync_micros: disk_of_the_run,
-            disturbed_when: disk::RULE,
+            taken_by_others: median(&others),
+            disturbed_when: [disk::RULE, processors::RULE],
             lines: rows.into_iter().map(line).collect(),
         }
     }
@@ -79,8 +85,13 @@ impl Report {
             text.push('\n');
         }
         text += &format!(
-            "\nfdatasync of the run: {:.0} us (median). A round is disturbed, and not counted, where {}.\n",
-            self.disk_fdatasync_micros, self.disturbed_when
+            "\nfdatasync {:.0} us; {:.0}% of the processors in other hands (medians of the run).\n",
+            self.disk_fdatasync_micros,
+            self.taken_by_others * 100.0
+        );
+        text += &format!(
+            "A round is disturbed, and not counted, where {}.\n",
+            self.disturbed_when.join(", or where ")
         );
         for Line { row, .. } in self.lines.iter().filter(|line| !line.row.note.is_empty()) {
             text += &format!("{}: {}\n", row.name, row.note);
@@ -119,7 +130,7 @@ impl Line {
         if disturbed == 0 {
             word.to_owned()
         } else {
-            format!("{word} (disk disturbed in {disturbed} of {rounds} rounds)")
+            format!("{word} ({disturbed} of {rounds} rounds disturbed)")
         }
     }
 }

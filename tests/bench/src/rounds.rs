@@ -1,4 +1,4 @@
-//! Rounds: ours and the bare parts by turns, the disk looked at before and after.
+//! Rounds: ours and the bare parts by turns, the disk looked at before and after, and the processors meanwhile.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tests::{Context as _, Outcome};
 
 use crate::disk::{Disk, Probe};
+use crate::processors::Ticks;
 
 /// What a run shares.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Round<S> {
     pub(crate) sample: S,
     /// The disk meanwhile.
     pub(crate) disk: Disk,
+    /// The share of all processors that other programs took meanwhile.
+    pub(crate) others: f64,
 }
 
 impl Bench {
@@ -65,13 +68,15 @@ impl Bench {
         let mut done = Vec::with_capacity(self.rounds);
         for number in 0..self.rounds {
             let before_micros = self.probe.measure()?;
+            let begin = Ticks::now()?;
             let sample = round(self, number).await?;
+            let others = Ticks::now()?.taken_by_others(begin);
             let after_micros = self.probe.measure()?;
             let disk = Disk {
                 before_micros,
                 after_micros,
             };
-            done.push(Round { sample, disk });
+            done.push(Round { sample, disk, others });
         }
         Ok(done)
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::disk::Disk;
+use crate::processors;
 use crate::rounds::Round;
 use crate::stats::median;
 
@@ -36,6 +37,8 @@ pub(crate) struct Figure {
     /// None where there is nothing to compare with.
     pub(crate) bare: Option<f64>,
     pub(crate) disk: Disk,
+    /// The share of all processors that other programs took.
+    pub(crate) others: f64,
 }
 
 /// One measured thing.
@@ -56,7 +59,7 @@ pub(crate) struct Row {
 pub(crate) enum Verdict {
     Ok,
     Short,
-    /// Too few rounds found the disk undisturbed.
+    /// Too few rounds were undisturbed.
     Inconclusive,
     /// There is no target.
     Shown,
@@ -84,8 +87,13 @@ impl Row {
     ) -> Self {
         let figure = |round: &Round<S>| {
             let (ours, bare) = figures(&round.sample);
-            let disk = round.disk;
-            Figure { ours, bare, disk }
+            let (disk, others) = (round.disk, round.others);
+            Figure {
+                ours,
+                bare,
+                disk,
+                others,
+            }
         };
         Self {
             name: name.into(),
@@ -103,14 +111,16 @@ impl Row {
         self
     }
 
-    /// Judges by the rounds in which the disk was undisturbed; by all of them if `any_disk`.
-    pub(crate) fn judge(&self, disk_of_the_run: f64, any_disk: bool) -> Judged {
-        let disturbed = |figure: &&Figure| figure.disk.is_disturbed(disk_of_the_run);
+    /// Judges by the undisturbed rounds; by all of them if `disturbed_too`.
+    pub(crate) fn judge(&self, disk_of_the_run: f64, disturbed_too: bool) -> Judged {
+        let disturbed = |figure: &&Figure| {
+            figure.disk.is_disturbed(disk_of_the_run) || processors::is_disturbed(figure.others)
+        };
         let disturbed_rounds = self.figures.iter().filter(disturbed).count();
         let quiet: Vec<&Figure> = self
             .figures
             .iter()
-            .filter(|f| any_disk || !disturbed(f))
+            .filter(|f| disturbed_too || !disturbed(f))
             .collect();
         let ours = median(&quiet.iter().map(|f| f.ours).collect::<Vec<_>>());
         let bares: Vec<f64> = quiet.iter().filter_map(|f| f.bare).collect();
@@ -156,8 +166,13 @@ mod tests {
         after_micros: 900.0,
     };
 
-    fn judged(disks: &[Disk], target: Target) -> Judged {
-        let rounds: Vec<Round<f64>> = disks.iter().map(|&disk| Round { sample: 8.0, disk }).collect();
+    fn judged(disks: &[Disk], others: f64, target: Target) -> Judged {
+        let round = |&disk: &Disk| Round {
+            sample: 8.0,
+            disk,
+            others,
+        };
+        let rounds: Vec<Round<f64>> = disks.iter().map(round).collect();
         Row::new("x", Unit::PerSecond, Some(target), &rounds, |ours| {
             (*ours, Some(10.0))
         })
@@ -166,22 +181,19 @@ mod tests {
 
     #[test]
     fn the_ratio_is_held_against_the_target() {
-        assert_eq!(
-            judged(&[QUIET; 5], Target::RatioAtLeast(0.65)).verdict,
-            Verdict::Ok
-        );
-        assert_eq!(
-            judged(&[QUIET; 5], Target::RatioAtLeast(0.85)).verdict,
-            Verdict::Short
-        );
-        assert_eq!(judged(&[QUIET; 5], Target::RatioAtMost(1.5)).verdict, Verdict::Ok);
-        assert_eq!(judged(&[QUIET; 5], Target::AtMost(7.0)).verdict, Verdict::Short);
+        let verdict = |target| judged(&[QUIET; 5], 0.0, target).verdict;
+        assert_eq!(verdict(Target::RatioAtLeast(0.65)), Verdict::Ok);
+        assert_eq!(verdict(Target::RatioAtLeast(0.85)), Verdict::Short);
+        assert_eq!(verdict(Target::RatioAtMost(1.5)), Verdict::Ok);
+        assert_eq!(verdict(Target::AtMost(7.0)), Verdict::Short);
     }
 
     #[test]
     fn fewer_than_three_quiet_rounds_are_inconclusive() {
         let disks = [QUIET, DISTURBED, DISTURBED, QUIET, DISTURBED];
-        let few = judged(&disks, Target::RatioAtLeast(0.65));
+        let few = judged(&disks, 0.0, Target::RatioAtLeast(0.65));
         assert_eq!((few.verdict, few.disturbed_rounds), (Verdict::Inconclusive, 3));
+        let beside_others = judged(&[QUIET; 5], 0.5, Target::RatioAtLeast(0.65));
+        assert_eq!(beside_others.verdict, Verdict::Inconclusive);
     }
 }

@@ -73,11 +73,6 @@ impl BareStore {
         Ok(Self { database, next: 1 })
     }
 
-    /// How many revisions it holds.
-    pub(crate) const fn revisions(&self) -> u64 {
-        self.next - 1
-    }
-
     /// One durable transaction.
     ///
     /// # Errors

@@ -5,19 +5,21 @@
 //! it is let go, INIT, PREPARING, QUEUED and RUNNING of every task stream in, each a revision of its own, as fast as
 //! flow control lets, so that more than 64 always wait. The clock runs from there until a `WatchTasks` client has
 //! received every edge. Afterwards the tasks finish, the commands end and the tasks are cleared, without the clock:
-//! then commands' ends and calls to hosts would be measured as well.
+//! with it, the ends of commands and calls to hosts would be measured as well. The hosts and the watcher share the
+//! machine's cores with the engine.
 //!
-//! *Bare*: what the watcher received is what the engine recorded: those very tasks, as record and in the history,
-//! and the host's record with the cursor, are written to a redb of their own, in the largest groups that the
-//! engine's coordinator makes. Nothing decodes, decides, encodes or sends.
+//! *Bare*: what the engine has committed for these edges is read from a copy of its database, and committed again to
+//! a redb with nothing around it: nothing decodes, decides, encodes or sends. Once in groups as large as the engine's
+//! own may become, which is the strictest comparison, and once in groups of 64, which is what as many callers that
+//! each wait for their commit would get.
 
-use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use common::task::TaskState;
 use proto::convert;
 use proto::engine::v1::watch_tasks_response::Frame;
-use proto::engine::v1::{AsyncTask, AsyncTaskState, Host, WatchTasksRequest, WatchTasksResponse};
+use proto::engine::v1::{AsyncTask, AsyncTaskState, WatchTasksRequest, WatchTasksResponse};
 use proto::task::v1::{WatchStart, watch_start};
 use tests::client::Engine;
 use tests::failure::ensure;
@@ -26,7 +28,7 @@ use tonic::Streaming;
 
 use crate::bare::commit::{BareStore, Batch, Revision};
 use crate::fleet::{DISKS_PER_VM, Fleet, succeeds};
-use crate::records;
+use crate::recorded;
 use crate::rounds::Bench;
 use crate::row::{Row, Target, Unit};
 
@@ -41,10 +43,19 @@ const TASKS: usize = VMS * DISKS_PER_VM;
 /// INIT, PREPARING, QUEUED, RUNNING.
 const EDGES: usize = TASKS * 4;
 
-/// The most inputs that the services' coordinator makes one transaction.
-const GROUP: usize = 512;
+/// Revisions in a bare transaction: the most inputs that the services' coordinator takes at once, and the number of
+/// waiting callers from which on the target holds.
+const GROUPS: [usize; 2] = [512, 64];
 
-/// A line for each number of hosts.
+/// Edges per second.
+#[derive(Debug)]
+struct Sample {
+    ours: f64,
+    /// As [`GROUPS`].
+    bare: [f64; 2],
+}
+
+/// Two lines for each number of hosts.
 ///
 /// # Errors
 /// Where a service or a call fails.
@@ -52,27 +63,35 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for hosts in HOSTS {
         let fleet = Fleet::start(&bench.fresh_dir("hot-path-ours")?, hosts).await?;
-        let mut bare = BareStore::create(&bench.fresh_dir("hot-path-bare")?)?;
+        let mut stores = [
+            BareStore::create(&bench.fresh_dir("hot-path-bare")?)?,
+            BareStore::create(&bench.fresh_dir("hot-path-bare")?)?,
+        ];
+        let mut recorded = Vec::new();
         let rounds = bench.alternate(async |_, _| {
-            let (ours, edges) = stream_edges(&fleet).await?;
-            let bare = commit_bare(&mut bare, &fleet, &edges)?;
-            Ok((ours, bare))
+            let (ours, revisions) = stream_edges(&fleet).await?;
+            if recorded.is_empty() {
+                recorded = recorded::edges(&fleet.engine.recipe().data_dir, revisions)?;
+            }
+            let [large, small] = &mut stores;
+            let bare = [
+                commit_bare(large, &recorded, GROUPS[0])?,
+                commit_bare(small, &recorded, GROUPS[1])?,
+            ];
+            Ok(Sample { ours, bare })
         });
-        let name = format!("hot path, {hosts} hosts");
-        let figures = |sample: &(f64, f64)| (sample.0, Some(sample.1));
-        rows.push(Row::new(
-            name,
-            Unit::PerSecond,
-            Some(TARGET),
-            &rounds.await?,
-            figures,
-        ));
+        let rounds = rounds.await?;
+        for (place, group) in GROUPS.iter().enumerate() {
+            let name = format!("hot path, {hosts} hosts / groups of {group}");
+            let figures = |sample: &Sample| (sample.ours, Some(sample.bare[place]));
+            rows.push(Row::new(name, Unit::PerSecond, Some(TARGET), &rounds, figures));
+        }
     }
     Ok(rows)
 }
 
-/// One round of ours: edges per second, and the edges.
-async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, Vec<AsyncTask>)> {
+/// One round of ours: edges per second, and their revisions.
+async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, RangeInclusive<u64>)> {
     let accepted_before: usize = fleet.hosts.iter().map(|host| host.history.accepted()).sum();
     let mut watcher = Watcher::open(&fleet.client).await?;
     fleet.hosts.iter().for_each(|host| host.history.hold());
@@ -87,10 +106,12 @@ async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, Vec<AsyncTask>)> {
         host.history.drive(TaskState::Running);
     }
 
+    let first = watcher.revision + 1;
     let start = Instant::now();
     fleet.hosts.iter().for_each(|host| host.history.let_go());
     let edges = watcher.until(EDGES, |task| task.host_sequence > 0).await?;
     let rate = EDGES as f64 / start.elapsed().as_secs_f64();
+    let revisions = first..=watcher.revision;
 
     let running = edges
         .iter()
@@ -109,45 +130,29 @@ async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, Vec<AsyncTask>)> {
             task.async_state == i32::from(AsyncTaskState::Cleared)
         })
         .await?;
-    Ok((rate, edges))
+    Ok((rate, revisions))
 }
 
-/// One round of the bare database: the same edges per second.
-fn commit_bare(store: &mut BareStore, fleet: &Fleet, edges: &[AsyncTask]) -> Outcome<f64> {
-    let hosts = fleet.hosts.iter().map(|host| Host {
-        host_id: host.host_id.clone(),
-        name: "host-1".to_owned(),
-        address: host.address.to_string(),
-        store_id: host.host_id.clone(),
-        cursor: records::TOKEN.to_owned(),
-        ..Host::default()
-    });
-    let hosts: Vec<Host> = hosts.collect();
-    let first_slot = store.revisions();
-    let mut slots = HashMap::new();
-    let revisions = edges.iter().filter_map(|task| {
-        let next = first_slot + slots.len() as u64;
-        let slot = *slots.entry(&task.task_id).or_insert(next);
-        let host = hosts.iter().find(|host| host.host_id == task.host_id)?;
-        Some(records::engine_revision(slot, task, host))
-    });
-    let revisions: Vec<Revision> = revisions.collect();
+/// One round of the bare database: the same revisions per second.
+fn commit_bare(store: &mut BareStore, revisions: &[Revision], group: usize) -> Outcome<f64> {
     let batches: Vec<Batch> = revisions
-        .chunks(GROUP)
+        .chunks(group)
         .map(|group| Batch::new(group.to_vec()))
         .collect();
-    // The engine has recorded the tasks before: its edges replace records, and so do these.
-    store.commit(&Batch::new(revisions))?;
+    // The engine had recorded the tasks before: its edges replace records, and so do these.
+    store.commit(&Batch::new(revisions.to_vec()))?;
     let start = Instant::now();
     for batch in &batches {
         store.commit(batch)?;
     }
-    Ok(edges.len() as f64 / start.elapsed().as_secs_f64())
+    Ok(revisions.len() as f64 / start.elapsed().as_secs_f64())
 }
 
 /// A client of the engine's `WatchTasks`.
 pub(super) struct Watcher {
     stream: Streaming<WatchTasksResponse>,
+    /// The last that brought changes.
+    revision: u64,
 }
 
 impl Watcher {
@@ -170,6 +175,7 @@ impl Watcher {
             .context("WatchTasks")?;
         let mut watcher = Self {
             stream: stream.into_inner(),
+            revision: 0,
         };
         // `Opened`: from here on nothing is missed.
         watcher.frame().await?;
@@ -183,6 +189,7 @@ impl Watcher {
     pub(super) async fn changes(&mut self) -> Outcome<Vec<AsyncTask>> {
         loop {
             if let Some(Frame::Changes(changes)) = self.frame().await? {
+                self.revision = changes.revision;
                 return Ok(changes.items);
             }
         }

@@ -21,6 +21,7 @@ use tests::{Context as _, Failure, Outcome};
 
 use super::hot_path::Watcher;
 use crate::fleet::{DISKS_PER_VM, Fleet, has_caught_up, succeeds};
+use crate::recorded;
 use crate::rounds::Bench;
 use crate::row::{Row, Target, Unit};
 
@@ -33,7 +34,7 @@ const WAVE: usize = 100;
 const OPEN_VMS: usize = 16;
 
 /// Making the data directory may not take longer: then there are fewer finished tasks, and the report says so.
-const PREPARATION: Duration = Duration::from_secs(30);
+const PREPARATION: Duration = Duration::from_secs(100);
 
 /// What one start took, in milliseconds.
 #[derive(Debug)]
@@ -158,7 +159,7 @@ fn copy(from: &Path, to: PathBuf) -> Outcome<PathBuf> {
 
 /// Milliseconds that redb takes to open the file.
 fn open_bare(data_dir: &Path) -> Outcome<f64> {
-    let file = data_dir.join("store.redb");
+    let file = data_dir.join(recorded::FILE);
     let start = Instant::now();
     let database = Database::open(&file)
         .map_err(Failure::new)
