@@ -17,6 +17,14 @@ pub fn hit(name: &str) {
 #[inline(always)]
 pub fn hit(_name: &str) {}
 
+/// Whether a hit may have an effect: where not, a caller need not even make the name.
+pub(crate) fn armed() -> bool {
+    #[cfg(feature = "failpoints")]
+    return enabled::armed();
+    #[cfg(not(feature = "failpoints"))]
+    false
+}
+
 /// Whether the coordinator takes one input a batch.
 pub(crate) fn single_batches() -> bool {
     cfg!(feature = "failpoints") && std::env::var_os("FAILPOINT_BATCH").is_some_and(|value| value == "1")
@@ -56,6 +64,10 @@ mod enabled {
             }
         }
     });
+
+    pub(super) fn armed() -> bool {
+        KILL.is_some() || TRACE.is_some()
+    }
 
     pub(super) fn hit(name: &str) {
         if let Some(trace) = &*TRACE {

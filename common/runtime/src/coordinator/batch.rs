@@ -33,7 +33,7 @@ pub(super) struct Batch<M: Machine> {
 
 /// What fail points and effects need to know of an input.
 struct Outcome<M: Machine> {
-    /// Empty in builds without fail points.
+    /// Empty where no fail point can be hit.
     label: String,
     changes: bool,
     effects: Vec<M::Effect>,
@@ -72,7 +72,7 @@ impl<M: Machine> Batch<M> {
 
     /// Steps the machine with one more input.
     pub(super) fn step(&mut self, machine: &mut M, envelope: Envelope<M>) {
-        let label = if cfg!(feature = "failpoints") {
+        let label = if failpoint::armed() {
             M::label(&envelope.input)
         } else {
             String::new()
@@ -111,7 +111,7 @@ impl<M: Machine> Batch<M> {
 
     /// Passes a fail point of each input that has revisions.
     pub(super) fn hit(&self, point: &str) {
-        if cfg!(feature = "failpoints") {
+        if failpoint::armed() {
             for outcome in self.outcomes.iter().filter(|outcome| outcome.changes) {
                 failpoint::hit(&format!("{point}/{}", outcome.label));
             }
@@ -146,7 +146,7 @@ impl<M: Machine> Batch<M> {
         }
         for outcome in self.outcomes {
             for effect in outcome.effects {
-                if cfg!(feature = "failpoints") {
+                if failpoint::armed() {
                     failpoint::hit(&format!("effect.before/{}", outcome.label));
                 }
                 perform(effect);

@@ -4,7 +4,7 @@ use common::id::CommandId;
 
 use super::tx::Tx;
 use crate::change::Change;
-use crate::model::{Command, CommandState, EventCode, Purpose};
+use crate::model::{AsyncTask, Command, CommandState, EventCode, Purpose};
 use crate::plan::{self, Awaits, End, NewTask, Next, Rest, Work};
 
 impl Tx<'_> {
@@ -114,19 +114,27 @@ impl Tx<'_> {
         } = new;
         let seq = self.next_seq();
         let mut task = plan::new_task(self.state, command, purpose, place, planned, seq, self.now);
-        task.tree_sequence = self.next_tree_sequence(task.root.unwrap_or(id));
         let task_id = task.id;
-        if purpose == Purpose::Do && place.turn > 1 {
-            let command = command.clone();
-            let host_id = task.host_id;
-            let message = format!(
-                "host {host_id} was restarted under a task and undid it; it is sent again as {task_id}"
-            );
-            self.tell(EventCode::TaskSentAgain, &command, "", message);
+        // Of a change that took several revisions a store may have kept only the first: then the task is there.
+        if self.state.task(task_id).is_none() {
+            task.tree_sequence = self.next_tree_sequence(task.root.unwrap_or(id));
+            if purpose == Purpose::Do && place.turn > 1 {
+                self.tell_again(id, &task);
+            }
+            self.put(Change::Task(Box::new(task)));
         }
-        self.put(Change::Task(Box::new(task)));
         self.edit_command(id, |command| command.tasks.push(task_id));
         self.ask(task_id);
+    }
+
+    fn tell_again(&mut self, id: CommandId, task: &AsyncTask) {
+        let Some(command) = self.state.command(id).cloned() else {
+            return;
+        };
+        let (host_id, task_id) = (task.host_id, task.id);
+        let message =
+            format!("host {host_id} was restarted under a task and undid it; it is sent again as {task_id}");
+        self.tell(EventCode::TaskSentAgain, &command, "", message);
     }
 
     pub(super) fn rest(&mut self, id: CommandId, rest: Rest) {

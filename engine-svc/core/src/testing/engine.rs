@@ -20,6 +20,10 @@ pub(crate) struct Engine {
     last_seq: u64,
     last_event_id: u64,
     clock: i64,
+    /// At which transition the process is killed, and how many of its changes are recorded by then.
+    pub(crate) cut: Option<(i64, usize)>,
+    /// How many changes the transition had in which it was killed.
+    pub(crate) cut_of: usize,
 }
 
 impl Engine {
@@ -32,6 +36,8 @@ impl Engine {
             last_seq: 0,
             last_event_id: 0,
             clock: 0,
+            cut: None,
+            cut_of: 0,
         };
         engine.step(Input::Recover);
         engine
@@ -41,7 +47,14 @@ impl Engine {
     pub(crate) fn step(&mut self, input: Input) -> Transition {
         self.clock += 1;
         let transition = self.state.step(input, Timestamp(self.clock));
-        for change in &transition.changes {
+        let recorded = match self.cut {
+            Some((at, changes)) if at == self.clock => {
+                self.cut_of = transition.changes.len();
+                changes
+            }
+            _ => transition.changes.len(),
+        };
+        for change in transition.changes.iter().take(recorded) {
             self.record(change);
         }
         self.heads.extend(transition.heads.iter().cloned());
@@ -64,6 +77,16 @@ impl Engine {
             (key, true) => self.records.insert(key, change.clone()),
             (key, false) => self.records.remove(&key),
         };
+    }
+
+    /// How many inputs there were.
+    pub(crate) const fn inputs(&self) -> i64 {
+        self.clock
+    }
+
+    /// Whether the process was killed in the last transition.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.cut.is_some_and(|(at, _)| at == self.clock)
     }
 
     /// What a new process would have.

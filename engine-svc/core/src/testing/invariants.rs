@@ -23,6 +23,31 @@ pub(crate) struct Counts {
     transitions: u64,
 }
 
+impl Counts {
+    /// As records have them.
+    pub(crate) fn of<'a>(records: impl Iterator<Item = &'a Change>) -> Self {
+        let mut counts = Self::default();
+        for record in records {
+            let (root, sequence) = match record {
+                Change::Command(c) => {
+                    counts.commands.insert(c.id, c.sequence);
+                    counts.ended.extend(c.state.is_terminal().then_some(c.id));
+                    (c.root, c.tree_sequence)
+                }
+                Change::Task(t) => {
+                    counts.tasks.insert(t.id, t.sequence);
+                    let Some(root) = t.root else { continue };
+                    (root, t.tree_sequence)
+                }
+                _ => continue,
+            };
+            let count = counts.trees.entry(root).or_default();
+            *count = (*count).max(sequence);
+        }
+        counts
+    }
+}
+
 /// Checks all of them.
 pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition) {
     counts.transitions += 1;

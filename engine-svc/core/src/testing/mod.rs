@@ -1,6 +1,7 @@
 //! A world for the mind to live in: hosts that work, lie by omission, lose their memory and come back, and an
 //! engine that is killed at any point and loaded again from what it had recorded.
 
+mod cuts;
 mod engine;
 mod histories;
 mod host;

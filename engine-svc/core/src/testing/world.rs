@@ -74,6 +74,11 @@ impl World {
             self.said.push(input.clone());
         }
         let transition = self.engine.step(input);
+        if self.engine.was_cut() {
+            self.counts = super::invariants::Counts::of(self.engine.records.values());
+            self.crash();
+            return transition;
+        }
         let mut counts = std::mem::take(&mut self.counts);
         super::invariants::after(self, &mut counts, &transition);
         self.counts = counts;

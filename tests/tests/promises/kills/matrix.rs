@@ -22,6 +22,9 @@ static AT_WORK: Semaphore = Semaphore::const_new(6);
 /// Runs of one errand: a passage that depends on timing does not come in each.
 const ATTEMPTS: usize = 3;
 
+/// The same for a second kill: what leads to it has to come first, and then this once more.
+const ATTEMPTS_AGAIN: usize = 12;
+
 /// Runs only the kills whose text holds this.
 const ONLY: &str = "KILL_ONLY";
 
@@ -154,7 +157,9 @@ async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> Outcome<Vec<Slot>>
 
 /// Tries one errand until its kill has come. A run without it proves as much as an undisturbed one.
 async fn attempt(slot: &mut Slot, errand: &Errand, board: &Mutex<Board>) {
-    for kill in errand.iter().cycle().take(ATTEMPTS) {
+    let is_second = errand.iter().any(|kill| kill.again.is_some());
+    let attempts = if is_second { ATTEMPTS_AGAIN } else { ATTEMPTS };
+    for kill in errand.iter().cycle().take(attempts) {
         let outcome = slot.survive(kill).await;
         let passed = boundaries::names(&slot.traces().host);
         let is_done = !matches!(outcome, Ok(false));

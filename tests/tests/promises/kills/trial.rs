@@ -23,7 +23,7 @@ const GLANCE: Duration = Duration::from_millis(2);
 
 /// The last boundaries of a run lie after the last thing that a client can see. A passage that has not come by then
 /// is not one of this run.
-const AFTERMATH: Duration = Duration::from_millis(1_500);
+const AFTERMATH: Duration = Duration::from_millis(750);
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

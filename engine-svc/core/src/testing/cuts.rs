@@ -1,0 +1,155 @@
+//! A story told again and again, with the process killed at every input, after every number of its changes; and
+//! with every input said twice. Its end must be the one of the story that nothing disturbed.
+
+use common::FaultCode;
+
+use super::{Fate, World, create_vm, host_id, remove_vm, submission};
+use crate::input::{Ask, Input};
+use crate::model::CommandState;
+
+/// What a story ends with.
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    states: Vec<CommandState>,
+    vms: usize,
+    disks: usize,
+    images: usize,
+}
+
+/// A request, by whose number it is known. A user who got no answer repeats it, and the shell gives the repeat a
+/// command id of its own.
+type Request = (u128, &'static str, Ask);
+
+struct Story {
+    requests: Vec<Request>,
+    fates: Vec<Fate>,
+}
+
+impl Story {
+    /// What is made is removed again.
+    fn made_and_removed() -> Self {
+        Self {
+            requests: vec![
+                (1, "CreateVm", create_vm(1, [1, 2, 3], 0)),
+                (2, "RemoveVm", remove_vm(1)),
+            ],
+            fates: Vec::new(),
+        }
+    }
+
+    /// One disk of three cannot be made, and an undo has to be tried twice.
+    fn undone() -> Self {
+        Self {
+            requests: vec![(1, "CreateVm", create_vm(1, [1, 2, 3], 0))],
+            fates: vec![
+                Fate::Recover(FaultCode::ImageInUse),
+                Fate::Finish,
+                Fate::Recover(FaultCode::NoSpace),
+                Fate::Finish,
+            ],
+        }
+    }
+
+    /// Told from the first request on, after `prepare` has had its way with the world.
+    fn tell(&self, prepare: impl FnOnce(&mut World), twice: bool) -> (World, End) {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates.clone_from(&self.fates);
+        prepare(&mut world);
+        let mut states = Vec::new();
+        for (n, rpc, ask) in &self.requests {
+            let mut id = self.ask(&mut world, *n, rpc, ask, 0);
+            if id.is_none() || twice {
+                id = self.ask(&mut world, *n, rpc, ask, 0x50);
+            }
+            settle(&mut world, twice);
+            states.push(world.command(id.expect("accepted")).state);
+        }
+        let end = End {
+            states,
+            vms: world.engine.state.vms().count(),
+            disks: world.engine.state.disks().count(),
+            images: world.hosts[&host_id(0)].images.len(),
+        };
+        assert_eq!(
+            world.engine.state.commands().count(),
+            0,
+            "all is over and cleared"
+        );
+        assert!(world.engine.state.lock_owners().is_empty());
+        (world, end)
+    }
+
+    /// The command that the request is recorded as, if it is.
+    fn ask(
+        &self,
+        world: &mut World,
+        n: u128,
+        rpc: &str,
+        ask: &Ask,
+        other: u128,
+    ) -> Option<common::id::CommandId> {
+        let mut asked = submission(n, rpc, ask.clone());
+        asked.command_id = super::command_id(n + other);
+        let key = asked.request_id;
+        world.step(Input::Submit(Box::new(asked)));
+        world.engine.records.values().find_map(|record| match record {
+            crate::Change::Command(c) if c.request.as_ref().is_some_and(|r| r.request_id == key) => {
+                Some(c.id)
+            }
+            _ => None,
+        })
+    }
+}
+
+fn settle(world: &mut World, twice: bool) {
+    if twice {
+        let mut heard = 0;
+        for _ in 0..200 {
+            world.connect(host_id(0));
+            world.flow();
+            for input in world.said.split_off(heard) {
+                world.said.push(input.clone());
+                world.step(input);
+            }
+            heard = world.said.len();
+        }
+    }
+    world.settle();
+}
+
+fn killed_everywhere(story: &Story) {
+    let mut first = 0;
+    let (undisturbed, end) = story.tell(|world| first = world.engine.inputs() + 1, false);
+    let last = undisturbed.engine.inputs();
+    let mut told = 0;
+    for at in first..=last {
+        for changes in 0.. {
+            let (world, cut_end) = story.tell(|world| world.engine.cut = Some((at, changes)), false);
+            assert_eq!(cut_end, end, "killed at input {at} after {changes} changes");
+            told += 1;
+            if changes >= world.engine.cut_of {
+                break;
+            }
+        }
+    }
+    assert!(told > 100, "{told} is no story");
+}
+
+#[test]
+fn killed_after_any_change_of_any_input_a_story_of_success_ends_as_if_it_had_not_been() {
+    killed_everywhere(&Story::made_and_removed());
+}
+
+#[test]
+fn killed_after_any_change_of_any_input_a_story_of_undoing_ends_as_if_it_had_not_been() {
+    killed_everywhere(&Story::undone());
+}
+
+#[test]
+fn every_input_said_twice_changes_nothing_about_the_end() {
+    for story in [Story::made_and_removed(), Story::undone()] {
+        let (_, end) = story.tell(|_| {}, false);
+        let (_, twice) = story.tell(|_| {}, true);
+        assert_eq!(twice, end);
+    }
+}
