@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use tests::{Context as _, Outcome};
+use ::tests::{Context as _, Outcome};
 
 /// More than this share of all processors in other hands, and the round says something about them instead.
 const OTHERS: f64 = 0.15;
