@@ -59,7 +59,7 @@ pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition)
     unfinished_roots_hold_theirs(world);
     parents_end_last(world);
     everybody_says_what_is_awaited(world);
-    if counts.transitions % LOADED_EVERY == 0 {
+    if counts.transitions.is_multiple_of(LOADED_EVERY) {
         what_is_loaded_is_what_was_lived(world, transition);
     }
 }
