@@ -106,6 +106,30 @@ impl Api {
         }
     }
 
+    /// Sends an input about a command that exists. The working state knows those that live; of the others the store
+    /// tells why the verb does not fit.
+    pub(crate) async fn accept_about(&self, id: CommandId, input: Input) -> Result<Accepted, Status> {
+        let refused = match self.accept(input).await {
+            Err(refused) => refused,
+            accepted => return accepted,
+        };
+        let unknown = status::fault_of(&refused).is_some_and(|(f, _)| f.code == FaultCode::CommandNotFound);
+        if !unknown {
+            return Err(refused);
+        }
+        let command = self.command(id).await?;
+        let fault = if command.parent_command_id.is_empty() {
+            Fault::new(FaultCode::CommandEnded, "the command has ended")
+        } else {
+            let root = &command.root_command_id;
+            Fault::new(
+                FaultCode::CommandNotRoot,
+                format!("the command is a part of command {root}; ask that one"),
+            )
+        };
+        Err(status::from_fault(&fault.about("command_id")))
+    }
+
     /// A command, as committed.
     pub(crate) async fn command(&self, id: CommandId) -> Result<wire::Command, Status> {
         let found = self

@@ -75,7 +75,9 @@ impl CommandService for Api {
     ) -> Result<Response<CancelCommandResponse>, Status> {
         let user = api::caller(&request)?.user;
         let command_id = id(&request.into_inner().command_id)?;
-        let accepted = self.accept(Input::Cancel { command_id, user }).await?;
+        let accepted = self
+            .accept_about(command_id, Input::Cancel { command_id, user })
+            .await?;
         Ok(Response::new(CancelCommandResponse {
             command: Some(accepted.command),
             token: accepted.token,
@@ -88,7 +90,9 @@ impl CommandService for Api {
     ) -> Result<Response<RetryCommandResponse>, Status> {
         let user = api::caller(&request)?.user;
         let command_id = id(&request.into_inner().command_id)?;
-        let accepted = self.accept(Input::Retry { command_id, user }).await?;
+        let accepted = self
+            .accept_about(command_id, Input::Retry { command_id, user })
+            .await?;
         Ok(Response::new(RetryCommandResponse {
             command: Some(accepted.command),
             token: accepted.token,
@@ -108,7 +112,7 @@ impl CommandService for Api {
             user,
             reason,
         };
-        let accepted = self.accept(input).await?;
+        let accepted = self.accept_about(command_id, input).await?;
         Ok(Response::new(AbandonCommandResponse {
             command: Some(accepted.command),
             token: accepted.token,
