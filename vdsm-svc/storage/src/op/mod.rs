@@ -9,7 +9,6 @@
 mod context;
 mod create_volume;
 mod delete_image;
-mod locks;
 mod note;
 
 use common::id::TaskId;
@@ -19,7 +18,6 @@ use crate::root::StorageRoot;
 use crate::run_dir;
 
 pub use context::OpContext;
-pub use locks::{LockKey, lock_keys};
 
 /// How a task ends that failed, was aborted, or was cut off by a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +53,7 @@ pub fn steps(verb: &str) -> &'static [&'static str] {
     }
 }
 
-/// Does the operation. The caller holds its locks ([`lock_keys`]) and runs an operation of a task once.
+/// Does the operation. The caller holds the locks of its domain and image, and runs an operation of a task once.
 ///
 /// # Errors
 /// Why it did not take effect, or not surely: the caller goes on with [`recover`], whatever the fault.
