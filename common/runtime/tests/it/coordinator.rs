@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use common::revision::Revision;
 use proto::store::v1::EngineHistory;
@@ -89,18 +90,13 @@ async fn what_waits_while_the_disk_is_busy_goes_in_one_commit() {
     let bench = Bench::new();
     bench.store.block_commits();
     let first = bench.send_while_blocked(Input::Note).await;
-    let rest: Vec<_> = (0..50)
-        .map(|_| {
-            let handle = bench.handle.clone();
-            tokio::spawn(async move { handle.call(Input::Note).await })
-        })
-        .collect();
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    // Each waits in the queue when this returns.
+    for _ in 0..50 {
+        bench.handle.send(Input::Note).await.unwrap();
+    }
     bench.store.unblock_commits();
     patient(first).await.unwrap().unwrap();
-    for call in rest {
-        patient(call).await.unwrap().unwrap();
-    }
+    patient(bench.log.changed(Revision(50))).await;
     assert_eq!(bench.log.current(), Revision(51));
     assert!(bench.store.commits() <= 5, "{} commits", bench.store.commits());
 }
@@ -199,13 +195,15 @@ async fn stopping_finishes_what_came_before_and_refuses_the_rest() {
     let before = bench.handle.clone();
     before.send(Input::Note).await.unwrap();
     let stopping = bench.handle.clone();
-    let stop = tokio::spawn(async move { stopping.stop().await });
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let mut stop = Box::pin(async move { stopping.stop().await });
+    // It is in the queue once it has been polled: there is room.
+    let polled = std::future::poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx))).await;
+    assert!(polled.is_pending(), "it waits for what came before");
     let late = bench.handle.clone();
     let late = tokio::spawn(async move { late.call(Input::Note).await });
     bench.store.unblock_commits();
     assert_eq!(patient(first).await.unwrap(), Ok(1));
-    patient(stop).await.unwrap();
+    patient(stop).await;
     assert_eq!(patient(late).await.unwrap().unwrap_err(), Refusal::Stopping);
     assert_eq!(bench.log.current(), Revision(2));
     assert_eq!(bench.handle.send(Input::Note).await, Err(Refusal::Stopping));
