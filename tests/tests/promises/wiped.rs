@@ -1,7 +1,7 @@
 //! The host's data directory is wiped in mid-command: what the host did is then decided by what storage shows, or
 //! not at all until somebody asks again.
 
-use proto::engine::v1::{Command, CommandState, host::Connection};
+use proto::engine::v1::{Command, CommandState, host::Connection, waiting_for::What};
 use tests::audit::{Records, assert_agreement, assert_no_locks, at_rest};
 use tests::fail_point::{Boundary, FailPoints};
 use tests::failure::{Outcome, ensure};
@@ -24,14 +24,44 @@ const OF_A_CREATION: [&str; 4] = [
     "create_volume.write_meta.after",
 ];
 
-/// Has the host die at this point of what `ask` starts, with its memory, and waits for the command's end.
+/// Points at which what the host leaves is neither the one nor the other, so that nobody but an operator can decide.
+const UNCLEAR: [&str; 3] = [
+    "delete_image.set_aside.after",
+    "delete_image.unlink_data.after",
+    "create_volume.place_file.after",
+];
+
+/// Has the host die at this point of what `ask` starts, with its memory, and waits for the command's end. What
+/// storage does not tell rests and keeps its locks, until somebody has it tried again.
 async fn wiped_at(world: &mut World, point: &str, command_id: &str) -> Outcome<Command> {
     world.host.killed_itself().await?;
     std::fs::remove_dir_all(&world.host.recipe().data_dir)?;
     world.restart_host().await?;
     world.host_is(Connection::Connected).await?;
+    let settled = world.client.settled(command_id).await?;
+    if UNCLEAR.contains(&point) {
+        let attention = match settled
+            .waiting_for
+            .as_ref()
+            .and_then(|waiting| waiting.what.as_ref())
+        {
+            Some(What::Attention(fault)) => fault.code.as_str(),
+            _ => "",
+        };
+        let rests = settled.state == i32::from(CommandState::NeedsAttention);
+        ensure(rests && attention == "EVIDENCE_MISSING", || {
+            format!("{point}: {settled:#?}")
+        })?;
+        ensure(!Records::read(&world.view()).await?.holders().is_empty(), || {
+            format!("{point}: no locks")
+        })?;
+    }
     let command = world.client.ended(command_id).await?;
-    eprintln!("{point}: {}", words::command_state(command.state));
+    let (first, last) = (
+        words::command_state(settled.state),
+        words::command_state(command.state),
+    );
+    eprintln!("{point}: {first}, then {last}");
     Ok(command)
 }
 
