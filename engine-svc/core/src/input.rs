@@ -283,6 +283,8 @@ pub struct HostTask {
     pub cancelable: bool,
     /// What stopping it would undo.
     pub undo: String,
+    /// Why it could not be undone.
+    pub undo_fault: Option<Fault>,
     /// What it waits for on its host, in words; may be empty.
     pub waiting_for: String,
     /// Whose it is; none if no engine's.

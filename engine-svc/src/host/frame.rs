@@ -78,6 +78,7 @@ pub(super) fn task(task: Task) -> Option<HostTask> {
         sequence: task.sequence,
         cancelable: task.cancelable,
         undo: task.undo,
+        undo_fault: task.undo_fault.as_ref().map(convert::fault_from_wire),
         waiting_for: task.waiting_for,
         engine_id: task.engine_id.parse::<EngineId>().ok(),
         removed: task.removed,

@@ -238,6 +238,7 @@ impl World {
                         sequence: sequence as u64 + 1,
                         cancelable: false,
                         undo: String::new(),
+                        undo_fault: None,
                         waiting_for: String::new(),
                         engine_id: Some(ENGINE),
                         removed: false,

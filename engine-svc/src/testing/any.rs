@@ -334,7 +334,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
         option::of(time()),
         option::of(time()),
         option::of(waiting_for()),
-        any::<u64>(),
+        (any::<u64>(), option::of(fault())),
     );
     (identity, course, rest).prop_map(|(identity, course, rest)| {
         let (id, seq, host_id, purpose, operation, command, root) = identity;
@@ -349,7 +349,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
             ended,
             host_commit_time,
             waiting_for,
-            tree,
+            (tree, undo_fault),
         ) = rest;
         AsyncTask {
             id,
@@ -366,6 +366,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
             resynced,
             cancelable,
             undo,
+            undo_fault,
             command,
             root,
             place: place.map(|(part, attempt, turn)| Place { part, attempt, turn }),

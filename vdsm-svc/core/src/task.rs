@@ -25,6 +25,8 @@ pub struct Task {
     pub sequence: u64,
     /// What stopped it. The first one stays.
     pub fault: Option<Fault>,
+    /// Why it could not be undone.
+    pub undo_fault: Option<Fault>,
     /// Someone asked that it be stopped.
     pub abort_requested: bool,
     /// It reached its commit point before anybody asked that it be stopped: from here it is not.
@@ -66,6 +68,7 @@ impl Task {
             state: TaskState::Init,
             sequence: 1,
             fault: None,
+            undo_fault: None,
             abort_requested: false,
             abort_closed: false,
             past_no_return: false,

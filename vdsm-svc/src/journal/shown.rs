@@ -22,6 +22,7 @@ pub(super) fn recorded(task: &Task) -> wire::Task {
         operation: task.operation.as_ref().map(convert::operation_to_wire),
         state: convert::state_to_wire(task.state).into(),
         fault: task.fault.as_ref().map(convert::fault_to_wire),
+        undo_fault: task.undo_fault.as_ref().map(convert::fault_to_wire),
         sequence: task.sequence,
         waiting_for: task.waiting_for.clone(),
         abort_requested: task.abort_requested,

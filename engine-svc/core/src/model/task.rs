@@ -149,6 +149,8 @@ pub struct AsyncTask {
     pub cancelable: bool,
     /// What stopping it would undo, in the host's words.
     pub undo: String,
+    /// Why its host could not undo it.
+    pub undo_fault: Option<Fault>,
     /// None for a foreign one.
     pub command: Option<CommandId>,
     /// None for a foreign one.
@@ -232,8 +234,21 @@ impl AsyncTask {
                     fault => Ending::Untouched(fault),
                 }
             }
-            (None, _) => Ending::Unclear(fault(FaultCode::UndoFailed, "what it began could not be undone")),
+            (None, _) => Ending::Unclear(
+                self.neither(fault(FaultCode::UndoFailed, "what it began could not be undone")),
+            ),
         })
+    }
+
+    /// What stopped it, and why it could not be undone, where that is another thing: who must look needs both.
+    fn neither(&self, mut fault: Fault) -> Fault {
+        if let Some(undo) = self.undo_fault.as_ref().filter(|undo| **undo != fault) {
+            fault.message = format!(
+                "{}; and what it had begun could not be undone: {undo}",
+                fault.message
+            );
+        }
+        fault
     }
 
     /// A deletion that found nothing is as good as one that deleted.

@@ -195,6 +195,7 @@ pub(crate) fn new_task(
         resynced: false,
         cancelable: true,
         undo: String::new(),
+        undo_fault: None,
         command: Some(command.id),
         root: Some(command.root),
         place: Some(place),

@@ -236,6 +236,14 @@ mod tests {
             .iter()
             .filter(|e| e.code == EventCode::CommandNeedsAttention);
         assert_eq!(told.count(), 1);
+        let needed = world.root(2).attention().unwrap();
+        assert_eq!(needed.code, FaultCode::IoError, "what stopped it comes first");
+        assert!(
+            needed
+                .message
+                .contains("could not be undone: FILE_SYSTEM_READ_ONLY: no way back"),
+            "{needed}"
+        );
     }
 
     #[test]

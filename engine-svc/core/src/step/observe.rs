@@ -226,6 +226,7 @@ fn take_in(task: &mut AsyncTask, item: &HostTask, jumped: bool, time: Option<Tim
         task.cancelable = item.cancelable;
         task.undo.clone_from(&item.undo);
         task.fault = task.fault.take().or_else(|| item.fault.clone());
+        task.undo_fault.clone_from(&item.undo_fault);
         let over = item.state.is_terminal();
         task.async_state = if over {
             AsyncTaskState::Ended
@@ -268,6 +269,7 @@ fn foreign(
         resynced: false,
         cancelable: false,
         undo: String::new(),
+        undo_fault: None,
         command: None,
         root: None,
         place: None,

@@ -208,6 +208,7 @@ impl FakeHost {
             sequence: 1,
             cancelable: !state.is_terminal(),
             undo: String::new(),
+            undo_fault: None,
             waiting_for: String::new(),
             engine_id,
             removed: false,
@@ -382,6 +383,9 @@ impl FakeHost {
                     Some(Fault::new(FaultCode::IoError, "as fated")),
                 );
                 self.edge(id, TaskState::Recovering, None);
+                if let Some(record) = self.tasks.get_mut(&id) {
+                    record.item.undo_fault = Some(Fault::new(FaultCode::FileSystemReadOnly, "no way back"));
+                }
                 self.edge(id, TaskState::Failed, None);
             }
         }

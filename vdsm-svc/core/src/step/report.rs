@@ -112,10 +112,11 @@ impl Draft<'_> {
         if !live.has_place() {
             return Ok(live);
         }
-        live.blame(fault);
+        live.blame(fault.clone());
         if live.state == TaskState::Running {
             live = self.edge(live, TaskEvent::Abort)?;
         }
+        live.undo_fault = Some(fault);
         self.edge(live, TaskEvent::GiveUp)
     }
 }

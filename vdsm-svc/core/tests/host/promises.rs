@@ -234,3 +234,19 @@ fn only_what_is_over_can_be_cleared_and_its_outcome_stays() {
     assert_eq!(answered(&cleared).state, TaskState::Finished);
     assert!(host.take(host.clear(1), QUICK).revisions.is_empty());
 }
+
+#[test]
+fn what_stopped_a_task_and_why_it_could_not_be_undone_are_both_kept() {
+    let mut host = Host::new();
+    host.take(host.start(1, 0), FULL);
+    report(&mut host, 1, Report::Failed(oops()));
+    report(&mut host, 1, Report::Stopped);
+    let undo = common::Fault::new(FaultCode::FileSystemReadOnly, "mounted read-only meanwhile");
+    report(&mut host, 1, Report::UndoFailed(undo.clone()));
+    let task = host.shown.last().unwrap();
+    assert_eq!(task.state, TaskState::Failed);
+    assert_eq!(
+        (task.fault.clone(), task.undo_fault.clone()),
+        (Some(oops()), Some(undo))
+    );
+}
