@@ -106,7 +106,8 @@ fn kills(victim: Victim, passed: &Passed) -> impl Iterator<Item = Errand> {
     })
 }
 
-/// A second kill at each step of the table that the host passes only while it recovers.
+/// A second kill at each step of the table that the host passes only while it recovers. A first kill at a step of
+/// the table leads there again most surely, so those come first; what follows a kill elsewhere is often chance.
 fn second_kills(
     host: &Passed,
     table: &BTreeSet<String>,
@@ -120,12 +121,13 @@ fn second_kills(
                 point: point.clone(),
                 hit: 1,
             });
-            let ways = ways.iter().cloned();
-            ways.map(|kill| Kill {
-                again: again.clone(),
-                ..kill
-            })
-            .collect()
+            let mut ways = ways.clone();
+            ways.sort_by_key(|kill| !table.contains(&kill.boundary.point));
+            for kill in &mut ways {
+                kill.again.clone_from(&again);
+            }
+            ways.truncate(ATTEMPTS_AGAIN);
+            ways
         })
         .collect()
 }
@@ -187,10 +189,7 @@ impl Board {
         }
         if kill.victim == Victim::Host && kill.again.is_none() {
             for point in passed {
-                let ways = self.recoveries.entry(point).or_default();
-                if ways.len() < ATTEMPTS {
-                    ways.push(kill.clone());
-                }
+                self.recoveries.entry(point).or_default().push(kill.clone());
             }
         }
     }
