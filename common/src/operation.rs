@@ -46,6 +46,35 @@ pub struct CreateVolume {
     pub description: String,
 }
 
+/// Where a volume lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VolumeAddress {
+    /// Its domain.
+    pub domain_id: DomainId,
+    /// Its image.
+    pub image_id: ImageId,
+    /// Itself.
+    pub volume_id: VolumeId,
+}
+
+/// Copies a volume without a parent to a new volume, and makes that one's image if there is none. The new one is
+/// as large as the old.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CopyVolume {
+    /// What is copied.
+    pub source: VolumeAddress,
+    /// What is made.
+    pub target: VolumeAddress,
+    /// How the target keeps its data.
+    pub format: VolumeFormat,
+    /// How the target takes its space.
+    pub allocation: Allocation,
+    /// The target's, for people; cut to what the metadata holds.
+    pub description: String,
+    /// Whether the two are compared before the target counts.
+    pub verify: bool,
+}
+
 /// Deletes an image with all its volumes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeleteImage {
@@ -60,6 +89,8 @@ pub struct DeleteImage {
 pub enum Operation {
     /// See [`CreateVolume`].
     CreateVolume(CreateVolume),
+    /// See [`CopyVolume`].
+    CopyVolume(CopyVolume),
     /// See [`DeleteImage`].
     DeleteImage(DeleteImage),
     /// Touches nothing. Served only by builds with fail points, to measure everything around an operation.
@@ -71,24 +102,27 @@ impl Operation {
     pub const fn verb(&self) -> &'static str {
         match self {
             Self::CreateVolume(_) => "create_volume",
+            Self::CopyVolume(_) => "copy_volume",
             Self::DeleteImage(_) => "delete_image",
             Self::Noop => "noop",
         }
     }
 
-    /// The domain it works in, if any.
+    /// The domain it works in, if any; a copy's is its target's.
     pub const fn domain_id(&self) -> Option<DomainId> {
         match self {
             Self::CreateVolume(op) => Some(op.domain_id),
+            Self::CopyVolume(op) => Some(op.target.domain_id),
             Self::DeleteImage(op) => Some(op.domain_id),
             Self::Noop => None,
         }
     }
 
-    /// The image it works on, if any.
+    /// The image it changes, if any; a copy's is its target's.
     pub const fn image_id(&self) -> Option<ImageId> {
         match self {
             Self::CreateVolume(op) => Some(op.image_id),
+            Self::CopyVolume(op) => Some(op.target.image_id),
             Self::DeleteImage(op) => Some(op.image_id),
             Self::Noop => None,
         }

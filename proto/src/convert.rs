@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use common::fault::{Fault, FaultCode};
-use common::operation::{self, Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+use common::operation::{
+    self, Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
+};
 use common::task::{TaskResult, TaskState, TaskStatus};
 use common::time::Timestamp;
 
@@ -121,6 +123,14 @@ pub fn operation_to_wire(operation: &Operation) -> wire::Operation {
             allocation: allocation_to_wire(op.allocation).into(),
             description: op.description.clone(),
         }),
+        Operation::CopyVolume(op) => Verb::CopyVolume(wire::CopyVolume {
+            source: Some(address_to_wire(&op.source)),
+            target: Some(address_to_wire(&op.target)),
+            format: format_to_wire(op.format).into(),
+            allocation: allocation_to_wire(op.allocation).into(),
+            description: op.description.clone(),
+            verify: op.verify,
+        }),
         Operation::DeleteImage(op) => Verb::DeleteImage(wire::DeleteImage {
             domain_id: op.domain_id.to_string(),
             image_id: op.image_id.to_string(),
@@ -128,6 +138,24 @@ pub fn operation_to_wire(operation: &Operation) -> wire::Operation {
         Operation::Noop => Verb::Noop(wire::Noop {}),
     };
     wire::Operation { verb: Some(verb) }
+}
+
+fn address_to_wire(address: &VolumeAddress) -> wire::VolumeAddress {
+    wire::VolumeAddress {
+        domain_id: address.domain_id.to_string(),
+        image_id: address.image_id.to_string(),
+        volume_id: address.volume_id.to_string(),
+    }
+}
+
+fn address_from_wire(field: &str, address: Option<&wire::VolumeAddress>) -> Result<VolumeAddress, Fault> {
+    let address = address
+        .ok_or_else(|| Fault::invalid(field, "is not set; expected domain_id, image_id and volume_id"))?;
+    Ok(VolumeAddress {
+        domain_id: id(format!("{field}.domain_id"), &address.domain_id)?,
+        image_id: id(format!("{field}.image_id"), &address.image_id)?,
+        volume_id: id(format!("{field}.volume_id"), &address.volume_id)?,
+    })
 }
 
 /// Reads an operation; `field` is its own path in the request.
@@ -139,7 +167,7 @@ pub fn operation_from_wire(field: &str, operation: Option<&wire::Operation>) -> 
     let verb = operation.and_then(|op| op.verb.as_ref()).ok_or_else(|| {
         Fault::invalid(
             field,
-            "has no verb that this build knows; expected create_volume or delete_image",
+            "has no verb that this build knows; expected create_volume, copy_volume or delete_image",
         )
     })?;
     match verb {
@@ -155,6 +183,26 @@ pub fn operation_from_wire(field: &str, operation: Option<&wire::Operation>) -> 
                 allocation: allocation_from_wire(at("allocation"), op.allocation)?,
                 description: operation::description(&op.description)
                     .map_err(|error| Fault::invalid(at("description"), error))?,
+            }))
+        }
+        Verb::CopyVolume(op) => {
+            let at = |name: &str| format!("{field}.copy_volume.{name}");
+            let source = address_from_wire(&at("source"), op.source.as_ref())?;
+            let target = address_from_wire(&at("target"), op.target.as_ref())?;
+            if target.image_id == source.image_id && target.domain_id == source.domain_id {
+                return Err(Fault::invalid(
+                    at("target.image_id"),
+                    "is the source's; expected an image of its own",
+                ));
+            }
+            Ok(Operation::CopyVolume(CopyVolume {
+                source,
+                target,
+                format: format_from_wire(at("format"), op.format)?,
+                allocation: allocation_from_wire(at("allocation"), op.allocation)?,
+                description: operation::description(&op.description)
+                    .map_err(|error| Fault::invalid(at("description"), error))?,
+                verify: op.verify,
             }))
         }
         Verb::DeleteImage(op) => Ok(Operation::DeleteImage(DeleteImage {
@@ -266,6 +314,42 @@ mod tests {
         assert_eq!(
             operation_from_wire("operation", Some(&operation_to_wire(&operation))),
             Ok(operation)
+        );
+    }
+
+    #[test]
+    fn a_copy_reads_back_and_is_never_into_its_own_image() {
+        let address = |image: &str| wire::VolumeAddress {
+            domain_id: ID.into(),
+            image_id: image.into(),
+            volume_id: ID.into(),
+        };
+        let copy = |source, target| {
+            let verb = Some(wire::operation::Verb::CopyVolume(wire::CopyVolume {
+                source,
+                target,
+                format: 2,
+                allocation: 1,
+                description: "a copy".into(),
+                verify: true,
+            }));
+            operation_from_wire("operation", Some(&wire::Operation { verb }))
+        };
+        let other = "6ba7b811-9dad-41d1-80b4-00c04fd430c8";
+        let operation = copy(Some(address(ID)), Some(address(other))).unwrap();
+        assert_eq!(
+            operation_from_wire("operation", Some(&operation_to_wire(&operation))),
+            Ok(operation)
+        );
+        let path = |source, target| copy(source, target).unwrap_err().subject;
+        assert_eq!(path(None, Some(address(ID))), "operation.copy_volume.source");
+        assert_eq!(
+            path(Some(address(ID)), Some(address(ID))),
+            "operation.copy_volume.target.image_id"
+        );
+        assert_eq!(
+            path(Some(address("x")), Some(address(ID))),
+            "operation.copy_volume.source.image_id"
         );
     }
 

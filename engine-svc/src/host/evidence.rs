@@ -3,8 +3,8 @@
 //! Read-only. Who is not sure says so: `Unknown` leaves the decision to an operator.
 
 use common::fault::FaultCode;
-use common::id::{DiskId, DomainId};
-use common::operation::{CreateVolume, DeleteImage, Operation};
+use common::id::{DiskId, DomainId, ImageId, VolumeId};
+use common::operation::{DeleteImage, Operation};
 use engine_core::input::Evidence;
 use engine_core::model::Presence;
 use proto::vdsm::v1::storage_service_client::StorageServiceClient;
@@ -22,8 +22,15 @@ pub(super) async fn look(channel: Channel, operation: &Operation) -> Result<Evid
     match operation {
         Operation::CreateVolume(op) => {
             let image = get_image(&mut storage, op.domain_id.to_string(), op.image_id.to_string()).await?;
-            let volume = get_volume(&mut storage, op).await?;
-            Ok(of_create_volume(op, image, volume))
+            let volume = get_volume(&mut storage, op.domain_id, op.image_id, op.volume_id).await?;
+            Ok(of_new_volume(Some(op.capacity_bytes), image, volume))
+        }
+        // A copy that was cut off is nothing like a volume: it gets its name and its metadata when it is whole.
+        Operation::CopyVolume(op) => {
+            let at = op.target;
+            let image = get_image(&mut storage, at.domain_id.to_string(), at.image_id.to_string()).await?;
+            let volume = get_volume(&mut storage, at.domain_id, at.image_id, at.volume_id).await?;
+            Ok(of_new_volume(None, image, volume))
         }
         Operation::DeleteImage(DeleteImage { domain_id, image_id }) => {
             let image = get_image(&mut storage, domain_id.to_string(), image_id.to_string()).await?;
@@ -100,12 +107,14 @@ pub(super) async fn get_image(
 
 async fn get_volume(
     storage: &mut StorageServiceClient<Channel>,
-    op: &CreateVolume,
+    domain_id: DomainId,
+    image_id: ImageId,
+    volume_id: VolumeId,
 ) -> Result<Seen<Volume>, Status> {
     let request = GetVolumeRequest {
-        domain_id: op.domain_id.to_string(),
-        image_id: op.image_id.to_string(),
-        volume_id: op.volume_id.to_string(),
+        domain_id: domain_id.to_string(),
+        image_id: image_id.to_string(),
+        volume_id: volume_id.to_string(),
     };
     let answer = storage
         .get_volume(request)
@@ -133,7 +142,12 @@ fn seen<T>(answer: Result<T, Status>, absent: &[FaultCode]) -> Result<Seen<T>, S
     }
 }
 
-fn of_create_volume(op: &CreateVolume, image: Seen<GetImageResponse>, volume: Seen<Volume>) -> Evidence {
+/// `capacity_bytes`: what the volume must have; none where only its host knows.
+fn of_new_volume(
+    capacity_bytes: Option<u64>,
+    image: Seen<GetImageResponse>,
+    volume: Seen<Volume>,
+) -> Evidence {
     let (leftovers, empty) = match image {
         Seen::Unreadable(why) => return Evidence::Unknown(why),
         Seen::There(answer) => {
@@ -147,21 +161,23 @@ fn of_create_volume(op: &CreateVolume, image: Seen<GetImageResponse>, volume: Se
         Seen::Absent if leftovers.is_empty() && empty => Evidence::EmptyImage,
         Seen::Absent if leftovers.is_empty() => Evidence::NothingThere,
         Seen::Absent => Evidence::Partial(format!("leftovers of the image: {}", leftovers.join(", "))),
-        Seen::There(volume) => of_volume(op, &volume),
+        Seen::There(volume) => of_volume(capacity_bytes, &volume),
     }
 }
 
-fn of_volume(op: &CreateVolume, volume: &Volume) -> Evidence {
+fn of_volume(capacity_bytes: Option<u64>, volume: &Volume) -> Evidence {
     if let Some(fault) = &volume.fault {
         return Evidence::Partial(format!("the volume cannot be described: {}", fault.message));
     }
     if volume.legality != i32::from(Legality::Legal) {
         return Evidence::Partial("the volume is there and not LEGAL".to_owned());
     }
-    if u64::try_from(volume.capacity_bytes) != Ok(op.capacity_bytes) {
+    if let Some(wanted) = capacity_bytes
+        && u64::try_from(volume.capacity_bytes) != Ok(wanted)
+    {
         let note = format!(
-            "a volume of this id with {} bytes, not {}",
-            volume.capacity_bytes, op.capacity_bytes
+            "a volume of this id with {} bytes, not {wanted}",
+            volume.capacity_bytes
         );
         return Evidence::Unknown(note);
     }
@@ -190,24 +206,9 @@ fn of_delete_image(image: Seen<GetImageResponse>) -> Evidence {
 
 #[cfg(test)]
 mod tests {
-    use common::operation::{Allocation, VolumeFormat};
     use proto::vdsm::v1::Image;
-    use uuid::Uuid;
 
     use super::*;
-
-    fn create() -> CreateVolume {
-        let id = Uuid::from_u128(7);
-        CreateVolume {
-            domain_id: common::id::DomainId::from_uuid(id),
-            image_id: common::id::ImageId::from_uuid(id),
-            volume_id: common::id::VolumeId::from_uuid(id),
-            capacity_bytes: 4096,
-            format: VolumeFormat::Raw,
-            allocation: Allocation::Sparse,
-            description: String::new(),
-        }
-    }
 
     fn whole() -> Volume {
         Volume {
@@ -226,8 +227,7 @@ mod tests {
 
     #[test]
     fn a_created_volume_counts_only_when_it_is_whole() {
-        let op = create();
-        let of = |volume| of_create_volume(&op, image(&[], true), Seen::There(volume));
+        let of = |volume| of_new_volume(Some(4096), image(&[], true), Seen::There(volume));
         assert_eq!(of(whole()), Evidence::Done);
         let illegal = Volume {
             legality: Legality::Illegal.into(),
@@ -240,14 +240,14 @@ mod tests {
         };
         assert!(matches!(of(other), Evidence::Unknown(_)));
         assert_eq!(
-            of_create_volume(&op, Seen::Absent, Seen::Absent),
+            of_new_volume(Some(4096), Seen::Absent, Seen::Absent),
             Evidence::NothingThere
         );
         assert_eq!(
-            of_create_volume(&op, image(&[], true), Seen::Absent),
+            of_new_volume(Some(4096), image(&[], true), Seen::Absent),
             Evidence::EmptyImage
         );
-        let unreadable = of_create_volume(&op, Seen::Unreadable("not mounted".into()), Seen::Absent);
+        let unreadable = of_new_volume(Some(4096), Seen::Unreadable("not mounted".into()), Seen::Absent);
         assert!(matches!(unreadable, Evidence::Unknown(_)));
     }
 

@@ -30,6 +30,10 @@ pub(crate) fn task_is_about(task: &AsyncTask, entity_id: &str) -> bool {
 pub(crate) fn operation_names(operation: &Operation, id: &str) -> bool {
     match &operation.verb {
         Some(Verb::CreateVolume(op)) => op.domain_id == id || op.image_id == id || op.volume_id == id,
+        Some(Verb::CopyVolume(op)) => [&op.source, &op.target]
+            .into_iter()
+            .flatten()
+            .any(|volume| volume.domain_id == id || volume.image_id == id || volume.volume_id == id),
         Some(Verb::DeleteImage(op)) => op.domain_id == id || op.image_id == id,
         Some(Verb::Noop(_)) | None => false,
     }

@@ -28,6 +28,15 @@ pub struct CallId(pub u64);
 pub fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
     match operation {
         Operation::CreateVolume(op) => on_image(op.domain_id, op.image_id),
+        Operation::CopyVolume(op) => {
+            let (source, target) = (op.source, op.target);
+            let mut keys = on_image(target.domain_id, target.image_id);
+            if source.domain_id != target.domain_id {
+                keys.push((Key::Domain(source.domain_id), Mode::Shared));
+            }
+            keys.push((Key::Image(source.domain_id, source.image_id), Mode::Shared));
+            keys
+        }
         Operation::DeleteImage(op) => on_image(op.domain_id, op.image_id),
         Operation::Noop => Vec::new(),
     }

@@ -70,6 +70,11 @@ fn names(task: &wire::Task, entity: &str) -> bool {
         Some(Verb::CreateVolume(op)) => [&op.domain_id, &op.image_id, &op.volume_id]
             .iter()
             .any(|id| *id == entity),
+        Some(Verb::CopyVolume(op)) => [&op.source, &op.target].into_iter().flatten().any(|volume| {
+            [&volume.domain_id, &volume.image_id, &volume.volume_id]
+                .iter()
+                .any(|id| *id == entity)
+        }),
         Some(Verb::DeleteImage(op)) => [&op.domain_id, &op.image_id].iter().any(|id| *id == entity),
         Some(Verb::Noop(_)) | None => false,
     }

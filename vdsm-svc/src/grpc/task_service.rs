@@ -217,6 +217,11 @@ fn supported(operation: Operation) -> Result<Operation, Fault> {
             "noop is served only by builds with fail points; send create_volume or delete_image",
         )
         .about("operation.noop")),
+        Operation::CopyVolume(_) => Err(Fault::new(
+            FaultCode::OperationUnsupported,
+            "copy_volume is not served yet; send create_volume or delete_image",
+        )
+        .about("operation.copy_volume")),
         Operation::Noop | Operation::CreateVolume(_) | Operation::DeleteImage(_) => Ok(operation),
     }
 }

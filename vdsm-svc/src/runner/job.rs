@@ -161,7 +161,9 @@ impl Job {
     fn tell(&self, what: &str) {
         match self.operation() {
             Operation::Noop => tracing::debug!("{what}"),
-            Operation::CreateVolume(_) | Operation::DeleteImage(_) => tracing::info!("{what}"),
+            Operation::CreateVolume(_) | Operation::CopyVolume(_) | Operation::DeleteImage(_) => {
+                tracing::info!("{what}")
+            }
         }
     }
 

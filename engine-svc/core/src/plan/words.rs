@@ -22,6 +22,9 @@ pub(crate) fn describe(parameters: &Parameters) -> String {
 pub(crate) fn task_words(task: &AsyncTask) -> String {
     let what = match &task.operation {
         Some(Operation::CreateVolume(op)) => format!("create volume {}", op.volume_id),
+        Some(Operation::CopyVolume(op)) => {
+            format!("copy volume {} to {}", op.source.volume_id, op.target.volume_id)
+        }
         Some(Operation::DeleteImage(op)) => format!("delete image {}", op.image_id),
         Some(Operation::Noop) => "do nothing".to_owned(),
         None => "an operation unknown to this build".to_owned(),

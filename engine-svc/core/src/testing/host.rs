@@ -95,6 +95,12 @@ impl FakeHost {
                     if done { Image::Whole } else { Image::Partial },
                 );
             }
+            Operation::CopyVolume(op) => {
+                self.images.insert(
+                    op.target.image_id.disk(),
+                    if done { Image::Whole } else { Image::Partial },
+                );
+            }
             Operation::DeleteImage(op) if done => {
                 self.images.remove(&op.image_id.disk());
             }

@@ -163,6 +163,7 @@ impl Narrator {
     }
 
     fn task(&self, task: &AsyncTask) -> String {
+        use proto::task::v1::VolumeAddress;
         use proto::task::v1::operation::Verb;
         match task
             .operation
@@ -170,6 +171,14 @@ impl Narrator {
             .and_then(|operation| operation.verb.as_ref())
         {
             Some(Verb::CreateVolume(it)) => format!("create_volume {}", self.name(&it.image_id)),
+            Some(Verb::CopyVolume(it)) => {
+                let name = |volume: &Option<VolumeAddress>| {
+                    volume
+                        .as_ref()
+                        .map_or_else(String::new, |volume| self.name(&volume.image_id))
+                };
+                format!("copy_volume {} to {}", name(&it.source), name(&it.target))
+            }
             Some(Verb::DeleteImage(it)) => format!("delete_image {}", self.name(&it.image_id)),
             Some(Verb::Noop(_)) | None => words::short(&task.task_id).to_owned(),
         }

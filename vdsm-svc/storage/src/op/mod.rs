@@ -60,6 +60,10 @@ pub fn steps(verb: &str) -> &'static [&'static str] {
 pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext) -> Result<(), Fault> {
     match op {
         Operation::CreateVolume(op) => create_volume::run(root, op, task, ctx),
+        Operation::CopyVolume(_) => Err(Fault::new(
+            FaultCode::OperationUnsupported,
+            "copy_volume is not served yet",
+        )),
         Operation::DeleteImage(op) => delete_image::run(root, op, ctx),
         Operation::Noop => Ok(()),
     }
@@ -77,6 +81,10 @@ pub fn recover(
 ) -> OpEnd {
     let concluded = no_process_left(root, task).and_then(|()| match op {
         Operation::CreateVolume(op) => create_volume::recover(root, op, task, note, cause, ctx),
+        Operation::CopyVolume(_) => Err(Fault::new(
+            FaultCode::OperationUnsupported,
+            "copy_volume is not served yet",
+        )),
         Operation::DeleteImage(op) => delete_image::recover(root, op, note, cause, ctx),
         Operation::Noop => Ok(OpEnd::Undone(cause)),
     });
@@ -92,6 +100,10 @@ pub fn recover(
 pub fn evidence(root: &StorageRoot, op: &Operation) -> Result<Evidence, Fault> {
     match op {
         Operation::CreateVolume(op) => create_volume::evidence(root, op),
+        Operation::CopyVolume(_) => Err(Fault::new(
+            FaultCode::OperationUnsupported,
+            "copy_volume is not served yet",
+        )),
         Operation::DeleteImage(op) => delete_image::evidence(root, op),
         Operation::Noop => Ok(Evidence::Untouched),
     }
