@@ -1,7 +1,9 @@
 //! The one owner of a [`Machine`]: takes all inputs that wait, steps each, commits them at once, publishes,
-//! answers, and has the effects performed, in this order. While a batch is being synced the next one gathers.
+//! answers, and has the effects performed, in this order. While a batch is being synced the next one gathers; while
+//! a large one is, the machine steps with what comes already, one batch ahead of what anybody can see.
 
 mod batch;
+mod committer;
 mod handle;
 mod retention;
 mod worker;
@@ -43,7 +45,7 @@ pub struct Answer<R> {
     pub token: Token,
 }
 
-/// Performs effects, on the coordinator's thread and in order. Must not block: it hands them on. It may spawn
+/// Performs effects, one after the other and in order, each after its commit. Must not block: it hands them on. It may spawn
 /// tasks where the coordinator was spawned within a tokio runtime.
 pub trait Perform<E>: Send + 'static {
     /// One effect, whose change is durable.

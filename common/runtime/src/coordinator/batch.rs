@@ -15,6 +15,10 @@ use crate::{clock, failpoint};
 /// ones gain little and make each caller wait longer.
 const MAX_INPUTS: usize = 512;
 
+/// From so many revisions on a batch is worth a thread of its own: handing it over costs a wake-up, which would double
+/// the time of a lone revision's commit.
+const LARGE: usize = 64;
+
 /// Bytes in a batch, which stay in memory until it is durable.
 const MAX_BYTES: usize = 8 << 20;
 
@@ -60,6 +64,15 @@ impl<M: Machine> Batch<M> {
 
     pub(super) fn is_full(&self) -> bool {
         self.inputs >= self.max_inputs || self.bytes >= MAX_BYTES
+    }
+
+    pub(super) fn is_large(&self) -> bool {
+        self.commits.len() >= LARGE
+    }
+
+    /// Whether nothing was stepped.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inputs == 0
     }
 
     pub(super) fn last(&self) -> Revision {

@@ -9,15 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::batch::Batch;
+use super::committer::{Committer, Desk};
 use super::{Envelope, Message, Options, Perform, Refusal};
-use crate::clock;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::store::{Store, StoreError};
-
-/// After how many revisions a piece of the history is trimmed: a piece holds more than that, so trimming keeps up
-/// with any rate.
-const TRIM_AFTER_REVISIONS: u64 = 1_000;
 
 /// How often an idle coordinator looks for history that is too old.
 const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
@@ -35,12 +31,10 @@ pub(super) struct Worker<M: Machine, P> {
     store: Arc<dyn Store>,
     seed: M::Seed,
     log: Arc<Log<M::History>>,
-    perform: P,
-    options: Options,
+    desk: Desk<M, P>,
     inbox: mpsc::Receiver<Message<M>>,
-    /// Only for waiting with a time-out: the machine runs outside it.
+    /// Only for waiting: the machine runs outside it.
     clock: Runtime,
-    trimmed_at: u64,
 }
 
 /// Why a machine is let go of.
@@ -51,9 +45,11 @@ enum End {
     Stopped(Vec<oneshot::Sender<()>>),
 }
 
-/// What came in.
+/// What came.
 enum Next<M: Machine> {
     Input(Envelope<M>),
+    /// The committer is back: whether there is more to trim.
+    Committed(Result<bool, StoreError>),
     Nothing,
     End(Vec<oneshot::Sender<()>>),
 }
@@ -67,17 +63,16 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         options: Options,
         inbox: mpsc::Receiver<Message<M>>,
     ) -> io::Result<Self> {
+        let committer = Committer::new(Arc::clone(&store), Arc::clone(&log), perform, options.retention);
         Ok(Self {
             store,
             seed,
             log,
-            perform,
-            options,
+            desk: Desk::new(&options.name, committer)?,
             inbox,
             clock: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()?,
-            trimmed_at: 0,
         })
     }
 
@@ -109,74 +104,108 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
     }
 
     fn work(&mut self, mut machine: M) -> Result<std::convert::Infallible, End> {
+        let mut open = Batch::after(self.log.current());
         if let Some(input) = machine.recover() {
-            self.batch(&mut machine, Envelope { input, answer: None })?;
+            open.step(&mut machine, Envelope { input, answer: None });
         }
         let mut patience = TRIM_NEXT_PIECE;
         loop {
-            match self.wait(patience) {
-                Next::Input(envelope) => {
-                    self.batch(&mut machine, envelope)?;
-                    if self.log.current().0 >= self.trimmed_at + TRIM_AFTER_REVISIONS && self.trim() {
+            if let Some(waiting) = self.fill(&mut machine, &mut open) {
+                self.conclude(open);
+                return Err(End::Stopped(self.refuse_rest(waiting)));
+            }
+            let committed = self.send_off(&mut open);
+            let next = match committed {
+                Some(outcome) => Next::Committed(outcome),
+                None => self.wait(patience, !open.is_full()),
+            };
+            match next {
+                Next::Input(envelope) => open.step(&mut machine, envelope),
+                Next::Committed(Ok(more)) => {
+                    if more {
                         patience = TRIM_NEXT_PIECE;
                     }
                 }
+                Next::Committed(Err(error)) => {
+                    // It was stepped with what is not known to have happened.
+                    open.refuse(Refusal::StoreUnavailable);
+                    return Err(End::Failed(error));
+                }
                 Next::Nothing => {
-                    let more = self.trim();
+                    let more = self.desk.committer().is_some_and(Committer::trim);
                     patience = if more { TRIM_NEXT_PIECE } else { TRIM_WHEN_IDLE };
                 }
-                Next::End(waiting) => return Err(End::Stopped(waiting)),
+                Next::End(waiting) => {
+                    self.conclude(open);
+                    return Err(End::Stopped(waiting));
+                }
             }
         }
     }
 
-    /// Steps with an input and with all that wait behind it, makes everything durable, and only then lets
-    /// anybody know: persist, then publish, then answer, then act.
-    fn batch(&mut self, machine: &mut M, first: Envelope<M>) -> Result<(), End> {
-        let mut batch = Batch::after(self.log.current());
-        let mut stop = None;
-        batch.step(machine, first);
-        while !batch.is_full() {
+    /// Steps with all that wait, as long as there is room; whoever stops it ends this.
+    fn fill(&mut self, machine: &mut M, open: &mut Batch<M>) -> Option<oneshot::Sender<()>> {
+        while !open.is_full() {
             match self.inbox.try_recv() {
-                Ok(Message::Input(envelope)) => batch.step(machine, envelope),
-                Ok(Message::Stop(waiting)) => {
-                    stop = Some(waiting);
-                    break;
-                }
+                Ok(Message::Input(envelope)) => open.step(machine, envelope),
+                Ok(Message::Stop(waiting)) => return Some(waiting),
                 Err(_) => break,
             }
         }
-        batch.hit("commit.before");
-        if !batch.commits().is_empty()
-            && let Err(error) = self.store.commit(batch.commits())
-        {
-            batch.refuse(Refusal::StoreUnavailable);
-            return Err(match stop {
-                None => End::Failed(error),
-                Some(waiting) => End::Stopped(self.refuse_rest(waiting)),
-            });
+        None
+    }
+
+    /// Has the open batch committed, unless another one is under way: then it stays open, and grows. What came of
+    /// a commit that is over.
+    fn send_off(&mut self, open: &mut Batch<M>) -> Option<Result<bool, StoreError>> {
+        if let Some(outcome) = self.desk.look() {
+            return Some(outcome);
         }
-        batch.hit("commit.after");
-        tracing::trace!(revision = batch.last().0, "committed");
-        batch.finish(&self.log, |effect| self.perform.perform(effect));
-        match stop {
-            None => Ok(()),
-            Some(waiting) => Err(End::Stopped(self.refuse_rest(waiting))),
+        if open.is_empty() {
+            return None;
+        }
+        let is_large = open.is_large();
+        let last = open.last();
+        let mut take = || std::mem::replace(open, Batch::after(last));
+        match self.desk.committer() {
+            None => None,
+            Some(_) if is_large => {
+                self.desk.hand_over(take());
+                None
+            }
+            Some(committer) => Some(committer.commit(take())),
         }
     }
 
-    /// The next input, if one comes in time.
-    fn wait(&mut self, patience: Duration) -> Next<M> {
-        let received = match self.inbox.try_recv() {
-            Ok(message) => Some(message),
-            Err(mpsc::error::TryRecvError::Disconnected) => None,
-            Err(mpsc::error::TryRecvError::Empty) => {
-                let received = self
-                    .clock
-                    .block_on(async { tokio::time::timeout(patience, self.inbox.recv()).await });
-                match received {
-                    Ok(received) => received,
-                    Err(_) => return Next::Nothing,
+    /// Commits what is under way and what is open. Whoever waits for them is told what came of it.
+    fn conclude(&mut self, open: Batch<M>) {
+        if self.desk.is_away() && self.clock.block_on(self.desk.returned()).is_err() {
+            return open.refuse(Refusal::StoreUnavailable);
+        }
+        if let Some(committer) = self.desk.committer() {
+            // The next start reads what is there.
+            let _ = committer.commit(open);
+        }
+    }
+
+    /// What comes next, if anything comes in time. `inputs`: whether there is room for any.
+    fn wait(&mut self, patience: Duration, inputs: bool) -> Next<M> {
+        let (inbox, desk) = (&mut self.inbox, &mut self.desk);
+        let received = match inputs.then(|| inbox.try_recv()) {
+            Some(Ok(message)) => Some(message),
+            // Also where all senders are gone: that waits for its turn.
+            _ => {
+                let event = self.clock.block_on(async {
+                    tokio::select! {
+                        biased;
+                        outcome = desk.returned() => Err(Next::Committed(outcome)),
+                        message = inbox.recv(), if inputs => Ok(message),
+                        () = tokio::time::sleep(patience) => Err(Next::Nothing),
+                    }
+                });
+                match event {
+                    Ok(message) => message,
+                    Err(next) => return next,
                 }
             }
         };
@@ -203,25 +232,13 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
             let until = Instant::now() + pause;
             pause = (pause * 2).min(REOPEN_AT_MOST);
             loop {
-                match self.wait(until.saturating_duration_since(Instant::now())) {
+                match self.wait(until.saturating_duration_since(Instant::now()), true) {
                     Next::Input(envelope) => refuse(envelope, Refusal::StoreUnavailable),
-                    Next::Nothing => break,
+                    Next::Nothing | Next::Committed(_) => break,
                     Next::End(waiting) => return Err(waiting),
                 }
             }
         }
-    }
-
-    /// Forgets a piece of the history that is no longer to be kept; says whether there is more. A failure is the
-    /// next commit's to find.
-    fn trim(&mut self) -> bool {
-        let current = self.log.current();
-        self.trimmed_at = current.0;
-        let trimmed = self.options.retention.trim(&*self.store, current, clock::now());
-        trimmed.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the history could not be trimmed");
-            false
-        })
     }
 
     fn refuse_rest(&mut self, waiting: oneshot::Sender<()>) -> Vec<oneshot::Sender<()>> {

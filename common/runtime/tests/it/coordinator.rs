@@ -12,13 +12,14 @@ use runtime::store::Store;
 use runtime::store::failing::{FailingStore, When};
 use runtime::store::memory::MemoryStore;
 
-use crate::support::{Input, Notes, eventually, log_of, patient};
+use crate::support::{Input, Notes, Wish, eventually, log_of, patient};
 
 struct Bench {
     store: Arc<FailingStore>,
     log: Arc<Log<EngineHistory>>,
     handle: Handle<Notes>,
     performed: Arc<Mutex<Vec<u64>>>,
+    stepped: Arc<AtomicU64>,
 }
 
 impl Bench {
@@ -32,12 +33,18 @@ impl Bench {
         let performed = Arc::new(Mutex::new(Vec::new()));
         let performer = performed.clone();
         let perform = move |effect| performer.lock().unwrap().push(effect);
-        let handle = coordinator::spawn(store.clone(), recovers, log.clone(), perform).unwrap();
+        let stepped = Arc::new(AtomicU64::new(0));
+        let wish = Wish {
+            recovers,
+            stepped: stepped.clone(),
+        };
+        let handle = coordinator::spawn(store.clone(), wish, log.clone(), perform).unwrap();
         Self {
             store,
             log,
             handle,
             performed,
+            stepped,
         }
     }
 
@@ -159,6 +166,95 @@ async fn a_failed_commit_refuses_its_whole_batch_and_performs_nothing() {
     }
 }
 
+/// Enough for a thread of its own.
+const LARGE: Input = Input::NoteMany(100);
+
+#[tokio::test]
+async fn while_a_large_batch_is_at_the_disk_the_machine_goes_on_and_nobody_sees_it() {
+    let bench = Bench::new();
+    bench.store.block_commits();
+    let large = bench.send_while_blocked(LARGE).await;
+    let handle = bench.handle.clone();
+    let next = tokio::spawn(async move { handle.call(Input::Note).await.map(|answer| answer.reply) });
+    let handle = bench.handle.clone();
+    let look = tokio::spawn(async move { handle.call(Input::Look).await.map(|answer| answer.reply) });
+    eventually("it steps ahead of the disk", || {
+        bench.stepped.load(Ordering::SeqCst) == 3
+    })
+    .await;
+    assert!(!large.is_finished() && !next.is_finished() && !look.is_finished());
+    assert_eq!((bench.log.current(), bench.store.commits()), (Revision(0), 0));
+    assert_eq!(bench.performed(), [0u64; 0]);
+    bench.store.unblock_commits();
+    assert_eq!(patient(large).await.unwrap(), Ok(100));
+    assert_eq!(patient(next).await.unwrap(), Ok(101));
+    assert!(patient(look).await.unwrap().is_ok());
+    eventually("all is performed, in order", || {
+        bench.performed() == (1..=101).collect::<Vec<_>>()
+    })
+    .await;
+    assert_eq!(bench.log.current(), Revision(101));
+}
+
+#[tokio::test]
+async fn what_was_stepped_ahead_of_a_commit_that_failed_is_refused_with_it() {
+    for when in [When::Before, When::After] {
+        let bench = Bench::new();
+        bench.store.block_commits();
+        bench.store.fail_commit(1, when);
+        let large = bench.send_while_blocked(LARGE).await;
+        let handle = bench.handle.clone();
+        let next = tokio::spawn(async move { handle.call(Input::Note).await.map(|answer| answer.reply) });
+        eventually("it steps ahead of the disk", || {
+            bench.stepped.load(Ordering::SeqCst) == 2
+        })
+        .await;
+        bench.store.unblock_commits();
+        assert_eq!(patient(large).await.unwrap(), Err(Refusal::StoreUnavailable));
+        assert_eq!(patient(next).await.unwrap(), Err(Refusal::StoreUnavailable));
+        let noted = match when {
+            When::Before => 0,
+            When::After => 100,
+        };
+        let reply = patient(async {
+            loop {
+                if let Ok(answer) = bench.handle.call(Input::Look).await {
+                    break answer;
+                }
+            }
+        });
+        let answer = reply.await;
+        assert_eq!((answer.reply, answer.token.revision), (noted, Revision(noted)));
+        assert_eq!(bench.performed(), [0u64; 0]);
+        assert_eq!(
+            bench
+                .log
+                .read_after(Revision(0), 1_000)
+                .map_or(0, |all| all.len()) as u64,
+            noted
+        );
+    }
+}
+
+#[tokio::test]
+async fn stopping_waits_for_a_large_batch_and_for_what_was_stepped_ahead_of_it() {
+    let bench = Bench::new();
+    bench.store.block_commits();
+    let large = bench.send_while_blocked(LARGE).await;
+    bench.handle.send(Input::Note).await.unwrap();
+    let handle = bench.handle.clone();
+    let stop = tokio::spawn(async move { handle.stop().await });
+    eventually("it steps ahead of the disk", || {
+        bench.stepped.load(Ordering::SeqCst) == 2
+    })
+    .await;
+    assert!(!stop.is_finished());
+    bench.store.unblock_commits();
+    assert_eq!(patient(large).await.unwrap(), Ok(100));
+    patient(stop).await.unwrap();
+    assert_eq!(bench.log.current(), Revision(101));
+}
+
 #[tokio::test]
 async fn while_the_store_is_away_inputs_are_refused_at_once() {
     let bench = Bench::new();
@@ -245,7 +341,7 @@ async fn effects_are_performed_in_order_and_may_spawn_tasks() {
         let performed = performed.clone();
         tokio::spawn(async move { performed.fetch_add(effect, Ordering::SeqCst) });
     };
-    let handle = coordinator::spawn::<Notes>(store, false, log, perform).unwrap();
+    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log, perform).unwrap();
     for _ in 0..10 {
         handle.send(Input::NoteMany(10)).await.unwrap();
     }

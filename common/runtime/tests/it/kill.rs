@@ -9,7 +9,7 @@ use runtime::coordinator;
 use runtime::store::Store as _;
 use runtime::store::redb::RedbStore;
 
-use crate::support::{Input, Notes, log_of, patient};
+use crate::support::{Input, Notes, Wish, log_of, patient};
 
 const CACHE: usize = 4 << 20;
 const DIR: &str = "RUNTIME_TEST_DIR";
@@ -20,7 +20,7 @@ async fn child() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let store = RedbStore::open(Path::new(&dir), CACHE).unwrap();
     let log = log_of(store.clone());
-    let handle = coordinator::spawn::<Notes>(store, false, log, |_| {}).unwrap();
+    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log, |_| {}).unwrap();
     for _ in 0..5 {
         patient(handle.call(Input::Note)).await.unwrap();
     }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::id::TaskId;
@@ -90,7 +91,16 @@ pub(crate) fn record(log: &Log<EngineHistory>, events: Vec<engine::Event>) -> Re
 /// Notes events; its state is how many it has noted.
 pub(crate) struct Notes {
     pub(crate) noted: u64,
-    recovers: bool,
+    wish: Wish,
+}
+
+/// What a test wants of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wish {
+    /// Its first input is a recovery.
+    pub(crate) recovers: bool,
+    /// How many inputs it has taken, committed or not.
+    pub(crate) stepped: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,21 +120,22 @@ impl Machine for Notes {
     type Reply = u64;
     type Effect = u64;
     type History = EngineHistory;
-    type Seed = bool;
+    type Seed = Wish;
 
-    fn load(reader: &dyn Reader, recovers: &bool) -> Result<Self, StoreError> {
+    fn load(reader: &dyn Reader, wish: &Wish) -> Result<Self, StoreError> {
         let all = (Bound::Unbounded, Bound::Unbounded);
         Ok(Self {
             noted: reader.scan(EVENTS, all, Order::Ascending, usize::MAX)?.len() as u64,
-            recovers: *recovers,
+            wish: wish.clone(),
         })
     }
 
     fn recover(&self) -> Option<Input> {
-        self.recovers.then_some(Input::Recovered)
+        self.wish.recovers.then_some(Input::Recovered)
     }
 
     fn step(&mut self, input: Input, _now: Timestamp) -> Step<Self> {
+        self.wish.stepped.fetch_add(1, Ordering::SeqCst);
         let count = match input {
             Input::Look => 0,
             Input::Note | Input::Recovered => 1,

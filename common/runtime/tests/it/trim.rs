@@ -6,7 +6,7 @@ use runtime::coordinator::{self, Options, Retention};
 use runtime::store::Store as _;
 use runtime::store::memory::MemoryStore;
 
-use crate::support::{Input, Notes, eventually, log_of, patient};
+use crate::support::{Input, Notes, Wish, eventually, log_of, patient};
 
 async fn oldest_after(notes: u64, retention: Retention, expected: std::ops::RangeInclusive<u64>) {
     let store = MemoryStore::new();
@@ -14,9 +14,14 @@ async fn oldest_after(notes: u64, retention: Retention, expected: std::ops::Rang
         retention,
         ..Options::default()
     };
-    let handle =
-        coordinator::spawn_with::<Notes>(store.clone(), false, log_of(store.clone()), |_| {}, options)
-            .unwrap();
+    let handle = coordinator::spawn_with::<Notes>(
+        store.clone(),
+        Wish::default(),
+        log_of(store.clone()),
+        |_| {},
+        options,
+    )
+    .unwrap();
     for _ in 0..notes / 100 {
         patient(handle.call(Input::NoteMany(100))).await.unwrap();
     }

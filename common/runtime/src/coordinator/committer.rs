@@ -1,0 +1,153 @@
+//! What stands behind the machine: makes batches durable, and only then lets anybody know.
+//!
+//! A small batch is committed where it was made. A large one is handed to a thread of its own, so that the machine
+//! steps with the next one meanwhile: while much comes in, half of the work is the disk's and half the machine's.
+//! There is one [`Committer`], and it goes with the batch: whoever has it may commit, so batches stay in order.
+
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::{io, thread};
+
+use tokio::sync::mpsc;
+
+use super::batch::Batch;
+use super::{Perform, Refusal, Retention};
+use crate::clock;
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::store::{Store, StoreError};
+
+/// After how many revisions a piece of the history is trimmed: a piece holds more than that, so trimming keeps up
+/// with any rate.
+const TRIM_AFTER_REVISIONS: u64 = 1_000;
+
+/// Commits batches, one after the other.
+pub(super) struct Committer<M: Machine, P> {
+    store: Arc<dyn Store>,
+    log: Arc<Log<M::History>>,
+    perform: P,
+    retention: Retention,
+    trimmed_at: u64,
+}
+
+impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        log: Arc<Log<M::History>>,
+        perform: P,
+        retention: Retention,
+    ) -> Self {
+        Self {
+            store,
+            log,
+            perform,
+            retention,
+            trimmed_at: 0,
+        }
+    }
+
+    /// Persist, then publish, then answer, then act. Says whether there is more of the history to be trimmed.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the outcome is unknown: nobody was told anything but that.
+    pub(super) fn commit(&mut self, batch: Batch<M>) -> Result<bool, StoreError> {
+        batch.hit("commit.before");
+        if !batch.commits().is_empty()
+            && let Err(error) = self.store.commit(batch.commits())
+        {
+            batch.refuse(Refusal::StoreUnavailable);
+            return Err(error);
+        }
+        batch.hit("commit.after");
+        tracing::trace!(revision = batch.last().0, "committed");
+        batch.finish(&self.log, |effect| self.perform.perform(effect));
+        let due = self.log.current().0 >= self.trimmed_at + TRIM_AFTER_REVISIONS;
+        Ok(due && self.trim())
+    }
+
+    /// Forgets a piece of the history that is no longer to be kept; says whether there is more. A failure is the
+    /// next commit's to find.
+    pub(super) fn trim(&mut self) -> bool {
+        let current = self.log.current();
+        self.trimmed_at = current.0;
+        let trimmed = self.retention.trim(&*self.store, current, clock::now());
+        trimmed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the history could not be trimmed");
+            false
+        })
+    }
+}
+
+type Outcome = Result<bool, StoreError>;
+
+/// Where the committer is.
+pub(super) struct Desk<M: Machine, P> {
+    /// None while it is under way with a batch.
+    committer: Option<Committer<M, P>>,
+    away: std_mpsc::Sender<(Committer<M, P>, Batch<M>)>,
+    back: mpsc::UnboundedReceiver<(Committer<M, P>, Outcome)>,
+}
+
+impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
+    /// Starts the thread for large batches, named `name`. It ends when this is dropped.
+    ///
+    /// # Errors
+    /// Where there is no thread.
+    pub(super) fn new(name: &str, committer: Committer<M, P>) -> io::Result<Self> {
+        let (away, work) = std_mpsc::channel::<(Committer<M, P>, Batch<M>)>();
+        let (done, back) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        thread::Builder::new()
+            .name(format!("{name}-commit"))
+            .spawn(move || {
+                let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+                for (mut committer, batch) in work {
+                    let outcome = committer.commit(batch);
+                    // Nobody waits for it any more only where the coordinator has ended by a defect.
+                    let _ = done.send((committer, outcome));
+                }
+            })?;
+        Ok(Self {
+            committer: Some(committer),
+            away,
+            back,
+        })
+    }
+
+    /// The committer, unless it is under way.
+    pub(super) fn committer(&mut self) -> Option<&mut Committer<M, P>> {
+        self.committer.as_mut()
+    }
+
+    /// Has a batch committed by the other thread. The committer must be here.
+    pub(super) fn hand_over(&mut self, batch: Batch<M>) {
+        let committer = self
+            .committer
+            .take()
+            .expect("it is handed over only when it is here");
+        assert!(self.away.send((committer, batch)).is_ok(), "{GONE}");
+    }
+
+    /// Takes the committer back if it is done; what came of its batch.
+    pub(super) fn look(&mut self) -> Option<Outcome> {
+        let (committer, outcome) = self.back.try_recv().ok()?;
+        self.committer = Some(committer);
+        Some(outcome)
+    }
+
+    /// Waits for the committer, for ever if it is not under way.
+    pub(super) async fn returned(&mut self) -> Outcome {
+        if self.committer.is_some() {
+            return std::future::pending().await;
+        }
+        let (committer, outcome) = self.back.recv().await.expect(GONE);
+        self.committer = Some(committer);
+        outcome
+    }
+
+    /// Whether the committer is under way.
+    pub(super) fn is_away(&self) -> bool {
+        self.committer.is_none()
+    }
+}
+
+const GONE: &str = "the thread that commits has ended by a defect";
