@@ -34,6 +34,8 @@ pub struct Entry<H> {
     pub time: Timestamp,
     /// What it holds for watchers.
     pub history: H,
+    /// How much that is, encoded: what memory is bounded by.
+    pub bytes: usize,
 }
 
 /// See the module.
@@ -70,8 +72,7 @@ impl<H: prost::Message + Default> Log<H> {
         }
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
-            let size = entry.history.encoded_len();
-            ring.push(Arc::new(entry), size);
+            ring.push(Arc::new(entry));
         }
         drop(ring);
         self.waiters.wake_all();
@@ -233,5 +234,6 @@ fn decode<H: prost::Message + Default>(recorded: Recorded) -> Result<Arc<Entry<H
         start: recorded.start,
         time: recorded.time,
         history,
+        bytes: recorded.history.len(),
     }))
 }

@@ -1,7 +1,6 @@
 //! What a run of inputs has come to, before its commit.
 
 use common::revision::Revision;
-use common::time::Timestamp;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
@@ -30,7 +29,7 @@ pub(super) struct Batch<M: Machine> {
     inputs: usize,
     bytes: usize,
     commits: Vec<Commit>,
-    entries: Vec<(Timestamp, M::History)>,
+    histories: Vec<M::History>,
     answers: Vec<(Answerer<M>, M::Reply, Revision)>,
     outcomes: Vec<Outcome<M>>,
 }
@@ -56,7 +55,7 @@ impl<M: Machine> Batch<M> {
             inputs: 0,
             bytes: 0,
             commits: Vec::new(),
-            entries: Vec::new(),
+            histories: Vec::new(),
             answers: Vec::new(),
             outcomes: Vec::new(),
         }
@@ -108,7 +107,7 @@ impl<M: Machine> Batch<M> {
                 history,
                 writes: change.writes,
             });
-            self.entries.push((now, change.history));
+            self.histories.push(change.history);
         }
         if let Some(answer) = envelope.answer {
             self.answers.push((answer, step.reply, self.last));
@@ -143,14 +142,16 @@ impl<M: Machine> Batch<M> {
     /// which nobody waits for, come last.
     pub(super) fn finish(self, log: &Log<M::History>, mut perform: impl FnMut(M::Effect)) {
         let start = log.identity().start;
-        let revisions = self.commits.iter().map(|commit| commit.revision);
-        let entries = revisions
-            .zip(self.entries)
-            .map(|(revision, (time, history))| Entry {
-                revision,
+        let entries = self
+            .commits
+            .iter()
+            .zip(self.histories)
+            .map(|(commit, history)| Entry {
+                revision: commit.revision,
                 start,
-                time,
+                time: commit.time,
                 history,
+                bytes: commit.history.len(),
             });
         log.publish(entries.collect());
         for (answer, reply, revision) in self.answers {

@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 32 << 20;
 
 /// Dense revisions up to and including `current`.
 pub(super) struct Ring<H> {
-    entries: VecDeque<(Arc<Entry<H>>, usize)>,
+    entries: VecDeque<Arc<Entry<H>>>,
     bytes: usize,
     current: Revision,
 }
@@ -43,18 +43,18 @@ impl<H> Ring<H> {
         self.current
     }
 
-    pub(super) fn push(&mut self, entry: Arc<Entry<H>>, size: usize) {
+    pub(super) fn push(&mut self, entry: Arc<Entry<H>>) {
         if entry.revision != self.current.next() {
             // Never a hole in memory: the store has what is missing.
             self.entries.clear();
             self.bytes = 0;
         }
         self.current = entry.revision;
-        self.bytes += size;
-        self.entries.push_back((entry, size));
+        self.bytes += entry.bytes;
+        self.entries.push_back(entry);
         while self.entries.len() > MAX_ENTRIES || (self.bytes > MAX_BYTES && self.entries.len() > 1) {
-            if let Some((_, size)) = self.entries.pop_front() {
-                self.bytes -= size;
+            if let Some(entry) = self.entries.pop_front() {
+                self.bytes -= entry.bytes;
             }
         }
     }
@@ -63,13 +63,13 @@ impl<H> Ring<H> {
         if after >= self.current {
             return Found::Nothing;
         }
-        let first = self.entries.front().map(|(entry, _)| entry.revision);
+        let first = self.entries.front().map(|entry| entry.revision);
         let Some(from) = first.and_then(|first| (after.0 + 1).checked_sub(first.0)) else {
             return Found::Older;
         };
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         let entries = self.entries.iter().skip(from).take(limit);
-        Found::Here(entries.map(|(entry, _)| Arc::clone(entry)).collect())
+        Found::Here(entries.cloned().collect())
     }
 }
 
@@ -80,12 +80,13 @@ mod tests {
 
     use super::*;
 
-    fn entry(revision: u64) -> Arc<Entry<()>> {
+    fn entry(revision: u64, bytes: usize) -> Arc<Entry<()>> {
         Arc::new(Entry {
             revision: Revision(revision),
             start: Start(1),
             time: Timestamp(0),
             history: (),
+            bytes,
         })
     }
 
@@ -103,15 +104,15 @@ mod tests {
         assert_eq!(read(&ring, 10), Some(vec![]));
         assert_eq!(read(&ring, 9), None);
         for revision in 11..=15 {
-            ring.push(entry(revision), MAX_BYTES / 4);
+            ring.push(entry(revision, MAX_BYTES / 4));
         }
         assert_eq!(read(&ring, 10), None, "11 was pushed out");
         assert_eq!(read(&ring, 11), Some(vec![12, 13, 14]));
         assert_eq!(read(&ring, 14), Some(vec![15]));
-        ring.push(entry(18), 1);
+        ring.push(entry(18, 1));
         assert_eq!(read(&ring, 15), None);
         assert_eq!(read(&ring, 17), Some(vec![18]));
-        ring.push(entry(19), MAX_BYTES * 2);
+        ring.push(entry(19, MAX_BYTES * 2));
         assert_eq!(read(&ring, 18), Some(vec![19]), "the newest stays, however large");
     }
 }

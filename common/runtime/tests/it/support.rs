@@ -83,6 +83,7 @@ pub(crate) fn record(log: &Log<EngineHistory>, events: Vec<engine::Event>) -> Re
         revision,
         start: log.identity().start,
         time,
+        bytes: change.history.encoded_len(),
         history: change.history,
     }]);
     revision
