@@ -1,5 +1,7 @@
 //! Durable facts: whole records, the last one of a key wins.
 
+use std::sync::Arc;
+
 use common::id::{CommandId, DiskId, DomainId, HostId, VmId};
 
 use crate::model::{AsyncTask, Command, Disk, Domain, Event, Host, Vm};
@@ -16,9 +18,9 @@ pub enum Change {
     /// A command's age made it go.
     CommandRemoved(CommandId),
     /// A task was recorded or changed.
-    Task(Box<AsyncTask>),
+    Task(Arc<AsyncTask>),
     /// A host was added or changed, or was followed further.
-    Host(Host),
+    Host(Arc<Host>),
     /// A host was given up.
     HostRemoved(HostId),
     /// A storage domain was added or changed.

@@ -69,8 +69,7 @@ impl StepId {
         Self(id.child("step"))
     }
 
-    /// The step of a task.
-    pub fn of_task(command: CommandId, task: TaskId) -> Self {
+    fn of_task(command: CommandId, task: TaskId) -> Self {
         Self(command.child(&format!("step/task/{task}")))
     }
 
@@ -80,6 +79,30 @@ impl StepId {
             StepKind::Finalizing => "step/finalizing",
             _ => "step/executing",
         }))
+    }
+}
+
+/// The place of a task among the steps of its job. Kept with the task: deriving it anew with each of its changes
+/// would be a good part of what a change costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskStep {
+    /// The step that shows the task.
+    pub id: StepId,
+    /// The step that it is a part of.
+    pub parent: StepId,
+}
+
+impl TaskStep {
+    /// Of a task of this command.
+    pub fn of(command: CommandId, root: CommandId, task: TaskId) -> Self {
+        Self {
+            id: StepId::of_task(command, task),
+            parent: if command == root {
+                StepId::of_phase(root, StepKind::Executing)
+            } else {
+                StepId::of_command(command)
+            },
+        }
     }
 }
 
@@ -179,17 +202,25 @@ impl Counted {
 
 /// One head for each change that counts, in their order.
 pub(crate) fn heads(state: &State, counted: &[Counted]) -> Vec<JobHead> {
+    let of = |change: &Counted, head: JobHead| JobHead {
+        sequence: change.sequence,
+        subject: change.subject,
+        ..head
+    };
+    // What mostly happens, and what is to be fast: one task moved.
+    if let [change] = counted {
+        return present(state, change.root)
+            .map(|head| of(change, head))
+            .into_iter()
+            .collect();
+    }
     let mut of_root: BTreeMap<CommandId, Option<JobHead>> = BTreeMap::new();
     let mut heads = Vec::with_capacity(counted.len());
     for change in counted {
         let template = of_root
             .entry(change.root)
             .or_insert_with(|| present(state, change.root));
-        heads.extend(template.clone().map(|head| JobHead {
-            sequence: change.sequence,
-            subject: change.subject,
-            ..head
-        }));
+        heads.extend(template.clone().map(|head| of(change, head)));
     }
     heads
 }
@@ -339,13 +370,12 @@ pub fn steps_of_command(command: &Command, parent_is_root: bool) -> Vec<Step> {
 
 /// The step that shows a task of `command`.
 pub fn step_of_task(command: &Command, task: &AsyncTask) -> Step {
-    let parent = match command.is_root() {
-        true => StepId::of_phase(command.id, StepKind::Executing),
-        false => StepId::of_command(command.id),
-    };
+    let step = task
+        .step
+        .unwrap_or_else(|| TaskStep::of(command.id, command.root, task.id));
     Step {
-        id: StepId::of_task(command.id, task.id),
-        parent: Some(parent),
+        id: step.id,
+        parent: Some(step.parent),
         kind: StepKind::Task,
         description: plan::task_words(task),
         state: task_state(task),

@@ -1,5 +1,7 @@
 //! The working state, read back: what lives, and no more.
 
+use std::sync::Arc;
+
 use common::id::EngineId;
 use engine_core::Change;
 use engine_core::model::{AsyncTask, Command};
@@ -40,7 +42,7 @@ pub(crate) fn seed(reader: &dyn Reader, engine_id: EngineId) -> Result<Seed, Sto
 pub(crate) fn changes(reader: &dyn Reader) -> Result<Vec<Change>, StoreError> {
     let mut changes = Vec::new();
     entities(reader, &HOSTS, &mut changes, |record| {
-        Ok(Change::Host(host::read_record(record)?))
+        Ok(Change::Host(Arc::new(host::read_record(record)?)))
     })?;
     entities(reader, &DOMAINS, &mut changes, |record| {
         Ok(Change::Domain(domain::read_record(record)?))
@@ -98,14 +100,14 @@ fn trees(reader: &dyn Reader, changes: &mut Vec<Change>) -> Result<(), StoreErro
             .tasks
             .into_iter()
             .filter_map(|(seq, record)| read_task(seq, record));
-        changes.extend(tasks.map(|task| Change::Task(Box::new(task))));
+        changes.extend(tasks.map(|task| Change::Task(Arc::new(task))));
     })
 }
 
 fn foreign_tasks(reader: &dyn Reader, changes: &mut Vec<Change>) -> Result<(), StoreError> {
     live::each_foreign_task(reader, |key, record| {
         let task = key::read_sequence(&key).and_then(|seq| read_task(seq, record));
-        changes.extend(task.map(|task| Change::Task(Box::new(task))));
+        changes.extend(task.map(|task| Change::Task(Arc::new(task))));
     })
 }
 

@@ -7,7 +7,7 @@
 //! | `task/ended` | the time when the engine knew that it was over, its sequence | nothing |
 //! | `task/live` | its sequence | nothing: a foreign task that is part of the working state |
 
-use engine_core::jobs::StepId;
+use engine_core::jobs::TaskStep;
 use engine_core::model::{AsyncTask, AsyncTaskState, Command, Place, Purpose, ReportedState, Settled};
 use proto::convert;
 use proto::engine::v1 as wire;
@@ -53,7 +53,7 @@ pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTa
         cancelable: task.cancelable,
         undo: task.undo.clone(),
         undo_fault: task.undo_fault.as_ref().map(convert::fault_to_wire),
-        step_id: codec::text(command.map(|command| StepId::of_task(command.id, task.id))),
+        step_id: codec::text(task.step.map(|step| step.id)),
         command_id: codec::text(task.command),
         root_command_id: codec::text(task.root),
         command_kind: command
@@ -89,8 +89,11 @@ pub(crate) fn record(task: &AsyncTask, shown: wire::AsyncTask) -> AsyncTaskRecor
 pub(crate) fn read(seq: u64, record: AsyncTaskRecord) -> Result<AsyncTask, CodecError> {
     let shown = codec::required("task", record.task)?;
     let operation = shown.operation.as_ref();
+    let id = codec::id("task_id", &shown.task_id)?;
+    let command = codec::optional_id("command_id", &shown.command_id)?;
+    let root = codec::optional_id("root_command_id", &shown.root_command_id)?;
     Ok(AsyncTask {
-        id: codec::id("task_id", &shown.task_id)?,
+        id,
         seq,
         host_id: codec::id("host_id", &shown.host_id)?,
         purpose: read_purpose(shown.purpose)?,
@@ -107,9 +110,12 @@ pub(crate) fn read(seq: u64, record: AsyncTaskRecord) -> Result<AsyncTask, Codec
         cancelable: shown.cancelable,
         undo: shown.undo,
         undo_fault: shown.undo_fault.as_ref().map(convert::fault_from_wire),
-        command: codec::optional_id("command_id", &shown.command_id)?,
-        root: codec::optional_id("root_command_id", &shown.root_command_id)?,
+        command,
+        root,
         place: read_place(&record.place)?,
+        step: command
+            .zip(root)
+            .map(|(command, root)| TaskStep::of(command, root, id)),
         store_id: codec::optional_id("host_store_id", &shown.host_store_id)?,
         abort_wanted: record.abort_wanted,
         user: shown.user,

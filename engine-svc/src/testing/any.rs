@@ -7,6 +7,7 @@ use common::operation::{Allocation, CreateVolume, DeleteImage, Operation, Volume
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
 use common::time::Timestamp;
+use engine_core::jobs::TaskStep;
 use engine_core::model::{
     AsyncTask, AsyncTaskState, Awaited, Command, CommandKind, CommandState, Disk, DiskSpec, Domain,
     EntityKey, Host, Observation, Outcome, Parameters, Place, Presence, Purpose, ReportedState, RequestKey,
@@ -370,6 +371,9 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
             command,
             root,
             place: place.map(|(part, attempt, turn)| Place { part, attempt, turn }),
+            step: command
+                .zip(root)
+                .map(|(command, root)| TaskStep::of(command, root, id)),
             store_id,
             abort_wanted,
             user,

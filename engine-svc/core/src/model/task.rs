@@ -7,6 +7,7 @@ use common::id::{CommandId, HostId, StoreId, TaskId};
 use common::{Fault, FaultCode, Operation, TaskState, Timestamp};
 
 use super::{Awaited, EntityKey, WaitingFor};
+use crate::jobs::TaskStep;
 
 /// What a task is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,6 +158,8 @@ pub struct AsyncTask {
     pub root: Option<CommandId>,
     /// None for a foreign one.
     pub place: Option<Place>,
+    /// None for a foreign one.
+    pub step: Option<TaskStep>,
     /// The host's store that it is addressed to. Where it is another than the host's present one, the task is
     /// undecided: that store's memory is lost, and only storage can tell what became of it.
     pub store_id: Option<StoreId>,

@@ -1,6 +1,8 @@
 //! Takes a host for this engine: connects to the address, sees that the host has this id and no other owner,
 //! claims it, and follows it from then on.
 
+use std::sync::Arc;
+
 use common::id::HostId;
 use common::lock::Mode;
 use common::{Fault, FaultCode};
@@ -48,7 +50,7 @@ pub(super) fn answered(state: &State, command: &Command, p: &AddHost, result: Re
         (HostCall::Release, Ok(())) => End::without_trace(command, None),
         (HostCall::Release, Err(fault)) if not_ours(&fault) => End::without_trace(command, None),
         (HostCall::Release, Err(fault)) => next::rest(command, fault, false),
-        (_, Ok(())) => End::succeeded(vec![Change::Host(added(state, p))]),
+        (_, Ok(())) => End::succeeded(vec![Change::Host(Arc::new(added(state, p)))]),
         (_, Err(fault)) => End::without_trace(command, Some(fault)),
     }
 }

@@ -6,6 +6,7 @@ use common::{Operation, Timestamp};
 
 use super::Awaits;
 use crate::input::Submission;
+use crate::jobs::TaskStep;
 use crate::model::{
     AsyncTask, AsyncTaskState, Command, CommandState, EntityKey, Parameters, Place, Purpose, RequestKey,
 };
@@ -180,8 +181,9 @@ pub(crate) fn new_task(
     now: Timestamp,
 ) -> AsyncTask {
     let word = if purpose == Purpose::Undo { "undo" } else { "do" };
+    let id = command.id.task(&format!("{word}/{place}"));
     AsyncTask {
-        id: command.id.task(&format!("{word}/{place}")),
+        id,
         seq,
         host_id: planned.host_id,
         purpose,
@@ -199,6 +201,7 @@ pub(crate) fn new_task(
         command: Some(command.id),
         root: Some(command.root),
         place: Some(place),
+        step: Some(TaskStep::of(command.id, command.root, id)),
         store_id: state.host(planned.host_id).and_then(|host| host.store_id),
         abort_wanted: false,
         user: command.user.clone(),

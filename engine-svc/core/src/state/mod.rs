@@ -74,8 +74,8 @@ pub struct State {
     pub(crate) seed: Seed,
     pub(crate) volatile: Volatile,
     commands: BTreeMap<CommandId, Command>,
-    tasks: BTreeMap<TaskId, AsyncTask>,
-    hosts: BTreeMap<HostId, Host>,
+    tasks: BTreeMap<TaskId, Arc<AsyncTask>>,
+    hosts: BTreeMap<HostId, Arc<Host>>,
     domains: BTreeMap<DomainId, Domain>,
     disks: BTreeMap<DiskId, Disk>,
     unobserved: BTreeSet<DiskId>,
@@ -135,7 +135,7 @@ impl State {
             Change::CommandRemoved(id) => self.forget_request(*id),
             Change::Task(task) => self.apply_task(task),
             Change::Host(host) => {
-                self.hosts.insert(host.id, host.clone());
+                self.hosts.insert(host.id, Arc::clone(host));
             }
             Change::HostRemoved(id) => {
                 self.hosts.remove(id);
@@ -214,7 +214,7 @@ impl State {
         self.requests.insert(scope, accepted);
     }
 
-    fn apply_task(&mut self, task: &AsyncTask) {
+    fn apply_task(&mut self, task: &Arc<AsyncTask>) {
         self.seed.last_seq = self.seed.last_seq.max(task.seq);
         let cleared = task.async_state == AsyncTaskState::Cleared;
         let work = &mut self.work_of(task.host_id).tasks;
@@ -226,7 +226,7 @@ impl State {
         let Some(root) = task.root else {
             return self.apply_foreign(task, cleared);
         };
-        let old = self.tasks.insert(task.id, task.clone());
+        let old = self.tasks.insert(task.id, Arc::clone(task));
         let tree = self.trees.entry(root).or_default();
         tree.sequence = tree.sequence.max(task.tree_sequence);
         if let Some(old) = &old {
@@ -235,7 +235,7 @@ impl State {
         tree.count(task);
     }
 
-    fn apply_foreign(&mut self, task: &AsyncTask, cleared: bool) {
+    fn apply_foreign(&mut self, task: &Arc<AsyncTask>, cleared: bool) {
         let owner = Owner::Foreign(task.id);
         if !task.is_open() {
             self.locks.release(&owner);
@@ -245,7 +245,7 @@ impl State {
         if cleared {
             self.tasks.remove(&task.id);
         } else {
-            self.tasks.insert(task.id, task.clone());
+            self.tasks.insert(task.id, Arc::clone(task));
         }
     }
 

@@ -32,22 +32,22 @@ impl State {
 
     /// A task of a live tree, or a foreign one.
     pub fn task(&self, id: TaskId) -> Option<&AsyncTask> {
-        self.tasks.get(&id)
+        self.tasks.get(&id).map(|task| &**task)
     }
 
     /// All live tasks.
     pub fn tasks(&self) -> impl Iterator<Item = &AsyncTask> {
-        self.tasks.values()
+        self.tasks.values().map(|task| &**task)
     }
 
     /// A host of this engine.
     pub fn host(&self, id: HostId) -> Option<&Host> {
-        self.hosts.get(&id)
+        self.hosts.get(&id).map(|host| &**host)
     }
 
     /// All hosts of this engine.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.values()
+        self.hosts.values().map(|host| &**host)
     }
 
     /// A storage domain.

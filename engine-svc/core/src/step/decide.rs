@@ -1,5 +1,7 @@
 //! What now? Asked of a command whenever something about it has changed, and of its parent when that changed it.
 
+use std::sync::Arc;
+
 use common::id::CommandId;
 
 use super::tx::Tx;
@@ -121,7 +123,7 @@ impl Tx<'_> {
             if purpose == Purpose::Do && place.turn > 1 {
                 self.tell_again(id, &task);
             }
-            self.put(Change::Task(Box::new(task)));
+            self.put(Change::Task(Arc::new(task)));
         }
         self.edit_command(id, |command| command.tasks.push(task_id));
         self.ask(task_id);

@@ -1,5 +1,7 @@
 //! Hosts come, go, and come back as somebody else.
 
+use std::sync::Arc;
+
 use common::Fault;
 use common::id::{HostId, StoreId, TaskId};
 
@@ -113,7 +115,7 @@ impl Tx<'_> {
             cursor: None,
             ..host.clone()
         };
-        self.put(Change::Host(host));
+        self.put(Change::Host(Arc::new(host)));
         let Some(before) = before else {
             return self.address_first(host_id, store_id);
         };

@@ -2,6 +2,7 @@
 //! by the same transition.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use common::id::{HostId, StoreId, TaskId};
 use common::{Timestamp, Token};
@@ -82,7 +83,7 @@ impl Tx<'_> {
                 cursor,
                 ..host.clone()
             };
-            self.put(Change::Host(host));
+            self.put(Change::Host(Arc::new(host)));
         }
     }
 
@@ -154,7 +155,7 @@ impl Tx<'_> {
         let mut task = foreign(host_id, item, store_id, self.next_seq(), self.now);
         take_in(&mut task, item, item.sequence > 1, time, self.now);
         let (open, entities) = (task.is_open(), task.entities());
-        self.put(Change::Task(Box::new(task)));
+        self.put(Change::Task(Arc::new(task)));
         if open {
             let ours = if item.engine_id == Some(self.state.seed.engine_id) {
                 "; it bears this engine's id, but is not in its records: were they restored from an older copy?"
@@ -273,6 +274,7 @@ fn foreign(
         command: None,
         root: None,
         place: None,
+        step: None,
         store_id,
         abort_wanted: false,
         user: String::new(),

@@ -1,5 +1,7 @@
 //! Acceptance: a request is a repeat, is refused, or becomes a whole tree of commands, recorded at once.
 
+use std::sync::Arc;
+
 use common::{Fault, FaultCode};
 
 use super::Reply;
@@ -92,7 +94,7 @@ impl Tx<'_> {
             .collect();
         for (command, task) in children {
             self.put(Change::Command(Box::new(command)));
-            self.put_all(task.map(|task| Change::Task(Box::new(task))));
+            self.put_all(task.map(|task| Change::Task(Arc::new(task))));
         }
         self.put(Change::Command(Box::new(root.clone())));
         if let Parameters::AddHost(p) = &root.parameters {

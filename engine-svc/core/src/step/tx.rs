@@ -1,6 +1,7 @@
 //! One transition in the making: each change is applied as it is made, so what follows sees it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use common::id::{CommandId, TaskId};
 use common::{Fault, Timestamp};
@@ -105,7 +106,7 @@ impl<'a> Tx<'a> {
         if let Some(root) = new.root {
             new.tree_sequence = self.next_tree_sequence(root);
         }
-        self.put(Change::Task(Box::new(new)));
+        self.put(Change::Task(Arc::new(new)));
     }
 
     /// Sends whatever the host is to be asked for a task now.
