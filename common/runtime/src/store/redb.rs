@@ -18,6 +18,7 @@ use std::fs::{self, File};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
@@ -48,6 +49,13 @@ const QUICK_REPAIR_FROM_BYTES: u64 = 256 << 20;
 
 /// Revisions that one [`Store::trim`] forgets: about a millisecond, in which no commit can begin.
 const TRIM_PIECE: u64 = 2_000;
+
+/// How long a file that another process has open is waited for. A child that a killed service had just forked holds
+/// its files until it has become another program: for a moment, and the service may be started again within it.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two looks at it.
+const TAKEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// What must fit on the disk before a database that failed is opened again: opening writes, and while it has
 /// not begun the old one still serves reads.
@@ -236,16 +244,22 @@ fn to_pair(found: Found<'_>) -> Result<Pair, StoreError> {
 }
 
 fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-    Database::builder()
-        .set_cache_size(cache_bytes)
-        .create(path)
-        .map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Unavailable(format!(
-                "{} is open already: another process of this service uses the data directory",
-                path.display()
-            )),
-            error => failed(error),
-        })
+    let given_up = Instant::now() + TAKEN_PATIENCE;
+    loop {
+        match Database::builder().set_cache_size(cache_bytes).create(path) {
+            Ok(database) => return Ok(database),
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < given_up => {
+                std::thread::sleep(TAKEN_PAUSE);
+            }
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(StoreError::Unavailable(format!(
+                    "{} is open already: another process of this service uses the data directory",
+                    path.display()
+                )));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
 }
 
 /// Reads whose store it is, and records this start.
