@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tonic::transport::server::TcpIncoming;
 
 /// The file in the data directory that holds `address:port` while the service listens.
@@ -26,6 +27,7 @@ impl Listening {
     /// [`io::Error`] if the address is taken or the file cannot be written.
     pub fn bind(addr: SocketAddr, data_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(data_dir)?;
+        take_all_files();
         let file = data_dir.join(FILE);
         // One that a killed process left would send clients astray while this one is still starting.
         match fs::remove_file(&file) {
@@ -45,5 +47,17 @@ impl Listening {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+/// A connection is a file, and many systems let a process have 1,024 unless it asks for more.
+fn take_all_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "the number of open files stays as limited as it is");
     }
 }
