@@ -3,7 +3,7 @@
 FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
 GRPCURL_VENV := target/grpcurl
 
-.PHONY: help demo test bench setup setup-test format lint docs audit purity
+.PHONY: help demo test soak bench setup setup-test format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -15,6 +15,10 @@ demo: setup ## both services at work on real storage, a kill in the middle inclu
 test: setup-test ## all tests; some want root (loop mounts) and say so when they are skipped
 	cargo build --workspace --locked --bins $(FAILPOINTS)
 	cargo test --workspace --locked --no-fail-fast $(FAILPOINTS)
+
+soak: setup-test ## watchers against the store over random kills and cuts: SOAK_SECONDS=N (an hour), SEED=N
+	cargo build --workspace --locked --bins $(FAILPOINTS)
+	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --workspace --locked --test promises $(FAILPOINTS) soak -- --nocapture
 
 bench: setup ## speed against the bare parts, in one run, as ratios
 	cargo build --release --locked --workspace --bins $(FAILPOINTS)

@@ -32,9 +32,19 @@ impl LoneHost {
     /// # Errors
     /// When it does not come up.
     pub async fn start_below(folder: &Path) -> Outcome<Self> {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// Starts it with more arguments.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_with(folder: &Path, arguments: &[&str]) -> Outcome<Self> {
         let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
         std::fs::create_dir_all(folder.join("storage"))?;
-        let mut service = Service::new(host_recipe(folder, listen, &fresh())?);
+        let mut recipe = host_recipe(folder, listen, &fresh())?;
+        recipe.arguments.extend(arguments.iter().map(Into::into));
+        let mut service = Service::new(recipe);
         let address = service.start(&FailPoints::default()).await?;
         let host = Self {
             service,

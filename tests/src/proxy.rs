@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -55,6 +55,10 @@ struct Shared {
     /// Rises when every open connection is to be cut.
     axe: watch::Sender<usize>,
     cuts: AtomicUsize,
+    /// Nothing passes any more, and nobody is told.
+    frozen: AtomicBool,
+    /// Connections that the server has given up.
+    given_up: AtomicUsize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -81,6 +85,8 @@ impl Proxy {
             oracle: watch::Sender::new(pass),
             axe: watch::Sender::new(0),
             cuts: AtomicUsize::new(0),
+            frozen: AtomicBool::new(false),
+            given_up: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self {
@@ -108,6 +114,16 @@ impl Proxy {
     /// Cuts every open connection.
     pub fn cut(&self) {
         self.shared.axe.send_modify(|count| *count += 1);
+    }
+
+    /// From now on every byte is lost, both ways, as where a cable is pulled: no side is told.
+    pub fn freeze(&self) {
+        self.shared.frozen.store(true, Ordering::Relaxed);
+    }
+
+    /// How many connections the server has closed so far.
+    pub fn given_up(&self) -> usize {
+        self.shared.given_up.load(Ordering::Relaxed)
     }
 
     /// How many connections were cut by their fate so far.
@@ -147,7 +163,9 @@ async fn serve(client: TcpStream, fate: Fate, shared: Arc<Shared>) {
             Fate::Swallow => std::future::pending().await,
             _ => tokio::select! {
                 () = pass(from_client, to_server, Fate::Pass, &shared) => {}
-                () = pass(from_server, to_client, fate, &shared) => {}
+                () = pass(from_server, to_client, fate, &shared) => {
+                    shared.given_up.fetch_add(1, Ordering::Relaxed);
+                }
             },
         }
     };
@@ -170,6 +188,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: Fate, share
     let mut piece = vec![0; PIECE_BYTES];
     let mut passed = 0;
     while let Ok(length @ 1..) = from.read(&mut piece).await {
+        if shared.frozen.load(Ordering::Relaxed) {
+            continue;
+        }
         let mut end = length;
         match fate {
             Fate::Delay(time) => tokio::time::sleep(time).await,

@@ -6,7 +6,7 @@ use common::Token;
 use common::task::{TaskEvent, TaskState};
 
 use super::record::{Changes, Frame, Record};
-use super::rpc::Item;
+use super::rpc::{Item, Start};
 
 /// Every broken promise, in words; empty where all is well.
 pub fn violations<I: Item>(record: &Record<I>) -> Vec<String> {
@@ -91,8 +91,8 @@ impl<I: Item> Checker<I> {
     fn order(&mut self, frame: &Frame<I>) {
         use Phase as P;
         let next = match (self.phase, frame) {
-            (_, Frame::Asked { after }) => P::Asked {
-                snapshot: after.is_none(),
+            (_, Frame::Asked { start }) => P::Asked {
+                snapshot: *start == Start::Snapshot,
             },
             (_, Frame::Lost { .. } | Frame::OutOfRange) => P::Closed,
             (P::Asked { snapshot: true }, Frame::Opened { .. }) => P::InSnapshot,
@@ -265,7 +265,9 @@ mod tests {
 
     fn opened(changes: Vec<Frame<Task>>) -> Vec<Frame<Task>> {
         let mut frames = vec![
-            Frame::Asked { after: None },
+            Frame::Asked {
+                start: Start::Snapshot,
+            },
             Frame::Opened { store_id: "s".into() },
             Frame::Snapshot(vec![task(1, 1)]),
             Frame::SnapshotDone { token: token(1) },
@@ -280,7 +282,7 @@ mod tests {
             change(2, task(2, 2)),
             Frame::Lost { why: String::new() },
             Frame::Asked {
-                after: Some(token(2)),
+                start: Start::After(token(2)),
             },
             Frame::Opened { store_id: "s".into() },
             change(3, task(3, 3)),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 use proto::task::v1::Progress;
 
-use super::rpc::Item;
+use super::rpc::{Item, Start};
 
 /// A revision as one frame showed it.
 #[derive(Debug, Clone)]
@@ -26,10 +26,10 @@ pub struct Changes<I> {
 /// A frame, or what happened to the stream between two frames.
 #[derive(Debug, Clone)]
 pub enum Frame<I> {
-    /// A stream is asked for: with a snapshot, or after a token.
+    /// A stream is asked for.
     Asked {
-        /// The token; none asks for a snapshot.
-        after: Option<String>,
+        /// Where it is to start.
+        start: Start,
     },
     /// The first frame.
     Opened {

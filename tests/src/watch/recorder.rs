@@ -10,7 +10,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::record::{Arrived, Frame, Record};
-use super::rpc::{Item, Start, Watch};
+use super::rpc::{Item, Selection, Start, Watch};
 use crate::failure::{Context, Outcome};
 use crate::patience::PATIENCE;
 
@@ -36,6 +36,16 @@ impl<I: Item> Recorder<I> {
         channel: Channel,
         tap: impl FnMut(&Arrived<I>) + Send + 'static,
     ) -> Self {
+        Self::selecting::<W>(channel, Start::Snapshot, Selection::default(), tap)
+    }
+
+    /// Watches what is selected, from `start` on.
+    pub fn selecting<W: Watch<Item = I>>(
+        channel: Channel,
+        start: Start,
+        selection: Selection,
+        tap: impl FnMut(&Arrived<I>) + Send + 'static,
+    ) -> Self {
         let record = Arc::default();
         let (grow, grown) = watch::channel(());
         let pen = Pen {
@@ -43,7 +53,7 @@ impl<I: Item> Recorder<I> {
             grow,
             tap,
         };
-        let task = tokio::spawn(follow::<W>(channel, pen));
+        let task = tokio::spawn(follow::<W>(channel, start, selection, pen));
         Self { record, grown, task }
     }
 
@@ -97,26 +107,32 @@ impl<I: Item, T: FnMut(&Arrived<I>)> Pen<I, T> {
     }
 }
 
-async fn follow<W: Watch>(channel: Channel, mut pen: Pen<W::Item, impl FnMut(&Arrived<W::Item>)>) {
-    let mut token: Option<String> = None;
+async fn follow<W: Watch>(
+    channel: Channel,
+    start: Start,
+    selection: Selection,
+    mut pen: Pen<W::Item, impl FnMut(&Arrived<W::Item>)>,
+) {
+    let mut start = start;
     loop {
-        pen.write(Frame::Asked { after: token.clone() });
-        let start = token.clone().map_or(Start::Snapshot, Start::After);
-        let ended = match W::open(channel.clone(), start).await {
+        pen.write(Frame::Asked { start: start.clone() });
+        let ended = match W::open(channel.clone(), start.clone(), &selection).await {
             Err(status) => status,
             Ok(mut frames) => loop {
                 match frames.next().await {
                     None => break tonic::Status::ok("the stream ended"),
                     Some(Err(status)) => break status,
                     Some(Ok(frame)) => {
-                        token = frame.token().map(str::to_owned).or(token);
+                        if let Some(token) = frame.token() {
+                            start = Start::After(token.to_owned());
+                        }
                         pen.write(frame);
                     }
                 }
             },
         };
         if ended.code() == Code::OutOfRange {
-            token = None;
+            start = Start::Snapshot;
             pen.write(Frame::OutOfRange);
         } else {
             pen.write(Frame::Lost {

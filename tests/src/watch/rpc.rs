@@ -42,8 +42,22 @@ impl From<Start> for WatchStart {
     }
 }
 
+/// What a watch selects; all of it where everything is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The one correlation id.
+    pub correlation_id: String,
+}
+
+impl Selection {
+    /// Whether it selects this item.
+    pub fn selects<I: Item>(&self, item: &I) -> bool {
+        self.correlation_id.is_empty() || item.correlation_id() == self.correlation_id
+    }
+}
+
 /// What a watch is about.
-pub trait Item: Clone + std::fmt::Debug + Send + Sync + 'static {
+pub trait Item: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static {
     /// What it is called in a report.
     const NAME: &'static str;
     /// Whether each of its changes carries the number after the last one. Otherwise they only rise.
@@ -52,6 +66,8 @@ pub trait Item: Clone + std::fmt::Debug + Send + Sync + 'static {
     const FACTS: bool = false;
     /// Its id.
     fn key(&self) -> String;
+    /// What it bears of whoever asked for it.
+    fn correlation_id(&self) -> &str;
     /// Its count of changes.
     fn sequence(&self) -> u64;
     /// Its state in words; empty for what has none.
@@ -78,11 +94,12 @@ pub trait Watch: Send + 'static {
     fn open(
         channel: Channel,
         start: Start,
+        selection: &Selection,
     ) -> impl Future<Output = Result<Frames<Self::Item>, Status>> + Send;
 }
 
 macro_rules! watch {
-    ($(#[$doc:meta])* $name:ident, $item:ty, $package:ident, $client:ident, $service:ident, $rpc:ident, $request:ident, $response:ident, $frame:ident) => {
+    ($(#[$doc:meta])* $name:ident, $item:ty, $package:ident, $client:ident, $service:ident, $rpc:ident, $request:ident, $filter:ident, $response:ident, $frame:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
         pub struct $name;
@@ -90,9 +107,13 @@ macro_rules! watch {
         impl Watch for $name {
             type Item = $item;
 
-            async fn open(channel: Channel, start: Start) -> Result<Frames<$item>, Status> {
+            async fn open(channel: Channel, start: Start, selection: &Selection) -> Result<Frames<$item>, Status> {
                 use $package::$frame::Frame as Wire;
                 let request = $package::$request {
+                    filter: Some($package::$filter::Filter {
+                        correlation_id: selection.correlation_id.clone(),
+                        ..Default::default()
+                    }),
                     start: Some(start.into()),
                     heartbeat_interval: Some(HEARTBEAT),
                     include_progress: true,
@@ -125,27 +146,27 @@ macro_rules! watch {
 watch!(
     /// `engine.v1.CommandService.WatchCommands`.
     Commands, engine::Command, engine, command_service_client, CommandServiceClient, watch_commands,
-    WatchCommandsRequest, WatchCommandsResponse, watch_commands_response
+    WatchCommandsRequest, watch_commands_request, WatchCommandsResponse, watch_commands_response
 );
 watch!(
     /// `engine.v1.TaskService.WatchTasks`.
     Tasks, engine::AsyncTask, engine, task_service_client, TaskServiceClient, watch_tasks,
-    WatchTasksRequest, WatchTasksResponse, watch_tasks_response
+    WatchTasksRequest, watch_tasks_request, WatchTasksResponse, watch_tasks_response
 );
 watch!(
     /// `engine.v1.JobService.WatchJobs`.
     Jobs, engine::Job, engine, job_service_client, JobServiceClient, watch_jobs,
-    WatchJobsRequest, WatchJobsResponse, watch_jobs_response
+    WatchJobsRequest, watch_jobs_request, WatchJobsResponse, watch_jobs_response
 );
 watch!(
     /// `engine.v1.EventService.WatchEvents`.
     Events, engine::Event, engine, event_service_client, EventServiceClient, watch_events,
-    WatchEventsRequest, WatchEventsResponse, watch_events_response
+    WatchEventsRequest, watch_events_request, WatchEventsResponse, watch_events_response
 );
 watch!(
     /// `vdsm.v1.TaskService.WatchTasks`.
     HostTasks, vdsm::Task, vdsm, task_service_client, TaskServiceClient, watch_tasks,
-    WatchTasksRequest, WatchTasksResponse, watch_tasks_response
+    WatchTasksRequest, watch_tasks_request, WatchTasksResponse, watch_tasks_response
 );
 
 impl Item for engine::Command {
@@ -154,6 +175,10 @@ impl Item for engine::Command {
 
     fn key(&self) -> String {
         self.command_id.clone()
+    }
+
+    fn correlation_id(&self) -> &str {
+        &self.correlation_id
     }
 
     fn sequence(&self) -> u64 {
@@ -179,6 +204,10 @@ impl Item for engine::AsyncTask {
 
     fn key(&self) -> String {
         self.task_id.clone()
+    }
+
+    fn correlation_id(&self) -> &str {
+        &self.correlation_id
     }
 
     fn sequence(&self) -> u64 {
@@ -211,6 +240,10 @@ impl Item for engine::Job {
         self.job_id.clone()
     }
 
+    fn correlation_id(&self) -> &str {
+        &self.correlation_id
+    }
+
     fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -238,6 +271,10 @@ impl Item for engine::Event {
         String::new()
     }
 
+    fn correlation_id(&self) -> &str {
+        &self.correlation_id
+    }
+
     fn sequence(&self) -> u64 {
         self.event_id
     }
@@ -261,6 +298,10 @@ impl Item for vdsm::Task {
 
     fn key(&self) -> String {
         self.task_id.clone()
+    }
+
+    fn correlation_id(&self) -> &str {
+        &self.correlation_id
     }
 
     fn sequence(&self) -> u64 {

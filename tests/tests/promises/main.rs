@@ -12,6 +12,8 @@ mod locks;
 mod power;
 mod readme;
 mod resume;
+mod soak;
+mod streams;
 mod wait;
 mod wiped;
 

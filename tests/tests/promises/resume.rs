@@ -4,7 +4,9 @@ use proto::task::v1::{HistoryRange, history_range::Problem};
 use tests::audit::all_is_well;
 use tests::client::detail;
 use tests::failure::{Context as _, Outcome, ensure};
-use tests::watch::{Commands, Frame, HostTasks, Item, Record, Recorder, Start, Tasks, Watch, Watchers};
+use tests::watch::{
+    Commands, Frame, HostTasks, Item, Record, Recorder, Selection, Start, Tasks, Watch, Watchers,
+};
 use tests::{World, requests, words};
 use tokio_stream::StreamExt as _;
 use tonic::Code;
@@ -77,7 +79,11 @@ fn resumed<I: Item>(record: &Record<I>, least: usize) -> Outcome<()> {
 
 /// Opens a stream and reads its first frame.
 async fn first<W: Watch>(channel: &Channel, start: Start) -> Result<Option<Frame<W::Item>>, tonic::Status> {
-    W::open(channel.clone(), start).await?.next().await.transpose()
+    W::open(channel.clone(), start, &Selection::default())
+        .await?
+        .next()
+        .await
+        .transpose()
 }
 
 #[tokio::test]
@@ -132,7 +138,12 @@ async fn a_token_of_an_answer_is_before_nothing_that_the_call_changed() -> Outco
     let answer = world.client.vms.clone().create_vm(request).await?.into_inner();
     let command = answer.command.context("no command")?;
     // What the call changed is in no stream that starts after its token, and in every read since.
-    let mut frames = Commands::open(world.client.channel.clone(), Start::After(answer.token)).await?;
+    let mut frames = Commands::open(
+        world.client.channel.clone(),
+        Start::After(answer.token),
+        &Selection::default(),
+    )
+    .await?;
     world.succeeds(&command.command_id).await?;
     loop {
         let frame = frames.next().await.context("the stream ended")??;
