@@ -1,73 +1,84 @@
-//! Creates a volume without a parent, and its image if there is none.
+//! A new volume without a parent, in an image that is absent or empty: what all verbs that make one have in
+//! common. A verb says with what it is filled.
 //!
 //! The data is made under the task's own name, filled and synced there, and then renamed into its place; the
 //! metadata comes last and says LEGAL from its first instant. That one write commits: with it there is a volume,
 //! without it there is nothing but what the task can name as its own.
 
+use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::id::{TaskId, VolumeId};
-use common::{Allocation, CreateVolume, Fault, FaultCode};
+use common::id::VolumeId;
+use common::{Allocation, Fault, FaultCode, VolumeAddress, VolumeFormat};
 
+use super::Work;
 use super::context::{firm_step, step};
 use super::note::Lines;
-use super::{OpContext, OpEnd};
 use crate::domain::Domain;
 use crate::file::{Dir, Identity};
 use crate::names;
-use crate::qemu_img::{Job, Limits, argv};
-use crate::root::StorageRoot;
-use crate::run_dir::{self, RunDir};
-use crate::volume::{Legality, Role, VolumeMeta, read_meta, write_meta};
+use crate::qemu_img::{Limits, argv};
+use crate::run_dir;
+use crate::volume::{Legality, Role, VolumeMeta, write_meta};
 
 mod allocate;
 mod evidence;
+mod recover;
+mod steps;
 
-pub(in crate::op) use evidence::evidence;
+pub(super) use steps::{Steps, steps_of};
 
-const NOTE_INTENT: &str = "create_volume.note_intent";
-const MAKE_IMAGE: &str = "create_volume.make_image";
-const SYNC_IMAGES: &str = "create_volume.sync_images";
-const CREATE_FILE: &str = "create_volume.create_file";
-const QEMU_IMG: &str = "create_volume.qemu_img";
-const ALLOCATE: &str = "create_volume.allocate";
-const SYNC_FILE: &str = "create_volume.sync_file";
-const NOTE_FILE: &str = "create_volume.note_file";
-const PLACE_FILE: &str = "create_volume.place_file";
-const SYNC_IMAGE: &str = "create_volume.sync_image";
-const WRITE_META: &str = "create_volume.write_meta";
-const NOTE_DONE: &str = "create_volume.note_done";
-const UNDO_FILE: &str = "create_volume.undo_file";
-const UNDO_META: &str = "create_volume.undo_meta";
-const UNDO_SYNC_IMAGE: &str = "create_volume.undo_sync_image";
-const UNDO_IMAGE: &str = "create_volume.undo_image";
-const UNDO_SYNC_IMAGES: &str = "create_volume.undo_sync_images";
-const FORWARD_SYNC: &str = "create_volume.forward_sync";
+/// What is to be made, but for its capacity: a copy learns that from its source.
+#[derive(Clone, Copy)]
+pub(super) struct NewVolume<'a> {
+    /// Where.
+    pub(super) at: VolumeAddress,
+    /// How it keeps its data.
+    pub(super) format: VolumeFormat,
+    /// How it takes its space.
+    pub(super) allocation: Allocation,
+    /// For people.
+    pub(super) description: &'a str,
+    /// What its steps are called.
+    pub(super) steps: &'static Steps,
+}
 
-/// The steps in their order; then those of the undo, and of carrying it forward.
-pub(super) const STEPS: &[&str] = &[
-    NOTE_INTENT,
-    MAKE_IMAGE,
-    SYNC_IMAGES,
-    CREATE_FILE,
-    QEMU_IMG,
-    ALLOCATE,
-    SYNC_FILE,
-    NOTE_FILE,
-    PLACE_FILE,
-    SYNC_IMAGE,
-    WRITE_META,
-    NOTE_DONE,
-    UNDO_FILE,
-    UNDO_META,
-    UNDO_SYNC_IMAGE,
-    UNDO_IMAGE,
-    UNDO_SYNC_IMAGES,
-    FORWARD_SYNC,
-];
+/// The data while it has the task's name.
+pub(super) struct Draft<'a> {
+    /// The image's directory.
+    pub(super) image: &'a Dir,
+    /// The name.
+    pub(super) name: &'a str,
+}
+
+/// What a verb does beside making the volume. Each is called once, in this order.
+pub(super) trait Content {
+    /// The least that it will take on the file system, in bytes.
+    fn least_bytes(&self) -> u64 {
+        0
+    }
+
+    /// So many bytes of a preallocated volume have their space.
+    fn allocated(&self, _done_bytes: u64, _total_bytes: u64) {}
+
+    /// Fills the volume. It reads as zeros, has its space if it is preallocated, and was made by this very run.
+    fn fill(&self, _draft: &Draft<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Looks at the data, which is durable by now, before it counts.
+    fn verify(&self, _draft: &Draft<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Looks right before the commit whether the data is still what was wished.
+    fn confirm(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
 
 /// What is noted of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Note {
     /// The data that it made; noted before it stands under the volume's name.
     file: Option<Identity>,
@@ -90,71 +101,155 @@ impl Note {
     }
 }
 
-/// Does it, step by step.
-pub(super) fn run(
-    root: &StorageRoot,
-    op: &CreateVolume,
-    task: TaskId,
-    ctx: &dyn OpContext,
-) -> Result<(), Fault> {
-    let domain = root.writable(op.domain_id)?;
-    let mut note = check(root, &domain, op, task)?;
-    step(ctx, NOTE_INTENT, || ctx.note(&note.encode(), false))?;
-    let image = step(ctx, MAKE_IMAGE, || make_image(&domain, op))?;
-    step(ctx, SYNC_IMAGES, || Ok(domain.images.sync()?))?;
+impl NewVolume<'_> {
+    /// Does it, step by step.
+    pub(super) fn make(
+        &self,
+        work: Work<'_>,
+        capacity_bytes: u64,
+        content: &dyn Content,
+    ) -> Result<(), Fault> {
+        let Work { root, task, ctx } = work;
+        let names = self.steps;
+        let domain = root.writable(self.at.domain_id)?;
+        let meta = self.metadata(capacity_bytes);
+        self.check(work, &domain, &meta, content)?;
+        let mut note = Note::default();
+        step(ctx, names.note_intent, || ctx.note(&note.encode(), false))?;
+        let image = step(ctx, names.make_image, || self.make_image(&domain))?;
+        step(ctx, names.sync_images, || Ok(domain.images.sync()?))?;
 
-    let own = names::task_file(task);
-    let file = step(ctx, CREATE_FILE, || {
-        image.unlink(&own)?;
-        Ok(image.create_file(&own)?)
-    })?;
-    step(ctx, QEMU_IMG, || qemu_img(root, op, task, &image, ctx))?;
-    step(ctx, ALLOCATE, || match op.allocation {
-        Allocation::Sparse => Ok(()),
-        Allocation::Preallocated => allocate::allocate(&image, &own, &file, op, ctx),
-    })?;
-    step(ctx, SYNC_FILE, || Ok(image.sync_file(&own, &file)?))?;
-
-    note.file = image.identity(&own)?;
-    step(ctx, NOTE_FILE, || ctx.note(&note.encode(), false))?;
-    step(ctx, PLACE_FILE, || place(&image, &own, op.volume_id))?;
-    step(ctx, SYNC_IMAGE, || Ok(image.sync()?))?;
-
-    // The point of no return: the metadata's rename. What is before it is durable by now.
-    ctx.commit_point()?;
-    firm_step(ctx, WRITE_META, || {
-        if let Some(found) = image.kind(names::meta(op.volume_id))? {
-            return Err(exists(
-                op.volume_id,
-                &format!("{} ({found:?})", names::meta(op.volume_id)),
-            ));
-        }
-        write_meta(&image, op.volume_id, &metadata(op))
-    })?;
-    firm_step(ctx, NOTE_DONE, || ctx.note(&note.encode(), true))?;
-    // The run directory of a task that is done hurts nobody if it stays.
-    let _ = run_dir::remove(root, task);
-    Ok(())
-}
-
-/// Looks before anything is noted: the image must be absent, or hold nothing but what an earlier try of this very
-/// task left, of which no process works any more. A volume without a parent beside others would make no chain; and
-/// whoever undoes the whole image must not meet what it did not make.
-fn check(root: &StorageRoot, domain: &Domain, op: &CreateVolume, task: TaskId) -> Result<Note, Fault> {
-    if let Some(image) = domain.images.dir(op.image_id.to_string())? {
         let own = names::task_file(task);
-        for entry in image.entries()? {
-            if entry.name != own.as_str() {
-                return Err(exists(op.volume_id, &entry.name.to_string_lossy()));
+        let file = step(ctx, names.create_file, || {
+            image.unlink(&own)?;
+            Ok(image.create_file(&own)?)
+        })?;
+        self.make_data(work, capacity_bytes, (&image, &own, &file), content)?;
+        let draft = Draft {
+            image: &image,
+            name: &own,
+        };
+        content.fill(&draft)?;
+        step(ctx, names.sync_file, || Ok(image.sync_file(&own, &file)?))?;
+        content.verify(&draft)?;
+
+        note.file = image.identity(&own)?;
+        step(ctx, names.note_file, || ctx.note(&note.encode(), false))?;
+        step(ctx, names.place_file, || place(&image, &own, self.at.volume_id))?;
+        step(ctx, names.sync_image, || Ok(image.sync()?))?;
+        content.confirm()?;
+
+        // The point of no return: the metadata's rename. What is before it is durable by now.
+        ctx.commit_point()?;
+        firm_step(ctx, names.write_meta, || self.commit(&image, &meta))?;
+        firm_step(ctx, names.note_done, || ctx.note(&note.encode(), true))?;
+        // The run directory of a task that is done hurts nobody if it stays.
+        let _ = run_dir::remove(root, task);
+        Ok(())
+    }
+
+    /// Looks before anything is noted: the image must be absent, or hold nothing but what an earlier try of this
+    /// very task left, of which no process works any more. A volume without a parent beside others would make no
+    /// chain; and whoever undoes the whole image must not meet what it did not make.
+    fn check(
+        &self,
+        work: Work<'_>,
+        domain: &Domain,
+        meta: &VolumeMeta,
+        content: &dyn Content,
+    ) -> Result<(), Fault> {
+        let volume = self.at.volume_id;
+        if let Some(image) = domain.images.dir(self.at.image_id.to_string())? {
+            let own = names::task_file(work.task);
+            for entry in image.entries()? {
+                if entry.name != own.as_str() {
+                    return Err(exists(volume, &entry.name.to_string_lossy()));
+                }
+                work.no_process_left()?;
             }
-            super::no_process_left(root, task)?;
+        }
+        meta.encode().map_err(|e| e.fault(volume))?;
+        match self.allocation {
+            Allocation::Preallocated => {
+                allocate::check_space(domain, meta.capacity_bytes, "or make it sparse")
+            }
+            Allocation::Sparse => {
+                allocate::check_space(domain, content.least_bytes(), "or use another domain")
+            }
         }
     }
-    metadata(op).encode().map_err(|e| e.fault(op.volume_id))?;
-    if op.allocation == Allocation::Preallocated {
-        allocate::check_space(domain, op.capacity_bytes)?;
+
+    fn make_image(&self, domain: &Domain) -> Result<Dir, Fault> {
+        let image = self.at.image_id.to_string();
+        match domain.images.dir(&image)? {
+            Some(image) => Ok(image),
+            None => Ok(domain.images.create_dir(image)?),
+        }
     }
-    Ok(Note { file: None })
+
+    /// An empty volume, with its space if it is to have it.
+    fn make_data(
+        &self,
+        work: Work<'_>,
+        capacity_bytes: u64,
+        (image, own, file): (&Dir, &str, &File),
+        content: &dyn Content,
+    ) -> Result<(), Fault> {
+        step(work.ctx, self.steps.qemu_img, || {
+            let argv = argv::create(self.format, own, capacity_bytes);
+            let ended = work.qemu_img(image, &argv, Limits::CREATE, &|_| ())?;
+            ended.well().map(drop)
+        })?;
+        step(work.ctx, self.steps.allocate, || match self.allocation {
+            Allocation::Sparse => Ok(()),
+            Allocation::Preallocated => {
+                let space = allocate::Space {
+                    format: self.format,
+                    capacity_bytes,
+                };
+                space.take((image, own, file), work.ctx, &|done| {
+                    content.allocated(done, capacity_bytes);
+                })
+            }
+        })
+    }
+
+    fn commit(&self, image: &Dir, meta: &VolumeMeta) -> Result<(), Fault> {
+        let volume = self.at.volume_id;
+        let name = names::meta(volume);
+        if let Some(found) = image.kind(&name)? {
+            return Err(exists(volume, &format!("{name} ({found:?})")));
+        }
+        write_meta(image, volume, meta)
+    }
+
+    fn metadata(&self, capacity_bytes: u64) -> VolumeMeta {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        VolumeMeta {
+            capacity_bytes,
+            created_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            description: self.description.to_owned(),
+            disk_type: "DATA".to_owned(),
+            domain: self.at.domain_id,
+            format: self.format,
+            generation: 0,
+            image: self.at.image_id,
+            legality: Legality::Legal,
+            modified_s: 0,
+            parent: None,
+            sequence: 0,
+            allocation: self.allocation,
+            role: Role::Leaf,
+        }
+    }
+
+    /// Whether metadata is that which commits it.
+    fn is_committed(&self, meta: &VolumeMeta) -> bool {
+        meta.legality == Legality::Legal
+            && meta.domain == self.at.domain_id
+            && meta.image == self.at.image_id
+            && meta.format == self.format
+    }
 }
 
 fn exists(volume: VolumeId, name: &str) -> Fault {
@@ -167,189 +262,9 @@ fn exists(volume: VolumeId, name: &str) -> Fault {
     .about(volume)
 }
 
-fn make_image(domain: &Domain, op: &CreateVolume) -> Result<Dir, Fault> {
-    match domain.images.dir(op.image_id.to_string())? {
-        Some(image) => Ok(image),
-        None => Ok(domain.images.create_dir(op.image_id.to_string())?),
-    }
-}
-
-fn qemu_img(
-    root: &StorageRoot,
-    op: &CreateVolume,
-    task: TaskId,
-    image: &Dir,
-    ctx: &dyn OpContext,
-) -> Result<(), Fault> {
-    let run_dir = RunDir::open(root, task)?;
-    let argv = argv::create(op.format, &names::task_file(task), op.capacity_bytes);
-    let job = Job {
-        argv: &argv,
-        dir: image,
-        run_dir: &run_dir,
-        limits: Limits::CREATE,
-        stop: &|| ctx.aborted(),
-    };
-    root.qemu_img().run(&job).map(drop)
-}
-
 fn place(image: &Dir, own: &str, volume: VolumeId) -> Result<(), Fault> {
     match image.rename_new(own, volume.to_string()) {
         Err(e) if e.is_taken() => Err(exists(volume, &volume.to_string())),
         done => Ok(done?),
     }
-}
-
-fn metadata(op: &CreateVolume) -> VolumeMeta {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    VolumeMeta {
-        capacity_bytes: op.capacity_bytes,
-        created_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-        description: op.description.clone(),
-        disk_type: "DATA".to_owned(),
-        domain: op.domain_id,
-        format: op.format,
-        generation: 0,
-        image: op.image_id,
-        legality: Legality::Legal,
-        modified_s: 0,
-        parent: None,
-        sequence: 0,
-        allocation: op.allocation,
-        role: Role::Leaf,
-    }
-}
-
-/// Concludes from the note and from storage.
-pub(super) fn recover(
-    root: &StorageRoot,
-    op: &CreateVolume,
-    task: TaskId,
-    note: Option<&[u8]>,
-    cause: Fault,
-    ctx: &dyn OpContext,
-) -> Result<OpEnd, Fault> {
-    // Without a note nothing was begun.
-    let Some(note) = note.map(Note::decode).transpose()? else {
-        return Ok(OpEnd::Undone(cause));
-    };
-    let domain = root.writable(op.domain_id)?;
-    let Some(image) = domain.images.dir(op.image_id.to_string())? else {
-        firm_step(ctx, UNDO_SYNC_IMAGES, || Ok(domain.images.sync()?))?;
-        return Ok(OpEnd::Undone(cause));
-    };
-    let owner = Owner::of(image.identity(op.volume_id.to_string())?, note.file);
-    match verdict(owner, read_meta(&image, op.volume_id)?, op, &note)? {
-        Verdict::Forward => {
-            firm_step(ctx, FORWARD_SYNC, || {
-                image.sync()?;
-                Ok(domain.images.sync()?)
-            })?;
-            Ok(OpEnd::Finished)
-        }
-        Verdict::Undo => {
-            undo(&domain, &image, op, task, &note, owner, ctx)?;
-            Ok(OpEnd::Undone(cause))
-        }
-    }
-}
-
-/// Whose data stands under the volume's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Nobody,
-    Ours,
-    Stranger,
-}
-
-impl Owner {
-    fn of(placed: Option<Identity>, noted: Option<Identity>) -> Self {
-        match placed {
-            None => Self::Nobody,
-            Some(_) if placed == noted => Self::Ours,
-            Some(_) => Self::Stranger,
-        }
-    }
-}
-
-enum Verdict {
-    Forward,
-    Undo,
-}
-
-/// What storage says of the commit.
-///
-/// # Errors
-/// `GENERATION_MISMATCH` for a state that this operation does not make: it is left as it is.
-fn verdict(owner: Owner, meta: Option<VolumeMeta>, op: &CreateVolume, note: &Note) -> Result<Verdict, Fault> {
-    let Some(meta) = meta else {
-        return Ok(Verdict::Undo);
-    };
-    let illegal = meta.legality == Legality::Illegal && meta.generation == 0;
-    match owner {
-        Owner::Ours if is_committed(&meta, op) => Ok(Verdict::Forward),
-        Owner::Ours if illegal => Ok(Verdict::Undo),
-        // An undo that was cut off after it had unlinked the data.
-        Owner::Nobody if illegal => Ok(Verdict::Undo),
-        // Another volume took the name before ours was in place: only what is ours is undone.
-        Owner::Stranger => Ok(Verdict::Undo),
-        Owner::Nobody if note.file.is_none() => Ok(Verdict::Undo),
-        Owner::Ours | Owner::Nobody => Err(changed(op, &meta)),
-    }
-}
-
-fn is_committed(meta: &VolumeMeta, op: &CreateVolume) -> bool {
-    meta.legality == Legality::Legal
-        && meta.domain == op.domain_id
-        && meta.image == op.image_id
-        && meta.format == op.format
-}
-
-fn changed(op: &CreateVolume, meta: &VolumeMeta) -> Fault {
-    Fault::new(
-        FaultCode::GenerationMismatch,
-        format!(
-            "volume {} is {} with generation {}, which this task did not write; it was not touched: look at image {}",
-            op.volume_id,
-            meta.legality.as_str(),
-            meta.generation,
-            op.image_id
-        ),
-    )
-    .about(op.volume_id)
-}
-
-/// The way back, in reverse. Each step finds its work done if it was done before.
-fn undo(
-    domain: &Domain,
-    image: &Dir,
-    op: &CreateVolume,
-    task: TaskId,
-    note: &Note,
-    owner: Owner,
-    ctx: &dyn OpContext,
-) -> Result<(), Fault> {
-    let volume = op.volume_id;
-    firm_step(ctx, UNDO_FILE, || {
-        image.unlink(names::task_file(task))?;
-        if owner == Owner::Ours {
-            image.unlink(volume.to_string())?;
-        }
-        Ok(())
-    })?;
-    firm_step(ctx, UNDO_META, || {
-        // Metadata is written only after the data was noted; that there was none was seen before anything was.
-        if note.file.is_some() && owner != Owner::Stranger {
-            image.unlink(names::meta_new(volume))?;
-            image.unlink(names::meta(volume))?;
-        }
-        Ok(())
-    })?;
-    firm_step(ctx, UNDO_SYNC_IMAGE, || Ok(image.sync()?))?;
-    if image.entries()?.is_empty() {
-        firm_step(ctx, UNDO_IMAGE, || {
-            Ok(domain.images.remove_dir(op.image_id.to_string())?)
-        })?;
-    }
-    firm_step(ctx, UNDO_SYNC_IMAGES, || Ok(domain.images.sync()?))
 }

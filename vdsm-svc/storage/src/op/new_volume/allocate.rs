@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use common::{CreateVolume, Fault, FaultCode, VolumeFormat};
+use common::{Fault, FaultCode, VolumeFormat};
 
 use super::super::OpContext;
 use super::super::context::stop_if_aborted;
@@ -18,8 +18,8 @@ const ZEROS_BYTES: usize = 8 << 20;
 /// qcow2 files grow in clusters of this size, qemu's default.
 const CLUSTER_BYTES: u64 = 64 << 10;
 
-/// Refuses at once what cannot fit.
-pub(super) fn check_space(domain: &Domain, bytes: u64) -> Result<(), Fault> {
+/// Refuses at once what cannot fit; `advice` is what may help beside free space.
+pub(super) fn check_space(domain: &Domain, bytes: u64, advice: &str) -> Result<(), Fault> {
     let (_, free) = domain.space()?;
     if bytes <= free {
         return Ok(());
@@ -27,52 +27,59 @@ pub(super) fn check_space(domain: &Domain, bytes: u64) -> Result<(), Fault> {
     Err(Fault::new(
         FaultCode::NoSpace,
         format!(
-            "a preallocated volume of {bytes} bytes does not fit: domain {} has {free} bytes free; free space, or make it sparse",
+            "the volume takes {bytes} bytes and does not fit: domain {} has {free} bytes free; free space, {advice}",
             domain.id()
         ),
     )
     .about(domain.id()))
 }
 
-/// Takes the space of the whole volume: a raw one from its beginning; a qcow2 one behind its metadata, where its
-/// data will be written (VDSM does the same).
-pub(super) fn allocate(
-    image: &Dir,
-    name: &str,
-    file: &File,
-    op: &CreateVolume,
-    ctx: &dyn OpContext,
-) -> Result<(), Fault> {
-    let start = match op.format {
-        VolumeFormat::Raw => 0,
-        VolumeFormat::Cow => file_len(image, name, file)?.next_multiple_of(CLUSTER_BYTES),
-    };
-    let total = op.capacity_bytes;
-    let mut done = 0;
-    let mut by_writing = false;
-    while done < total {
-        stop_if_aborted(ctx)?;
-        let piece = if by_writing {
-            ZEROS_BYTES as u64
-        } else {
-            PIECE_BYTES
-        }
-        .min(total - done);
-        if by_writing {
-            write_zeros(image, name, file, start + done, piece)?;
-        } else {
-            match image.allocate(name, file, start + done, piece) {
-                Err(e) if is_unsupported(&e) => {
-                    by_writing = true;
-                    continue;
-                }
-                taken => taken?,
+/// The space of a volume.
+pub(super) struct Space {
+    pub(super) format: VolumeFormat,
+    pub(super) capacity_bytes: u64,
+}
+
+impl Space {
+    /// Takes all of it: that of a raw volume from its beginning; that of a qcow2 one behind its metadata, where
+    /// its data will be written (VDSM does the same). Says after each piece how many bytes are taken.
+    pub(super) fn take(
+        &self,
+        (image, name, file): (&Dir, &str, &File),
+        ctx: &dyn OpContext,
+        taken: &dyn Fn(u64),
+    ) -> Result<(), Fault> {
+        let start = match self.format {
+            VolumeFormat::Raw => 0,
+            VolumeFormat::Cow => file_len(image, name, file)?.next_multiple_of(CLUSTER_BYTES),
+        };
+        let total = self.capacity_bytes;
+        let mut done = 0;
+        let mut by_writing = false;
+        while done < total {
+            stop_if_aborted(ctx)?;
+            let piece = if by_writing {
+                ZEROS_BYTES as u64
+            } else {
+                PIECE_BYTES
             }
+            .min(total - done);
+            if by_writing {
+                write_zeros(image, name, file, start + done, piece)?;
+            } else {
+                match image.allocate(name, file, start + done, piece) {
+                    Err(e) if is_unsupported(&e) => {
+                        by_writing = true;
+                        continue;
+                    }
+                    made => made?,
+                }
+            }
+            done += piece;
+            taken(done);
         }
-        done += piece;
-        ctx.progress(done, total);
+        Ok(())
     }
-    Ok(())
 }
 
 fn is_unsupported(error: &FileError) -> bool {
