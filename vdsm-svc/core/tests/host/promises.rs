@@ -131,7 +131,8 @@ fn a_task_that_waits_says_for_what_and_aborting_it_runs_nothing() {
 
 fn state(host: &Host, id: u8) -> TaskState {
     let mut records = host.records.values();
-    records.find(|task| task.id == task_id(id)).unwrap().state
+    let found = records.find(|task| task.id == task_id(id));
+    found.expect("it was accepted").state
 }
 
 #[test]
