@@ -146,6 +146,8 @@ faults! {
     NeverStarted = "NEVER_STARTED", Cancelled, None, false;
     /// The service ended while it was at work.
     Interrupted = "INTERRUPTED", Aborted, None, true;
+    /// It moved no byte for as long as is allowed, and was stopped.
+    NoProgress = "NO_PROGRESS", Unavailable, None, true;
     /// A process of it cannot be killed.
     ProcessStuck = "PROCESS_STUCK", Internal, None, true;
     /// What it began could not be undone.
@@ -192,6 +194,14 @@ faults! {
     ImageInUse = "IMAGE_IN_USE", FailedPrecondition, None, true;
     /// The volume changed since the operation began.
     GenerationMismatch = "GENERATION_MISMATCH", FailedPrecondition, Some(911), false;
+    /// The volume's metadata says that it may not be used.
+    VolumeIllegal = "VOLUME_ILLEGAL", FailedPrecondition, None, false;
+    /// The volume stands on another one, or others stand on it or beside it.
+    VolumeInChain = "VOLUME_IN_CHAIN", FailedPrecondition, None, false;
+    /// The volume's data is not what its metadata says, or asks for what is not served.
+    VolumeDataInvalid = "VOLUME_DATA_INVALID", FailedPrecondition, None, false;
+    /// A copy does not hold what its source holds.
+    CopyDiffers = "COPY_DIFFERS", Internal, None, true;
     /// The volume's metadata cannot be understood.
     VolumeMetadataInvalid = "VOLUME_METADATA_INVALID", FailedPrecondition, Some(751), false;
     /// The volume's metadata would not fit into 512 bytes.

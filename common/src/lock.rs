@@ -155,6 +155,12 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
             .flat_map(|e| e.holders.iter().map(|(o, _)| o))
     }
 
+    /// The first of `wants` that somebody who asks now would have to wait for, and who stands before it: a holder,
+    /// or one who waits already.
+    pub fn in_the_way(&self, wants: &[(K, Mode)]) -> Option<(K, O)> {
+        self.first_obstacle(wants, |_| true)
+    }
+
     /// The first key that `owner` waits for and who stands before it; none if it does not wait.
     pub fn waits_for(&self, owner: &O) -> Option<(K, O)> {
         let wants = self.waiting.get(owner)?;
@@ -183,9 +189,14 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
     /// The first key that `owner` cannot have now, and who is in the way: a holder, or somebody ahead of it in
     /// the queue whom it conflicts with.
     fn obstacle(&self, owner: &O, wants: &[(K, Mode)]) -> Option<(K, O)> {
+        self.first_obstacle(wants, |other| other != owner)
+    }
+
+    /// Of those who wait, the ones up to the first that is not `ahead` count.
+    fn first_obstacle(&self, wants: &[(K, Mode)], ahead: impl Fn(&O) -> bool) -> Option<(K, O)> {
         wants.iter().find_map(|(key, mode)| {
             let entry = self.keys.get(key)?;
-            let ahead = entry.queue.iter().take_while(|(o, _)| o != owner);
+            let ahead = entry.queue.iter().take_while(|(o, _)| ahead(o));
             let in_the_way = entry
                 .holders
                 .iter()
@@ -261,6 +272,23 @@ mod tests {
         assert_eq!(locks.acquire(4, [("a", Shared)], true), Outcome::Queued);
         assert_eq!(locks.release(&1), vec![2]);
         assert_eq!(locks.release(&2), vec![3, 4]);
+    }
+
+    #[test]
+    fn whoever_asks_next_is_told_who_stands_before_it() {
+        let mut locks = LockTable::default();
+        locks.acquire(1, [("a", Shared)], true);
+        assert_eq!(locks.in_the_way(&[("a", Shared)]), None);
+        assert_eq!(
+            locks.in_the_way(&[("b", Exclusive), ("a", Exclusive)]),
+            Some(("a", 1))
+        );
+        locks.acquire(2, [("a", Exclusive)], true);
+        assert_eq!(
+            locks.in_the_way(&[("a", Shared)]),
+            Some(("a", 2)),
+            "it waits ahead"
+        );
     }
 
     #[test]

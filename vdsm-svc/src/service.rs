@@ -207,6 +207,7 @@ fn open_storage(settings: &Settings) -> Result<(Arc<StorageRoot>, String), Servi
     }
     let options = Options {
         qemu_img: settings.qemu_img.clone(),
+        no_progress_timeout: settings.no_progress_timeout(),
         ..Options::new(settings.host_id)
     };
     let root = StorageRoot::open(path, options).map_err(ServiceError::Storage)?;
@@ -221,9 +222,9 @@ fn at_store(settings: &Settings) -> impl FnOnce(StoreError) -> ServiceError {
 
 /// Every step boundary of every operation, as fail points name them.
 pub fn fail_points() -> Vec<String> {
-    ["create_volume", "delete_image"]
-        .into_iter()
-        .flat_map(op::steps)
+    op::VERBS
+        .iter()
+        .flat_map(|verb| op::steps(verb))
         .flat_map(|step| [format!("{step}.before"), format!("{step}.after")])
         .collect()
 }

@@ -10,6 +10,7 @@ use common::id::HostId;
 use runtime::coordinator::Retention;
 use runtime::telemetry::LogFormat;
 use vdsm_core::Limits;
+use vdsm_storage::qemu_img::NO_PROGRESS_TIMEOUT;
 
 /// Before the names of settings in the environment.
 pub const PREFIX: &str = "VDSM_SVC";
@@ -76,6 +77,10 @@ pub struct Settings {
     #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = count(1, 1 << 20))]
     pub cache_mib: usize,
 
+    /// Seconds for which a task's process may move no byte before it is stopped and the task fails with NO_PROGRESS.
+    #[arg(long, default_value_t = NO_PROGRESS_TIMEOUT.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub no_progress_timeout: u64,
+
     /// The qemu-img program, version 7.2 or later.
     #[arg(long, default_value = "qemu-img", value_name = "PATH")]
     pub qemu_img: PathBuf,
@@ -88,6 +93,10 @@ impl Settings {
             running_per_domain: self.running_per_domain,
             queue: self.queue_limit,
         }
+    }
+
+    pub(crate) const fn no_progress_timeout(&self) -> Duration {
+        Duration::from_secs(self.no_progress_timeout)
     }
 
     pub(crate) const fn retention(&self) -> Retention {
@@ -137,6 +146,7 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.1:54321");
         assert_eq!(settings.limits(), Limits::default());
         assert_eq!(settings.retention(), Retention::default());
+        assert_eq!(settings.no_progress_timeout(), Duration::from_secs(300));
     }
 
     #[test]
@@ -145,6 +155,10 @@ mod tests {
             (&["--host-id", "x"][..], "--host-id"),
             (&["--host-id", ID, "--queue-limit", "0"], "--queue-limit"),
             (&["--host-id", ID, "--cleared-days", "29"], "--cleared-days"),
+            (
+                &["--host-id", ID, "--no-progress-timeout", "0"],
+                "--no-progress-timeout",
+            ),
             (&[], "--host-id"),
         ] {
             let error = settings(more).unwrap_err();

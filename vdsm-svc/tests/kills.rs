@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const HOST: &str = "2f1c8a34-7c5e-4d3a-9b16-0f5f0a6d9c01";
 const DOMAIN: &str = "6a0f7a52-51a0-4f4f-8f3e-3c1d4b7a9e02";
 const IMAGE: &str = "7b1f8b63-62b1-4a50-9f4f-4d2e5c8b0f13";
+/// What is copied to [`IMAGE`]: the id of an image and of its volume.
+const SOURCE: &str = "8c2a9c74-73c2-4b61-8a5a-5e3f6d9c1a24";
 
 struct Program {
     child: Child,
@@ -30,12 +32,17 @@ struct Program {
 
 impl Program {
     async fn start(dir: &Path, kill_at: Option<&str>) -> Self {
+        Self::start_with(dir, kill_at, Path::new("qemu-img")).await
+    }
+
+    async fn start_with(dir: &Path, kill_at: Option<&str>, qemu_img: &Path) -> Self {
         let address = dir.join("data/address");
         let _ = std::fs::remove_file(&address);
         let mut command = Command::new(env!("CARGO_BIN_EXE_vdsm-svc"));
         command.args(["--listen", "127.0.0.1:0", "--host-id", HOST]);
         command.arg("--data-dir").arg(dir.join("data"));
         command.arg("--storage-root").arg(dir.join("storage"));
+        command.arg("--qemu-img").arg(qemu_img);
         command.stderr(Stdio::null()).stdin(Stdio::null());
         if let Some(point) = kill_at {
             command.env("FAILPOINT_KILL", format!("{point}@1"));
@@ -130,15 +137,33 @@ async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
     }
 }
 
-fn create() -> Verb {
+fn create(image: &str) -> Verb {
     Verb::CreateVolume(task_wire::CreateVolume {
         domain_id: DOMAIN.into(),
-        image_id: IMAGE.into(),
-        volume_id: Uuid::new_v4().to_string(),
+        image_id: image.into(),
+        volume_id: image.into(),
         capacity_bytes: 1 << 20,
         format: task_wire::VolumeFormat::Raw.into(),
         allocation: task_wire::Allocation::Preallocated.into(),
         description: String::new(),
+    })
+}
+
+fn copy() -> Verb {
+    let address = |id: &str| {
+        Some(task_wire::VolumeAddress {
+            domain_id: DOMAIN.into(),
+            image_id: id.into(),
+            volume_id: id.into(),
+        })
+    };
+    Verb::CopyVolume(task_wire::CopyVolume {
+        source: address(SOURCE),
+        target: address(IMAGE),
+        format: task_wire::VolumeFormat::Cow.into(),
+        allocation: task_wire::Allocation::Preallocated.into(),
+        description: String::new(),
+        verify: true,
     })
 }
 
@@ -159,6 +184,16 @@ fn points() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// What is done to [`IMAGE`] at a fail point, after what comes before it.
+fn plan(point: &str) -> (Vec<Verb>, Verb) {
+    match point.split('.').next().unwrap() {
+        "create_volume" => (vec![], create(IMAGE)),
+        "copy_volume" => (vec![create(SOURCE)], copy()),
+        "delete_image" => (vec![create(IMAGE)], delete()),
+        verb => panic!("{verb} is not tried"),
+    }
+}
+
 #[tokio::test]
 async fn a_kill_at_any_step_leaves_a_task_that_ends_and_storage_that_agrees() {
     let points = points();
@@ -166,25 +201,26 @@ async fn a_kill_at_any_step_leaves_a_task_that_ends_and_storage_that_agrees() {
     let mut not_reached = Vec::new();
     for point in &points {
         let dir = tempfile::tempdir().unwrap();
-        let deletes = point.starts_with("delete_image.");
+        let (before, verb) = plan(point);
+        let deletes = matches!(verb, Verb::DeleteImage(_));
         let mut program = Program::start(dir.path(), Some(point)).await;
         program.make_domain().await;
-        let (made, gone) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
-        program.begin(&made, create()).await;
-        let mut survived = program.end_of(&made).await.is_some();
-        if survived && deletes {
-            program.begin(&gone, delete()).await;
-            survived = program.end_of(&gone).await.is_some();
+        for verb in before {
+            let id = Uuid::new_v4().to_string();
+            program.begin(&id, verb).await;
+            let task = program.end_of(&id).await.expect("its points are others");
+            assert_eq!(task.result(), TaskResult::Success, "{task:?}");
         }
-        if survived {
+        let id = Uuid::new_v4().to_string();
+        program.begin(&id, verb).await;
+        if program.end_of(&id).await.is_some() {
             // Undo steps and those of carrying forward are reached only after another kill or a failure.
             not_reached.push(point);
             continue;
         }
         drop(program);
         let mut program = Program::start(dir.path(), None).await;
-        let id = if deletes { &gone } else { &made };
-        let task = program.end_of(id).await.expect("nobody kills it now");
+        let task = program.end_of(&id).await.expect("nobody kills it now");
         let done = task.result() == TaskResult::Success;
         assert!(
             done || task.result() == TaskResult::CleanSuccess,
@@ -205,4 +241,49 @@ async fn a_kill_at_any_step_leaves_a_task_that_ends_and_storage_that_agrees() {
         not_reached.iter().filter(other).collect::<Vec<_>>(),
         Vec::<&&String>::new()
     );
+}
+
+/// The process that copies outlives the service; the next start ends it before anything is undone.
+#[tokio::test]
+async fn a_kill_in_the_middle_of_a_copy_leaves_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = dir.path().join("qemu-img");
+    let script =
+        "#!/bin/sh\n[ \"$1\" = convert ] && shift && set -- convert -r 1M \"$@\"\nexec qemu-img \"$@\"\n";
+    std::fs::write(&slow, script).unwrap();
+    std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut program = Program::start_with(dir.path(), None, &slow).await;
+    program.make_domain().await;
+    let (made, copied) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    let Verb::CreateVolume(mut create) = create(SOURCE) else {
+        unreachable!()
+    };
+    create.capacity_bytes = 32 << 20;
+    program.begin(&made, Verb::CreateVolume(create)).await;
+    program.end_of(&made).await.unwrap();
+    let images = dir.path().join("storage").join(DOMAIN).join("images");
+    let source = images.join(SOURCE).join(SOURCE);
+    std::fs::write(&source, vec![7; 32 << 20]).unwrap();
+    program.begin(&copied, copy()).await;
+    let child = eventually("the copying process", async || {
+        let record = dir.path().join("storage/.vdsm-run").join(&copied).join("child");
+        let text = std::fs::read_to_string(record).ok()?;
+        let pid: u32 = text.split(' ').next()?.parse().ok()?;
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        (line.contains("convert\0") && line.starts_with("qemu-img")).then_some(pid)
+    })
+    .await;
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    let alive =
+        || std::fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| !line.is_empty());
+    assert!(alive(), "it ended with the service");
+
+    let mut program = Program::start_with(dir.path(), None, &slow).await;
+    let task = program.end_of(&copied).await.expect("nobody kills it now");
+    assert_eq!(task.result(), TaskResult::CleanSuccess, "{task:?}");
+    assert_eq!(task.fault.unwrap().code, "INTERRUPTED");
+    assert!(!alive(), "it is left");
+    assert!(!images.join(IMAGE).exists());
+    assert!(std::fs::read(&source).unwrap() == vec![7; 32 << 20]);
 }

@@ -4,6 +4,7 @@
 //! slow or dead reader costs the others nothing.
 
 mod error;
+mod pace;
 mod progress;
 mod ring;
 mod waiters;

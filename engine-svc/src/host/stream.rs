@@ -169,11 +169,9 @@ impl<'a> Reading<'a> {
     }
 
     fn report(&self, samples: &[Progress]) {
-        let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
         for sample in samples {
             if let Ok(task_id) = sample.task_id.parse() {
-                let board = self.context.log.progress();
-                board.report(task_id, bytes(sample.done_bytes), bytes(sample.total_bytes));
+                self.context.log.progress().relay(task_id, sample);
             }
         }
     }

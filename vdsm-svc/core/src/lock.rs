@@ -1,9 +1,10 @@
 //! Who may work on what.
 //!
-//! A task shares its domain and has its image alone; a call outside any task has its keys alone, or is refused.
-//! A task asks for its domain and its image as two requests that are both made when it is accepted. That is free
-//! of deadlock (calls never wait, and tasks conflict only over images), and it keeps the domain's queue empty of
-//! tasks that merely wait for an image, which a release would otherwise have to walk.
+//! A task shares its domains and has the image that it changes alone; one that it only reads it shares. A call
+//! outside any task has its keys alone, or is refused. A task asks for each key as a request of its own, all made in
+//! the one step that accepts it. That is free of deadlock (calls never wait, and a task waits only for those that
+//! were accepted before it), and it keeps the domain's queue empty of tasks that merely wait for an image, which a
+//! release would otherwise have to walk.
 
 use common::id::{DomainId, ImageId};
 use common::lock::{LockTable, Mode, Outcome};
@@ -97,16 +98,9 @@ impl Locks {
         keys(operation).into_iter().all(|(key, _)| holds(key))
     }
 
-    /// What a task that asks now would have to wait for, and who holds it.
+    /// What a task that asks now would have to wait for, and who has it or waits for it already.
     pub(crate) fn obstacle(&self, operation: &Operation) -> Option<(Key, Holder)> {
-        let in_the_way = |key: Key, mode| {
-            // Only calls hold a domain alone.
-            let mut holders = self.table.holders(&key).copied();
-            let conflicts = |holder: &Holder| mode == Mode::Exclusive || matches!(holder, Holder::Call(_));
-            holders.find(conflicts).map(|holder| (key, holder))
-        };
-        let mut keys = keys(operation).into_iter();
-        keys.find_map(|(key, mode)| in_the_way(key, mode))
+        self.table.in_the_way(&keys(operation))
     }
 
     /// Takes `keys` for a call, alone and at once.

@@ -102,6 +102,9 @@ impl Task {
             (Some(Operation::CreateVolume(_)), TaskState::Running, true) => {
                 "removes the volume that it creates, and the image if it made that"
             }
+            (Some(Operation::CopyVolume(_)), TaskState::Running, true) => {
+                "removes the copy that it makes, and the image if it made that; the source stays as it is"
+            }
             _ => "",
         }
     }

@@ -214,15 +214,13 @@ fn supported(operation: Operation) -> Result<Operation, Fault> {
     match operation {
         Operation::Noop if !cfg!(feature = "failpoints") => Err(Fault::new(
             FaultCode::OperationUnsupported,
-            "noop is served only by builds with fail points; send create_volume or delete_image",
+            "noop is served only by builds with fail points; send another verb",
         )
         .about("operation.noop")),
-        Operation::CopyVolume(_) => Err(Fault::new(
-            FaultCode::OperationUnsupported,
-            "copy_volume is not served yet; send create_volume or delete_image",
-        )
-        .about("operation.copy_volume")),
-        Operation::Noop | Operation::CreateVolume(_) | Operation::DeleteImage(_) => Ok(operation),
+        Operation::Noop
+        | Operation::CreateVolume(_)
+        | Operation::CopyVolume(_)
+        | Operation::DeleteImage(_) => Ok(operation),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 
+use common::id::VolumeId;
 use common::{Fault, FaultCode};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -10,16 +11,22 @@ use nix::libc;
 use crate::file::{Dir, FileError};
 use crate::names::ImageFile;
 
-/// Whether anybody holds a record lock on any byte of the file.
-///
-/// # Errors
-/// Of the file system.
-fn is_locked(file: &File) -> nix::Result<bool> {
+/// Bytes of an image file that are locked, as an offset and a length.
+struct Bytes(libc::off_t, libc::off_t);
+
+/// All of them: whoever has the file open in qemu locks some.
+const ALL: Bytes = Bytes(0, 0);
+
+/// Those by which qemu says that it may write (101, 102) or resize (103); readers lock 100.
+const OF_WRITERS: Bytes = Bytes(101, 3);
+
+/// Whether anybody holds a record lock on any of these bytes of the file.
+fn is_locked(file: &File, bytes: Bytes) -> nix::Result<bool> {
     let mut probe = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
+        l_start: bytes.0,
+        l_len: bytes.1,
         l_pid: 0,
     };
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe))?;
@@ -38,20 +45,31 @@ pub(crate) fn check_all(image: &Dir) -> Result<(), Fault> {
         let Some(file) = image.file(&entry.name)? else {
             continue;
         };
-        let locked = is_locked(&file).map_err(|e| FileError {
-            action: "look for locks on",
-            path: image.path().join(&entry.name),
-            source: e.into(),
-        })?;
-        if locked {
-            return Err(Fault::new(
-                FaultCode::ImageInUse,
-                format!(
-                    "a process has volume {volume} open; stop the machine or the qemu program that uses it"
-                ),
-            )
-            .about(volume));
-        }
+        check(image, volume, &file, ALL)?;
     }
     Ok(())
+}
+
+/// Refuses a volume that a process may write to. Others may read it.
+///
+/// # Errors
+/// `IMAGE_IN_USE` naming the volume; those of the file system.
+pub(crate) fn check_writers(image: &Dir, volume: VolumeId, file: &File) -> Result<(), Fault> {
+    check(image, volume, file, OF_WRITERS)
+}
+
+fn check(image: &Dir, volume: VolumeId, file: &File, bytes: Bytes) -> Result<(), Fault> {
+    let locked = is_locked(file, bytes).map_err(|e| FileError {
+        action: "look for locks on",
+        path: image.path().join(volume.to_string()),
+        source: e.into(),
+    })?;
+    if !locked {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::ImageInUse,
+        format!("a process has volume {volume} open; stop the machine or the qemu program that uses it"),
+    )
+    .about(volume))
 }

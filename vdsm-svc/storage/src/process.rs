@@ -48,6 +48,34 @@ pub(crate) fn signal_group(leader: Pid, signal: Signal) {
     let _ = kill_process_group(leader, signal);
 }
 
+/// What a process has read and written since it began, in bytes, all its threads together (`/proc/PID/io`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct IoCounters {
+    /// By calls that read, from wherever (`rchar`).
+    pub(crate) read: u64,
+    /// By calls that write, to wherever (`wchar`).
+    pub(crate) written: u64,
+    /// Fetched from storage (`read_bytes`); 0 on tmpfs.
+    pub(crate) from_storage: u64,
+    /// Sent to storage (`write_bytes`); 0 on tmpfs.
+    pub(crate) to_storage: u64,
+}
+
+/// The counters of a process; none where they cannot be read.
+pub(crate) fn io_counters(pid: u32) -> Option<IoCounters> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let value = |key: &str| {
+        let lines = text.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(k, _)| *k == key)?.1.parse().ok()
+    };
+    Some(IoCounters {
+        read: value("rchar")?,
+        written: value("wchar")?,
+        from_storage: value("read_bytes")?,
+        to_storage: value("write_bytes")?,
+    })
+}
+
 /// When a process was started, in ticks since the boot (field 22 of its `stat`); none if there is none.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use common::Fault;
 use common::id::{DomainId, HostId, ImageId, VolumeId};
@@ -10,7 +11,7 @@ use rustix::fs::{Gid, Uid};
 
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, Writer};
 use crate::file::{Dir, FileError, FileHook, Kind, Layer, NoHook};
-use crate::qemu_img::QemuImg;
+use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
 use crate::volume::VolumeInfo;
 
 /// The user and group that oVirt's files belong to: vdsm and kvm.
@@ -28,6 +29,8 @@ pub struct Options {
     pub hook: Arc<dyn FileHook>,
     /// The program that makes and reads images.
     pub qemu_img: PathBuf,
+    /// For how long a task's process may move no byte.
+    pub no_progress_timeout: Duration,
 }
 
 impl Options {
@@ -37,6 +40,7 @@ impl Options {
             host_id,
             hook: Arc::new(NoHook),
             qemu_img: PathBuf::from("qemu-img"),
+            no_progress_timeout: NO_PROGRESS_TIMEOUT,
         }
     }
 }
@@ -83,7 +87,7 @@ impl StorageRoot {
             dir,
             path,
             host_id: options.host_id,
-            qemu_img: QemuImg::new(options.qemu_img),
+            qemu_img: QemuImg::new(options.qemu_img).stopped_after(options.no_progress_timeout),
             writers: Mutex::default(),
         })
     }

@@ -201,6 +201,25 @@ pub(crate) fn create_volume(image: &str) -> Verb {
     })
 }
 
+/// The volume of an image whose one volume has the image's id, copied to one of the same kind.
+pub(crate) fn copy_volume(source: &str, target: &str, verify: bool) -> Verb {
+    let address = |id: &str| {
+        Some(task_wire::VolumeAddress {
+            domain_id: DOMAIN.into(),
+            image_id: id.into(),
+            volume_id: id.into(),
+        })
+    };
+    Verb::CopyVolume(task_wire::CopyVolume {
+        source: address(source),
+        target: address(target),
+        format: task_wire::VolumeFormat::Raw.into(),
+        allocation: task_wire::Allocation::Sparse.into(),
+        description: "test".into(),
+        verify,
+    })
+}
+
 pub(crate) fn delete_image(image: &str) -> Verb {
     Verb::DeleteImage(task_wire::DeleteImage {
         domain_id: DOMAIN.into(),

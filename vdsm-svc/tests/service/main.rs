@@ -3,6 +3,7 @@
 // A test fails by a panic.
 #![allow(clippy::unwrap_used)]
 
+mod copying;
 mod harness;
 mod owners;
 mod storage;

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use common::id::TaskId;
 use proto::task::v1 as wire;
 
+use super::pace::Pace;
 use super::waiters::Waiters;
 
 /// Tasks that a board remembers; far more than run at a time. The one that moved longest ago goes first.
@@ -21,31 +23,68 @@ pub struct ProgressBoard {
 #[derive(Debug, Default)]
 struct Board {
     last: u64,
-    by_task: HashMap<TaskId, Sample>,
+    /// Each sample with its number.
+    by_task: HashMap<TaskId, (u64, Sample)>,
     by_number: BTreeMap<u64, TaskId>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    number: u64,
     done_bytes: u64,
     total_bytes: u64,
+    rate_bytes_per_second: u64,
+    time_left: Option<Duration>,
+    /// None where whoever made the sample measured that.
+    pace: Option<Pace>,
 }
 
 impl ProgressBoard {
-    /// How far a task is, in bytes; a `total_bytes` of 0 means that it is unknown.
+    /// How far a task is, in bytes; a `total_bytes` of 0 means that it is unknown. How fast it goes, and how long it will still take, is measured here.
     pub fn report(&self, task_id: TaskId, done_bytes: u64, total_bytes: u64) {
+        let now = Instant::now();
+        self.put(task_id, |old| {
+            let before = old.and_then(|old| old.pace);
+            let pace = before.map_or_else(
+                || Pace::begin(done_bytes, now),
+                |before| before.after(done_bytes, now),
+            );
+            Sample {
+                done_bytes,
+                total_bytes,
+                rate_bytes_per_second: pace.rate_bytes_per_second(),
+                time_left: match total_bytes {
+                    0 => None,
+                    total => pace.time_for(total.saturating_sub(done_bytes)),
+                },
+                pace: Some(pace),
+            }
+        });
+    }
+
+    /// A sample of somebody else's board, as it came.
+    pub fn relay(&self, task_id: TaskId, sample: &wire::Progress) {
+        let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
+        self.put(task_id, |_| Sample {
+            done_bytes: bytes(sample.done_bytes),
+            total_bytes: bytes(sample.total_bytes),
+            rate_bytes_per_second: bytes(sample.rate_bytes_per_second),
+            time_left: sample.time_left.and_then(|time| Duration::try_from(time).ok()),
+            pace: None,
+        });
+    }
+
+    /// Puts a task's next sample up, under the next number.
+    fn put(&self, task_id: TaskId, next: impl FnOnce(Option<&Sample>) -> Sample) {
         let mut board = self.lock();
         board.last += 1;
-        let sample = Sample {
-            number: board.last,
-            done_bytes,
-            total_bytes,
-        };
-        if let Some(old) = board.by_task.insert(task_id, sample) {
-            board.by_number.remove(&old.number);
+        let number = board.last;
+        let old = board.by_task.get(&task_id).copied();
+        let sample = next(old.as_ref().map(|(_, sample)| sample));
+        board.by_task.insert(task_id, (number, sample));
+        if let Some((old, _)) = old {
+            board.by_number.remove(&old);
         }
-        board.by_number.insert(sample.number, task_id);
+        board.by_number.insert(number, task_id);
         if board.by_task.len() > MAX_TASKS
             && let Some((_, oldest)) = board.by_number.pop_first()
         {
@@ -58,8 +97,8 @@ impl ProgressBoard {
     /// The task no longer runs.
     pub fn forget(&self, task_id: TaskId) {
         let mut board = self.lock();
-        if let Some(old) = board.by_task.remove(&task_id) {
-            board.by_number.remove(&old.number);
+        if let Some((old, _)) = board.by_task.remove(&task_id) {
+            board.by_number.remove(&old);
         }
     }
 
@@ -68,7 +107,7 @@ impl ProgressBoard {
         self.lock()
             .by_task
             .get(&task_id)
-            .map(|sample| sample.to_wire(task_id))
+            .map(|(_, sample)| sample.to_wire(task_id))
     }
 
     /// The samples after number `seen`, and the number to give next time.
@@ -77,7 +116,7 @@ impl ProgressBoard {
         let newer = board.by_number.range(seen + 1..).map(|(_, task_id)| *task_id);
         let samples = newer
             .filter(|task_id| selects(*task_id))
-            .filter_map(|task_id| Some(board.by_task.get(&task_id)?.to_wire(task_id)))
+            .filter_map(|task_id| Some(board.by_task.get(&task_id)?.1.to_wire(task_id)))
             .collect();
         (samples, board.last)
     }
@@ -107,6 +146,8 @@ impl Sample {
             done_bytes: i64::try_from(self.done_bytes).unwrap_or(i64::MAX),
             total_bytes: i64::try_from(self.total_bytes).unwrap_or(i64::MAX),
             percent,
+            rate_bytes_per_second: i64::try_from(self.rate_bytes_per_second).unwrap_or(i64::MAX),
+            time_left: self.time_left.and_then(|time| time.try_into().ok()),
         }
     }
 }
@@ -134,6 +175,22 @@ mod tests {
         board.report(task(2), 6, 0);
         board.forget(task(2));
         assert!(board.since(seen, |_| true).0.is_empty());
+    }
+
+    #[test]
+    fn a_relayed_sample_is_shown_as_it_came() {
+        let board = ProgressBoard::default();
+        board.report(task(1), 9, 9);
+        let sample = wire::Progress {
+            task_id: task(1).to_string(),
+            done_bytes: 250,
+            total_bytes: 1000,
+            percent: 25.0,
+            rate_bytes_per_second: 50,
+            time_left: Duration::from_secs(15).try_into().ok(),
+        };
+        board.relay(task(1), &sample);
+        assert_eq!(board.newest(task(1)), Some(sample));
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Draft<'_> {
             .as_ref()
             .and_then(|op| self.state.locks.obstacle(op));
         if let Some((key, holder)) = obstacle {
-            return format!("{key}, which {} holds", self.named(holder));
+            return format!("{key}, which {} holds or asked for first", self.named(holder));
         }
         let limits = self.state.places.limits();
         let (host, domain) = (limits.running_per_host, limits.running_per_domain);

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use common::fault::{Fault, FaultCode};
 use common::id::{DomainId, ImageId, StoreId, TaskId, VolumeId};
-use common::operation::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+use common::operation::{
+    Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
+};
 use common::revision::Revision;
 use common::task::TaskState;
 use common::time::Timestamp;
@@ -53,6 +55,7 @@ pub(crate) fn operation(n: u8) -> Operation {
     match n % 5 {
         0 => Operation::Noop,
         1 | 2 => Operation::DeleteImage(DeleteImage { domain_id, image_id }),
+        3 => copy((n % 2, (n / 2 + 1) % 3), (n / 2 % 2, n / 2 % 3)),
         _ => Operation::CreateVolume(CreateVolume {
             domain_id,
             image_id,
@@ -63,6 +66,23 @@ pub(crate) fn operation(n: u8) -> Operation {
             description: String::new(),
         }),
     }
+}
+
+/// From one image to another, each given by its domain and itself.
+pub(crate) fn copy(source: (u8, u8), target: (u8, u8)) -> Operation {
+    let address = |(domain, image)| VolumeAddress {
+        domain_id: DomainId::from_uuid(uuid(domain)),
+        image_id: ImageId::from_uuid(uuid(image)),
+        volume_id: VolumeId::from_uuid(uuid(image)),
+    };
+    Operation::CopyVolume(CopyVolume {
+        source: address(source),
+        target: address(target),
+        format: VolumeFormat::Cow,
+        allocation: Allocation::Sparse,
+        description: String::new(),
+        verify: false,
+    })
 }
 
 pub(crate) fn oops() -> Fault {
@@ -129,10 +149,14 @@ impl Host {
     }
 
     pub(crate) fn start(&self, id: u8, op: u8) -> Input {
+        self.start_operation(id, operation(op))
+    }
+
+    pub(crate) fn start_operation(&self, id: u8, operation: Operation) -> Input {
         Input::Start(Start {
             caller: Caller::default(),
             task_id: task_id(id),
-            operation: operation(op),
+            operation,
             correlation_id: String::new(),
             known: self.known(task_id(id)),
         })

@@ -4,7 +4,7 @@ use common::fault::FaultCode;
 use common::task::TaskState;
 use vdsm_core::{Answer, Effect, Input, Refusal, Report, Task, Transition};
 
-use super::model::{Host, LIMITS, oops, task_id};
+use super::model::{Host, LIMITS, copy, oops, task_id};
 
 /// Finishes at once.
 const QUICK: u8 = 0;
@@ -126,6 +126,71 @@ fn a_task_that_waits_says_for_what_and_aborting_it_runs_nothing() {
     assert_eq!(
         answered(&aborted).fault.as_ref().map(|f| f.code),
         Some(FaultCode::Aborted)
+    );
+}
+
+fn state(host: &Host, id: u8) -> TaskState {
+    let mut records = host.records.values();
+    let found = records.find(|task| task.id == task_id(id));
+    found.expect("it was accepted").state
+}
+
+#[test]
+fn two_copies_of_one_image_run_at_once_and_one_onto_it_waits_and_says_for_what() {
+    let mut host = Host::new();
+    host.take(host.start_operation(1, copy((0, 0), (0, 1))), FULL);
+    host.take(host.start_operation(2, copy((0, 0), (1, 2))), FULL);
+    assert_eq!(
+        (state(&host, 1), state(&host, 2)),
+        (TaskState::Running, TaskState::Running)
+    );
+    let onto = host.take(host.start_operation(3, copy((1, 0), (0, 0))), FULL);
+    assert_eq!(answered(&onto).state, TaskState::Queued);
+    // What it waits for is only read; what the next one would read is written to.
+    let from = host.take(host.start_operation(4, copy((0, 1), (1, 1))), FULL);
+    let text = &answered(&from).waiting_for;
+    assert!(text.contains(&task_id(1).to_string()), "{text}");
+}
+
+#[test]
+fn copies_that_cross_wait_for_the_first_and_all_end() {
+    for crash in [false, true] {
+        let mut host = Host::new();
+        host.take(host.start_operation(1, copy((0, 0), (1, 1))), FULL);
+        let back = host.take(host.start_operation(2, copy((1, 1), (0, 0))), FULL);
+        assert_eq!(answered(&back).state, TaskState::Queued);
+        let text = &answered(&back).waiting_for;
+        assert!(text.contains(&task_id(1).to_string()), "{text}");
+        host.take(host.start_operation(3, copy((0, 0), (1, 1))), FULL);
+        if crash {
+            host.crash(FULL);
+        }
+        while !host.jobs.is_empty() {
+            host.advance(0, FULL);
+        }
+        assert!(host.records.values().all(|task| task.state.is_terminal()));
+        assert!(host.state.no_locks());
+    }
+}
+
+#[test]
+fn a_copy_says_what_stopping_it_undoes_as_long_as_it_can_be_stopped() {
+    let mut host = Host::new();
+    let started = host.take(host.start_operation(1, copy((0, 0), (0, 1))), FULL);
+    let task = answered(&started);
+    assert!(
+        task.cancelable() && task.undo().contains("source stays"),
+        "{task:?}"
+    );
+    let waits = host.take(host.start_operation(2, copy((0, 0), (0, 1))), FULL);
+    assert_eq!(
+        (answered(&waits).cancelable(), answered(&waits).undo()),
+        (true, "")
+    );
+    let closed = report(&mut host, 1, Report::CommitPoint);
+    assert_eq!(
+        (answered(&closed).cancelable(), answered(&closed).undo()),
+        (false, "")
     );
 }
 

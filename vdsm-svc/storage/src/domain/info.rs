@@ -94,7 +94,7 @@ impl Domain {
             free_bytes,
             leftovers: leftovers.collect(),
             read_only: read_only_reason(self),
-            direct_io: direct_io::probe(&self.dom_md),
+            direct_io: self.direct_io(),
         })
     }
 
@@ -118,6 +118,11 @@ impl Domain {
             .collect();
         found.sort();
         Ok(found)
+    }
+
+    /// What its file system does with direct I/O: tried each time.
+    pub(crate) fn direct_io(&self) -> DirectIo {
+        direct_io::probe(&self.dom_md)
     }
 
     /// Bytes of the domain's file system: all of them, and those free for us.

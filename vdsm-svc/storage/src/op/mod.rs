@@ -7,13 +7,17 @@
 //! - [`recover`] may be cut off at any step and run again.
 
 mod context;
+mod copy_volume;
 mod create_volume;
 mod delete_image;
+mod new_volume;
 mod note;
+mod work;
 
 use common::id::TaskId;
-use common::{Fault, FaultCode, Operation};
+use common::{Fault, Operation};
 
+use self::work::Work;
 use crate::root::StorageRoot;
 use crate::run_dir;
 
@@ -44,10 +48,14 @@ pub enum Evidence {
     Partial(String),
 }
 
+/// The verbs that have steps.
+pub const VERBS: &[&str] = &["create_volume", "copy_volume", "delete_image"];
+
 /// The steps of an operation, in order, undo and carrying forward last. Each is a fail point, before and after.
 pub fn steps(verb: &str) -> &'static [&'static str] {
     match verb {
         "create_volume" => create_volume::STEPS,
+        "copy_volume" => copy_volume::STEPS,
         "delete_image" => delete_image::STEPS,
         _ => &[],
     }
@@ -58,12 +66,10 @@ pub fn steps(verb: &str) -> &'static [&'static str] {
 /// # Errors
 /// Why it did not take effect, or not surely: the caller goes on with [`recover`], whatever the fault.
 pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext) -> Result<(), Fault> {
+    let work = Work { root, task, ctx };
     match op {
-        Operation::CreateVolume(op) => create_volume::run(root, op, task, ctx),
-        Operation::CopyVolume(_) => Err(Fault::new(
-            FaultCode::OperationUnsupported,
-            "copy_volume is not served yet",
-        )),
+        Operation::CreateVolume(op) => create_volume::run(work, op),
+        Operation::CopyVolume(op) => copy_volume::run(work, op),
         Operation::DeleteImage(op) => delete_image::run(root, op, ctx),
         Operation::Noop => Ok(()),
     }
@@ -79,12 +85,10 @@ pub fn recover(
     cause: Fault,
     ctx: &dyn OpContext,
 ) -> OpEnd {
-    let concluded = no_process_left(root, task).and_then(|()| match op {
-        Operation::CreateVolume(op) => create_volume::recover(root, op, task, note, cause, ctx),
-        Operation::CopyVolume(_) => Err(Fault::new(
-            FaultCode::OperationUnsupported,
-            "copy_volume is not served yet",
-        )),
+    let work = Work { root, task, ctx };
+    let concluded = work.no_process_left().and_then(|()| match op {
+        Operation::CreateVolume(op) => create_volume::recover(work, op, note, cause),
+        Operation::CopyVolume(op) => copy_volume::recover(work, op, note, cause),
         Operation::DeleteImage(op) => delete_image::recover(root, op, note, cause, ctx),
         Operation::Noop => Ok(OpEnd::Undone(cause)),
     });
@@ -100,22 +104,8 @@ pub fn recover(
 pub fn evidence(root: &StorageRoot, op: &Operation) -> Result<Evidence, Fault> {
     match op {
         Operation::CreateVolume(op) => create_volume::evidence(root, op),
-        Operation::CopyVolume(_) => Err(Fault::new(
-            FaultCode::OperationUnsupported,
-            "copy_volume is not served yet",
-        )),
+        Operation::CopyVolume(op) => copy_volume::evidence(root, op),
         Operation::DeleteImage(op) => delete_image::evidence(root, op),
         Operation::Noop => Ok(Evidence::Untouched),
     }
-}
-
-fn no_process_left(root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
-    if !run_dir::is_quiet(root, task)? {
-        return Err(Fault::new(
-            FaultCode::ProcessStuck,
-            format!("a process of task {task} is left; nothing is undone under it"),
-        )
-        .about(task));
-    }
-    Ok(())
 }

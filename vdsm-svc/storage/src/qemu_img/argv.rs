@@ -28,6 +28,63 @@ pub fn info(format: VolumeFormat, file: &str) -> Vec<String> {
     argv
 }
 
+/// A file that is read whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Its format, never guessed.
+    pub format: VolumeFormat,
+    /// Its path.
+    pub path: &'a str,
+    /// Whether its file system takes direct I/O.
+    pub direct: bool,
+}
+
+/// A file in the working directory that was just made: it is of the right size, and reads as zeros.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh<'a> {
+    /// Its format.
+    pub format: VolumeFormat,
+    /// Its name.
+    pub file: &'a str,
+    /// Whether its file system takes direct I/O.
+    pub direct: bool,
+    /// Whether all its space was taken: then writing out of order, which is quicker, scatters nothing.
+    pub allocated: bool,
+}
+
+/// Copies all that a guest sees. Told that the target is zero, it leaves zeros out; else it would first punch them
+/// into the target, and what was preallocated would be sparse (tried with qemu-img 10.0.2).
+pub fn convert(from: Input<'_>, to: Fresh<'_>) -> Vec<String> {
+    let mut argv = strings(&["convert", "-n", "--target-is-zero"]);
+    argv.extend(strings(&[
+        "-f",
+        format_name(from.format),
+        "-T",
+        cache(from.direct),
+    ]));
+    argv.extend(strings(&["-O", format_name(to.format), "-t", cache(to.direct)]));
+    if to.allocated && to.format == VolumeFormat::Raw {
+        argv.extend(strings(&["-W"]));
+    }
+    argv.extend([from.path.to_owned(), here(to.file)]);
+    argv
+}
+
+/// Compares what a guest sees of two files; how their space is taken may differ. It ends with 0 where it is the
+/// same, and with 1 where not.
+pub fn compare(one: Input<'_>, other: Fresh<'_>) -> Vec<String> {
+    let mut argv = strings(&["compare", "-T", cache(one.direct && other.direct)]);
+    argv.extend(strings(&["-f", format_name(one.format)]));
+    argv.extend(strings(&["-F", format_name(other.format)]));
+    argv.extend([one.path.to_owned(), here(other.file)]);
+    argv
+}
+
+/// Never the default of reading or writing, which leaves it to luck what is on the disk.
+const fn cache(direct: bool) -> &'static str {
+    if direct { "none" } else { "writeback" }
+}
+
 /// Asks the program for its version.
 pub fn version() -> Vec<String> {
     strings(&["--version"])
@@ -58,6 +115,38 @@ mod tests {
         assert_eq!(
             info(VolumeFormat::Cow, "v").join(" "),
             "info --output json -U -f qcow2 ./v"
+        );
+    }
+
+    #[test]
+    fn a_copy_names_formats_and_caches_and_writes_out_of_order_only_where_space_is_taken() {
+        let from = Input {
+            format: VolumeFormat::Cow,
+            path: "/proc/1/fd/7",
+            direct: true,
+        };
+        let to = Fresh {
+            format: VolumeFormat::Raw,
+            file: "v",
+            direct: false,
+            allocated: true,
+        };
+        let zero = "convert -n --target-is-zero";
+        assert_eq!(
+            convert(from, to).join(" "),
+            format!("{zero} -f qcow2 -T none -O raw -t writeback -W /proc/1/fd/7 ./v")
+        );
+        let cow = Fresh {
+            format: VolumeFormat::Cow,
+            ..to
+        };
+        assert_eq!(
+            convert(from, cow).join(" "),
+            format!("{zero} -f qcow2 -T none -O qcow2 -t writeback /proc/1/fd/7 ./v")
+        );
+        assert_eq!(
+            compare(from, to).join(" "),
+            "compare -T writeback -f qcow2 -F raw /proc/1/fd/7 ./v"
         );
     }
 }

@@ -1,8 +1,8 @@
 //! The one place that runs `qemu-img`.
 
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Fault, FaultCode};
@@ -10,12 +10,14 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::QemuImg;
 use super::capture::{Captured, capture};
+use super::ended::{Ended, Output, failed};
+use super::stall::Stall;
 use super::version::missing;
 use crate::file::Dir;
-use crate::process::{self, PidFd};
+use crate::process::{self, IoCounters, PidFd};
 use crate::run_dir::RunDir;
 
-/// How often a wish to stop is looked at while the child runs.
+/// How often a wish to stop, and the child's counters, are looked at while it runs.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Between the polite signal and the one that cannot be ignored.
@@ -27,41 +29,36 @@ const STUCK: Duration = Duration::from_secs(10);
 /// Bounds of a child.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How long it may take in all.
-    pub time: Duration,
+    /// How long it may take in all; none for work that is as long as its data, which must only go on.
+    pub time: Option<Duration>,
     /// Its address space, in bytes.
     pub memory_bytes: u64,
-    /// Its processor time, in seconds.
-    pub cpu_s: u64,
+    /// Its processor time, in seconds; none as for `time`.
+    pub cpu_s: Option<u64>,
 }
 
 impl Limits {
     /// For questions: VDSM's bounds for images that are not trusted.
     pub const QUERY: Self = Self {
-        time: Duration::from_secs(60),
+        time: Some(Duration::from_secs(60)),
         memory_bytes: 1 << 30,
-        cpu_s: 30,
+        cpu_s: Some(30),
     };
 
     /// For making an empty image: milliseconds, unless the storage is slow.
     pub const CREATE: Self = Self {
-        time: Duration::from_secs(300),
+        time: Some(Duration::from_secs(300)),
         memory_bytes: 2 << 30,
-        cpu_s: 60,
+        cpu_s: Some(60),
+    };
+
+    /// For reading or writing all data of a volume.
+    pub const DATA: Self = Self {
+        time: None,
+        memory_bytes: 2 << 30,
+        cpu_s: None,
     };
 }
-
-/// What a child that ended with 0 printed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// Its output.
-    pub stdout: Captured,
-    /// Its warnings.
-    pub stderr: Captured,
-}
-
-/// Whether the work is to be stopped.
-pub(crate) type Stop<'a> = &'a dyn Fn() -> bool;
 
 /// A command line that a task runs.
 pub(crate) struct Job<'a> {
@@ -74,7 +71,19 @@ pub(crate) struct Job<'a> {
     /// Its bounds.
     pub(crate) limits: Limits,
     /// Whether it is to be stopped.
-    pub(crate) stop: Stop<'a>,
+    pub(crate) stop: &'a dyn Fn() -> bool,
+    /// Sees its counters while it runs.
+    pub(crate) moved: &'a dyn Fn(IoCounters),
+}
+
+/// What a child is watched for.
+struct Watch<'a> {
+    argv: &'a [String],
+    limits: Limits,
+    /// For how long it may move no byte.
+    stall: Option<Duration>,
+    stop: &'a dyn Fn() -> bool,
+    moved: &'a dyn Fn(IoCounters),
 }
 
 impl QemuImg {
@@ -82,19 +91,33 @@ impl QemuImg {
     /// `PROCESS_STUCK`.
     ///
     /// # Errors
-    /// `QEMU_IMG_FAILED` with the command line, how it ended and what it said; `ABORTED`; `PROCESS_STUCK`;
-    /// `QEMU_IMG_MISSING`.
-    pub(crate) fn run(&self, job: &Job<'_>) -> Result<Output, Fault> {
+    /// `ABORTED`; `NO_PROGRESS` where it moved no byte for as long as is allowed; `QEMU_IMG_FAILED` where it took
+    /// too long or could not be started; `PROCESS_STUCK`; `QEMU_IMG_MISSING`.
+    pub(crate) fn run(&self, job: &Job<'_>) -> Result<Ended, Fault> {
         let stdin = job.run_dir.stdin()?;
         let child = self.spawn(job.argv, Some(job.dir), stdin)?;
         let recorded = job.run_dir.record(child.id());
-        self.finish(child, job.argv, job.limits, job.stop, recorded)
+        let watch = Watch {
+            argv: job.argv,
+            limits: job.limits,
+            stall: Some(self.no_progress_timeout),
+            stop: job.stop,
+            moved: job.moved,
+        };
+        watch.to_its_end(child, recorded)
     }
 
     /// Asks a question of no task.
     pub(super) fn ask(&self, argv: &[String], dir: Option<&Dir>, limits: Limits) -> Result<Output, Fault> {
         let child = self.spawn(argv, dir, Stdio::null())?;
-        self.finish(child, argv, limits, &|| false, Ok(()))
+        let watch = Watch {
+            argv,
+            limits,
+            stall: None,
+            stop: &|| false,
+            moved: &|_| (),
+        };
+        watch.to_its_end(child, Ok(()))?.well()
     }
 
     fn spawn(&self, argv: &[String], dir: Option<&Dir>, stdin: Stdio) -> Result<Child, Fault> {
@@ -117,37 +140,61 @@ impl QemuImg {
             _ => failed(argv, &format!("could not be started: {e}"), ""),
         })
     }
+}
 
-    fn finish(
-        &self,
-        mut child: Child,
-        argv: &[String],
-        limits: Limits,
-        stop: Stop<'_>,
-        recorded: Result<(), Fault>,
-    ) -> Result<Output, Fault> {
+impl Watch<'_> {
+    fn to_its_end(&self, mut child: Child, recorded: Result<(), Fault>) -> Result<Ended, Fault> {
         let stdout = child.stdout.take().map(capture);
         let stderr = child.stderr.take().map(capture);
         let verdict = recorded.and_then(|()| {
-            limit(&child, limits);
-            watch(&child, argv, limits.time, stop)
+            limit(&child, self.limits);
+            self.wait(&child)
         });
         if verdict.is_err() {
-            end(&mut child, argv)?;
+            end(&mut child, self.argv)?;
         }
         let status = child
             .wait()
-            .map_err(|e| failed(argv, &format!("cannot be waited for: {e}"), ""))?;
+            .map_err(|e| failed(self.argv, &format!("cannot be waited for: {e}"), ""))?;
         let text = |thread: Option<std::thread::JoinHandle<Captured>>| {
             thread.and_then(|t| t.join().ok()).unwrap_or_default()
         };
         let (stdout, stderr) = (text(stdout), text(stderr));
         verdict?;
-        if status.success() {
-            Ok(Output { stdout, stderr })
-        } else {
-            Err(failed(argv, &how(status), &stderr.text()))
+        Ok(Ended {
+            argv: self.argv.to_vec(),
+            status,
+            output: Output { stdout, stderr },
+        })
+    }
+
+    /// Waits until the child has ended.
+    fn wait(&self, child: &Child) -> Result<(), Fault> {
+        let pidfd = PidFd::of_child(child)?;
+        let started = Instant::now();
+        let mut stall = Stall::new(started);
+        while !pidfd.ended_within(LOOK)? {
+            if (self.stop)() {
+                return Err(Fault::new(
+                    FaultCode::Aborted,
+                    "it was stopped while qemu-img ran",
+                ));
+            }
+            if let Some(time) = self.limits.time.filter(|time| started.elapsed() > *time) {
+                let how = format!("took longer than {} s and was stopped", time.as_secs());
+                return Err(failed(self.argv, &how, ""));
+            }
+            // Counters that cannot be read accuse nobody.
+            let Some(io) = process::io_counters(child.id()) else {
+                continue;
+            };
+            (self.moved)(io);
+            let still = stall.look(io, Instant::now());
+            if let Some(time) = self.stall.filter(|time| still > *time) {
+                return Err(no_progress(self.argv, time));
+            }
         }
+        Ok(())
     }
 }
 
@@ -159,32 +206,12 @@ fn limit(child: &Child, limits: Limits) {
         maximum: Some(n),
     };
     let _ = rustix::process::prlimit(pid, Resource::As, at_most(limits.memory_bytes));
-    let _ = rustix::process::prlimit(pid, Resource::Cpu, at_most(limits.cpu_s));
-}
-
-/// Waits until the child has ended.
-fn watch(child: &Child, argv: &[String], time: Duration, stop: Stop<'_>) -> Result<(), Fault> {
-    let pidfd = PidFd::of_child(child)?;
-    let started = Instant::now();
-    while !pidfd.ended_within(LOOK)? {
-        if stop() {
-            return Err(Fault::new(
-                FaultCode::Aborted,
-                "it was stopped while qemu-img ran",
-            ));
-        }
-        if started.elapsed() > time {
-            return Err(failed(
-                argv,
-                &format!("took longer than {} s and was stopped", time.as_secs()),
-                "",
-            ));
-        }
+    if let Some(cpu_s) = limits.cpu_s {
+        let _ = rustix::process::prlimit(pid, Resource::Cpu, at_most(cpu_s));
     }
-    Ok(())
 }
 
-/// Ends a child's group: politely, then not.
+/// Ends a child's group: politely, then not. A stopped process does not hear the first signal, but the second.
 fn end(child: &mut Child, argv: &[String]) -> Result<(), Fault> {
     let pidfd = PidFd::of_child(child)?;
     for (signal, patience) in [(Signal::TERM, GRACE), (Signal::KILL, STUCK)] {
@@ -201,24 +228,13 @@ fn end(child: &mut Child, argv: &[String]) -> Result<(), Fault> {
     )))
 }
 
-fn how(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit status {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
-        (None, None) => format!("ended in an unknown way ({status})"),
-    }
-}
-
-fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
-    let said = match stderr.trim() {
-        "" => String::new(),
-        text => format!("; it said: {text}"),
-    };
-    // qemu-img tells its errors only in words; this one decides what a caller may do.
-    let code = if stderr.contains("No space left on device") {
-        FaultCode::NoSpace
-    } else {
-        FaultCode::QemuImgFailed
-    };
-    Fault::new(code, format!("`qemu-img {}` {how}{said}", argv.join(" ")))
+fn no_progress(argv: &[String], time: Duration) -> Fault {
+    Fault::new(
+        FaultCode::NoProgress,
+        format!(
+            "`qemu-img {}` moved no byte for {} s and was stopped: look at the storage below it, or allow more with --no-progress-timeout",
+            argv.join(" "),
+            time.as_secs_f32()
+        ),
+    )
 }

@@ -1,6 +1,7 @@
 //! Volumes: their metadata text, their headers, and what a listing says of them.
 
 mod chain;
+mod data;
 mod describe;
 mod keys;
 mod meta;
@@ -8,6 +9,7 @@ mod qcow2;
 mod write;
 
 pub use chain::chain;
+pub(crate) use data::data_bytes;
 pub use describe::{VolumeInfo, VolumeStatus};
 pub(crate) use describe::{describe, read_meta, template_home, volume_ids};
 pub use meta::{Legality, MetaError, Role, VolumeMeta, allocation_text, format_text, parent_text};

@@ -19,6 +19,21 @@ const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 /// The most extensions that are looked at.
 const EXTENSIONS_MAX: usize = 64;
 
+/// Incompatible feature: it was not closed properly; reading it is safe.
+const DIRTY: u64 = 1 << 0;
+
+/// Incompatible feature: its metadata is known to be broken.
+const CORRUPT: u64 = 1 << 1;
+
+/// Incompatible feature: the data lies in another file.
+const DATA_FILE: u64 = 1 << 2;
+
+/// Incompatible feature: compressed otherwise than with zlib.
+const COMPRESSION: u64 = 1 << 3;
+
+/// Incompatible feature: L2 entries with subclusters.
+const EXTENDED_L2: u64 = 1 << 4;
+
 /// What a qcow2 header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qcow2Header {
@@ -91,6 +106,25 @@ impl Qcow2Header {
             encrypted: be32(&head, 32) != 0,
             incompatible_features,
         })
+    }
+
+    /// Why a program must not be given it as a volume that stands alone; none if it may.
+    pub(crate) fn trouble(&self) -> Option<&'static str> {
+        let has = |feature| self.incompatible_features & feature != 0;
+        let known = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
+        if self.backing_file.is_some() {
+            Some("names a backing file, and its metadata says that it has no parent")
+        } else if has(DATA_FILE) {
+            Some("keeps its data in another file")
+        } else if self.encrypted {
+            Some("is encrypted")
+        } else if has(CORRUPT) {
+            Some("is marked as corrupt")
+        } else if has(!known) {
+            Some("has a feature that this build does not know")
+        } else {
+            None
+        }
     }
 }
 
@@ -189,6 +223,30 @@ mod tests {
         assert_eq!(read.backing_file.as_deref(), Some("base"));
         assert_eq!(read.backing_format.as_deref(), Some("raw"));
         assert!(!read.encrypted);
+    }
+
+    #[test]
+    fn only_what_stands_alone_is_no_trouble() {
+        let alone = Qcow2Header {
+            backing_file: None,
+            ..read(&header()).unwrap()
+        };
+        let with = |incompatible_features| Qcow2Header {
+            incompatible_features,
+            ..alone.clone()
+        };
+        for harmless in [0, DIRTY, COMPRESSION, EXTENDED_L2] {
+            assert_eq!(with(harmless).trouble(), None);
+        }
+        for bit in [CORRUPT, DATA_FILE, 1 << 5, 1 << 63] {
+            assert!(with(bit).trouble().is_some(), "{bit:#x}");
+        }
+        assert!(read(&header()).unwrap().trouble().is_some());
+        let encrypted = Qcow2Header {
+            encrypted: true,
+            ..alone
+        };
+        assert!(encrypted.trouble().is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs;
 use common::{Allocation, Fault, FaultCode, Operation, VolumeFormat};
 use vdsm_storage::{OpEnd, op};
 
+use crate::pattern;
 use crate::support::*;
 
 /// An operation and what stands on the domain before it.
@@ -53,7 +54,36 @@ pub(crate) fn scenes() -> Vec<Scene> {
             fs::rename(place.image(1), aside).unwrap();
         },
     });
+    scenes.extend(copy_scenes());
     scenes
+}
+
+fn copy_scenes() -> [Scene; 2] {
+    [
+        Scene {
+            name: "copy a raw volume to one with its space taken",
+            operation: Operation::CopyVolume(copy(VolumeFormat::Cow, Allocation::Preallocated)),
+            furnish: |place| {
+                witness(place);
+                place.must(&create(7, VolumeFormat::Raw, Allocation::Sparse), 7);
+                pattern::write(place, 7, VolumeFormat::Raw);
+            },
+        },
+        Scene {
+            name: "copy a qcow2 volume to another domain",
+            operation: Operation::CopyVolume(common::CopyVolume {
+                target: address(other_domain(), 1),
+                verify: false,
+                ..copy(VolumeFormat::Raw, Allocation::Sparse)
+            }),
+            furnish: |place| {
+                place.root().create_domain(other_domain(), "other").unwrap();
+                witness(place);
+                place.must(&create(7, VolumeFormat::Cow, Allocation::Sparse), 7);
+                pattern::write(place, 7, VolumeFormat::Cow);
+            },
+        },
+    ]
 }
 
 /// Another image, whose bytes must stay.
@@ -179,7 +209,7 @@ fn every_step_in_the_table_is_passed_and_none_is_missing() {
         }
     }
     let table = |when: &str| -> BTreeSet<String> {
-        let steps = ["create_volume", "delete_image"].into_iter().flat_map(op::steps);
+        let steps = op::VERBS.iter().flat_map(|verb| op::steps(verb));
         steps.map(|s| format!("{s}.{when}")).collect()
     };
     let all: BTreeSet<String> = table("before").union(&table("after")).cloned().collect();

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod adoption;
+mod copy;
+mod copy_refused;
 mod domains;
 mod hostile;
 mod kills;
 mod life_cycle;
+mod mount;
 mod order;
+mod pattern;
 mod power_cut;
 mod sample;
 mod support;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use common::{Allocation, Operation, VolumeFormat};
 use vdsm_storage::file::FileCall;
 
+use crate::pattern;
 use crate::support::*;
 
 /// What would not have survived a power cut, had it come where something is declared done: where metadata takes
@@ -86,6 +87,18 @@ fn assert_every_sync_is_there_and_needed(record: &[Happening]) {
 fn create_volume_syncs_before_it_declares() {
     for (format, allocation) in all_kinds() {
         let record = record(&create(1, format, allocation), |_| ());
+        assert_every_sync_is_there_and_needed(&record);
+        assert_eq!(record.last(), Some(&Happening::Note { past_no_return: true }));
+    }
+}
+
+#[test]
+fn copy_volume_syncs_before_it_declares() {
+    for (format, allocation) in all_kinds() {
+        let record = record(&Operation::CopyVolume(copy(format, allocation)), |place| {
+            place.must(&create(7, VolumeFormat::Raw, Allocation::Sparse), 7);
+            pattern::write(place, 7, VolumeFormat::Raw);
+        });
         assert_every_sync_is_there_and_needed(&record);
         assert_eq!(record.last(), Some(&Happening::Note { past_no_return: true }));
     }

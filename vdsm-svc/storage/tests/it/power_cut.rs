@@ -1,90 +1,12 @@
 //! The power is cut at every step: what was not synced is lost, and still each operation is done or undone. A
 //! kill alone keeps the page cache, so under it every missing sync would pass.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::thread;
-use std::time::Duration;
-
-use tempfile::TempDir;
+use std::fs;
+use std::path::Path;
 
 use crate::kills::{Scene, check, scenes, undisturbed};
+use crate::mount::{Mount, skipped};
 use crate::support::*;
-
-/// XFS refuses to be smaller than 300 MiB. The file is sparse.
-const SIZE_BYTES: u64 = 320 << 20;
-
-/// A file system in a file.
-struct Mount {
-    folder: TempDir,
-}
-
-impl Mount {
-    /// None where this machine or user cannot mount.
-    fn make(mkfs: &[&str]) -> Option<Self> {
-        let mount = Self {
-            folder: TempDir::new().unwrap(),
-        };
-        File::create(mount.image()).unwrap().set_len(SIZE_BYTES).unwrap();
-        fs::create_dir(mount.path()).unwrap();
-        let made = succeeds(Command::new(mkfs[0]).args(&mkfs[1..]).arg(mount.image()));
-        (made && mount.mount()).then_some(mount)
-    }
-
-    fn image(&self) -> PathBuf {
-        self.folder.path().join("image")
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("mnt")
-    }
-
-    fn mount(&self) -> bool {
-        succeeds(
-            Command::new("mount")
-                .args(["-o", "loop"])
-                .args([self.image(), self.path()]),
-        )
-    }
-
-    /// Children that other threads are just starting hold copies of all files for an instant.
-    fn unmount(&self) -> bool {
-        (0..100).any(|_| {
-            succeeds(Command::new("umount").arg(self.path())) || {
-                thread::sleep(Duration::from_millis(20));
-                false
-            }
-        })
-    }
-
-    fn sync(&self) {
-        rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
-    }
-
-    fn cut_power(&self) {
-        assert!(succeeds(
-            Command::new("xfs_io")
-                .args(["-x", "-c", "shutdown"])
-                .arg(self.path())
-        ));
-        assert!(self.unmount() && self.mount());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if !self.unmount() {
-            // Nothing of it goes away under a mount.
-            self.folder.disable_cleanup(true);
-        }
-    }
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|o| o.status.success())
-}
 
 /// Where the cut comes.
 enum Cut {
@@ -128,19 +50,14 @@ fn survives(mount: &Mount, scene: &Scene, pictures: (&Picture, &Picture), cut: &
 
 fn at_every_step_of(mkfs: &[&str]) {
     let Some(mount) = Mount::make(mkfs) else {
-        // Past the test runner's capture, so that skips are seen and counted.
-        let _ = writeln!(
-            io::stdout(),
-            "skipped: power cut on {} (needs root and loop devices)",
-            mkfs[0]
-        );
+        skipped(&format!("power cut on {}", mkfs[0]));
         return;
     };
-    // One of each kind: creating raw, creating with allocation, deleting.
+    // One of each kind: creating raw, creating with allocation, deleting, copying.
     for scene in scenes()
         .into_iter()
         .enumerate()
-        .filter_map(|(n, s)| [0, 3, 5].contains(&n).then_some(s))
+        .filter_map(|(n, s)| [0, 3, 5, 6].contains(&n).then_some(s))
     {
         let (before, after, points) = undisturbed(&scene);
         for point in points {

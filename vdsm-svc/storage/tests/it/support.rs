@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
-use common::{Allocation, CreateVolume, DeleteImage, Fault, FaultCode, Operation, VolumeFormat};
+use common::{
+    Allocation, CopyVolume, CreateVolume, DeleteImage, Fault, FaultCode, Operation, VolumeAddress,
+    VolumeFormat,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 use vdsm_storage::file::{FileCall, FileHook};
@@ -26,6 +29,10 @@ pub(crate) fn host() -> HostId {
 }
 pub(crate) fn domain() -> DomainId {
     DomainId::from_uuid(Uuid::from_u128(0xd))
+}
+/// A second one, which most tests do not have.
+pub(crate) fn other_domain() -> DomainId {
+    DomainId::from_uuid(Uuid::from_u128(0xdd))
 }
 pub(crate) fn image(n: u128) -> ImageId {
     ImageId::from_uuid(Uuid::from_u128(0x1000 + n))
@@ -47,6 +54,26 @@ pub(crate) fn create(n: u128, format: VolumeFormat, allocation: Allocation) -> O
         allocation,
         description: format!("volume {n}, Größe"),
     })
+}
+
+pub(crate) fn address(domain_id: DomainId, n: u128) -> VolumeAddress {
+    VolumeAddress {
+        domain_id,
+        image_id: image(n),
+        volume_id: volume(n),
+    }
+}
+
+/// Of volume 7 to volume 1, verified.
+pub(crate) fn copy(format: VolumeFormat, allocation: Allocation) -> CopyVolume {
+    CopyVolume {
+        source: address(domain(), 7),
+        target: address(domain(), 1),
+        format,
+        allocation,
+        description: "a copy, Größe".to_owned(),
+        verify: true,
+    }
 }
 
 pub(crate) fn delete(n: u128) -> Operation {
@@ -72,6 +99,9 @@ pub(crate) enum Happening {
     Note { past_no_return: bool },
 }
 
+/// A fail point, and what happens there.
+pub(crate) type Meanwhile = (String, Box<dyn Fn() + Send>);
+
 /// The `process` that is killed: a panic with this payload is a kill, any other is a defect.
 struct Killed;
 
@@ -91,6 +121,8 @@ pub(crate) struct Bench {
     /// An abort is wished once this fail point is passed.
     pub(crate) abort_at: Mutex<Option<String>>,
     pub(crate) aborted: AtomicBool,
+    /// What somebody else does when this fail point is passed.
+    pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
     /// Notes fail.
     pub(crate) deaf: AtomicBool,
     pub(crate) progress: Mutex<Vec<(u64, u64)>>,
@@ -142,6 +174,7 @@ impl Bench {
         *self.kill_call.lock().unwrap() = None;
         *self.fail_call.lock().unwrap() = None;
         *self.abort_at.lock().unwrap() = None;
+        *self.meanwhile.lock().unwrap() = None;
         *self.calls.lock().unwrap() = 0;
         self.aborted.store(false, Ordering::SeqCst);
         self.deaf.store(false, Ordering::SeqCst);
@@ -178,6 +211,11 @@ impl OpContext for Bench {
         self.points.lock().unwrap().push(name.to_owned());
         if self.abort_at.lock().unwrap().as_deref() == Some(name) {
             self.aborted.store(true, Ordering::SeqCst);
+        }
+        if let Some((at, happens)) = &*self.meanwhile.lock().unwrap()
+            && at == name
+        {
+            happens();
         }
         let now = self.kill_at.lock().unwrap().as_deref() == Some(name);
         self.die_if(now);
@@ -262,6 +300,15 @@ impl Place {
         self.images().join(image(n).to_string())
     }
 
+    /// The data of a volume of the first domain.
+    pub(crate) fn data(&self, n: u128) -> PathBuf {
+        self.image(n).join(volume(n).to_string())
+    }
+
+    pub(crate) fn meta(&self, n: u128) -> PathBuf {
+        self.image(n).join(format!("{}.meta", volume(n)))
+    }
+
     pub(crate) fn run(&self, operation: &Operation, task: TaskId) -> Ran {
         let work = || op::run(self.root(), operation, task, &*self.bench);
         match panic::catch_unwind(AssertUnwindSafe(work)) {
@@ -290,10 +337,15 @@ impl Place {
         self.bench.heal();
     }
 
-    /// Every file of the images with its bytes, but `CTIME`, which is the clock's.
+    /// Every file of the images of all domains with its bytes, but `CTIME`, which is the clock's.
     pub(crate) fn picture(&self) -> Picture {
         let mut found = BTreeMap::new();
-        look(&self.images(), &self.images(), &mut found);
+        for entry in fs::read_dir(self.temp.path()).unwrap() {
+            let images = entry.unwrap().path().join("images");
+            if images.is_dir() {
+                look(self.temp.path(), &images, &mut found);
+            }
+        }
         found
     }
 }

@@ -1,0 +1,170 @@
+//! Copies a volume without a parent: a new volume, filled with what a guest sees of another one.
+//!
+//! The source is held open from the first look to the last, and qemu-img is given that very file: what is copied
+//! is what was looked at, whatever becomes of its name.
+
+use common::{Allocation, CopyVolume, Fault, FaultCode};
+
+use super::context::step;
+use super::new_volume::{Content, Draft, NewVolume, Steps, steps_of};
+use super::{Evidence, OpEnd, Work};
+use crate::domain::DirectIo;
+use crate::process::IoCounters;
+use crate::qemu_img::{Ended, Limits, argv};
+use crate::root::StorageRoot;
+
+mod meter;
+mod source;
+
+use meter::Meter;
+use source::Source;
+
+const NAMES: &Steps = &steps_of!("copy_volume");
+const CONVERT: &str = "copy_volume.convert";
+const VERIFY: &str = "copy_volume.verify";
+const CHECK_SOURCE: &str = "copy_volume.check_source";
+
+/// The steps in their order; then those of the undo, and of carrying it forward.
+pub(super) const STEPS: &[&str] = &[
+    NAMES.note_intent,
+    NAMES.make_image,
+    NAMES.sync_images,
+    NAMES.create_file,
+    NAMES.qemu_img,
+    NAMES.allocate,
+    CONVERT,
+    NAMES.sync_file,
+    VERIFY,
+    NAMES.note_file,
+    NAMES.place_file,
+    NAMES.sync_image,
+    CHECK_SOURCE,
+    NAMES.write_meta,
+    NAMES.note_done,
+    NAMES.undo_file,
+    NAMES.undo_meta,
+    NAMES.undo_sync_image,
+    NAMES.undo_image,
+    NAMES.undo_sync_images,
+    NAMES.forward_sync,
+];
+
+fn new_volume(op: &CopyVolume) -> NewVolume<'_> {
+    NewVolume {
+        at: op.target,
+        format: op.format,
+        allocation: op.allocation,
+        description: &op.description,
+        steps: NAMES,
+    }
+}
+
+/// Does it, step by step.
+pub(super) fn run(work: Work<'_>, op: &CopyVolume) -> Result<(), Fault> {
+    let source = Source::open(work.root, op.source)?;
+    let target_direct = work.root.domain(op.target.domain_id)?.direct_io() != DirectIo::Unsupported;
+    let copy = Copy {
+        work,
+        op,
+        meter: Meter::new(work.ctx, source.data_bytes()?, op.verify),
+        source: &source,
+        target_direct,
+    };
+    new_volume(op).make(work, source.capacity_bytes(), &copy)
+}
+
+/// Concludes from the note and from storage; the source is not needed any more.
+pub(super) fn recover(
+    work: Work<'_>,
+    op: &CopyVolume,
+    note: Option<&[u8]>,
+    cause: Fault,
+) -> Result<OpEnd, Fault> {
+    new_volume(op).recover(work, note, cause)
+}
+
+/// What storage alone shows. The source may have changed since, or be gone: it is not asked for its size.
+pub(super) fn evidence(root: &StorageRoot, op: &CopyVolume) -> Result<Evidence, Fault> {
+    new_volume(op).evidence(root, None)
+}
+
+struct Copy<'a> {
+    work: Work<'a>,
+    op: &'a CopyVolume,
+    source: &'a Source,
+    meter: Meter<'a>,
+    target_direct: bool,
+}
+
+impl Content for Copy<'_> {
+    fn least_bytes(&self) -> u64 {
+        self.meter.data_bytes()
+    }
+
+    fn fill(&self, draft: &Draft<'_>) -> Result<(), Fault> {
+        step(self.work.ctx, CONVERT, || {
+            let argv = argv::convert(self.source.input(), self.target(draft));
+            let ended = self.qemu_img(draft, &argv, &|io| self.meter.converted(io))?;
+            ended
+                .well()
+                .map_err(|fault| fault.about(self.op.source.volume_id))?;
+            self.meter.all_converted();
+            Ok(())
+        })
+    }
+
+    fn verify(&self, draft: &Draft<'_>) -> Result<(), Fault> {
+        if !self.op.verify {
+            return Ok(());
+        }
+        step(self.work.ctx, VERIFY, || {
+            let argv = argv::compare(self.source.input(), self.target(draft));
+            let ended = self.qemu_img(draft, &argv, &|io| self.meter.compared(io))?;
+            if ended.exit() == Some(DIFFERENT) {
+                return Err(self.differs(&ended.stdout_text()));
+            }
+            ended.well()?;
+            self.meter.all_compared();
+            Ok(())
+        })
+    }
+
+    fn confirm(&self) -> Result<(), Fault> {
+        step(self.work.ctx, CHECK_SOURCE, || self.source.check_unchanged())
+    }
+}
+
+/// With this `qemu-img compare` says that it has seen a difference; more is an error.
+const DIFFERENT: i32 = 1;
+
+impl Copy<'_> {
+    fn qemu_img(
+        &self,
+        draft: &Draft<'_>,
+        argv: &[String],
+        moved: &dyn Fn(IoCounters),
+    ) -> Result<Ended, Fault> {
+        self.work.qemu_img(draft.image, argv, Limits::DATA, moved)
+    }
+
+    fn target<'a>(&self, draft: &Draft<'a>) -> argv::Fresh<'a> {
+        argv::Fresh {
+            format: self.op.format,
+            file: draft.name,
+            direct: self.target_direct,
+            allocated: self.op.allocation == Allocation::Preallocated,
+        }
+    }
+
+    fn differs(&self, said: &str) -> Fault {
+        let (source, target) = (self.op.source.volume_id, self.op.target.volume_id);
+        Fault::new(
+            FaultCode::CopyDiffers,
+            format!(
+                "the copy {target} does not hold what volume {source} holds ({}); it is removed: look at the kernel's log and the disks",
+                said.trim()
+            ),
+        )
+        .about(target)
+    }
+}

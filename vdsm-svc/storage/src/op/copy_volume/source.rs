@@ -1,0 +1,181 @@
+//! The volume that is copied: looked at before anything is done, and once more before the copy counts.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use common::{Fault, FaultCode, VolumeAddress, VolumeFormat};
+
+use crate::domain::DirectIo;
+use crate::file::Dir;
+use crate::in_use;
+use crate::qemu_img::argv::Input;
+use crate::root::StorageRoot;
+use crate::volume::{Legality, Qcow2Header, Role, VolumeMeta, data_bytes, read_meta, volume_ids};
+
+/// A volume that may be copied, open.
+pub(super) struct Source {
+    at: VolumeAddress,
+    image: Dir,
+    file: File,
+    /// By this a process of our own opens the very file that was looked at.
+    path: String,
+    meta: VolumeMeta,
+    direct: bool,
+}
+
+impl Source {
+    /// Opens a volume that is alone, whole, and written to by nobody.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`, `IMAGE_NOT_FOUND`, `VOLUME_NOT_FOUND`; `VOLUME_METADATA_INVALID`, `NOT_A_REGULAR_FILE`;
+    /// `VOLUME_ILLEGAL`; `VOLUME_IN_CHAIN`; `IMAGE_IN_USE`; `VOLUME_DATA_INVALID`; those of the file system.
+    pub(super) fn open(root: &StorageRoot, at: VolumeAddress) -> Result<Self, Fault> {
+        let domain = root.domain(at.domain_id)?;
+        let info = domain.volume(at.image_id, at.volume_id)?;
+        let image = domain.image(at.image_id)?;
+        let file = image.file(at.volume_id.to_string())?;
+        let (Some(meta), Some(file)) = (info.meta, file) else {
+            return Err(info.fault.unwrap_or_else(|| vanished(at)));
+        };
+        if let Some(fault) = info.fault {
+            return Err(fault);
+        }
+        let source = Self {
+            at,
+            path: format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()),
+            image,
+            file,
+            meta,
+            direct: domain.direct_io() != DirectIo::Unsupported,
+        };
+        source.check_legality()?;
+        source.check_alone(info.linked)?;
+        in_use::check_writers(&source.image, at.volume_id, &source.file)?;
+        source.check_data()?;
+        Ok(source)
+    }
+
+    /// What a guest sees, in bytes.
+    pub(super) fn capacity_bytes(&self) -> u64 {
+        self.meta.capacity_bytes
+    }
+
+    /// What of the file is data and no hole, in bytes.
+    pub(super) fn data_bytes(&self) -> Result<u64, Fault> {
+        let name = self.at.volume_id.to_string();
+        data_bytes(&self.file).map_err(|e| self.image.error("look for the holes of", name.as_ref(), e).into())
+    }
+
+    /// For the command line of a process that ends before this does.
+    pub(super) fn input(&self) -> Input<'_> {
+        Input {
+            format: self.meta.format,
+            path: &self.path,
+            direct: self.direct,
+        }
+    }
+
+    /// Whether it is still what it was at the start.
+    ///
+    /// # Errors
+    /// `GENERATION_MISMATCH`; those of the file system and of the metadata.
+    pub(super) fn check_unchanged(&self) -> Result<(), Fault> {
+        let now = read_meta(&self.image, self.at.volume_id)?;
+        let same =
+            |now: VolumeMeta| now.legality == Legality::Legal && now.generation == self.meta.generation;
+        if now.is_some_and(same) {
+            return Ok(());
+        }
+        Err(self.fault(
+            FaultCode::GenerationMismatch,
+            "was changed while it was copied; the copy is removed: see what changed it, then copy it again",
+        ))
+    }
+
+    fn check_legality(&self) -> Result<(), Fault> {
+        match self.meta.legality {
+            Legality::Legal => Ok(()),
+            other => Err(self.fault(
+                FaultCode::VolumeIllegal,
+                &format!(
+                    "is {}: what worked on it was cut off; finish that, or delete its image",
+                    other.as_str()
+                ),
+            )),
+        }
+    }
+
+    /// Neither parent nor child, nor seen here through the link of a template.
+    fn check_alone(&self, linked: bool) -> Result<(), Fault> {
+        let how = if let Some(parent) = self.meta.parent {
+            format!("stands on volume {parent}")
+        } else if linked || self.meta.image != self.at.image_id {
+            "is a template that other images stand on".to_owned()
+        } else if self.meta.role == Role::Internal {
+            "has others that stand on it".to_owned()
+        } else if let Some(other) = volume_ids(&self.image)?
+            .into_iter()
+            .find(|id| *id != self.at.volume_id)
+        {
+            format!("is not alone in its image: there is volume {other}")
+        } else {
+            return Ok(());
+        };
+        Err(self.fault(
+            FaultCode::VolumeInChain,
+            &format!("{how}; only a volume that is alone in its image can be copied"),
+        ))
+    }
+
+    /// Whether the file is what the metadata says, by a look of our own: no program is given a header that names
+    /// other files.
+    fn check_data(&self) -> Result<(), Fault> {
+        let bytes = match self.meta.format {
+            VolumeFormat::Raw => self.file_len()?,
+            VolumeFormat::Cow => self.cow_len()?,
+        };
+        if bytes == self.meta.capacity_bytes {
+            return Ok(());
+        }
+        Err(self.invalid(&format!(
+            "shows {bytes} bytes, and its metadata says {}",
+            self.meta.capacity_bytes
+        )))
+    }
+
+    fn file_len(&self) -> Result<u64, Fault> {
+        let name = self.at.volume_id.to_string();
+        let found = self.file.metadata();
+        Ok(found
+            .map_err(|e| self.image.error("look at", name.as_ref(), e))?
+            .len())
+    }
+
+    fn cow_len(&self) -> Result<u64, Fault> {
+        let header = Qcow2Header::read(&self.file).map_err(|e| self.invalid(&e.to_string()))?;
+        match header.trouble() {
+            Some(trouble) => Err(self.invalid(trouble)),
+            None => Ok(header.virtual_size_bytes),
+        }
+    }
+
+    fn invalid(&self, what: &str) -> Fault {
+        self.fault(
+            FaultCode::VolumeDataInvalid,
+            &format!("{what}; it cannot be copied: look at the file itself"),
+        )
+    }
+
+    fn fault(&self, code: FaultCode, what: &str) -> Fault {
+        let volume = self.at.volume_id;
+        Fault::new(code, format!("volume {volume} {what}")).about(volume)
+    }
+}
+
+fn vanished(at: VolumeAddress) -> Fault {
+    Fault::new(
+        FaultCode::VolumeNotFound,
+        format!("volume {} went away while it was looked at", at.volume_id),
+    )
+    .about(at.volume_id)
+}

@@ -1,0 +1,270 @@
+//! A new volume without a parent, in an image that is absent or empty: what all verbs that make one have in
+//! common. A verb says with what it is filled.
+//!
+//! The data is made under the task's own name, filled and synced there, and then renamed into its place; the
+//! metadata comes last and says LEGAL from its first instant. That one write commits: with it there is a volume,
+//! without it there is nothing but what the task can name as its own.
+
+use std::fs::File;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::id::VolumeId;
+use common::{Allocation, Fault, FaultCode, VolumeAddress, VolumeFormat};
+
+use super::Work;
+use super::context::{firm_step, step};
+use super::note::Lines;
+use crate::domain::Domain;
+use crate::file::{Dir, Identity};
+use crate::names;
+use crate::qemu_img::{Limits, argv};
+use crate::run_dir;
+use crate::volume::{Legality, Role, VolumeMeta, write_meta};
+
+mod allocate;
+mod evidence;
+mod recover;
+mod steps;
+
+pub(super) use steps::{Steps, steps_of};
+
+/// What is to be made, but for its capacity: a copy learns that from its source.
+#[derive(Clone, Copy)]
+pub(super) struct NewVolume<'a> {
+    /// Where.
+    pub(super) at: VolumeAddress,
+    /// How it keeps its data.
+    pub(super) format: VolumeFormat,
+    /// How it takes its space.
+    pub(super) allocation: Allocation,
+    /// For people.
+    pub(super) description: &'a str,
+    /// What its steps are called.
+    pub(super) steps: &'static Steps,
+}
+
+/// The data while it has the task's name.
+pub(super) struct Draft<'a> {
+    /// The image's directory.
+    pub(super) image: &'a Dir,
+    /// The name.
+    pub(super) name: &'a str,
+}
+
+/// What a verb does beside making the volume. Each is called once, in this order.
+pub(super) trait Content {
+    /// The least that it will take on the file system, in bytes.
+    fn least_bytes(&self) -> u64 {
+        0
+    }
+
+    /// So many bytes of a preallocated volume have their space.
+    fn allocated(&self, _done_bytes: u64, _total_bytes: u64) {}
+
+    /// Fills the volume. It reads as zeros, has its space if it is preallocated, and was made by this very run.
+    fn fill(&self, _draft: &Draft<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Looks at the data, which is durable by now, before it counts.
+    fn verify(&self, _draft: &Draft<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Looks right before the commit whether the data is still what was wished.
+    fn confirm(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// What is noted of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Note {
+    /// The data that it made; noted before it stands under the volume's name.
+    file: Option<Identity>,
+}
+
+impl Note {
+    fn encode(&self) -> Vec<u8> {
+        let lines = Lines::default();
+        match self.file {
+            Some(file) => lines.with("file", file).encode(),
+            None => lines.encode(),
+        }
+    }
+
+    fn decode(note: &[u8]) -> Result<Self, Fault> {
+        let lines = Lines::decode(note)?;
+        Ok(Self {
+            file: lines.get("file")?,
+        })
+    }
+}
+
+impl NewVolume<'_> {
+    /// Does it, step by step.
+    pub(super) fn make(
+        &self,
+        work: Work<'_>,
+        capacity_bytes: u64,
+        content: &dyn Content,
+    ) -> Result<(), Fault> {
+        let Work { root, task, ctx } = work;
+        let names = self.steps;
+        let domain = root.writable(self.at.domain_id)?;
+        let meta = self.metadata(capacity_bytes);
+        self.check(work, &domain, &meta, content)?;
+        let mut note = Note::default();
+        step(ctx, names.note_intent, || ctx.note(&note.encode(), false))?;
+        let image = step(ctx, names.make_image, || self.make_image(&domain))?;
+        step(ctx, names.sync_images, || Ok(domain.images.sync()?))?;
+
+        let own = names::task_file(task);
+        let file = step(ctx, names.create_file, || {
+            image.unlink(&own)?;
+            Ok(image.create_file(&own)?)
+        })?;
+        self.make_data(work, capacity_bytes, (&image, &own, &file), content)?;
+        let draft = Draft {
+            image: &image,
+            name: &own,
+        };
+        content.fill(&draft)?;
+        step(ctx, names.sync_file, || Ok(image.sync_file(&own, &file)?))?;
+        content.verify(&draft)?;
+
+        note.file = image.identity(&own)?;
+        step(ctx, names.note_file, || ctx.note(&note.encode(), false))?;
+        step(ctx, names.place_file, || place(&image, &own, self.at.volume_id))?;
+        step(ctx, names.sync_image, || Ok(image.sync()?))?;
+        content.confirm()?;
+
+        // The point of no return: the metadata's rename. What is before it is durable by now.
+        ctx.commit_point()?;
+        firm_step(ctx, names.write_meta, || self.commit(&image, &meta))?;
+        firm_step(ctx, names.note_done, || ctx.note(&note.encode(), true))?;
+        // The run directory of a task that is done hurts nobody if it stays.
+        let _ = run_dir::remove(root, task);
+        Ok(())
+    }
+
+    /// Looks before anything is noted: the image must be absent, or hold nothing but what an earlier try of this
+    /// very task left, of which no process works any more. A volume without a parent beside others would make no
+    /// chain; and whoever undoes the whole image must not meet what it did not make.
+    fn check(
+        &self,
+        work: Work<'_>,
+        domain: &Domain,
+        meta: &VolumeMeta,
+        content: &dyn Content,
+    ) -> Result<(), Fault> {
+        let volume = self.at.volume_id;
+        if let Some(image) = domain.images.dir(self.at.image_id.to_string())? {
+            let own = names::task_file(work.task);
+            for entry in image.entries()? {
+                if entry.name != own.as_str() {
+                    return Err(exists(volume, &entry.name.to_string_lossy()));
+                }
+                work.no_process_left()?;
+            }
+        }
+        meta.encode().map_err(|e| e.fault(volume))?;
+        match self.allocation {
+            Allocation::Preallocated => {
+                allocate::check_space(domain, meta.capacity_bytes, "or make it sparse")
+            }
+            Allocation::Sparse => {
+                allocate::check_space(domain, content.least_bytes(), "or use another domain")
+            }
+        }
+    }
+
+    fn make_image(&self, domain: &Domain) -> Result<Dir, Fault> {
+        let image = self.at.image_id.to_string();
+        match domain.images.dir(&image)? {
+            Some(image) => Ok(image),
+            None => Ok(domain.images.create_dir(image)?),
+        }
+    }
+
+    /// An empty volume, with its space if it is to have it.
+    fn make_data(
+        &self,
+        work: Work<'_>,
+        capacity_bytes: u64,
+        (image, own, file): (&Dir, &str, &File),
+        content: &dyn Content,
+    ) -> Result<(), Fault> {
+        step(work.ctx, self.steps.qemu_img, || {
+            let argv = argv::create(self.format, own, capacity_bytes);
+            let ended = work.qemu_img(image, &argv, Limits::CREATE, &|_| ())?;
+            ended.well().map(drop)
+        })?;
+        step(work.ctx, self.steps.allocate, || match self.allocation {
+            Allocation::Sparse => Ok(()),
+            Allocation::Preallocated => {
+                let space = allocate::Space {
+                    format: self.format,
+                    capacity_bytes,
+                };
+                space.take((image, own, file), work.ctx, &|done| {
+                    content.allocated(done, capacity_bytes);
+                })
+            }
+        })
+    }
+
+    fn commit(&self, image: &Dir, meta: &VolumeMeta) -> Result<(), Fault> {
+        let volume = self.at.volume_id;
+        let name = names::meta(volume);
+        if let Some(found) = image.kind(&name)? {
+            return Err(exists(volume, &format!("{name} ({found:?})")));
+        }
+        write_meta(image, volume, meta)
+    }
+
+    fn metadata(&self, capacity_bytes: u64) -> VolumeMeta {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        VolumeMeta {
+            capacity_bytes,
+            created_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            description: self.description.to_owned(),
+            disk_type: "DATA".to_owned(),
+            domain: self.at.domain_id,
+            format: self.format,
+            generation: 0,
+            image: self.at.image_id,
+            legality: Legality::Legal,
+            modified_s: 0,
+            parent: None,
+            sequence: 0,
+            allocation: self.allocation,
+            role: Role::Leaf,
+        }
+    }
+
+    /// Whether metadata is that which commits it.
+    fn is_committed(&self, meta: &VolumeMeta) -> bool {
+        meta.legality == Legality::Legal
+            && meta.domain == self.at.domain_id
+            && meta.image == self.at.image_id
+            && meta.format == self.format
+    }
+}
+
+fn exists(volume: VolumeId, name: &str) -> Fault {
+    Fault::new(
+        FaultCode::VolumeExists,
+        format!(
+            "volume {volume} cannot be made: there is {name} in its image already; choose another id, or delete the image"
+        ),
+    )
+    .about(volume)
+}
+
+fn place(image: &Dir, own: &str, volume: VolumeId) -> Result<(), Fault> {
+    match image.rename_new(own, volume.to_string()) {
+        Err(e) if e.is_taken() => Err(exists(volume, &volume.to_string())),
+        done => Ok(done?),
+    }
+}

@@ -1,0 +1,58 @@
+//! What every step of an operation works with.
+
+use common::id::TaskId;
+use common::{Fault, FaultCode};
+
+use super::OpContext;
+use crate::file::Dir;
+use crate::process::IoCounters;
+use crate::qemu_img::{Ended, Job, Limits};
+use crate::root::StorageRoot;
+use crate::run_dir::{self, RunDir};
+
+/// A task at work.
+#[derive(Clone, Copy)]
+pub(super) struct Work<'a> {
+    pub(super) root: &'a StorageRoot,
+    pub(super) task: TaskId,
+    pub(super) ctx: &'a dyn OpContext,
+}
+
+impl Work<'_> {
+    /// Runs a command line of `qemu-img` in a directory, until it ends, is aborted, or moves no byte for too
+    /// long. `moved` sees its counters again and again.
+    ///
+    /// # Errors
+    /// As [`crate::qemu_img::QemuImg::run`].
+    pub(super) fn qemu_img(
+        &self,
+        dir: &Dir,
+        argv: &[String],
+        limits: Limits,
+        moved: &dyn Fn(IoCounters),
+    ) -> Result<Ended, Fault> {
+        let run_dir = RunDir::open(self.root, self.task)?;
+        self.root.qemu_img().run(&Job {
+            argv,
+            dir,
+            run_dir: &run_dir,
+            limits,
+            stop: &|| self.ctx.aborted(),
+            moved,
+        })
+    }
+
+    /// # Errors
+    /// `PROCESS_STUCK` where a process of the task is left.
+    pub(super) fn no_process_left(&self) -> Result<(), Fault> {
+        if run_dir::is_quiet(self.root, self.task)? {
+            return Ok(());
+        }
+        let task = self.task;
+        Err(Fault::new(
+            FaultCode::ProcessStuck,
+            format!("a process of task {task} is left; nothing is undone under it"),
+        )
+        .about(task))
+    }
+}

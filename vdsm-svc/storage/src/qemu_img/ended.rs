@@ -1,0 +1,91 @@
+//! How a child ended that nobody stopped.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use common::{Fault, FaultCode};
+
+use super::capture::Captured;
+
+/// What a child printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its output.
+    pub stdout: Captured,
+    /// Its warnings.
+    pub stderr: Captured,
+}
+
+/// A child's end. Only 0 is a success of every command line; what else may be one is for its caller to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(super) argv: Vec<String>,
+    pub(super) status: ExitStatus,
+    pub(super) output: Output,
+}
+
+impl Ended {
+    /// The exit status; none if a signal ended it.
+    pub(crate) fn exit(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// What it printed, however it ended.
+    pub(crate) fn stdout_text(&self) -> String {
+        self.output.stdout.text()
+    }
+
+    /// What it printed, if it ended with 0.
+    ///
+    /// # Errors
+    /// `QEMU_IMG_FAILED` with the command line, how it ended and what it said; `NO_SPACE` and `IMAGE_IN_USE`
+    /// where it says that.
+    pub(crate) fn well(self) -> Result<Output, Fault> {
+        if self.status.success() {
+            return Ok(self.output);
+        }
+        Err(failed(&self.argv, &how(self.status), &self.output.stderr.text()))
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit status {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => format!("ended in an unknown way ({status})"),
+    }
+}
+
+/// The fault of a command line that failed.
+pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
+    let said = match stderr.trim() {
+        "" => String::new(),
+        text => format!("; it said: {text}"),
+    };
+    // qemu-img tells its errors only in words; these decide what a caller may do.
+    let code = if stderr.contains("No space left on device") {
+        FaultCode::NoSpace
+    } else if stderr.contains("Is another process using the image") {
+        FaultCode::ImageInUse
+    } else {
+        FaultCode::QemuImgFailed
+    };
+    Fault::new(code, format!("`qemu-img {}` {how}{said}", argv.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_qemu_says_in_words_has_a_code() {
+        let code = |said| failed(&[], "failed", said).code;
+        assert_eq!(
+            code("error while writing: No space left on device"),
+            FaultCode::NoSpace
+        );
+        let lock = "Failed to get shared \"write\" lock\nIs another process using the image [v]?";
+        assert_eq!(code(lock), FaultCode::ImageInUse);
+        assert_eq!(code("Unknown option"), FaultCode::QemuImgFailed);
+    }
+}

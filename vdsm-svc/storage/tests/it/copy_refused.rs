@@ -1,0 +1,216 @@
+//! Sources and targets that a copy refuses, before anything is noted or touched.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use common::{Allocation, CopyVolume, FaultCode, Operation, VolumeFormat};
+use nix::sys::stat::Mode;
+
+use crate::pattern;
+use crate::support::*;
+
+fn to_raw() -> Operation {
+    Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Sparse))
+}
+
+/// Refused with the code, nothing noted, nothing touched; a recovery has nothing to do.
+fn refused(place: &Place, operation: &Operation, expected: FaultCode, how: &str) {
+    let before = look(place);
+    let ran = place.run(operation, task(1));
+    assert_eq!(code(&ran), Some(expected), "{how}: {ran:?}");
+    assert!(place.bench.notes.lock().unwrap().is_none(), "{how}: it was begun");
+    assert_eq!(place.bench.points.lock().unwrap().len(), 0, "{how}");
+    assert!(look(place) == before, "{how}");
+}
+
+/// Names only: what stands there may be a FIFO.
+fn look(place: &Place) -> Vec<std::path::PathBuf> {
+    let images = fs::read_dir(place.images()).unwrap();
+    let mut found: Vec<_> = images
+        .flat_map(|image| fs::read_dir(image.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+    let from = |source| {
+        Operation::CopyVolume(CopyVolume {
+            source,
+            ..copy(VolumeFormat::Raw, Allocation::Sparse)
+        })
+    };
+    let known = address(domain(), 7);
+    let nowhere = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
+    let cases = [
+        (address(nowhere, 7), FaultCode::DomainNotFound),
+        (address(domain(), 8), FaultCode::ImageNotFound),
+        (
+            common::VolumeAddress {
+                volume_id: volume(8),
+                ..known
+            },
+            FaultCode::VolumeNotFound,
+        ),
+    ];
+    for (source, expected) in cases {
+        refused(&place, &from(source), expected, &format!("{source:?}"));
+    }
+    let to_nowhere = Operation::CopyVolume(CopyVolume {
+        target: address(nowhere, 1),
+        ..copy(VolumeFormat::Raw, Allocation::Sparse)
+    });
+    refused(
+        &place,
+        &to_nowhere,
+        FaultCode::DomainNotFound,
+        "the target's domain",
+    );
+}
+
+#[test]
+fn a_target_that_is_there_is_not_touched() {
+    let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 2);
+    refused(&place, &to_raw(), FaultCode::VolumeExists, "a volume");
+}
+
+#[test]
+fn what_cannot_fit_is_refused_at_once() {
+    let place = Place::new();
+    let Operation::CreateVolume(mut op) = create(7, VolumeFormat::Raw, Allocation::Sparse) else {
+        unreachable!()
+    };
+    op.capacity_bytes = common::operation::MAX_CAPACITY_BYTES;
+    place.must(&Operation::CreateVolume(op), 7);
+    let operation = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Preallocated));
+    refused(&place, &operation, FaultCode::NoSpace, "preallocated");
+}
+
+#[test]
+fn metadata_that_forbids_it_is_heeded() {
+    for (from, to, expected) in [
+        ("LEGALITY=LEGAL", "LEGALITY=ILLEGAL", FaultCode::VolumeIllegal),
+        ("LEGALITY=LEGAL", "LEGALITY=FAKE", FaultCode::VolumeIllegal),
+        ("VOLTYPE=LEAF", "VOLTYPE=INTERNAL", FaultCode::VolumeInChain),
+        (
+            "PUUID=00000000-0000-0000-0000-000000000000",
+            "PUUID=00000000-0000-4000-8000-0000000000aa",
+            FaultCode::VolumeInChain,
+        ),
+        ("CAP=4194304", "CAP=4198400", FaultCode::VolumeDataInvalid),
+        ("CAP=4194304", "CAP=4190208", FaultCode::VolumeDataInvalid),
+        ("FORMAT=RAW", "FORMAT=COW", FaultCode::VolumeDataInvalid),
+        ("EOF", "", FaultCode::VolumeMetadataInvalid),
+    ] {
+        let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+        let text = fs::read_to_string(place.meta(7)).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(place.meta(7), text.replace(from, to)).unwrap();
+        refused(&place, &to_raw(), expected, to);
+    }
+}
+
+#[test]
+fn a_volume_that_others_stand_on_or_beside_is_refused() {
+    let place = pattern::place_with(VolumeFormat::Cow, Allocation::Sparse);
+    let child = place.image(7).join(volume(8).to_string());
+    fs::write(&child, b"child").unwrap();
+    refused(&place, &to_raw(), FaultCode::VolumeInChain, "beside another one");
+    fs::remove_file(&child).unwrap();
+    fs::create_dir(place.image(2)).unwrap();
+    fs::hard_link(place.data(7), place.image(2).join(volume(7).to_string())).unwrap();
+    refused(&place, &to_raw(), FaultCode::VolumeInChain, "a template");
+}
+
+/// Puts one thing that is no regular file under a path.
+type Put = fn(&Path);
+
+#[test]
+fn a_source_that_is_no_regular_file_is_not_read() {
+    let puts: [(&str, Put); 4] = [
+        ("a symlink", |path| symlink("/etc/hostname", path).unwrap()),
+        ("a dangling symlink", |path| {
+            symlink("/nonexistent", path).unwrap()
+        }),
+        ("a directory", |path| fs::create_dir(path).unwrap()),
+        ("a FIFO", |path| nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap()),
+    ];
+    for (what, put) in puts {
+        let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+        fs::remove_file(place.data(7)).unwrap();
+        put(&place.data(7));
+        refused(&place, &to_raw(), FaultCode::NotARegularFile, what);
+    }
+}
+
+/// A header that a guest or a stranger could have written; the secret must not get into a copy.
+#[test]
+fn hostile_headers_are_refused() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), [b's'; 4096]).unwrap();
+    let path = secret.path().display();
+    let made = |options: &[&str]| {
+        let place = pattern::place_with(VolumeFormat::Cow, Allocation::Sparse);
+        fs::remove_file(place.data(7)).unwrap();
+        let output = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2"])
+            .args(options)
+            .arg(place.data(7))
+            .arg("4M")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        place
+    };
+    let backing = made(&["-b", &path.to_string(), "-F", "raw"]);
+    refused(
+        &backing,
+        &to_raw(),
+        FaultCode::VolumeDataInvalid,
+        "a backing file",
+    );
+    let data_file = made(&["-o", &format!("data_file={path}")]);
+    refused(&data_file, &to_raw(), FaultCode::VolumeDataInvalid, "a data file");
+
+    // Offsets in the header: the encryption method, and the lowest byte of the incompatible features.
+    let patches: [(&str, u64, u8); 4] = [
+        ("encryption", 35, 1),
+        ("corrupt", 79, 1 << 1),
+        ("an unknown feature", 79, 1 << 6),
+        ("an impossible version", 7, 9),
+    ];
+    for (what, at, byte) in patches {
+        let place = pattern::place_with(VolumeFormat::Cow, Allocation::Sparse);
+        let file = fs::OpenOptions::new().write(true).open(place.data(7)).unwrap();
+        file.write_all_at(&[byte], at).unwrap();
+        refused(&place, &to_raw(), FaultCode::VolumeDataInvalid, what);
+    }
+}
+
+/// A raw volume whose guest wrote a qcow2 header onto it is copied byte by byte: nobody guesses a format.
+#[test]
+fn a_raw_volume_that_looks_like_qcow2_is_raw() {
+    let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+    let evil = tempfile::NamedTempFile::new().unwrap();
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-b", "/etc/hostname", "-F", "raw"])
+        .arg(evil.path())
+        .arg("4M")
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let file = fs::OpenOptions::new().write(true).open(place.data(7)).unwrap();
+    file.write_all_at(&fs::read(evil.path()).unwrap(), 0).unwrap();
+    let bytes = fs::read(place.data(7)).unwrap();
+    for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
+        place.must(&Operation::CopyVolume(copy(format, Allocation::Sparse)), 1);
+        assert!(pattern::seen(&place.data(1), format) == bytes);
+        place.must(&delete(1), 2);
+    }
+}
