@@ -13,7 +13,9 @@ pub mod text;
 pub mod time;
 
 pub use fault::{Fault, FaultCode};
-pub use operation::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+pub use operation::{
+    Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
+};
 pub use revision::{Revision, Start, Token};
 pub use task::{TaskResult, TaskState, TaskStatus};
 pub use time::Timestamp;

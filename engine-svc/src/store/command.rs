@@ -260,6 +260,12 @@ fn called_host(command: &wire::Command) -> Option<&str> {
         | Kind::CreateImage(_)
         | Kind::RemoveVm(_)
         | Kind::RemoveAllVmImages(_)
-        | Kind::RemoveImage(_) => None,
+        | Kind::RemoveImage(_)
+        | Kind::CreateDisk(_)
+        | Kind::RemoveDisk(_)
+        | Kind::AttachDisk(_)
+        | Kind::DetachDisk(_)
+        | Kind::CopyDisk(_)
+        | Kind::CopyImage(_) => None,
     }
 }

@@ -1,0 +1,36 @@
+//! A disk that is to be: how it will look, and where it can be made.
+
+use common::id::{CommandId, HostId};
+use common::{Fault, FaultCode};
+
+use crate::input::DiskAsk;
+use crate::model::DiskSpec;
+use crate::state::State;
+
+/// The disk that is asked for; where the caller named none, its id is derived from the command and `place`.
+pub(super) fn spec(command: CommandId, place: &str, ask: &DiskAsk) -> DiskSpec {
+    DiskSpec {
+        disk_id: ask.disk_id.unwrap_or_else(|| command.disk(place)),
+        domain_id: ask.domain_id,
+        capacity_bytes: ask.capacity_bytes,
+        format: ask.format,
+        allocation: ask.allocation,
+        description: ask.description.clone(),
+    }
+}
+
+/// The host that can make it. `path` leads to its fields in the request.
+///
+/// # Errors
+/// There is no such domain, or there is such a disk.
+pub(super) fn host(state: &State, disk: &DiskSpec, path: &str) -> Result<HostId, Fault> {
+    let Some(domain) = state.domain(disk.domain_id) else {
+        let message = "there is no such storage domain";
+        return Err(Fault::new(FaultCode::EntityNotFound, message).about(format!("{path}domain_id")));
+    };
+    if state.disk(disk.disk_id).is_some() {
+        let message = "there is a disk of this id already";
+        return Err(Fault::new(FaultCode::EntityExists, message).about(format!("{path}disk_id")));
+    }
+    Ok(domain.host_id)
+}
