@@ -4,6 +4,7 @@ mod away;
 mod bad_input;
 mod cancel;
 mod cuts;
+mod disks;
 mod duplicates;
 mod kills;
 mod life_cycle;
