@@ -168,11 +168,18 @@ impl<'a> Reading<'a> {
         sent.map_err(|refusal| End::Away(Fault::new(FaultCode::ShuttingDown, refusal.to_string())))
     }
 
+    /// How far a task is never goes back: what a host says after a restart may be behind what it said before.
     fn report(&self, samples: &[Progress]) {
         let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
+        let board = self.context.log.progress();
         for sample in samples {
-            if let Ok(task_id) = sample.task_id.parse() {
-                let board = self.context.log.progress();
+            let Ok(task_id) = sample.task_id.parse() else {
+                continue;
+            };
+            let behind = board
+                .newest(task_id)
+                .is_some_and(|last| last.percent > sample.percent);
+            if !behind {
                 board.report(task_id, bytes(sample.done_bytes), bytes(sample.total_bytes));
             }
         }

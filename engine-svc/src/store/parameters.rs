@@ -104,6 +104,7 @@ pub(crate) fn encode(parameters: &Parameters) -> wire::CommandParameters {
             disk_id: p.disk_id.to_string(),
             domain_id: p.domain_id.to_string(),
             host_id: p.host_id.to_string(),
+            capacity_bytes: codec::signed(p.capacity_bytes),
         }),
         Parameters::CreateDisk(p) => Kind::CreateDisk(wire::CreateDiskParameters {
             disk: Some(encode_disk(&p.disk)),
@@ -176,6 +177,7 @@ pub(super) fn decode(parameters: Option<wire::CommandParameters>) -> Result<Para
             disk_id: codec::id("disk_id", &p.disk_id)?,
             domain_id: codec::id("domain_id", &p.domain_id)?,
             host_id: codec::id("host_id", &p.host_id)?,
+            capacity_bytes: codec::unsigned("capacity_bytes", p.capacity_bytes)?,
         }),
         Kind::CreateDisk(p) => Parameters::CreateDisk(CreateDisk {
             disk: decode_disk(codec::required("disk", p.disk)?)?,

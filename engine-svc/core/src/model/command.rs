@@ -139,6 +139,15 @@ impl Parameters {
         [self.entity()].into_iter().chain(other).collect()
     }
 
+    /// The capacity of the disk that a leaf works on, in bytes: what it weighs in the progress of its job. 0 for what has
+    /// parts, for what works on no disk, and for a removal that was recorded before capacities were.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::RemoveImage(p) => p.capacity_bytes,
+            leaf => leaf.new_image().map_or(0, |image| image.disk().capacity_bytes),
+        }
+    }
+
     /// The image that a leaf makes, where it is one that does.
     pub(crate) fn new_image(&self) -> Option<&dyn NewImage> {
         match self {

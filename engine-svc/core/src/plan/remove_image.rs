@@ -23,17 +23,21 @@ pub struct RemoveImage {
     pub domain_id: DomainId,
     /// The host that deletes it.
     pub host_id: HostId,
+    /// Its capacity, in bytes; 0 if not recorded.
+    pub capacity_bytes: u64,
 }
 
 impl RemoveImage {
     /// The removal of a disk of the inventory; none where there is no such disk, or its host is not known.
     pub(super) fn of(state: &State, disk_id: DiskId, vm_id: Option<VmId>) -> Option<Self> {
-        let domain = state.domain(state.disk(disk_id)?.spec.domain_id)?;
+        let spec = &state.disk(disk_id)?.spec;
+        let domain = state.domain(spec.domain_id)?;
         Some(Self {
             vm_id,
             disk_id,
             domain_id: domain.id,
             host_id: domain.host_id,
+            capacity_bytes: spec.capacity_bytes,
         })
     }
 }

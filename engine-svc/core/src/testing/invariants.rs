@@ -20,6 +20,7 @@ pub(crate) struct Counts {
     tasks: BTreeMap<TaskId, u64>,
     trees: BTreeMap<CommandId, u64>,
     ended: BTreeSet<CommandId>,
+    done_bytes: BTreeMap<CommandId, u64>,
     transitions: u64,
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition)
     counts.transitions += 1;
     terminal_is_final(counts, transition);
     sequences_are_dense(counts, transition);
+    jobs_never_go_back(counts, transition);
     successes_are_true(world, transition);
     ends_without_trace_leave_none(world, transition);
     terminal_commands_hold_no_locks(world);
@@ -78,6 +80,16 @@ fn terminal_is_final(counts: &mut Counts, transition: &Transition) {
         if command.state.is_terminal() {
             counts.ended.insert(command.id);
         }
+    }
+}
+
+/// What is over of a job stays so, and is never more than all of it.
+fn jobs_never_go_back(counts: &mut Counts, transition: &Transition) {
+    for head in &transition.heads {
+        let last = counts.done_bytes.insert(head.root, head.progress.done_bytes);
+        assert!(head.progress.done_bytes >= last.unwrap_or_default(), "{head:#?}");
+        assert!(head.progress.done_bytes <= head.progress.total_bytes, "{head:#?}");
+        assert!((0.0..=100.0).contains(&head.progress.percent), "{head:#?}");
     }
 }
 
