@@ -81,6 +81,8 @@ pub(crate) fn show(command: &Command) -> wire::Command {
         attempt: command.attempt,
         abandoned_by: command.abandoned_by.clone().unwrap_or_default(),
         removed: false,
+        cancelable: false,
+        undo: String::new(),
     }
 }
 

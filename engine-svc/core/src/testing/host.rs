@@ -46,6 +46,8 @@ pub(crate) struct FakeHost {
     pub(crate) fates: Vec<Fate>,
     /// Whether calls are refused, with this.
     pub(crate) call_fault: Option<FaultCode>,
+    /// What it says of tasks from now on that stopping them would undo.
+    pub(crate) undo_words: String,
     tasks: BTreeMap<TaskId, Record>,
     history: Vec<HostTask>,
     stores: u128,
@@ -61,6 +63,7 @@ impl FakeHost {
             strangers: BTreeMap::new(),
             fates: Vec::new(),
             call_fault: None,
+            undo_words: String::new(),
             tasks: BTreeMap::new(),
             history: Vec::new(),
             stores: id.as_uuid().as_u128() << 16,
@@ -311,6 +314,7 @@ impl FakeHost {
         record.item.sequence += 1;
         record.item.fault = record.item.fault.take().or(fault);
         record.item.cancelable = !state.is_terminal() && !record.committed;
+        record.item.undo.clone_from(&self.undo_words);
         self.history.push(record.item.clone());
     }
 
