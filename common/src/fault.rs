@@ -104,6 +104,8 @@ faults! {
     DiskAttached = "DISK_ATTACHED", FailedPrecondition, None, false;
     /// The disk is not attached to the VM.
     DiskNotAttached = "DISK_NOT_ATTACHED", FailedPrecondition, None, false;
+    /// The VM has as many disks as it may have.
+    VmFull = "VM_FULL", FailedPrecondition, None, false;
     /// The storage domains are served by two hosts, and the work is one host's.
     DomainsApart = "DOMAINS_APART", FailedPrecondition, None, false;
     /// The command has ended.

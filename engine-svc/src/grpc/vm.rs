@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use common::fault::Fault;
 use common::id::{DiskId, VmId};
 use engine_core::input::{Ask, DiskAsk};
+use engine_core::plan::create_vm::MAX_DISKS;
 use proto::convert;
 use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::vm_service_server::VmService;
@@ -20,9 +21,6 @@ use super::api::{self, Api, Wish};
 use super::{field, list};
 use crate::store::disk;
 use crate::store::vm::VMS;
-
-/// Disks of one VM. Far more than oVirt's own limit for one controller, and a tree that still is one input's work.
-const MAX_DISKS: usize = 64;
 
 #[tonic::async_trait]
 impl VmService for Api {

@@ -148,8 +148,14 @@ fn parameters() -> impl Strategy<Value = Parameters> {
         (vm_id(), vec(disk_id(), 0..3)).prop_map(|(vm_id, disk_ids)| {
             Parameters::RemoveAllVmImages(RemoveAllVmImages { vm_id, disk_ids })
         }),
-        (option::of(vm_id()), disk_id(), domain_id(), host_id(), capacity()).prop_map(
-            |(vm_id, disk_id, domain_id, host_id, capacity_bytes)| {
+        (
+            option::of(vm_id()),
+            disk_id(),
+            domain_id(),
+            host_id(),
+            prop_oneof![Just(0), capacity()]
+        )
+            .prop_map(|(vm_id, disk_id, domain_id, host_id, capacity_bytes)| {
                 Parameters::RemoveImage(RemoveImage {
                     vm_id,
                     disk_id,
@@ -157,8 +163,7 @@ fn parameters() -> impl Strategy<Value = Parameters> {
                     host_id,
                     capacity_bytes,
                 })
-            }
-        ),
+            }),
         of_disks(),
     ]
 }

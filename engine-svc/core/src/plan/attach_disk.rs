@@ -7,6 +7,7 @@ use common::{Fault, FaultCode};
 use super::{Draft, End, Next};
 use crate::change::Change;
 use crate::model::{Disk, EntityKey, Parameters};
+use crate::plan::create_vm::MAX_DISKS;
 use crate::state::State;
 
 /// See [`crate::model::Parameters::AttachDisk`].
@@ -24,16 +25,30 @@ pub(super) fn draft(state: &State, wanted: &AttachDisk) -> Result<Draft, Fault> 
         locks: locks(wanted.disk_id, wanted.vm_id),
         children: Vec::new(),
         parameters: Parameters::AttachDisk(wanted.clone()),
-        forbidden: state.vm_of(wanted.disk_id).map(|vm| {
-            let advice = if vm.id == wanted.vm_id {
-                "already"
-            } else {
-                "and can be attached to one at a time; detach it there first"
-            };
-            let message = format!("the disk is attached to VM {} ({}) {advice}", vm.id, vm.name);
-            Fault::new(FaultCode::DiskAttached, message).about("disk_id")
-        }),
+        forbidden: attached(state, wanted).or_else(|| full(state, wanted)),
     })
+}
+
+fn attached(state: &State, wanted: &AttachDisk) -> Option<Fault> {
+    let vm = state.vm_of(wanted.disk_id)?;
+    let advice = if vm.id == wanted.vm_id {
+        "already"
+    } else {
+        "and can be attached to one at a time; detach it there first"
+    };
+    let message = format!("the disk is attached to VM {} ({}) {advice}", vm.id, vm.name);
+    Some(Fault::new(FaultCode::DiskAttached, message).about("disk_id"))
+}
+
+fn full(state: &State, wanted: &AttachDisk) -> Option<Fault> {
+    let vm = state
+        .vm(wanted.vm_id)
+        .filter(|vm| vm.disk_ids.len() >= MAX_DISKS)?;
+    let message = format!(
+        "the VM has {} disks, and {MAX_DISKS} are allowed",
+        vm.disk_ids.len()
+    );
+    Some(Fault::new(FaultCode::VmFull, message).about("vm_id"))
 }
 
 /// The disk first: it says in which VM to look, and the VM says whether it is there.
@@ -139,6 +154,19 @@ mod tests {
         assert_eq!(world.state_of(4), Succeeded);
         let of = world.engine.state.vm_of(disk_id(1)).map(|vm| vm.id);
         assert_eq!(of, Some(vm_id(2)));
+    }
+
+    #[test]
+    fn a_vm_takes_no_more_disks_than_it_could_be_made_with() {
+        let mut world = world();
+        let most = crate::plan::create_vm::MAX_DISKS as u128;
+        world.submit(1, "CreateVm", create_vm(3, 0x10..0x10 + most, 0));
+        world.settle();
+        let (code, _) = code(world.submit(2, "AttachDisk", attach_disk(1, 3)));
+        assert_eq!(code, FaultCode::VmFull);
+        world.submit(3, "DetachDisk", detach_disk(0x10, 3));
+        world.submit(4, "AttachDisk", attach_disk(1, 3));
+        assert_eq!(world.state_of(4), Succeeded);
     }
 
     #[test]

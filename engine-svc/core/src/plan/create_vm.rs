@@ -31,6 +31,9 @@ pub struct CreateVm {
     pub disks: Vec<DiskSpec>,
 }
 
+/// Disks of one VM. Far more than oVirt's own limit for one controller, and a tree that still is one input's work.
+pub const MAX_DISKS: usize = 64;
+
 /// The disks that are asked for.
 pub(super) fn specs(command: CommandId, asked: &[DiskAsk]) -> Vec<DiskSpec> {
     let spec = |(at, ask)| new_disk::spec(command, &place(at), ask);
