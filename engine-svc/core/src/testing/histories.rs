@@ -59,9 +59,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => n.prop_map(Deed::RemoveVm),
         4 => n.prop_map(Deed::CreateDisk),
         3 => n.prop_map(Deed::RemoveDisk),
-        4 => n.prop_map(Deed::AttachDisk),
-        3 => n.prop_map(Deed::DetachDisk),
-        6 => n.prop_map(Deed::CopyDisk),
+        6 => n.prop_map(Deed::AttachDisk),
+        2 => n.prop_map(Deed::DetachDisk),
+        8 => n.prop_map(Deed::CopyDisk),
         1 => n.prop_map(Deed::Vanish),
         1 => Just(Deed::AddHost),
         1 => Just(Deed::RemoveHost),
@@ -184,8 +184,14 @@ impl Life {
                 self.ask("RemoveDisk", super::remove_disk(disk));
             }
             Deed::AttachDisk(n) => {
-                let disk = self.disk(n / 16);
-                self.ask("AttachDisk", super::attach_disk(disk, u128::from(n) % 16));
+                let there: Vec<u128> = (0..16)
+                    .filter(|vm| world.engine.state.vm(vm_id(*vm)).is_some())
+                    .collect();
+                let vm = there.get(usize::from(n) % there.len().max(1)).copied();
+                let free = |disk: &u128| world_vm(&self.world, *disk).is_none();
+                let disk = (0..8).map(|more| self.disk(n / 16 + more)).find(free);
+                let ask = super::attach_disk(disk.unwrap_or(0), vm.unwrap_or(0));
+                self.ask("AttachDisk", ask);
             }
             Deed::DetachDisk(n) => {
                 let disk = self.disk(n / 16);
@@ -194,8 +200,12 @@ impl Life {
             }
             Deed::CopyDisk(n) => {
                 let source = self.disk(n / 2);
-                let n = u128::from(n);
-                self.ask("CopyDisk", super::copy_disk(source, n / 7 % DISKS, n % HOSTS));
+                // Mostly to its own domain, for the other is another host's.
+                let own = self.world.engine.state.disk(disk_id(source));
+                let own = own.map(|disk| u128::from(disk.spec.domain_id == domain_id(1)));
+                let domain = own.filter(|_| n % 16 > 0).unwrap_or(u128::from(n) % HOSTS);
+                let ask = super::copy_disk(source, u128::from(n) / 7 % DISKS, domain);
+                self.ask("CopyDisk", ask);
             }
             Deed::Vanish(n) => {
                 let disk = disk_id(self.disk(n));
