@@ -1,14 +1,13 @@
 //! Creates a disk that belongs to no VM. It is in the inventory once it is whole; if it cannot be made, its part undoes
 //! what there is of it.
 
+use common::Fault;
 use common::id::CommandId;
 use common::lock::Mode;
-use common::{Fault, Timestamp};
 
-use super::{Draft, Next, Part, new_disk, new_image, only_part};
-use crate::change::Change;
+use super::{Draft, Part, new_disk};
 use crate::input::DiskAsk;
-use crate::model::{Command, DiskSpec, EntityKey, Parameters};
+use crate::model::{DiskSpec, EntityKey, Parameters};
 use crate::plan::create_image::CreateImage;
 use crate::plan::new_image::NewImage as _;
 use crate::state::State;
@@ -46,13 +45,6 @@ pub(super) fn draft(state: &State, command: CommandId, ask: &DiskAsk) -> Result<
         }],
         parameters: Parameters::CreateDisk(CreateDisk { disk }),
         forbidden: None,
-    })
-}
-
-/// The disk is there when its part has made it.
-pub(super) fn next(state: &State, command: &Command, now: Timestamp) -> Next {
-    only_part::next(state, command, |part| {
-        new_image::made(part, now).map(Change::Disk).into_iter().collect()
     })
 }
 

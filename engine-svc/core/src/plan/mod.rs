@@ -76,7 +76,7 @@ pub(crate) fn next(state: &State, command: &Command, now: Timestamp) -> Next {
         Parameters::CreateVm(p) => create_vm::next(state, command, p, now),
         Parameters::CreateImage(p) => new_image::next(state, command, p),
         Parameters::CopyImage(p) => new_image::next(state, command, p),
-        Parameters::CreateDisk(_) | Parameters::CopyDisk(_) => create_disk::next(state, command, now),
+        Parameters::CreateDisk(_) | Parameters::CopyDisk(_) => new_disk::next(state, command, now),
         Parameters::RemoveDisk(_) => remove_disk::next(state, command),
         Parameters::AttachDisk(p) => attach_disk::next(state, p),
         Parameters::DetachDisk(p) => detach_disk::next(state, p),

@@ -1,10 +1,12 @@
-//! A disk that is to be: how it will look, and where it can be made.
+//! A disk that is to be: how it will look, where it can be made, and when it is there.
 
 use common::id::{CommandId, HostId};
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Timestamp};
 
+use super::{Next, new_image, only_part};
+use crate::change::Change;
 use crate::input::DiskAsk;
-use crate::model::DiskSpec;
+use crate::model::{Command, DiskSpec};
 use crate::state::State;
 
 /// The disk that is asked for; where the caller named none, its id is derived from the command and `place`.
@@ -33,4 +35,11 @@ pub(super) fn host(state: &State, disk: &DiskSpec, path: &str) -> Result<HostId,
         return Err(Fault::new(FaultCode::EntityExists, message).about(format!("{path}disk_id")));
     }
     Ok(domain.host_id)
+}
+
+/// A root that makes one disk: it is there when its part has made it.
+pub(super) fn next(state: &State, command: &Command, now: Timestamp) -> Next {
+    only_part::next(state, command, |part| {
+        new_image::made(part, now).map(Change::Disk).into_iter().collect()
+    })
 }
