@@ -100,6 +100,14 @@ faults! {
     EntityBusy = "ENTITY_BUSY", Aborted, Some(651), true;
     /// Other entities depend on this one.
     EntityInUse = "ENTITY_IN_USE", FailedPrecondition, None, false;
+    /// The disk is attached to a VM; the fault names it.
+    DiskAttached = "DISK_ATTACHED", FailedPrecondition, None, false;
+    /// The disk is not attached to the VM.
+    DiskNotAttached = "DISK_NOT_ATTACHED", FailedPrecondition, None, false;
+    /// The VM has as many disks as it may have.
+    VmFull = "VM_FULL", FailedPrecondition, None, false;
+    /// The storage domains are served by two hosts, and the work is one host's.
+    DomainsApart = "DOMAINS_APART", FailedPrecondition, None, false;
     /// The command has ended.
     CommandEnded = "COMMAND_ENDED", FailedPrecondition, None, false;
     /// The verb is for commands that need attention, and this one does not.

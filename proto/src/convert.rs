@@ -140,7 +140,8 @@ pub fn operation_to_wire(operation: &Operation) -> wire::Operation {
     wire::Operation { verb: Some(verb) }
 }
 
-fn address_to_wire(address: &VolumeAddress) -> wire::VolumeAddress {
+/// A volume's address on the wire.
+pub fn address_to_wire(address: &VolumeAddress) -> wire::VolumeAddress {
     wire::VolumeAddress {
         domain_id: address.domain_id.to_string(),
         image_id: address.image_id.to_string(),
@@ -148,7 +149,11 @@ fn address_to_wire(address: &VolumeAddress) -> wire::VolumeAddress {
     }
 }
 
-fn address_from_wire(field: &str, address: Option<&wire::VolumeAddress>) -> Result<VolumeAddress, Fault> {
+/// Reads a volume's address; `field` is its own path in the request.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming the path of what is wrong.
+pub fn address_from_wire(field: &str, address: Option<&wire::VolumeAddress>) -> Result<VolumeAddress, Fault> {
     let address = address
         .ok_or_else(|| Fault::invalid(field, "is not set; expected domain_id, image_id and volume_id"))?;
     Ok(VolumeAddress {

@@ -1,6 +1,9 @@
 //! Requests as a sensible client makes them.
 
-use proto::engine::v1::{CreateVmRequest, DiskSpec, RemoveVmRequest};
+use proto::engine::v1::{
+    AttachDiskRequest, CopyDiskRequest, CreateDiskRequest, CreateVmRequest, DetachDiskRequest, DiskSpec,
+    RemoveDiskRequest, RemoveVmRequest,
+};
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
 use proto::vdsm::v1::StartTaskRequest;
@@ -50,6 +53,68 @@ pub fn create_vm(name: &str, disks: Vec<DiskSpec>) -> CreateVmRequest {
 /// Its removal.
 pub fn remove_vm(vm_id: &str) -> RemoveVmRequest {
     RemoveVmRequest {
+        vm_id: vm_id.to_owned(),
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// A disk of its own.
+pub fn create_disk(domain_id: &str, (format, allocation): (VolumeFormat, Allocation)) -> CreateDiskRequest {
+    CreateDiskRequest {
+        disk_id: fresh(),
+        domain_id: domain_id.to_owned(),
+        capacity_bytes: DISK_BYTES,
+        format: format.into(),
+        allocation: allocation.into(),
+        description: String::new(),
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// A copy of a disk.
+pub fn copy_disk(
+    source_disk_id: &str,
+    domain_id: &str,
+    (format, allocation): (VolumeFormat, Allocation),
+) -> CopyDiskRequest {
+    CopyDiskRequest {
+        source_disk_id: source_disk_id.to_owned(),
+        disk_id: fresh(),
+        domain_id: domain_id.to_owned(),
+        format: format.into(),
+        allocation: allocation.into(),
+        description: String::new(),
+        verify: true,
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// The removal of a disk of its own.
+pub fn remove_disk(disk_id: &str) -> RemoveDiskRequest {
+    RemoveDiskRequest {
+        disk_id: disk_id.to_owned(),
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// A disk for a VM.
+pub fn attach_disk(disk_id: &str, vm_id: &str) -> AttachDiskRequest {
+    AttachDiskRequest {
+        disk_id: disk_id.to_owned(),
+        vm_id: vm_id.to_owned(),
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// A disk from its VM.
+pub fn detach_disk(disk_id: &str, vm_id: &str) -> DetachDiskRequest {
+    DetachDiskRequest {
+        disk_id: disk_id.to_owned(),
         vm_id: vm_id.to_owned(),
         request_id: fresh(),
         validate_only: false,

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use proto::engine::v1::{
-    Command, CommandState, CreateVmRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
+    AttachDiskRequest, Command, CommandState, CopyDiskRequest, CreateDiskRequest, CreateVmRequest,
+    DetachDiskRequest, RemoveDiskRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
 };
 
 use crate::client::Engine;
@@ -17,29 +18,41 @@ const WAIT: prost_types::Duration = prost_types::Duration { seconds: 2, nanos: 0
 /// How often a resting command is tried again: each time more of what it waits for can be known.
 const RETRIES: usize = 5;
 
-impl Engine {
-    /// Asks for a VM, as often as it takes to get a verdict: returns the command's id.
-    ///
-    /// # Errors
-    /// When it is refused.
-    pub async fn ask_create_vm(&self, request: &CreateVmRequest) -> Outcome<String> {
-        let answer = persist(|| {
-            let (mut vms, request) = (self.vms.clone(), request.clone());
-            async move { vms.create_vm(request).await }
-        });
-        Ok(id_of(answer.await.context("CreateVm")?.into_inner().command))
-    }
+/// Verbs that are asked for as often as it takes to get a verdict, and that answer with a command.
+macro_rules! asks {
+    ($(#[doc = $doc:literal] $name:ident: $client:ident.$rpc:ident($request:ty);)*) => {$(
+        #[doc = $doc]
+        ///
+        /// Returns the command's id.
+        ///
+        /// # Errors
+        /// When it is refused.
+        pub async fn $name(&self, request: &$request) -> Outcome<String> {
+            let answer = persist(|| {
+                let (mut client, request) = (self.$client.clone(), request.clone());
+                async move { client.$rpc(request).await }
+            });
+            Ok(id_of(answer.await.context(stringify!($rpc))?.into_inner().command))
+        }
+    )*};
+}
 
-    /// Asks for a VM's removal, as often as it takes to get a verdict: returns the command's id.
-    ///
-    /// # Errors
-    /// When it is refused.
-    pub async fn ask_remove_vm(&self, request: &RemoveVmRequest) -> Outcome<String> {
-        let answer = persist(|| {
-            let (mut vms, request) = (self.vms.clone(), request.clone());
-            async move { vms.remove_vm(request).await }
-        });
-        Ok(id_of(answer.await.context("RemoveVm")?.into_inner().command))
+impl Engine {
+    asks! {
+        /// Asks for a VM.
+        ask_create_vm: vms.create_vm(CreateVmRequest);
+        /// Asks for a VM's removal.
+        ask_remove_vm: vms.remove_vm(RemoveVmRequest);
+        /// Asks for a disk of its own.
+        ask_create_disk: disks.create_disk(CreateDiskRequest);
+        /// Asks for a disk's removal.
+        ask_remove_disk: disks.remove_disk(RemoveDiskRequest);
+        /// Asks for a disk to be given to a VM.
+        ask_attach_disk: disks.attach_disk(AttachDiskRequest);
+        /// Asks for a disk to be taken from its VM.
+        ask_detach_disk: disks.detach_disk(DetachDiskRequest);
+        /// Asks for a copy of a disk.
+        ask_copy_disk: disks.copy_disk(CopyDiskRequest);
     }
 
     /// Waits until a command has ended or rests, across restarts of the engine.

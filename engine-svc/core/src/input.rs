@@ -6,7 +6,9 @@ use common::{Allocation, Fault, Operation, Timestamp, Token, VolumeFormat};
 use crate::effect::HostCall;
 use crate::model::{Presence, ReportedState};
 use crate::plan::add_host::AddHost;
+use crate::plan::attach_disk::AttachDisk;
 use crate::plan::create_storage_domain::CreateStorageDomain;
+use crate::plan::detach_disk::DetachDisk;
 use crate::plan::remove_host::RemoveHost;
 
 /// One input. Each may come twice, late, or after a restart.
@@ -212,6 +214,19 @@ pub enum Ask {
         /// Which.
         vm_id: VmId,
     },
+    /// Create a disk that belongs to no VM.
+    CreateDisk(DiskAsk),
+    /// Remove a disk that is attached to no VM.
+    RemoveDisk {
+        /// Which.
+        disk_id: DiskId,
+    },
+    /// Give a disk to a VM.
+    AttachDisk(AttachDisk),
+    /// Take a disk from its VM.
+    DetachDisk(DetachDisk),
+    /// Copy a disk.
+    CopyDisk(CopyAsk),
 }
 
 /// A disk that is wanted.
@@ -229,6 +244,25 @@ pub struct DiskAsk {
     pub allocation: Allocation,
     /// For people.
     pub description: String,
+}
+
+/// A copy of a disk that is wanted. It is as large as its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyAsk {
+    /// What is copied.
+    pub source_id: DiskId,
+    /// Derived from the command where the caller named none.
+    pub disk_id: Option<DiskId>,
+    /// Where.
+    pub domain_id: DomainId,
+    /// How the copy keeps its data.
+    pub format: VolumeFormat,
+    /// How the copy takes its space.
+    pub allocation: Allocation,
+    /// For people.
+    pub description: String,
+    /// Whether the two are compared before the copy counts.
+    pub verify: bool,
 }
 
 /// What a host says of itself.

@@ -30,8 +30,8 @@ pub struct JobHead {
     pub description: String,
     /// Of the root, after the transition.
     pub state: CommandState,
-    /// 0 to 100: tasks that are over among those that do what the job is for.
-    pub percent: f64,
+    /// What is over of what the job is for. It never goes back: what is over stays so.
+    pub progress: Progress,
     /// Of the root.
     pub fault: Option<Fault>,
     /// Who asked.
@@ -42,6 +42,51 @@ pub struct JobHead {
     pub created: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
+}
+
+/// How far something is, in bytes of the disks that it is about: their capacity is what a part weighs, whatever its host
+/// has to move for it, so the weights never change.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: f64,
+    /// Of `total_bytes`.
+    pub done_bytes: u64,
+    /// 0 where it is about no disk.
+    pub total_bytes: u64,
+}
+
+impl Progress {
+    /// Nothing is done where there is nothing to do.
+    fn of(done_bytes: u64, total_bytes: u64) -> Self {
+        let percent = match total_bytes {
+            0 => 0.0,
+            total => 100.0 * done_bytes as f64 / total as f64,
+        };
+        Self {
+            percent,
+            done_bytes,
+            total_bytes,
+        }
+    }
+
+    const fn whole(total_bytes: u64) -> Self {
+        Self {
+            percent: 100.0,
+            done_bytes: total_bytes,
+            total_bytes,
+        }
+    }
+
+    /// This share of it, in percent.
+    fn share(percent: f64, total_bytes: u64) -> Self {
+        let percent = percent.clamp(0.0, 100.0);
+        Self {
+            percent,
+            done_bytes: (total_bytes as f64 * percent / 100.0) as u64,
+            total_bytes,
+        }
+    }
 }
 
 /// A command or a task.
@@ -151,8 +196,8 @@ pub struct Step {
     pub description: String,
     /// Where it stands.
     pub state: StepState,
-    /// 0 to 100.
-    pub percent: f64,
+    /// How far it is.
+    pub progress: Progress,
     /// The command that it shows, or whose task.
     pub command: CommandId,
     /// The task that it shows.
@@ -227,10 +272,11 @@ pub(crate) fn heads(state: &State, counted: &[Counted]) -> Vec<JobHead> {
 
 fn present(state: &State, root: CommandId) -> Option<JobHead> {
     let (command, tree) = (state.command(root)?, state.tree(root)?);
-    Some(head(command, tree.over, tree.planned, tree.sequence))
+    let progress = Progress::of(tree.done_bytes, tree.total_bytes);
+    Some(head(command, progress, tree.sequence))
 }
 
-fn head(root: &Command, over: usize, planned: usize, sequence: u64) -> JobHead {
+fn head(root: &Command, progress: Progress, sequence: u64) -> JobHead {
     JobHead {
         root: root.id,
         sequence,
@@ -238,9 +284,9 @@ fn head(root: &Command, over: usize, planned: usize, sequence: u64) -> JobHead {
         kind: root.kind(),
         description: plan::describe(&root.parameters),
         state: root.state,
-        percent: match root.state {
-            CommandState::Succeeded => 100.0,
-            _ => share(over as f64, planned),
+        progress: match root.state {
+            CommandState::Succeeded => Progress::whole(progress.total_bytes),
+            _ => progress,
         },
         fault: root.fault.clone(),
         user: root.user.clone(),
@@ -248,10 +294,6 @@ fn head(root: &Command, over: usize, planned: usize, sequence: u64) -> JobHead {
         created: root.created,
         ended: root.ended,
     }
-}
-
-fn share(done: f64, of: usize) -> f64 {
-    if of == 0 { 0.0 } else { 100.0 * done / of as f64 }
 }
 
 impl Job {
@@ -263,16 +305,11 @@ impl Job {
         percent: impl Fn(TaskId) -> Option<f64>,
     ) -> Option<Self> {
         let root = commands.iter().find(|command| command.is_root())?;
-        let own: Vec<&AsyncTask> = tasks.iter().filter(|task| task.purpose == Purpose::Do).collect();
-        let done: f64 = own.iter().map(|task| task_percent(task, &percent) / 100.0).sum();
         let counts = commands
             .iter()
             .map(|c| c.tree_sequence)
             .chain(tasks.iter().map(|t| t.tree_sequence));
-        let mut job = head(root, 0, own.len(), counts.max().unwrap_or_default());
-        if root.state != CommandState::Succeeded {
-            job.percent = share(done, own.len());
-        }
+        let sequence = counts.max().unwrap_or_default();
         let commands_by_id = commands.iter().map(|c| (c.id, c)).collect();
         let tasks_by_id = tasks.iter().map(|t| (t.id, t)).collect();
         let mut steps = Steps {
@@ -281,9 +318,10 @@ impl Job {
             percent: &percent,
             made: Vec::new(),
         };
-        steps.root(root, job.percent);
+        let head = head(root, steps.progress(root), sequence);
+        steps.root(root, head.progress);
         Some(Self {
-            head: job,
+            head,
             steps: steps.made,
         })
     }
@@ -297,9 +335,9 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    fn root(&mut self, root: &Command, percent: f64) {
+    fn root(&mut self, root: &Command, progress: Progress) {
         let [validating, mut executing, finalizing] = phases(root);
-        executing.percent = percent;
+        executing.progress = progress;
         let parent = executing.id;
         self.made.extend([validating, executing]);
         self.below(root, parent);
@@ -314,7 +352,7 @@ impl Steps<'_> {
             .collect::<Vec<_>>()
         {
             let mut step = step_of_task(command, task);
-            step.percent = task_percent(task, self.percent);
+            step.progress = task_progress(command, task, self.percent);
             self.made.push(step);
         }
         for child in command
@@ -324,32 +362,43 @@ impl Steps<'_> {
             .collect::<Vec<_>>()
         {
             let mut step = step_of_child(child, parent);
-            step.percent = self.child_percent(child);
+            step.progress = self.progress(child);
             let id = step.id;
             self.made.push(step);
             self.below(child, id);
         }
     }
 
-    fn child_percent(&self, child: &Command) -> f64 {
-        if child.state == CommandState::Succeeded {
-            return 100.0;
-        }
-        let tasks = child.tasks.iter().filter_map(|id| self.tasks.get(id));
-        let own: Vec<f64> = tasks
-            .filter(|t| t.purpose == Purpose::Do)
-            .map(|t| task_percent(t, self.percent))
-            .collect();
-        let parts = child.children.iter().filter_map(|id| self.commands.get(id));
-        let all: Vec<f64> = own
-            .into_iter()
-            .chain(parts.map(|part| self.child_percent(part)))
-            .collect();
-        if all.is_empty() {
-            0.0
+    /// A part that is over counts in full, one that is at work as its task says. What its host had begun and has
+    /// undone does not count.
+    fn progress(&self, command: &Command) -> Progress {
+        let own = own_progress(command);
+        let parts = command.children.iter().filter_map(|id| self.commands.get(id));
+        let parts = parts.map(|part| self.progress(part));
+        let task = command.tasks.last().and_then(|id| self.tasks.get(id));
+        let at_work = task.filter(|task| task.is_open() && task.purpose == Purpose::Do);
+        let own = match at_work {
+            Some(task) if !command.state.is_terminal() => task_progress(command, task, self.percent),
+            _ => own,
+        };
+        let (done, total) = parts.fold((own.done_bytes, own.total_bytes), |(done, total), part| {
+            (done + part.done_bytes, total + part.total_bytes)
+        });
+        if command.state.is_terminal() && !command.is_root() {
+            Progress::whole(total)
         } else {
-            all.iter().sum::<f64>() / all.len() as f64
+            Progress::of(done, total)
         }
+    }
+}
+
+/// Of a command by itself, without its parts.
+fn own_progress(command: &Command) -> Progress {
+    let bytes = command.parameters.bytes();
+    if command.state.is_terminal() {
+        Progress::whole(bytes)
+    } else {
+        Progress::of(0, bytes)
     }
 }
 
@@ -379,7 +428,7 @@ pub fn step_of_task(command: &Command, task: &AsyncTask) -> Step {
         kind: StepKind::Task,
         description: plan::task_words(task),
         state: task_state(task),
-        percent: task_percent(task, &|_| None),
+        progress: task_progress(command, task, &|_| None),
         command: command.id,
         task: Some(task.id),
         fault: task.fault.clone(),
@@ -389,13 +438,13 @@ pub fn step_of_task(command: &Command, task: &AsyncTask) -> Step {
 }
 
 fn phases(root: &Command) -> [Step; 3] {
-    let phase = |kind, description: &str, state, percent, ended| Step {
+    let phase = |kind, description: &str, state, progress, ended| Step {
         id: StepId::of_phase(root.id, kind),
         parent: None,
         kind,
         description: description.to_owned(),
         state,
-        percent,
+        progress,
         command: root.id,
         task: None,
         fault: None,
@@ -409,21 +458,25 @@ fn phases(root: &Command) -> [Step; 3] {
     } else {
         StepState::Pending
     };
-    let percent = if over { 100.0 } else { 0.0 };
+    let progress = if over {
+        Progress::whole(0)
+    } else {
+        Progress::default()
+    };
     let mut phases = [
         phase(
             StepKind::Validating,
             "Validating",
             StepState::Succeeded,
-            100.0,
+            Progress::whole(0),
             Some(root.created),
         ),
-        phase(StepKind::Executing, "Executing", executing, percent, root.ended),
+        phase(StepKind::Executing, "Executing", executing, progress, root.ended),
         phase(
             StepKind::Finalizing,
             "Finalizing",
             finalizing,
-            percent,
+            progress,
             root.ended,
         ),
     ];
@@ -438,7 +491,7 @@ fn step_of_child(child: &Command, parent: StepId) -> Step {
         kind: StepKind::Command,
         description: plan::describe(&child.parameters),
         state: command_state(child.state),
-        percent: if child.state.is_terminal() { 100.0 } else { 0.0 },
+        progress: own_progress(child),
         command: child.id,
         task: None,
         fault: child.fault.clone(),
@@ -474,10 +527,106 @@ fn task_state(task: &AsyncTask) -> StepState {
     }
 }
 
-fn task_percent(task: &AsyncTask, percent: &dyn Fn(TaskId) -> Option<f64>) -> f64 {
+/// A task is about the disk of its command.
+fn task_progress(command: &Command, task: &AsyncTask, percent: &dyn Fn(TaskId) -> Option<f64>) -> Progress {
+    let bytes = command.parameters.bytes();
     if task.is_open() {
-        percent(task.id).unwrap_or(0.0).clamp(0.0, 100.0)
+        Progress::share(percent(task.id).unwrap_or(0.0), bytes)
     } else {
-        100.0
+        Progress::whole(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use super::*;
+    use crate::input::Ask;
+    use crate::testing::{Fate, World, command_id, create_vm, remove_vm};
+
+    /// The job of command `n`, as its records say, where each task at work is this far.
+    fn job(world: &World, n: u128, percent: f64) -> Job {
+        let (mut commands, mut tasks) = (Vec::new(), Vec::new());
+        for record in world.engine.records.values() {
+            match record {
+                Change::Command(command) if command.root == command_id(n) => {
+                    commands.push((**command).clone())
+                }
+                Change::Task(task) if task.root == Some(command_id(n)) => tasks.push((**task).clone()),
+                _ => {}
+            }
+        }
+        Job::of(&commands, &tasks, |_| Some(percent)).expect("it has a root")
+    }
+
+    /// Two disks, one of which is three times as large.
+    fn unequal() -> Ask {
+        let mut ask = create_vm(1, [1, 2], 0);
+        if let Ask::CreateVm { disks, .. } = &mut ask {
+            disks[1].capacity_bytes *= 3;
+        }
+        ask
+    }
+
+    fn progress_of(job: &Job, kind: StepKind) -> Vec<Progress> {
+        let steps = job.steps.iter().filter(|step| step.kind == kind);
+        steps.map(|step| step.progress).collect()
+    }
+
+    #[test]
+    fn parts_weigh_what_their_disks_hold() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", unequal());
+        let begun = job(&world, 1, 50.0);
+        assert_eq!(begun.head.progress, Progress::of(8_192, 16_384));
+        assert_eq!(progress_of(&begun, StepKind::Executing), [begun.head.progress]);
+        let parts = [Progress::of(2_048, 4_096), Progress::of(6_144, 12_288)];
+        assert_eq!(progress_of(&begun, StepKind::Command), parts);
+        assert_eq!(progress_of(&begun, StepKind::Task), parts);
+        // The small one is done, the large one has done nothing.
+        let large = world.root(1).children[1];
+        let large = world.command(large).tasks[0];
+        while world.engine.state.tasks().filter(|task| task.is_open()).count() == 2 {
+            world.perform(0, false);
+            for id in world
+                .host_mut(0)
+                .open_tasks()
+                .into_iter()
+                .filter(|id| *id != large)
+            {
+                world.host_mut(0).advance(id);
+            }
+            world.deliver(crate::testing::host_id(0));
+        }
+        assert_eq!(job(&world, 1, 0.0).head.progress, Progress::of(4_096, 16_384));
+        let told = world.engine.heads.last().map(|head| head.progress);
+        assert_eq!(
+            told,
+            Some(Progress::of(4_096, 16_384)),
+            "watchers are told the same"
+        );
+        world.settle();
+        assert_eq!(job(&world, 1, 0.0).head.progress, Progress::whole(16_384));
+    }
+
+    #[test]
+    fn while_its_tasks_move_on_a_job_never_goes_back() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Finish, Fate::Recover(FaultCode::NoSpace)];
+        world.submit(1, "CreateVm", unequal());
+        world.settle();
+        world.submit(2, "CreateVm", unequal());
+        world.settle();
+        world.submit(3, "RemoveVm", remove_vm(1));
+        let mut last = Progress::default();
+        for step in 0..12 {
+            let now = job(&world, 3, f64::from(step) * 8.0).head.progress;
+            assert_eq!(now.total_bytes, 16_384);
+            assert!(now.done_bytes >= last.done_bytes && now.percent >= last.percent);
+            last = now;
+            world.flow();
+        }
+        assert_eq!(last, Progress::whole(16_384));
     }
 }

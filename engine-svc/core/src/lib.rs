@@ -18,6 +18,7 @@ pub mod model;
 pub mod plan;
 pub mod state;
 mod step;
+pub mod stopping;
 #[cfg(test)]
 mod testing;
 mod when;

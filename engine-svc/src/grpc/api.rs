@@ -42,6 +42,24 @@ pub(crate) struct Wish {
     pub(crate) ask: Ask,
 }
 
+/// What the request of this RPC wishes for. Its id and `validate_only` are no part of its body, by which it is told
+/// from another.
+macro_rules! wish {
+    ($rpc:literal, $request:ident, $ask:expr) => {{
+        let (ask, mut body) = ($ask, $request);
+        let request_id = std::mem::take(&mut body.request_id);
+        let validate_only = std::mem::take(&mut body.validate_only);
+        crate::grpc::api::Wish {
+            rpc: $rpc,
+            request_id,
+            digest: crate::grpc::api::digest(&body),
+            validate_only,
+            ask,
+        }
+    }};
+}
+pub(crate) use wish;
+
 /// What is answered to a mutating request.
 pub(crate) struct Accepted {
     pub(crate) command: wire::Command,

@@ -28,7 +28,17 @@ impl CommandService for Api {
         request: Request<GetCommandRequest>,
     ) -> Result<Response<GetCommandResponse>, Status> {
         let id = id(&request.into_inner().command_id)?;
-        let command = Some(self.command(id).await?);
+        let show = self.show.clone();
+        let command = self
+            .read(move |reader| {
+                let found = COMMANDS.get(reader, id.as_bytes())?;
+                let command = found.and_then(|record| record.command);
+                command
+                    .map(|command| show.command_now(reader, command))
+                    .transpose()
+            })
+            .await?;
+        let command = Some(command.ok_or_else(|| api::no_command(id))?);
         Ok(Response::new(GetCommandResponse { command }))
     }
 
@@ -45,7 +55,13 @@ impl CommandService for Api {
                     size,
                     &before,
                     |before, limit| COMMANDS.newest(reader, before, limit),
-                    |record| Some(show.command(record.command.filter(|command| filter.selects(command))?)),
+                    |record| {
+                        let command = record.command.filter(|command| filter.selects(command))?;
+                        let shown = show.command_now(reader, command);
+                        shown
+                            .inspect_err(|error| tracing::error!(%error, "a command is left out"))
+                            .ok()
+                    },
                 )
             })
             .await?;

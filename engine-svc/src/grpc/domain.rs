@@ -82,22 +82,14 @@ impl StorageDomainService for Api {
     }
 }
 
-fn decode(mut request: CreateStorageDomainRequest) -> Result<Wish, Fault> {
-    let request_id = std::mem::take(&mut request.request_id);
-    let validate_only = std::mem::take(&mut request.validate_only);
+fn decode(request: CreateStorageDomainRequest) -> Result<Wish, Fault> {
     let domain_id = convert::optional_id("domain_id", &request.domain_id)?;
     let ask = Ask::CreateStorageDomain(CreateStorageDomain {
         domain_id: domain_id.unwrap_or_else(|| DomainId::from_uuid(Uuid::new_v4())),
         name: field::name("name", &request.name)?,
         host_id: convert::id("host_id", &request.host_id)?,
     });
-    Ok(Wish {
-        rpc: "CreateStorageDomain",
-        request_id,
-        digest: api::digest(&request),
-        validate_only,
-        ask,
-    })
+    Ok(api::wish!("CreateStorageDomain", request, ask))
 }
 
 fn decode_list(request: &ListStorageDomainsRequest) -> Result<(usize, Vec<u8>, String), Fault> {

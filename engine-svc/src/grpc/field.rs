@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 use common::fault::Fault;
 use common::id::{CommandId, IdError};
-use common::text;
+use common::{operation, text};
+use engine_core::input::DiskAsk;
 use proto::convert;
+use proto::engine::v1::DiskSpec;
 
 /// Ids or enum values that one list of a filter may hold: one page of a list's answer.
 const LIST_MAX: usize = 1_000;
@@ -25,6 +27,20 @@ pub(crate) fn name(field: impl fmt::Display, value: &str) -> Result<String, Faul
 pub(crate) fn description(field: impl fmt::Display, value: &str) -> Result<String, Fault> {
     text::description(value).map_err(|error| Fault::invalid(field, error))?;
     Ok(value.to_owned())
+}
+
+/// A disk that is asked for. `path` leads to its fields in the request.
+pub(crate) fn disk(path: &str, disk: &DiskSpec) -> Result<DiskAsk, Fault> {
+    let at = |name: &str| format!("{path}{name}");
+    Ok(DiskAsk {
+        disk_id: convert::optional_id(at("disk_id"), &disk.disk_id)?,
+        domain_id: convert::id(at("domain_id"), &disk.domain_id)?,
+        capacity_bytes: operation::capacity(disk.capacity_bytes)
+            .map_err(|error| Fault::invalid(at("capacity_bytes"), error))?,
+        format: convert::format_from_wire(at("format"), disk.format)?,
+        allocation: convert::allocation_from_wire(at("allocation"), disk.allocation)?,
+        description: description(at("description"), &disk.description)?,
+    })
 }
 
 /// The ids of a filter's list, as they are compared; an empty list selects everything.

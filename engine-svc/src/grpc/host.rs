@@ -109,35 +109,19 @@ fn open_tasks(reader: &dyn Reader) -> Result<HashMap<String, u32>, StoreError> {
     Ok(counts)
 }
 
-fn decode_add(mut request: AddHostRequest) -> Result<Wish, Fault> {
-    let request_id = std::mem::take(&mut request.request_id);
-    let validate_only = std::mem::take(&mut request.validate_only);
+fn decode_add(request: AddHostRequest) -> Result<Wish, Fault> {
     client::endpoint(&request.address)?;
     let ask = Ask::AddHost(AddHost {
         host_id: convert::id("host_id", &request.host_id)?,
         name: field::name("name", &request.name)?,
         address: request.address.clone(),
     });
-    Ok(Wish {
-        rpc: "AddHost",
-        request_id,
-        digest: api::digest(&request),
-        validate_only,
-        ask,
-    })
+    Ok(api::wish!("AddHost", request, ask))
 }
 
-fn decode_remove(mut request: RemoveHostRequest) -> Result<Wish, Fault> {
-    let request_id = std::mem::take(&mut request.request_id);
-    let validate_only = std::mem::take(&mut request.validate_only);
+fn decode_remove(request: RemoveHostRequest) -> Result<Wish, Fault> {
     let ask = Ask::RemoveHost(RemoveHost {
         host_id: convert::id("host_id", &request.host_id)?,
     });
-    Ok(Wish {
-        rpc: "RemoveHost",
-        request_id,
-        digest: api::digest(&request),
-        validate_only,
-        ask,
-    })
+    Ok(api::wish!("RemoveHost", request, ask))
 }

@@ -3,16 +3,19 @@
 
 use common::id::{CommandId, TaskId};
 use engine_core::model::{EntityKey, Holder};
+use engine_core::stopping::Stopping;
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::waiting_for::What;
+use runtime::store::{Reader, StoreError};
 
 use crate::holders::Holders;
 use crate::host::{Board, Link, Standing};
-use crate::store::Log;
-use crate::store::command::COMMANDS;
+use crate::store::command::{self, COMMANDS};
 use crate::store::task::TASKS;
+use crate::store::tree::Tree;
+use crate::store::{Log, load};
 
 /// How deep a chain of waiting is followed: deeper than any command tree.
 const MAX_DEPTH: usize = 16;
@@ -29,6 +32,26 @@ impl Show {
     pub(crate) fn command(&self, mut command: wire::Command) -> wire::Command {
         self.refine(command.waiting_for.as_mut(), None);
         command
+    }
+
+    /// As [`Show::command`], and what stopping it would do. Reads the whole tree of a root that is at work.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn command_now(
+        &self,
+        reader: &dyn Reader,
+        command: wire::Command,
+    ) -> Result<wire::Command, StoreError> {
+        let mut command = self.command(command);
+        let at_work = command.parent_command_id.is_empty() && command::is_open(&command);
+        if let Some(id) = command.command_id.parse().ok().filter(|_| at_work) {
+            let (commands, tasks) = load::whole_tree(Tree::read(reader, id)?);
+            let stopping = Stopping::of(&commands, &tasks).unwrap_or_default();
+            command.cancelable = stopping.cancelable;
+            command.undo = stopping.undo;
+        }
+        Ok(command)
     }
 
     pub(crate) fn task(&self, mut task: wire::AsyncTask) -> wire::AsyncTask {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use common::fault::Fault;
 use common::id::{DiskId, VmId};
-use common::operation;
 use engine_core::input::{Ask, DiskAsk};
+use engine_core::plan::create_vm::MAX_DISKS;
 use proto::convert;
 use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::vm_service_server::VmService;
@@ -19,11 +19,8 @@ use uuid::Uuid;
 
 use super::api::{self, Api, Wish};
 use super::{field, list};
-use crate::store::disk::DISKS;
+use crate::store::disk;
 use crate::store::vm::VMS;
-
-/// Disks of one VM. Far more than oVirt's own limit for one controller, and a tree that still is one input's work.
-const MAX_DISKS: usize = 64;
 
 #[tonic::async_trait]
 impl VmService for Api {
@@ -57,7 +54,7 @@ impl VmService for Api {
                     .flat_map(|vm| &vm.disk_ids)
                     .filter_map(|id| id.parse::<DiskId>().ok())
                 {
-                    disks.extend(DISKS.get(reader, id.as_bytes())?.and_then(|record| record.disk));
+                    disks.extend(disk::find(reader, id.as_bytes())?);
                 }
                 Ok(vm.map(|vm| (vm, disks)))
             })
@@ -106,9 +103,7 @@ impl VmService for Api {
     }
 }
 
-fn decode_create(mut request: CreateVmRequest) -> Result<Wish, Fault> {
-    let request_id = std::mem::take(&mut request.request_id);
-    let validate_only = std::mem::take(&mut request.validate_only);
+fn decode_create(request: CreateVmRequest) -> Result<Wish, Fault> {
     let vm_id = convert::optional_id("vm_id", &request.vm_id)?;
     let ask = Ask::CreateVm {
         vm_id: vm_id.unwrap_or_else(|| VmId::from_uuid(Uuid::new_v4())),
@@ -116,13 +111,7 @@ fn decode_create(mut request: CreateVmRequest) -> Result<Wish, Fault> {
         description: field::description("description", &request.description)?,
         disks: decode_disks(&request.disks)?,
     };
-    Ok(Wish {
-        rpc: "CreateVm",
-        request_id,
-        digest: api::digest(&request),
-        validate_only,
-        ask,
-    })
+    Ok(api::wish!("CreateVm", request, ask))
 }
 
 fn decode_disks(disks: &[DiskSpec]) -> Result<Vec<DiskAsk>, Fault> {
@@ -133,7 +122,7 @@ fn decode_disks(disks: &[DiskSpec]) -> Result<Vec<DiskAsk>, Fault> {
     let mut named = BTreeSet::new();
     let mut asks = Vec::with_capacity(disks.len());
     for (at, disk) in disks.iter().enumerate() {
-        let ask = decode_disk(at, disk)?;
+        let ask = field::disk(&format!("disks[{at}]."), disk)?;
         if ask.disk_id.is_some_and(|id| !named.insert(id)) {
             let problem = "names a disk that another entry names already";
             return Err(Fault::invalid(format!("disks[{at}].disk_id"), problem));
@@ -143,32 +132,11 @@ fn decode_disks(disks: &[DiskSpec]) -> Result<Vec<DiskAsk>, Fault> {
     Ok(asks)
 }
 
-fn decode_disk(at: usize, disk: &DiskSpec) -> Result<DiskAsk, Fault> {
-    let at = |name: &str| format!("disks[{at}].{name}");
-    Ok(DiskAsk {
-        disk_id: convert::optional_id(at("disk_id"), &disk.disk_id)?,
-        domain_id: convert::id(at("domain_id"), &disk.domain_id)?,
-        capacity_bytes: operation::capacity(disk.capacity_bytes)
-            .map_err(|error| Fault::invalid(at("capacity_bytes"), error))?,
-        format: convert::format_from_wire(at("format"), disk.format)?,
-        allocation: convert::allocation_from_wire(at("allocation"), disk.allocation)?,
-        description: field::description(at("description"), &disk.description)?,
-    })
-}
-
-fn decode_remove(mut request: RemoveVmRequest) -> Result<Wish, Fault> {
-    let request_id = std::mem::take(&mut request.request_id);
-    let validate_only = std::mem::take(&mut request.validate_only);
+fn decode_remove(request: RemoveVmRequest) -> Result<Wish, Fault> {
     let ask = Ask::RemoveVm {
         vm_id: convert::id("vm_id", &request.vm_id)?,
     };
-    Ok(Wish {
-        rpc: "RemoveVm",
-        request_id,
-        digest: api::digest(&request),
-        validate_only,
-        ask,
-    })
+    Ok(api::wish!("RemoveVm", request, ask))
 }
 
 fn decode_list(request: &ListVmsRequest) -> Result<(usize, Vec<u8>, String), Fault> {

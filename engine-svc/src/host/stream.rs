@@ -168,10 +168,18 @@ impl<'a> Reading<'a> {
         sent.map_err(|refusal| End::Away(Fault::new(FaultCode::ShuttingDown, refusal.to_string())))
     }
 
+    /// How far a task is never goes back: what a host says after a restart may be behind what it said before.
     fn report(&self, samples: &[Progress]) {
+        let board = self.context.log.progress();
         for sample in samples {
-            if let Ok(task_id) = sample.task_id.parse() {
-                self.context.log.progress().relay(task_id, sample);
+            let Ok(task_id) = sample.task_id.parse() else {
+                continue;
+            };
+            let behind = board
+                .newest(task_id)
+                .is_some_and(|last| last.percent > sample.percent);
+            if !behind {
+                board.relay(task_id, sample);
             }
         }
     }

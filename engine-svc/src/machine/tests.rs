@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::id::{DomainId, HostId, RequestId, StoreId, VmId};
+use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, VmId};
 use common::operation::{Allocation, VolumeFormat};
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
 use engine_core::HostCall;
-use engine_core::input::{Ask, DiskAsk, Frame, HostFacts, HostTask};
+use engine_core::input::{Ask, CopyAsk, DiskAsk, Frame, HostFacts, HostTask};
 use engine_core::model::ReportedState;
 use engine_core::plan::add_host::AddHost;
+use engine_core::plan::attach_disk::AttachDisk;
 use engine_core::plan::create_storage_domain::CreateStorageDomain;
+use engine_core::plan::detach_disk::DetachDisk;
 use prost::Message as _;
 use runtime::coordinator::{self, Refusal};
 use runtime::log::Log;
@@ -21,6 +23,7 @@ use runtime::store::memory::MemoryStore;
 use uuid::Uuid;
 
 use super::*;
+use crate::store::disk;
 use crate::store::task::TASKS;
 
 const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
@@ -28,6 +31,7 @@ const HOST: HostId = HostId::from_uuid(Uuid::from_u128(0x1));
 const HOST_STORE: StoreId = StoreId::from_uuid(Uuid::from_u128(0x5));
 const DOMAIN: DomainId = DomainId::from_uuid(Uuid::from_u128(0x2));
 const VM: VmId = VmId::from_uuid(Uuid::from_u128(0x3));
+const DISK: DiskId = DiskId::from_uuid(Uuid::from_u128(0x4));
 
 fn seed(store: &Arc<dyn Store>) -> Seed {
     Seed {
@@ -66,19 +70,22 @@ fn create_domain() -> Ask {
 }
 
 fn create_vm(disks: usize) -> Ask {
-    let disk = DiskAsk {
-        disk_id: None,
+    Ask::CreateVm {
+        vm_id: VM,
+        name: "vm1".into(),
+        description: String::new(),
+        disks: vec![disk_ask(None); disks],
+    }
+}
+
+fn disk_ask(disk_id: Option<DiskId>) -> DiskAsk {
+    DiskAsk {
+        disk_id,
         domain_id: DOMAIN,
         capacity_bytes: 4096,
         format: VolumeFormat::Raw,
         allocation: Allocation::Sparse,
         description: String::new(),
-    };
-    Ask::CreateVm {
-        vm_id: VM,
-        name: "vm1".into(),
-        description: String::new(),
-        disks: vec![disk; disks],
     }
 }
 
@@ -269,6 +276,47 @@ fn what_is_lived_is_what_is_loaded_after_every_step() {
     assert!(world.engine.state.command(id).is_some());
     world.play_out();
     assert!(world.engine.state.vm(VM).is_some());
+}
+
+#[test]
+fn a_disk_is_shown_with_the_vm_that_has_it_on_its_list_and_with_no_other() {
+    let shown = |world: &World, id: DiskId| {
+        let found = disk::find(&*world.store.reader().unwrap(), id.as_bytes());
+        found.unwrap().map(|disk| disk.vm_id)
+    };
+    let mut world = World::furnished();
+    world.accepted(submission(3, 0, create_vm(1)));
+    world.accepted(submission(4, 0, Ask::CreateDisk(disk_ask(Some(DISK)))));
+    world.play_out();
+    assert_eq!(shown(&world, DISK), Some(String::new()));
+    let attach = Ask::AttachDisk(AttachDisk {
+        disk_id: DISK,
+        vm_id: VM,
+    });
+    world.accepted(submission(5, 0, attach));
+    assert_eq!(shown(&world, DISK), Some(VM.to_string()));
+    let detach = Ask::DetachDisk(DetachDisk {
+        disk_id: DISK,
+        vm_id: VM,
+    });
+    world.accepted(submission(6, 0, detach));
+    assert_eq!(shown(&world, DISK), Some(String::new()));
+    let made_with_it = world.engine.state.vm(VM).unwrap().disk_ids[0];
+    assert_eq!(shown(&world, made_with_it), Some(VM.to_string()));
+    let copy = Ask::CopyDisk(CopyAsk {
+        source_id: made_with_it,
+        disk_id: None,
+        domain_id: DOMAIN,
+        format: VolumeFormat::Cow,
+        allocation: Allocation::Sparse,
+        description: String::new(),
+        verify: false,
+    });
+    world.accepted(submission(7, 0, copy));
+    world.accepted(submission(8, 0, Ask::RemoveDisk { disk_id: DISK }));
+    world.play_out();
+    assert_eq!(shown(&world, DISK), None);
+    assert_eq!(world.engine.state.disks().count(), 2);
 }
 
 #[test]

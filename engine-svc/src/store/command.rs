@@ -81,6 +81,8 @@ pub(crate) fn show(command: &Command) -> wire::Command {
         attempt: command.attempt,
         abandoned_by: command.abandoned_by.clone().unwrap_or_default(),
         removed: false,
+        cancelable: false,
+        undo: String::new(),
     }
 }
 
@@ -260,6 +262,12 @@ fn called_host(command: &wire::Command) -> Option<&str> {
         | Kind::CreateImage(_)
         | Kind::RemoveVm(_)
         | Kind::RemoveAllVmImages(_)
-        | Kind::RemoveImage(_) => None,
+        | Kind::RemoveImage(_)
+        | Kind::CreateDisk(_)
+        | Kind::RemoveDisk(_)
+        | Kind::AttachDisk(_)
+        | Kind::DetachDisk(_)
+        | Kind::CopyDisk(_)
+        | Kind::CopyImage(_) => None,
     }
 }

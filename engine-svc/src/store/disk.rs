@@ -1,24 +1,73 @@
 //! Disks: table `disk`, the disk's id → `DiskRecord`.
 
+use common::id::VmId;
 use engine_core::model::{Disk, DiskSpec, Observation, Presence};
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::disk_observation;
 use proto::store::v1::DiskRecord;
-use runtime::store::Table;
+use runtime::store::{Reader, StoreError, Table};
 
 use super::codec::{self, CodecError};
 use super::keyed::Keyed;
+use super::scan::Scan;
+use super::tree::whole;
+use super::vm::VMS;
 
 /// The table of disks.
-pub(crate) const DISKS: Keyed<DiskRecord> = Keyed::new(Table("disk"));
+pub(super) const DISKS: Keyed<DiskRecord> = Keyed::new(Table("disk"));
+
+/// A disk as it is shown.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be read.
+pub(crate) fn find(reader: &dyn Reader, id: &[u8; 16]) -> Result<Option<wire::Disk>, StoreError> {
+    let record = DISKS.get(reader, id)?;
+    record.map_or(Ok(None), |record| shown(reader, record))
+}
+
+/// Disks as they are shown, after the key `after`.
+///
+/// # Errors
+/// [`StoreError`] if they cannot be read.
+pub(crate) fn page(
+    reader: &dyn Reader,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Scan<wire::Disk>, StoreError> {
+    let scan = DISKS.page(reader, after, limit)?;
+    let mut found = Vec::with_capacity(scan.found.len());
+    for (key, record) in scan.found {
+        found.extend(shown(reader, record)?.map(|disk| (key, disk)));
+    }
+    Ok(Scan {
+        found,
+        next: scan.next,
+    })
+}
+
+/// The record says in which VM to look, and that VM's record whether the disk is attached to it: so the two cannot
+/// disagree.
+fn shown(reader: &dyn Reader, record: DiskRecord) -> Result<Option<wire::Disk>, StoreError> {
+    let Some(mut disk) = record.disk else {
+        return Ok(None);
+    };
+    let vm = match disk.vm_id.parse::<VmId>() {
+        Ok(id) => whole(VMS.get(reader, id.as_bytes()))?.and_then(|record| record.vm),
+        Err(_) => None,
+    };
+    if vm.is_none_or(|vm| !vm.disk_ids.contains(&disk.disk_id)) {
+        disk.vm_id.clear();
+    }
+    Ok(Some(disk))
+}
 
 /// The record of a disk.
 pub(super) fn record(disk: &Disk) -> DiskRecord {
     DiskRecord {
         disk: Some(wire::Disk {
             disk_id: disk.spec.disk_id.to_string(),
-            vm_id: codec::text(disk.vm_id),
+            vm_id: codec::text(disk.last_vm),
             domain_id: disk.spec.domain_id.to_string(),
             volume_id: disk.volume_id.to_string(),
             capacity_bytes: codec::signed(disk.spec.capacity_bytes),
@@ -46,7 +95,7 @@ pub(super) fn read_record(record: DiskRecord) -> Result<Disk, CodecError> {
             allocation: codec::read_allocation(disk.allocation)?,
             description: disk.description,
         },
-        vm_id: codec::optional_id("vm_id", &disk.vm_id)?,
+        last_vm: codec::optional_id("vm_id", &disk.vm_id)?,
         volume_id: codec::id("volume_id", &disk.volume_id)?,
         observation: disk.observation.map(read_observation).transpose()?,
     })

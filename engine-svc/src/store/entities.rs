@@ -2,8 +2,8 @@
 
 use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::{AsyncTask, Command, CommandParameters, DiskSpec};
-use proto::task::v1::Operation;
 use proto::task::v1::operation::Verb;
+use proto::task::v1::{Operation, VolumeAddress};
 
 /// Whether a command is about the entity of this id.
 pub(crate) fn command_is_about(command: &Command, entity_id: &str) -> bool {
@@ -33,10 +33,14 @@ pub(crate) fn operation_names(operation: &Operation, id: &str) -> bool {
         Some(Verb::CopyVolume(op)) => [&op.source, &op.target]
             .into_iter()
             .flatten()
-            .any(|volume| volume.domain_id == id || volume.image_id == id || volume.volume_id == id),
+            .any(|volume| address_names(volume, id)),
         Some(Verb::DeleteImage(op)) => op.domain_id == id || op.image_id == id,
         Some(Verb::Noop(_)) | None => false,
     }
+}
+
+fn address_names(volume: &VolumeAddress, id: &str) -> bool {
+    volume.domain_id == id || volume.image_id == id || volume.volume_id == id
 }
 
 fn parameters_name(parameters: &CommandParameters, id: &str) -> bool {
@@ -53,6 +57,17 @@ fn parameters_name(parameters: &CommandParameters, id: &str) -> bool {
         Some(Kind::RemoveAllVmImages(p)) => p.vm_id == id || p.disk_ids.iter().any(|disk| disk == id),
         Some(Kind::RemoveImage(p)) => {
             p.vm_id == id || p.disk_id == id || p.domain_id == id || p.host_id == id
+        }
+        Some(Kind::CreateDisk(p)) => p.disk.as_ref().is_some_and(disk_names),
+        Some(Kind::RemoveDisk(p)) => p.disk_id == id,
+        Some(Kind::AttachDisk(p)) => p.disk_id == id || p.vm_id == id,
+        Some(Kind::DetachDisk(p)) => p.disk_id == id || p.vm_id == id,
+        Some(Kind::CopyDisk(p)) => p.source_disk_id == id || p.disk.as_ref().is_some_and(disk_names),
+        Some(Kind::CopyImage(p)) => {
+            p.host_id == id
+                || p.volume_id == id
+                || p.disk.as_ref().is_some_and(disk_names)
+                || p.source.as_ref().is_some_and(|volume| address_names(volume, id))
         }
         None => false,
     }

@@ -20,7 +20,9 @@ pub(super) fn head(head: &JobHead, steps: Vec<wire::Step>) -> records::JobHead {
         kind: parameters::kind(head.kind).into(),
         description: head.description.clone(),
         state: command::state(head.state).into(),
-        percent: head.percent,
+        percent: head.progress.percent,
+        done_bytes: codec::signed(head.progress.done_bytes),
+        total_bytes: codec::signed(head.progress.total_bytes),
         user: head.user.clone(),
         correlation_id: head.correlation_id.clone(),
         start_time: codec::time(head.created),
@@ -53,6 +55,8 @@ pub(crate) fn of_head(head: &records::JobHead) -> wire::Job {
         description: head.description.clone(),
         state: head.state,
         percent: head.percent,
+        done_bytes: head.done_bytes,
+        total_bytes: head.total_bytes,
         steps: head.steps.clone(),
         sequence: head.sequence,
         fault: head.fault.clone(),
@@ -66,16 +70,7 @@ pub(crate) fn of_head(head: &records::JobHead) -> wire::Job {
 
 /// The job of a tree, with all its steps. `percent` knows how far a running task is, where anybody does.
 pub(crate) fn of_tree(tree: Tree, percent: impl Fn(TaskId) -> Option<f64>) -> Option<wire::Job> {
-    let commands = tree
-        .commands
-        .into_iter()
-        .filter_map(|(seq, record)| load::read_command(seq, record));
-    let commands: Vec<_> = commands.collect();
-    let tasks = tree
-        .tasks
-        .into_iter()
-        .filter_map(|(seq, record)| load::read_task(seq, record));
-    let tasks: Vec<_> = tasks.collect();
+    let (commands, tasks) = load::whole_tree(tree);
     let job = Job::of(&commands, &tasks, percent)?;
     let steps = job.steps.iter().map(step).collect();
     Some(of_head(&head(&job.head, steps)))
@@ -103,7 +98,9 @@ fn step(step: &Step) -> wire::Step {
         kind: kind.into(),
         description: step.description.clone(),
         state: state.into(),
-        percent: step.percent,
+        percent: step.progress.percent,
+        done_bytes: codec::signed(step.progress.done_bytes),
+        total_bytes: codec::signed(step.progress.total_bytes),
         command_id: step.command.to_string(),
         task_id: codec::text(step.task),
         fault: step.fault.as_ref().map(convert::fault_to_wire),

@@ -16,6 +16,7 @@ use super::domain::{self, DOMAINS};
 use super::host::{self, HOSTS};
 use super::keyed::Keyed;
 use super::task::{self, TASKS};
+use super::tree::Tree;
 use super::vm::{self, VMS};
 use super::{event, key, live};
 
@@ -58,6 +59,18 @@ pub(crate) fn changes(reader: &dyn Reader) -> Result<Vec<Change>, StoreError> {
     Ok(changes)
 }
 
+/// All commands and tasks of a tree.
+pub(crate) fn whole_tree(tree: Tree) -> (Vec<Command>, Vec<AsyncTask>) {
+    let commands = tree.commands.into_iter();
+    let tasks = tree.tasks.into_iter();
+    (
+        commands
+            .filter_map(|(seq, record)| read_command(seq, record))
+            .collect(),
+        tasks.filter_map(|(seq, record)| read_task(seq, record)).collect(),
+    )
+}
+
 /// The command of a record.
 pub(crate) fn read_command(seq: u64, record: CommandRecord) -> Option<Command> {
     intact(command::read(seq, record))
@@ -91,16 +104,13 @@ fn entities<R: prost::Message + Default>(
 
 fn trees(reader: &dyn Reader, changes: &mut Vec<Change>) -> Result<(), StoreError> {
     live::each_tree(reader, |tree| {
-        let commands = tree
-            .commands
-            .into_iter()
-            .filter_map(|(seq, record)| read_command(seq, record));
-        changes.extend(commands.map(|command| Change::Command(Box::new(command))));
-        let tasks = tree
-            .tasks
-            .into_iter()
-            .filter_map(|(seq, record)| read_task(seq, record));
-        changes.extend(tasks.map(|task| Change::Task(Arc::new(task))));
+        let (commands, tasks) = whole_tree(tree);
+        changes.extend(
+            commands
+                .into_iter()
+                .map(|command| Change::Command(Box::new(command))),
+        );
+        changes.extend(tasks.into_iter().map(|task| Change::Task(Arc::new(task))));
     })
 }
 

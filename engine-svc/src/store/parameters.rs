@@ -2,10 +2,16 @@
 
 use engine_core::model::{CommandKind, DiskSpec, Parameters};
 use engine_core::plan::add_host::AddHost;
+use engine_core::plan::attach_disk::AttachDisk;
+use engine_core::plan::copy_disk::CopyDisk;
+use engine_core::plan::copy_image::CopyImage;
+use engine_core::plan::create_disk::CreateDisk;
 use engine_core::plan::create_image::CreateImage;
 use engine_core::plan::create_storage_domain::CreateStorageDomain;
 use engine_core::plan::create_vm::CreateVm;
+use engine_core::plan::detach_disk::DetachDisk;
 use engine_core::plan::remove_all_vm_images::RemoveAllVmImages;
+use engine_core::plan::remove_disk::RemoveDisk;
 use engine_core::plan::remove_host::RemoveHost;
 use engine_core::plan::remove_image::RemoveImage;
 use engine_core::plan::remove_vm::RemoveVm;
@@ -26,6 +32,12 @@ pub(crate) const fn kind(kind: CommandKind) -> wire::CommandKind {
         CommandKind::RemoveVm => wire::CommandKind::RemoveVm,
         CommandKind::RemoveAllVmImages => wire::CommandKind::RemoveAllVmImages,
         CommandKind::RemoveImage => wire::CommandKind::RemoveImage,
+        CommandKind::CreateDisk => wire::CommandKind::CreateDisk,
+        CommandKind::RemoveDisk => wire::CommandKind::RemoveDisk,
+        CommandKind::AttachDisk => wire::CommandKind::AttachDisk,
+        CommandKind::DetachDisk => wire::CommandKind::DetachDisk,
+        CommandKind::CopyDisk => wire::CommandKind::CopyDisk,
+        CommandKind::CopyImage => wire::CommandKind::CopyImage,
     }
 }
 
@@ -39,6 +51,12 @@ pub(super) fn read_kind(value: i32) -> Result<CommandKind, CodecError> {
         Ok(wire::CommandKind::RemoveVm) => CommandKind::RemoveVm,
         Ok(wire::CommandKind::RemoveAllVmImages) => CommandKind::RemoveAllVmImages,
         Ok(wire::CommandKind::RemoveImage) => CommandKind::RemoveImage,
+        Ok(wire::CommandKind::CreateDisk) => CommandKind::CreateDisk,
+        Ok(wire::CommandKind::RemoveDisk) => CommandKind::RemoveDisk,
+        Ok(wire::CommandKind::AttachDisk) => CommandKind::AttachDisk,
+        Ok(wire::CommandKind::DetachDisk) => CommandKind::DetachDisk,
+        Ok(wire::CommandKind::CopyDisk) => CommandKind::CopyDisk,
+        Ok(wire::CommandKind::CopyImage) => CommandKind::CopyImage,
         Ok(wire::CommandKind::Unspecified) | Err(_) => return Err(codec::unknown("kind", value)),
     })
 }
@@ -68,7 +86,7 @@ pub(crate) fn encode(parameters: &Parameters) -> wire::CommandParameters {
             disks: p.disks.iter().map(encode_disk).collect(),
         }),
         Parameters::CreateImage(p) => Kind::CreateImage(wire::CreateImageParameters {
-            vm_id: p.vm_id.to_string(),
+            vm_id: codec::text(p.vm_id),
             disk: Some(encode_disk(&p.disk)),
             volume_id: p.volume_id.to_string(),
             host_id: p.host_id.to_string(),
@@ -82,10 +100,37 @@ pub(crate) fn encode(parameters: &Parameters) -> wire::CommandParameters {
             disk_ids: p.disk_ids.iter().map(ToString::to_string).collect(),
         }),
         Parameters::RemoveImage(p) => Kind::RemoveImage(wire::RemoveImageParameters {
-            vm_id: p.vm_id.to_string(),
+            vm_id: codec::text(p.vm_id),
             disk_id: p.disk_id.to_string(),
             domain_id: p.domain_id.to_string(),
             host_id: p.host_id.to_string(),
+            capacity_bytes: codec::signed(p.capacity_bytes),
+        }),
+        Parameters::CreateDisk(p) => Kind::CreateDisk(wire::CreateDiskParameters {
+            disk: Some(encode_disk(&p.disk)),
+        }),
+        Parameters::RemoveDisk(p) => Kind::RemoveDisk(wire::RemoveDiskParameters {
+            disk_id: p.disk_id.to_string(),
+        }),
+        Parameters::AttachDisk(p) => Kind::AttachDisk(wire::AttachDiskParameters {
+            disk_id: p.disk_id.to_string(),
+            vm_id: p.vm_id.to_string(),
+        }),
+        Parameters::DetachDisk(p) => Kind::DetachDisk(wire::DetachDiskParameters {
+            disk_id: p.disk_id.to_string(),
+            vm_id: p.vm_id.to_string(),
+        }),
+        Parameters::CopyDisk(p) => Kind::CopyDisk(wire::CopyDiskParameters {
+            source_disk_id: p.source_id.to_string(),
+            disk: Some(encode_disk(&p.disk)),
+            verify: p.verify,
+        }),
+        Parameters::CopyImage(p) => Kind::CopyImage(wire::CopyImageParameters {
+            source: Some(convert::address_to_wire(&p.source)),
+            disk: Some(encode_disk(&p.disk)),
+            volume_id: p.volume_id.to_string(),
+            host_id: p.host_id.to_string(),
+            verify: p.verify,
         }),
     };
     wire::CommandParameters { kind: Some(kind) }
@@ -114,7 +159,7 @@ pub(super) fn decode(parameters: Option<wire::CommandParameters>) -> Result<Para
             disks: p.disks.into_iter().map(decode_disk).collect::<Result<_, _>>()?,
         }),
         Kind::CreateImage(p) => Parameters::CreateImage(CreateImage {
-            vm_id: codec::id("vm_id", &p.vm_id)?,
+            vm_id: codec::optional_id("vm_id", &p.vm_id)?,
             disk: decode_disk(codec::required("disk", p.disk)?)?,
             volume_id: codec::id("volume_id", &p.volume_id)?,
             host_id: codec::id("host_id", &p.host_id)?,
@@ -128,10 +173,37 @@ pub(super) fn decode(parameters: Option<wire::CommandParameters>) -> Result<Para
             disk_ids: codec::ids("disk_ids", &p.disk_ids)?,
         }),
         Kind::RemoveImage(p) => Parameters::RemoveImage(RemoveImage {
-            vm_id: codec::id("vm_id", &p.vm_id)?,
+            vm_id: codec::optional_id("vm_id", &p.vm_id)?,
             disk_id: codec::id("disk_id", &p.disk_id)?,
             domain_id: codec::id("domain_id", &p.domain_id)?,
             host_id: codec::id("host_id", &p.host_id)?,
+            capacity_bytes: codec::unsigned("capacity_bytes", p.capacity_bytes)?,
+        }),
+        Kind::CreateDisk(p) => Parameters::CreateDisk(CreateDisk {
+            disk: decode_disk(codec::required("disk", p.disk)?)?,
+        }),
+        Kind::RemoveDisk(p) => Parameters::RemoveDisk(RemoveDisk {
+            disk_id: codec::id("disk_id", &p.disk_id)?,
+        }),
+        Kind::AttachDisk(p) => Parameters::AttachDisk(AttachDisk {
+            disk_id: codec::id("disk_id", &p.disk_id)?,
+            vm_id: codec::id("vm_id", &p.vm_id)?,
+        }),
+        Kind::DetachDisk(p) => Parameters::DetachDisk(DetachDisk {
+            disk_id: codec::id("disk_id", &p.disk_id)?,
+            vm_id: codec::id("vm_id", &p.vm_id)?,
+        }),
+        Kind::CopyDisk(p) => Parameters::CopyDisk(CopyDisk {
+            source_id: codec::id("source_disk_id", &p.source_disk_id)?,
+            disk: decode_disk(codec::required("disk", p.disk)?)?,
+            verify: p.verify,
+        }),
+        Kind::CopyImage(p) => Parameters::CopyImage(CopyImage {
+            source: convert::address_from_wire("source", p.source.as_ref())?,
+            disk: decode_disk(codec::required("disk", p.disk)?)?,
+            volume_id: codec::id("volume_id", &p.volume_id)?,
+            host_id: codec::id("host_id", &p.host_id)?,
+            verify: p.verify,
         }),
     })
 }

@@ -3,7 +3,9 @@
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId, VolumeId};
 use common::lock::Mode;
-use common::operation::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+use common::operation::{
+    Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
+};
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
 use common::time::Timestamp;
@@ -14,10 +16,16 @@ use engine_core::model::{
     Settled, Vm, WaitingFor,
 };
 use engine_core::plan::add_host::AddHost;
+use engine_core::plan::attach_disk::AttachDisk;
+use engine_core::plan::copy_disk::CopyDisk;
+use engine_core::plan::copy_image::CopyImage;
+use engine_core::plan::create_disk::CreateDisk;
 use engine_core::plan::create_image::CreateImage;
 use engine_core::plan::create_storage_domain::CreateStorageDomain;
 use engine_core::plan::create_vm::CreateVm;
+use engine_core::plan::detach_disk::DetachDisk;
 use engine_core::plan::remove_all_vm_images::RemoveAllVmImages;
+use engine_core::plan::remove_disk::RemoveDisk;
 use engine_core::plan::remove_host::RemoveHost;
 use engine_core::plan::remove_image::RemoveImage;
 use engine_core::plan::remove_vm::RemoveVm;
@@ -127,27 +135,75 @@ fn parameters() -> impl Strategy<Value = Parameters> {
                 disks,
             })
         }),
-        (vm_id(), spec(), volume_id(), host_id()).prop_map(|(vm_id, disk, volume_id, host_id)| {
-            Parameters::CreateImage(CreateImage {
-                vm_id,
-                disk,
-                volume_id,
-                host_id,
-            })
-        }),
+        (option::of(vm_id()), spec(), volume_id(), host_id()).prop_map(
+            |(vm_id, disk, volume_id, host_id)| {
+                Parameters::CreateImage(CreateImage {
+                    vm_id,
+                    disk,
+                    volume_id,
+                    host_id,
+                })
+            }
+        ),
         (vm_id(), name()).prop_map(|(vm_id, name)| Parameters::RemoveVm(RemoveVm { vm_id, name })),
         (vm_id(), vec(disk_id(), 0..3)).prop_map(|(vm_id, disk_ids)| {
             Parameters::RemoveAllVmImages(RemoveAllVmImages { vm_id, disk_ids })
         }),
-        (vm_id(), disk_id(), domain_id(), host_id()).prop_map(|(vm_id, disk_id, domain_id, host_id)| {
-            Parameters::RemoveImage(RemoveImage {
-                vm_id,
-                disk_id,
-                domain_id,
-                host_id,
+        (
+            option::of(vm_id()),
+            disk_id(),
+            domain_id(),
+            host_id(),
+            prop_oneof![Just(0), capacity()]
+        )
+            .prop_map(|(vm_id, disk_id, domain_id, host_id, capacity_bytes)| {
+                Parameters::RemoveImage(RemoveImage {
+                    vm_id,
+                    disk_id,
+                    domain_id,
+                    host_id,
+                    capacity_bytes,
+                })
+            }),
+        of_disks(),
+    ]
+}
+
+fn of_disks() -> impl Strategy<Value = Parameters> {
+    prop_oneof![
+        spec().prop_map(|disk| Parameters::CreateDisk(CreateDisk { disk })),
+        disk_id().prop_map(|disk_id| Parameters::RemoveDisk(RemoveDisk { disk_id })),
+        (disk_id(), vm_id())
+            .prop_map(|(disk_id, vm_id)| Parameters::AttachDisk(AttachDisk { disk_id, vm_id })),
+        (disk_id(), vm_id())
+            .prop_map(|(disk_id, vm_id)| Parameters::DetachDisk(DetachDisk { disk_id, vm_id })),
+        (disk_id(), spec(), any::<bool>()).prop_map(|(source_id, disk, verify)| {
+            Parameters::CopyDisk(CopyDisk {
+                source_id,
+                disk,
+                verify,
             })
         }),
+        (address(), spec(), volume_id(), host_id(), any::<bool>()).prop_map(
+            |(source, disk, volume_id, host_id, verify)| {
+                Parameters::CopyImage(CopyImage {
+                    source,
+                    disk,
+                    volume_id,
+                    host_id,
+                    verify,
+                })
+            }
+        ),
     ]
+}
+
+fn address() -> impl Strategy<Value = VolumeAddress> {
+    (domain_id(), disk_id(), volume_id()).prop_map(|(domain_id, disk, volume_id)| VolumeAddress {
+        domain_id,
+        image_id: disk.image(),
+        volume_id,
+    })
 }
 
 fn command_state() -> impl Strategy<Value = CommandState> {
@@ -273,6 +329,16 @@ fn operation() -> impl Strategy<Value = Operation> {
             Operation::DeleteImage(DeleteImage {
                 domain_id,
                 image_id: disk.image(),
+            })
+        }),
+        (address(), address(), spec(), any::<bool>()).prop_map(|(source, target, spec, verify)| {
+            Operation::CopyVolume(CopyVolume {
+                source,
+                target,
+                format: spec.format,
+                allocation: spec.allocation,
+                description: spec.description,
+                verify,
             })
         }),
         (spec(), volume_id()).prop_map(|(spec, volume_id)| {
@@ -423,9 +489,9 @@ pub(crate) fn disk() -> impl Strategy<Value = Disk> {
     let observation =
         (presence, time(), text()).prop_map(|(presence, time, note)| Observation { presence, time, note });
     (spec(), option::of(vm_id()), volume_id(), option::of(observation)).prop_map(
-        |(spec, vm_id, volume_id, observation)| Disk {
+        |(spec, last_vm, volume_id, observation)| Disk {
             spec,
-            vm_id,
+            last_vm,
             volume_id,
             observation,
         },

@@ -48,6 +48,10 @@ pub(crate) struct Truth {
     pub(crate) history: Vec<Task>,
     /// For the streams to come, in order.
     pub(crate) lies: VecDeque<Lie>,
+    /// Samples to be sent, in order.
+    pub(crate) samples: Vec<words::Progress>,
+    /// Whether it would stop its tasks, and what it would undo then.
+    pub(crate) stoppable: Option<String>,
     /// How long each `StartTask` takes.
     pub(crate) slowness: Duration,
     /// `StartTask` answers with this many statuses that say nothing first.
@@ -76,6 +80,8 @@ impl Double {
                 epoch: 0,
                 history: Vec::new(),
                 lies: VecDeque::new(),
+                samples: Vec::new(),
+                stoppable: None,
                 slowness: Duration::ZERO,
                 unclear_starts: 0,
                 streams: (0, 0),
@@ -106,11 +112,25 @@ impl Double {
             .iter()
             .rev()
             .find(|task| task.task_id == task_id.to_string());
-        let next = next(task_id, last);
+        let mut next = next(task_id, last);
+        next.cancelable = truth.stoppable.is_some();
+        next.undo = truth.stoppable.clone().unwrap_or_default();
         truth.history.push(next.clone());
         drop(truth);
         self.changed.notify_waiters();
         next
+    }
+
+    /// The task is so far.
+    pub(crate) fn report(&self, task_id: TaskId, done_bytes: i64, total_bytes: i64) {
+        self.truth().samples.push(words::Progress {
+            task_id: task_id.to_string(),
+            done_bytes,
+            total_bytes,
+            percent: 100.0 * done_bytes as f64 / total_bytes as f64,
+            ..words::Progress::default()
+        });
+        self.changed.notify_waiters();
     }
 
     /// The host loses its memory.
@@ -191,6 +211,11 @@ impl Double {
         let mut sent = false;
         loop {
             let changed = self.changed.notified();
+            let items = std::mem::take(&mut self.truth().samples);
+            let samples = words::ProgressSamples { items };
+            if !samples.items.is_empty() && !out.send(Frame::Progress(samples)).await {
+                return;
+            }
             let pending = {
                 let truth = self.truth();
                 if truth.store_id != store_id {

@@ -5,6 +5,7 @@
 
 mod double;
 mod identity;
+mod progress;
 mod starts;
 mod stream;
 mod world;

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use proto::engine::v1::storage_domain_service_client::StorageDomainServiceClient;
 use proto::engine::v1::vm_service_client::VmServiceClient;
-use proto::engine::v1::{CommandState, CreateStorageDomainRequest, CreateVmRequest, DiskSpec, StorageDomain};
+use proto::engine::v1::{CommandState, CreateVmRequest, DiskSpec};
 use proto::task::v1::{Allocation, VolumeFormat};
 use runtime::store::memory::Disk;
 
@@ -13,25 +12,9 @@ use crate::world::{World, eventually, host_id};
 
 const DISKS: usize = 64;
 
-async fn domain(world: &World) -> StorageDomain {
-    let mut domains = StorageDomainServiceClient::new(world.channel.clone());
-    let request = CreateStorageDomainRequest {
-        name: "d1".into(),
-        host_id: host_id().to_string(),
-        ..CreateStorageDomainRequest::default()
-    };
-    let accepted = domains.create_storage_domain(request).await.unwrap().into_inner();
-    let command = world.wait(&accepted.command.unwrap().command_id).await;
-    assert_eq!(command.state(), CommandState::Succeeded, "{command:#?}");
-    StorageDomain {
-        domain_id: accepted.domain_id,
-        ..StorageDomain::default()
-    }
-}
-
-async fn create_vm(world: &World, domain: &StorageDomain, disks: usize) -> String {
+async fn create_vm(world: &World, domain_id: &str, disks: usize) -> String {
     let disk = DiskSpec {
-        domain_id: domain.domain_id.clone(),
+        domain_id: domain_id.to_owned(),
         capacity_bytes: 4096,
         format: VolumeFormat::Raw.into(),
         allocation: Allocation::Sparse.into(),
@@ -70,7 +53,7 @@ async fn many_tasks_are_started_side_by_side() {
     let (double, address) = Double::start(host_id());
     let world = World::start(&Disk::new()).await;
     world.follow(address).await;
-    let domain = domain(&world).await;
+    let domain = world.domain().await;
     double.truth().slowness = Duration::from_millis(200);
     let begun = Instant::now();
     let command = create_vm(&world, &domain, DISKS).await;
@@ -90,7 +73,7 @@ async fn a_status_that_says_nothing_is_no_verdict() {
     let (double, address) = Double::start(host_id());
     let world = World::start(&Disk::new()).await;
     world.follow(address).await;
-    let domain = domain(&world).await;
+    let domain = world.domain().await;
     double.truth().unclear_starts = 3;
     let command = create_vm(&world, &domain, 1).await;
     eventually("it is started", || async {

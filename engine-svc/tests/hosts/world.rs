@@ -10,6 +10,7 @@ use common::id::{HostId, TaskId};
 use engine_svc::{Config, RunError, serve_over};
 use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::host_service_client::HostServiceClient;
+use proto::engine::v1::storage_domain_service_client::StorageDomainServiceClient;
 use proto::engine::v1::task_service_client::TaskServiceClient;
 use proto::engine::v1::watch_tasks_response::Frame;
 use proto::engine::v1::*;
@@ -115,6 +116,20 @@ impl World {
         let answer = commands.wait_command(request).await.unwrap().into_inner();
         assert!(answer.done, "{answer:#?}");
         answer.command.unwrap()
+    }
+
+    /// Has the host make a storage domain: its id.
+    pub(crate) async fn domain(&self) -> String {
+        let mut domains = StorageDomainServiceClient::new(self.channel.clone());
+        let request = CreateStorageDomainRequest {
+            name: "d1".into(),
+            host_id: host_id().to_string(),
+            ..CreateStorageDomainRequest::default()
+        };
+        let accepted = domains.create_storage_domain(request).await.unwrap().into_inner();
+        let command = self.wait(&accepted.command.unwrap().command_id).await;
+        assert_eq!(command.state(), CommandState::Succeeded, "{command:#?}");
+        accepted.domain_id
     }
 
     pub(crate) async fn host(&self) -> Host {

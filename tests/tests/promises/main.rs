@@ -3,7 +3,9 @@
 mod away;
 mod bad_input;
 mod cancel;
+mod copy;
 mod cuts;
+mod disks;
 mod duplicates;
 mod kills;
 mod life_cycle;

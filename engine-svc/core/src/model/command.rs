@@ -6,10 +6,17 @@ use common::{Fault, Timestamp};
 
 use super::EntityKey;
 use crate::plan::add_host::AddHost;
+use crate::plan::attach_disk::AttachDisk;
+use crate::plan::copy_disk::CopyDisk;
+use crate::plan::copy_image::CopyImage;
+use crate::plan::create_disk::CreateDisk;
 use crate::plan::create_image::CreateImage;
 use crate::plan::create_storage_domain::CreateStorageDomain;
 use crate::plan::create_vm::CreateVm;
+use crate::plan::detach_disk::DetachDisk;
+use crate::plan::new_image::NewImage;
 use crate::plan::remove_all_vm_images::RemoveAllVmImages;
+use crate::plan::remove_disk::RemoveDisk;
 use crate::plan::remove_host::RemoveHost;
 use crate::plan::remove_image::RemoveImage;
 use crate::plan::remove_vm::RemoveVm;
@@ -25,14 +32,26 @@ pub enum Parameters {
     CreateStorageDomain(CreateStorageDomain),
     /// Creates a VM with its disks.
     CreateVm(CreateVm),
-    /// Creates one disk of a VM: a child of [`Parameters::CreateVm`].
+    /// Creates one disk: a child of [`Parameters::CreateVm`] or [`Parameters::CreateDisk`].
     CreateImage(CreateImage),
     /// Removes a VM with its disks.
     RemoveVm(RemoveVm),
     /// Removes the disks of a VM: the child of [`Parameters::RemoveVm`].
     RemoveAllVmImages(RemoveAllVmImages),
-    /// Removes one disk: a child of [`Parameters::RemoveAllVmImages`].
+    /// Removes one disk: a child of [`Parameters::RemoveAllVmImages`] or [`Parameters::RemoveDisk`].
     RemoveImage(RemoveImage),
+    /// Creates a disk that belongs to no VM.
+    CreateDisk(CreateDisk),
+    /// Removes a disk that is attached to no VM.
+    RemoveDisk(RemoveDisk),
+    /// Gives a disk to a VM.
+    AttachDisk(AttachDisk),
+    /// Takes a disk from its VM.
+    DetachDisk(DetachDisk),
+    /// Copies a disk.
+    CopyDisk(CopyDisk),
+    /// Makes the copy: the child of [`Parameters::CopyDisk`].
+    CopyImage(CopyImage),
 }
 
 /// The kinds of commands, without their parameters.
@@ -54,6 +73,18 @@ pub enum CommandKind {
     RemoveAllVmImages,
     /// See [`Parameters::RemoveImage`].
     RemoveImage,
+    /// See [`Parameters::CreateDisk`].
+    CreateDisk,
+    /// See [`Parameters::RemoveDisk`].
+    RemoveDisk,
+    /// See [`Parameters::AttachDisk`].
+    AttachDisk,
+    /// See [`Parameters::DetachDisk`].
+    DetachDisk,
+    /// See [`Parameters::CopyDisk`].
+    CopyDisk,
+    /// See [`Parameters::CopyImage`].
+    CopyImage,
 }
 
 impl Parameters {
@@ -68,6 +99,12 @@ impl Parameters {
             Self::RemoveVm(_) => CommandKind::RemoveVm,
             Self::RemoveAllVmImages(_) => CommandKind::RemoveAllVmImages,
             Self::RemoveImage(_) => CommandKind::RemoveImage,
+            Self::CreateDisk(_) => CommandKind::CreateDisk,
+            Self::RemoveDisk(_) => CommandKind::RemoveDisk,
+            Self::AttachDisk(_) => CommandKind::AttachDisk,
+            Self::DetachDisk(_) => CommandKind::DetachDisk,
+            Self::CopyDisk(_) => CommandKind::CopyDisk,
+            Self::CopyImage(_) => CommandKind::CopyImage,
         }
     }
 
@@ -82,6 +119,41 @@ impl Parameters {
             Self::RemoveVm(p) => EntityKey::Vm(p.vm_id),
             Self::RemoveAllVmImages(p) => EntityKey::Vm(p.vm_id),
             Self::RemoveImage(p) => EntityKey::Disk(p.disk_id),
+            Self::CreateDisk(p) => EntityKey::Disk(p.disk.disk_id),
+            Self::RemoveDisk(p) => EntityKey::Disk(p.disk_id),
+            Self::AttachDisk(p) => EntityKey::Disk(p.disk_id),
+            Self::DetachDisk(p) => EntityKey::Disk(p.disk_id),
+            Self::CopyDisk(p) => EntityKey::Disk(p.disk.disk_id),
+            Self::CopyImage(p) => EntityKey::Disk(p.disk.disk_id),
+        }
+    }
+
+    /// Everything that people are told of it under: what it is about comes first.
+    pub fn entities(&self) -> Vec<EntityKey> {
+        let other = match self {
+            Self::AttachDisk(p) => Some(EntityKey::Vm(p.vm_id)),
+            Self::DetachDisk(p) => Some(EntityKey::Vm(p.vm_id)),
+            Self::CopyDisk(p) => Some(EntityKey::Disk(p.source_id)),
+            _ => None,
+        };
+        [self.entity()].into_iter().chain(other).collect()
+    }
+
+    /// The capacity of the disk that a leaf works on, in bytes: what it weighs in the progress of its job. 0 for what has
+    /// parts, for what works on no disk, and for a removal that was recorded before capacities were.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::RemoveImage(p) => p.capacity_bytes,
+            leaf => leaf.new_image().map_or(0, |image| image.disk().capacity_bytes),
+        }
+    }
+
+    /// The image that a leaf makes, where it is one that does.
+    pub(crate) fn new_image(&self) -> Option<&dyn NewImage> {
+        match self {
+            Self::CreateImage(p) => Some(p),
+            Self::CopyImage(p) => Some(p),
+            _ => None,
         }
     }
 

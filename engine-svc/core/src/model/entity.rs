@@ -103,8 +103,8 @@ pub struct DiskSpec {
 pub struct Disk {
     /// As it was asked for.
     pub spec: DiskSpec,
-    /// The VM that it is attached to.
-    pub vm_id: Option<VmId>,
+    /// The VM that it was last attached to. Whether it still is, that VM's list of disks says, and nothing else.
+    pub last_vm: Option<VmId>,
     /// Its one volume.
     pub volume_id: VolumeId,
     /// What storage last said; none if nobody looked since the disk was made.
@@ -144,8 +144,27 @@ pub struct Vm {
     pub name: String,
     /// For people.
     pub description: String,
-    /// Its disks, in the order of the request.
+    /// Its disks: those it was made with, in the order of the request, then those attached later. A disk is on the list
+    /// of one VM at most.
     pub disk_ids: Vec<DiskId>,
     /// When its creation had succeeded.
     pub created: Timestamp,
+}
+
+impl Vm {
+    /// The same VM with this disk.
+    #[must_use]
+    pub(crate) fn with(&self, disk_id: DiskId) -> Self {
+        let mut vm = self.without(disk_id);
+        vm.disk_ids.push(disk_id);
+        vm
+    }
+
+    /// The same VM without this disk.
+    #[must_use]
+    pub(crate) fn without(&self, disk_id: DiskId) -> Self {
+        let mut vm = self.clone();
+        vm.disk_ids.retain(|id| *id != disk_id);
+        vm
+    }
 }

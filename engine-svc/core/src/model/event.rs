@@ -74,6 +74,28 @@ event_codes! {
     VmRemoveFailed = "VM_REMOVE_FAILED", Error;
     /// Removing a VM was stopped.
     VmRemoveCancelled = "VM_REMOVE_CANCELLED", Info;
+    /// A disk of its own is there.
+    DiskCreated = "DISK_CREATED", Info;
+    /// A disk of its own was not made.
+    DiskCreateFailed = "DISK_CREATE_FAILED", Error;
+    /// Making a disk was stopped.
+    DiskCreateCancelled = "DISK_CREATE_CANCELLED", Info;
+    /// A disk of its own is gone.
+    DiskRemoved = "DISK_REMOVED", Info;
+    /// A disk of its own was not removed.
+    DiskRemoveFailed = "DISK_REMOVE_FAILED", Error;
+    /// Removing a disk was stopped.
+    DiskRemoveCancelled = "DISK_REMOVE_CANCELLED", Info;
+    /// A disk was given to a VM.
+    DiskAttached = "DISK_ATTACHED", Info;
+    /// A disk was taken from its VM.
+    DiskDetached = "DISK_DETACHED", Info;
+    /// A copy of a disk is there.
+    DiskCopied = "DISK_COPIED", Info;
+    /// A disk was not copied.
+    DiskCopyFailed = "DISK_COPY_FAILED", Error;
+    /// Copying a disk was stopped.
+    DiskCopyCancelled = "DISK_COPY_CANCELLED", Info;
     /// A command rests until somebody decides.
     CommandNeedsAttention = "COMMAND_NEEDS_ATTENTION", Alert;
     /// A command that rested goes on by itself.

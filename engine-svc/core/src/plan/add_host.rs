@@ -33,6 +33,7 @@ pub(super) fn draft(state: &State, wanted: &AddHost) -> Result<Draft, Fault> {
         locks: vec![(EntityKey::Host(wanted.host_id), Mode::Exclusive)],
         children: Vec::new(),
         parameters: Parameters::AddHost(wanted.clone()),
+        forbidden: None,
     })
 }
 

@@ -41,6 +41,7 @@ pub(super) fn draft(state: &State, wanted: &CreateStorageDomain) -> Result<Draft
         ],
         children: Vec::new(),
         parameters: Parameters::CreateStorageDomain(wanted.clone()),
+        forbidden: None,
     })
 }
 

@@ -8,14 +8,14 @@ use common::lock::Mode;
 use common::{Fault, FaultCode, Timestamp};
 
 use super::next::{NewTask, Work, child_failed, children_awaited, next_turn, rest};
-use super::{Awaits, Draft, End, Next, Part, create_image};
+use super::{Awaits, Draft, End, Next, Part, new_disk, new_image};
 use crate::change::Change;
 use crate::input::DiskAsk;
 use crate::model::{
-    AsyncTask, Command, CommandState, Disk, DiskSpec, Ending, EntityKey, Observation, Parameters, Place,
-    Presence, Purpose, Vm,
+    AsyncTask, Command, CommandState, Disk, DiskSpec, Ending, EntityKey, Parameters, Place, Purpose, Vm,
 };
 use crate::plan::create_image::CreateImage;
+use crate::plan::new_image::NewImage as _;
 use crate::state::State;
 
 /// See [`crate::model::Parameters::CreateVm`].
@@ -31,16 +31,12 @@ pub struct CreateVm {
     pub disks: Vec<DiskSpec>,
 }
 
-/// The disks that are asked for, those without an id with one derived from the command.
+/// Disks of one VM. Far more than oVirt's own limit for one controller, and a tree that still is one input's work.
+pub const MAX_DISKS: usize = 64;
+
+/// The disks that are asked for.
 pub(super) fn specs(command: CommandId, asked: &[DiskAsk]) -> Vec<DiskSpec> {
-    let spec = |(at, ask): (usize, &DiskAsk)| DiskSpec {
-        disk_id: ask.disk_id.unwrap_or_else(|| command.disk(&place(at))),
-        domain_id: ask.domain_id,
-        capacity_bytes: ask.capacity_bytes,
-        format: ask.format,
-        allocation: ask.allocation,
-        description: ask.description.clone(),
-    };
+    let spec = |(at, ask)| new_disk::spec(command, &place(at), ask);
     asked.iter().enumerate().map(spec).collect()
 }
 
@@ -85,28 +81,21 @@ pub(super) fn draft(state: &State, command: CommandId, wanted: CreateVm) -> Resu
         locks,
         children,
         parameters: Parameters::CreateVm(wanted),
+        forbidden: None,
     })
 }
 
 fn part(state: &State, command: CommandId, vm: &CreateVm, at: usize, disk: &DiskSpec) -> Result<Part, Fault> {
-    let Some(domain) = state.domain(disk.domain_id) else {
-        let message = "there is no such storage domain";
-        return Err(Fault::new(FaultCode::EntityNotFound, message).about(format!("disks[{at}].domain_id")));
-    };
-    if state.disk(disk.disk_id).is_some() {
-        let message = "there is a disk of this id already";
-        return Err(Fault::new(FaultCode::EntityExists, message).about(format!("disks[{at}].disk_id")));
-    }
-    let parameters = CreateImage {
-        vm_id: vm.vm_id,
+    let image = CreateImage {
+        vm_id: Some(vm.vm_id),
         disk: disk.clone(),
         volume_id: command.volume(&place(at)),
-        host_id: domain.host_id,
+        host_id: new_disk::host(state, disk, &format!("disks[{at}]."))?,
     };
     Ok(Part {
         place: place(at),
-        task: Some(create_image::create(&parameters)),
-        parameters: Parameters::CreateImage(parameters),
+        task: Some(image.make()),
+        parameters: Parameters::CreateImage(image),
         children: Vec::new(),
     })
 }
@@ -129,19 +118,11 @@ pub(super) fn next(state: &State, command: &Command, p: &CreateVm, now: Timestam
 /// What its success brings: the disks, then the VM.
 fn created(state: &State, command: &Command, p: &CreateVm, now: Timestamp) -> Vec<Change> {
     let parts = command.children.iter().filter_map(|id| state.command(*id));
-    let disks = parts.filter_map(|part| match &part.parameters {
-        Parameters::CreateImage(image) => Some(Change::Disk(Disk {
-            spec: image.disk.clone(),
-            vm_id: Some(p.vm_id),
-            volume_id: image.volume_id,
-            // A host calls its task FINISHED only once the volume is whole and durable.
-            observation: Some(Observation {
-                presence: Presence::Whole,
-                time: part.ended.unwrap_or(now),
-                note: "as its creation ended".to_owned(),
-            }),
-        })),
-        _ => None,
+    let disks = parts.filter_map(|part| {
+        Some(Change::Disk(Disk {
+            last_vm: Some(p.vm_id),
+            ..new_image::made(part, now)?
+        }))
     });
     let vm = Change::Vm(Vm {
         id: p.vm_id,
@@ -194,13 +175,12 @@ fn undo_work(state: &State, command: &Command, tried: &BTreeMap<u32, &AsyncTask>
     for (part, child) in (1..).zip(command.children.iter().filter_map(|id| state.command(*id))) {
         if !child.state.is_terminal() {
             work.abort.extend(unwanted_task(state, child));
-        } else if let (CommandState::Succeeded, Parameters::CreateImage(p)) = (child.state, &child.parameters)
-        {
+        } else if let (CommandState::Succeeded, Some(image)) = (child.state, child.parameters.new_image()) {
             let place = undo_place(command, part, tried.get(&part).copied());
             work.start.extend(place.map(|place| NewTask {
                 purpose: Purpose::Undo,
                 place,
-                planned: create_image::undo(p),
+                planned: image.unmake(),
             }));
         }
     }

@@ -2,7 +2,7 @@
 
 use common::id::{CommandId, HostId};
 use common::lock::Mode;
-use common::{Operation, Timestamp};
+use common::{Fault, Operation, Timestamp};
 
 use super::Awaits;
 use crate::input::Submission;
@@ -19,6 +19,9 @@ pub(crate) struct Draft {
     /// All locks of the tree.
     pub(crate) locks: Vec<(EntityKey, Mode)>,
     pub(crate) children: Vec<Part>,
+    /// Why it cannot be now, although all it is about is there. Said only once it is known that the locks are free:
+    /// whoever holds one may be changing just that.
+    pub(crate) forbidden: Option<Fault>,
 }
 
 /// A child command to be.

@@ -5,13 +5,23 @@
 //! as often as one likes. That is why a restart is no special case.
 
 pub mod add_host;
+pub mod attach_disk;
+pub mod copy_disk;
+pub mod copy_image;
+pub mod create_disk;
 pub mod create_image;
 pub mod create_storage_domain;
 pub mod create_vm;
 mod deletion;
+pub mod detach_disk;
 mod draft;
+mod leaf;
+mod new_disk;
+pub(crate) mod new_image;
 mod next;
+mod only_part;
 pub mod remove_all_vm_images;
+pub mod remove_disk;
 pub mod remove_host;
 pub mod remove_image;
 pub mod remove_vm;
@@ -49,6 +59,11 @@ pub(crate) fn draft(state: &State, submission: &Submission) -> Result<Draft, Fau
             create_vm::draft(state, submission.command_id, wanted)
         }
         Ask::RemoveVm { vm_id } => remove_vm::draft(state, *vm_id),
+        Ask::CreateDisk(disk) => create_disk::draft(state, submission.command_id, disk),
+        Ask::RemoveDisk { disk_id } => remove_disk::draft(state, *disk_id),
+        Ask::AttachDisk(wanted) => attach_disk::draft(state, wanted),
+        Ask::DetachDisk(wanted) => detach_disk::draft(state, wanted),
+        Ask::CopyDisk(copy) => copy_disk::draft(state, submission.command_id, copy),
     }
 }
 
@@ -59,7 +74,12 @@ pub(crate) fn next(state: &State, command: &Command, now: Timestamp) -> Next {
             next::call_awaited(command)
         }
         Parameters::CreateVm(p) => create_vm::next(state, command, p, now),
-        Parameters::CreateImage(p) => create_image::next(state, command, p),
+        Parameters::CreateImage(p) => new_image::next(state, command, p),
+        Parameters::CopyImage(p) => new_image::next(state, command, p),
+        Parameters::CreateDisk(_) | Parameters::CopyDisk(_) => new_disk::next(state, command, now),
+        Parameters::RemoveDisk(_) => remove_disk::next(state, command),
+        Parameters::AttachDisk(p) => attach_disk::next(state, p),
+        Parameters::DetachDisk(p) => detach_disk::next(state, p),
         Parameters::RemoveVm(p) => remove_vm::next(state, command, p),
         Parameters::RemoveAllVmImages(p) => remove_all_vm_images::next(state, command, p),
         Parameters::RemoveImage(p) => remove_image::next(state, command, p, now),
@@ -94,7 +114,8 @@ pub(crate) fn working_state(state: &State, command: &Command) -> CommandState {
     let undoing = match &command.parameters {
         Parameters::AddHost(_) | Parameters::RemoveHost(_) => command.cancel_requested && command.call_sent,
         Parameters::CreateVm(_) => create_vm::compensates(state, command),
-        Parameters::CreateImage(_) => create_image::undoes(state, command),
+        Parameters::CreateImage(_) | Parameters::CopyImage(_) => new_image::undoes(state, command),
+        Parameters::CreateDisk(_) | Parameters::CopyDisk(_) => only_part::compensates(state, command),
         _ => false,
     };
     if undoing {

@@ -20,23 +20,15 @@ pub struct RemoveAllVmImages {
 
 /// One child a disk. A disk whose host is not known cannot be planned.
 pub(super) fn parts(state: &State, wanted: &RemoveAllVmImages) -> Vec<Part> {
-    let disks = wanted.disk_ids.iter().filter_map(|id| state.disk(*id));
-    let places = disks.enumerate();
-    let part = |(at, disk): (usize, &crate::model::Disk)| {
-        let parameters = RemoveImage {
-            vm_id: wanted.vm_id,
-            disk_id: disk.spec.disk_id,
-            domain_id: disk.spec.domain_id,
-            host_id: state.domain(disk.spec.domain_id)?.host_id,
-        };
-        Some(Part {
-            place: format!("disk/{at}"),
-            task: Some(remove_image::delete(&parameters)),
-            parameters: Parameters::RemoveImage(parameters),
-            children: Vec::new(),
-        })
+    let images = wanted.disk_ids.iter();
+    let images = images.filter_map(|id| RemoveImage::of(state, *id, Some(wanted.vm_id)));
+    let part = |(at, image): (usize, RemoveImage)| Part {
+        place: format!("disk/{at}"),
+        task: Some(remove_image::delete(&image)),
+        parameters: Parameters::RemoveImage(image),
+        children: Vec::new(),
     };
-    places.filter_map(part).collect()
+    images.enumerate().map(part).collect()
 }
 
 pub(super) fn next(state: &State, command: &Command, p: &RemoveAllVmImages) -> Next {

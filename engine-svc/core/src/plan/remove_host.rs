@@ -30,6 +30,7 @@ pub(super) fn draft(state: &State, wanted: &RemoveHost) -> Result<Draft, Fault> 
         locks: vec![(EntityKey::Host(wanted.host_id), Mode::Exclusive)],
         children: Vec::new(),
         parameters: Parameters::RemoveHost(wanted.clone()),
+        forbidden: None,
     })
 }
 

@@ -4,8 +4,8 @@
 use common::id::{DiskId, DomainId, HostId, VmId};
 use common::{Fault, Timestamp};
 
-use super::create_image::{current_task, first_place, start, untouched};
 use super::deletion::delete_image;
+use super::leaf::{current_task, first_place, start, untouched};
 use super::next::{again, rest, task_awaited};
 use super::{End, Next, PlannedTask};
 use crate::change::Change;
@@ -15,14 +15,31 @@ use crate::state::State;
 /// See [`crate::model::Parameters::RemoveImage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveImage {
-    /// The VM that it is attached to.
-    pub vm_id: VmId,
+    /// The VM that goes with it; none for a disk of its own.
+    pub vm_id: Option<VmId>,
     /// Which.
     pub disk_id: DiskId,
     /// Where it lies.
     pub domain_id: DomainId,
     /// The host that deletes it.
     pub host_id: HostId,
+    /// Its capacity, in bytes; 0 if not recorded.
+    pub capacity_bytes: u64,
+}
+
+impl RemoveImage {
+    /// The removal of a disk of the inventory; none where there is no such disk, or its host is not known.
+    pub(super) fn of(state: &State, disk_id: DiskId, vm_id: Option<VmId>) -> Option<Self> {
+        let spec = &state.disk(disk_id)?.spec;
+        let domain = state.domain(spec.domain_id)?;
+        Some(Self {
+            vm_id,
+            disk_id,
+            domain_id: domain.id,
+            host_id: domain.host_id,
+            capacity_bytes: spec.capacity_bytes,
+        })
+    }
 }
 
 /// Do: no file of the image is left.
@@ -72,13 +89,9 @@ fn not_removed(
     }
 }
 
-/// The disk is gone, also from its VM.
+/// The disk is gone, first from its VM.
 fn gone(state: &State, p: &RemoveImage) -> Vec<Change> {
-    let vm = state.vm(p.vm_id).map(|vm| {
-        let mut vm = vm.clone();
-        vm.disk_ids.retain(|id| *id != p.disk_id);
-        Change::Vm(vm)
-    });
+    let vm = state.vm_of(p.disk_id).map(|vm| Change::Vm(vm.without(p.disk_id)));
     vm.into_iter().chain([Change::DiskRemoved(p.disk_id)]).collect()
 }
 

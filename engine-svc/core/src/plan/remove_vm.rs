@@ -7,10 +7,9 @@ use common::id::VmId;
 use common::lock::Mode;
 use common::{Fault, FaultCode};
 
-use super::next::children_awaited;
-use super::{Draft, End, Next, Part, remove_all_vm_images};
+use super::{Draft, Next, Part, only_part, remove_all_vm_images};
 use crate::change::Change;
-use crate::model::{Command, CommandState, EntityKey, Parameters};
+use crate::model::{Command, EntityKey, Parameters};
 use crate::plan::remove_all_vm_images::RemoveAllVmImages;
 use crate::state::State;
 
@@ -44,6 +43,7 @@ pub(super) fn draft(state: &State, vm_id: VmId) -> Result<Draft, Fault> {
             vm_id,
             name: vm.name.clone(),
         }),
+        forbidden: None,
     })
 }
 
@@ -64,25 +64,14 @@ fn locks(vm_id: VmId, name: &str, parts: &[Part]) -> Vec<(EntityKey, Mode)> {
 }
 
 pub(super) fn next(state: &State, command: &Command, p: &RemoveVm) -> Next {
-    if !state.family(command.id).open.is_empty() {
-        return children_awaited(state, command);
+    let gone = vec![Change::VmRemoved(p.vm_id)];
+    match only_part::next(state, command, |_| gone) {
+        Next::End(mut end) if !end.left_behind.is_empty() => {
+            end.left_behind.push(EntityKey::Vm(p.vm_id));
+            Next::End(end)
+        }
+        next => next,
     }
-    let Some(images) = command.children.first().and_then(|id| state.command(*id)) else {
-        return Next::Stay;
-    };
-    if images.state == CommandState::Succeeded {
-        return End::succeeded(vec![Change::VmRemoved(p.vm_id)]);
-    }
-    let mut left_behind = images.left_behind.clone();
-    if !left_behind.is_empty() {
-        left_behind.push(EntityKey::Vm(p.vm_id));
-    }
-    Next::End(Box::new(End {
-        state: images.state,
-        fault: images.fault.clone(),
-        left_behind,
-        inventory: Vec::new(),
-    }))
 }
 
 #[cfg(test)]

@@ -15,6 +15,14 @@ pub(crate) fn describe(parameters: &Parameters) -> String {
         Parameters::RemoveVm(p) => format!("Removing VM {}", p.name),
         Parameters::RemoveAllVmImages(p) => format!("Removing the disks of VM {}", p.vm_id),
         Parameters::RemoveImage(p) => format!("Removing disk {}", p.disk_id),
+        Parameters::CreateDisk(p) => format!("Creating disk {}", p.disk.disk_id),
+        Parameters::RemoveDisk(p) => format!("Removing disk {}", p.disk_id),
+        Parameters::AttachDisk(p) => format!("Attaching disk {} to VM {}", p.disk_id, p.vm_id),
+        Parameters::DetachDisk(p) => format!("Detaching disk {} from VM {}", p.disk_id, p.vm_id),
+        Parameters::CopyDisk(p) => format!("Copying disk {} to disk {}", p.source_id, p.disk.disk_id),
+        Parameters::CopyImage(p) => {
+            format!("Copying disk {} to disk {}", p.source.image_id, p.disk.disk_id)
+        }
     }
 }
 
@@ -55,6 +63,17 @@ pub(crate) const fn end_code(kind: CommandKind, state: CommandState) -> Option<E
         (CommandKind::RemoveVm, Succeeded) => EventCode::VmRemoved,
         (CommandKind::RemoveVm, Failed) => EventCode::VmRemoveFailed,
         (CommandKind::RemoveVm, Cancelled) => EventCode::VmRemoveCancelled,
+        (CommandKind::CreateDisk, Succeeded) => EventCode::DiskCreated,
+        (CommandKind::CreateDisk, Failed) => EventCode::DiskCreateFailed,
+        (CommandKind::CreateDisk, Cancelled) => EventCode::DiskCreateCancelled,
+        (CommandKind::RemoveDisk, Succeeded) => EventCode::DiskRemoved,
+        (CommandKind::RemoveDisk, Failed) => EventCode::DiskRemoveFailed,
+        (CommandKind::RemoveDisk, Cancelled) => EventCode::DiskRemoveCancelled,
+        (CommandKind::AttachDisk, Succeeded) => EventCode::DiskAttached,
+        (CommandKind::DetachDisk, Succeeded) => EventCode::DiskDetached,
+        (CommandKind::CopyDisk, Succeeded) => EventCode::DiskCopied,
+        (CommandKind::CopyDisk, Failed) => EventCode::DiskCopyFailed,
+        (CommandKind::CopyDisk, Cancelled) => EventCode::DiskCopyCancelled,
         _ => return None,
     })
 }

@@ -6,7 +6,7 @@ use common::id::{CommandId, DomainId, HostId, TaskId};
 use common::lock::Mode;
 
 use super::State;
-use crate::model::{AsyncTask, AsyncTaskState, Command, CommandState, EntityKey, Purpose};
+use crate::model::{AsyncTask, AsyncTaskState, Command, CommandState, EntityKey};
 
 /// The children of one command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,10 +71,10 @@ impl Family {
 pub(crate) struct Tree {
     /// Counts the changes of its commands and tasks from 1, without holes.
     pub(crate) sequence: u64,
-    /// Tasks that do what the tree is for.
-    pub(crate) planned: usize,
-    /// Those of them that are over.
-    pub(crate) over: usize,
+    /// What its commands work on, in bytes.
+    pub(crate) total_bytes: u64,
+    /// What those of them work on that have ended.
+    pub(crate) done_bytes: u64,
     /// Tasks that are not over, whatever for.
     pub(crate) open: usize,
     /// Tasks that are not cleared.
@@ -82,18 +82,24 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    pub(super) fn count_command(&mut self, command: &Command) {
+        let bytes = command.parameters.bytes();
+        self.total_bytes += bytes;
+        self.done_bytes += if command.state.is_terminal() { bytes } else { 0 };
+    }
+
+    pub(super) fn forget_command(&mut self, command: &Command) {
+        let bytes = command.parameters.bytes();
+        self.total_bytes -= bytes;
+        self.done_bytes -= if command.state.is_terminal() { bytes } else { 0 };
+    }
+
     pub(super) fn count(&mut self, task: &AsyncTask) {
-        let own = task.purpose == Purpose::Do;
-        self.planned += usize::from(own);
-        self.over += usize::from(own && !task.is_open());
         self.open += usize::from(task.is_open());
         self.uncleared += usize::from(task.async_state != AsyncTaskState::Cleared);
     }
 
     pub(super) fn forget(&mut self, task: &AsyncTask) {
-        let own = task.purpose == Purpose::Do;
-        self.planned -= usize::from(own);
-        self.over -= usize::from(own && !task.is_open());
         self.open -= usize::from(task.is_open());
         self.uncleared -= usize::from(task.async_state != AsyncTaskState::Cleared);
     }

@@ -166,8 +166,6 @@ impl State {
 
     fn apply_command(&mut self, command: &Command) {
         self.seed.last_seq = self.seed.last_seq.max(command.seq);
-        let tree = self.trees.entry(command.root).or_default();
-        tree.sequence = tree.sequence.max(command.tree_sequence);
         let over = command.state.is_terminal();
         if let Some(host_id) = command.parameters.called_host() {
             let calls = &mut self.work_of(host_id).calls;
@@ -181,6 +179,12 @@ impl State {
             self.apply_root(command);
         }
         let old = self.commands.insert(command.id, command.clone());
+        let tree = self.trees.entry(command.root).or_default();
+        if let Some(old) = &old {
+            tree.forget_command(old);
+        }
+        tree.count_command(command);
+        tree.sequence = tree.sequence.max(command.tree_sequence);
         if let Some(parent) = command.parent {
             let family = self.families.entry(parent).or_default();
             if let Some(old) = &old {

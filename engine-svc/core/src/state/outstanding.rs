@@ -96,6 +96,6 @@ impl State {
     pub(crate) fn is_examined_again(&self, task: &AsyncTask) -> bool {
         task.command
             .and_then(|id| self.command(id))
-            .is_some_and(|command| plan::create_image::examines_again(command, task))
+            .is_some_and(|command| plan::new_image::examines_again(command, task))
     }
 }

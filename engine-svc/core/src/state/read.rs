@@ -80,6 +80,12 @@ impl State {
         self.vms.values()
     }
 
+    /// The VM that a disk is attached to: the one that has it on its list.
+    pub fn vm_of(&self, disk_id: DiskId) -> Option<&Vm> {
+        let vm = self.vm(self.disk(disk_id)?.last_vm?)?;
+        vm.disk_ids.contains(&disk_id).then_some(vm)
+    }
+
     /// The VM of this name.
     pub fn vm_named(&self, name: &str) -> Option<VmId> {
         self.vm_names.get(name).copied()

@@ -7,9 +7,7 @@ use common::{Fault, FaultCode, Operation};
 use super::tx::Tx;
 use crate::change::Change;
 use crate::input::Evidence;
-use crate::model::{
-    AsyncTask, AsyncTaskState, Disk, EventCode, Observation, Parameters, Presence, Purpose, Settled,
-};
+use crate::model::{AsyncTask, AsyncTaskState, Disk, EventCode, Observation, Presence, Purpose, Settled};
 use crate::plan;
 
 /// What evidence means for a task.
@@ -59,7 +57,7 @@ impl Tx<'_> {
         let Some(command) = self.state.command(id) else {
             return;
         };
-        let Parameters::CreateImage(p) = &command.parameters else {
+        let Some(image) = command.parameters.new_image() else {
             return;
         };
         let next = match shown {
@@ -68,8 +66,8 @@ impl Tx<'_> {
                 self.settle_as(task_id, Settled::Done, None);
                 return self.decide(id);
             }
-            Shown::Nothing => plan::create_image::make_anew(command, p),
-            Shown::Unclear(words) => plan::create_image::give_up(command, p, unclear(&words)),
+            Shown::Nothing => plan::new_image::make_anew(command, image),
+            Shown::Unclear(words) => plan::new_image::give_up(command, image, unclear(&words)),
         };
         self.take(id, next);
         self.decide(id);

@@ -19,7 +19,7 @@ impl Tx<'_> {
         if let Some(reply) = self.repeat(&asked) {
             return reply;
         }
-        let planned = plan::draft(self.state, &asked).and_then(|draft| self.lockable(&asked, draft));
+        let planned = plan::draft(self.state, &asked).and_then(|draft| self.allowed(&asked, draft));
         let draft = match planned {
             Ok(draft) => draft,
             Err(fault) => return Reply::Refused(fault),
@@ -55,10 +55,14 @@ impl Tx<'_> {
         })
     }
 
-    fn lockable(&mut self, asked: &Submission, draft: Draft) -> Result<Draft, Fault> {
-        match self.state.obstacle(&draft.locks, asked.command_id) {
-            Some((key, owner)) => Err(self.busy(&key, owner)),
-            None => Ok(draft),
+    fn allowed(&mut self, asked: &Submission, draft: Draft) -> Result<Draft, Fault> {
+        match (
+            self.state.obstacle(&draft.locks, asked.command_id),
+            &draft.forbidden,
+        ) {
+            (Some((key, owner)), _) => Err(self.busy(&key, owner)),
+            (None, Some(fault)) => Err(fault.clone()),
+            (None, None) => Ok(draft),
         }
     }
 

@@ -131,7 +131,7 @@ impl<'a> Tx<'a> {
             severity: code.severity(),
             code,
             message,
-            entities: vec![command.parameters.entity()],
+            entities: command.parameters.entities(),
             command: Some(command.id),
             root: Some(command.root),
             user: user.to_owned(),

@@ -3,7 +3,10 @@
 
 use common::FaultCode;
 
-use super::{Fate, World, create_vm, host_id, remove_vm, submission};
+use super::{
+    Fate, World, attach_disk, copy_disk, create_disk, create_vm, detach_disk, host_id, remove_disk,
+    remove_vm, submission,
+};
 use crate::input::{Ask, Input};
 use crate::model::CommandState;
 
@@ -47,6 +50,34 @@ impl Story {
                 Fate::Recover(FaultCode::NoSpace),
                 Fate::Finish,
             ],
+        }
+    }
+
+    /// A disk is made, given to a VM, copied, taken back and removed.
+    fn passed_around() -> Self {
+        Self {
+            requests: vec![
+                (1, "CreateDisk", create_disk(1, 0)),
+                (2, "CreateVm", create_vm(1, [], 0)),
+                (3, "AttachDisk", attach_disk(1, 1)),
+                (4, "CopyDisk", copy_disk(1, 2, 0)),
+                (5, "DetachDisk", detach_disk(1, 1)),
+                (6, "RemoveDisk", remove_disk(1)),
+            ],
+            fates: Vec::new(),
+        }
+    }
+
+    /// A copy cannot be made at first, then it is.
+    fn copied_at_the_second_try() -> Self {
+        Self {
+            requests: vec![
+                (1, "CreateDisk", create_disk(1, 0)),
+                (2, "CopyDisk", copy_disk(1, 2, 0)),
+                (3, "CopyDisk", copy_disk(1, 2, 0)),
+                (4, "RemoveDisk", remove_disk(2)),
+            ],
+            fates: vec![Fate::Recover(FaultCode::NoSpace), Fate::Finish],
         }
     }
 
@@ -146,8 +177,19 @@ fn killed_after_any_change_of_any_input_a_story_of_undoing_ends_as_if_it_had_not
 }
 
 #[test]
+fn killed_after_any_change_of_any_input_a_story_of_disks_ends_as_if_it_had_not_been() {
+    killed_everywhere(&Story::passed_around());
+    killed_everywhere(&Story::copied_at_the_second_try());
+}
+
+#[test]
 fn every_input_said_twice_changes_nothing_about_the_end() {
-    for story in [Story::made_and_removed(), Story::undone()] {
+    for story in [
+        Story::made_and_removed(),
+        Story::undone(),
+        Story::passed_around(),
+        Story::copied_at_the_second_try(),
+    ] {
         let (_, end) = story.tell(|_| {}, false);
         let (_, twice) = story.tell(|_| {}, true);
         assert_eq!(twice, end);

@@ -15,11 +15,20 @@ use crate::step::Reply;
 /// Hosts with a domain each; one more has none, and comes and goes.
 const HOSTS: u128 = 2;
 
+/// Disks that there may be, those of VMs among them.
+const DISKS: u128 = 72;
+
 /// What somebody does; the number says to what.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
     CreateVm(u16),
     RemoveVm(u16),
+    CreateDisk(u16),
+    RemoveDisk(u16),
+    AttachDisk(u16),
+    DetachDisk(u16),
+    CopyDisk(u16),
+    Vanish(u16),
     AddHost,
     RemoveHost,
     Cancel(u16),
@@ -48,6 +57,12 @@ fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         6 => n.prop_map(Deed::CreateVm),
         6 => n.prop_map(Deed::RemoveVm),
+        4 => n.prop_map(Deed::CreateDisk),
+        3 => n.prop_map(Deed::RemoveDisk),
+        6 => n.prop_map(Deed::AttachDisk),
+        2 => n.prop_map(Deed::DetachDisk),
+        8 => n.prop_map(Deed::CopyDisk),
+        1 => n.prop_map(Deed::Vanish),
         1 => Just(Deed::AddHost),
         1 => Just(Deed::RemoveHost),
         2 => n.prop_map(Deed::Cancel),
@@ -108,6 +123,18 @@ impl Life {
         }
     }
 
+    /// A disk: one that is there, if the number says so and there is any.
+    fn disk(&self, n: u16) -> u128 {
+        let base = disk_id(0).as_uuid().as_u128();
+        let there = self.world.engine.state.disks();
+        let there: Vec<u128> = there.map(|d| d.spec.disk_id.as_uuid().as_u128() - base).collect();
+        match there.len() {
+            0 => u128::from(n) % DISKS,
+            _ if n.is_multiple_of(8) => u128::from(n / 8) % DISKS,
+            len => there[usize::from(n) % len],
+        }
+    }
+
     /// A verb for a command that rests, if one does.
     fn operator(&mut self, n: u16, verb: impl Fn(CommandId, String) -> Input) {
         let rests = |command: &&Command| command.is_root() && command.state == CommandState::NeedsAttention;
@@ -147,6 +174,45 @@ impl Life {
                     .collect();
                 let vm = there.get(usize::from(n) % there.len().max(1)).copied();
                 self.ask("RemoveVm", remove_vm(vm.unwrap_or(0)));
+            }
+            Deed::CreateDisk(n) => {
+                let n = u128::from(n);
+                self.ask("CreateDisk", super::create_disk(n / 2 % DISKS, n % HOSTS));
+            }
+            Deed::RemoveDisk(n) => {
+                let disk = self.disk(n);
+                self.ask("RemoveDisk", super::remove_disk(disk));
+            }
+            Deed::AttachDisk(n) => {
+                let there: Vec<u128> = (0..16)
+                    .filter(|vm| world.engine.state.vm(vm_id(*vm)).is_some())
+                    .collect();
+                let vm = there.get(usize::from(n) % there.len().max(1)).copied();
+                let free = |disk: &u128| world_vm(&self.world, *disk).is_none();
+                let disk = (0..8).map(|more| self.disk(n / 16 + more)).find(free);
+                let ask = super::attach_disk(disk.unwrap_or(0), vm.unwrap_or(0));
+                self.ask("AttachDisk", ask);
+            }
+            Deed::DetachDisk(n) => {
+                let disk = self.disk(n / 16);
+                let of = world_vm(&self.world, disk).unwrap_or(u128::from(n) % 16);
+                self.ask("DetachDisk", super::detach_disk(disk, of));
+            }
+            Deed::CopyDisk(n) => {
+                let source = self.disk(n / 2);
+                // Mostly to its own domain, for the other is another host's.
+                let own = self.world.engine.state.disk(disk_id(source));
+                let own = own.map(|disk| u128::from(disk.spec.domain_id == domain_id(1)));
+                let domain = own.filter(|_| n % 16 > 0).unwrap_or(u128::from(n) % HOSTS);
+                let ask = super::copy_disk(source, u128::from(n) / 7 % DISKS, domain);
+                self.ask("CopyDisk", ask);
+            }
+            Deed::Vanish(n) => {
+                let disk = disk_id(self.disk(n));
+                // Whoever removes it by hand takes care that nobody makes it just now.
+                if self.world.engine.state.disk(disk).is_some() {
+                    self.world.hosts.values_mut().for_each(|host| host.vanish(disk));
+                }
             }
             Deed::AddHost => self.ask("AddHost", super::add_host(HOSTS)),
             Deed::RemoveHost => {
@@ -296,6 +362,12 @@ impl Life {
             }
         }
     }
+}
+
+/// The VM that a disk is attached to, by its number.
+fn world_vm(world: &World, disk: u128) -> Option<u128> {
+    let vm = world.engine.state.vm_of(disk_id(disk))?;
+    Some(vm.id.as_uuid().as_u128() - vm_id(0).as_uuid().as_u128())
 }
 
 /// As many as are bearable at each run; `ENGINE_HISTORIES` asks for more.

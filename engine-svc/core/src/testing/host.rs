@@ -3,8 +3,8 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::id::{DiskId, DomainId, EngineId, HostId, StoreId, TaskId};
-use common::{Fault, FaultCode, Operation, Revision, Start, TaskState, Timestamp, Token};
+use common::id::{DiskId, DomainId, EngineId, HostId, ImageId, StoreId, TaskId};
+use common::{CopyVolume, Fault, FaultCode, Operation, Revision, Start, TaskState, Timestamp, Token};
 
 use super::{ENGINE, store_id};
 use crate::effect::HostCall;
@@ -46,6 +46,8 @@ pub(crate) struct FakeHost {
     pub(crate) fates: Vec<Fate>,
     /// Whether calls are refused, with this.
     pub(crate) call_fault: Option<FaultCode>,
+    /// What it says of tasks from now on that stopping them would undo.
+    pub(crate) undo_words: String,
     tasks: BTreeMap<TaskId, Record>,
     history: Vec<HostTask>,
     stores: u128,
@@ -61,6 +63,7 @@ impl FakeHost {
             strangers: BTreeMap::new(),
             fates: Vec::new(),
             call_fault: None,
+            undo_words: String::new(),
             tasks: BTreeMap::new(),
             history: Vec::new(),
             stores: id.as_uuid().as_u128() << 16,
@@ -88,21 +91,18 @@ impl FakeHost {
         let Some((_, operation)) = self.strangers.pop_first() else {
             return;
         };
+        let Some(disk) = operation.image_id().map(ImageId::disk) else {
+            return;
+        };
         match operation {
-            Operation::CreateVolume(op) => {
-                self.images.insert(
-                    op.image_id.disk(),
-                    if done { Image::Whole } else { Image::Partial },
-                );
+            Operation::CreateVolume(_) | Operation::CopyVolume(_) => {
+                // What is copied may have gone meanwhile: then the copy cannot become whole.
+                let whole = done && self.has_source(&operation);
+                self.images
+                    .insert(disk, if whole { Image::Whole } else { Image::Partial });
             }
-            Operation::CopyVolume(op) => {
-                self.images.insert(
-                    op.target.image_id.disk(),
-                    if done { Image::Whole } else { Image::Partial },
-                );
-            }
-            Operation::DeleteImage(op) if done => {
-                self.images.remove(&op.image_id.disk());
+            Operation::DeleteImage(_) if done => {
+                self.images.remove(&disk);
             }
             Operation::DeleteImage(_) | Operation::Noop => {}
         }
@@ -195,6 +195,33 @@ impl FakeHost {
             strange.is_none(),
             "{operation:?} begins while {strange:?} is still at work"
         );
+        if let Operation::DeleteImage(op) = operation {
+            let reader = self.copies().find(|copy| copy.source.image_id == op.image_id);
+            assert!(reader.is_none(), "the source of {reader:?} is deleted under it");
+        }
+    }
+
+    /// Copies that are not over, or that processes of earlier stores still work at.
+    fn copies(&self) -> impl Iterator<Item = &CopyVolume> {
+        let open = self.tasks.values().filter(|r| !r.item.state.is_terminal());
+        let open = open.filter_map(|record| record.item.operation.as_ref());
+        open.chain(self.strangers.values()).filter_map(|op| match op {
+            Operation::CopyVolume(copy) => Some(copy),
+            _ => None,
+        })
+    }
+
+    /// Whether what an operation reads is there, if it reads anything.
+    fn has_source(&self, operation: &Operation) -> bool {
+        match operation {
+            Operation::CopyVolume(op) => self.images.get(&op.source.image_id.disk()) == Some(&Image::Whole),
+            _ => true,
+        }
+    }
+
+    /// Somebody removes an image by hand.
+    pub(crate) fn vanish(&mut self, disk: DiskId) {
+        self.images.remove(&disk);
     }
 
     fn insert(
@@ -287,6 +314,7 @@ impl FakeHost {
         record.item.sequence += 1;
         record.item.fault = record.item.fault.take().or(fault);
         record.item.cancelable = !state.is_terminal() && !record.committed;
+        record.item.undo.clone_from(&self.undo_words);
         self.history.push(record.item.clone());
     }
 
@@ -321,8 +349,10 @@ impl FakeHost {
             return;
         };
         match &record.item.operation {
-            Some(Operation::CreateVolume(op)) => {
-                if let Entry::Vacant(place) = self.images.entry(op.image_id.disk()) {
+            Some(op) if !self.has_source(op) => self.refuse(id, FaultCode::ImageNotFound),
+            Some(op @ (Operation::CreateVolume(_) | Operation::CopyVolume(_))) => {
+                let disk = op.image_id().expect("it makes one").disk();
+                if let Entry::Vacant(place) = self.images.entry(disk) {
                     place.insert(Image::Partial);
                     self.edge(id, TaskState::Running, None);
                 } else {
@@ -350,6 +380,13 @@ impl FakeHost {
         }
     }
 
+    /// Every task that runs is past its point of no return.
+    pub(crate) fn commit_all(&mut self) {
+        for id in self.open_tasks() {
+            self.commit(id);
+        }
+    }
+
     fn refuse(&mut self, id: TaskId, code: FaultCode) {
         // Nothing was touched, so nothing is undone either.
         if let Some(record) = self.tasks.get_mut(&id) {
@@ -370,8 +407,13 @@ impl FakeHost {
             return;
         };
         match (&record.fate, &record.item.operation) {
-            (Fate::Finish, Some(Operation::CreateVolume(op))) => {
-                self.images.insert(op.image_id.disk(), Image::Whole);
+            (Fate::Finish, Some(op)) if !self.has_source(op) => {
+                let fault = Fault::new(FaultCode::IoError, "its source is gone");
+                self.edge(id, TaskState::Aborting, Some(fault));
+            }
+            (Fate::Finish, Some(op @ (Operation::CreateVolume(_) | Operation::CopyVolume(_)))) => {
+                let disk = op.image_id().expect("it makes one").disk();
+                self.images.insert(disk, Image::Whole);
                 self.edge(id, TaskState::Finished, None);
             }
             (Fate::Finish, Some(Operation::DeleteImage(op))) => {
@@ -399,8 +441,8 @@ impl FakeHost {
 
     fn undo(&mut self, id: TaskId) {
         let Some(record) = self.tasks.get(&id) else { return };
-        if let Some(Operation::CreateVolume(op)) = &record.item.operation {
-            let disk = op.image_id.disk();
+        if let Some(op @ (Operation::CreateVolume(_) | Operation::CopyVolume(_))) = &record.item.operation {
+            let disk = op.image_id().expect("it makes one").disk();
             if self.images.get(&disk) == Some(&Image::Partial) {
                 self.images.remove(&disk);
             }

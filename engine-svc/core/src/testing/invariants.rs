@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::id::{CommandId, TaskId};
+use common::id::{CommandId, DiskId, HostId, TaskId};
 
 use super::World;
 use super::host::Image;
@@ -20,6 +20,7 @@ pub(crate) struct Counts {
     tasks: BTreeMap<TaskId, u64>,
     trees: BTreeMap<CommandId, u64>,
     ended: BTreeSet<CommandId>,
+    done_bytes: BTreeMap<CommandId, u64>,
     transitions: u64,
 }
 
@@ -53,10 +54,13 @@ pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition)
     counts.transitions += 1;
     terminal_is_final(counts, transition);
     sequences_are_dense(counts, transition);
+    jobs_never_go_back(counts, transition);
     successes_are_true(world, transition);
     ends_without_trace_leave_none(world, transition);
     terminal_commands_hold_no_locks(world);
     unfinished_roots_hold_theirs(world);
+    disks_are_attached_once(world);
+    sources_stay(world);
     parents_end_last(world);
     everybody_says_what_is_awaited(world);
     if counts.transitions.is_multiple_of(LOADED_EVERY) {
@@ -76,6 +80,16 @@ fn terminal_is_final(counts: &mut Counts, transition: &Transition) {
         if command.state.is_terminal() {
             counts.ended.insert(command.id);
         }
+    }
+}
+
+/// What is over of a job stays so, and is never more than all of it.
+fn jobs_never_go_back(counts: &mut Counts, transition: &Transition) {
+    for head in &transition.heads {
+        let last = counts.done_bytes.insert(head.root, head.progress.done_bytes);
+        assert!(head.progress.done_bytes >= last.unwrap_or_default(), "{head:#?}");
+        assert!(head.progress.done_bytes <= head.progress.total_bytes, "{head:#?}");
+        assert!((0.0..=100.0).contains(&head.progress.percent), "{head:#?}");
     }
 }
 
@@ -121,10 +135,17 @@ fn commands(transition: &Transition) -> impl Iterator<Item = &Command> {
 fn successes_are_true(world: &World, transition: &Transition) {
     for command in commands(transition).filter(|command| command.state == CommandState::Succeeded) {
         match &command.parameters {
-            Parameters::CreateImage(p) => {
-                let host = &world.hosts[&p.host_id];
+            Parameters::AttachDisk(p) => {
+                let vm = world.engine.state.vm_of(p.disk_id).map(|vm| vm.id);
+                assert_eq!(vm, Some(p.vm_id), "{command:#?}");
+            }
+            Parameters::DetachDisk(p) => {
+                assert_eq!(world.engine.state.vm_of(p.disk_id), None, "{command:#?}");
+            }
+            p if p.new_image().is_some() => {
+                let (host, disk) = made(p).expect("just asked");
                 assert_eq!(
-                    host.images.get(&p.disk.disk_id),
+                    world.hosts[&host].images.get(&disk),
                     Some(&Image::Whole),
                     "{command:#?}"
                 );
@@ -142,28 +163,63 @@ fn successes_are_true(world: &World, transition: &Transition) {
     }
 }
 
-/// A VM that was not made, and of which nothing is said to be left, has left nothing.
+/// The image that a leaf makes, and where.
+fn made(parameters: &Parameters) -> Option<(HostId, DiskId)> {
+    let image = parameters.new_image()?;
+    Some((image.host_id(), image.disk().disk_id))
+}
+
+/// A disk is on the list of one VM at most, and is there.
+fn disks_are_attached_once(world: &World) {
+    let state = &world.engine.state;
+    let mut seen = BTreeSet::new();
+    for vm in state.vms() {
+        for id in &vm.disk_ids {
+            assert!(
+                state.disk(*id).is_some(),
+                "{vm:#?} names a disk that is not there"
+            );
+            assert!(seen.insert(*id), "disk {id} is attached twice");
+            assert_eq!(state.vm_of(*id), Some(vm), "disk {id} does not lead to its VM");
+        }
+    }
+}
+
+/// What a copy reads stays in the inventory, with its VM, until the copy is over.
+fn sources_stay(world: &World) {
+    let state = &world.engine.state;
+    for copy in state.commands().filter(|command| !command.state.is_terminal()) {
+        let Parameters::CopyDisk(p) = &copy.parameters else {
+            continue;
+        };
+        assert!(state.disk(p.source_id).is_some(), "the source is gone: {copy:#?}");
+        let vm = copy.locks.iter().find_map(|(key, _)| match key {
+            EntityKey::Vm(id) => Some(*id),
+            _ => None,
+        });
+        assert_eq!(state.vm_of(p.source_id).map(|vm| vm.id), vm, "{copy:#?}");
+    }
+}
+
+/// A VM or a disk that was not made, and of which nothing is said to be left, has left nothing.
 fn ends_without_trace_leave_none(world: &World, transition: &Transition) {
     let failed = |command: &&Command| matches!(command.state, CommandState::Failed | CommandState::Cancelled);
     for command in commands(transition).filter(failed) {
         if command.state == CommandState::Cancelled {
             assert!(command.left_behind.is_empty(), "cancelled means no net change");
         }
-        if let Parameters::CreateVm(_) = &command.parameters {
-            for child in &command.children {
-                let Parameters::CreateImage(p) = &world.command(*child).parameters else {
-                    continue;
-                };
-                let left = world.hosts[&p.host_id].images.contains_key(&p.disk.disk_id);
-                let named = command.left_behind.contains(&EntityKey::Disk(p.disk.disk_id));
-                // It may have been there before the command: then the task was refused and touched nothing.
-                let before = world.leftovers.contains(&p.disk.disk_id);
-                assert!(
-                    !left || named || before,
-                    "{:?} is left and not named: {command:#?}",
-                    p.disk.disk_id
-                );
-            }
+        for child in &command.children {
+            let Some((host, disk)) = made(&world.command(*child).parameters) else {
+                continue;
+            };
+            let left = world.hosts[&host].images.contains_key(&disk);
+            let named = command.left_behind.contains(&EntityKey::Disk(disk));
+            // It may have been there before the command: then the task was refused and touched nothing.
+            let before = world.leftovers.contains(&disk);
+            assert!(
+                !left || named || before,
+                "{disk:?} is left and not named: {command:#?}"
+            );
         }
     }
 }

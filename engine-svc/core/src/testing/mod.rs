@@ -16,7 +16,9 @@ pub(crate) use engine::Engine;
 pub(crate) use host::{FakeHost, Fate};
 pub(crate) use world::{World, add_host, create_domain};
 
-use crate::input::{Ask, DiskAsk, Submission};
+use crate::input::{Ask, CopyAsk, DiskAsk, Submission};
+use crate::plan::attach_disk::AttachDisk;
+use crate::plan::detach_disk::DetachDisk;
 
 pub(crate) const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
 
@@ -59,22 +61,61 @@ pub(crate) fn submission(n: u128, rpc: &str, ask: Ask) -> Submission {
 }
 
 pub(crate) fn create_vm(vm: u128, disks: impl IntoIterator<Item = u128>, domain: u128) -> Ask {
-    let disk = |n| DiskAsk {
-        disk_id: Some(disk_id(n)),
-        domain_id: domain_id(domain),
-        capacity_bytes: 4096,
-        format: VolumeFormat::Raw,
-        allocation: Allocation::Sparse,
-        description: String::new(),
-    };
     Ask::CreateVm {
         vm_id: vm_id(vm),
         name: format!("vm-{vm}"),
         description: String::new(),
-        disks: disks.into_iter().map(disk).collect(),
+        disks: disks.into_iter().map(|disk| disk_ask(disk, domain)).collect(),
     }
 }
 
 pub(crate) fn remove_vm(vm: u128) -> Ask {
     Ask::RemoveVm { vm_id: vm_id(vm) }
+}
+
+pub(crate) fn create_disk(disk: u128, domain: u128) -> Ask {
+    Ask::CreateDisk(disk_ask(disk, domain))
+}
+
+pub(crate) fn remove_disk(disk: u128) -> Ask {
+    Ask::RemoveDisk {
+        disk_id: disk_id(disk),
+    }
+}
+
+pub(crate) fn attach_disk(disk: u128, vm: u128) -> Ask {
+    Ask::AttachDisk(AttachDisk {
+        disk_id: disk_id(disk),
+        vm_id: vm_id(vm),
+    })
+}
+
+pub(crate) fn detach_disk(disk: u128, vm: u128) -> Ask {
+    Ask::DetachDisk(DetachDisk {
+        disk_id: disk_id(disk),
+        vm_id: vm_id(vm),
+    })
+}
+
+pub(crate) fn copy_disk(source: u128, disk: u128, domain: u128) -> Ask {
+    Ask::CopyDisk(CopyAsk {
+        source_id: disk_id(source),
+        disk_id: Some(disk_id(disk)),
+        domain_id: domain_id(domain),
+        format: VolumeFormat::Cow,
+        allocation: Allocation::Sparse,
+        description: String::new(),
+        verify: true,
+    })
+}
+
+fn disk_ask(disk: u128, domain: u128) -> DiskAsk {
+    DiskAsk {
+        disk_id: Some(disk_id(disk)),
+        domain_id: domain_id(domain),
+        capacity_bytes: 4096,
+        format: VolumeFormat::Raw,
+        allocation: Allocation::Sparse,
+        description: String::new(),
+    }
 }

@@ -5,8 +5,9 @@ use prost_types::FileDescriptorSet;
 use tests::failure::{Failure, Outcome, ensure};
 
 /// The tables of an engine's RPCs.
-const OF_ENGINE: [&str; 5] = [
+const OF_ENGINE: [&str; 6] = [
     include_str!("commands.rs"),
+    include_str!("disks.rs"),
     include_str!("hosts.rs"),
     include_str!("lists.rs"),
     include_str!("vms.rs"),

@@ -5,6 +5,7 @@ mod table;
 
 mod commands;
 mod complete;
+mod disks;
 mod host_storage;
 mod host_tasks;
 mod hosts;

@@ -1,0 +1,230 @@
+//! Gives a disk to a VM. Nothing but the inventory changes, so it is done by the very change that accepts it.
+
+use common::id::{DiskId, VmId};
+use common::lock::Mode;
+use common::{Fault, FaultCode};
+
+use super::{Draft, End, Next};
+use crate::change::Change;
+use crate::model::{Disk, EntityKey, Parameters};
+use crate::plan::create_vm::MAX_DISKS;
+use crate::state::State;
+
+/// See [`crate::model::Parameters::AttachDisk`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachDisk {
+    /// Which.
+    pub disk_id: DiskId,
+    /// To which VM.
+    pub vm_id: VmId,
+}
+
+pub(super) fn draft(state: &State, wanted: &AttachDisk) -> Result<Draft, Fault> {
+    both(state, wanted.disk_id, wanted.vm_id)?;
+    Ok(Draft {
+        locks: locks(wanted.disk_id, wanted.vm_id),
+        children: Vec::new(),
+        parameters: Parameters::AttachDisk(wanted.clone()),
+        forbidden: attached(state, wanted).or_else(|| full(state, wanted)),
+    })
+}
+
+fn attached(state: &State, wanted: &AttachDisk) -> Option<Fault> {
+    let vm = state.vm_of(wanted.disk_id)?;
+    let advice = if vm.id == wanted.vm_id {
+        "already"
+    } else {
+        "and can be attached to one at a time; detach it there first"
+    };
+    let message = format!("the disk is attached to VM {} ({}) {advice}", vm.id, vm.name);
+    Some(Fault::new(FaultCode::DiskAttached, message).about("disk_id"))
+}
+
+fn full(state: &State, wanted: &AttachDisk) -> Option<Fault> {
+    let vm = state
+        .vm(wanted.vm_id)
+        .filter(|vm| vm.disk_ids.len() >= MAX_DISKS)?;
+    let message = format!(
+        "the VM has {} disks, and {MAX_DISKS} are allowed",
+        vm.disk_ids.len()
+    );
+    Some(Fault::new(FaultCode::VmFull, message).about("vm_id"))
+}
+
+/// The disk first: it says in which VM to look, and the VM says whether it is there.
+pub(super) fn next(state: &State, p: &AttachDisk) -> Next {
+    let (Some(disk), Some(vm)) = (state.disk(p.disk_id), state.vm(p.vm_id)) else {
+        return Next::Stay;
+    };
+    let disk = Disk {
+        last_vm: Some(vm.id),
+        ..disk.clone()
+    };
+    End::succeeded(vec![Change::Disk(disk), Change::Vm(vm.with(p.disk_id))])
+}
+
+/// That there are such a disk and such a VM.
+pub(super) fn both(state: &State, disk_id: DiskId, vm_id: VmId) -> Result<(), Fault> {
+    if state.disk(disk_id).is_none() {
+        return Err(Fault::new(FaultCode::EntityNotFound, "there is no such disk").about("disk_id"));
+    }
+    if state.vm(vm_id).is_none() {
+        return Err(Fault::new(FaultCode::EntityNotFound, "there is no such VM").about("vm_id"));
+    }
+    Ok(())
+}
+
+/// Both, alone.
+pub(super) fn locks(disk_id: DiskId, vm_id: VmId) -> Vec<(EntityKey, Mode)> {
+    vec![
+        (EntityKey::Vm(vm_id), Mode::Exclusive),
+        (EntityKey::Disk(disk_id), Mode::Exclusive),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::input::Input;
+    use crate::model::CommandState::*;
+    use crate::model::{EntityKey, EventCode};
+    use crate::step::Reply;
+    use crate::testing::{
+        World, attach_disk, create_disk, create_vm, detach_disk, disk_id, remove_vm, submission, vm_id,
+    };
+
+    /// VMs 1 and 2, and disk 1 of its own.
+    fn world() -> World {
+        let mut world = World::with_domains(1);
+        world.submit(0x11, "CreateVm", create_vm(1, [8], 0));
+        world.submit(0x12, "CreateVm", create_vm(2, [], 0));
+        world.submit(0x13, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        world
+    }
+
+    fn code(reply: Reply) -> (FaultCode, String) {
+        match reply {
+            Reply::Refused(fault) => (fault.code, fault.message),
+            other => panic!("{other:#?}"),
+        }
+    }
+
+    #[test]
+    fn it_is_done_by_the_change_that_accepts_it_and_no_task_is_needed() {
+        let mut world = world();
+        let asked = submission(1, "AttachDisk", attach_disk(1, 1));
+        let transition = world.step(Input::Submit(Box::new(asked.clone())));
+        assert!(transition.effects.is_empty());
+        let Reply::Accepted {
+            command: Some(command),
+            ..
+        } = transition.reply
+        else {
+            panic!("refused")
+        };
+        assert_eq!(command.state, Succeeded);
+        let vm = world.engine.state.vm(vm_id(1)).unwrap();
+        assert_eq!(vm.disk_ids, [disk_id(8), disk_id(1)]);
+        let event = world.engine.events.last().unwrap();
+        assert_eq!(event.code, EventCode::DiskAttached);
+        assert_eq!(
+            event.entities,
+            [EntityKey::Disk(disk_id(1)), EntityKey::Vm(vm_id(1))]
+        );
+        assert!(world.engine.state.lock_owners().is_empty());
+        let again = world.step(Input::Submit(Box::new(asked)));
+        assert!(matches!(again.reply, Reply::Accepted { repeat: true, .. }));
+        assert!(again.changes.is_empty());
+    }
+
+    #[test]
+    fn a_disk_is_attached_to_one_vm_at_a_time() {
+        let mut world = world();
+        world.submit(1, "AttachDisk", attach_disk(1, 1));
+        for vm in [1, 2] {
+            let (code, message) = code(world.submit(2, "AttachDisk", attach_disk(1, vm)));
+            assert_eq!(code, FaultCode::DiskAttached);
+            assert!(message.contains(&vm_id(1).to_string()), "{message}");
+        }
+        world.submit(3, "DetachDisk", detach_disk(1, 1));
+        world.crash();
+        world.submit(4, "AttachDisk", attach_disk(1, 2));
+        assert_eq!(world.state_of(4), Succeeded);
+        let of = world.engine.state.vm_of(disk_id(1)).map(|vm| vm.id);
+        assert_eq!(of, Some(vm_id(2)));
+    }
+
+    #[test]
+    fn a_vm_takes_no_more_disks_than_it_could_be_made_with() {
+        let mut world = world();
+        let most = crate::plan::create_vm::MAX_DISKS as u128;
+        world.submit(1, "CreateVm", create_vm(3, 0x10..0x10 + most, 0));
+        world.settle();
+        let (code, _) = code(world.submit(2, "AttachDisk", attach_disk(1, 3)));
+        assert_eq!(code, FaultCode::VmFull);
+        world.submit(3, "DetachDisk", detach_disk(0x10, 3));
+        world.submit(4, "AttachDisk", attach_disk(1, 3));
+        assert_eq!(world.state_of(4), Succeeded);
+    }
+
+    #[test]
+    fn only_what_is_attached_to_the_vm_is_detached_and_it_stays() {
+        let mut world = world();
+        let (none, _) = code(world.submit(1, "DetachDisk", detach_disk(1, 1)));
+        assert_eq!(none, FaultCode::DiskNotAttached);
+        let (other, message) = code(world.submit(1, "DetachDisk", detach_disk(8, 2)));
+        assert_eq!(other, FaultCode::DiskNotAttached);
+        assert!(message.contains(&vm_id(1).to_string()), "{message}");
+        world.submit(1, "DetachDisk", detach_disk(8, 1));
+        assert_eq!(world.state_of(1), Succeeded);
+        assert_eq!(world.engine.state.vm(vm_id(1)).unwrap().disk_ids, []);
+        assert!(world.engine.state.disk(disk_id(8)).is_some());
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_by_its_field() {
+        let mut world = world();
+        for (ask, field) in [
+            (attach_disk(9, 1), "disk_id"),
+            (attach_disk(1, 9), "vm_id"),
+            (detach_disk(9, 1), "disk_id"),
+            (detach_disk(1, 9), "vm_id"),
+        ] {
+            let Reply::Refused(fault) = world.submit(1, "Any", ask) else {
+                panic!("accepted");
+            };
+            assert_eq!(
+                (fault.code, fault.subject.as_str()),
+                (FaultCode::EntityNotFound, field)
+            );
+        }
+    }
+
+    #[test]
+    fn while_the_vm_is_being_removed_its_remover_is_named() {
+        let mut world = world();
+        world.submit(1, "RemoveVm", remove_vm(1));
+        for (rpc, ask) in [
+            ("AttachDisk", attach_disk(1, 1)),
+            ("AttachDisk", attach_disk(8, 2)),
+            ("DetachDisk", detach_disk(8, 1)),
+        ] {
+            let (code, _) = code(world.submit(2, rpc, ask));
+            assert_eq!(code, FaultCode::EntityBusy);
+        }
+    }
+
+    #[test]
+    fn a_vm_is_removed_with_what_was_attached_and_without_what_was_detached() {
+        let mut world = world();
+        world.submit(1, "AttachDisk", attach_disk(1, 1));
+        world.submit(2, "DetachDisk", detach_disk(8, 1));
+        world.submit(3, "RemoveVm", remove_vm(1));
+        world.settle();
+        assert_eq!(world.state_of(3), Succeeded);
+        let left: Vec<_> = world.engine.state.disks().map(|disk| disk.spec.disk_id).collect();
+        assert_eq!(left, [disk_id(8)]);
+    }
+}

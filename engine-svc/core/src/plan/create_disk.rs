@@ -1,0 +1,185 @@
+//! Creates a disk that belongs to no VM. It is in the inventory once it is whole; if it cannot be made, its part undoes
+//! what there is of it.
+
+use common::Fault;
+use common::id::CommandId;
+use common::lock::Mode;
+
+use super::{Draft, Part, new_disk};
+use crate::input::DiskAsk;
+use crate::model::{DiskSpec, EntityKey, Parameters};
+use crate::plan::create_image::CreateImage;
+use crate::plan::new_image::NewImage as _;
+use crate::state::State;
+
+/// See [`crate::model::Parameters::CreateDisk`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateDisk {
+    /// The disk.
+    pub disk: DiskSpec,
+}
+
+/// The place of the part that makes the disk.
+const PLACE: &str = "disk";
+
+pub(super) fn draft(state: &State, command: CommandId, ask: &DiskAsk) -> Result<Draft, Fault> {
+    let disk = new_disk::spec(command, PLACE, ask);
+    let host_id = new_disk::host(state, &disk, "")?;
+    let image = CreateImage {
+        vm_id: None,
+        disk: disk.clone(),
+        volume_id: command.volume(PLACE),
+        host_id,
+    };
+    Ok(Draft {
+        locks: vec![
+            (EntityKey::Disk(disk.disk_id), Mode::Exclusive),
+            (EntityKey::Domain(disk.domain_id), Mode::Shared),
+            (EntityKey::Host(host_id), Mode::Shared),
+        ],
+        children: vec![Part {
+            place: PLACE.to_owned(),
+            task: Some(image.make()),
+            parameters: Parameters::CreateImage(image),
+            children: Vec::new(),
+        }],
+        parameters: Parameters::CreateDisk(CreateDisk { disk }),
+        forbidden: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::input::Input;
+    use crate::model::CommandState::*;
+    use crate::model::{EntityKey, EventCode, Presence};
+    use crate::step::Reply;
+    use crate::testing::{Fate, World, command_id, create_disk, disk_id, host_id};
+
+    fn cancel(world: &mut World) {
+        world.step(Input::Cancel {
+            command_id: command_id(1),
+            user: "ann".into(),
+        });
+    }
+
+    #[test]
+    fn a_disk_is_there_once_it_is_whole_and_is_nobodys() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        assert_eq!(world.engine.state.disk(disk_id(1)), None, "not before its image");
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded);
+        let disk = world.engine.state.disk(disk_id(1)).unwrap();
+        assert_eq!(disk.last_vm, None);
+        let presence = disk.observation.as_ref().map(|seen| seen.presence);
+        assert_eq!(presence, Some(Presence::Whole));
+        let told = |code| world.engine.events.iter().filter(|e| e.code == code).count();
+        assert_eq!(told(EventCode::DiskCreated), 1);
+    }
+
+    #[test]
+    fn one_that_cannot_be_made_is_undone_and_the_reason_is_the_commands() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::NoSpace)];
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        let root = world.root(1);
+        assert_eq!((root.state, root.left_behind.len()), (Failed, 0));
+        assert_eq!(
+            root.fault.as_ref().map(|fault| fault.code),
+            Some(FaultCode::NoSpace)
+        );
+        assert!(world.host_mut(0).images.is_empty());
+        assert!(world.engine.state.lock_owners().is_empty());
+    }
+
+    #[test]
+    fn what_was_neither_made_nor_unmade_rests_and_is_deleted_when_it_is_tried_again() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Fail];
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        assert_eq!(world.state_of(1), NeedsAttention);
+        let user = "op".to_owned();
+        let command_id = command_id(1);
+        world.step(Input::Retry { command_id, user });
+        assert_eq!(world.state_of(1), Compensating);
+        world.settle();
+        assert_eq!((world.state_of(1), world.root(1).left_behind.len()), (Failed, 0));
+        assert!(world.host_mut(0).images.is_empty());
+    }
+
+    #[test]
+    fn given_up_it_names_the_disk() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Fail];
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        world.step(Input::Abandon {
+            command_id: command_id(1),
+            user: "op".into(),
+            reason: "the storage is gone".into(),
+        });
+        let root = world.root(1);
+        assert_eq!(root.state, Failed);
+        assert_eq!(root.left_behind, [EntityKey::Disk(disk_id(1))]);
+    }
+
+    #[test]
+    fn stopped_at_any_moment_before_it_is_whole_it_leaves_nothing() {
+        for moments in 0..6 {
+            for (crash, twice) in [(false, false), (true, false), (false, true)] {
+                let mut world = World::with_domains(1);
+                world.submit(1, "CreateDisk", create_disk(1, 0));
+                for _ in 0..moments {
+                    world.flow();
+                }
+                if world.state_of(1).is_terminal() {
+                    continue;
+                }
+                cancel(&mut world);
+                if twice {
+                    cancel(&mut world);
+                }
+                if crash {
+                    world.crash();
+                }
+                world.settle();
+                assert_eq!(world.state_of(1), Cancelled, "after {moments} moments");
+                assert!(world.host_mut(0).images.is_empty());
+                assert_eq!(world.engine.state.disk(disk_id(1)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn stopped_while_its_host_is_away_it_waits_for_the_host_to_say_that_nothing_began() {
+        let mut world = World::with_domains(1);
+        world.disconnect(host_id(0));
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        cancel(&mut world);
+        assert_eq!(world.state_of(1), Active);
+        world.settle();
+        assert_eq!(world.state_of(1), Cancelled);
+        assert!(world.host_mut(0).images.is_empty());
+    }
+
+    #[test]
+    fn what_the_state_forbids_names_the_field() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        for (ask, code, field) in [
+            (create_disk(1, 0), FaultCode::EntityExists, "disk_id"),
+            (create_disk(2, 7), FaultCode::EntityNotFound, "domain_id"),
+        ] {
+            let Reply::Refused(fault) = world.submit(2, "CreateDisk", ask) else {
+                panic!("accepted");
+            };
+            assert_eq!((fault.code, fault.subject.as_str()), (code, field));
+        }
+    }
+}
