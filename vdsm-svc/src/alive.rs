@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::id::TaskId;
-use proto::vdsm::v1 as wire;
-use vdsm_core::{CallId, Key};
+use vdsm_core::{CallId, Key, Task};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -25,7 +24,7 @@ pub(crate) struct AliveTask {
     /// It is to stop.
     pub(crate) aborted: AtomicBool,
     /// As it was when the work began: what a filter looks at never changes.
-    pub(crate) shown: wire::Task,
+    pub(crate) task: Arc<Task>,
 }
 
 impl Alive {
@@ -44,13 +43,14 @@ impl Alive {
         locked(&self.tasks).get(&id).cloned()
     }
 
-    pub(crate) fn begin_task(&self, id: TaskId, shown: wire::Task) -> Arc<AliveTask> {
-        let task = Arc::new(AliveTask {
+    pub(crate) fn begin_task(&self, task: Arc<Task>) -> Arc<AliveTask> {
+        let id = task.id;
+        let alive = Arc::new(AliveTask {
             aborted: AtomicBool::new(false),
-            shown,
+            task,
         });
-        locked(&self.tasks).insert(id, Arc::clone(&task));
-        task
+        locked(&self.tasks).insert(id, Arc::clone(&alive));
+        alive
     }
 
     /// Tells a task to stop. One that is not worked for has nothing to stop.

@@ -60,7 +60,7 @@ impl Feed for TaskFeed {
 
     fn selects(&self, task_id: TaskId) -> bool {
         let alive = self.alive.task(task_id);
-        alive.is_some_and(|task| self.filter.matches(&task.shown))
+        alive.is_some_and(|task| self.filter.matches(&shown(&task.task)))
     }
 
     fn response(frame: Frame<wire::Task>) -> wire::WatchTasksResponse {

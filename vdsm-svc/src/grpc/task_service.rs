@@ -15,7 +15,6 @@ use runtime::metadata::Caller;
 use runtime::watch::{self, WatchOptions, WatchStream};
 use runtime::{page, status};
 use tonic::{Request, Response, Status};
-use tracing::Instrument as _;
 use vdsm_core::{Answer, Input, Known, Refusal, Start};
 
 use super::feed::TaskFeed;
@@ -57,7 +56,6 @@ impl TaskService for Tasks {
             .and_then(supported)
             .map_err(|fault| verdict(&fault))?;
         let correlation_id = who.correlation_id.clone().unwrap_or_default();
-        let span = tracing::info_span!("start_task", %task_id, verb = operation.verb(), correlation_id);
         let input = |known| {
             Input::Start(Start {
                 caller: caller(&who),
@@ -67,7 +65,12 @@ impl TaskService for Tasks {
                 known,
             })
         };
-        let (task, token) = host.decide(task_id, input, verdict).instrument(span).await?;
+        let asked = Asked {
+            rpc: "StartTask",
+            task_id,
+            correlation_id: &correlation_id,
+        };
+        let (task, token) = host.decide(asked, input, verdict).await?;
         Ok(Response::new(wire::StartTaskResponse { task, token }))
     }
 
@@ -113,17 +116,18 @@ impl TaskService for Tasks {
         let task_id =
             convert::id("task_id", &request.get_ref().task_id).map_err(|f| status::from_fault(&f))?;
         let correlation_id = who.correlation_id.clone().unwrap_or_default();
-        let span = tracing::info_span!("abort_task", %task_id, correlation_id);
         let input = |known| Input::Abort {
             caller: caller(&who),
             task_id,
             correlation_id: correlation_id.clone(),
             known,
         };
-        let (task, token) = host
-            .decide(task_id, input, status::from_fault)
-            .instrument(span)
-            .await?;
+        let asked = Asked {
+            rpc: "AbortTask",
+            task_id,
+            correlation_id: &correlation_id,
+        };
+        let (task, token) = host.decide(asked, input, status::from_fault).await?;
         Ok(Response::new(wire::AbortTaskResponse { task, token }))
     }
 
@@ -140,7 +144,12 @@ impl TaskService for Tasks {
             task_id,
             known,
         };
-        let (task, token) = host.decide(task_id, input, status::from_fault).await?;
+        let asked = Asked {
+            rpc: "ClearTask",
+            task_id,
+            correlation_id: who.correlation_id.as_deref().unwrap_or_default(),
+        };
+        let (task, token) = host.decide(asked, input, status::from_fault).await?;
         Ok(Response::new(wire::ClearTaskResponse { task, token }))
     }
 
@@ -168,6 +177,14 @@ impl TaskService for Tasks {
     }
 }
 
+/// What a log line of a call says of it. No span: one would cost each call what only a refusal needs.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    rpc: &'static str,
+    task_id: TaskId,
+    correlation_id: &'a str,
+}
+
 impl Host {
     /// What the store knows of an id. One record, mostly in the page cache: quicker than a thread for it.
     fn known(&self, id: TaskId) -> Result<Known, Status> {
@@ -178,19 +195,24 @@ impl Host {
     /// Has the host's mind decide about a task, by what the store knows of its id.
     async fn decide(
         &self,
-        id: TaskId,
+        asked: Asked<'_>,
         input: impl Fn(Known) -> Input,
         refuse: impl Fn(&Fault) -> Status,
     ) -> Result<Answered, Status> {
+        let Asked {
+            rpc,
+            task_id,
+            correlation_id,
+        } = asked;
         for _ in 0..LOOKS {
-            let answer = self.ask(input(self.known(id)?)).await?;
+            let answer = self.ask(input(self.known(task_id)?)).await?;
             let token = answer.token.to_string();
             match answer.reply {
                 Ok(Answer::Task(task)) => return Ok((Some(shown(&task)), token)),
                 Ok(Answer::NoTask) => return Ok((None, token)),
                 Ok(Answer::Owner(_) | Answer::Done) => return Err(unexpected()),
                 Err(Refusal::Fault(fault)) => {
-                    tracing::info!(%fault, "refused");
+                    tracing::info!(rpc, %task_id, correlation_id, %fault, "refused");
                     return Err(refuse(&fault));
                 }
                 Err(Refusal::LookAgain) => {}

@@ -24,7 +24,7 @@ const STUCK_PAUSE: Duration = Duration::from_secs(5);
 /// See the module.
 pub(super) struct Job {
     tools: Tools,
-    task: Task,
+    task: Arc<Task>,
     context: Context,
 }
 
@@ -38,7 +38,7 @@ impl From<Fault> for LetGo {
 }
 
 impl Job {
-    pub(super) fn new(tools: Tools, task: Task, alive: Arc<AliveTask>) -> Self {
+    pub(super) fn new(tools: Tools, task: Arc<Task>, alive: Arc<AliveTask>) -> Self {
         let context = Context::new(tools.clone(), task.id, alive, task.note.clone());
         Self { tools, task, context }
     }

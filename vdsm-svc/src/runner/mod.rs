@@ -21,7 +21,7 @@ use vdsm_storage::StorageRoot;
 use self::job::Job;
 use self::pool::Pool;
 use crate::alive::Alive;
-use crate::journal::{HostMachine, shown};
+use crate::journal::HostMachine;
 
 /// What every job needs.
 #[derive(Clone)]
@@ -51,7 +51,8 @@ impl Runner {
 
     fn employ(&mut self, task: Task, work: fn(&Job)) {
         // Entered here, on the coordinator's thread, so that an abort that is performed next finds it.
-        let alive = self.tools.alive.begin_task(task.id, shown(&task));
+        let task = Arc::new(task);
+        let alive = self.tools.alive.begin_task(Arc::clone(&task));
         let job = Job::new(self.tools.clone(), task, alive);
         self.pool.run(Box::new(move || job.work(work)));
     }
