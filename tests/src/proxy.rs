@@ -161,12 +161,21 @@ async fn serve(client: TcpStream, fate: Fate, shared: Arc<Shared>) {
         let (from_server, to_server) = server.into_split();
         match fate {
             Fate::Swallow => std::future::pending().await,
-            _ => tokio::select! {
-                () = pass(from_client, to_server, Fate::Pass, &shared) => {}
-                () = pass(from_server, to_client, fate, &shared) => {
-                    shared.given_up.fetch_add(1, Ordering::Relaxed);
+            _ => {
+                let client_side = async {
+                    pass(from_client, to_server, Fate::Pass, &shared).await;
+                    // The end of a client behind a pulled cable is no news to the server.
+                    if shared.frozen.load(Ordering::Relaxed) {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    () = client_side => {}
+                    () = pass(from_server, to_client, fate, &shared) => {
+                        shared.given_up.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
-            },
+            }
         }
     };
     let time_is_up = async {
