@@ -1,6 +1,8 @@
 //! Both services at work on real storage, shown to whoever watches: a VM with four disks is created and removed,
-//! then another is removed while its host is killed in the middle. Ends with `demo: ok`, or says what went wrong.
+//! then another is removed while its host is killed in the middle; a disk is copied, and a second copy is cancelled.
+//! Ends with `demo: ok`, or says what went wrong.
 
+mod copying;
 mod edges;
 mod lead;
 mod play;

@@ -12,6 +12,7 @@ use tests::storage;
 use tests::words;
 use tests::{World, requests};
 
+use crate::copying;
 use crate::edges::{Edge, Edges};
 use crate::lead::{Narrator, Tale};
 use crate::stage::Stage;
@@ -58,12 +59,15 @@ pub(crate) async fn play(stage: &mut Stage) -> Outcome<()> {
     let removed = in_the_middle(stage, &mut world, &mut narrator, &domain_id).await?;
     jobs.push(removed);
 
-    stage.heading("6 · The jobs");
+    stage.heading("6 · Copy a disk, and cancel a second copy in the middle");
+    jobs.extend(copying::act(stage, &world, &domain_id).await?);
+
+    stage.heading("7 · The jobs");
     for job_id in &jobs {
         show_job(stage, &world, &narrator, job_id).await?;
     }
 
-    stage.heading("7 · What is left in the storage domain");
+    stage.heading("8 · What is left in the storage domain");
     nothing_is_left(stage, &world, &domain_id)?;
     world.stop().await?;
     stage.note(format!(

@@ -67,6 +67,23 @@ impl Stage {
         let _ = out.flush();
     }
 
+    /// How far something is: on a terminal the line moves, elsewhere each is a line of its own.
+    pub(crate) fn progress(&mut self, text: impl Display) {
+        let mut out = std::io::stdout().lock();
+        let _ = match self.colours {
+            true => write!(out, "\r\x1b[2K{text}"),
+            false => writeln!(out, "{text}"),
+        };
+        let _ = out.flush();
+    }
+
+    /// The line stays as it is.
+    pub(crate) fn progress_done(&mut self) {
+        if self.colours {
+            self.line("");
+        }
+    }
+
     /// The beginning of an act.
     pub(crate) fn heading(&mut self, text: &str) {
         let rule = "─".repeat(WIDTH.saturating_sub(text.chars().count() + 4));
