@@ -98,7 +98,7 @@ async fn watched(
             command = &mut end => break command?,
             frame = frames.next() => {
                 let Frame::Progress(samples) = frame.context("the stream of tasks ended")?? else { continue };
-                for sample in samples.iter().filter(|sample| sample.done_bytes > 0) {
+                for sample in samples.iter().filter(|sample| sample.total_bytes >= MIB << 20) {
                     stage.progress(line(sample));
                     if !std::mem::replace(&mut asked, true) {
                         let request = CancelCommandRequest { command_id: command_id.clone() };
