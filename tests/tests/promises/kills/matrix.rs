@@ -86,7 +86,16 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
         )
     })?;
     if std::env::var_os(ONLY).is_none() {
-        nothing_is_missing(&table, [(Victim::Host, &host), (Victim::Engine, &engine)], &board)?;
+        // What a failing creation passes of the table besides depends on when its neighbours are stopped; the one
+        // that succeeds passes all of it, and must.
+        let due = match scenario {
+            Scenario::Remove | Scenario::Create => table,
+            Scenario::CreateFailing => table
+                .into_iter()
+                .filter(|point| host.always.contains(point))
+                .collect(),
+        };
+        nothing_is_missing(&due, [(Victim::Host, &host), (Victim::Engine, &engine)], &board)?;
     }
     Ok(())
 }
