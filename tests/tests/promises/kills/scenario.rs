@@ -1,5 +1,7 @@
 //! What is being done when the kill comes, and how it may end.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use proto::engine::v1::{Command, CreateVmRequest, RemoveVmRequest, disk_observation::Presence};
@@ -17,7 +19,21 @@ pub(super) enum Scenario {
     Create,
     /// The same, and something stands where the third disk is to be.
     CreateFailing,
+    /// The same, and the third disk cannot be made; which shows only once another one is there for good, so every
+    /// step of a creation and of its undo is passed in each run.
+    CreateBroken,
 }
+
+/// A `qemu-img` that makes every image but that of the disk named in the file `broken` beside it, and fails only
+/// when one of the others has its metadata.
+const BREAKING_QEMU_IMG: &str = r#"#!/bin/sh
+here="${0%/*}"
+if [ "$1" = create ] && [ "$(basename "$(pwd -P)")" = "$(cat "$here/broken" 2>/dev/null)" ]; then
+  until ls ../*/*.meta >/dev/null 2>&1; do sleep 0.01; done
+  exit 1
+fi
+exec qemu-img "$@"
+"#;
 
 /// A scenario in a furnished world.
 #[derive(Debug, Clone)]
@@ -37,12 +53,25 @@ impl Scenario {
     pub(super) const fn verb(self) -> &'static str {
         match self {
             Self::Remove => "delete_image",
-            Self::Create | Self::CreateFailing => "create_volume",
+            Self::Create | Self::CreateFailing | Self::CreateBroken => "create_volume",
         }
     }
 
+    /// A world for it, whose host finds the tools in this folder.
+    pub(super) async fn world(self, tools: &Path) -> Outcome<(World, String)> {
+        if self != Self::CreateBroken {
+            return World::furnished().await;
+        }
+        let qemu_img = tools.join("qemu-img");
+        std::fs::write(&qemu_img, BREAKING_QEMU_IMG)?;
+        std::fs::set_permissions(&qemu_img, Permissions::from_mode(0o755))?;
+        let world = World::start_with(&["--qemu-img", &qemu_img.display().to_string()]).await?;
+        let domain_id = world.furnish().await?;
+        Ok((world, domain_id))
+    }
+
     /// Makes ready in this world, whose domain this is.
-    pub(super) async fn prepare(self, world: &World, domain_id: &str) -> Outcome<Prepared> {
+    pub(super) async fn prepare(self, world: &World, domain_id: &str, tools: &Path) -> Outcome<Prepared> {
         let create = requests::create_vm("web", requests::four_disks(domain_id));
         let prepared = Prepared {
             scenario: self,
@@ -54,6 +83,7 @@ impl Scenario {
         match self {
             Self::Create => {}
             Self::CreateFailing => std::fs::write(prepared.in_the_way(), STRANGER)?,
+            Self::CreateBroken => std::fs::write(tools.join("broken"), &prepared.create.disks[2].disk_id)?,
             Self::Remove => {
                 let created = world.create_vm(&prepared.create).await?;
                 world.succeeds(&created).await?;
@@ -69,7 +99,9 @@ impl Prepared {
     pub(super) async fn act(&self, engine: &Engine) -> Outcome<String> {
         match self.scenario {
             Scenario::Remove => engine.ask_remove_vm(&self.remove).await,
-            Scenario::Create | Scenario::CreateFailing => engine.ask_create_vm(&self.create).await,
+            Scenario::Create | Scenario::CreateFailing | Scenario::CreateBroken => {
+                engine.ask_create_vm(&self.create).await
+            }
         }
     }
 
@@ -86,6 +118,13 @@ impl Prepared {
                 self.nothing_is_there(records)?;
                 let still_there = std::fs::read(self.in_the_way()).is_ok_and(|bytes| bytes == STRANGER);
                 ensure(still_there, || "what stood in the way was touched".to_owned())
+            }
+            (Scenario::CreateBroken, "FAILED") => {
+                let code = command.fault.as_ref().map(|fault| fault.code.as_str());
+                ensure(code.is_some() && command.left_behind.is_empty(), || {
+                    format!("a failure without a reason, or with a rest: {command:#?}")
+                })?;
+                self.nothing_is_there(records)
             }
             (scenario, state) => ensure(false, || format!("{scenario:?} ended {state}: {command:#?}")),
         }

@@ -19,13 +19,16 @@ pub(super) struct Slot {
     /// The scenario in it.
     pub(super) prepared: Prepared,
     saved: TempDir,
+    /// What the host runs instead of the system's; kept as long as it may.
+    _tools: TempDir,
 }
 
 impl Slot {
     /// Makes a world and brings it to where the scenario begins.
     pub(super) async fn make(scenario: Scenario) -> Outcome<Self> {
-        let (mut world, domain_id) = World::furnished().await?;
-        let prepared = scenario.prepare(&world, &domain_id).await?;
+        let tools = tempfile::Builder::new().prefix("tools-").tempdir()?;
+        let (mut world, domain_id) = scenario.world(tools.path()).await?;
+        let prepared = scenario.prepare(&world, &domain_id, tools.path()).await?;
         world.stop().await?;
         let saved = tempfile::Builder::new().prefix("saved-").tempdir()?;
         for part in PARTS {
@@ -35,6 +38,7 @@ impl Slot {
             world,
             prepared,
             saved,
+            _tools: tools,
         })
     }
 
