@@ -77,7 +77,8 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     }
 }
 
-type Outcome = Result<bool, StoreError>;
+/// Whether there is more to trim.
+pub(super) type Outcome = Result<bool, StoreError>;
 
 /// Where the committer is.
 pub(super) struct Desk<M: Machine, P> {
@@ -118,13 +119,20 @@ impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
         self.committer.as_mut()
     }
 
-    /// Has a batch committed by the other thread. The committer must be here.
-    pub(super) fn hand_over(&mut self, batch: Batch<M>) {
-        let committer = self
-            .committer
-            .take()
-            .expect("it is handed over only when it is here");
-        assert!(self.away.send((committer, batch)).is_ok(), "{GONE}");
+    /// Has the open batch committed, a large one by the other thread; what came of it where it was done here. While
+    /// the committer is under way with another one it stays open.
+    pub(super) fn commit(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
+        let mut committer = self.committer.take()?;
+        let next = Batch::after(open.last());
+        let batch = std::mem::replace(open, next);
+        if batch.is_large() {
+            // Nobody takes it only where that thread has ended by a defect, which whoever waits for it is told.
+            let _ = self.away.send((committer, batch));
+            return None;
+        }
+        let outcome = committer.commit(batch);
+        self.committer = Some(committer);
+        Some(outcome)
     }
 
     /// Takes the committer back if it is done; what came of its batch.
@@ -134,14 +142,14 @@ impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
         Some(outcome)
     }
 
-    /// Waits for the committer, for ever if it is not under way.
-    pub(super) async fn returned(&mut self) -> Outcome {
+    /// Waits for the committer, for ever if it is not under way; none where its thread has ended by a defect.
+    pub(super) async fn returned(&mut self) -> Option<Outcome> {
         if self.committer.is_some() {
             return std::future::pending().await;
         }
-        let (committer, outcome) = self.back.recv().await.expect(GONE);
+        let (committer, outcome) = self.back.recv().await?;
         self.committer = Some(committer);
-        outcome
+        Some(outcome)
     }
 
     /// Whether the committer is under way.
@@ -149,5 +157,3 @@ impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
         self.committer.is_none()
     }
 }
-
-const GONE: &str = "the thread that commits has ended by a defect";

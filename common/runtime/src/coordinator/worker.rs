@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::committer::{Committer, Desk};
+use super::committer::{Committer, Desk, Outcome};
 use super::{Envelope, Message, Options, Perform, Refusal};
 use crate::log::Log;
 use crate::machine::Machine;
@@ -49,7 +49,7 @@ enum End {
 enum Next<M: Machine> {
     Input(Envelope<M>),
     /// The committer is back: whether there is more to trim.
-    Committed(Result<bool, StoreError>),
+    Committed(Outcome),
     Nothing,
     End(Vec<oneshot::Sender<()>>),
 }
@@ -157,34 +157,21 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
 
     /// Has the open batch committed, unless another one is under way: then it stays open, and grows. What came of
     /// a commit that is over.
-    fn send_off(&mut self, open: &mut Batch<M>) -> Option<Result<bool, StoreError>> {
-        if let Some(outcome) = self.desk.look() {
-            return Some(outcome);
-        }
-        if open.is_empty() {
-            return None;
-        }
-        let is_large = open.is_large();
-        let last = open.last();
-        let mut take = || std::mem::replace(open, Batch::after(last));
-        match self.desk.committer() {
-            None => None,
-            Some(_) if is_large => {
-                self.desk.hand_over(take());
-                None
-            }
-            Some(committer) => Some(committer.commit(take())),
+    fn send_off(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
+        match self.desk.look() {
+            None if !open.is_empty() => self.desk.commit(open),
+            outcome => outcome,
         }
     }
 
     /// Commits what is under way and what is open. Whoever waits for them is told what came of it.
     fn conclude(&mut self, open: Batch<M>) {
-        if self.desk.is_away() && self.clock.block_on(self.desk.returned()).is_err() {
-            return open.refuse(Refusal::StoreUnavailable);
-        }
-        if let Some(committer) = self.desk.committer() {
+        let settled =
+            !self.desk.is_away() || matches!(self.clock.block_on(self.desk.returned()), Some(Ok(_)));
+        match self.desk.committer() {
             // The next start reads what is there.
-            let _ = committer.commit(open);
+            Some(committer) if settled => drop(committer.commit(open)),
+            _ => open.refuse(Refusal::StoreUnavailable),
         }
     }
 
@@ -198,7 +185,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                 let event = self.clock.block_on(async {
                     tokio::select! {
                         biased;
-                        outcome = desk.returned() => Err(Next::Committed(outcome)),
+                        outcome = desk.returned() => Err(outcome.map_or_else(defect, Next::Committed)),
                         message = inbox.recv(), if inputs => Ok(message),
                         () = tokio::time::sleep(patience) => Err(Next::Nothing),
                     }
@@ -252,6 +239,12 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         }
         all
     }
+}
+
+/// The thread that commits is gone, and with it whoever may commit: the service ends, and its next start decides.
+fn defect<M: Machine>() -> Next<M> {
+    tracing::error!("the thread that commits has ended by a defect");
+    Next::End(Vec::new())
 }
 
 fn refuse<M: Machine>(envelope: Envelope<M>, refusal: Refusal) {

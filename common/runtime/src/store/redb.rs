@@ -245,19 +245,31 @@ fn to_pair(found: Found<'_>) -> Result<Pair, StoreError> {
 
 fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
     let given_up = Instant::now() + TAKEN_PATIENCE;
+    let is_over = || {
+        std::thread::sleep(TAKEN_PAUSE);
+        Instant::now() >= given_up
+    };
+    while_taken(is_over, || {
+        Database::builder().set_cache_size(cache_bytes).create(path)
+    })
+    .map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Unavailable(format!(
+            "{} is open already: another process of this service uses the data directory",
+            path.display()
+        )),
+        error => failed(error),
+    })
+}
+
+/// Tries again while somebody else has it open, until that `is_over`, which waits a little.
+fn while_taken<T>(
+    is_over: impl Fn() -> bool,
+    open: impl Fn() -> Result<T, redb::DatabaseError>,
+) -> Result<T, redb::DatabaseError> {
     loop {
-        match Database::builder().set_cache_size(cache_bytes).create(path) {
-            Ok(database) => return Ok(database),
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < given_up => {
-                std::thread::sleep(TAKEN_PAUSE);
-            }
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(StoreError::Unavailable(format!(
-                    "{} is open already: another process of this service uses the data directory",
-                    path.display()
-                )));
-            }
-            Err(error) => return Err(failed(error)),
+        match open() {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) if !is_over() => {}
+            outcome => return outcome,
         }
     }
 }
@@ -399,4 +411,33 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
 
 fn at(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Unavailable(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use redb::DatabaseError::{DatabaseAlreadyOpen, UpgradeRequired};
+
+    use super::*;
+
+    #[test]
+    fn what_is_let_go_of_in_a_moment_is_waited_for_and_nothing_else_is() {
+        let left = Cell::new(3);
+        let taken_thrice = || match left.get() {
+            0 => Ok("open"),
+            more => {
+                left.set(more - 1);
+                Err(DatabaseAlreadyOpen)
+            }
+        };
+        assert!(matches!(while_taken(|| false, taken_thrice), Ok("open")));
+        left.set(3);
+        assert!(matches!(
+            while_taken(|| left.get() == 1, taken_thrice),
+            Err(DatabaseAlreadyOpen)
+        ));
+        let damaged = || Err::<(), _>(UpgradeRequired(1));
+        assert!(matches!(while_taken(|| false, damaged), Err(UpgradeRequired(1))));
+    }
 }

@@ -237,6 +237,21 @@ async fn what_was_stepped_ahead_of_a_commit_that_failed_is_refused_with_it() {
 }
 
 #[tokio::test]
+async fn a_defect_while_a_large_batch_is_committed_ends_the_coordinator_and_leaves_nobody_waiting() {
+    let store = MemoryStore::new();
+    let log = log_of(store.clone());
+    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log, |_| panic!("on purpose")).unwrap();
+    let effects = handle.call(LARGE);
+    // Answered before its effects are performed, or not at all.
+    let _ = patient(effects).await;
+    patient(handle.ended()).await;
+    assert_eq!(
+        patient(handle.call(Input::Note)).await.unwrap_err(),
+        Refusal::Stopping
+    );
+}
+
+#[tokio::test]
 async fn stopping_waits_for_a_large_batch_and_for_what_was_stepped_ahead_of_it() {
     let bench = Bench::new();
     bench.store.block_commits();

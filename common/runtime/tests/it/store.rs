@@ -310,18 +310,6 @@ fn a_store_does_what_a_map_does(bench: &dyn Bench) {
 }
 
 #[test]
-fn a_data_directory_that_is_let_go_of_in_a_moment_is_waited_for() {
-    let bench = on_disk();
-    let open = bench.open();
-    let letting_go = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        drop(open);
-    });
-    drop(RedbStore::open(bench.0.path(), CACHE).unwrap());
-    letting_go.join().unwrap();
-}
-
-#[test]
 fn a_second_open_of_a_data_directory_is_refused_in_words() {
     let bench = on_disk();
     let _open = bench.open();
