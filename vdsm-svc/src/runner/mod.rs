@@ -50,7 +50,7 @@ impl Runner {
     }
 
     fn employ(&mut self, task: Task, work: fn(&Job)) {
-        // Entered here, on the coordinator's thread, so that an abort that is performed next finds it.
+        // Entered here, in the order of the effects, so that an abort that is performed next finds it.
         let task = Arc::new(task);
         let alive = self.tools.alive.begin_task(Arc::clone(&task));
         let job = Job::new(self.tools.clone(), task, alive);
