@@ -5,7 +5,9 @@ use proto::engine::v1::{
     RemoveDiskRequest, RemoveVmRequest,
 };
 use proto::task::v1::operation::Verb;
-use proto::task::v1::{Allocation, CreateVolume, DeleteImage, Operation, VolumeFormat};
+use proto::task::v1::{
+    Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
+};
 use proto::vdsm::v1::StartTaskRequest;
 
 use crate::ids::fresh;
@@ -131,6 +133,22 @@ pub fn create_volume(domain_id: &str, (format, allocation): (VolumeFormat, Alloc
         format: format.into(),
         allocation: allocation.into(),
         description: String::new(),
+    }
+}
+
+/// A copy of a volume to an image of its own in the same domain.
+pub fn copy_volume(source: &VolumeAddress, (format, allocation): (VolumeFormat, Allocation)) -> CopyVolume {
+    CopyVolume {
+        source: Some(source.clone()),
+        target: Some(VolumeAddress {
+            domain_id: source.domain_id.clone(),
+            image_id: fresh(),
+            volume_id: fresh(),
+        }),
+        format: format.into(),
+        allocation: allocation.into(),
+        description: String::new(),
+        verify: false,
     }
 }
 
