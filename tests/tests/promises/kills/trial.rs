@@ -119,7 +119,7 @@ impl Slot {
         audit::assert_no_locks(&records)?;
         if self.prepared.has_a_stranger() {
             self.prepared.judge(&command, &records)?;
-            std::fs::remove_file(self.prepared.in_the_way())?;
+            std::fs::remove_dir_all(self.prepared.in_the_way())?;
         }
         audit::assert_agreement(&self.world.view(), &records, &watchers).await?;
         if !self.prepared.has_a_stranger() {
