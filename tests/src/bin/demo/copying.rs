@@ -35,7 +35,7 @@ pub(crate) async fn act(stage: &mut Stage, world: &World, domain_id: &str) -> Ou
     ensure(copied.state == CommandState::Succeeded, || {
         format!("the copy ended {:?}", copied.state)
     })?;
-    stage.note("the copy is whole");
+    stage.note("copied, and compared with its source: each counts half");
 
     let cancelled = cancelled_in_the_middle(stage, world, domain_id, &source.disk_id).await?;
     for disk_id in [&source.disk_id, &copy.disk_id] {
@@ -124,14 +124,18 @@ fn line(sample: &Progress) -> String {
         .and_then(|time| Duration::try_from(time).ok())
         .map(|time| format!("{:.1} s left", time.as_secs_f64()))
         .unwrap_or_default();
+    let rate = match sample.rate_bytes_per_second >> 20 {
+        // Not known yet.
+        0 => String::new(),
+        rate => format!("{rate} MiB/s"),
+    };
     format!(
-        "  {:3.0} %  {}{}  {:>4} of {} MiB  {:>5} MiB/s  {left}",
+        "  {:3.0} %  {}{}  {:>4} of {} MiB  {rate:>10}  {left}",
         sample.percent,
         "█".repeat(full.min(BAR)),
         "░".repeat(BAR - full.min(BAR)),
         sample.done_bytes >> 20,
         sample.total_bytes >> 20,
-        sample.rate_bytes_per_second >> 20,
     )
 }
 
