@@ -3,7 +3,7 @@
 FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
 GRPCURL_VENV := target/grpcurl
 
-.PHONY: help demo test soak bench setup setup-test format lint docs audit purity
+.PHONY: help demo test soak bench setup setup-bench setup-test format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,12 +20,15 @@ soak: setup-test ## watchers against the store over random kills and cuts: SOAK_
 	cargo build --workspace --locked --bins $(FAILPOINTS)
 	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --workspace --locked --test promises $(FAILPOINTS) soak -- --nocapture
 
-bench: setup ## speed against the bare parts, in one run, as ratios
+bench: setup setup-bench ## speed against the bare parts, in one run, as ratios
 	cargo build --release --locked --workspace --bins $(FAILPOINTS)
 	./target/release/bench
 
 setup: ## what building and running need
 	@scripts/need qemu-img=qemu-utils
+
+setup-bench: ## what measuring needs besides; Debian's package also starts an etcd of its own
+	@scripts/need etcd=etcd-server
 
 setup-test: setup ## what the tests need besides
 	@scripts/need mkfs.xfs=xfsprogs mkfs.ext4=e2fsprogs xz=xz-utils python3=python3-venv

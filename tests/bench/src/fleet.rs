@@ -1,6 +1,7 @@
 //! A real engine that owns simulated hosts.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::Path;
 
 use proto::engine::v1::host::Connection;
@@ -14,6 +15,7 @@ use tests::fail_point::FailPoints;
 use tests::failure::ensure;
 use tests::ids::fresh;
 use tests::patience::eventually;
+use tests::proxy::Proxy;
 use tests::requests;
 use tests::service::Service;
 use tests::world::engine_recipe;
@@ -39,6 +41,8 @@ pub(crate) struct Fleet {
     pub(crate) hosts: Vec<SimulatedHost>,
     /// One on each host.
     domains: Vec<String>,
+    /// Through it the engine reaches the first host, where one was asked for.
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl Fleet {
@@ -47,6 +51,18 @@ impl Fleet {
     /// # Errors
     /// Where one of these steps fails.
     pub(crate) async fn start(dir: &Path, hosts: usize) -> Outcome<Self> {
+        Self::start_with(dir, hosts, false).await
+    }
+
+    /// The same, with a proxy before the first host.
+    ///
+    /// # Errors
+    /// Where one of them does not come up.
+    pub(crate) async fn start_behind_proxy(dir: &Path, hosts: usize) -> Outcome<Self> {
+        Self::start_with(dir, hosts, true).await
+    }
+
+    async fn start_with(dir: &Path, hosts: usize, proxied: bool) -> Outcome<Self> {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut engine = Service::new(engine_recipe(dir, any_port)?);
         let client = Engine::at(engine.start(&FailPoints::default()).await?)?;
@@ -55,21 +71,28 @@ impl Fleet {
             client,
             hosts: Vec::new(),
             domains: Vec::new(),
+            proxy: None,
         };
         for number in 0..hosts {
             let host = SimulatedHost::start()?;
-            let domain = fleet.furnish(&host, number).await?;
+            let mut address = host.address;
+            if proxied && number == 0 {
+                let proxy = Proxy::before(address).await?;
+                address = proxy.address();
+                fleet.proxy = Some(proxy);
+            }
+            let domain = fleet.furnish(&host, address, number).await?;
             fleet.hosts.push(host);
             fleet.domains.push(domain);
         }
         Ok(fleet)
     }
 
-    async fn furnish(&self, host: &SimulatedHost, number: usize) -> Outcome<String> {
+    async fn furnish(&self, host: &SimulatedHost, address: SocketAddr, number: usize) -> Outcome<String> {
         let request = AddHostRequest {
             host_id: host.host_id.clone(),
             name: format!("host-{number}"),
-            address: host.address.to_string(),
+            address: address.to_string(),
             request_id: fresh(),
             validate_only: false,
         };
@@ -94,13 +117,14 @@ impl Fleet {
         Ok(answer.domain_id)
     }
 
-    /// Has the engine accept so many VMs of [`DISKS_PER_VM`] disks, each on one host, in turn: returns the commands.
+    /// Has the engine accept so many VMs of [`DISKS_PER_VM`] disks, each on one of these hosts, in turn: returns the
+    /// commands.
     ///
     /// # Errors
     /// Where one is refused.
-    pub(crate) async fn create_vms(&self, vms: usize) -> Outcome<Vec<Command>> {
+    pub(crate) async fn create_vms(&self, hosts: Range<usize>, vms: usize) -> Outcome<Vec<Command>> {
         let mut calls = JoinSet::new();
-        for domain in self.domains.iter().cycle().take(vms) {
+        for domain in self.domains[hosts].iter().cycle().take(vms) {
             let mut client = self.client.vms.clone();
             let request = vm_on(domain);
             calls.spawn(async move { client.create_vm(request).await });

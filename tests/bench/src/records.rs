@@ -1,9 +1,9 @@
 //! Records of the sizes and in the tables of the services' own, for the bare parts to write.
 
 use prost::Message;
-use proto::engine::v1::{AsyncTask, Host};
+use proto::engine::v1::{AsyncTask, AsyncTaskState, Host};
 use proto::store::v1 as store;
-use proto::task::v1::{Noop, Operation, TaskResult, TaskState, TaskStatus, operation::Verb};
+use proto::task::v1::{DeleteImage, Noop, Operation, TaskResult, TaskState, TaskStatus, operation::Verb};
 use proto::vdsm::v1::Task;
 
 use crate::bare::commit::{Put, Revision};
@@ -31,6 +31,37 @@ pub(crate) fn host_task(task_id: String, operation: Option<Operation>) -> Task {
         cancelable: true,
         create_time: Some(clock::now()),
         ..in_state(TaskState::Init)
+    }
+}
+
+/// An engine's task that has just begun to run, as those who watch see it.
+pub(crate) fn async_task(host_id: &str) -> AsyncTask {
+    let id = tests::ids::fresh;
+    let operation = Operation {
+        verb: Some(Verb::DeleteImage(DeleteImage {
+            domain_id: id(),
+            image_id: id(),
+        })),
+    };
+    AsyncTask {
+        task_id: id(),
+        host_id: host_id.to_owned(),
+        operation: Some(operation),
+        async_state: AsyncTaskState::Watching.into(),
+        state: TaskState::Running.into(),
+        status: TaskStatus::Running.into(),
+        host_sequence: 4,
+        sequence: 6,
+        cancelable: true,
+        step_id: id(),
+        command_id: id(),
+        root_command_id: id(),
+        user: "127.0.0.1".to_owned(),
+        correlation_id: id(),
+        host_store_id: id(),
+        create_time: Some(clock::now()),
+        host_commit_time: Some(clock::now()),
+        ..AsyncTask::default()
     }
 }
 

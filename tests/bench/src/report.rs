@@ -141,6 +141,7 @@ impl Unit {
             Self::PerSecond => format!("{value:.0}/s"),
             Self::Milliseconds if value < 10.0 => format!("{value:.3} ms"),
             Self::Milliseconds => format!("{value:.0} ms"),
+            Self::Mebibytes => format!("{value:.1} MiB"),
         }
     }
 }

@@ -16,6 +16,7 @@ const ROUNDS_NEEDED: usize = 3;
 pub(crate) enum Unit {
     PerSecond,
     Milliseconds,
+    Mebibytes,
 }
 
 /// What is asked of a figure.

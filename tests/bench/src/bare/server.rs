@@ -1,9 +1,12 @@
-//! A tonic server in a process of its own, as the services have one: a unary call in front of redb's group commit,
-//! and a stream.
+//! A tonic server in a process of its own, as the services have one, with reflection and health as they have it: a
+//! unary call in front of redb's group commit, a stream, and one that many watch.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use proto::engine::v1::task_service_server::TaskServiceServer as EngineTaskServiceServer;
 use proto::vdsm::v1 as vdsm;
 use proto::vdsm::v1::task_service_server::{TaskService, TaskServiceServer};
 use tests::{Context as _, Failure, Outcome};
@@ -12,6 +15,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::commit::BareStore;
+use super::fan_out::FanOut;
 use super::hop;
 use super::writer::Writer;
 use crate::records;
@@ -20,26 +24,51 @@ use crate::records;
 ///
 /// # Errors
 /// Where it cannot bind or write.
-pub(crate) async fn serve(listen: SocketAddr, data_dir: &Path) -> Outcome<()> {
-    let writer = Writer::over(BareStore::create(data_dir)?);
+pub async fn serve(listen: SocketAddr, data_dir: &Path, edge_micros: Option<u64>) -> Outcome<()> {
     let incoming = TcpIncoming::bind(listen)
         .map_err(|error| Failure::new(format!("binding {listen}: {error}")))?
         .with_nodelay(Some(true));
     let bound = incoming.local_addr().context("the bound address")?;
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let watched = FanOut::start(data_dir, edge_micros.map(Duration::from_micros))?;
+    let server = Server::builder()
+        .add_service(reflection().build_v1().map_err(Failure::new)?)
+        .add_service(reflection().build_v1alpha().map_err(Failure::new)?)
+        .add_service(health)
+        .add_service(TaskServiceServer::new(Bare {
+            data_dir: data_dir.to_owned(),
+            writer: OnceLock::new(),
+        }))
+        .add_service(EngineTaskServiceServer::new(watched));
     // By rename, so that nobody reads half of it.
     let unfinished = data_dir.join("address.new");
     std::fs::write(&unfinished, bound.to_string())?;
     std::fs::rename(unfinished, data_dir.join("address"))?;
-    Server::builder()
-        .add_service(TaskServiceServer::new(Bare { writer }))
-        .serve_with_incoming(incoming)
-        .await
-        .context("serving")
+    server.serve_with_incoming(incoming).await.context("serving")
+}
+
+/// As the services have it.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
 }
 
 #[derive(Debug)]
 struct Bare {
-    writer: Writer,
+    data_dir: PathBuf,
+    /// Made at the first call: a server that only idles has no database.
+    writer: OnceLock<Option<Writer>>,
+}
+
+impl Bare {
+    fn writer(&self) -> Result<&Writer, Status> {
+        let open = || BareStore::create(&self.data_dir).ok().map(Writer::over);
+        let writer = self.writer.get_or_init(open).as_ref();
+        writer.ok_or_else(|| Status::unavailable("there is no database"))
+    }
 }
 
 #[tonic::async_trait]
@@ -52,7 +81,7 @@ impl TaskService for Bare {
     ) -> Result<Response<vdsm::StartTaskResponse>, Status> {
         let vdsm::StartTaskRequest { task_id, operation } = request.into_inner();
         let task = records::host_task(task_id, operation);
-        let recorded = self.writer.record(&task).await;
+        let recorded = self.writer()?.record(&task).await;
         recorded.ok_or_else(|| Status::unavailable("the writer is gone"))?;
         Ok(Response::new(vdsm::StartTaskResponse {
             task: Some(task),
@@ -96,6 +125,6 @@ impl TaskService for Bare {
     }
 }
 
-fn unserved() -> Status {
+pub(super) fn unserved() -> Status {
     Status::unimplemented("the bare parts serve only what is measured")
 }

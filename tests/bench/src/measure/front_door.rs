@@ -7,6 +7,7 @@
 //! calls in flight, each followed by the next as soon as its answer is there.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use proto::task::v1::Noop;
@@ -32,10 +33,10 @@ const IN_FLIGHT: [usize; 4] = [1, 8, 64, 256];
 const TARGET: Target = Target::RatioAtLeast(0.85);
 
 /// Not counted: connections are made, caches fill.
-const WARM_UP: Duration = Duration::from_millis(250);
+pub(super) const WARM_UP: Duration = Duration::from_millis(250);
 
 /// Counted.
-const WINDOW: Duration = Duration::from_secs(1);
+pub(super) const WINDOW: Duration = Duration::from_secs(1);
 
 /// So high that the door does not close: tasks come in faster than eight at a time can be run.
 const QUEUE_LIMIT: &str = "1000000";
@@ -69,6 +70,18 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 async fn rate_of_host(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
+    let (mut host, dir) = start_host(bench).await?;
+    let rate = rate(host.address(), in_flight).await?;
+    host.kill().await?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(rate)
+}
+
+/// A real host that serves, and the folder of all that it writes.
+///
+/// # Errors
+/// Where it does not come up.
+pub(super) async fn start_host(bench: &mut Bench) -> Outcome<(Service, PathBuf)> {
     let dir = bench.fresh_dir("front-door-ours")?;
     std::fs::create_dir(dir.join("storage"))?;
     let mut recipe = host_recipe(&dir, any_port(), &fresh())?;
@@ -76,18 +89,14 @@ async fn rate_of_host(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
         .arguments
         .extend(["--queue-limit", QUEUE_LIMIT].map(Into::into));
     let mut host = Service::new(recipe);
-    let address = host.start(&FailPoints::default()).await?;
-    let client = Host::at(address)?;
+    let client = Host::at(host.start(&FailPoints::default()).await?)?;
     persist(|| {
         let mut host = client.host.clone();
         async move { host.get_host_info(GetHostInfoRequest {}).await }
     })
     .await
     .context("the host does not serve")?;
-    let rate = rate(address, in_flight).await?;
-    host.kill().await?;
-    std::fs::remove_dir_all(dir)?;
-    Ok(rate)
+    Ok((host, dir))
 }
 
 async fn rate_of_bare(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
@@ -99,16 +108,24 @@ async fn rate_of_bare(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
     Ok(rate)
 }
 
-/// A process of this very program that serves the bare parts; not started yet.
+/// The program `bare`; not started yet.
 ///
 /// # Errors
 /// Where it cannot be prepared.
 pub(super) fn start_bare(bench: &mut Bench) -> Outcome<Service> {
+    bare_with(bench, &[])
+}
+
+/// The same, with arguments of its own.
+///
+/// # Errors
+/// Where it cannot be prepared.
+pub(super) fn bare_with(bench: &mut Bench, arguments: &[&str]) -> Outcome<Service> {
     let dir = bench.fresh_dir("bare")?;
     Ok(Service::new(Recipe {
         name: "bare parts",
-        program: std::env::current_exe().context("where this program lies")?,
-        arguments: vec!["--serve-bare".into()],
+        program: tests::programs::program("bare")?,
+        arguments: arguments.iter().map(Into::into).collect(),
         listen: any_port(),
         log: dir.join("log"),
         data_dir: dir,
@@ -121,14 +138,35 @@ fn any_port() -> SocketAddr {
 
 /// Calls answered per second, with so many always in flight.
 async fn rate(address: SocketAddr, in_flight: usize) -> Outcome<f64> {
+    let call = |mut client: TaskServiceClient<Channel>| async move {
+        let request = requests::start_task(Verb::Noop(Noop {}));
+        client.start_task(request).await.context("StartTask").map(drop)
+    };
+    drive(in_flight, || Ok(Host::at(address)?.tasks), call).await
+}
+
+/// Keeps so many calls in flight, each caller's next one as soon as its last is answered: how many a second were
+/// answered in the window, after the warm-up.
+///
+/// # Errors
+/// The first failure of a call.
+pub(super) async fn drive<C, F>(
+    in_flight: usize,
+    connect: impl Fn() -> Outcome<C>,
+    call: impl Fn(C) -> F + Clone + Send + Sync + 'static,
+) -> Outcome<f64>
+where
+    C: Clone + Send + Sync + 'static,
+    F: Future<Output = Outcome<()>> + Send + 'static,
+{
     let begin = Instant::now() + WARM_UP;
     let mut callers = JoinSet::new();
     let mut left = in_flight;
     while left > 0 {
-        let client = Host::at(address)?.tasks;
+        let client = connect()?;
         let here = left.min(PER_CONNECTION);
         for _ in 0..here {
-            callers.spawn(call(client.clone(), begin));
+            callers.spawn(count(client.clone(), call.clone(), begin));
         }
         left -= here;
     }
@@ -140,11 +178,14 @@ async fn rate(address: SocketAddr, in_flight: usize) -> Outcome<f64> {
 }
 
 /// One caller: how many of its calls were answered in the window.
-async fn call(mut client: TaskServiceClient<Channel>, begin: Instant) -> Outcome<usize> {
+async fn count<C: Clone, F: Future<Output = Outcome<()>>>(
+    client: C,
+    call: impl Fn(C) -> F,
+    begin: Instant,
+) -> Outcome<usize> {
     let mut answered = 0;
     loop {
-        let request = requests::start_task(Verb::Noop(Noop {}));
-        client.start_task(request).await.context("StartTask")?;
+        call(client.clone()).await?;
         let now = Instant::now();
         if now >= begin + WINDOW {
             return Ok(answered);

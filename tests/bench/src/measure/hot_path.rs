@@ -18,16 +18,12 @@ use std::time::Instant;
 
 use common::task::TaskState;
 use proto::convert;
-use proto::engine::v1::watch_tasks_response::Frame;
-use proto::engine::v1::{AsyncTask, AsyncTaskState, WatchTasksRequest, WatchTasksResponse};
-use proto::task::v1::{WatchStart, watch_start};
-use tests::client::Engine;
+use tests::Outcome;
 use tests::failure::ensure;
-use tests::{Context as _, Outcome};
-use tonic::Streaming;
 
 use crate::bare::commit::{BareStore, Batch, Revision};
-use crate::fleet::{DISKS_PER_VM, Fleet, succeeds};
+use crate::fleet::{DISKS_PER_VM, Fleet};
+use crate::load::{EDGES_PER_TASK, Load};
 use crate::recorded;
 use crate::rounds::Bench;
 use crate::row::{Row, Target, Unit};
@@ -40,8 +36,7 @@ const TARGET: Target = Target::RatioAtLeast(0.65);
 const VMS: usize = 100;
 const TASKS: usize = VMS * DISKS_PER_VM;
 
-/// INIT, PREPARING, QUEUED, RUNNING.
-const EDGES: usize = TASKS * 4;
+const EDGES: usize = TASKS * EDGES_PER_TASK;
 
 /// Revisions in a bare transaction: the most inputs that the services' coordinator takes at once, and the number of
 /// waiting callers from which on the target holds.
@@ -92,26 +87,13 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
 
 /// One round of ours: edges per second, and their revisions.
 async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, RangeInclusive<u64>)> {
-    let accepted_before: usize = fleet.hosts.iter().map(|host| host.history.accepted()).sum();
-    let mut watcher = Watcher::open(&fleet.client).await?;
-    fleet.hosts.iter().for_each(|host| host.history.hold());
-    let commands = fleet.create_vms(VMS).await?;
-    watcher
-        .until(TASKS, |task| {
-            task.async_state == i32::from(AsyncTaskState::Watching)
-        })
-        .await?;
-    fleet.hosts_accepted(accepted_before + TASKS).await?;
-    for host in &fleet.hosts {
-        host.history.drive(TaskState::Running);
-    }
-
-    let first = watcher.revision + 1;
+    let mut load = Load::prepare(fleet, 0..fleet.hosts.len(), VMS).await?;
+    let first = load.watcher.revision + 1;
     let start = Instant::now();
     fleet.hosts.iter().for_each(|host| host.history.let_go());
-    let edges = watcher.until(EDGES, |task| task.host_sequence > 0).await?;
+    let edges = load.watcher.until(EDGES, |task| task.host_sequence > 0).await?;
     let rate = EDGES as f64 / start.elapsed().as_secs_f64();
-    let revisions = first..=watcher.revision;
+    let revisions = first..=load.watcher.revision;
 
     let running = edges
         .iter()
@@ -119,17 +101,7 @@ async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, RangeInclusive<u64>)> {
     ensure(running.count() == TASKS, || {
         "not every task was seen RUNNING, once".to_owned()
     })?;
-    for host in &fleet.hosts {
-        host.history.drive(TaskState::Finished);
-    }
-    for command in commands {
-        succeeds(&fleet.client, Some(command)).await?;
-    }
-    watcher
-        .until(TASKS, |task| {
-            task.async_state == i32::from(AsyncTaskState::Cleared)
-        })
-        .await?;
+    load.finish().await?;
     Ok((rate, revisions))
 }
 
@@ -146,73 +118,4 @@ fn commit_bare(store: &mut BareStore, revisions: &[Revision], group: usize) -> O
         store.commit(batch)?;
     }
     Ok(revisions.len() as f64 / start.elapsed().as_secs_f64())
-}
-
-/// A client of the engine's `WatchTasks`.
-pub(super) struct Watcher {
-    stream: Streaming<WatchTasksResponse>,
-    /// The last that brought changes.
-    revision: u64,
-}
-
-impl Watcher {
-    /// Sees every change from now on.
-    ///
-    /// # Errors
-    /// Where the engine refuses.
-    pub(super) async fn open(client: &Engine) -> Outcome<Self> {
-        let request = WatchTasksRequest {
-            start: Some(WatchStart {
-                start: Some(watch_start::Start::Now(())),
-            }),
-            ..WatchTasksRequest::default()
-        };
-        let stream = client
-            .tasks
-            .clone()
-            .watch_tasks(request)
-            .await
-            .context("WatchTasks")?;
-        let mut watcher = Self {
-            stream: stream.into_inner(),
-            revision: 0,
-        };
-        // `Opened`: from here on nothing is missed.
-        watcher.frame().await?;
-        Ok(watcher)
-    }
-
-    /// The items of the next frame that brings changes.
-    ///
-    /// # Errors
-    /// Where the stream ends.
-    pub(super) async fn changes(&mut self) -> Outcome<Vec<AsyncTask>> {
-        loop {
-            if let Some(Frame::Changes(changes)) = self.frame().await? {
-                self.revision = changes.revision;
-                return Ok(changes.items);
-            }
-        }
-    }
-
-    /// Reads on until so many changes were as wanted, and returns those.
-    ///
-    /// # Errors
-    /// Where the stream ends.
-    pub(super) async fn until(
-        &mut self,
-        count: usize,
-        wanted: impl Fn(&AsyncTask) -> bool,
-    ) -> Outcome<Vec<AsyncTask>> {
-        let mut seen = Vec::with_capacity(count);
-        while seen.len() < count {
-            seen.extend(self.changes().await?.into_iter().filter(&wanted));
-        }
-        Ok(seen)
-    }
-
-    async fn frame(&mut self) -> Outcome<Option<Frame>> {
-        let message = self.stream.message().await.context("the engine's stream")?;
-        Ok(message.context("the engine's stream ended")?.frame)
-    }
 }

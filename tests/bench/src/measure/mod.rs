@@ -1,10 +1,14 @@
 //! What is measured, one thing a file.
 
+pub(crate) mod beside_etcd;
+pub(crate) mod copy_disk;
 pub(crate) mod front_door;
 pub(crate) mod hot_path;
+pub(crate) mod neighbours;
 pub(crate) mod remove_vm;
 pub(crate) mod restart;
 pub(crate) mod screen;
+pub(crate) mod watches;
 
 use tests::Outcome;
 
@@ -24,6 +28,14 @@ pub(crate) enum Measure {
     RemoveVm,
     /// Kill -9 of the engine, and back.
     Restart,
+    /// CopyDisk of 4 GiB.
+    CopyDisk,
+    /// What those who watch cost.
+    Watches,
+    /// Beside a hung host, and a watcher that does not read.
+    Neighbours,
+    /// Side by side with etcd.
+    Etcd,
 }
 
 impl Measure {
@@ -38,6 +50,10 @@ impl Measure {
             Self::Screen => screen::measure(bench).await,
             Self::RemoveVm => remove_vm::measure(bench).await,
             Self::Restart => restart::measure(bench).await,
+            Self::CopyDisk => copy_disk::measure(bench).await,
+            Self::Watches => watches::measure(bench).await,
+            Self::Neighbours => neighbours::measure(bench).await,
+            Self::Etcd => beside_etcd::measure(bench).await,
         }
     }
 }

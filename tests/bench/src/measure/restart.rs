@@ -19,11 +19,11 @@ use tests::patience::eventually;
 use tests::service::{Recipe, Service};
 use tests::{Context as _, Failure, Outcome};
 
-use super::hot_path::Watcher;
 use crate::fleet::{DISKS_PER_VM, Fleet, has_caught_up, succeeds};
 use crate::recorded;
 use crate::rounds::Bench;
 use crate::row::{Row, Target, Unit};
+use crate::watcher::Watcher;
 
 const FINISHED: usize = 100_000;
 
@@ -95,7 +95,7 @@ async fn prepare(fleet: &Fleet) -> Outcome<usize> {
     while finished < FINISHED && Instant::now() < end {
         let vms = WAVE.min((FINISHED - finished).div_ceil(DISKS_PER_VM));
         let mut watcher = Watcher::open(&fleet.client).await?;
-        let commands = fleet.create_vms(vms).await?;
+        let commands = fleet.create_vms(0..fleet.hosts.len(), vms).await?;
         finished += vms * DISKS_PER_VM;
         fleet.hosts_accepted(finished).await?;
         history.drive(TaskState::Finished);
@@ -107,7 +107,7 @@ async fn prepare(fleet: &Fleet) -> Outcome<usize> {
     }
     let mut watcher = Watcher::open(&fleet.client).await?;
     history.hold();
-    fleet.create_vms(OPEN_VMS).await?;
+    fleet.create_vms(0..fleet.hosts.len(), OPEN_VMS).await?;
     let watching = |task: &_| is(task, AsyncTaskState::Watching);
     watcher.until(OPEN_VMS * DISKS_PER_VM, watching).await?;
     Ok(finished)

@@ -22,12 +22,12 @@ use tests::fail_point::FailPoints;
 use tests::{Context as _, Outcome, World, requests};
 
 use super::front_door::start_bare;
-use super::hot_path::Watcher;
 use crate::bare::commit::{BareStore, Batch};
 use crate::disk::in_micros;
 use crate::rounds::{Bench, Round};
 use crate::row::{Row, Target, Unit};
 use crate::stats::quantile;
+use crate::watcher::Watcher;
 use crate::{clock, records};
 
 /// How long each of the three parts of a round takes.

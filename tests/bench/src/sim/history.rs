@@ -84,6 +84,14 @@ impl History {
         self.show(&inner);
     }
 
+    /// While the rest is held back, watchers see so many edges more. Returns how many are held back then.
+    pub(crate) fn show_more(&self, edges: usize) -> usize {
+        let last = self.lock().edges.len();
+        self.shown
+            .send_modify(|shown| *shown = shown.saturating_add(edges).min(last));
+        last - *self.shown.borrow()
+    }
+
     /// How many tasks were accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.lock().tasks.len()
