@@ -1,10 +1,13 @@
 //! From a host's state edge to an engine client's screen: the host's commit, its stream, the engine's commit, the
 //! engine's stream; against the sum of two bare redb commits and two bare tonic stream hops.
 //!
-//! *Ours*: a real host and a real engine that follows it. One `noop` task after the other is started on the host, in
-//! the engine's name; the engine shows it as a foreign one, through the same stream, step and commit as its own.
+//! *Ours*: a real host and a real engine that follows it. One task after the other is made on the host, in the
+//! engine's name; the engine shows it as a foreign one, through the same stream, step and commit as its own.
 //! Both services stamp an input before its commit, so an edge's way is from `host_commit_time` to the moment at
-//! which the client has it in hand.
+//! which the client has it in hand. Twice: a *lone* edge finds all idle and is followed by nothing: a task that is
+//! aborted before it was ever started, and later cleared, each one commit of the host's. The edges of a `noop`
+//! follow each other at once: its end is committed by the host while its beginning is by the engine, to one disk, and
+//! the bare sum knows nothing of that.
 //!
 //! *Bare*: single commits of the same records to two databases, one after the other, and single changes on the
 //! stream of another process. A sum takes one of each commit and two hops, each measured on its own and drawn by
@@ -16,10 +19,12 @@ use proto::engine::v1::{AsyncTask, Host};
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{Noop, TaskState};
 use proto::vdsm::v1::watch_tasks_response::Frame;
-use proto::vdsm::v1::{GetHostInfoRequest, HostInfo, WatchTasksRequest};
+use proto::vdsm::v1::{AbortTaskRequest, ClearTaskRequest, GetHostInfoRequest, HostInfo, WatchTasksRequest};
 use tests::client::{Host as HostClient, with_metadata};
 use tests::fail_point::FailPoints;
+use tests::ids::fresh;
 use tests::{Context as _, Outcome, World, requests};
+use tonic::Request;
 
 use super::front_door::start_bare;
 use crate::bare::commit::{BareStore, Batch};
@@ -39,11 +44,12 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Microseconds that single things took, ours and bare.
 #[derive(Debug)]
 struct Sample {
-    ours: Vec<f64>,
+    lone: Vec<f64>,
+    close: Vec<f64>,
     bare: Vec<f64>,
 }
 
-/// A line for the median and one for the slowest hundredth.
+/// Lines for the median and for the slowest hundredth.
 ///
 /// # Errors
 /// Where a service or a call fails.
@@ -57,68 +63,127 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
         BareStore::create(&bench.fresh_dir("screen-bare-engine")?)?,
     ];
     let rounds = bench.alternate(async |_, _| {
-        let (ours, edge) = edges_to_screen(&world).await?;
+        let (lone, _) = edges_to_screen(&world, lone_edges).await?;
+        let (close, edge) = edges_to_screen(&world, noop).await?;
         let commits = single_commits(&mut stores, &edge)?;
         let hops = hops(&hop).await?;
         let bare = sums(&commits, &hops);
-        Ok(Sample { ours, bare })
+        Ok(Sample { lone, close, bare })
     });
     let rounds = rounds.await?;
+    let (p50, p99) = (Target::RatioAtMost(1.5), Target::RatioAtMost(3.0));
+    let lone: Pick = |sample| &sample.lone;
+    let close: Pick = |sample| &sample.close;
     Ok(vec![
-        row("screen, p50", 0.5, Target::RatioAtMost(1.5), &rounds),
-        row("screen, p99", 0.99, Target::RatioAtMost(3.0), &rounds),
+        row("screen, lone edges, p50", 0.5, p50, &rounds, lone),
+        row("screen, lone edges, p99", 0.99, p99, &rounds, lone),
+        row("screen, edges close together, p50", 0.5, p50, &rounds, close),
+        row("screen, edges close together, p99", 0.99, p99, &rounds, close),
     ])
 }
 
-fn row(name: &str, q: f64, target: Target, rounds: &[Round<Sample>]) -> Row {
+/// Which of ours a row is about.
+type Pick = fn(&Sample) -> &Vec<f64>;
+
+fn row(name: &str, q: f64, target: Target, rounds: &[Round<Sample>], pick: Pick) -> Row {
     let millis = |micros: &[f64]| quantile(micros, q) / 1e3;
-    let figures = |sample: &Sample| (millis(&sample.ours), Some(millis(&sample.bare)));
+    let figures = |sample: &Sample| (millis(pick(sample)), Some(millis(&sample.bare)));
     Row::new(name, Unit::Milliseconds, Some(target), rounds, figures)
 }
 
-/// How long each edge of some tasks took to the screen, and one of them.
-async fn edges_to_screen(world: &World) -> Outcome<(Vec<f64>, AsyncTask)> {
-    let info = world
-        .host_client
-        .host
-        .clone()
-        .get_host_info(GetHostInfoRequest {})
-        .await?;
-    let info = info
-        .into_inner()
-        .host
-        .context("GetHostInfo answered without a host")?;
-    let mut watcher = Watcher::open(&world.client).await?;
-    let mut micros = Vec::new();
-    let mut last = AsyncTask::default();
-    let end = Instant::now() + WINDOW;
-    while Instant::now() < end {
-        start_noop(world, &info).await?;
-        while last.state != i32::from(TaskState::Finished) {
-            for task in watcher.changes().await? {
-                if let Some(time) = &task.host_commit_time {
-                    micros.push(clock::micros_since(time));
-                }
-                last = task;
+/// The client, and how long edges took to it.
+struct Screen {
+    watcher: Watcher,
+    micros: Vec<f64>,
+    last: AsyncTask,
+}
+
+impl Screen {
+    /// Looks until a task is as wanted.
+    async fn until(&mut self, wanted: impl Fn(&AsyncTask) -> bool) -> Outcome<()> {
+        loop {
+            let tasks = self.watcher.changes().await?;
+            let times = tasks.iter().filter_map(|task| task.host_commit_time.as_ref());
+            self.micros.extend(times.map(clock::micros_since));
+            if let Some(found) = tasks.into_iter().find(&wanted) {
+                self.last = found;
+                return Ok(());
             }
         }
-        last.state = TaskState::Unspecified.into();
-        tokio::time::sleep(PAUSE).await;
     }
-    Ok((micros, last))
+}
+
+/// How long the edges took to the screen that `make` makes, again and again; and one of them.
+async fn edges_to_screen(
+    world: &World,
+    make: impl AsyncFn(&World, &HostInfo, &mut Screen) -> Outcome<()>,
+) -> Outcome<(Vec<f64>, AsyncTask)> {
+    let mut host = world.host_client.host.clone();
+    let info = host.get_host_info(GetHostInfoRequest {}).await?.into_inner();
+    let info = info.host.context("GetHostInfo answered without a host")?;
+    let mut screen = Screen {
+        watcher: Watcher::open(&world.client).await?,
+        micros: Vec::new(),
+        last: AsyncTask::default(),
+    };
+    let end = Instant::now() + WINDOW;
+    while Instant::now() < end {
+        make(world, &info, &mut screen).await?;
+    }
+    Ok((screen.micros, screen.last))
+}
+
+/// INIT to RUNNING, and at once FINISHED.
+async fn noop(world: &World, info: &HostInfo, screen: &mut Screen) -> Outcome<()> {
+    let request = owned(requests::start_task(Verb::Noop(Noop {})), info);
+    let answer = world.host_client.tasks.clone().start_task(request).await;
+    answer.context("StartTask")?;
+    screen
+        .until(|task| task.state == i32::from(TaskState::Finished))
+        .await?;
+    tokio::time::sleep(PAUSE).await;
+    Ok(())
+}
+
+/// INIT to RECOVERED, of a task that never was; and when that has long been seen, its removal.
+async fn lone_edges(world: &World, info: &HostInfo, screen: &mut Screen) -> Outcome<()> {
+    let task_id = fresh();
+    let request = AbortTaskRequest {
+        task_id: task_id.clone(),
+    };
+    let answer = world
+        .host_client
+        .tasks
+        .clone()
+        .abort_task(owned(request, info))
+        .await;
+    answer.context("AbortTask")?;
+    screen
+        .until(|task| task.state == i32::from(TaskState::Recovered))
+        .await?;
+    tokio::time::sleep(PAUSE).await;
+    let request = ClearTaskRequest { task_id };
+    let answer = world
+        .host_client
+        .tasks
+        .clone()
+        .clear_task(owned(request, info))
+        .await;
+    answer.context("ClearTask")?;
+    screen.until(|task| task.removed).await?;
+    tokio::time::sleep(PAUSE).await;
+    Ok(())
 }
 
 /// In the name of the engine that owns the host.
-async fn start_noop(world: &World, info: &HostInfo) -> Outcome<()> {
+fn owned<T>(request: T, info: &HostInfo) -> Request<T> {
     let epoch = info.engine_epoch.to_string();
     let metadata = [
         ("x-engine-id", info.engine_id.as_str()),
         ("x-engine-epoch", epoch.as_str()),
         ("x-store-id", info.store_id.as_str()),
     ];
-    let request = with_metadata(requests::start_task(Verb::Noop(Noop {})), &metadata);
-    let answer = world.host_client.tasks.clone().start_task(request).await;
-    answer.context("StartTask").map(drop)
+    with_metadata(request, &metadata)
 }
 
 /// What commits of one revision each take, a host's and an engine's by turns.
