@@ -78,7 +78,7 @@ fn look(reader: &dyn Reader, ages: Ages, now: Timestamp) -> Result<Option<Input>
     let revision = reader.revision();
     let known = |task| Known {
         revision,
-        task: Some(Box::new(task)),
+        task: Some(Arc::new(task)),
     };
     Ok(Some(Input::Age {
         clear: clear.into_iter().map(known).collect(),

@@ -1,5 +1,7 @@
 //! What comes of an input.
 
+use std::sync::Arc;
+
 use common::fault::Fault;
 use common::id::TaskId;
 
@@ -10,9 +12,9 @@ use crate::task::{Slot, Task};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A task after one edge, or with something else new to show. Watchers see each of these.
-    Task(Box<Task>),
+    Task(Arc<Task>),
     /// A task with a new note: recorded, and shown to nobody.
-    Noted(Box<Task>),
+    Noted(Arc<Task>),
     /// Whose host it is.
     Owner(Owner),
     /// A cleared task is old enough to be forgotten.
@@ -28,11 +30,11 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Run the operation.
-    Run(Box<Task>),
+    Run(Arc<Task>),
     /// Tell the running operation that it is to stop.
     SignalAbort(TaskId),
     /// After a restart: stop what is left of it, then finish or undo it.
-    Recover(Box<Task>),
+    Recover(Arc<Task>),
 }
 
 /// What the one who sent the input is told.
@@ -42,7 +44,7 @@ pub type Reply = Result<Answer, Refusal>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The task as it is now.
-    Task(Box<Task>),
+    Task(Arc<Task>),
     /// No such task, and that is no failure.
     NoTask,
     /// Whose host it is now.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
+
 use common::fault::Fault;
 use common::id::{EngineId, StoreId, TaskId};
 use common::operation::Operation;
@@ -34,7 +36,7 @@ pub struct Known {
     /// The revision that was read.
     pub revision: Revision,
     /// The record, if there was one.
-    pub task: Option<Box<Task>>,
+    pub task: Option<Arc<Task>>,
 }
 
 /// An operation to be accepted.

@@ -7,6 +7,7 @@
 //! what was read before it is refused with [`Refusal::LookAgain`], and read again.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use common::id::TaskId;
 use common::revision::Revision;
@@ -21,7 +22,7 @@ const KEPT: usize = 4_096;
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Recent {
-    tasks: BTreeMap<TaskId, (Revision, Box<Task>)>,
+    tasks: BTreeMap<TaskId, (Revision, Arc<Task>)>,
     order: VecDeque<(Revision, TaskId)>,
     /// What was read before this may have missed something.
     floor: Revision,
@@ -38,7 +39,7 @@ impl Recent {
     }
 
     /// A task that is over changed in `revision`.
-    pub(crate) fn keep(&mut self, revision: Revision, task: Box<Task>) {
+    pub(crate) fn keep(&mut self, revision: Revision, task: Arc<Task>) {
         self.order.push_back((revision, task.id));
         self.tasks.insert(task.id, (revision, task));
         while self.order.len() > KEPT {
@@ -61,9 +62,9 @@ impl Recent {
     ///
     /// # Errors
     /// [`Refusal::LookAgain`] where the store was read too early to tell.
-    pub(crate) fn resolve(&self, id: TaskId, known: Known) -> Result<Option<Box<Task>>, Refusal> {
+    pub(crate) fn resolve(&self, id: TaskId, known: Known) -> Result<Option<Arc<Task>>, Refusal> {
         if let Some((_, task)) = self.tasks.get(&id) {
-            return Ok(Some(task.clone()));
+            return Ok(Some(Arc::clone(task)));
         }
         let stale = known.task.as_ref().is_some_and(|task| !task.state.is_terminal());
         if stale || known.revision < self.floor {
@@ -82,14 +83,14 @@ mod tests {
     use super::*;
     use crate::task::Slot;
 
-    fn over(n: u64) -> Box<Task> {
+    fn over(n: u64) -> Arc<Task> {
         let id = TaskId::from_uuid(Uuid::from_u128(u128::from(n) + 1));
         let mut task = Task::init(Slot(n), id, None, None, String::new(), Timestamp(0));
         task.state = TaskState::Recovered;
-        Box::new(task)
+        Arc::new(task)
     }
 
-    fn read_at(revision: u64, task: Option<Box<Task>>) -> Known {
+    fn read_at(revision: u64, task: Option<Arc<Task>>) -> Known {
         Known {
             revision: Revision(revision),
             task,
@@ -101,7 +102,7 @@ mod tests {
         let mut recent = Recent::new(Revision(0));
         let mut removed = over(1);
         recent.keep(Revision(5), over(1));
-        removed.removed = true;
+        Arc::make_mut(&mut removed).removed = true;
         recent.keep(Revision(6), removed.clone());
         assert_eq!(
             recent.resolve(removed.id, read_at(4, Some(over(1)))),
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn a_record_that_was_unfinished_when_it_was_read_is_read_again() {
         let mut running = over(1);
-        running.state = TaskState::Running;
+        Arc::make_mut(&mut running).state = TaskState::Running;
         let recent = Recent::new(Revision(0));
         assert_eq!(
             recent.resolve(running.id, read_at(1, Some(running.clone()))),

@@ -5,6 +5,7 @@
 //! load that takes the tasks in the order of acceptance finds the locks as they were.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::id::{DomainId, StoreId, TaskId};
 use common::operation::Operation;
@@ -42,7 +43,7 @@ pub struct State {
     pub(crate) revision: Revision,
     pub(crate) next_slot: Slot,
     pub(crate) owner: Option<Owner>,
-    tasks: BTreeMap<Slot, Box<Task>>,
+    tasks: BTreeMap<Slot, Arc<Task>>,
     slots: BTreeMap<TaskId, Slot>,
     pub(crate) locks: Locks,
     pub(crate) places: Places,
@@ -73,7 +74,7 @@ impl State {
             if let (true, Some(operation)) = (task.has_place(), &task.operation) {
                 state.locks.restore(task.slot, operation);
             }
-            state.put(Box::new(task), loaded.revision);
+            state.put(Arc::new(task), loaded.revision);
         }
         state
     }
@@ -90,7 +91,7 @@ impl State {
 
     /// The unfinished tasks, in the order of their acceptance.
     pub fn unfinished(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.values().map(Box::as_ref)
+        self.tasks.values().map(Arc::as_ref)
     }
 
     /// How many tasks run, or are being undone.
@@ -116,11 +117,16 @@ impl State {
 
     /// An unfinished task.
     pub fn task(&self, id: TaskId) -> Option<&Task> {
-        self.at(*self.slots.get(&id)?)
+        self.at(*self.slots.get(&id)?).map(Arc::as_ref)
     }
 
-    pub(crate) fn at(&self, slot: Slot) -> Option<&Task> {
-        self.tasks.get(&slot).map(Box::as_ref)
+    pub(crate) fn at(&self, slot: Slot) -> Option<&Arc<Task>> {
+        self.tasks.get(&slot)
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn live(&self, id: TaskId) -> Option<Arc<Task>> {
+        self.slots.get(&id).and_then(|slot| self.at(*slot)).cloned()
     }
 
     /// How many wait for their turn.
@@ -131,16 +137,16 @@ impl State {
     /// Takes in one fact, which is or will be recorded in `revision`.
     pub fn apply(&mut self, change: &Change, revision: Revision) {
         match change {
-            Change::Task(task) => self.put(task.clone(), revision),
+            Change::Task(task) => self.put(Arc::clone(task), revision),
             Change::Noted(task) => {
-                self.tasks.insert(task.slot, task.clone());
+                self.tasks.insert(task.slot, Arc::clone(task));
             }
             Change::Owner(owner) => self.owner = Some(*owner),
             Change::Forgotten { id, .. } => self.recent.forget(*id),
         }
     }
 
-    fn put(&mut self, task: Box<Task>, revision: Revision) {
+    fn put(&mut self, task: Arc<Task>, revision: Revision) {
         let before = self.tasks.get(&task.slot);
         let had_place = before.is_some_and(|before| before.has_place());
         let was_queued = before.is_some_and(|before| before.state == TaskState::Queued);

@@ -15,6 +15,8 @@ mod list;
 mod machine;
 mod shown;
 
+use std::sync::Arc;
+
 use common::id::TaskId;
 use runtime::store::{Reader, StoreError, Table};
 use vdsm_core::{Known, Owner, Slot, Task};
@@ -74,7 +76,7 @@ pub(crate) fn find(reader: &dyn Reader, id: TaskId) -> Result<Option<Task>, Stor
 pub(crate) fn known(reader: &dyn Reader, id: TaskId) -> Result<Known, StoreError> {
     Ok(Known {
         revision: reader.revision(),
-        task: find(reader, id)?.map(Box::new),
+        task: find(reader, id)?.map(Arc::new),
     })
 }
 

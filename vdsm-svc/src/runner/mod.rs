@@ -49,9 +49,8 @@ impl Runner {
         }
     }
 
-    fn employ(&mut self, task: Task, work: fn(&Job)) {
+    fn employ(&mut self, task: Arc<Task>, work: fn(&Job)) {
         // Entered here, in the order of the effects, so that an abort that is performed next finds it.
-        let task = Arc::new(task);
         let alive = self.tools.alive.begin_task(Arc::clone(&task));
         let job = Job::new(self.tools.clone(), task, alive);
         self.pool.run(Box::new(move || job.work(work)));
@@ -61,10 +60,10 @@ impl Runner {
 impl Perform<Effect> for Runner {
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Run(task) => self.employ(*task, Job::run),
+            Effect::Run(task) => self.employ(task, Job::run),
             Effect::Recover(task) => {
                 tracing::info!(task_id = %task.id, state = ?task.state, "found at work by a start");
-                self.employ(*task, Job::recover);
+                self.employ(task, Job::recover);
             }
             Effect::SignalAbort(id) => self.tools.alive.abort(id),
         }

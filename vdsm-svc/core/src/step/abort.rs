@@ -1,5 +1,7 @@
 //! AbortTask: the wish is recorded, and the host decides the race with the task's commit point.
 
+use std::sync::Arc;
+
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
 use common::task::{TaskEvent, TaskState};
@@ -18,7 +20,7 @@ impl Draft<'_> {
         known: Known,
     ) -> Reply {
         self.admit(&caller)?;
-        if let Some(live) = self.state.task(task_id).cloned() {
+        if let Some(live) = self.state.live(task_id) {
             return self.abort_unfinished(live);
         }
         match self.state.recent.resolve(task_id, known)? {
@@ -27,11 +29,12 @@ impl Draft<'_> {
         }
     }
 
-    fn abort_unfinished(&mut self, mut live: Task) -> Reply {
+    fn abort_unfinished(&mut self, mut live: Arc<Task>) -> Reply {
         match live.state {
             TaskState::Init | TaskState::Preparing | TaskState::Queued => {
-                live.abort_requested = true;
-                live.blame(aborted("it had not begun to run"));
+                let begun = Arc::make_mut(&mut live);
+                begun.abort_requested = true;
+                begun.blame(aborted("it had not begun to run"));
                 task(self.straight_back(live)?)
             }
             TaskState::Running if live.abort_closed => Err(Refusal::Fault(
@@ -42,15 +45,16 @@ impl Draft<'_> {
                 .about(live.id),
             )),
             TaskState::Running => {
-                live.abort_requested = true;
-                live.blame(aborted("what it had begun is undone"));
+                let begun = Arc::make_mut(&mut live);
+                begun.abort_requested = true;
+                begun.blame(aborted("what it had begun is undone"));
                 let aborting = self.edge(live, TaskEvent::Abort)?;
                 self.effects.push(Effect::SignalAbort(aborting.id));
                 task(aborting)
             }
             // It is being stopped or undone already; that somebody wished it is still worth keeping.
             TaskState::Aborting | TaskState::Recovering if !live.abort_requested => {
-                live.abort_requested = true;
+                Arc::make_mut(&mut live).abort_requested = true;
                 task(self.show(live))
             }
             TaskState::Aborting
@@ -74,7 +78,7 @@ impl Draft<'_> {
     }
 
     /// To the end without anything to undo.
-    fn straight_back(&mut self, task: Task) -> Result<Task, Refusal> {
+    fn straight_back(&mut self, task: Arc<Task>) -> Result<Arc<Task>, Refusal> {
         let aborting = self.edge(task, TaskEvent::Abort)?;
         let recovering = self.edge(aborting, TaskEvent::Recover)?;
         self.edge(recovering, TaskEvent::Undone)

@@ -1,5 +1,7 @@
 //! ClearTask, and what age does by itself.
 
+use std::sync::Arc;
+
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
 
@@ -21,7 +23,7 @@ impl Draft<'_> {
             ));
         }
         match self.state.recent.resolve(task_id, known)? {
-            Some(over) => task(self.removed(*over)),
+            Some(over) => task(self.removed(over)),
             None => Ok(Answer::NoTask),
         }
     }
@@ -36,7 +38,7 @@ impl Draft<'_> {
             if let Ok(Some(over)) = over
                 && over.engine_id.is_none()
             {
-                self.removed(*over);
+                self.removed(over);
             }
         }
         for (slot, id) in forget {
@@ -46,11 +48,11 @@ impl Draft<'_> {
     }
 
     /// The last change of a task.
-    fn removed(&mut self, mut over: Task) -> Task {
+    fn removed(&mut self, mut over: Arc<Task>) -> Arc<Task> {
         if over.removed {
             return over;
         }
-        over.removed = true;
+        Arc::make_mut(&mut over).removed = true;
         self.show(over)
     }
 }

@@ -8,6 +8,8 @@ mod recover;
 mod report;
 mod start;
 
+use std::sync::Arc;
+
 use common::fault::{Fault, FaultCode};
 use common::revision::Revision;
 use common::task::{IllegalMove, TaskEvent};
@@ -90,20 +92,24 @@ impl Draft<'_> {
     }
 
     /// One edge, shown to watchers.
-    fn edge(&mut self, task: Task, event: TaskEvent) -> Result<Task, Refusal> {
-        let task = task.moved(event, self.now).map_err(illegal)?;
+    fn edge(&mut self, task: Arc<Task>, event: TaskEvent) -> Result<Arc<Task>, Refusal> {
+        let task = Arc::unwrap_or_clone(task)
+            .moved(event, self.now)
+            .map_err(illegal)?;
         Ok(self.shown(task))
     }
 
     /// Something else than its state that is to be shown.
-    fn show(&mut self, mut task: Task) -> Task {
+    fn show(&mut self, task: Arc<Task>) -> Arc<Task> {
+        let mut task = Arc::unwrap_or_clone(task);
         task.sequence += 1;
         self.shown(task)
     }
 
     /// The task as it is, its sequence counted already.
-    fn shown(&mut self, task: Task) -> Task {
-        self.change(Change::Task(Box::new(task.clone())));
+    fn shown(&mut self, task: Task) -> Arc<Task> {
+        let task = Arc::new(task);
+        self.change(Change::Task(Arc::clone(&task)));
         task
     }
 
@@ -115,7 +121,7 @@ impl Draft<'_> {
             };
             let lane = lane(&task);
             match self.edge(task, TaskEvent::Run) {
-                Ok(task) => self.effects.push(Effect::Run(Box::new(task))),
+                Ok(task) => self.effects.push(Effect::Run(task)),
                 // Not a queued task after all: it must not be chosen for ever.
                 Err(_) => self.state.places.withdraw(slot, lane),
             }
@@ -137,8 +143,8 @@ impl Draft<'_> {
     }
 }
 
-fn task(task: impl Into<Box<Task>>) -> Reply {
-    Ok(Answer::Task(task.into()))
+fn task(task: Arc<Task>) -> Reply {
+    Ok(Answer::Task(task))
 }
 
 fn illegal(error: IllegalMove) -> Refusal {

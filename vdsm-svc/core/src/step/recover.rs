@@ -1,6 +1,7 @@
 //! After a load: what a restart must decide.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use common::id::TaskId;
 use common::task::{TaskEvent, TaskState};
@@ -30,7 +31,7 @@ impl Draft<'_> {
         Ok(Answer::Done)
     }
 
-    fn recover_one(&mut self, task: Task) -> Reply {
+    fn recover_one(&mut self, task: Arc<Task>) -> Reply {
         match task.state {
             TaskState::Init => {
                 let preparing = self.edge(task, TaskEvent::Accept)?;
@@ -41,10 +42,10 @@ impl Draft<'_> {
             }
             TaskState::Running => {
                 let aborting = self.edge(task, TaskEvent::Abort)?;
-                self.effects.push(Effect::Recover(Box::new(aborting)));
+                self.effects.push(Effect::Recover(aborting));
             }
             TaskState::Aborting | TaskState::Recovering => {
-                self.effects.push(Effect::Recover(Box::new(task)));
+                self.effects.push(Effect::Recover(task));
             }
             TaskState::Queued | TaskState::Finished | TaskState::Recovered | TaskState::Failed => {}
         }

@@ -1,5 +1,7 @@
 //! News of the tasks that run. Each may come twice, late, or for a task that is over: then it changes nothing.
 
+use std::sync::Arc;
+
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
 use common::task::{TaskEvent, TaskState};
@@ -12,7 +14,7 @@ use crate::task::Task;
 impl Draft<'_> {
     /// Answers with the task as it is now, by which its thread sees what to do next.
     pub(super) fn report(&mut self, id: TaskId, report: Report) -> Reply {
-        let Some(live) = self.state.task(id).cloned() else {
+        let Some(live) = self.state.live(id) else {
             return Ok(Answer::NoTask);
         };
         let now = match report {
@@ -28,7 +30,12 @@ impl Draft<'_> {
         task(now)
     }
 
-    fn noted(&mut self, mut live: Task, note: Vec<u8>, past_no_return: bool) -> Result<Task, Refusal> {
+    fn noted(
+        &mut self,
+        mut live: Arc<Task>,
+        note: Vec<u8>,
+        past_no_return: bool,
+    ) -> Result<Arc<Task>, Refusal> {
         if !live.has_place() {
             return Ok(live);
         }
@@ -39,21 +46,22 @@ impl Draft<'_> {
         if live.note == note && live.past_no_return >= past_no_return && !shown {
             return Ok(live);
         }
-        live.note = note;
-        live.past_no_return |= past_no_return;
-        live.abort_closed |= past_no_return;
+        let noted = Arc::make_mut(&mut live);
+        noted.note = note;
+        noted.past_no_return |= past_no_return;
+        noted.abort_closed |= past_no_return;
         if shown {
             return Ok(self.show(live));
         }
-        self.change(Change::Noted(Box::new(live.clone())));
+        self.change(Change::Noted(Arc::clone(&live)));
         Ok(live)
     }
 
-    fn commit_point(&mut self, mut live: Task) -> Result<Task, Refusal> {
+    fn commit_point(&mut self, mut live: Arc<Task>) -> Result<Arc<Task>, Refusal> {
         match live.state {
             TaskState::Aborting => Err(abort_came_first(&live)),
             TaskState::Running if !live.abort_closed => {
-                live.abort_closed = true;
+                Arc::make_mut(&mut live).abort_closed = true;
                 Ok(self.show(live))
             }
             _ => Ok(live),
@@ -61,62 +69,62 @@ impl Draft<'_> {
     }
 
     /// One that is being aborted does not finish here: its thread goes on, stops and looks at what took effect.
-    fn finished(&mut self, live: Task) -> Result<Task, Refusal> {
+    fn finished(&mut self, live: Arc<Task>) -> Result<Arc<Task>, Refusal> {
         match live.state {
             TaskState::Running | TaskState::Recovering => self.edge(live, TaskEvent::Finish),
             _ => Ok(live),
         }
     }
 
-    fn failed(&mut self, mut live: Task, fault: Fault) -> Result<Task, Refusal> {
+    fn failed(&mut self, mut live: Arc<Task>, fault: Fault) -> Result<Arc<Task>, Refusal> {
         match live.state {
             TaskState::Running => {
-                live.blame(fault);
+                Arc::make_mut(&mut live).blame(fault);
                 self.edge(live, TaskEvent::Abort)
             }
             _ => Ok(live),
         }
     }
 
-    fn stuck(&mut self, mut live: Task, fault: Fault) -> Task {
+    fn stuck(&mut self, mut live: Arc<Task>, fault: Fault) -> Arc<Task> {
         let text = "a process of it that cannot be killed; nothing is undone under it";
         if live.state != TaskState::Aborting || live.waiting_for == text {
             return live;
         }
-        live.blame(fault);
-        live.waiting_for = text.into();
+        Arc::make_mut(&mut live).blame(fault);
+        Arc::make_mut(&mut live).waiting_for = text.into();
         self.show(live)
     }
 
-    fn stopped(&mut self, mut live: Task) -> Result<Task, Refusal> {
+    fn stopped(&mut self, mut live: Arc<Task>) -> Result<Arc<Task>, Refusal> {
         match live.state {
             TaskState::Aborting => {
-                live.waiting_for.clear();
+                Arc::make_mut(&mut live).waiting_for.clear();
                 self.edge(live, TaskEvent::Recover)
             }
             _ => Ok(live),
         }
     }
 
-    fn undone(&mut self, mut live: Task) -> Result<Task, Refusal> {
+    fn undone(&mut self, mut live: Arc<Task>) -> Result<Arc<Task>, Refusal> {
         match live.state {
             TaskState::Recovering => {
-                live.blame(interrupted());
+                Arc::make_mut(&mut live).blame(interrupted());
                 self.edge(live, TaskEvent::Undone)
             }
             _ => Ok(live),
         }
     }
 
-    fn undo_failed(&mut self, mut live: Task, fault: Fault) -> Result<Task, Refusal> {
+    fn undo_failed(&mut self, mut live: Arc<Task>, fault: Fault) -> Result<Arc<Task>, Refusal> {
         if !live.has_place() {
             return Ok(live);
         }
-        live.blame(fault.clone());
+        Arc::make_mut(&mut live).blame(fault.clone());
         if live.state == TaskState::Running {
             live = self.edge(live, TaskEvent::Abort)?;
         }
-        live.undo_fault = Some(fault);
+        Arc::make_mut(&mut live).undo_fault = Some(fault);
         self.edge(live, TaskEvent::GiveUp)
     }
 }

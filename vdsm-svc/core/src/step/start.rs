@@ -1,5 +1,7 @@
 //! StartTask: accepted once, whatever is repeated.
 
+use std::sync::Arc;
+
 use common::fault::{Fault, FaultCode};
 use common::operation::Operation;
 use common::task::TaskEvent;
@@ -22,11 +24,11 @@ impl Draft<'_> {
             known,
         } = start;
         self.admit(&caller)?;
-        if let Some(accepted) = self.state.task(id) {
+        if let Some(accepted) = self.state.live(id) {
             return again(accepted, &operation);
         }
         if let Some(accepted) = self.state.recent.resolve(id, known)? {
-            return again(&accepted, &operation);
+            return again(accepted, &operation);
         }
         self.has_room()?;
         let engine_id = caller.engine.map(|engine| engine.engine_id);
@@ -34,10 +36,11 @@ impl Draft<'_> {
         let init = Task::init(slot, id, Some(operation), engine_id, correlation_id, self.now);
         let init = self.shown(init);
         let mut preparing = self.edge(init, TaskEvent::Accept)?;
-        preparing.waiting_for = self.outlook(&preparing);
+        let outlook = self.outlook(&preparing);
+        Arc::make_mut(&mut preparing).waiting_for = outlook;
         let queued = self.edge(preparing, TaskEvent::Enqueue)?;
         self.start_all_whose_turn_it_is();
-        task(self.state.task(id).cloned().unwrap_or(queued))
+        task(self.state.live(id).unwrap_or(queued))
     }
 
     fn has_room(&self) -> Result<(), Refusal> {
@@ -70,7 +73,7 @@ impl Draft<'_> {
     }
 }
 
-fn again(known: &Task, operation: &Operation) -> Reply {
+fn again(known: Arc<Task>, operation: &Operation) -> Reply {
     match &known.operation {
         Some(accepted) if accepted != operation => Err(Refusal::Fault(
             Fault::new(
@@ -83,6 +86,6 @@ fn again(known: &Task, operation: &Operation) -> Reply {
             )
             .about(known.id),
         )),
-        _ => task(known.clone()),
+        _ => task(known),
     }
 }

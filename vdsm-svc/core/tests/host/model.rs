@@ -1,6 +1,7 @@
 //! A host without a world: its records, the threads that work for its tasks, and the callers' late reads.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{DomainId, ImageId, StoreId, TaskId, VolumeId};
@@ -144,7 +145,7 @@ impl Host {
         let task = self.records.values().find(|task| task.id == id);
         Known {
             revision: self.revision,
-            task: task.cloned().map(Box::new),
+            task: task.cloned().map(Arc::new),
         }
     }
 
