@@ -16,6 +16,7 @@ pub mod programs;
 pub mod proxy;
 pub mod requests;
 pub mod service;
+pub mod small_disk;
 pub mod storage;
 mod verbs;
 pub mod watch;

@@ -71,6 +71,9 @@ impl Api {
     /// Has a wish accepted as a command, or says what would be done.
     pub(crate) async fn submit(&self, caller: Caller, wish: Wish) -> Result<Accepted, Status> {
         let request_id = request_id(&wish.request_id).map_err(|fault| status::from_fault(&fault))?;
+        if !wish.validate_only {
+            status::admit(&**self.log.store())?;
+        }
         let correlation_id = caller
             .correlation_id
             .unwrap_or_else(|| Uuid::new_v4().to_string());

@@ -42,7 +42,7 @@ impl Refusal {
             FaultCode::EngineFenced => Self::Fenced(fault),
             FaultCode::HostOwned => Self::Owned(fault),
             FaultCode::HostStoreChanged | FaultCode::Loading | FaultCode::ShuttingDown => Self::Lost(fault),
-            FaultCode::QueueFull => Self::Full(fault),
+            FaultCode::QueueFull | FaultCode::StoreFull => Self::Full(fault),
             code if code.kind() == FaultKind::Unavailable => Self::Unclear(fault),
             FaultCode::EntityBusy => Self::Unclear(fault),
             _ => Self::Answer(fault),

@@ -7,6 +7,7 @@ mod copy;
 mod cuts;
 mod disks;
 mod duplicates;
+mod full;
 mod kills;
 mod life_cycle;
 mod lists;

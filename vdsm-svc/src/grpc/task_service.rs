@@ -55,6 +55,7 @@ impl TaskService for Tasks {
         let operation = convert::operation_from_wire("operation", request.operation.as_ref())
             .and_then(supported)
             .map_err(|fault| verdict(&fault))?;
+        status::admit(&**host.log.store())?;
         let correlation_id = who.correlation_id.clone().unwrap_or_default();
         let input = |known| {
             Input::Start(Start {

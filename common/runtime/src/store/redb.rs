@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{
     Commit, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table, encoding,
-    spans::Spans,
+    reserve::Reserve, spans::Spans,
 };
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -70,6 +70,7 @@ pub struct RedbStore {
     /// None only after an attempt to open it again has failed.
     database: RwLock<Option<Database>>,
     spans: Mutex<Spans>,
+    reserve: Reserve,
 }
 
 impl RedbStore {
@@ -80,7 +81,15 @@ impl RedbStore {
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Arc<Self>, StoreError> {
         let path = dir.join(FILE);
         fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
-        let database = open_file(&path, cache_bytes)?;
+        let database = open_file(&path, cache_bytes).or_else(|error| {
+            // A repair writes: on a full disk, into what was held back.
+            match Reserve::give_up_left(dir) {
+                true => open_file(&path, cache_bytes),
+                false => Err(error),
+            }
+        })?;
+        // Only now: the store's lock keeps others from this directory.
+        let reserve = Reserve::take(dir);
         // A file whose name is lost in a power cut would be another, empty store.
         File::open(dir)
             .and_then(|dir| dir.sync_all())
@@ -92,6 +101,7 @@ impl RedbStore {
             identity,
             database: RwLock::new(Some(database)),
             spans: Mutex::new(spans),
+            reserve,
         }))
     }
 
@@ -186,7 +196,12 @@ impl Store for RedbStore {
         Ok(to < through)
     }
 
+    fn has_room(&self) -> bool {
+        self.reserve.is_held()
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
+        self.reserve.give_up_if_full();
         probe(&self.path)?;
         let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The lock on the file is held until the old one is gone.
