@@ -5,6 +5,7 @@
 mod adoption;
 mod copy;
 mod copy_refused;
+mod cut_short;
 mod domains;
 mod hostile;
 mod kills;
@@ -13,5 +14,6 @@ mod mount;
 mod order;
 mod pattern;
 mod power_cut;
+mod replaced;
 mod sample;
 mod support;
