@@ -7,6 +7,7 @@ mod copy;
 mod copy_refused;
 mod cut_short;
 mod domains;
+mod full_domain;
 mod hostile;
 mod kills;
 mod life_cycle;
