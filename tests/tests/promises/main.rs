@@ -8,6 +8,7 @@ mod cuts;
 mod disks;
 mod duplicates;
 mod full;
+mod hostile_storage;
 mod kills;
 mod life_cycle;
 mod lists;

@@ -102,6 +102,10 @@ impl StorageRoot {
         &self.qemu_img
     }
 
+    pub(crate) fn host_id(&self) -> HostId {
+        self.host_id
+    }
+
     pub(crate) fn dir(&self) -> &Dir {
         &self.dir
     }

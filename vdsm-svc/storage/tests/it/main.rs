@@ -17,4 +17,5 @@ mod pattern;
 mod power_cut;
 mod replaced;
 mod sample;
+mod shared_root;
 mod support;
