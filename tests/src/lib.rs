@@ -5,6 +5,7 @@
 //! processes, and from the files that they leave on storage.
 
 pub mod audit;
+pub mod bind_mount;
 pub mod client;
 pub mod fail_point;
 pub mod failure;
