@@ -72,6 +72,8 @@ impl SmallDisk {
     /// When it cannot.
     pub fn make_room(&self) -> Outcome<()> {
         for filler in self.fillers()? {
+            // Cut first: a child that is just being started may have a copy of it, and an unlinked file keeps its blocks.
+            File::options().write(true).open(&filler)?.set_len(0)?;
             std::fs::remove_file(filler)?;
         }
         self.mount.sync()

@@ -92,6 +92,7 @@ mod tests {
         assert!(matches!(of(FaultCode::HostOwned), Refusal::Owned(_)));
         assert!(matches!(of(FaultCode::HostStoreChanged), Refusal::Lost(_)));
         assert!(matches!(of(FaultCode::QueueFull), Refusal::Full(_)));
+        assert!(matches!(of(FaultCode::StoreFull), Refusal::Full(_)));
         assert!(matches!(of(FaultCode::StoreUnavailable), Refusal::Unclear(_)));
         assert!(matches!(of(FaultCode::TaskNotAbortable), Refusal::Answer(_)));
     }

@@ -50,6 +50,9 @@ async fn an_engine_whose_disk_is_full_keeps_its_word_and_goes_on_by_itself() -> 
         asked.unknown.len()
     );
     reads_and_watches_go_on(&world, &asked).await?;
+    ensure(world.create_vm(&vm).await? == under_way, || {
+        "a repeat is another command".to_owned()
+    })?;
 
     // What was accepted ends, with what was held back for it.
     world.restart_host().await?;
