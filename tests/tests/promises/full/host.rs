@@ -333,7 +333,7 @@ impl Bench {
 
     /// Nothing was announced that is not on disk.
     async fn everything_told_is_kept(&self, watcher: &Recorder<Task>) -> Outcome<()> {
-        let record = watcher.record();
+        let record = watcher.record().clone();
         let found = violations(&record);
         ensure(found.is_empty(), || found.join("\n"))?;
         for (task_id, told) in record.latest() {
