@@ -1,6 +1,7 @@
 //! A data directory on a disk of its own, which can be filled to the last byte and given room again.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use rustix::fs::FallocateFlags;
@@ -28,9 +29,9 @@ impl SmallDisk {
     ///
     /// # Errors
     /// [`NoMount`], as for a loop mount.
-    pub fn under(service: &Service) -> Result<Self, NoMount> {
+    pub fn under(service: &Service, kind: FileSystem) -> Result<Self, NoMount> {
         let disk = Self {
-            mount: LoopMount::make(FileSystem::Ext4)?,
+            mount: LoopMount::make(kind)?,
         };
         disk.take_over(service).map_err(NoMount::Failed)?;
         Ok(disk)
@@ -52,7 +53,11 @@ impl SmallDisk {
     pub fn fill(&self) -> Outcome<()> {
         let count = self.fillers()?.len();
         let path = self.mount.path().join(format!("{FILLER}-{count}"));
-        let file = File::create_new(&path).context("a file that fills the disk")?;
+        let file = match File::create_new(&path) {
+            // There is not even room for a file.
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+            made => made.context("a file that fills the disk")?,
+        };
         let (mut piece, least) = PIECES;
         let mut size = 0;
         while piece >= least {

@@ -6,6 +6,7 @@ use proto::engine::v1::{CreateVmRequest, GetVmRequest, host::Connection};
 use tests::audit::all_is_well;
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::loop_mount::FileSystem;
 use tests::patience::{eventually, persist};
 use tests::watch::{EngineWatchers, Watchers};
 use tests::{World, requests};
@@ -28,9 +29,18 @@ struct Asked {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_whose_disk_is_full_keeps_its_word_and_goes_on_by_itself() -> Outcome<()> {
+    on(FileSystem::Ext4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_whose_disk_is_full_keeps_its_word_on_xfs_too() -> Outcome<()> {
+    on(FileSystem::Xfs).await
+}
+
+async fn on(kind: FileSystem) -> Outcome<()> {
     let (mut world, domain) = World::furnished().await?;
     world.engine.stop().await?;
-    let Some(disk) = small_disk(&world.engine)? else {
+    let Some(disk) = small_disk(&world.engine, kind)? else {
         return Ok(());
     };
     world.restart_engine().await?;

@@ -6,17 +6,17 @@ mod host;
 
 use tests::client::Refusal;
 use tests::failure::{Failure, Outcome};
-use tests::loop_mount::NoMount;
+use tests::loop_mount::{FileSystem, NoMount};
 use tests::service::Service;
 use tests::small_disk::SmallDisk;
 use tonic::{Code, Status};
 
 /// A disk of its own for the data directory of a service that does not run; none where this machine has none to give.
-fn small_disk(service: &Service) -> Outcome<Option<SmallDisk>> {
-    match SmallDisk::under(service) {
+fn small_disk(service: &Service, kind: FileSystem) -> Outcome<Option<SmallDisk>> {
+    match SmallDisk::under(service, kind) {
         Ok(disk) => Ok(Some(disk)),
         Err(NoMount::Skip(why)) => {
-            crate::skipped("full data directories", &why);
+            crate::skipped(&format!("full data directories on {}", kind.name()), &why);
             Ok(None)
         }
         Err(NoMount::Failed(failure)) => Err(failure),
