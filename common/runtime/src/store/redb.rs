@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -202,7 +203,15 @@ impl Store for RedbStore {
 
     fn reopen(&self) -> Result<(), StoreError> {
         self.reserve.give_up_if_full();
-        probe(&self.path)?;
+        let probed = probe(&self.path).or_else(|error| match error.kind() {
+            // The file system has room, and we may have none of it.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.reserve.give_up();
+                probe(&self.path)
+            }
+            _ => Err(error),
+        });
+        probed.map_err(|error| at(&self.path, &error))?;
         let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The lock on the file is held until the old one is gone.
         drop(guard.take());
@@ -398,14 +407,14 @@ fn stored_oldest(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Resu
 }
 
 /// Tells whether the disk takes writes again.
-fn probe(store: &Path) -> Result<(), StoreError> {
+fn probe(store: &Path) -> io::Result<()> {
     let path = store.with_extension("probe");
     let outcome = File::create(&path).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
+        io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
         file.sync_all()
     });
     let removed = fs::remove_file(&path);
-    outcome.and(removed).map_err(|error| at(&path, &error))
+    outcome.and(removed)
 }
 
 /// A table that nobody has written to yet is an empty one.
@@ -424,7 +433,7 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-fn at(path: &Path, error: &std::io::Error) -> StoreError {
+fn at(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("{}: {error}", path.display()))
 }
 
