@@ -2,11 +2,9 @@
 
 use std::future::ready;
 
-use proto::engine::v1::host::Connection;
 use proto::task::v1::Noop;
 use proto::task::v1::operation::Verb;
 use proto::vdsm::v1::{AbortTaskRequest, GetTaskRequest, ListTasksRequest, StartTaskRequest, Task};
-use tests::audit::all_is_well;
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
 use tests::ids::fresh;
@@ -14,8 +12,8 @@ use tests::lone_host::LoneHost;
 use tests::loop_mount::FileSystem;
 use tests::patience::{eventually, persist};
 use tests::small_disk::SmallDisk;
-use tests::watch::{HostTasks, Recorder, Watchers, violations};
-use tests::{World, requests, storage, words};
+use tests::watch::{HostTasks, Recorder, violations};
+use tests::{requests, storage, words};
 use tonic::Code;
 
 use super::{Said, says_what_it_lacks, small_disk};
@@ -28,9 +26,6 @@ const UNKNOWN: usize = 30;
 
 /// Every so many tasks one that does something on storage.
 const WORK: usize = 16;
-
-/// Time for a few attempts of the engine.
-const LONGER: std::time::Duration = std::time::Duration::from_secs(3);
 
 struct Bench {
     host: LoneHost,
@@ -82,40 +77,6 @@ async fn keeps_its_word(kind: FileSystem) -> Outcome<()> {
     })?;
     bench.everything_told_is_kept(&watcher).await?;
     bench.host.service.stop().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn commands_wait_for_a_host_whose_disk_is_full_and_end_when_it_has_room() -> Outcome<()> {
-    let (mut world, domain) = World::furnished().await?;
-    world.host.stop().await?;
-    let Some(disk) = small_disk(&world.host, FileSystem::Ext4)? else {
-        return Ok(());
-    };
-    world.restart_host().await?;
-    world.host_is(Connection::Connected).await?;
-    let watchers = Watchers::start(&world.client, &world.host_client);
-    disk.fill()?;
-    let mut commands = Vec::new();
-    while !world.host.log_tail(1_000).contains("is full") {
-        ensure(commands.len() < 100, || {
-            "its disk is full, and it does not say so".to_owned()
-        })?;
-        let vm = requests::create_vm(&format!("vm-{}", commands.len()), requests::four_disks(&domain));
-        commands.push(world.create_vm(&vm).await?);
-    }
-    // This one comes when there is none for it.
-    let vm = requests::create_vm("last", requests::four_disks(&domain));
-    let last = world.create_vm(&vm).await?;
-    let waits = world.client.settled(&last);
-    ensure(tokio::time::timeout(LONGER, waits).await.is_err(), || {
-        "it has ended without any room on its host".to_owned()
-    })?;
-    disk.make_room()?;
-    for command_id in commands.iter().chain([&last]) {
-        world.succeeds(command_id).await?;
-    }
-    all_is_well(&world.view(), &watchers).await?;
-    world.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

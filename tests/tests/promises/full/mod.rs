@@ -3,6 +3,7 @@
 
 mod engine;
 mod host;
+mod waiting;
 
 use tests::client::Refusal;
 use tests::failure::{Failure, Outcome};
