@@ -130,6 +130,8 @@ faults! {
     // Services and their peers.
     /// The service's own store cannot be written now. Whether the request took effect is unknown: repeat it.
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, None, true;
+    /// The disk of the service's data directory is full: no new work is taken, and nothing was changed.
+    StoreFull = "STORE_FULL", Unavailable, None, true;
     /// The service is starting and still reads its tasks.
     Loading = "LOADING", Unavailable, None, true;
     /// The service is stopping.

@@ -5,6 +5,7 @@
 //! processes, and from the files that they leave on storage.
 
 pub mod audit;
+pub mod bind_mount;
 pub mod client;
 pub mod fail_point;
 pub mod failure;
@@ -16,6 +17,7 @@ pub mod programs;
 pub mod proxy;
 pub mod requests;
 pub mod service;
+pub mod small_disk;
 pub mod storage;
 mod verbs;
 pub mod watch;

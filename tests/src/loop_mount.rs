@@ -119,6 +119,33 @@ impl LoopMount {
         run("sync", &["-f", &self.path().to_string_lossy()])
     }
 
+    /// Makes it read-only, or writable again. Nobody may have a file of it open for writing.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn make_read_only(&self, read_only: bool) -> Outcome<()> {
+        let how = if read_only { "remount,ro" } else { "remount,rw" };
+        run("mount", &["-o", how, &self.path().to_string_lossy()])
+    }
+
+    /// Has it turn read-only by itself, as after an error of its disk, whoever works on it. It must be mounted anew
+    /// afterwards. Only for [`FileSystem::Ext4`].
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn fall_read_only(&self) -> Outcome<()> {
+        run("mount", &["-o", "remount,abort", &self.path().to_string_lossy()])
+    }
+
+    /// Mounts it anew. Nobody may have a file of it open.
+    ///
+    /// # Errors
+    /// When it cannot be unmounted or mounted.
+    pub fn mount_anew(&mut self) -> Outcome<()> {
+        self.unmount()?;
+        self.mount()
+    }
+
     /// Cuts the power: what was not synced is lost. Nobody may have a file of it open.
     ///
     /// # Errors

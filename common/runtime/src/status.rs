@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use crate::coordinator::Refusal;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// `ErrorInfo.domain`: whose reasons these are.
 const DOMAIN: &str = "vdsm-engine";
@@ -75,6 +75,23 @@ pub fn from_refusal(refusal: Refusal) -> Status {
         Refusal::StoreUnavailable => store_unavailable(),
         Refusal::Stopping => shutting_down(),
     })
+}
+
+/// Whether the store has room for new work. To be asked before work is taken, never before what ends some.
+///
+/// # Errors
+/// `UNAVAILABLE` (`STORE_FULL`).
+// A Status is what every RPC answers with, as tonic declares it.
+#[allow(clippy::result_large_err)]
+pub fn admit(store: &dyn Store) -> Result<(), Status> {
+    if store.has_room() {
+        return Ok(());
+    }
+    Err(from_fault(&Fault::new(
+        FaultCode::StoreFull,
+        "the disk of the service's data directory is full: no new work is taken, and nothing was changed; make room there, \
+         then repeat the request",
+    )))
 }
 
 /// The status for a read that the store refused. What exactly it said is for the log, not for callers.

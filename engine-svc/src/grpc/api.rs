@@ -71,6 +71,9 @@ impl Api {
     /// Has a wish accepted as a command, or says what would be done.
     pub(crate) async fn submit(&self, caller: Caller, wish: Wish) -> Result<Accepted, Status> {
         let request_id = request_id(&wish.request_id).map_err(|fault| status::from_fault(&fault))?;
+        // Where there is no room for a command it is only planned: a repeat is answered as ever, and takes none.
+        let full = status::admit(&**self.log.store()).err();
+        let full = full.filter(|_| !wish.validate_only);
         let correlation_id = caller
             .correlation_id
             .unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -83,11 +86,16 @@ impl Api {
             digest: wish.digest,
             correlation_id,
             ask: wish.ask,
-            validate_only: wish.validate_only,
+            validate_only: wish.validate_only || full.is_some(),
         };
-        self.accept(Input::Submit(Box::new(submission)))
+        let accepted = self
+            .accept(Input::Submit(Box::new(submission)))
             .instrument(span)
-            .await
+            .await?;
+        match full {
+            Some(full) if accepted.token.is_empty() => Err(full),
+            _ => Ok(accepted),
+        }
     }
 
     /// Sends an input that is answered with a command.

@@ -42,7 +42,7 @@ impl Refusal {
             FaultCode::EngineFenced => Self::Fenced(fault),
             FaultCode::HostOwned => Self::Owned(fault),
             FaultCode::HostStoreChanged | FaultCode::Loading | FaultCode::ShuttingDown => Self::Lost(fault),
-            FaultCode::QueueFull => Self::Full(fault),
+            FaultCode::QueueFull | FaultCode::StoreFull => Self::Full(fault),
             code if code.kind() == FaultKind::Unavailable => Self::Unclear(fault),
             FaultCode::EntityBusy => Self::Unclear(fault),
             _ => Self::Answer(fault),
@@ -92,6 +92,7 @@ mod tests {
         assert!(matches!(of(FaultCode::HostOwned), Refusal::Owned(_)));
         assert!(matches!(of(FaultCode::HostStoreChanged), Refusal::Lost(_)));
         assert!(matches!(of(FaultCode::QueueFull), Refusal::Full(_)));
+        assert!(matches!(of(FaultCode::StoreFull), Refusal::Full(_)));
         assert!(matches!(of(FaultCode::StoreUnavailable), Refusal::Unclear(_)));
         assert!(matches!(of(FaultCode::TaskNotAbortable), Refusal::Answer(_)));
     }

@@ -7,6 +7,8 @@ mod copy;
 mod cuts;
 mod disks;
 mod duplicates;
+mod full;
+mod hostile_storage;
 mod kills;
 mod life_cycle;
 mod lists;

@@ -55,6 +55,12 @@ impl TaskService for Tasks {
         let operation = convert::operation_from_wire("operation", request.operation.as_ref())
             .and_then(supported)
             .map_err(|fault| verdict(&fault))?;
+        // A repeat is answered as ever: it takes no room.
+        if let Err(full) = status::admit(&**host.log.store())
+            && host.known(task_id)?.task.is_none()
+        {
+            return Err(full);
+        }
         let correlation_id = who.correlation_id.clone().unwrap_or_default();
         let input = |known| {
             Input::Start(Start {

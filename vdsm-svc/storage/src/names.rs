@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use common::id::{DomainId, ImageId, TaskId, VolumeId};
+use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
 
 /// Where a domain keeps its own metadata.
 pub(crate) const DOM_MD: &str = "dom_md";
@@ -103,9 +103,10 @@ pub(crate) fn set_aside_image(name: &str) -> Option<ImageId> {
     id.parse().ok()
 }
 
-/// A domain that is being built.
-pub(crate) fn new_domain(domain: DomainId) -> String {
-    format!("{NEW_DOMAIN}{domain}")
+/// A domain that is being built, by this host: another one on the same root may build it too, and takes what is of
+/// its own name for what an earlier attempt left.
+pub(crate) fn new_domain(domain: DomainId, host: HostId) -> String {
+    format!("{NEW_DOMAIN}{domain}.{host}")
 }
 
 /// The names under which a formatted domain is purged, in the order in which they are tried.

@@ -10,7 +10,7 @@ use common::id::{DomainId, HostId, ImageId, VolumeId};
 use rustix::fs::{Gid, Uid};
 
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, Writer};
-use crate::file::{Dir, FileError, FileHook, Kind, Layer, NoHook};
+use crate::file::{Dir, FileError, FileHook, Layer, NoHook};
 use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
 use crate::volume::VolumeInfo;
 
@@ -102,16 +102,21 @@ impl StorageRoot {
         &self.qemu_img
     }
 
+    pub(crate) fn host_id(&self) -> HostId {
+        self.host_id
+    }
+
     pub(crate) fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// The domains in the root, each described or with what is wrong with it: one bad domain hides no other.
+    /// The domains in the root, each described or with what is wrong with it: one bad domain hides no other. What
+    /// has the name of a domain and is no directory is shown too, with what it is.
     ///
     /// # Errors
     /// Of the file system, for the root itself.
     pub fn domains(&self) -> Result<Vec<ListedDomain>, Fault> {
-        let found = self.dir.entries()?.into_iter().filter(|e| e.kind == Kind::Dir);
+        let found = self.dir.entries()?.into_iter();
         let ids = found.filter_map(|e| e.name.to_str()?.parse().ok());
         let listed = ids.map(|id| ListedDomain {
             id,

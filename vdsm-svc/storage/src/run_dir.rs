@@ -5,14 +5,14 @@
 //! directory and carry the task's id, so that a service that lost its journal still finds a stranger's writers.
 
 use std::fs::{File, TryLockError};
-use std::io::Seek;
+use std::io::{ErrorKind, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::Fault;
 use common::id::TaskId;
-use common::{Fault, FaultCode};
 use rustix::process::{Pid, Signal};
 
 use crate::file::{Dir, FileError, Kind};
@@ -49,19 +49,37 @@ impl RunDir {
     /// `PROCESS_STUCK` where a process of the task is still there; those of the file system.
     pub(crate) fn open(root: &StorageRoot, task: TaskId) -> Result<Self, Fault> {
         let runs = open_or_make(root.dir(), names::RUN)?;
-        let dir = open_or_make(&runs, &task.to_string())?;
+        let name = task.to_string();
+        let started = Instant::now();
+        loop {
+            let opened = Self::try_open(&runs, &name);
+            let is_late = started.elapsed() > INSTANT;
+            match opened {
+                Ok(Some(run)) => return Ok(run),
+                // Another service on this root sweeps, and we came between two of its steps.
+                Err(e) if (e.is_missing() || e.is_taken()) && !is_late => {}
+                Err(e) => return Err(e.into()),
+                Ok(None) if is_late => return Err(process::stuck(&format!("a process of task {task}"))),
+                Ok(None) => thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// None where the lock is held, or where whoever held it has removed the directory.
+    fn try_open(runs: &Dir, name: &str) -> Result<Option<Self>, FileError> {
+        let dir = open_or_make(runs, name)?;
         let lock = match dir.file_for_writing(LOCK)? {
             Some(lock) => lock,
             None => dir.create_file(LOCK)?,
         };
-        let started = Instant::now();
-        while !try_lock(&dir, &lock)? {
-            if started.elapsed() > INSTANT {
-                return Err(process::stuck(&format!("a process of task {task}")));
-            }
-            thread::sleep(LOOK);
+        if !try_lock(&dir, &lock)? {
+            return Ok(None);
         }
-        Ok(Self { dir, lock })
+        let own = lock
+            .metadata()
+            .map_err(|e| dir.error("look at", LOCK.as_ref(), e))?;
+        let in_place = dir.stat(LOCK)?.is_some_and(|stat| stat.st_ino == own.ino());
+        Ok(in_place.then_some(Self { dir, lock }))
     }
 
     /// The lock, for a child to hold.
@@ -93,13 +111,12 @@ impl RunDir {
 /// # Errors
 /// `PROCESS_STUCK` where there still is one; those of the file system.
 pub fn remove(root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
-    let Some((runs, dir)) = find(root, task)? else {
+    let Some((runs, _)) = find(root, task)? else {
         return Ok(());
     };
-    if !freed_within(&dir, INSTANT)? {
-        return Err(process::stuck(&format!("a process of task {task}")));
-    }
-    dir.purge()?;
+    // Locked while it goes: whoever wants it meanwhile sees that it is gone, and makes another one.
+    let run = RunDir::open(root, task)?;
+    run.dir.purge()?;
     runs.remove_dir(task.to_string())?;
     Ok(())
 }
@@ -269,15 +286,15 @@ fn try_lock(dir: &Dir, lock: &File) -> Result<bool, FileError> {
     }
 }
 
-fn open_or_make(parent: &Dir, name: &str) -> Result<Dir, Fault> {
+fn open_or_make(parent: &Dir, name: &str) -> Result<Dir, FileError> {
     if let Some(dir) = parent.dir(name)? {
         return Ok(dir);
     }
     match parent.create_dir(name) {
         Err(e) if e.is_taken() => {
             let made = parent.dir(name)?;
-            made.ok_or_else(|| Fault::new(FaultCode::Internal, format!("{name} comes and goes")))
+            made.ok_or_else(|| parent.error("open", name.as_ref(), ErrorKind::NotFound.into()))
         }
-        made => Ok(made?),
+        made => made,
     }
 }

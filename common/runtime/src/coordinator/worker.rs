@@ -24,7 +24,8 @@ const TRIM_NEXT_PIECE: Duration = Duration::from_millis(10);
 /// The first wait before a store that failed is opened again; doubled up to [`REOPEN_AT_MOST`].
 const REOPEN_AT_FIRST: Duration = Duration::from_millis(10);
 
-/// A disk that comes back is noticed within this.
+/// A disk that comes back is noticed within this. It is also waited where the store was opened again, and the first commit
+/// failed as before.
 const REOPEN_AT_MOST: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker<M: Machine, P> {
@@ -88,16 +89,24 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
     /// stopped it.
     pub(super) fn run(mut self, machine: M) -> Vec<oneshot::Sender<()>> {
         let mut machine = machine;
+        let mut opened_at = None;
         loop {
             let Err(end) = self.work(machine);
             match end {
                 End::Stopped(waiting) => return waiting,
                 End::Failed(error) => {
                     tracing::error!(%error, "a commit failed: its outcome is unknown; opening the store again");
+                    // Opening and loading over and over helps nobody where each time the first commit fails.
+                    if opened_at == Some(self.log.current())
+                        && let Err(waiting) = self.refuse_for(REOPEN_AT_MOST)
+                    {
+                        return waiting;
+                    }
                     match self.revive() {
                         Ok(loaded) => machine = loaded,
                         Err(waiting) => return waiting,
                     }
+                    opened_at = Some(self.log.current());
                 }
             }
         }
@@ -216,14 +225,19 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                 }
                 Err(error) => tracing::warn!(%error, "the store cannot be opened; trying again"),
             }
-            let until = Instant::now() + pause;
+            self.refuse_for(pause)?;
             pause = (pause * 2).min(REOPEN_AT_MOST);
-            loop {
-                match self.wait(until.saturating_duration_since(Instant::now()), true) {
-                    Next::Input(envelope) => refuse(envelope, Refusal::StoreUnavailable),
-                    Next::Nothing | Next::Committed(_) => break,
-                    Next::End(waiting) => return Err(waiting),
-                }
+        }
+    }
+
+    /// Refuses whatever comes, for so long.
+    fn refuse_for(&mut self, pause: Duration) -> Result<(), Vec<oneshot::Sender<()>>> {
+        let until = Instant::now() + pause;
+        loop {
+            match self.wait(until.saturating_duration_since(Instant::now()), true) {
+                Next::Input(envelope) => refuse(envelope, Refusal::StoreUnavailable),
+                Next::Nothing | Next::Committed(_) => return Ok(()),
+                Next::End(waiting) => return Err(waiting),
             }
         }
     }

@@ -27,7 +27,9 @@ pub struct FailingStore {
 struct Plan {
     fail: Option<(u64, When)>,
     failed: bool,
+    always: bool,
     failing_reopens: u64,
+    reopens: u64,
     blocked: bool,
     waiting: u64,
     commits: u64,
@@ -46,6 +48,16 @@ impl FailingStore {
     /// The `nth` commit from now (1 is the next) fails, and all after it until [`Store::reopen`].
     pub fn fail_commit(&self, nth: u64, when: When) {
         self.lock().fail = Some((nth, when));
+    }
+
+    /// From now on every commit fails, however often it is opened again.
+    pub fn fail_commits(&self) {
+        self.lock().always = true;
+    }
+
+    /// How often it was opened again.
+    pub fn reopens(&self) -> u64 {
+        self.lock().reopens
     }
 
     /// The next `count` attempts to open it again fail too.
@@ -86,7 +98,7 @@ impl FailingStore {
             plan = self.changed.wait(plan).unwrap_or_else(PoisonError::into_inner);
         }
         plan.waiting -= 1;
-        if plan.failed {
+        if plan.failed || plan.always {
             return Err(refused());
         }
         match plan.fail {
@@ -144,6 +156,10 @@ impl Store for FailingStore {
         self.inner.trim(through)
     }
 
+    fn has_room(&self) -> bool {
+        self.inner.has_room()
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         let mut plan = self.lock();
         if plan.failing_reopens > 0 {
@@ -151,6 +167,7 @@ impl Store for FailingStore {
             return Err(refused());
         }
         plan.failed = false;
+        plan.reopens += 1;
         drop(plan);
         self.inner.reopen()
     }

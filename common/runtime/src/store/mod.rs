@@ -6,6 +6,7 @@ mod encoding;
 pub mod failing;
 pub mod memory;
 pub mod redb;
+mod reserve;
 mod spans;
 
 use std::ops::Bound;
@@ -164,6 +165,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] as for a commit.
     fn trim(&self, through: Revision) -> Result<bool, StoreError>;
+
+    /// Whether there is room for new work. Where there is none, what is under way may still be written: it ends with
+    /// what was held back for it. True for stores that cannot tell.
+    fn has_room(&self) -> bool {
+        true
+    }
 
     /// After a failed commit: opens the database again. Reads went on meanwhile from the last committed picture
     /// where the database allows.

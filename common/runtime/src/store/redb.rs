@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -30,7 +31,7 @@ use uuid::Uuid;
 
 use super::{
     Commit, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table, encoding,
-    spans::Spans,
+    reserve::Reserve, spans::Spans,
 };
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -70,6 +71,7 @@ pub struct RedbStore {
     /// None only after an attempt to open it again has failed.
     database: RwLock<Option<Database>>,
     spans: Mutex<Spans>,
+    reserve: Reserve,
 }
 
 impl RedbStore {
@@ -80,7 +82,15 @@ impl RedbStore {
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Arc<Self>, StoreError> {
         let path = dir.join(FILE);
         fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
-        let database = open_file(&path, cache_bytes)?;
+        let database = open_file(&path, cache_bytes).or_else(|error| {
+            // A repair writes: on a full disk, into what was held back.
+            match Reserve::give_up_left(dir) {
+                true => open_file(&path, cache_bytes),
+                false => Err(error),
+            }
+        })?;
+        // Only now: the store's lock keeps others from this directory.
+        let reserve = Reserve::take(dir);
         // A file whose name is lost in a power cut would be another, empty store.
         File::open(dir)
             .and_then(|dir| dir.sync_all())
@@ -92,6 +102,7 @@ impl RedbStore {
             identity,
             database: RwLock::new(Some(database)),
             spans: Mutex::new(spans),
+            reserve,
         }))
     }
 
@@ -186,8 +197,21 @@ impl Store for RedbStore {
         Ok(to < through)
     }
 
+    fn has_room(&self) -> bool {
+        self.reserve.is_held()
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
-        probe(&self.path)?;
+        self.reserve.give_up_if_full();
+        let probed = probe(&self.path).or_else(|error| match error.kind() {
+            // The file system has room, and we may have none of it.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.reserve.give_up();
+                probe(&self.path)
+            }
+            _ => Err(error),
+        });
+        probed.map_err(|error| at(&self.path, &error))?;
         let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The lock on the file is held until the old one is gone.
         drop(guard.take());
@@ -383,14 +407,14 @@ fn stored_oldest(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Resu
 }
 
 /// Tells whether the disk takes writes again.
-fn probe(store: &Path) -> Result<(), StoreError> {
+fn probe(store: &Path) -> io::Result<()> {
     let path = store.with_extension("probe");
     let outcome = File::create(&path).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
+        io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
         file.sync_all()
     });
     let removed = fs::remove_file(&path);
-    outcome.and(removed).map_err(|error| at(&path, &error))
+    outcome.and(removed)
 }
 
 /// A table that nobody has written to yet is an empty one.
@@ -409,7 +433,7 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-fn at(path: &Path, error: &std::io::Error) -> StoreError {
+fn at(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("{}: {error}", path.display()))
 }
 

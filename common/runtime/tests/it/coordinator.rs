@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use common::revision::Revision;
 use proto::store::v1::EngineHistory;
@@ -362,4 +363,18 @@ async fn effects_are_performed_in_order_and_may_spawn_tasks() {
     }
     eventually("all are performed", || sum.load(Ordering::SeqCst) == 5_050).await;
     assert_eq!(*order.lock().unwrap(), (1..=100).collect::<Vec<_>>());
+}
+
+/// The recovery of a machine is its first commit: where that fails each time, opening the store again is no cure.
+#[tokio::test]
+async fn a_store_that_opens_and_never_commits_is_not_opened_over_and_over() {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let bench = Bench::recovering(true);
+    patient(bench.handle.call(Input::Look)).await.unwrap();
+    bench.store.fail_commits();
+    let begun = Instant::now();
+    patient(bench.handle.call(Input::Note)).await.unwrap_err();
+    eventually("it is opened a third time", || bench.store.reopens() == 3).await;
+    assert!(begun.elapsed() >= 2 * PAUSE, "{:?}", begun.elapsed());
+    patient(bench.handle.stop()).await;
 }

@@ -35,7 +35,7 @@ impl StorageRoot {
         if self.dir().kind(id.to_string())?.is_some() {
             return self.existing(id, &meta);
         }
-        let aside = names::new_domain(id);
+        let aside = names::new_domain(id, self.host_id());
         discard(self.dir(), &aside)?;
         build(self.dir(), &aside, &meta)?;
         // The point of no return: before it there is no domain, after it there is a whole one.

@@ -61,11 +61,15 @@ fn free_name(root: &Dir, id: DomainId) -> Result<String, Fault> {
     Err(Fault::new(FaultCode::Internal, "no name is free"))
 }
 
-/// Finishes what was renamed aside and not purged.
+/// Finishes what was renamed aside and not purged. What cannot be purged is left for the next time.
+///
+/// # Errors
+/// Of the file system, in listing.
 pub(crate) fn purge_leftovers(root: &Dir) -> Result<(), Fault> {
     for entry in root.entries()? {
         if entry.name.to_str().is_some_and(names::is_purged_domain) {
-            purge(root, &entry.name.to_string_lossy())?;
+            // What cannot be purged now, such as on storage that is mounted read-only, is no reason to serve nothing.
+            let _ = purge(root, &entry.name.to_string_lossy());
         }
     }
     Ok(())

@@ -98,17 +98,17 @@ impl Domain {
         })
     }
 
-    /// The images, then what is left of deletions, each sorted. Other names are not images and are not shown.
+    /// The images, then what is left of deletions, each sorted. Other names are not images and are not shown; what
+    /// has the name of an image and is no directory is: looking into it says what it is.
     ///
     /// # Errors
     /// Of the file system.
     pub fn image_names(&self) -> Result<Vec<ImageName>, Fault> {
         let mut found: Vec<_> = (self.images.entries()?.into_iter())
-            .filter(|e| e.kind == Kind::Dir)
             .filter_map(|e| {
                 let name = e.name.to_str()?;
                 match names::set_aside_image(name) {
-                    Some(image) => Some(ImageName::Leftover {
+                    Some(image) => (e.kind == Kind::Dir).then(|| ImageName::Leftover {
                         name: name.to_owned(),
                         image,
                     }),

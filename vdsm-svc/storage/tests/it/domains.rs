@@ -7,6 +7,7 @@ use common::{Allocation, FaultCode, VolumeFormat};
 use vdsm_storage::domain::DirectIo;
 use vdsm_storage::{Options, StorageRoot};
 
+use crate::mount::{Mount, skipped};
 use crate::support::*;
 
 #[test]
@@ -161,4 +162,45 @@ fn metadata_that_was_changed_by_hand_is_noticed() {
     fs::write(&path, text.replace("tests", "testz")).unwrap();
     let fault = place.root().domain(domain()).err().unwrap();
     assert_eq!(fault.code, FaultCode::DomainChecksumMismatch);
+}
+
+#[test]
+fn a_formatted_domain_that_cannot_be_purged_keeps_no_other_from_being_served() {
+    let Some(mount) = Mount::make(&["mkfs.ext4", "-q", "-F"]) else {
+        skipped("a root that is mounted read-only");
+        return;
+    };
+    let mut place = Place::at(tempfile::tempdir_in(mount.path()).unwrap());
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+    // A format that was cut off after its point of no return.
+    place.root().create_domain(other_domain(), "other").unwrap();
+    place.bench.heal();
+    *place.bench.kill_call.lock().unwrap() = Some(3);
+    let work = || place.root().format_domain(other_domain(), true);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_err();
+    place.close();
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(place.temp.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let cut_off = names();
+    assert!(
+        !cut_off.contains(&other_domain().to_string().into()),
+        "{cut_off:?}"
+    );
+    mount.make_read_only(true);
+    let root = StorageRoot::open(place.temp.path(), Options::new(host())).unwrap();
+    let info = root.domain(domain()).unwrap().info().unwrap();
+    assert_eq!(info.name, "tests");
+    assert_eq!(root.volumes(domain(), image(1)).unwrap().len(), 1);
+    drop(root);
+    mount.make_read_only(false);
+    assert_eq!(names(), cut_off, "nothing was changed");
+    place.bench.heal();
+    place.reopen();
+    place.must(&delete(1), 2);
 }

@@ -5,7 +5,9 @@
 mod adoption;
 mod copy;
 mod copy_refused;
+mod cut_short;
 mod domains;
+mod full_domain;
 mod hostile;
 mod kills;
 mod life_cycle;
@@ -13,5 +15,7 @@ mod mount;
 mod order;
 mod pattern;
 mod power_cut;
+mod replaced;
 mod sample;
+mod shared_root;
 mod support;

@@ -59,6 +59,12 @@ impl Mount {
         rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
     }
 
+    /// Or writable again. Nobody may have a file of it open for writing.
+    pub(crate) fn make_read_only(&self, read_only: bool) {
+        let how = if read_only { "remount,ro" } else { "remount,rw" };
+        assert!(succeeds(Command::new("mount").args(["-o", how]).arg(self.path())));
+    }
+
     pub(crate) fn cut_power(&self) {
         assert!(succeeds(
             Command::new("xfs_io")

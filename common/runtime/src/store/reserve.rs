@@ -1,0 +1,162 @@
+//! A file beside the store that holds some room back. When the disk is full it is given up, and what is under way
+//! can still be written: ends, undo, and the opening of the store, which writes too. New work is taken again only when
+//! there is so much room that it can be held back anew.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+/// The file in the data directory.
+const FILE: &str = "reserve";
+
+/// Two of the largest batches, with the pages that the database writes around them: the edges that thousands of tasks
+/// still have to come to.
+const BYTES: u64 = 16 << 20;
+
+/// What must be free before the room is held back again: with less, the next commits would be at the same point.
+const FREE_AGAIN: u64 = 2 * BYTES;
+
+/// A start with less than this could not even write its address: it begins with what was held back.
+const SCANT: u64 = 1 << 20;
+
+/// Between two looks whether there is room again: a caller who is refused is asked to come back in a second.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What people are told.
+const FULL: &str = "the disk of the data directory is full: no new work is taken until there is room";
+
+/// The room that is held back, or not.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    dir: PathBuf,
+    held: AtomicBool,
+    looked: Mutex<Option<Instant>>,
+}
+
+impl Reserve {
+    /// Holds room back in a data directory, or keeps what an earlier start held back. Where the disk is full, that is
+    /// given up.
+    pub(super) fn take(dir: &Path) -> Self {
+        let reserve = Self {
+            dir: dir.to_owned(),
+            held: AtomicBool::new(false),
+            looked: Mutex::new(None),
+        };
+        let free = free(dir).unwrap_or(u64::MAX);
+        if free < SCANT {
+            reserve.give_up();
+        } else if free >= FREE_AGAIN || is_whole(&reserve.path()) {
+            reserve.hold();
+        }
+        if !reserve.held.load(Ordering::Acquire) {
+            tracing::error!(dir = %dir.display(), free, "{FULL}");
+        }
+        reserve
+    }
+
+    /// Gives up what an earlier start held back, if that is what the disk lacks; says whether it did.
+    pub(super) fn give_up_left(dir: &Path) -> bool {
+        free(dir).is_ok_and(|free| free < SCANT) && fs::remove_file(dir.join(FILE)).is_ok()
+    }
+
+    /// Whether room is held back: then there is some for new work. Where none is, this looks now and then whether
+    /// there is some again.
+    pub(super) fn is_held(&self) -> bool {
+        if !self.held.load(Ordering::Acquire) {
+            self.look_again();
+        }
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// Gives up what is held back, if that is what the disk lacks.
+    pub(super) fn give_up_if_full(&self) {
+        if free(&self.dir).is_ok_and(|free| free < BYTES) {
+            self.give_up();
+        }
+    }
+
+    /// Gives up what is held back.
+    pub(super) fn give_up(&self) {
+        if self.held.swap(false, Ordering::AcqRel) {
+            tracing::error!(dir = %self.dir.display(), "{FULL}");
+        }
+        let removed = fs::remove_file(self.path());
+        // Blocks are free for others only when the removal is on disk.
+        match removed.and_then(|()| File::open(&self.dir)?.sync_all()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "what was held back of the disk cannot be given up");
+            }
+            _ => {}
+        }
+    }
+
+    fn look_again(&self) {
+        let mut looked = match self.looked.try_lock() {
+            Ok(looked) => looked,
+            Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
+            // Somebody looks.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
+            return;
+        }
+        *looked = Some(Instant::now());
+        if free(&self.dir).is_ok_and(|free| free >= FREE_AGAIN) {
+            self.hold();
+        }
+    }
+
+    fn hold(&self) {
+        let held = match allocate(&self.path()) {
+            // Not every file system can; then the store's own errors are all there is.
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            outcome => outcome,
+        };
+        match held {
+            Ok(()) => {
+                if !self.held.swap(true, Ordering::AcqRel) {
+                    tracing::info!(
+                        bytes = BYTES,
+                        "room is held back for the store: new work is taken"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, dir = %self.dir.display(), "no room can be held back for the store");
+                self.give_up();
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+}
+
+fn allocate(path: &Path) -> rustix::io::Result<()> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path);
+    let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    rustix::fs::fallocate(file, FallocateFlags::empty(), 0, BYTES)
+}
+
+/// Whether all its blocks are there: a copy of it may be sparse.
+fn is_whole(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.blocks().saturating_mul(512) >= BYTES)
+}
+
+/// Bytes that the file system has left for this process's user.
+fn free(dir: &Path) -> rustix::io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,322 @@
+//! A host's data directory.
+
+use std::future::ready;
+
+use proto::task::v1::Noop;
+use proto::task::v1::operation::Verb;
+use proto::vdsm::v1::{AbortTaskRequest, GetTaskRequest, ListTasksRequest, StartTaskRequest, Task};
+use tests::fail_point::FailPoints;
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::ids::fresh;
+use tests::lone_host::LoneHost;
+use tests::loop_mount::FileSystem;
+use tests::patience::{eventually, persist};
+use tests::small_disk::SmallDisk;
+use tests::watch::{HostTasks, Recorder, violations};
+use tests::{requests, storage, words};
+use tonic::Code;
+
+use super::{Said, says_what_it_lacks, small_disk};
+
+/// More than fit into what the database has of the disk when it is full.
+const MOST: usize = 50_000;
+
+/// Answers that nothing is known: the file system and the database may find room for one more commit between two.
+const UNKNOWN: usize = 30;
+
+/// Every so many tasks one that does something on storage.
+const WORK: usize = 16;
+
+struct Bench {
+    host: LoneHost,
+    disk: SmallDisk,
+    domain_id: String,
+    /// Tasks that were accepted.
+    accepted: Vec<StartTaskRequest>,
+    /// Ids whose abort was answered.
+    aborted: Vec<String>,
+    _folder: tempfile::TempDir,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_disk_is_full_keeps_its_word_and_goes_on_by_itself() -> Outcome<()> {
+    keeps_its_word(FileSystem::Ext4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_disk_is_full_keeps_its_word_on_xfs_too() -> Outcome<()> {
+    keeps_its_word(FileSystem::Xfs).await
+}
+
+async fn keeps_its_word(kind: FileSystem) -> Outcome<()> {
+    let Some(mut bench) = Bench::start(kind).await? else {
+        return Ok(());
+    };
+    let watcher = Recorder::start::<HostTasks>(bench.host.client.channel.clone());
+    let refused = bench.start_tasks_until_refused().await?;
+    bench.reads_go_on(&refused).await?;
+    bench.all_ended_well().await?;
+
+    bench.host.service.kill().await?;
+    bench.host.service.start(&FailPoints::default()).await?;
+    bench.host.serves().await?;
+    bench.reads_go_on(&refused).await?;
+    bench.all_ended_well().await?;
+
+    let process = bench.host.service.pid();
+    bench.disk.make_room()?;
+    let again = persist(|| {
+        let (mut tasks, request) = (bench.host.client.tasks.clone(), refused.clone());
+        async move { tasks.start_task(request).await }
+    });
+    again.await.context("there is room again")?;
+    bench.accepted.push(refused);
+    bench.all_ended_well().await?;
+    ensure(bench.host.service.pid() == process, || {
+        "it did not go on by itself".to_owned()
+    })?;
+    bench.everything_told_is_kept(&watcher).await?;
+    bench.host.service.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_used_up_even_what_was_held_back_loses_nothing() -> Outcome<()> {
+    loses_nothing(FileSystem::Ext4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_used_up_even_what_was_held_back_loses_nothing_on_xfs() -> Outcome<()> {
+    loses_nothing(FileSystem::Xfs).await
+}
+
+async fn loses_nothing(kind: FileSystem) -> Outcome<()> {
+    let Some(mut bench) = Bench::start(kind).await? else {
+        return Ok(());
+    };
+    let watcher = Recorder::start::<HostTasks>(bench.host.client.channel.clone());
+    let refused = bench.start_tasks_until_refused().await?;
+    bench.all_ended_well().await?;
+    bench.abort_until_nothing_is_known().await?;
+    let said = bench.try_start(&refused).await?;
+    ensure(said.is_some(), || "it was accepted without any room".to_owned())?;
+
+    let process = bench.host.service.pid();
+    bench.disk.make_room()?;
+    bench.abort(&fresh()).await.context("there is room again")?;
+    bench.all_ended_well().await?;
+    ensure(bench.host.service.pid() == process, || {
+        "it did not go on by itself".to_owned()
+    })?;
+
+    bench.disk.fill()?;
+    bench.abort_until_nothing_is_known().await?;
+    bench.host.service.kill().await?;
+    bench.host.service.spawn(&FailPoints::default())?;
+    if bench.host.service.bound().await?.is_none() {
+        says_what_it_lacks(&bench.host.service)?;
+    }
+    bench.host.service.kill().await?;
+    bench.disk.make_room()?;
+    bench.host.service.start(&FailPoints::default()).await?;
+    bench.host.serves().await?;
+    bench.all_ended_well().await?;
+    bench.everything_told_is_kept(&watcher).await?;
+    bench.host.service.stop().await
+}
+
+impl Bench {
+    async fn start(kind: FileSystem) -> Outcome<Option<Self>> {
+        let folder = tempfile::tempdir()?;
+        let mut host = LoneHost::start_with(folder.path(), &["--queue-limit", "1000000"]).await?;
+        let domain_id = host.client.create_domain().await?;
+        host.service.stop().await?;
+        let Some(disk) = small_disk(&host.service, kind)? else {
+            return Ok(None);
+        };
+        host.service.start(&FailPoints::default()).await?;
+        host.serves().await?;
+        Ok(Some(Self {
+            host,
+            disk,
+            domain_id,
+            accepted: Vec::new(),
+            aborted: Vec::new(),
+            _folder: folder,
+        }))
+    }
+
+    async fn try_start(&self, request: &StartTaskRequest) -> Outcome<Option<Said>> {
+        match self.host.client.tasks.clone().start_task(request.clone()).await {
+            Ok(_) => Ok(None),
+            Err(status) => Said::of(&status).map(Some),
+        }
+    }
+
+    /// Fills the disk under tasks that are at work: returns the one that is refused.
+    async fn start_tasks_until_refused(&mut self) -> Outcome<StartTaskRequest> {
+        for n in 0..MOST {
+            let verb = match n % WORK {
+                0 => Verb::CreateVolume(requests::create_volume(
+                    &self.domain_id,
+                    requests::KINDS[n / WORK % 4],
+                )),
+                _ => Verb::Noop(Noop {}),
+            };
+            let request = requests::start_task(verb);
+            if n == WORK {
+                self.disk.fill()?;
+            }
+            match self.try_start(&request).await? {
+                None => self.accepted.push(request),
+                Some(Said::Full) => {
+                    eprintln!("{} accepted, then refused", self.accepted.len());
+                    return Ok(request);
+                }
+                // Asked again: it runs once.
+                Some(Said::Unknown) => {
+                    let told = eventually("an answer that decides", || async {
+                        match self.try_start(&request).await {
+                            Ok(Some(Said::Unknown)) => None,
+                            decided => Some(decided),
+                        }
+                    });
+                    if told.await??.is_some() {
+                        eprintln!("{} accepted, then one was unknown", self.accepted.len());
+                        return Ok(request);
+                    }
+                    self.accepted.push(request);
+                }
+            }
+        }
+        Err(Failure::new("the disk is full, and everything is accepted"))
+    }
+
+    async fn abort(&mut self, task_id: &str) -> Outcome<()> {
+        let answer = persist(|| {
+            let (mut tasks, task_id) = (self.host.client.tasks.clone(), task_id.to_owned());
+            async move { tasks.abort_task(AbortTaskRequest { task_id }).await }
+        });
+        answer.await?;
+        self.aborted.push(task_id.to_owned());
+        Ok(())
+    }
+
+    /// What ends work is written as long as there is any room: here there is none for it either, time after time.
+    async fn abort_until_nothing_is_known(&mut self) -> Outcome<()> {
+        let mut unknown = 0;
+        self.disk.fill()?;
+        for _ in 0..MOST {
+            let task_id = fresh();
+            let request = AbortTaskRequest {
+                task_id: task_id.clone(),
+            };
+            match self.host.client.tasks.clone().abort_task(request).await {
+                Ok(_) => self.aborted.push(task_id),
+                Err(status) => {
+                    ensure(Said::of(&status)? == Said::Unknown, || format!("{status:?}"))?;
+                    unknown += 1;
+                    if unknown == UNKNOWN {
+                        eprintln!("{} aborts were written", self.aborted.len());
+                        return Ok(());
+                    }
+                    // What it had held back it gives up then: that is taken too.
+                    self.disk.fill()?;
+                }
+            }
+        }
+        Err(Failure::new("there is no room, and everything is written"))
+    }
+
+    async fn task(&self, task_id: &str) -> Outcome<Task> {
+        let answer = persist(|| {
+            let (mut tasks, task_id) = (self.host.client.tasks.clone(), task_id.to_owned());
+            async move { tasks.get_task(GetTaskRequest { task_id }).await }
+        });
+        let task = answer.await.context(format!("GetTask {task_id}"))?.into_inner();
+        task.task.context("an answer without a task")
+    }
+
+    async fn reads_go_on(&self, refused: &StartTaskRequest) -> Outcome<()> {
+        for request in &self.accepted {
+            self.task(&request.task_id).await?;
+        }
+        // A repeat is answered, and so is the abort of what is over.
+        let first = &self.accepted[0];
+        ensure(self.try_start(first).await?.is_none(), || {
+            "a repeat is refused".to_owned()
+        })?;
+        let abort = AbortTaskRequest {
+            task_id: first.task_id.clone(),
+        };
+        self.host.client.tasks.clone().abort_task(abort).await?;
+        let request = GetTaskRequest {
+            task_id: refused.task_id.clone(),
+        };
+        let unknown = self.host.client.tasks.clone().get_task(request).await;
+        ensure(
+            unknown
+                .as_ref()
+                .is_err_and(|status| status.code() == Code::NotFound),
+            || format!("a refused task is known: {unknown:?}"),
+        )?;
+        self.host
+            .client
+            .tasks
+            .clone()
+            .list_tasks(ListTasksRequest::default())
+            .await?;
+        let late = Recorder::start::<HostTasks>(self.host.client.channel.clone());
+        eventually("a watch that begins now to be served", || {
+            ready(late.record().token().map(|_| ()))
+        })
+        .await?;
+        let found = violations(&late.record());
+        ensure(found.is_empty(), || found.join("\n"))
+    }
+
+    /// All that was answered is known, and all that was accepted was done.
+    async fn all_ended_well(&self) -> Outcome<()> {
+        for request in &self.accepted {
+            let task = self.host.client.ended(&request.task_id).await?;
+            ensure(words::task_state(task.state) == "FINISHED", || {
+                format!("{task:?}")
+            })?;
+        }
+        for task_id in &self.aborted {
+            let task = self.task(task_id).await?;
+            ensure(words::task_state(task.state) == "RECOVERED", || {
+                format!("{task:?}")
+            })?;
+        }
+        let volumes = self.accepted.iter().filter(|request| {
+            let verb = request
+                .operation
+                .as_ref()
+                .and_then(|operation| operation.verb.as_ref());
+            matches!(verb, Some(Verb::CreateVolume(_)))
+        });
+        let (images, wanted) = (
+            storage::images(&self.host.storage_root(), &self.domain_id).len(),
+            volumes.count(),
+        );
+        ensure(images == wanted, || {
+            format!("{images} images, and {wanted} were asked for")
+        })?;
+        let runs = storage::run_directories(&self.host.storage_root());
+        ensure(runs.is_empty(), || format!("run directories are left: {runs:?}"))
+    }
+
+    /// Nothing was announced that is not on disk.
+    async fn everything_told_is_kept(&self, watcher: &Recorder<Task>) -> Outcome<()> {
+        let record = watcher.record().clone();
+        let found = violations(&record);
+        ensure(found.is_empty(), || found.join("\n"))?;
+        for (task_id, told) in record.latest() {
+            let kept = self.task(&task_id).await?;
+            ensure(kept.sequence >= told.sequence, || {
+                format!("told {told:?}, and kept {kept:?}")
+            })?;
+        }
+        Ok(())
+    }
+}

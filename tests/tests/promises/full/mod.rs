@@ -1,0 +1,59 @@
+//! The disk of a data directory is full: new work is refused with a stable code, reads and watches go on, what was
+//! accepted ends, nothing is lost and nothing is announced that is not on disk; with room again, all goes on by itself.
+
+mod engine;
+mod host;
+mod waiting;
+
+use tests::client::Refusal;
+use tests::failure::{Failure, Outcome};
+use tests::loop_mount::{FileSystem, NoMount};
+use tests::service::Service;
+use tests::small_disk::SmallDisk;
+use tonic::{Code, Status};
+
+/// A disk of its own for the data directory of a service that does not run; none where this machine has none to give.
+fn small_disk(service: &Service, kind: FileSystem) -> Outcome<Option<SmallDisk>> {
+    match SmallDisk::under(service, kind) {
+        Ok(disk) => Ok(Some(disk)),
+        Err(NoMount::Skip(why)) => {
+            crate::skipped(&format!("full data directories on {}", kind.name()), &why);
+            Ok(None)
+        }
+        Err(NoMount::Failed(failure)) => Err(failure),
+    }
+}
+
+/// What a service with a full disk says of a request that would change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// It is refused: nothing was changed.
+    Full,
+    /// Whether it took effect is unknown.
+    Unknown,
+}
+
+impl Said {
+    /// # Errors
+    /// Where it is any other answer, or not in words.
+    fn of(status: &Status) -> Outcome<Self> {
+        let refusal = Refusal::from(status);
+        let said = match (refusal.code, refusal.fault.code.as_str()) {
+            (Code::Unavailable, "STORE_FULL") if status.message().contains("full") => Self::Full,
+            (Code::Unavailable, "STORE_UNAVAILABLE") => Self::Unknown,
+            _ => return Err(Failure::new(format!("a full disk is refused so: {status:?}"))),
+        };
+        match refusal.reason == refusal.fault.code && !status.message().is_empty() {
+            true => Ok(said),
+            false => Err(Failure::new(format!("without a code or a sentence: {status:?}"))),
+        }
+    }
+}
+
+/// That the log of a service that did not start says what it lacks.
+fn says_what_it_lacks(service: &Service) -> Outcome<()> {
+    let last = service.log_tail(3);
+    tests::failure::ensure(last.contains("No space left"), || {
+        format!("it ended without saying why:\n{last}")
+    })
+}

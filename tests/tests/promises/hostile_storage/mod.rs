@@ -1,0 +1,98 @@
+//! Storage that is damaged, read-only, or somebody else's: a clear error with a stable code, and the rest goes on.
+
+mod damage;
+mod read_only;
+mod two_hosts;
+
+use proto::task::v1::VolumeAddress;
+use proto::task::v1::operation::Verb;
+use proto::vdsm::v1::{
+    ListStorageDomainsRequest, ListStorageDomainsResponse, ListVolumesRequest, StartTaskRequest, Volume,
+};
+use tests::client::Host;
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::{requests, words};
+
+/// A new volume in a domain: its task, and where it will be.
+fn creation(domain_id: &str, kind: usize) -> (StartTaskRequest, VolumeAddress) {
+    let volume = requests::create_volume(domain_id, requests::KINDS[kind]);
+    let address = VolumeAddress {
+        domain_id: domain_id.to_owned(),
+        image_id: volume.image_id.clone(),
+        volume_id: volume.volume_id.clone(),
+    };
+    (requests::start_task(Verb::CreateVolume(volume)), address)
+}
+
+fn deletion(address: &VolumeAddress) -> StartTaskRequest {
+    let verb = Verb::DeleteImage(requests::delete_image(&address.domain_id, &address.image_id));
+    requests::start_task(verb)
+}
+
+/// Makes a volume that is whole.
+async fn create(host: &Host, domain_id: &str) -> Outcome<VolumeAddress> {
+    let (request, address) = creation(domain_id, 2);
+    succeeds(host, &request).await?;
+    Ok(address)
+}
+
+/// Runs a task to its good end.
+async fn succeeds(host: &Host, request: &StartTaskRequest) -> Outcome<()> {
+    let task = host.run(request).await?;
+    ensure(words::task_state(task.state) == "FINISHED", || {
+        format!("it did not succeed: {task:#?}")
+    })
+}
+
+/// Runs a task that is to fail with this code, having changed nothing, and returns the sentence.
+async fn fails(host: &Host, request: &StartTaskRequest, code: &str) -> Outcome<String> {
+    let task = host.run(request).await?;
+    let fault = task.fault.clone().unwrap_or_default();
+    ensure(
+        words::task_state(task.state) == "RECOVERED" && fault.code == code && !fault.message.is_empty(),
+        || format!("it was to fail with {code}: {task:#?}"),
+    )?;
+    Ok(fault.message)
+}
+
+/// That a domain is served in full: read, written and deleted from.
+async fn is_served(host: &Host, domain_id: &str) -> Outcome<()> {
+    let volume = create(host, domain_id).await?;
+    let found = volumes(host, &volume).await?;
+    ensure(found.len() == 1 && found[0].fault.is_none(), || {
+        format!("{found:#?}")
+    })?;
+    succeeds(host, &deletion(&volume)).await
+}
+
+async fn volumes(host: &Host, address: &VolumeAddress) -> Outcome<Vec<Volume>> {
+    let request = ListVolumesRequest {
+        domain_id: address.domain_id.clone(),
+        image_id: address.image_id.clone(),
+    };
+    let answer = host.storage.clone().list_volumes(request).await;
+    Ok(answer.context("ListVolumes")?.into_inner().volumes)
+}
+
+/// What a list says of a domain: its fault's code, empty where it has none.
+async fn listed(host: &Host, domain_id: &str) -> Outcome<Option<String>> {
+    let answer = host
+        .storage
+        .clone()
+        .list_storage_domains(ListStorageDomainsRequest {})
+        .await;
+    let ListStorageDomainsResponse { domains } = answer.context("ListStorageDomains")?.into_inner();
+    let found = domains.into_iter().find(|domain| domain.domain_id == domain_id);
+    Ok(found.map(|domain| domain.fault.map(|fault| fault.code).unwrap_or_default()))
+}
+
+/// The stable code that a call was refused with, and its sentence.
+fn refusal<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Outcome<(String, String)> {
+    match answer {
+        Ok(answer) => Err(Failure::new(format!("it was not refused: {answer:?}"))),
+        Err(status) => {
+            let refusal = tests::client::Refusal::from(&status);
+            Ok((refusal.fault.code, status.message().to_owned()))
+        }
+    }
+}
