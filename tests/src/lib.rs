@@ -11,6 +11,7 @@ pub mod failure;
 pub mod ids;
 pub mod lone_host;
 pub mod loop_mount;
+pub mod neighbour;
 pub mod patience;
 pub mod programs;
 pub mod proxy;
