@@ -16,6 +16,7 @@ mod readme;
 mod resume;
 mod soak;
 mod streams;
+mod two_hosts;
 mod wait;
 mod wiped;
 
