@@ -1,13 +1,15 @@
 //! What is being done when the kill comes, and how it may end.
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use proto::engine::v1::{Command, CreateVmRequest, RemoveVmRequest, disk_observation::Presence};
+use proto::engine::v1::{
+    Command, CopyDiskRequest, CreateVmRequest, RemoveVmRequest, disk_observation::Presence,
+};
 use tests::audit::Records;
 use tests::client::Engine;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{Context as _, Outcome, ensure};
 use tests::{World, requests, storage, words};
 
 /// Which of the commands.
@@ -20,6 +22,8 @@ pub(super) enum Scenario {
     /// The same, and the third disk cannot be made, because something comes to stand in its image. That shows only
     /// once another disk is there for good, so every step of a creation and of its undo is passed in each run.
     CreateFailing,
+    /// The one disk of a VM is copied.
+    Copy,
 }
 
 /// A `qemu-img` that makes every image but that of the disk named in the file `broken` beside it: there it waits until
@@ -42,10 +46,15 @@ pub(super) struct Prepared {
     domain_id: String,
     create: CreateVmRequest,
     remove: RemoveVmRequest,
+    copy: CopyDiskRequest,
 }
 
 /// What is not ours: it comes to stand in the way, and must still be there afterwards.
 const STRANGER: (&str, &[u8]) = ("stranger", b"not ours");
+
+/// What the source of the copy holds beside zeros, and where.
+const CONTENT: &[u8] = b"not only zeros";
+const CONTENT_AT: u64 = 300_000;
 
 impl Scenario {
     /// The host's operation that it is about.
@@ -53,6 +62,7 @@ impl Scenario {
         match self {
             Self::Remove => "delete_image",
             Self::Create | Self::CreateFailing => "create_volume",
+            Self::Copy => "copy_volume",
         }
     }
 
@@ -71,12 +81,19 @@ impl Scenario {
 
     /// Makes ready in this world, whose domain this is.
     pub(super) async fn prepare(self, world: &World, domain_id: &str, tools: &Path) -> Outcome<Prepared> {
-        let create = requests::create_vm("web", requests::four_disks(domain_id));
+        let disks = match self {
+            // Raw, so that it can be filled here.
+            Self::Copy => vec![requests::disk(domain_id, requests::KINDS[0])],
+            Self::Create | Self::CreateFailing | Self::Remove => requests::four_disks(domain_id),
+        };
+        let source_id = disks[0].disk_id.clone();
+        let create = requests::create_vm("web", disks);
         let prepared = Prepared {
             scenario: self,
             storage_root: world.storage_root(),
             domain_id: domain_id.to_owned(),
             remove: requests::remove_vm(&create.vm_id),
+            copy: requests::copy_disk(&source_id, domain_id, requests::KINDS[1]),
             create,
         };
         match self {
@@ -86,6 +103,14 @@ impl Scenario {
                 let created = world.create_vm(&prepared.create).await?;
                 world.succeeds(&created).await?;
                 tests::audit::at_rest(&world.view()).await?;
+            }
+            Self::Copy => {
+                let created = world.create_vm(&prepared.create).await?;
+                world.succeeds(&created).await?;
+                tests::audit::at_rest(&world.view()).await?;
+                let source = prepared.data_of(&source_id).context("the source has no data")?;
+                let file = std::fs::File::options().write(true).open(source)?;
+                file.write_all_at(CONTENT, CONTENT_AT)?;
             }
         }
         Ok(prepared)
@@ -98,6 +123,7 @@ impl Prepared {
         match self.scenario {
             Scenario::Remove => engine.ask_remove_vm(&self.remove).await,
             Scenario::Create | Scenario::CreateFailing => engine.ask_create_vm(&self.create).await,
+            Scenario::Copy => engine.ask_copy_disk(&self.copy).await,
         }
     }
 
@@ -107,6 +133,7 @@ impl Prepared {
         match (self.scenario, state.as_str()) {
             (Scenario::Remove, "SUCCEEDED") => self.nothing_is_there(records),
             (Scenario::Create, "SUCCEEDED") => self.all_is_there(records),
+            (Scenario::Copy, "SUCCEEDED") => self.the_copy_is_whole(records),
             (Scenario::CreateFailing, "FAILED") => {
                 ensure(command.fault.is_some() && command.left_behind.is_empty(), || {
                     format!("a failure without a reason, or with a rest: {command:#?}")
@@ -142,6 +169,42 @@ impl Prepared {
             records.vms.is_empty() && records.disks.is_empty() && images.is_empty(),
             || format!("left: {:?} {:?} {images:?}", records.vms, records.disks),
         )
+    }
+
+    /// The copy and its source are there, each a volume with its metadata, and hold the same.
+    fn the_copy_is_whole(&self, records: &Records) -> Outcome<()> {
+        let whole = i32::from(Presence::Whole);
+        let ids = [&self.copy.source_disk_id, &self.copy.disk_id];
+        for disk_id in ids {
+            let disk = records.disks.iter().find(|disk| &disk.disk_id == disk_id);
+            let is_whole = disk
+                .and_then(|disk| disk.observation.as_ref())
+                .is_some_and(|seen| seen.presence == whole);
+            let files = storage::image_files(&self.storage_root, &self.domain_id, disk_id).len();
+            let bytes = self.data_of(disk_id).map(std::fs::read).transpose()?;
+            let is_same = bytes.is_some_and(|bytes| {
+                let at = CONTENT_AT as usize;
+                let (before, rest) = bytes.split_at(at.min(bytes.len()));
+                let after = rest.strip_prefix(CONTENT);
+                let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+                bytes.len() == requests::DISK_BYTES as usize && zeros(before) && after.is_some_and(zeros)
+            });
+            ensure(is_whole && files == 2 && is_same, || {
+                format!("{disk:?}: {files} files, and holds what it should: {is_same}")
+            })?;
+        }
+        let disks = records.disks.len();
+        ensure(
+            disks == 2 && storage::images(&self.storage_root, &self.domain_id).len() == 2,
+            || format!("there is more than was asked for: {:?}", records.disks),
+        )
+    }
+
+    /// The file of a disk's data; none where there is no such image, or no data in it.
+    fn data_of(&self, disk_id: &str) -> Option<PathBuf> {
+        let files = storage::image_files(&self.storage_root, &self.domain_id, disk_id);
+        let data = files.into_iter().find(|name| !name.contains('.'))?;
+        Some(self.images().join(disk_id).join(data))
     }
 
     fn all_is_there(&self, records: &Records) -> Outcome<()> {
