@@ -8,6 +8,7 @@ pub mod audit;
 pub mod client;
 pub mod fail_point;
 pub mod failure;
+pub mod gate;
 pub mod ids;
 pub mod lone_host;
 pub mod loop_mount;

@@ -15,6 +15,7 @@ mod power;
 mod readme;
 mod resume;
 mod soak;
+mod stopping;
 mod streams;
 mod two_hosts;
 mod wait;

@@ -1,7 +1,6 @@
 //! What is being done when the kill comes, and how it may end.
 
-use std::fs::Permissions;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use proto::engine::v1::{
@@ -10,6 +9,7 @@ use proto::engine::v1::{
 use tests::audit::Records;
 use tests::client::Engine;
 use tests::failure::{Context as _, Outcome, ensure};
+use tests::gate::{Gate, STRANGER};
 use tests::{World, requests, storage, words};
 
 /// Which of the commands.
@@ -26,18 +26,6 @@ pub(super) enum Scenario {
     Copy,
 }
 
-/// A `qemu-img` that makes every image but that of the disk named in the file `broken` beside it: there it waits until
-/// one of the others has its metadata, puts what is not ours into the image, and fails.
-const BREAKING_QEMU_IMG: &str = r#"#!/bin/sh
-here="${0%/*}"
-if [ "$1" = create ] && [ "$(basename "$(pwd -P)")" = "$(cat "$here/broken" 2>/dev/null)" ]; then
-  until ls ../*/*.meta >/dev/null 2>&1; do sleep 0.01; done
-  printf 'not ours' >stranger
-  exit 1
-fi
-exec qemu-img "$@"
-"#;
-
 /// A scenario in a furnished world.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
@@ -48,9 +36,6 @@ pub(super) struct Prepared {
     remove: RemoveVmRequest,
     copy: CopyDiskRequest,
 }
-
-/// What is not ours: it comes to stand in the way, and must still be there afterwards.
-const STRANGER: (&str, &[u8]) = ("stranger", b"not ours");
 
 /// What the source of the copy holds beside zeros, and where.
 const CONTENT: &[u8] = b"not only zeros";
@@ -66,21 +51,18 @@ impl Scenario {
         }
     }
 
-    /// A world for it, whose host finds the tools in this folder.
-    pub(super) async fn world(self, tools: &Path) -> Outcome<(World, String)> {
+    /// A world for it, whose host makes volumes with this program where something is to fail.
+    pub(super) async fn world(self, gate: &Gate) -> Outcome<(World, String)> {
         if self != Self::CreateFailing {
             return World::furnished().await;
         }
-        let qemu_img = tools.join("qemu-img");
-        std::fs::write(&qemu_img, BREAKING_QEMU_IMG)?;
-        std::fs::set_permissions(&qemu_img, Permissions::from_mode(0o755))?;
-        let world = World::start_with(&["--qemu-img", &qemu_img.display().to_string()]).await?;
+        let world = World::start_with(&["--qemu-img", &gate.program()]).await?;
         let domain_id = world.furnish().await?;
         Ok((world, domain_id))
     }
 
     /// Makes ready in this world, whose domain this is.
-    pub(super) async fn prepare(self, world: &World, domain_id: &str, tools: &Path) -> Outcome<Prepared> {
+    pub(super) async fn prepare(self, world: &World, domain_id: &str, gate: &Gate) -> Outcome<Prepared> {
         let disks = match self {
             // Raw, so that it can be filled here.
             Self::Copy => vec![requests::disk(domain_id, requests::KINDS[0])],
@@ -98,7 +80,7 @@ impl Scenario {
         };
         match self {
             Self::Create => {}
-            Self::CreateFailing => std::fs::write(tools.join("broken"), &prepared.create.disks[2].disk_id)?,
+            Self::CreateFailing => gate.breaks(&prepared.create.disks[2].disk_id)?,
             Self::Remove => {
                 let created = world.create_vm(&prepared.create).await?;
                 world.succeeds(&created).await?;

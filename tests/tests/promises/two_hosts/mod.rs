@@ -3,4 +3,5 @@
 mod coming_and_going;
 mod pair;
 mod placement;
+mod stopping;
 mod trouble;

@@ -34,7 +34,16 @@ impl Pair {
 
     /// The same; the second host has its directories elsewhere where that is given, and more arguments.
     pub(super) async fn start_with(elsewhere: Option<&Path>, arguments: &[&str]) -> Outcome<Self> {
-        let world = World::start_as(&[], &["--heartbeat-ms", HEARTBEAT_MS]).await?;
+        Self::start_both(&[], elsewhere, arguments).await
+    }
+
+    /// The same, with more arguments for the first host, too.
+    pub(super) async fn start_both(
+        first: &[&str],
+        elsewhere: Option<&Path>,
+        arguments: &[&str],
+    ) -> Outcome<Self> {
+        let world = World::start_as(first, &["--heartbeat-ms", HEARTBEAT_MS]).await?;
         let second = match elsewhere {
             Some(folder) => Neighbour::start_below(folder, arguments).await?,
             None => world.neighbour("second", arguments).await?,

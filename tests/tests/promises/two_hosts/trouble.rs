@@ -1,12 +1,10 @@
 //! One host is in trouble for as long as the test wants: all that is asked of the other comes to its end meanwhile,
 //! the troubled one's commands say whom they wait for, and come to theirs once it is back.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
-
 use proto::engine::v1::{CreateVmRequest, GetTaskRequest, WaitingFor, host::Connection, waiting_for::What};
 use rustix::process::Signal;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::gate::Gate;
 use tests::ids::fresh;
 use tests::loop_mount::{FileSystem, LoopMount, NoMount};
 use tests::patience::{PATIENCE, eventually};
@@ -24,13 +22,6 @@ const COMMANDS_A_ROUND: usize = 8;
 
 /// Commands that are asked of the troubled host: more than it runs at once.
 const ASKED_OF_THE_TROUBLED: usize = 12;
-
-/// A `qemu-img` that does nothing while there is a file `shut` beside it.
-const GATED_QEMU_IMG: &str = r#"#!/bin/sh
-here="${0%/*}"
-case "$1" in create | convert) while [ -e "$here/shut" ]; do sleep 0.02; done ;; esac
-exec qemu-img "$@"
-"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_hangs_delays_no_other() -> Outcome<()> {
@@ -64,17 +55,12 @@ async fn a_host_that_was_killed_delays_no_other() -> Outcome<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_whose_programs_stand_still_delays_no_other() -> Outcome<()> {
-    let tools = tempfile::tempdir()?;
-    let qemu_img = tools.path().join("qemu-img");
-    std::fs::write(&qemu_img, GATED_QEMU_IMG)?;
-    std::fs::set_permissions(&qemu_img, Permissions::from_mode(0o755))?;
-    let arguments = ["--qemu-img", &qemu_img.display().to_string()];
-    let mut pair = Pair::start_with(None, &arguments).await?;
+    let gate = Gate::open()?;
+    let mut pair = Pair::start_with(None, &["--qemu-img", &gate.program()]).await?;
     let old = Old::make(&pair).await?;
-    let shut = tools.path().join("shut");
-    std::fs::write(&shut, b"")?;
+    gate.shut("create")?;
     let asked = old.work_goes_on(&mut pair, Trouble::Slow).await?;
-    std::fs::remove_file(&shut)?;
+    gate.reopen()?;
     asked.all_ends(&pair).await
 }
 
