@@ -110,10 +110,10 @@ impl Scene {
             async move { tasks.list_tasks(request).await }
         });
         let tasks = answer.await?.into_inner().tasks;
-        let own = tasks
+        let mut own = tasks
             .into_iter()
             .filter(|task| task.root_command_id == copying.command_id);
-        let last = own.last().context("a copy without a task")?;
+        let last = own.next_back().context("a copy without a task")?;
         Ok((last, self.world.client.command(&copying.command_id).await?))
     }
 
