@@ -180,6 +180,7 @@ impl Loading {
             root: self.root,
             alive,
             facts,
+            watches: self.settings.watch_terms(),
         });
         self.health.set_serving(true).await;
         Ok(handle)

@@ -11,6 +11,7 @@ mod kills;
 mod life_cycle;
 mod lists;
 mod locks;
+mod max_age;
 mod power;
 mod readme;
 mod resume;
