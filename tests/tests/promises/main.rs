@@ -10,6 +10,7 @@ mod duplicates;
 mod kills;
 mod life_cycle;
 mod lists;
+mod loading;
 mod locks;
 mod max_age;
 mod power;
