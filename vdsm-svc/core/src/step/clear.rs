@@ -51,6 +51,7 @@ impl Draft<'_> {
             return over;
         }
         over.removed = true;
+        over.clear_time = Some(self.now);
         self.show(over)
     }
 }
