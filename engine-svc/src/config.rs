@@ -7,6 +7,10 @@ use std::time::Duration;
 use clap::Parser;
 use runtime::coordinator::Retention;
 use runtime::telemetry::LogFormat;
+use runtime::watch::{MAX_AGE, Terms};
+
+/// How often a client hears of a stream on which nothing happens, unless it asks for something else.
+const CLIENT_HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// The prefix of the variables in the environment.
 pub const PREFIX: &str = "ENGINE_SVC";
@@ -49,6 +53,10 @@ pub struct Config {
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=60_000))]
     pub heartbeat_ms: u32,
 
+    /// Seconds after which a watch ends in good order, give or take a tenth, and its client resumes.
+    #[arg(long, value_name = "SECONDS", default_value_t = MAX_AGE.as_secs(), value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub max_watch_seconds: u64,
+
     /// Memory for the database's pages, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub cache_mib: u32,
@@ -71,6 +79,14 @@ impl Config {
     /// How often a host sends a heartbeat.
     pub(crate) fn heartbeat_interval(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms.into())
+    }
+
+    /// What holds of every watch.
+    pub(crate) fn watch_terms(&self) -> Terms {
+        Terms {
+            heartbeat: CLIENT_HEARTBEAT,
+            max_age: Duration::from_secs(self.max_watch_seconds),
+        }
     }
 
     /// Memory for the database's pages.

@@ -34,31 +34,38 @@ pub(crate) async fn run(engine: Handle<Engine>, log: Log, age: Duration) {
     }
 }
 
-/// Forgets what ended before `before`, a bounded piece at a time, until nothing goes any more.
-async fn forget(engine: &Handle<Engine>, log: &Log, before: Timestamp) -> Result<(), StoreError> {
+/// Forgets what ended before `before`, a bounded piece at a time. What cannot go yet, because a host has not heard that
+/// it may forget its tasks, is passed over until the next look.
+pub(crate) async fn forget(engine: &Handle<Engine>, log: &Log, before: Timestamp) -> Result<(), StoreError> {
+    let mut after = None;
     loop {
-        let command_ids = read::on(log, move |reader| old_roots(reader, before)).await?;
-        let full = command_ids.len() == PIECE;
-        if command_ids.is_empty() || engine.call(Input::Forget { command_ids }).await.is_err() || !full {
+        let piece = read::on(log, move |reader| old_roots(reader, before, after.as_deref())).await?;
+        let command_ids = piece.command_ids;
+        if !command_ids.is_empty() && engine.call(Input::Forget { command_ids }).await.is_err() {
+            return Ok(());
+        }
+        after = piece.next;
+        if after.is_none() {
             return Ok(());
         }
     }
 }
 
-/// The roots among the commands that ended first. A part ends before its root, and goes with it.
-fn old_roots(reader: &dyn Reader, before: Timestamp) -> Result<Vec<CommandId>, StoreError> {
-    let mut roots = Vec::new();
-    let mut after = None;
-    while roots.len() < PIECE {
-        let scan = COMMANDS.ended_before(reader, before, after.as_deref(), PIECE)?;
-        let ended = scan.found.into_iter().filter_map(|(_, record)| record.command);
-        let of_age = ended.filter(|command| command.parent_command_id.is_empty());
-        roots.extend(of_age.filter_map(|command| command.command_id.parse::<CommandId>().ok()));
-        after = scan.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    roots.truncate(PIECE);
-    Ok(roots)
+struct Piece {
+    command_ids: Vec<CommandId>,
+    /// After which key the next one begins; none at the end.
+    next: Option<Vec<u8>>,
+}
+
+/// The roots of a piece of the commands that ended first. A part ends before its root, and goes with it.
+fn old_roots(reader: &dyn Reader, before: Timestamp, after: Option<&[u8]>) -> Result<Piece, StoreError> {
+    let scan = COMMANDS.ended_before(reader, before, after, PIECE)?;
+    let ended = scan.found.into_iter().filter_map(|(_, record)| record.command);
+    let roots = ended.filter(|command| command.parent_command_id.is_empty());
+    Ok(Piece {
+        command_ids: roots
+            .filter_map(|command| command.command_id.parse().ok())
+            .collect(),
+        next: scan.next,
+    })
 }

@@ -102,6 +102,7 @@ pub async fn serve_over(
             board,
             holders,
         },
+        watches: config.watch_terms(),
     };
     let health = Health::new(&grpc::SERVICES).await;
     health.set_serving(true).await;

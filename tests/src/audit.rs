@@ -25,13 +25,31 @@ const PAGE: i32 = 1_000;
 pub struct View {
     /// A client of the engine.
     pub engine: Engine,
-    /// A client of its host.
+    /// Its hosts.
+    pub places: Vec<Place>,
+}
+
+/// A host that an auditor looks at.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its id.
+    pub host_id: String,
+    /// A client of it.
     pub host: Host,
-    /// Where the host keeps its storage domains.
+    /// Where it keeps its storage domains.
     pub storage_root: PathBuf,
 }
 
-/// Everything that both services list, at one rest.
+impl View {
+    /// The same, with one more host.
+    #[must_use]
+    pub fn and(mut self, place: Place) -> Self {
+        self.places.push(place);
+        self
+    }
+}
+
+/// Everything that all services list, at one rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Records {
     /// The engine's.
@@ -46,8 +64,8 @@ pub struct Records {
     pub commands: Vec<Command>,
     /// The engine's.
     pub tasks: Vec<AsyncTask>,
-    /// The host's, cleared ones included.
-    pub host_tasks: Vec<vdsm::Task>,
+    /// Each host's by its id, cleared ones included.
+    pub host_tasks: BTreeMap<String, Vec<vdsm::Task>>,
 }
 
 impl Records {
@@ -73,6 +91,17 @@ impl Records {
             }};
         }
         let engine = &view.engine;
+        let mut host_tasks = BTreeMap::new();
+        for place in &view.places {
+            use vdsm::ListTasksRequest;
+            let tasks = list!(
+                place.host.tasks,
+                list_tasks,
+                ListTasksRequest { show_removed: true },
+                tasks
+            );
+            host_tasks.insert(place.host_id.clone(), tasks);
+        }
         Ok(Self {
             hosts: list!(engine.hosts, list_hosts, ListHostsRequest {}, hosts),
             domains: list!(
@@ -85,15 +114,7 @@ impl Records {
             vms: list!(engine.vms, list_vms, ListVmsRequest {}, vms),
             commands: list!(engine.commands, list_commands, ListCommandsRequest {}, commands),
             tasks: list!(engine.tasks, list_tasks, ListTasksRequest {}, tasks),
-            host_tasks: {
-                use vdsm::ListTasksRequest;
-                list!(
-                    view.host.tasks,
-                    list_tasks,
-                    ListTasksRequest { show_removed: true },
-                    tasks
-                )
-            },
+            host_tasks,
         })
     }
 
@@ -246,12 +267,12 @@ fn parents_and_children(records: &Records) -> Vec<String> {
     wrong
 }
 
-/// The engine's record of a task says what the host's does.
+/// The engine's record of a task says what its host's does.
 fn engine_and_host(records: &Records) -> Vec<String> {
-    let host: BTreeMap<_, _> = records
+    let of_hosts: BTreeMap<_, _> = records
         .host_tasks
         .iter()
-        .map(|task| (&task.task_id, task))
+        .flat_map(|(host_id, tasks)| tasks.iter().map(move |task| ((host_id, &task.task_id), task)))
         .collect();
     let mut wrong = Vec::new();
     let stores: BTreeSet<_> = records.hosts.iter().map(|host| &host.store_id).collect();
@@ -260,7 +281,7 @@ fn engine_and_host(records: &Records) -> Vec<String> {
         if !stores.contains(&task.host_store_id) {
             continue;
         }
-        let Some(theirs) = host.get(&task.task_id) else {
+        let Some(theirs) = of_hosts.get(&(&task.host_id, &task.task_id)) else {
             wrong.push(format!("the host does not know the task {}", task.task_id));
             continue;
         };
@@ -282,7 +303,6 @@ fn engine_and_host(records: &Records) -> Vec<String> {
 
 /// Each disk is on storage as it was last seen, and nothing is there that no record and no command names.
 fn records_and_storage(view: &View, records: &Records) -> Vec<String> {
-    let root = &view.storage_root;
     let named: BTreeSet<&String> = records
         .commands
         .iter()
@@ -291,6 +311,14 @@ fn records_and_storage(view: &View, records: &Records) -> Vec<String> {
         .collect();
     let mut wrong = Vec::new();
     for domain in &records.domains {
+        let Some(place) = view.places.iter().find(|place| place.host_id == domain.host_id) else {
+            wrong.push(format!(
+                "nobody looks at the host of the domain {}",
+                domain.domain_id
+            ));
+            continue;
+        };
+        let root = &place.storage_root;
         let images = storage::images(root, &domain.domain_id);
         for disk in records
             .disks
@@ -318,17 +346,19 @@ fn records_and_storage(view: &View, records: &Records) -> Vec<String> {
             }
         }
     }
-    let runs = storage::run_directories(root);
-    if !runs.is_empty() {
-        wrong.push(format!("run directories are left: {runs:?}"));
+    for place in &view.places {
+        let runs = storage::run_directories(&place.storage_root);
+        if !runs.is_empty() {
+            wrong.push(format!("run directories are left: {runs:?}"));
+        }
     }
     wrong
 }
 
 /// Watchers were told of every record as it is.
 async fn told(watchers: &Watchers, records: &Records) -> Outcome<()> {
-    let Watchers { engine, host } = watchers;
-    let hosts_own: Vec<_> = records.host_tasks.clone();
+    let Watchers { engine, host, others } = watchers;
+    let hosts_own: Vec<_> = records.host_tasks.values().flatten().cloned().collect();
     engine
         .commands
         .until("the last state of every command", |record| {
@@ -341,8 +371,11 @@ async fn told(watchers: &Watchers, records: &Records) -> Outcome<()> {
             knows(record, &records.tasks)
         })
         .await?;
-    host.until("the last state of every task", |record| knows(record, &hosts_own))
-        .await
+    for host in std::iter::once(host).chain(others) {
+        host.until("the last state of every task", |record| knows(record, &hosts_own))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Whether each item that the record has heard of was last told as it is, with its sequence.

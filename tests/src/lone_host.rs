@@ -21,6 +21,8 @@ use crate::world::host_recipe;
 pub struct LoneHost {
     /// The service.
     pub service: Service,
+    /// The id that it is configured with.
+    pub host_id: String,
     /// A client of it.
     pub client: Host,
     folder: PathBuf,
@@ -42,12 +44,14 @@ impl LoneHost {
     pub async fn start_with(folder: &Path, arguments: &[&str]) -> Outcome<Self> {
         let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
         std::fs::create_dir_all(folder.join("storage"))?;
-        let mut recipe = host_recipe(folder, listen, &fresh())?;
+        let host_id = fresh();
+        let mut recipe = host_recipe(folder, listen, &host_id)?;
         recipe.arguments.extend(arguments.iter().map(Into::into));
         let mut service = Service::new(recipe);
         let address = service.start(&FailPoints::default()).await?;
         let host = Self {
             service,
+            host_id,
             client: Host::at(address)?,
             folder: folder.to_owned(),
         };

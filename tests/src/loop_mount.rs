@@ -42,6 +42,7 @@ impl FileSystem {
 pub struct LoopMount {
     folder: TempDir,
     mounted: bool,
+    frozen: bool,
 }
 
 /// Why there is no mount.
@@ -69,6 +70,7 @@ impl LoopMount {
         let mut mount = Self {
             folder,
             mounted: false,
+            frozen: false,
         };
         mount.prepare(kind).map_err(NoMount::Failed)?;
         // A container may have root and still no loop devices.
@@ -146,6 +148,26 @@ impl LoopMount {
         self.mount()
     }
 
+    /// Has every write to it hang, as where a disk no longer answers, until [`LoopMount::thaw`].
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn freeze(&mut self) -> Outcome<()> {
+        run("fsfreeze", &["--freeze", &self.path().to_string_lossy()])?;
+        self.frozen = true;
+        Ok(())
+    }
+
+    /// Lets every write go on.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn thaw(&mut self) -> Outcome<()> {
+        run("fsfreeze", &["--unfreeze", &self.path().to_string_lossy()])?;
+        self.frozen = false;
+        Ok(())
+    }
+
     /// Cuts the power: what was not synced is lost. Nobody may have a file of it open.
     ///
     /// # Errors
@@ -162,6 +184,12 @@ impl LoopMount {
 
 impl Drop for LoopMount {
     fn drop(&mut self) {
+        // Whoever hangs in a write cannot even be killed.
+        if self.frozen
+            && let Err(failure) = self.thaw()
+        {
+            eprintln!("left frozen: {failure}");
+        }
         // A service that was just killed may still hold a file: then the mount goes with its last user.
         let path = self.path();
         if self.mounted && self.unmount().is_err() && run("umount", &["-l", &path.to_string_lossy()]).is_err()

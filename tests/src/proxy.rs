@@ -121,6 +121,12 @@ impl Proxy {
         self.shared.frozen.store(true, Ordering::Relaxed);
     }
 
+    /// Bytes pass again, on new connections: those that have lost some are cut.
+    pub fn thaw(&self) {
+        self.cut();
+        self.shared.frozen.store(false, Ordering::Relaxed);
+    }
+
     /// How many connections the server has closed so far.
     pub fn given_up(&self) -> usize {
         self.shared.given_up.load(Ordering::Relaxed)

@@ -1,8 +1,10 @@
 //! Requests as a sensible client makes them.
 
+use std::net::SocketAddr;
+
 use proto::engine::v1::{
-    AttachDiskRequest, CopyDiskRequest, CreateDiskRequest, CreateVmRequest, DetachDiskRequest, DiskSpec,
-    RemoveDiskRequest, RemoveVmRequest,
+    AddHostRequest, AttachDiskRequest, CopyDiskRequest, CreateDiskRequest, CreateStorageDomainRequest,
+    CreateVmRequest, DetachDiskRequest, DiskSpec, RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest,
 };
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{
@@ -118,6 +120,37 @@ pub fn detach_disk(disk_id: &str, vm_id: &str) -> DetachDiskRequest {
     DetachDiskRequest {
         disk_id: disk_id.to_owned(),
         vm_id: vm_id.to_owned(),
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// A host for the engine.
+pub fn add_host(host_id: &str, name: &str, address: SocketAddr) -> AddHostRequest {
+    AddHostRequest {
+        host_id: host_id.to_owned(),
+        name: name.to_owned(),
+        address: address.to_string(),
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// A host that the engine is to give up.
+pub fn remove_host(host_id: &str) -> RemoveHostRequest {
+    RemoveHostRequest {
+        host_id: host_id.to_owned(),
+        request_id: fresh(),
+        validate_only: false,
+    }
+}
+
+/// A storage domain on a host.
+pub fn create_domain(host_id: &str, name: &str) -> CreateStorageDomainRequest {
+    CreateStorageDomainRequest {
+        domain_id: fresh(),
+        name: name.to_owned(),
+        host_id: host_id.to_owned(),
         request_id: fresh(),
         validate_only: false,
     }

@@ -3,13 +3,15 @@
 use std::time::Instant;
 
 use proto::engine::v1::{
-    AttachDiskRequest, Command, CommandState, CopyDiskRequest, CreateDiskRequest, CreateVmRequest,
-    DetachDiskRequest, RemoveDiskRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
+    AddHostRequest, AttachDiskRequest, Command, CommandState, CopyDiskRequest, CreateDiskRequest,
+    CreateStorageDomainRequest, CreateVmRequest, DetachDiskRequest, GetCommandRequest, GetHostRequest,
+    RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
+    host::Connection, waiting_for::What,
 };
 
 use crate::client::Engine;
 use crate::failure::{Context, Outcome, ensure};
-use crate::patience::{PATIENCE, persist};
+use crate::patience::{PATIENCE, eventually, persist};
 use crate::words;
 
 /// How long one `WaitCommand` waits before it is sent again.
@@ -53,6 +55,58 @@ impl Engine {
         ask_detach_disk: disks.detach_disk(DetachDiskRequest);
         /// Asks for a copy of a disk.
         ask_copy_disk: disks.copy_disk(CopyDiskRequest);
+        /// Asks the engine to take a host.
+        ask_add_host: hosts.add_host(AddHostRequest);
+        /// Asks the engine to give a host up.
+        ask_remove_host: hosts.remove_host(RemoveHostRequest);
+        /// Asks for a storage domain.
+        ask_create_domain: domains.create_storage_domain(CreateStorageDomainRequest);
+    }
+
+    /// A command as it now is.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn command(&self, command_id: &str) -> Outcome<Command> {
+        let answer = persist(|| {
+            let mut commands = self.commands.clone();
+            let request = GetCommandRequest {
+                command_id: command_id.to_owned(),
+            };
+            async move { commands.get_command(request).await }
+        });
+        let answer = answer.await.context("GetCommand")?.into_inner();
+        answer.command.context("GetCommand answered without a command")
+    }
+
+    /// Waits until the engine sees this host so.
+    ///
+    /// # Errors
+    /// When it does not within reason.
+    pub async fn sees_host(&self, host_id: &str, connection: Connection) -> Outcome<()> {
+        eventually(&format!("the engine to see the host {connection:?}"), || async {
+            let request = GetHostRequest {
+                host_id: host_id.to_owned(),
+            };
+            let answer = self.hosts.clone().get_host(request).await.ok()?;
+            (answer.into_inner().host?.connection == i32::from(connection)).then_some(())
+        })
+        .await
+    }
+
+    /// Waits until the command says that it waits for this host, and since when.
+    ///
+    /// # Errors
+    /// When it does not within reason.
+    pub async fn waits_for_host(&self, command_id: &str, host_id: &str) -> Outcome<Command> {
+        eventually("the command to say that it waits for the host", || async {
+            let command = self.command(command_id).await.ok()?;
+            let waiting = command.waiting_for.clone()?;
+            let for_the_host = matches!(waiting.what?, What::HostId(id) if id == host_id);
+            let says_all = waiting.since.is_some() && !waiting.note.is_empty();
+            (for_the_host && says_all).then_some(command)
+        })
+        .await
     }
 
     /// Waits until a command has ended or rests, across restarts of the engine.
@@ -123,6 +177,6 @@ impl Engine {
 }
 
 /// The id of the command in an answer; empty where there is none.
-pub(crate) fn id_of(command: Option<Command>) -> String {
+fn id_of(command: Option<Command>) -> String {
     command.map(|command| command.command_id).unwrap_or_default()
 }

@@ -4,23 +4,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use proto::engine::v1::{
-    AddHostRequest, Command, CreateStorageDomainRequest, CreateVmRequest, GetHostRequest, RemoveVmRequest,
-    host::Connection,
-};
+use proto::engine::v1::{Command, CreateVmRequest, RemoveVmRequest, host::Connection};
 use proto::vdsm::v1::GetHostInfoRequest;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::audit::View;
+use crate::audit::{Place, View};
 use crate::client::{Engine, Host};
 use crate::fail_point::FailPoints;
 use crate::failure::{Context, Failure, Outcome};
 use crate::ids::{fresh, fresh_loopback};
+use crate::neighbour::Neighbour;
 use crate::patience::{eventually, persist};
 use crate::programs::program;
+use crate::requests;
 use crate::service::{Recipe, Service};
-use crate::verbs::id_of;
 
 /// Keeps the directories of worlds, for a look at what a failed test left.
 const KEEP: &str = "KEEP_WORLDS";
@@ -63,7 +61,15 @@ impl World {
     /// # Errors
     /// When one of them does not come up.
     pub async fn start_with(host_arguments: &[&str]) -> Outcome<Self> {
-        Self::start_in(&std::env::temp_dir(), host_arguments).await
+        Self::start_as(host_arguments, &[]).await
+    }
+
+    /// The same, with more arguments for each of them.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn start_as(host_arguments: &[&str], engine_arguments: &[&str]) -> Outcome<Self> {
+        Self::start_in(&std::env::temp_dir(), host_arguments, engine_arguments).await
     }
 
     /// Starts both services in a directory of their own below `parent`.
@@ -71,10 +77,10 @@ impl World {
     /// # Errors
     /// When one of them does not come up.
     pub async fn start_below(parent: &Path) -> Outcome<Self> {
-        Self::start_in(parent, &[]).await
+        Self::start_in(parent, &[], &[]).await
     }
 
-    async fn start_in(parent: &Path, host_arguments: &[&str]) -> Outcome<Self> {
+    async fn start_in(parent: &Path, host_arguments: &[&str], engine_arguments: &[&str]) -> Outcome<Self> {
         let mut folder = tempfile::Builder::new().prefix("world-").tempdir_in(parent)?;
         folder.disable_cleanup(std::env::var_os(KEEP).is_some());
         let root = folder.path();
@@ -84,7 +90,11 @@ impl World {
         let mut recipe = host_recipe(root, listen, &host_id)?;
         recipe.arguments.extend(host_arguments.iter().map(Into::into));
         let mut host = Service::new(recipe);
-        let mut engine = Service::new(engine_recipe(root, listen)?);
+        let mut engine_recipe = engine_recipe(root, listen)?;
+        engine_recipe
+            .arguments
+            .extend(engine_arguments.iter().map(Into::into));
+        let mut engine = Service::new(engine_recipe);
         let host_address = host.start(&FailPoints::default()).await?;
         let engine_address = engine.start(&FailPoints::default()).await?;
         let world = Self {
@@ -127,26 +137,22 @@ impl World {
         self.succeeds(&command_id).await
     }
 
+    /// Starts one more host below this world's folder, in one of this name, with more arguments. The engine does not
+    /// know it yet.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn neighbour(&self, folder: &str, arguments: &[&str]) -> Outcome<Neighbour> {
+        Neighbour::start_below(&self.folder().join(folder), arguments).await
+    }
+
     /// Asks the engine to take the host at this address: returns the command's id.
     ///
     /// # Errors
     /// When it is refused.
     pub async fn ask_add_host(&self, address: SocketAddr) -> Outcome<String> {
-        let request = AddHostRequest {
-            host_id: self.host_id.clone(),
-            name: "host".to_owned(),
-            address: address.to_string(),
-            request_id: fresh(),
-            validate_only: false,
-        };
-        let answer = self
-            .client
-            .hosts
-            .clone()
-            .add_host(request)
-            .await
-            .context("AddHost")?;
-        Ok(id_of(answer.into_inner().command))
+        let request = requests::add_host(&self.host_id, "host", address);
+        self.client.ask_add_host(&request).await
     }
 
     /// Creates a storage domain on the host: returns its id.
@@ -164,16 +170,9 @@ impl World {
     /// # Errors
     /// When it is refused.
     pub async fn ask_create_domain(&self, name: &str) -> Outcome<(String, String)> {
-        let request = CreateStorageDomainRequest {
-            domain_id: fresh(),
-            name: name.to_owned(),
-            host_id: self.host_id.clone(),
-            request_id: fresh(),
-            validate_only: false,
-        };
-        let answer = self.client.domains.clone().create_storage_domain(request).await;
-        let answer = answer.context("CreateStorageDomain")?.into_inner();
-        Ok((id_of(answer.command), answer.domain_id))
+        let request = requests::create_domain(&self.host_id, name);
+        let command_id = self.client.ask_create_domain(&request).await?;
+        Ok((command_id, request.domain_id))
     }
 
     /// As [`Engine::ask_create_vm`].
@@ -212,8 +211,11 @@ impl World {
     pub fn view(&self) -> View {
         View {
             engine: self.client.clone(),
-            host: self.host_client.clone(),
-            storage_root: self.storage_root(),
+            places: vec![Place {
+                host_id: self.host_id.clone(),
+                host: self.host_client.clone(),
+                storage_root: self.storage_root(),
+            }],
         }
     }
 
@@ -234,14 +236,7 @@ impl World {
     /// # Errors
     /// When it does not within reason.
     pub async fn host_is(&self, connection: Connection) -> Outcome<()> {
-        eventually(&format!("the engine to see the host {connection:?}"), || async {
-            let request = GetHostRequest {
-                host_id: self.host_id.clone(),
-            };
-            let answer = self.client.hosts.clone().get_host(request).await.ok()?;
-            (answer.into_inner().host?.connection == i32::from(connection)).then_some(())
-        })
-        .await
+        self.client.sees_host(&self.host_id, connection).await
     }
 
     /// Starts the host again where it was, and waits until it serves.

@@ -19,8 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Records that change in one revision. There may be more: then the next look comes at once.
 const PIECE: usize = 32;
 
-/// Records looked at from the oldest on. Tasks end about in the order of their acceptance, so where none of these
-/// is old enough, hardly any is.
+/// Records looked at from the oldest on. Tasks end, and are cleared, about in the order of their acceptance, so where
+/// none of these is old enough, hardly any is.
 const LOOKED_AT: usize = 1_000;
 
 /// How old is old.
@@ -69,9 +69,11 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
 
 /// What is old now; none if nothing is.
 fn look(reader: &dyn Reader, ages: Ages, now: Timestamp) -> Result<Option<Input>, StoreError> {
-    let unowned = |task: &Task| task.engine_id.is_none() && older(task, ages.unowned, now);
+    let unowned = |task: &Task| task.engine_id.is_none() && older(task.end_time, ages.unowned, now);
     let clear = oldest(reader, TASK, unowned)?;
-    let forget = oldest(reader, CLEARED, |task| older(task, ages.cleared, now))?;
+    // Not before it was cleared for so long: its engine may have been away, and may still send it once more.
+    let cleared = |task: &Task| older(task.clear_time.or(task.end_time), ages.cleared, now);
+    let forget = oldest(reader, CLEARED, cleared)?;
     if clear.is_empty() && forget.is_empty() {
         return Ok(None);
     }
@@ -109,7 +111,10 @@ fn oldest(
 }
 
 /// Times are for people, and clocks jump: a time in the future is young.
-fn older(task: &Task, age: Duration, now: Timestamp) -> bool {
+fn older(since: Option<Timestamp>, age: Duration, now: Timestamp) -> bool {
     let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-    task.end_time.is_some_and(|end| end.plus_seconds(seconds) < now)
+    since.is_some_and(|since| since.plus_seconds(seconds) < now)
 }
+
+#[cfg(test)]
+mod tests;

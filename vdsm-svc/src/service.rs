@@ -180,6 +180,7 @@ impl Loading {
             root: self.root,
             alive,
             facts,
+            watches: self.settings.watch_terms(),
         });
         self.health.set_serving(true).await;
         Ok(handle)
@@ -199,11 +200,15 @@ fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
 /// The storage root, and the version of qemu-img.
 fn open_storage(settings: &Settings) -> Result<(Arc<StorageRoot>, String), ServiceError> {
     let path = &settings.storage_root;
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(ServiceError::StorageRoot(path.clone(), error));
+    // Not tried where it is there: storage that hangs answers no attempt to write, and the host could not even say that
+    // it loads.
+    if !path.is_dir() {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(ServiceError::StorageRoot(path.clone(), error));
+            }
+            _ => {}
         }
-        _ => {}
     }
     let options = Options {
         qemu_img: settings.qemu_img.clone(),

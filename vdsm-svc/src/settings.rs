@@ -9,11 +9,15 @@ use clap::builder::RangedU64ValueParser;
 use common::id::HostId;
 use runtime::coordinator::Retention;
 use runtime::telemetry::LogFormat;
+use runtime::watch::{MAX_AGE, Terms};
 use vdsm_core::Limits;
 use vdsm_storage::qemu_img::NO_PROGRESS_TIMEOUT;
 
 /// Before the names of settings in the environment.
 pub const PREFIX: &str = "VDSM_SVC";
+
+/// Between services; clients that want to hear less often of a stream on which nothing happens say so.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
@@ -73,6 +77,10 @@ pub struct Settings {
     #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub unowned_days: u64,
 
+    /// Seconds after which a watch ends in good order, give or take a tenth, and its client resumes.
+    #[arg(long, default_value_t = MAX_AGE.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub max_watch_seconds: u64,
+
     /// MiB of memory for pages of the store.
     #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = count(1, 1 << 20))]
     pub cache_mib: usize,
@@ -97,6 +105,14 @@ impl Settings {
 
     pub(crate) const fn no_progress_timeout(&self) -> Duration {
         Duration::from_secs(self.no_progress_timeout)
+    }
+
+    /// What holds of every watch.
+    pub(crate) const fn watch_terms(&self) -> Terms {
+        Terms {
+            heartbeat: HEARTBEAT,
+            max_age: Duration::from_secs(self.max_watch_seconds),
+        }
     }
 
     pub(crate) const fn retention(&self) -> Retention {
@@ -147,6 +163,7 @@ mod tests {
         assert_eq!(settings.limits(), Limits::default());
         assert_eq!(settings.retention(), Retention::default());
         assert_eq!(settings.no_progress_timeout(), Duration::from_secs(300));
+        assert_eq!(settings.watch_terms().max_age, Duration::from_secs(3_600));
     }
 
     #[test]
@@ -158,6 +175,10 @@ mod tests {
             (
                 &["--host-id", ID, "--no-progress-timeout", "0"],
                 "--no-progress-timeout",
+            ),
+            (
+                &["--host-id", ID, "--max-watch-seconds", "0"],
+                "--max-watch-seconds",
             ),
             (&[], "--host-id"),
         ] {

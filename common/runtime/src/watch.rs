@@ -13,7 +13,7 @@ use common::time::Timestamp;
 use proto::task::v1 as wire;
 use tonic::Status;
 
-pub use self::options::{Start, WatchOptions};
+pub use self::options::{MAX_AGE, Start, Terms, WatchOptions};
 pub use self::stream::WatchStream;
 use crate::log::{Entry, Log};
 use crate::store::{Reader, StoreError};

@@ -17,7 +17,8 @@ impl Stopping {
     /// commands.
     pub fn of(commands: &[Command], tasks: &[AsyncTask]) -> Option<Self> {
         let root = commands.iter().find(|command| command.is_root())?;
-        if root.state.is_terminal() {
+        // Asking once more would stop nothing more.
+        if root.state.is_terminal() || root.cancel_requested {
             return Some(Self::default());
         }
         if let Some(cancelable) = call_is_stopped(root) {
@@ -51,7 +52,7 @@ impl Stopping {
 fn call_is_stopped(root: &Command) -> Option<bool> {
     match &root.parameters {
         // There is a call for the opposite.
-        Parameters::AddHost(_) | Parameters::RemoveHost(_) => Some(!root.cancel_requested),
+        Parameters::AddHost(_) | Parameters::RemoveHost(_) => Some(true),
         Parameters::CreateStorageDomain(_) => Some(plan::stopped_unheard(root).is_some()),
         _ => None,
     }
@@ -76,6 +77,11 @@ mod tests {
     };
 
     fn stopping(world: &World, n: u128) -> Stopping {
+        let (commands, tasks) = tree(world, n);
+        Stopping::of(&commands, &tasks).expect("it has a root")
+    }
+
+    fn tree(world: &World, n: u128) -> (Vec<Command>, Vec<AsyncTask>) {
         let root: CommandId = command_id(n);
         let (mut commands, mut tasks) = (Vec::new(), Vec::new());
         for record in world.engine.records.values() {
@@ -85,7 +91,7 @@ mod tests {
                 _ => {}
             }
         }
-        Stopping::of(&commands, &tasks).expect("it has a root")
+        (commands, tasks)
     }
 
     fn can(world: &World, n: u128) -> bool {
@@ -120,6 +126,13 @@ mod tests {
         );
         world.crash();
         assert!(can(&world, 2), "a restart changes nothing about it");
+        let (commands, mut tasks) = tree(&world, 2);
+        tasks[0].cancelable = false;
+        assert_eq!(
+            Stopping::of(&commands, &tasks),
+            Some(Stopping::default()),
+            "its host says otherwise"
+        );
         world.host_mut(0).commit_all();
         world.step(Input::Cancel {
             command_id: command_id(2),
@@ -129,7 +142,7 @@ mod tests {
         for at in 0..world.pending.len() {
             world.perform(at, false);
         }
-        assert!(!can(&world, 2), "its host has refused");
+        assert!(!tree(&world, 2).1[0].cancelable, "its host has refused");
         world.settle();
         assert!(!can(&world, 2));
     }
@@ -150,6 +163,23 @@ mod tests {
         let would = stopping(&world, 1);
         assert!(would.cancelable);
         assert_eq!(would.undo, format!("delete disk {}", crate::testing::disk_id(1)));
+    }
+
+    #[test]
+    fn what_was_asked_to_stop_is_not_to_be_asked_again_though_its_host_has_not_heard_of_it() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        assert!(can(&world, 1));
+        world.disconnect(host_id(0));
+        for _ in 0..2 {
+            world.step(Input::Cancel {
+                command_id: command_id(1),
+                user: "ann".into(),
+            });
+            assert_eq!(stopping(&world, 1), Stopping::default());
+            world.crash();
+        }
+        assert_eq!(stopping(&world, 1), Stopping::default());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use runtime::coordinator::{Answer, Handle};
 use runtime::metadata::Caller;
 use runtime::status;
 use runtime::store::{Reader, StoreError};
+use runtime::watch::Terms;
 use sha1::{Digest as _, Sha1};
 use tonic::{Request, Status};
 use tracing::{Instrument as _, info, info_span};
@@ -28,6 +29,7 @@ pub(crate) struct Api {
     pub(crate) engine: Handle<Engine>,
     pub(crate) log: Log,
     pub(crate) show: Show,
+    pub(crate) watches: Terms,
 }
 
 /// A request for a new command, decoded.

@@ -48,6 +48,7 @@ impl EventService for Api {
         let filter =
             EventFilter::of_watch(request.filter.as_ref()).map_err(|fault| status::from_fault(&fault))?;
         let options = options(
+            self.watches,
             request.start.as_ref(),
             request.ended_within.as_ref(),
             request.heartbeat_interval.as_ref(),

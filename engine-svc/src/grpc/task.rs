@@ -67,6 +67,7 @@ impl TaskService for Api {
         let filter =
             TaskFilter::of_watch(request.filter.as_ref()).map_err(|fault| status::from_fault(&fault))?;
         let options = options(
+            self.watches,
             request.start.as_ref(),
             request.ended_within.as_ref(),
             request.heartbeat_interval.as_ref(),

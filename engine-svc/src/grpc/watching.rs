@@ -1,31 +1,21 @@
 //! What the Watch RPCs have in common.
 
-use std::time::Duration;
-
 use common::time::Timestamp;
 use proto::task::v1::WatchStart;
-use runtime::watch::WatchOptions;
+use runtime::watch::{Terms, WatchOptions};
 use runtime::{clock, status};
 use tonic::Status;
 
-/// How often a client hears of a stream on which nothing happens, unless it asks for something else.
-const HEARTBEAT: Duration = Duration::from_secs(30);
-
 /// Reads the fields that all Watch requests have in common.
 pub(super) fn options(
+    terms: Terms,
     start: Option<&WatchStart>,
     ended_within: Option<&prost_types::Duration>,
     heartbeat_interval: Option<&prost_types::Duration>,
     include_progress: bool,
 ) -> Result<WatchOptions, Status> {
-    WatchOptions::read(
-        start,
-        ended_within,
-        heartbeat_interval,
-        include_progress,
-        HEARTBEAT,
-    )
-    .map_err(|fault| status::from_fault(&fault))
+    WatchOptions::read(start, ended_within, heartbeat_interval, include_progress, terms)
+        .map_err(|fault| status::from_fault(&fault))
 }
 
 /// The point in time from which on a snapshot shows what has ended.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, VmId};
-use common::operation::{Allocation, VolumeFormat};
+use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId};
+use common::operation::{Allocation, Operation, VolumeFormat};
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
 use engine_core::HostCall;
@@ -23,6 +23,7 @@ use runtime::store::memory::MemoryStore;
 use uuid::Uuid;
 
 use super::*;
+use crate::janitor;
 use crate::store::disk;
 use crate::store::task::TASKS;
 
@@ -117,6 +118,23 @@ fn token(revision: u64) -> Token {
 }
 
 /// An engine without a coordinator: each step is committed at once.
+fn host_task(id: TaskId, operation: Operation, state: TaskState, sequence: u64) -> HostTask {
+    HostTask {
+        id,
+        operation: Some(operation),
+        state: ReportedState::Known(state),
+        fault: None,
+        sequence,
+        cancelable: false,
+        undo: String::new(),
+        undo_fault: None,
+        waiting_for: String::new(),
+        engine_id: Some(ENGINE),
+        removed: false,
+        correlation_id: String::new(),
+    }
+}
+
 struct World {
     store: Arc<dyn Store>,
     engine: Engine,
@@ -137,6 +155,12 @@ impl World {
     }
 
     fn step(&mut self, input: Input) -> (Reply, Vec<engine_core::Effect>) {
+        let taken = self.take(input);
+        self.assert_kept();
+        taken
+    }
+
+    fn take(&mut self, input: Input) -> (Reply, Vec<engine_core::Effect>) {
         let step = self.engine.step(input, Timestamp(1_000));
         let mut revision = self.store.reader().unwrap().revision();
         for change in &step.revisions {
@@ -150,7 +174,6 @@ impl World {
             };
             self.store.commit(&[commit]).unwrap();
         }
-        self.assert_kept();
         let core = step.effects.into_iter().filter_map(|effect| match effect {
             Effect::Core(effect) => Some(effect),
             Effect::Held(_) | Effect::HeldAnew => None,
@@ -237,20 +260,7 @@ impl World {
                     .enumerate()
                 {
                     self.host_revision += 1;
-                    let task = HostTask {
-                        id: task_id,
-                        operation: Some(operation.clone()),
-                        state: ReportedState::Known(state),
-                        fault: None,
-                        sequence: sequence as u64 + 1,
-                        cancelable: false,
-                        undo: String::new(),
-                        undo_fault: None,
-                        waiting_for: String::new(),
-                        engine_id: Some(ENGINE),
-                        removed: false,
-                        correlation_id: String::new(),
-                    };
+                    let task = host_task(task_id, operation.clone(), state, sequence as u64 + 1);
                     self.step(observed(Frame::Changes {
                         token: Some(token(self.host_revision)),
                         time: Timestamp(2_000),
@@ -371,6 +381,55 @@ fn a_forgotten_command_leaves_no_record() {
     let last = EngineHistory::decode(history.last().unwrap().history.as_slice()).unwrap();
     assert!(last.commands.iter().all(|command| command.removed));
     assert_eq!((last.commands.len(), last.tasks.len()), (3, 2));
+}
+
+/// Of commands that have ended, those stay whose host has not yet heard that it may forget their tasks.
+#[tokio::test]
+async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_for_ever() {
+    let mut world = World::furnished();
+    // More than one piece, however the janitor cuts it.
+    for n in 0..150 {
+        world.take(submission(10 + n, 0, Ask::CreateDisk(disk_ask(None))));
+    }
+    for effect in world.take(connected()).1 {
+        if let engine_core::Effect::StartTask {
+            task_id, operation, ..
+        } = effect
+        {
+            world.take(Input::StartAccepted {
+                task_id,
+                store_id: HOST_STORE,
+                cleared: None,
+            });
+            world.take(observed(Frame::Opened));
+            let finished = host_task(task_id, operation, TaskState::Finished, 1);
+            world.host_revision += 1;
+            world.take(observed(Frame::Changes {
+                token: Some(token(world.host_revision)),
+                time: Timestamp(2_000),
+                tasks: vec![finished],
+            }));
+        }
+    }
+    assert_eq!(world.engine.state.tasks().count(), 150, "none is cleared");
+    let last = world.accepted(submission(3, 0, create_vm(0)));
+    let open = world.accepted(submission(4, 0, Ask::CreateDisk(disk_ask(None))));
+    let log = Log::new(Arc::clone(&world.store)).unwrap();
+    let (store, seed) = (Arc::clone(&world.store), seed(&world.store));
+    let handle = coordinator::spawn::<Engine>(store, seed, Arc::clone(&log), |_| {}).unwrap();
+    let ended_at = Timestamp(1_000);
+    for (before, kept) in [(ended_at, true), (Timestamp(1_001), false)] {
+        let forget = janitor::forget(&handle, &log, before);
+        let in_time = tokio::time::timeout(Duration::from_secs(20), forget).await;
+        in_time.expect("it comes to its end").unwrap();
+        let reader = world.store.reader().unwrap();
+        let is_there = |id: CommandId| COMMANDS.get(&*reader, id.as_bytes()).unwrap().is_some();
+        assert_eq!(is_there(last), kept);
+        assert!(is_there(open), "it has not ended");
+        let tasks = TASKS.newest(&*reader, None, 1_000).unwrap().found;
+        assert_eq!(tasks.len(), 151, "their tasks are to be cleared");
+    }
+    handle.stop().await;
 }
 
 #[test]

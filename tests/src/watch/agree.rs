@@ -125,7 +125,7 @@ impl<I: Item> Reader<'_, I> {
                     self.revision(changes.revision);
                 }
             }
-            Frame::Heartbeat { token } | Frame::Closing { token } => {
+            Frame::Heartbeat { token } | Frame::Closing { token, .. } => {
                 if let Some(revision) = revision_of(token) {
                     self.nothing_between(revision + 1);
                     self.whole_up_to = Some(revision);

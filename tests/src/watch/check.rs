@@ -102,7 +102,7 @@ impl<I: Item> Checker<I> {
             (P::Changing, Frame::Changes(_) | Frame::Progress(_) | Frame::Heartbeat { .. }) => P::Changing,
             (P::Changing, Frame::Closing { .. }) => P::Closing,
             // In the middle of a snapshot there is no point at which resuming would be right.
-            (P::InSnapshot, Frame::Closing { token }) if token.is_empty() => P::Closing,
+            (P::InSnapshot, Frame::Closing { token, .. }) if token.is_empty() => P::Closing,
             (phase, frame) => {
                 let name = format!("{frame:?}");
                 let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();

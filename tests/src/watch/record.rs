@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use prost_types::Timestamp;
 use proto::task::v1::Progress;
+use proto::task::v1::closing::Reason;
 
 use super::rpc::{Item, Start};
 
@@ -54,6 +55,8 @@ pub enum Frame<I> {
     },
     /// The server ends the stream on purpose.
     Closing {
+        /// Why.
+        reason: Reason,
         /// The point to resume after.
         token: String,
     },
@@ -70,7 +73,7 @@ impl<I> Frame<I> {
     /// The point that it allows to resume after.
     pub fn token(&self) -> Option<&str> {
         let token = match self {
-            Self::SnapshotDone { token } | Self::Heartbeat { token } | Self::Closing { token } => token,
+            Self::SnapshotDone { token } | Self::Heartbeat { token } | Self::Closing { token, .. } => token,
             Self::Changes(changes) => &changes.token,
             _ => return None,
         };

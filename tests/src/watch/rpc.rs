@@ -135,7 +135,7 @@ macro_rules! watch {
                         }),
                         Wire::Progress(samples) => Frame::Progress(samples.items),
                         Wire::Heartbeat(beat) => Frame::Heartbeat { token: beat.token },
-                        Wire::Closing(closing) => Frame::Closing { token: closing.token },
+                        Wire::Closing(closing) => Frame::Closing { reason: closing.reason(), token: closing.token },
                     })
                 })))
             }

@@ -43,13 +43,15 @@ impl EngineWatchers {
     }
 }
 
-/// The four Watch RPCs of an engine and the one of its host.
+/// The four Watch RPCs of an engine and the one of each of its hosts.
 #[derive(Debug)]
 pub struct Watchers {
     /// The engine's.
     pub engine: EngineWatchers,
     /// The host's.
     pub host: Recorder<vdsm::Task>,
+    /// Those of further hosts.
+    pub others: Vec<Recorder<vdsm::Task>>,
 }
 
 impl Watchers {
@@ -58,7 +60,16 @@ impl Watchers {
         Self {
             engine: EngineWatchers::start(engine),
             host: Recorder::start::<HostTasks>(host.channel.clone()),
+            others: Vec::new(),
         }
+    }
+
+    /// The same, with one more host.
+    #[must_use]
+    pub fn and(mut self, host: &Host) -> Self {
+        self.others
+            .push(Recorder::start::<HostTasks>(host.channel.clone()));
+        self
     }
 
     /// Checks all that was told against what is promised.
@@ -67,7 +78,9 @@ impl Watchers {
     /// Naming every violation.
     pub fn check(&self) -> Outcome<()> {
         let mut found = self.engine.violations();
-        found.extend(violations(&self.host.record()));
+        for host in std::iter::once(&self.host).chain(&self.others) {
+            found.extend(violations(&host.record()));
+        }
         ensure(found.is_empty(), || {
             format!(
                 "the watch streams broke their promises:\n  {}",

@@ -1,32 +1,16 @@
 //! A host that is away fails nothing: its commands wait, say for whom and since when, and go on when it is back.
 
-use proto::engine::v1::{Command, CommandState, GetCommandRequest, host::Connection, waiting_for::What};
+use proto::engine::v1::{Command, CommandState, host::Connection};
 use rustix::process::Signal;
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
-use tests::patience::eventually;
 use tests::proxy::{Fate, Proxy};
 use tests::watch::Watchers;
 use tests::{World, requests, words};
 
 /// Waits until the command says that it waits for the host, and since when.
 async fn waits_for_the_host(world: &World, command_id: &str) -> Outcome<Command> {
-    eventually("the command to say that it waits for the host", || async {
-        let command = get_command(world, command_id).await?;
-        let waiting = command.waiting_for.clone()?;
-        let for_the_host = matches!(waiting.what?, What::HostId(id) if id == world.host_id);
-        let says_all = waiting.since.is_some() && !waiting.note.is_empty();
-        (for_the_host && says_all).then_some(command)
-    })
-    .await
-}
-
-async fn get_command(world: &World, command_id: &str) -> Option<Command> {
-    let request = GetCommandRequest {
-        command_id: command_id.to_owned(),
-    };
-    let answer = world.client.commands.clone().get_command(request).await;
-    answer.ok()?.into_inner().command
+    world.client.waits_for_host(command_id, &world.host_id).await
 }
 
 #[tokio::test]

@@ -12,12 +12,16 @@ mod hostile_storage;
 mod kills;
 mod life_cycle;
 mod lists;
+mod loading;
 mod locks;
+mod max_age;
 mod power;
 mod readme;
 mod resume;
 mod soak;
+mod stopping;
 mod streams;
+mod two_hosts;
 mod wait;
 mod wiped;
 

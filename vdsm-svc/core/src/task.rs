@@ -49,6 +49,8 @@ pub struct Task {
     pub end_time: Option<Timestamp>,
     /// Its outcome is safe elsewhere.
     pub removed: bool,
+    /// When that was said, or its age made it go; from then on it is kept for a while.
+    pub clear_time: Option<Timestamp>,
 }
 
 impl Task {
@@ -80,6 +82,7 @@ impl Task {
             start_time: None,
             end_time: None,
             removed: false,
+            clear_time: None,
         }
     }
 

@@ -22,6 +22,7 @@ use proto::vdsm::v1::storage_service_server::StorageServiceServer;
 use proto::vdsm::v1::task_service_server::TaskServiceServer;
 use runtime::coordinator::{Answer, Handle};
 use runtime::log::Log;
+use runtime::watch::Terms;
 use runtime::{metadata, status};
 use tonic::Status;
 use tonic::service::Routes;
@@ -48,6 +49,7 @@ pub(crate) struct Host {
     pub(crate) root: Arc<StorageRoot>,
     pub(crate) alive: Arc<Alive>,
     pub(crate) facts: Facts,
+    pub(crate) watches: Terms,
 }
 
 /// What does not change while the service runs.

@@ -1,7 +1,6 @@
 //! `vdsm.v1.TaskService`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
@@ -21,9 +20,6 @@ use super::feed::TaskFeed;
 use super::filter::Filter;
 use super::{Gate, Host, caller, refused, unexpected};
 use crate::journal::{self, Listing, shown};
-
-/// Between services; clients that want less often say so.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// How often an id is looked up again when what was read is too old to decide by: once is nearly always enough.
 const LOOKS: usize = 5;
@@ -172,7 +168,7 @@ impl TaskService for Tasks {
             request.ended_within.as_ref(),
             request.heartbeat_interval.as_ref(),
             request.include_progress,
-            HEARTBEAT,
+            host.watches,
         )
         .map_err(|fault| status::from_fault(&fault))?;
         let filter =

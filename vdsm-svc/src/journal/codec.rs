@@ -14,6 +14,7 @@ pub(super) fn encode_task(task: &Task) -> Vec<u8> {
         note: task.note.clone(),
         past_no_return: task.past_no_return,
         abort_closed: task.abort_closed,
+        clear_time: task.clear_time.map(convert::timestamp),
     }
     .encode_to_vec()
 }
@@ -56,6 +57,7 @@ pub(crate) fn decode_task(slot: Slot, bytes: &[u8]) -> Result<Task, StoreError> 
         start_time: task.start_time.as_ref().map(convert::from_timestamp),
         end_time: task.end_time.as_ref().map(convert::from_timestamp),
         removed: task.removed,
+        clear_time: record.clear_time.as_ref().map(convert::from_timestamp),
     })
 }
 
@@ -116,6 +118,7 @@ mod tests {
             start_time: Some(Timestamp(2)),
             end_time: Some(Timestamp(3)),
             removed: true,
+            clear_time: Some(Timestamp(4)),
         }
     }
 
@@ -127,6 +130,7 @@ mod tests {
             fault: None,
             start_time: None,
             end_time: None,
+            clear_time: None,
             ..full()
         };
         for task in [full(), never_started] {

@@ -12,8 +12,21 @@ const ENDED_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// More often would cost more than it tells.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// Streams live no longer than this, so a longer interval means none.
-const MAX_HEARTBEAT: Duration = Duration::from_secs(60 * 60);
+/// Streams live about as long, so a longer interval means none.
+const MAX_HEARTBEAT: Duration = MAX_AGE;
+
+/// After this a stream ends, where the service is not told otherwise: so clients spread over the servers there are,
+/// and prove that they can resume.
+pub const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// What a service holds of every watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// How often a client hears of a stream on which nothing happens, unless it asks for something else.
+    pub heartbeat: Duration,
+    /// After about this a stream ends with `MAX_AGE`, and its client resumes.
+    pub max_age: Duration,
+}
 
 /// What a client asks of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +35,7 @@ pub struct WatchOptions {
     pub(super) ended_within: Duration,
     pub(super) heartbeat: Duration,
     pub(super) progress: bool,
+    pub(super) max_age: Duration,
 }
 
 /// Where a watch starts.
@@ -45,7 +59,7 @@ impl WatchOptions {
         ended_within: Option<&prost_types::Duration>,
         heartbeat_interval: Option<&prost_types::Duration>,
         include_progress: bool,
-        default_heartbeat: Duration,
+        terms: Terms,
     ) -> Result<Self, Fault> {
         use wire::watch_start::Start as Wire;
         let start = match start.and_then(|start| start.start.as_ref()) {
@@ -61,7 +75,7 @@ impl WatchOptions {
             Some(asked) => duration("ended_within", asked)?,
         };
         let heartbeat = match heartbeat_interval {
-            None => default_heartbeat,
+            None => terms.heartbeat,
             Some(asked) => duration("heartbeat_interval", asked)?,
         };
         if heartbeat < MIN_HEARTBEAT {
@@ -73,6 +87,7 @@ impl WatchOptions {
             ended_within,
             heartbeat: heartbeat.min(MAX_HEARTBEAT),
             progress: include_progress,
+            max_age: terms.max_age,
         })
     }
 
@@ -113,7 +128,10 @@ pub(super) fn to_wire(duration: Duration) -> prost_types::Duration {
 mod tests {
     use super::*;
 
-    const DEFAULT: Duration = Duration::from_secs(5);
+    const TERMS: Terms = Terms {
+        heartbeat: Duration::from_secs(5),
+        max_age: MAX_AGE,
+    };
 
     fn wire(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
         Some(prost_types::Duration { seconds, nanos })
@@ -125,15 +143,15 @@ mod tests {
         heartbeat: Option<prost_types::Duration>,
     ) -> Result<WatchOptions, Fault> {
         let start = wire::WatchStart { start };
-        WatchOptions::read(Some(&start), ended.as_ref(), heartbeat.as_ref(), false, DEFAULT)
+        WatchOptions::read(Some(&start), ended.as_ref(), heartbeat.as_ref(), false, TERMS)
     }
 
     #[test]
     fn what_is_left_out_has_a_default() {
-        let options = WatchOptions::read(None, None, None, true, DEFAULT).unwrap();
+        let options = WatchOptions::read(None, None, None, true, TERMS).unwrap();
         assert_eq!(options.start(), Start::Snapshot);
         assert_eq!(options.ended_within(), Duration::from_secs(600));
-        assert_eq!((options.heartbeat, options.progress), (DEFAULT, true));
+        assert_eq!((options.heartbeat, options.progress), (TERMS.heartbeat, true));
         assert_eq!(
             read(None, wire(0, 0), None).unwrap().ended_within(),
             Duration::ZERO

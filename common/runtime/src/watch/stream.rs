@@ -30,10 +30,7 @@ const CHUNK: usize = 256;
 /// Samples go out at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// After this a stream ends, so that clients spread over the servers there are, and prove that they can resume.
-const MAX_AGE: Duration = Duration::from_secs(60 * 60);
-
-/// A tenth of [`MAX_AGE`] either way: streams that began together do not all come back together.
+/// A tenth of a stream's time either way: streams that began together do not all come back together.
 const MAX_AGE_JITTER: f64 = 0.1;
 
 /// When to come back to a service that stops.
@@ -109,7 +106,7 @@ impl<F: Feed> WatchStream<F> {
             sent: false,
             heartbeat_at: now + options.heartbeat,
             samples_at: now,
-            ends_at: now + MAX_AGE.mul_f64(jitter),
+            ends_at: now + options.max_age.mul_f64(jitter),
             timer: Box::pin(tokio::time::sleep_until(now + options.heartbeat)),
             feed: Arc::new(feed),
             log,

@@ -16,7 +16,7 @@ use proto::store::v1::EngineHistory;
 use runtime::log::{Entry, Log};
 use runtime::machine::{Change, Machine, Step};
 use runtime::store::{Commit, Order, Reader, Store, StoreError, Table, Write};
-use runtime::watch::{Feed, Frame, Page, WatchOptions, WatchStream};
+use runtime::watch::{Feed, Frame, MAX_AGE, Page, Terms, WatchOptions, WatchStream};
 
 pub(crate) const EVENTS: Table = Table("events");
 
@@ -222,7 +222,11 @@ pub(crate) async fn frame(stream: &mut WatchStream<Events>) -> Frame<engine::Eve
 
 pub(crate) fn options(start: Option<proto::task::v1::watch_start::Start>, progress: bool) -> WatchOptions {
     let start = proto::task::v1::WatchStart { start };
-    WatchOptions::read(Some(&start), None, None, progress, Duration::from_secs(5)).unwrap()
+    let terms = Terms {
+        heartbeat: Duration::from_secs(5),
+        max_age: MAX_AGE,
+    };
+    WatchOptions::read(Some(&start), None, None, progress, terms).unwrap()
 }
 
 pub(crate) fn from_now() -> WatchOptions {

@@ -155,7 +155,7 @@ fn undo(state: &State, command: &Command) -> Next {
     }
     match tried.values().find(|task| task.is_open()) {
         Some(task) => Next::Wait(Awaits::task(task.id)),
-        None => End::without_trace(command, command.fault.clone()),
+        None => End::undone(command),
     }
 }
 
@@ -307,6 +307,34 @@ mod tests {
             Some(FaultCode::Interrupted)
         );
         assert!(world.host_mut(0).images.is_empty());
+    }
+
+    #[test]
+    fn one_that_has_failed_and_is_stopped_while_it_is_undone_has_failed() {
+        for crash in [false, true] {
+            let mut world = World::with_domains(1);
+            world.host_mut(0).fates = vec![Fate::Finish, Fate::Recover(FaultCode::NoSpace)];
+            world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+            while world.state_of(1) != Compensating {
+                world.flow();
+            }
+            world.step(crate::input::Input::Cancel {
+                command_id: crate::testing::command_id(1),
+                user: "ann".into(),
+            });
+            if crash {
+                world.crash();
+            }
+            world.settle();
+            let root = world.root(1);
+            assert_eq!((root.state, root.cancel_requested), (Failed, true));
+            assert!(
+                root.fault
+                    .as_ref()
+                    .is_some_and(|f| f.code == FaultCode::ChildFailed)
+            );
+            assert!(world.host_mut(0).images.is_empty());
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(super) fn next(state: &State, command: &Command, image: &dyn NewImage) -> Ne
     };
     match (task.purpose, task.ending()) {
         (_, None) => task_awaited(command, task),
-        (Purpose::Undo, Some(Ending::Done)) => undone(command),
+        (Purpose::Undo, Some(Ending::Done)) => End::undone(command),
         (Purpose::Undo, Some(Ending::Untouched(fault) | Ending::Unclear(fault))) => {
             match next_turn(command.attempt, 0, place, &fault) {
                 Some(place) => start(Purpose::Undo, place, image.unmake()),
@@ -75,19 +75,6 @@ pub(super) fn next(state: &State, command: &Command, image: &dyn NewImage) -> Ne
             None => untouched(command, task, fault),
         },
         (_, Some(Ending::Unclear(fault))) => unclear(command, task, place, fault, image),
-    }
-}
-
-/// What there was is deleted. Where nothing had failed, it was only not wanted any more.
-fn undone(command: &Command) -> Next {
-    match &command.fault {
-        Some(fault) => End::without_trace(command, Some(fault.clone())),
-        None => Next::End(Box::new(End {
-            state: CommandState::Cancelled,
-            fault: None,
-            left_behind: Vec::new(),
-            inventory: Vec::new(),
-        })),
     }
 }
 

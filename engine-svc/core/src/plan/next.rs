@@ -78,6 +78,21 @@ impl End {
         }))
     }
 
+    /// All that it had begun is undone: failed where something had made it fail, even if somebody asked for its end
+    /// afterwards; else stopped.
+    pub(crate) fn undone(command: &Command) -> Next {
+        let state = match &command.fault {
+            Some(_) => CommandState::Failed,
+            None => CommandState::Cancelled,
+        };
+        Next::End(Box::new(Self {
+            state,
+            fault: command.fault.clone(),
+            left_behind: Vec::new(),
+            inventory: Vec::new(),
+        }))
+    }
+
     /// It did not come about, and nothing is left of it: failed, or stopped where that was asked for.
     pub(crate) fn without_trace(command: &Command, fault: Option<Fault>) -> Next {
         let state = if command.cancel_requested {

@@ -42,7 +42,8 @@ pub(super) fn next(state: &State, command: &Command, p: &RemoveAllVmImages) -> N
     if family.succeeded == 0 {
         // Nothing has changed: every disk is where it was.
         let fault = child_failed(state, command);
-        let stopped = command.cancel_requested || family.failed == 0;
+        // A part that failed by itself was not stopped, whatever was wished besides.
+        let stopped = family.failed == 0;
         return Next::End(Box::new(End {
             state: if stopped {
                 CommandState::Cancelled

@@ -207,6 +207,11 @@ fn ends_without_trace_leave_none(world: &World, transition: &Transition) {
     for command in commands(transition).filter(failed) {
         if command.state == CommandState::Cancelled {
             assert!(command.left_behind.is_empty(), "cancelled means no net change");
+            let failed_itself = |child: &CommandId| world.command(*child).state == CommandState::Failed;
+            assert!(
+                !command.children.iter().any(failed_itself),
+                "a part of it failed by itself: {command:#?}"
+            );
         }
         for child in &command.children {
             let Some((host, disk)) = made(&world.command(*child).parameters) else {

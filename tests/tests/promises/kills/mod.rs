@@ -29,3 +29,8 @@ async fn creating_a_vm_survives_a_kill_at_every_boundary() -> Outcome<()> {
 async fn a_creation_that_fails_survives_a_kill_at_every_boundary() -> Outcome<()> {
     matrix::run(Scenario::CreateFailing).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copying_a_disk_survives_a_kill_at_every_boundary() -> Outcome<()> {
+    matrix::run(Scenario::Copy).await
+}

@@ -1,13 +1,15 @@
 //! What is being done when the kill comes, and how it may end.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use proto::engine::v1::{Command, CreateVmRequest, RemoveVmRequest, disk_observation::Presence};
+use proto::engine::v1::{
+    Command, CopyDiskRequest, CreateVmRequest, RemoveVmRequest, disk_observation::Presence,
+};
 use tests::audit::Records;
 use tests::client::Engine;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{Context as _, Outcome, ensure};
+use tests::gate::{Gate, STRANGER};
 use tests::{World, requests, storage, words};
 
 /// Which of the commands.
@@ -20,19 +22,9 @@ pub(super) enum Scenario {
     /// The same, and the third disk cannot be made, because something comes to stand in its image. That shows only
     /// once another disk is there for good, so every step of a creation and of its undo is passed in each run.
     CreateFailing,
+    /// The one disk of a VM is copied.
+    Copy,
 }
-
-/// A `qemu-img` that makes every image but that of the disk named in the file `broken` beside it: there it waits until
-/// one of the others has its metadata, puts what is not ours into the image, and fails.
-const BREAKING_QEMU_IMG: &str = r#"#!/bin/sh
-here="${0%/*}"
-if [ "$1" = create ] && [ "$(basename "$(pwd -P)")" = "$(cat "$here/broken" 2>/dev/null)" ]; then
-  until ls ../*/*.meta >/dev/null 2>&1; do sleep 0.01; done
-  printf 'not ours' >stranger
-  exit 1
-fi
-exec qemu-img "$@"
-"#;
 
 /// A scenario in a furnished world.
 #[derive(Debug, Clone)]
@@ -42,10 +34,12 @@ pub(super) struct Prepared {
     domain_id: String,
     create: CreateVmRequest,
     remove: RemoveVmRequest,
+    copy: CopyDiskRequest,
 }
 
-/// What is not ours: it comes to stand in the way, and must still be there afterwards.
-const STRANGER: (&str, &[u8]) = ("stranger", b"not ours");
+/// What the source of the copy holds beside zeros, and where.
+const CONTENT: &[u8] = b"not only zeros";
+const CONTENT_AT: u64 = 300_000;
 
 impl Scenario {
     /// The host's operation that it is about.
@@ -53,39 +47,52 @@ impl Scenario {
         match self {
             Self::Remove => "delete_image",
             Self::Create | Self::CreateFailing => "create_volume",
+            Self::Copy => "copy_volume",
         }
     }
 
-    /// A world for it, whose host finds the tools in this folder.
-    pub(super) async fn world(self, tools: &Path) -> Outcome<(World, String)> {
+    /// A world for it, whose host makes volumes with this program where something is to fail.
+    pub(super) async fn world(self, gate: &Gate) -> Outcome<(World, String)> {
         if self != Self::CreateFailing {
             return World::furnished().await;
         }
-        let qemu_img = tools.join("qemu-img");
-        std::fs::write(&qemu_img, BREAKING_QEMU_IMG)?;
-        std::fs::set_permissions(&qemu_img, Permissions::from_mode(0o755))?;
-        let world = World::start_with(&["--qemu-img", &qemu_img.display().to_string()]).await?;
+        let world = World::start_with(&["--qemu-img", &gate.program()]).await?;
         let domain_id = world.furnish().await?;
         Ok((world, domain_id))
     }
 
     /// Makes ready in this world, whose domain this is.
-    pub(super) async fn prepare(self, world: &World, domain_id: &str, tools: &Path) -> Outcome<Prepared> {
-        let create = requests::create_vm("web", requests::four_disks(domain_id));
+    pub(super) async fn prepare(self, world: &World, domain_id: &str, gate: &Gate) -> Outcome<Prepared> {
+        let disks = match self {
+            // Raw, so that it can be filled here.
+            Self::Copy => vec![requests::disk(domain_id, requests::KINDS[0])],
+            Self::Create | Self::CreateFailing | Self::Remove => requests::four_disks(domain_id),
+        };
+        let source_id = disks[0].disk_id.clone();
+        let create = requests::create_vm("web", disks);
         let prepared = Prepared {
             scenario: self,
             storage_root: world.storage_root(),
             domain_id: domain_id.to_owned(),
             remove: requests::remove_vm(&create.vm_id),
+            copy: requests::copy_disk(&source_id, domain_id, requests::KINDS[1]),
             create,
         };
         match self {
             Self::Create => {}
-            Self::CreateFailing => std::fs::write(tools.join("broken"), &prepared.create.disks[2].disk_id)?,
+            Self::CreateFailing => gate.breaks(&prepared.create.disks[2].disk_id)?,
             Self::Remove => {
                 let created = world.create_vm(&prepared.create).await?;
                 world.succeeds(&created).await?;
                 tests::audit::at_rest(&world.view()).await?;
+            }
+            Self::Copy => {
+                let created = world.create_vm(&prepared.create).await?;
+                world.succeeds(&created).await?;
+                tests::audit::at_rest(&world.view()).await?;
+                let source = prepared.data_of(&source_id).context("the source has no data")?;
+                let file = std::fs::File::options().write(true).open(source)?;
+                file.write_all_at(CONTENT, CONTENT_AT)?;
             }
         }
         Ok(prepared)
@@ -98,6 +105,7 @@ impl Prepared {
         match self.scenario {
             Scenario::Remove => engine.ask_remove_vm(&self.remove).await,
             Scenario::Create | Scenario::CreateFailing => engine.ask_create_vm(&self.create).await,
+            Scenario::Copy => engine.ask_copy_disk(&self.copy).await,
         }
     }
 
@@ -107,6 +115,7 @@ impl Prepared {
         match (self.scenario, state.as_str()) {
             (Scenario::Remove, "SUCCEEDED") => self.nothing_is_there(records),
             (Scenario::Create, "SUCCEEDED") => self.all_is_there(records),
+            (Scenario::Copy, "SUCCEEDED") => self.the_copy_is_whole(records),
             (Scenario::CreateFailing, "FAILED") => {
                 ensure(command.fault.is_some() && command.left_behind.is_empty(), || {
                     format!("a failure without a reason, or with a rest: {command:#?}")
@@ -142,6 +151,42 @@ impl Prepared {
             records.vms.is_empty() && records.disks.is_empty() && images.is_empty(),
             || format!("left: {:?} {:?} {images:?}", records.vms, records.disks),
         )
+    }
+
+    /// The copy and its source are there, each a volume with its metadata, and hold the same.
+    fn the_copy_is_whole(&self, records: &Records) -> Outcome<()> {
+        let whole = i32::from(Presence::Whole);
+        let ids = [&self.copy.source_disk_id, &self.copy.disk_id];
+        for disk_id in ids {
+            let disk = records.disks.iter().find(|disk| &disk.disk_id == disk_id);
+            let is_whole = disk
+                .and_then(|disk| disk.observation.as_ref())
+                .is_some_and(|seen| seen.presence == whole);
+            let files = storage::image_files(&self.storage_root, &self.domain_id, disk_id).len();
+            let bytes = self.data_of(disk_id).map(std::fs::read).transpose()?;
+            let is_same = bytes.is_some_and(|bytes| {
+                let at = CONTENT_AT as usize;
+                let (before, rest) = bytes.split_at(at.min(bytes.len()));
+                let after = rest.strip_prefix(CONTENT);
+                let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+                bytes.len() == requests::DISK_BYTES as usize && zeros(before) && after.is_some_and(zeros)
+            });
+            ensure(is_whole && files == 2 && is_same, || {
+                format!("{disk:?}: {files} files, and holds what it should: {is_same}")
+            })?;
+        }
+        let disks = records.disks.len();
+        ensure(
+            disks == 2 && storage::images(&self.storage_root, &self.domain_id).len() == 2,
+            || format!("there is more than was asked for: {:?}", records.disks),
+        )
+    }
+
+    /// The file of a disk's data; none where there is no such image, or no data in it.
+    fn data_of(&self, disk_id: &str) -> Option<PathBuf> {
+        let files = storage::image_files(&self.storage_root, &self.domain_id, disk_id);
+        let data = files.into_iter().find(|name| !name.contains('.'))?;
+        Some(self.images().join(disk_id).join(data))
     }
 
     fn all_is_there(&self, records: &Records) -> Outcome<()> {

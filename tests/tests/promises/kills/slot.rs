@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use tests::failure::Outcome;
+use tests::gate::Gate;
 use tests::{World, storage};
 
 use super::scenario::{Prepared, Scenario};
@@ -20,15 +21,15 @@ pub(super) struct Slot {
     pub(super) prepared: Prepared,
     saved: TempDir,
     /// What the host runs instead of the system's; kept as long as it may.
-    _tools: TempDir,
+    _gate: Gate,
 }
 
 impl Slot {
     /// Makes a world and brings it to where the scenario begins.
     pub(super) async fn make(scenario: Scenario) -> Outcome<Self> {
-        let tools = tempfile::Builder::new().prefix("tools-").tempdir()?;
-        let (mut world, domain_id) = scenario.world(tools.path()).await?;
-        let prepared = scenario.prepare(&world, &domain_id, tools.path()).await?;
+        let gate = Gate::open()?;
+        let (mut world, domain_id) = scenario.world(&gate).await?;
+        let prepared = scenario.prepare(&world, &domain_id, &gate).await?;
         world.stop().await?;
         let saved = tempfile::Builder::new().prefix("saved-").tempdir()?;
         for part in PARTS {
@@ -38,7 +39,7 @@ impl Slot {
             world,
             prepared,
             saved,
-            _tools: tools,
+            _gate: gate,
         })
     }
 

@@ -52,7 +52,9 @@ impl Draft<'_> {
         if over.removed {
             return over;
         }
-        Arc::make_mut(&mut over).removed = true;
+        let cleared = Arc::make_mut(&mut over);
+        cleared.removed = true;
+        cleared.clear_time = Some(self.now);
         self.show(over)
     }
 }

@@ -1,0 +1,93 @@
+//! `cancelable`, and what cancelling would undo, are in the records and right at each moment.
+
+use proto::engine::v1::{CancelCommandRequest, host::Connection};
+use tests::client::Refusal;
+use tests::failure::{Outcome, ensure};
+use tests::words;
+
+use super::scene::{Scene, UNDO};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart() -> Outcome<()> {
+    let mut scene = Scene::set().await?;
+    scene.gate.shut("convert")?;
+    let engine = scene.world.client.clone();
+
+    // Before the host has heard of it.
+    scene.world.kill_host().await?;
+    engine.sees_host(&scene.world.host_id, Connection::Away).await?;
+    let first = scene.copy().await?;
+    for _ in 0..2 {
+        let (task, command) = scene.records(&first).await?;
+        ensure(
+            task.state == 0 && command.cancelable && command.undo.is_empty() && task.undo.is_empty(),
+            || format!("{task:#?} {command:#?}"),
+        )?;
+        scene.world.kill_engine().await?;
+        scene.world.restart_engine().await?;
+    }
+    scene.world.restart_host().await?;
+
+    // At work, and waiting for its turn behind it.
+    scene.is(&first, "RUNNING", true, UNDO).await?;
+    let second = scene.copy().await?;
+    scene.is(&second, "QUEUED", true, "").await?;
+    scene.world.kill_engine().await?;
+    scene.world.restart_engine().await?;
+    scene.is(&first, "RUNNING", true, UNDO).await?;
+    scene.is(&second, "QUEUED", true, "").await?;
+
+    // What waits is stopped at once, and nothing of it ever ran.
+    scene.cancel(&second).await?;
+    let command = engine.settled(&second.command_id).await?;
+    ensure(words::command_state(command.state) == "CANCELLED", || {
+        format!("{command:#?}")
+    })?;
+    scene.is(&second, "RECOVERED", false, "").await?;
+    let (task, _) = scene.records(&second).await?;
+    let ran = scene
+        .watchers
+        .host
+        .record()
+        .items()
+        .any(|told| told.task_id == task.task_id && words::task_state(told.state) == "RUNNING");
+    ensure(!ran, || "it ran".to_owned())?;
+    scene.is(&first, "RUNNING", true, UNDO).await?;
+
+    // The host's restart undoes what it finds, and the engine asks for it again.
+    scene.world.kill_host().await?;
+    scene.world.restart_host().await?;
+    scene.is(&first, "RUNNING", true, UNDO).await?;
+
+    scene.cancel(&first).await?;
+    scene.is_undone(&first).await?;
+    scene.is(&first, "RECOVERED", false, "").await?;
+    let request = CancelCommandRequest {
+        command_id: first.command_id.clone(),
+    };
+    let again = engine.commands.clone().cancel_command(request).await;
+    let refusal = again.err().map(|status| Refusal::from(&status).reason);
+    ensure(refusal.as_deref() == Some("COMMAND_ENDED"), || {
+        format!("{refusal:?}")
+    })
+}
+
+/// Its program does not hear SIGTERM, so that it is being stopped for as long as the host is patient with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_stopped_can_be_stopped_no_more_and_asking_again_is_harmless() -> Outcome<()> {
+    let mut scene = Scene::set().await?;
+    scene.gate.deafen()?;
+    let copying = scene.copy_in_the_middle().await?;
+    let first = scene.cancel(&copying).await?;
+    scene.is(&copying, "ABORTING", false, "").await?;
+    let second = scene.cancel(&copying).await?;
+    ensure(
+        first.cancel_requested && second.cancel_requested && second.command_id == first.command_id,
+        || format!("{first:#?} {second:#?}"),
+    )?;
+    scene.world.kill_engine().await?;
+    scene.world.restart_engine().await?;
+    scene.is(&copying, "ABORTING", false, "").await?;
+    scene.cancel(&copying).await?;
+    scene.is_undone(&copying).await.map(drop)
+}

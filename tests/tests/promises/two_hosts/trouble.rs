@@ -1,0 +1,255 @@
+//! One host is in trouble for as long as the test wants: all that is asked of the other comes to its end meanwhile,
+//! the troubled one's commands say whom they wait for, and come to theirs once it is back.
+
+use proto::engine::v1::{CreateVmRequest, GetTaskRequest, WaitingFor, host::Connection, waiting_for::What};
+use rustix::process::Signal;
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::gate::Gate;
+use tests::ids::fresh;
+use tests::loop_mount::{FileSystem, LoopMount, NoMount};
+use tests::patience::{PATIENCE, eventually};
+use tests::{requests, storage, words};
+
+use super::pair::Pair;
+
+/// Rounds of work on the healthy host, one after the other. Each has [`COMMANDS_A_ROUND`]: if each of these waited
+/// but once for the shortest time that the engine gives a host to answer, 5 s, they would take more than three times
+/// the patience of this test.
+const ROUNDS: usize = 5;
+
+/// Commands of a round.
+const COMMANDS_A_ROUND: usize = 8;
+
+/// Commands that are asked of the troubled host: more than it runs at once.
+const ASKED_OF_THE_TROUBLED: usize = 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_hangs_delays_no_other() -> Outcome<()> {
+    let mut pair = Pair::start().await?;
+    let old = Old::make(&pair).await?;
+    pair.second.host.service.signal(Signal::STOP)?;
+    let asked = old.work_goes_on(&mut pair, Trouble::Away).await?;
+    pair.second.host.service.signal(Signal::CONT)?;
+    asked.all_ends(&pair).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_behind_a_pulled_cable_delays_no_other() -> Outcome<()> {
+    let mut pair = Pair::start().await?;
+    let old = Old::make(&pair).await?;
+    pair.second.proxy.freeze();
+    let asked = old.work_goes_on(&mut pair, Trouble::Away).await?;
+    pair.second.proxy.thaw();
+    asked.all_ends(&pair).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_killed_delays_no_other() -> Outcome<()> {
+    let mut pair = Pair::start().await?;
+    let old = Old::make(&pair).await?;
+    pair.second.host.service.kill().await?;
+    let asked = old.work_goes_on(&mut pair, Trouble::Away).await?;
+    pair.second.restart().await?;
+    asked.all_ends(&pair).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_programs_stand_still_delays_no_other() -> Outcome<()> {
+    let gate = Gate::open()?;
+    let mut pair = Pair::start_with(None, &["--qemu-img", &gate.program()]).await?;
+    let old = Old::make(&pair).await?;
+    gate.shut("create")?;
+    let asked = old.work_goes_on(&mut pair, Trouble::Slow).await?;
+    gate.reopen()?;
+    asked.all_ends(&pair).await
+}
+
+/// All that is the host's is on the disk that hangs: its storage domain and its journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_disk_hangs_delays_no_other() -> Outcome<()> {
+    let mut mount = match LoopMount::make(FileSystem::Ext4) {
+        Ok(mount) => mount,
+        Err(NoMount::Skip(why)) => {
+            crate::skipped("a disk that hangs", &why);
+            return Ok(());
+        }
+        Err(NoMount::Failed(failure)) => return Err(failure),
+    };
+    let mut pair = Pair::start_with(Some(&mount.path()), &[]).await?;
+    let old = Old::make(&pair).await?;
+    mount.freeze()?;
+    let asked = old.work_goes_on(&mut pair, Trouble::Slow).await;
+    mount.thaw()?;
+    asked?.all_ends(&pair).await?;
+    pair.second.host.service.stop().await
+}
+
+/// How the engine is to see the host in trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// It does not answer.
+    Away,
+    /// Its work does not move on, or what it is told cannot be written down.
+    Slow,
+}
+
+/// What was there before the trouble.
+#[derive(Debug)]
+struct Old {
+    /// A VM with a disk on each host.
+    vm: CreateVmRequest,
+}
+
+/// What was asked of the host in trouble.
+#[derive(Debug)]
+struct Asked {
+    /// Disks, and a VM with a disk on each host.
+    creations: Vec<String>,
+    /// The removal of the old VM: of a disk on each host.
+    removal: String,
+}
+
+fn on_both(pair: &Pair, name: &str) -> CreateVmRequest {
+    let domains = [&pair.domain, &pair.second_domain];
+    let disks = domains.map(|domain| requests::disk(domain, requests::KINDS[2]));
+    requests::create_vm(name, disks.into())
+}
+
+impl Old {
+    async fn make(pair: &Pair) -> Outcome<Self> {
+        let vm = on_both(pair, "old");
+        let created = pair.world.create_vm(&vm).await?;
+        pair.world.succeeds(&created).await?;
+        Ok(Self { vm })
+    }
+
+    /// Asks the troubled host for work, and has all that is asked of the healthy one end meanwhile.
+    async fn work_goes_on(&self, pair: &mut Pair, trouble: Trouble) -> Outcome<Asked> {
+        let engine = pair.world.client.clone();
+        let mut creations = Vec::new();
+        for _ in 0..ASKED_OF_THE_TROUBLED {
+            let disk = requests::create_disk(&pair.second_domain, requests::KINDS[2]);
+            creations.push(engine.ask_create_disk(&disk).await?);
+        }
+        let both = on_both(pair, "both");
+        creations.push(engine.ask_create_vm(&both).await?);
+        let removal = engine.ask_remove_vm(&requests::remove_vm(&self.vm.vm_id)).await?;
+        let asked = Asked { creations, removal };
+        asked.all_wait(pair, trouble).await?;
+        work(pair, ROUNDS).await?;
+        // An engine that begins anew finds the one host and waits for the other.
+        pair.world.kill_engine().await?;
+        pair.world.restart_engine().await?;
+        work(pair, 1).await?;
+        asked.all_wait(pair, trouble).await?;
+        // What the healthy host has to do with them is done.
+        let images = || storage::images(&pair.world.storage_root(), &pair.domain);
+        let (made, gone) = (&both.disks[0].disk_id, &self.vm.disks[0].disk_id);
+        eventually("the healthy host's part of what both have to do", || {
+            let images = images();
+            std::future::ready((images.contains(made) && !images.contains(gone)).then_some(()))
+        })
+        .await?;
+        Ok(asked)
+    }
+}
+
+impl Asked {
+    /// None has ended, and each says what it waits for: its host, or a task there that is not over.
+    async fn all_wait(&self, pair: &Pair, trouble: Trouble) -> Outcome<()> {
+        let engine = &pair.world.client;
+        let second = pair.second.id();
+        if trouble == Trouble::Away {
+            engine.sees_host(second, Connection::Away).await?;
+            for command in self.creations.iter().chain([&self.removal]) {
+                engine.waits_for_host(command, second).await?;
+            }
+            return Ok(());
+        }
+        for command in &self.creations {
+            eventually("the command to name what is not over on its host", || async {
+                let command = engine.command(command).await.ok()?;
+                ensure(!words::command_is_over(command.state), || format!("{command:#?}")).ok()?;
+                let waits = names_work_of(pair, second, command.waiting_for?).await;
+                waits.then_some(())
+            })
+            .await
+            .context(format!("{:#?}", engine.command(command).await))?;
+        }
+        Ok(())
+    }
+
+    /// The trouble is over: everything succeeds, and no lock remains.
+    async fn all_ends(&self, pair: &Pair) -> Outcome<()> {
+        for command in self.creations.iter().chain([&self.removal]) {
+            pair.world.succeeds(command).await?;
+        }
+        pair.all_is_well().await.map(drop)
+    }
+}
+
+/// Whether this is the host, or leads to a task on it.
+async fn names_work_of(pair: &Pair, host_id: &str, waiting: WaitingFor) -> bool {
+    let engine = &pair.world.client;
+    let mut waiting = Some(waiting);
+    while let Some(what) = waiting.take().and_then(|waiting| waiting.what) {
+        match what {
+            What::HostId(named) => return named == host_id,
+            What::TaskId(task_id) => {
+                let answer = engine.tasks.clone().get_task(GetTaskRequest { task_id }).await;
+                let task = answer.ok().and_then(|answer| answer.into_inner().task);
+                return task.is_some_and(|task| task.host_id == host_id && !words::task_is_over(task.state));
+            }
+            What::CommandId(command_id) => {
+                waiting = engine
+                    .command(&command_id)
+                    .await
+                    .ok()
+                    .and_then(|command| command.waiting_for);
+            }
+            What::Attention(_) => return false,
+        }
+    }
+    false
+}
+
+/// So many rounds on the healthy host, one command after the other.
+pub(super) async fn work(pair: &Pair, rounds: usize) -> Outcome<()> {
+    let all = async {
+        for round in 0..rounds {
+            work_once(pair).await.context(format!("round {round}"))?;
+        }
+        Ok(())
+    };
+    let in_time = tokio::time::timeout(PATIENCE, all).await;
+    in_time.map_err(|_| Failure::new(format!("{rounds} rounds took more than {PATIENCE:?}")))?
+}
+
+/// Every verb once: a disk, its copy, a VM that takes the copy and gives it back, and the removal of all of it.
+async fn work_once(pair: &Pair) -> Outcome<()> {
+    let (engine, domain) = (&pair.world.client, &pair.domain);
+    let disk = requests::create_disk(domain, requests::KINDS[0]);
+    let copy = requests::copy_disk(&disk.disk_id, domain, requests::KINDS[2]);
+    let vm = requests::create_vm(&fresh(), vec![requests::disk(domain, requests::KINDS[2])]);
+    let (copy_id, vm_id) = (&copy.disk_id, &vm.vm_id);
+    let mut commands = 0;
+    macro_rules! succeeds {
+        ($($ask:ident($request:expr);)*) => {$(
+            let command = engine.$ask($request).await?;
+            engine.succeeds(&command).await?;
+            commands += 1;
+        )*};
+    }
+    succeeds! {
+        ask_create_disk(&disk);
+        ask_copy_disk(&copy);
+        ask_create_vm(&vm);
+        ask_attach_disk(&requests::attach_disk(copy_id, vm_id));
+        ask_detach_disk(&requests::detach_disk(copy_id, vm_id));
+        ask_remove_disk(&requests::remove_disk(copy_id));
+        ask_remove_vm(&requests::remove_vm(vm_id));
+        ask_remove_disk(&requests::remove_disk(&disk.disk_id));
+    }
+    assert_eq!(commands, COMMANDS_A_ROUND);
+    Ok(())
+}
