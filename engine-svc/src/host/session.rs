@@ -80,7 +80,7 @@ pub(super) async fn open<'a>(
 
 async fn connect(context: &Context, host_id: HostId, address: &str) -> Result<(Connection, HostFacts), End> {
     let endpoint = client::endpoint(address).map_err(End::Refused)?;
-    let channel = endpoint.connect().await.map_err(|error| {
+    let channel = context.connector.connect(endpoint).await.map_err(|error| {
         let words = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         End::Away(Fault::new(
             FaultCode::HostAway,
