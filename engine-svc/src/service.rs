@@ -127,6 +127,7 @@ pub async fn serve_on(
     let mut outcome = Ok(());
     let until = async {
         tokio::select! {
+            biased;
             () = shutdown => {}
             fault = halted => outcome = Err(halted_by(fault.ok().flatten())),
         }

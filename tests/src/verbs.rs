@@ -1,11 +1,10 @@
 //! What a client of the engine does over and over: ask until there is a verdict, wait until there is an end.
 
-use std::time::Instant;
-
 use proto::engine::v1::{
     AttachDiskRequest, Command, CommandState, CopyDiskRequest, CreateDiskRequest, CreateVmRequest,
     DetachDiskRequest, RemoveDiskRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
 };
+use tokio::time::Instant;
 
 use crate::client::Engine;
 use crate::failure::{Context, Outcome, ensure};

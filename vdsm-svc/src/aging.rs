@@ -59,6 +59,7 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
         };
         if !more {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(INTERVAL) => {}
                 // Not a moment longer: whoever stopped it may want to open the store again.
                 () = coordinator.ended() => return,

@@ -152,6 +152,7 @@ async fn serve_until(
     let mut broken = None;
     let stop = async {
         tokio::select! {
+            biased;
             () = shutdown => {}
             error = ended => broken = Some(error),
         }

@@ -83,6 +83,7 @@ pub async fn serve(
         });
     tokio::pin!(server);
     tokio::select! {
+        biased;
         outcome = &mut server => return Ok(outcome?),
         () = shutdown => {}
     }

@@ -73,12 +73,36 @@ fn world(seed: u64, hosts: usize) -> (Trace, Outcome<()>) {
 
 #[test]
 fn one() -> Outcome<()> {
-    let seed = std::env::var("SEED")
+    let first: u64 = std::env::var("SEED")
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or(1);
-    let begin = std::time::Instant::now();
-    let (trace, outcome) = world(seed, 1);
-    eprintln!("{:?} {:x} {}", begin.elapsed(), trace.hash(), trace.lines().len());
-    outcome
+    let count: u64 = std::env::var("COUNT")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1);
+    let hosts: usize = std::env::var("HOSTS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1);
+    let mut failed = 0;
+    for seed in first..first + count {
+        let begin = std::time::Instant::now();
+        let (trace, outcome) = world(seed, hosts);
+        eprintln!(
+            "{seed} {:?} {:x} {}",
+            begin.elapsed(),
+            trace.hash(),
+            trace.lines().len()
+        );
+        if let Err(error) = outcome {
+            failed += 1;
+            eprintln!("{error}");
+        }
+    }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{failed} failed")))
+    }
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use proto::engine::v1::{
-    AddHostRequest, CancelCommandRequest, Command, CreateStorageDomainRequest, GetCommandRequest,
+    AbandonCommandRequest, AddHostRequest, CancelCommandRequest, Command, CreateStorageDomainRequest,
+    GetCommandRequest, RetryCommandRequest,
 };
 use proto::task::v1::{Allocation, VolumeFormat};
 use runtime::chance;
@@ -29,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Raw and sparse: made without any process, whose speed nobody can draw.
 const KIND: (VolumeFormat, Allocation) = (VolumeFormat::Raw, Allocation::Sparse);
+
+/// How often a command that rests is tried again.
+const RETRIES: usize = 3;
 
 /// How long clients go on asking for things.
 const STORM: Duration = Duration::from_secs(45);
@@ -69,8 +73,14 @@ pub(crate) async fn play(ground: Rc<Ground>) -> Outcome<()> {
     ground.stormy.set(false);
     ground.fate.stall(false);
     ground.trace.note("calm");
-    for command_id in play.commands.borrow().iter() {
-        play.settled(command_id).await?;
+    let commands = play.commands.borrow().clone();
+    for command_id in &commands {
+        let command = play.settled(command_id).await?;
+        audience.rests_for_a_reason(&command)?;
+    }
+    audience.nothing_moves().await?;
+    for command_id in &commands {
+        play.ended(command_id).await?;
     }
     audience.judge().await
 }
@@ -261,6 +271,35 @@ impl Play {
         let command = self.settled(&command_id).await?;
         ensure(words::command_state(command.state) == "SUCCEEDED", || {
             format!("{command:#?}")
+        })
+    }
+
+    /// Has a command that rests tried again, and abandoned where that does not help: an operator's work.
+    async fn ended(&self, command_id: &str) -> Outcome<()> {
+        for _ in 0..RETRIES {
+            if words::command_is_over(self.settled(command_id).await?.state) {
+                return Ok(());
+            }
+            self.ground.trace.note(format!("client tries {command_id} again"));
+            let answer = persist(|| {
+                let (mut client, command_id) = (self.engine.commands.clone(), command_id.to_owned());
+                async move { client.retry_command(RetryCommandRequest { command_id }).await }
+            });
+            self.answered("RetryCommand", answer.await.map(drop))?;
+        }
+        self.ground.trace.note(format!("client abandons {command_id}"));
+        let answer = persist(|| {
+            let mut client = self.engine.commands.clone();
+            let request = AbandonCommandRequest {
+                command_id: command_id.to_owned(),
+                reason: "trying again does not help".to_owned(),
+            };
+            async move { client.abandon_command(request).await }
+        });
+        answer.await.context("AbandonCommand")?;
+        let command = self.settled(command_id).await?;
+        ensure(words::command_is_over(command.state), || {
+            format!("abandoned, and not over: {command:#?}")
         })
     }
 

@@ -37,7 +37,7 @@ impl Storm {
         }
     }
 
-    /// What is due now. When the weather is calm everything ends at once, and nothing begins.
+    /// What is due now. When the weather turns calm everything ends at once, and nothing begins any more.
     pub(crate) fn blow(&mut self, sim: &mut Sim<'_>) {
         let (now, stormy) = (sim.elapsed(), self.ground.stormy.get());
         let due = |end: &Duration| !stormy || *end <= now;
@@ -67,17 +67,17 @@ impl Storm {
         let until = now + fate.between(0, 20_000);
         match fate.below(100) {
             0..20 => {
-                self.note(format!("{one} and {other} are cut off from each other"));
+                self.note(sim, format!("{one} and {other} are cut off from each other"));
                 sim.partition(&*one, &*other);
                 self.under_way.push((until, Ends::Repair(one, other)));
             }
             20..30 => {
-                self.note(format!("{one} no longer reaches {other}"));
+                self.note(sim, format!("{one} no longer reaches {other}"));
                 sim.partition_oneway(&*one, &*other);
                 self.under_way.push((until, Ends::Repair(one, other)));
             }
             30..45 => {
-                self.note(format!("{one} and {other} are held"));
+                self.note(sim, format!("{one} and {other} are held"));
                 sim.hold(&*one, &*other);
                 self.under_way.push((until, Ends::Release(one, other)));
             }
@@ -86,17 +86,17 @@ impl Storm {
             }
             75..80 => {
                 if self.crash(sim, host.node.clone(), until, now) {
-                    self.note(format!("{} has lost its data directory", host.node));
+                    self.note(sim, format!("{} has lost its data directory", host.node));
                     host.wipe();
                 }
             }
             80..90 => {
                 let by = fate.jump(&node);
-                self.note(format!("the clock of {node} is {by} s off"));
+                self.note(sim, format!("the clock of {node} is {by} s off"));
             }
             _ => {
                 // Gone and back at once: what was on its way then is lost, and its connections with it.
-                self.note(format!("what is between {one} and {other} is lost"));
+                self.note(sim, format!("what is between {one} and {other} is lost"));
                 sim.partition(&*one, &*other);
                 self.under_way
                     .push((now + fate.between(10, 200), Ends::Repair(one, other)));
@@ -113,7 +113,7 @@ impl Storm {
         if dead {
             return false;
         }
-        self.note(format!("{node} dies"));
+        self.note(sim, format!("{node} dies"));
         sim.crash(&*node);
         // Half of them are back at once.
         let until = if self.ground.fate.percent(50) { now } else { until };
@@ -125,17 +125,17 @@ impl Storm {
         match end {
             Ends::Bounce(node) => sim.bounce(&*node),
             Ends::Repair(one, other) => {
-                self.note(format!("{one} and {other} are whole again"));
+                self.note(sim, format!("{one} and {other} are whole again"));
                 sim.repair(&*one, &*other);
             }
             Ends::Release(one, other) => {
-                self.note(format!("{one} and {other} are released"));
+                self.note(sim, format!("{one} and {other} are released"));
                 sim.release(&*one, &*other);
             }
         }
     }
 
-    fn note(&self, what: String) {
-        self.ground.trace.note(format!("storm: {what}"));
+    fn note(&self, sim: &Sim<'_>, what: String) {
+        self.ground.trace.note_at(sim.elapsed(), format!("storm: {what}"));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use common::revision::{Revision, Start};
 use prost::Message as _;
@@ -18,14 +19,26 @@ pub(crate) struct Trace(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     lines: Vec<String>,
-    /// How often each task began to run, on whatever store of whatever host.
-    runs: BTreeMap<String, u32>,
+    /// By task, on whatever store of whatever host.
+    runs: BTreeMap<String, Run>,
+}
+
+/// How often a task began to run.
+#[derive(Default)]
+struct Run {
+    times: u32,
+    /// As last recorded.
+    state: i32,
 }
 
 impl Trace {
-    /// Adds a line, with the time.
+    /// Adds a line of what a node does, with the time.
     pub(crate) fn note(&self, line: impl std::fmt::Display) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
+        self.note_at(turmoil::sim_elapsed().unwrap_or_default(), line);
+    }
+
+    /// Adds a line of what is done to the nodes.
+    pub(crate) fn note_at(&self, at: Duration, line: impl std::fmt::Display) {
         let line = format!("{:>9.3} {line}", at.as_secs_f64());
         if std::env::var_os("SIM_TRACE").is_some() {
             eprintln!("{line}");
@@ -50,9 +63,9 @@ impl Trace {
     /// The tasks that ran more than once.
     pub(crate) fn ran_again(&self) -> Vec<String> {
         self.with(|inner| {
-            let again = inner.runs.iter().filter(|(_, runs)| **runs > 1);
+            let again = inner.runs.iter().filter(|(_, run)| run.times > 1);
             again
-                .map(|(task_id, runs)| format!("{task_id} ran {runs} times"))
+                .map(|(task_id, run)| format!("{task_id} ran {} times", run.times))
                 .collect()
         })
     }
@@ -94,10 +107,12 @@ impl TracedStore {
     fn host_words(&self, history: &HostHistory) -> String {
         let running = i32::from(TaskState::Running);
         let words = history.tasks.iter().map(|task| {
-            if task.state == running {
-                self.trace
-                    .with(|inner| *inner.runs.entry(task.task_id.clone()).or_default() += 1);
-            }
+            self.trace.with(|inner| {
+                let run = inner.runs.entry(task.task_id.clone()).or_default();
+                // A running task may change and still run.
+                run.times += u32::from(task.state == running && run.state != running);
+                run.state = task.state;
+            });
             format!(
                 "{} {}#{}",
                 task.task_id,

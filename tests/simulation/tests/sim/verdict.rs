@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use proto::engine::v1::{Command, waiting_for::What};
 use tests::audit::{Records, View, assert_agreement, assert_no_locks};
 use tests::client::{Engine, Host};
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -42,19 +43,49 @@ impl Audience {
         }
     }
 
-    /// Waits for rest, and then says all that does not hold.
+    /// Waits until every command has ended or rests, and every host has been told of every end.
+    pub(crate) async fn nothing_moves(&self) -> Outcome<()> {
+        for (view, _) in &self.seats {
+            let records = self.at_rest(view).await?;
+            assert_no_locks(&records)?;
+        }
+        Ok(())
+    }
+
+    /// All that must hold when nothing rests any more either.
     pub(crate) async fn judge(&self) -> Outcome<()> {
         for (n, (view, watchers)) in self.seats.iter().enumerate() {
             let host = &self.ground.hosts[n];
             let records = self.at_rest(view).await?;
-            self.rests_for_a_reason(&records)?;
-            assert_no_locks(&records)?;
+            let holders = records.holders();
+            ensure(holders.is_empty(), || {
+                format!("all has ended, and these are held: {holders:?}")
+            })?;
             let own = of_host(records, &host.id.to_string());
             assert_agreement(view, &own, watchers).await.context(&host.node)?;
         }
         let again = self.ground.trace.ran_again();
         ensure(again.is_empty(), || {
             format!("tasks ran more than once: {again:?}")
+        })
+    }
+
+    /// Only what a lost data directory leaves undecided may rest.
+    pub(crate) fn rests_for_a_reason(&self, command: &Command) -> Outcome<()> {
+        if words::command_is_over(command.state) {
+            return Ok(());
+        }
+        let attention = match command
+            .waiting_for
+            .as_ref()
+            .and_then(|waiting| waiting.what.as_ref())
+        {
+            Some(What::Attention(fault)) => fault.code.as_str(),
+            _ => "",
+        };
+        let wiped = self.ground.hosts.iter().any(|host| host.wiped.get() > 0);
+        ensure(wiped && attention == "EVIDENCE_MISSING", || {
+            format!("it rests without a reason: {}", tests::audit::describe(command))
         })
     }
 
@@ -78,20 +109,6 @@ impl Audience {
             }
             sleep(PAUSE).await;
         }
-    }
-
-    /// Only what a lost data directory leaves undecided may rest.
-    fn rests_for_a_reason(&self, records: &Records) -> Outcome<()> {
-        let anyone_wiped = self.ground.hosts.iter().any(|host| host.wiped.get() > 0);
-        let resting = records
-            .commands
-            .iter()
-            .filter(|command| words::command_state(command.state) == "NEEDS_ATTENTION");
-        let without = resting.filter(|_| !anyone_wiped);
-        let without: Vec<_> = without.map(tests::audit::describe).collect();
-        ensure(without.is_empty(), || {
-            format!("these rest without a reason: {without:#?}")
-        })
     }
 }
 
