@@ -109,13 +109,17 @@ impl Tx<'_> {
         self.tell_of(EventCode::TaskSettledByEvidence, task.entities(), message);
     }
 
-    /// Nothing of it is there: the host's present store gets it as if it were new.
+    /// Nothing of it is there: the host's present store gets it as if it were new, and what went wrong with it in the
+    /// lost one is nothing to do with what becomes of it here.
     fn address_anew(&mut self, task_id: TaskId, store_id: StoreId) {
         let now = self.now;
         self.edit_task(task_id, |task| {
             task.store_id = Some(store_id);
             task.async_state = AsyncTaskState::Initializing;
             task.reported = None;
+            task.fault = None;
+            task.undo_fault = None;
+            task.undo.clear();
             task.host_sequence = 0;
             task.resynced = true;
             task.cancelable = true;

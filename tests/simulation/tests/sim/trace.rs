@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use common::id::StoreId;
 use common::revision::{Revision, Start};
 use prost::Message as _;
 use proto::store::v1::{EngineHistory, HostHistory};
@@ -19,8 +20,8 @@ pub(crate) struct Trace(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     lines: Vec<String>,
-    /// By task, on whatever store of whatever host.
-    runs: BTreeMap<String, Run>,
+    /// By store and task: a store that is lost takes with it that a task ran.
+    runs: BTreeMap<(StoreId, String), Run>,
 }
 
 /// How often a task began to run.
@@ -65,7 +66,7 @@ impl Trace {
         self.with(|inner| {
             let again = inner.runs.iter().filter(|(_, run)| run.times > 1);
             again
-                .map(|(task_id, run)| format!("{task_id} ran {} times", run.times))
+                .map(|((_, task_id), run)| format!("{task_id} ran {} times", run.times))
                 .collect()
         })
     }
@@ -106,9 +107,10 @@ impl TracedStore {
 
     fn host_words(&self, history: &HostHistory) -> String {
         let running = i32::from(TaskState::Running);
+        let store_id = self.store.identity().store_id;
         let words = history.tasks.iter().map(|task| {
             self.trace.with(|inner| {
-                let run = inner.runs.entry(task.task_id.clone()).or_default();
+                let run = inner.runs.entry((store_id, task.task_id.clone())).or_default();
                 // A running task may change and still run.
                 run.times += u32::from(task.state == running && run.state != running);
                 run.state = task.state;
