@@ -24,12 +24,22 @@ pub(crate) const ENGINE: &str = "engine";
 /// Small files that need no disk lie in memory where there is such a place.
 const MEMORY: &str = "/dev/shm";
 
+/// What a world is in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// Nothing goes wrong.
+    Calm,
+    /// Everything does.
+    Stormy,
+}
+
 /// See the module.
 pub(crate) struct Ground {
     pub(crate) fate: Rc<Fate>,
     pub(crate) trace: Trace,
     pub(crate) hosts: Vec<HostGround>,
-    /// Faults happen; else everything is or becomes well.
+    pub(crate) weather: Weather,
+    /// Faults happen now; else everything is or becomes well.
     pub(crate) stormy: Cell<bool>,
     engine: Disk,
     _dir: TempDir,
@@ -55,7 +65,7 @@ impl HostGround {
 
 impl Ground {
     /// Of a world with so many hosts. Within the simulated world.
-    pub(crate) fn new(fate: Rc<Fate>, hosts: usize) -> Rc<Self> {
+    pub(crate) fn new(fate: Rc<Fate>, hosts: usize, weather: Weather) -> Rc<Self> {
         let dir = tempfile::Builder::new().prefix("simulation").tempdir_in(MEMORY);
         let dir = dir.or_else(|_| TempDir::new()).expect("a directory for storage");
         let hosts = (1..=hosts).map(|n| HostGround {
@@ -69,6 +79,7 @@ impl Ground {
             fate,
             trace: Trace::default(),
             hosts: hosts.collect(),
+            weather,
             stormy: Cell::new(false),
             engine: Disk::new(),
             _dir: dir,

@@ -1,4 +1,9 @@
-//! Whole worlds in virtual time, one a seed.
+//! Whole worlds in virtual time, one a seed: both services as they are, over a network that loses, delays and cuts,
+//! with processes that die, data directories that are lost and clocks that jump; and then calm, in which everything
+//! must end, agree, and be free.
+//!
+//! `SEED=N` plays one world again, `SEED=N SIM_TRACE=1` shows all that happens in it, and `SIM_SECONDS=N` goes on with
+//! the seeds after it for as long.
 
 mod fate;
 mod ground;
@@ -10,12 +15,12 @@ mod verdict;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tests::failure::{Context as _, Failure, Outcome};
+use tests::failure::{Context as _, Failure, Outcome, ensure};
 
 use self::fate::Fate;
-use self::ground::{ENGINE, Ground};
+use self::ground::{ENGINE, Ground, Weather};
 use self::storm::{CLIENT, Storm};
 use self::trace::Trace;
 
@@ -26,10 +31,10 @@ const TICK: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_secs(3_600 * 3);
 
 /// Plays one world to its end; returns what happened in it.
-fn world(seed: u64, hosts: usize) -> (Trace, Outcome<()>) {
+fn world(seed: u64, hosts: usize, weather: Weather) -> (Trace, Outcome<()>) {
     let fate = Fate::of(seed);
     let _entered = runtime::simulation::enter(Rc::clone(&fate) as Rc<dyn runtime::simulation::World>);
-    let ground = Ground::new(Rc::clone(&fate), hosts);
+    let ground = Ground::new(Rc::clone(&fate), hosts, weather);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .tick_duration(TICK)
@@ -67,42 +72,75 @@ fn world(seed: u64, hosts: usize) -> (Trace, Outcome<()>) {
     let outcome = stepped.and_then(|()| told.unwrap_or_else(|| Err(Failure::new("nobody judged"))));
     (
         ground.trace.clone(),
-        outcome.context(format!("SEED={seed} with {hosts} hosts")),
+        outcome.context(format!("the world of SEED={seed}, with {hosts} hosts")),
     )
 }
 
+/// How long the seeds go on where nobody says.
+const ROUNDS: Duration = Duration::from_secs(15);
+
+/// Lines of a history that are shown where it ends badly.
+const SHOWN: usize = 40;
+
+/// Mostly a few hosts; now and then as many as an engine is meant for.
+fn hosts_of(seed: u64) -> usize {
+    match seed % 16 {
+        0 => 20,
+        n => 1 + usize::try_from(n % 4).unwrap_or_default(),
+    }
+}
+
+/// A number that somebody gives.
+fn given(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 #[test]
-fn one() -> Outcome<()> {
-    let first: u64 = std::env::var("SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1);
-    let count: u64 = std::env::var("COUNT")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1);
-    let hosts: usize = std::env::var("HOSTS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1);
-    let mut failed = 0;
-    for seed in first..first + count {
-        let begin = std::time::Instant::now();
-        let (trace, outcome) = world(seed, hosts);
-        eprintln!(
-            "{seed} {:?} {:x} {}",
-            begin.elapsed(),
-            trace.hash(),
-            trace.lines().len()
-        );
-        if let Err(error) = outcome {
-            failed += 1;
-            eprintln!("{error}");
+fn in_calm_weather_all_that_is_asked_for_is_done() -> Outcome<()> {
+    let (trace, outcome) = world(7, 1, Weather::Calm);
+    outcome?;
+    let made = |line: &&String| line.contains("CREATE_VM") && line.contains("SUCCEEDED");
+    ensure(trace.lines().iter().filter(made).count() > 0, || {
+        "no VM was made".to_owned()
+    })
+}
+
+#[test]
+fn the_same_seed_has_the_same_history() -> Outcome<()> {
+    let seed = given("SEED").unwrap_or(3);
+    let [one, again] = [(); 2].map(|()| world(seed, hosts_of(seed), Weather::Stormy).0);
+    let pairs = one.lines().into_iter().zip(again.lines());
+    let differ = pairs.enumerate().find(|(_, (one, again))| one != again);
+    ensure(one.hash() == again.hash(), || format!("SEED={seed}: {differ:#?}"))?;
+    let (other, _) = world(seed + 4, hosts_of(seed), Weather::Stormy);
+    ensure(one.hash() != other.hash(), || {
+        "another seed has the same history".to_owned()
+    })
+}
+
+#[test]
+fn whatever_goes_wrong_everything_ends_and_agrees() -> Outcome<()> {
+    let seconds = given("SIM_SECONDS").map(Duration::from_secs);
+    let one = given("SEED").is_some() && seconds.is_none();
+    let (first, begin) = (given("SEED").unwrap_or(1), Instant::now());
+    let mut worlds = 0;
+    for seed in first.. {
+        let (trace, outcome) = world(seed, hosts_of(seed), Weather::Stormy);
+        if outcome.is_err() {
+            let lines = trace.lines();
+            let last = &lines[lines.len().saturating_sub(SHOWN)..];
+            eprintln!(
+                "the last of {} lines of SEED={seed}:\n{}",
+                lines.len(),
+                last.join("\n")
+            );
+        }
+        outcome?;
+        worlds += 1;
+        if one || begin.elapsed() >= seconds.unwrap_or(ROUNDS) {
+            break;
         }
     }
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("{failed} failed")))
-    }
+    eprintln!("{worlds} worlds from SEED={first} on ended well");
+    Ok(())
 }

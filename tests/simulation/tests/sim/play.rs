@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
-use crate::ground::{ENGINE, Ground};
+use crate::ground::{ENGINE, Ground, Weather};
 use crate::net;
 use crate::verdict::Audience;
 
@@ -66,8 +66,9 @@ pub(crate) async fn play(ground: Rc<Ground>) -> Outcome<()> {
         .collect();
     play.set_up().await?;
     let audience = Audience::gather(&ground, &play.engine, &hosts);
-    ground.stormy.set(true);
-    ground.fate.stall(true);
+    let stormy = ground.weather == Weather::Stormy;
+    ground.stormy.set(stormy);
+    ground.fate.stall(stormy);
     let play = Rc::new(play);
     play.storm().await?;
     ground.stormy.set(false);
