@@ -15,6 +15,7 @@ mod verdict;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -30,8 +31,33 @@ const TICK: Duration = Duration::from_millis(2);
 /// In virtual time; whatever takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(3_600 * 3);
 
+/// One world at a time: see [`count_on`].
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Tasks of one process are counted, and in what order those of a node that dies are dropped depends on their
+/// numbers, by so many and less. So each world begins where such a round does.
+const ROUND: u64 = 64;
+
+/// Goes on to where a round of task numbers begins.
+fn count_on() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let number = || {
+        runtime
+            .spawn(async {})
+            .id()
+            .to_string()
+            .parse::<u64>()
+            .expect("a number")
+    };
+    while !number().is_multiple_of(ROUND) {}
+}
+
 /// Plays one world to its end; returns what happened in it.
 fn world(seed: u64, hosts: usize, weather: Weather) -> (Trace, Outcome<()>) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    count_on();
     let fate = Fate::of(seed);
     let _entered = runtime::simulation::enter(Rc::clone(&fate) as Rc<dyn runtime::simulation::World>);
     let ground = Ground::new(Rc::clone(&fate), hosts, weather);
