@@ -16,6 +16,8 @@ enum Shown {
     Effect,
     /// Nothing of it: it can be asked for anew.
     Nothing,
+    /// Only a beginning, which it takes over when it is asked for anew.
+    Begun,
     /// Neither.
     Unclear(String),
 }
@@ -43,7 +45,8 @@ impl Tx<'_> {
         }
         match shown {
             Shown::Effect => self.settle_as(task_id, Settled::Done, None),
-            Shown::Nothing => self.address_anew(task_id, store_id),
+            Shown::Nothing => self.address_anew(task_id, store_id, false),
+            Shown::Begun => self.address_anew(task_id, store_id, true),
             Shown::Unclear(words) => self.settle_as(task_id, Settled::Unclear, Some(unclear(&words))),
         }
         self.decide_for(task_id);
@@ -66,7 +69,7 @@ impl Tx<'_> {
                 self.settle_as(task_id, Settled::Done, None);
                 return self.decide(id);
             }
-            Shown::Nothing => plan::new_image::make_anew(command, image),
+            Shown::Nothing | Shown::Begun => plan::new_image::make_anew(command, image),
             Shown::Unclear(words) => plan::new_image::give_up(command, image, unclear(&words)),
         };
         self.take(id, next);
@@ -111,11 +114,12 @@ impl Tx<'_> {
 
     /// Nothing of it is there: the host's present store gets it as if it were new, and what went wrong with it in the
     /// lost one is nothing to do with what becomes of it here.
-    fn address_anew(&mut self, task_id: TaskId, store_id: StoreId) {
+    fn address_anew(&mut self, task_id: TaskId, store_id: StoreId, begun: bool) {
         let now = self.now;
         self.edit_task(task_id, |task| {
             task.store_id = Some(store_id);
             task.async_state = AsyncTaskState::Initializing;
+            task.begun_before |= begun;
             task.reported = None;
             task.fault = None;
             task.undo_fault = None;
@@ -162,6 +166,7 @@ fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
         Evidence::EmptyImage if !deletes && task.abort_wanted => {
             Shown::Unclear("an empty directory is left of the image".to_owned())
         }
+        Evidence::EmptyImage if !deletes => Shown::Begun,
         Evidence::NothingThere | Evidence::Untouched | Evidence::EmptyImage => Shown::Nothing,
     }
 }

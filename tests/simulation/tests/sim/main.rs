@@ -2,7 +2,7 @@
 //! with processes that die, data directories that are lost and clocks that jump; and then calm, in which everything
 //! must end, agree, and be free.
 //!
-//! `SEED=N` plays one world again, `SEED=N SIM_TRACE=1` shows all that happens in it, and `SIM_SECONDS=N` goes on with
+//! `SEED=N` (with `HOSTS=N`, where that was given) plays one world again, `SEED=N SIM_TRACE=1` shows all that happens in it, and `SIM_SECONDS=N` goes on with
 //! the seeds after it for as long.
 
 mod fate;
@@ -108,8 +108,11 @@ const ROUNDS: Duration = Duration::from_secs(15);
 /// Lines of a history that are shown where it ends badly.
 const SHOWN: usize = 40;
 
-/// Mostly a few hosts; now and then as many as an engine is meant for.
+/// Mostly a few hosts; now and then as many as an engine is meant for; `HOSTS` where that is given.
 fn hosts_of(seed: u64) -> usize {
+    if let Some(hosts) = given("HOSTS") {
+        return usize::try_from(hosts).unwrap_or(1).max(1);
+    }
     match seed % 16 {
         0 => 20,
         n => 1 + usize::try_from(n % 4).unwrap_or_default(),
