@@ -184,3 +184,36 @@ fn strangers_at_work() -> Fault {
                    retry the command";
     Fault::new(FaultCode::EvidenceMissing, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use common::{FaultCode, TaskState};
+
+    use crate::change::Change;
+    use crate::model::{CommandState, ReportedState};
+    use crate::testing::{Fate, World, create_disk, disk_id, host_id};
+
+    #[test]
+    fn what_went_wrong_in_a_lost_store_is_not_told_of_what_the_next_one_makes() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::IoError)];
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        let aborting = Some(ReportedState::Known(TaskState::Aborting));
+        while world.engine.state.tasks().all(|task| task.reported != aborting) {
+            assert!(world.flow(), "the task fails before its store is lost");
+        }
+        world.wipe(host_id(0));
+        world.host_mut(0).vanish(disk_id(1));
+        world.host_mut(0).strangers.clear();
+        world.connect(host_id(0));
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Succeeded);
+        let task = world.engine.records.values().find_map(|record| match record {
+            Change::Task(task) => Some(task),
+            _ => None,
+        });
+        let task = task.expect("its task");
+        assert_eq!(task.reported, Some(ReportedState::Known(TaskState::Finished)));
+        assert_eq!(task.fault, None);
+    }
+}
