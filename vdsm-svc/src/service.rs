@@ -225,10 +225,11 @@ impl Loading {
 }
 
 /// Removes what dead strangers left, before any task of this service runs: a lost journal's tasks of which no
-/// process is left need their run directories no more.
+/// process is left need their run directories no more. Nor do tasks that have ended well: one whose directory could
+/// not be removed then would keep it for as long as its record is kept.
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
     let reader = store.reader()?;
-    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_know(&*reader, id)) {
+    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(&*reader, id)) {
         tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
     }
     Ok(())

@@ -59,7 +59,7 @@ pub fn sleep(time: Duration) {
     #[cfg(feature = "simulation")]
     if crate::simulation::lockstep::is_one() {
         // Whether the process is still there is asked by whatever it does next.
-        let _ = crate::simulation::lockstep::wait_for(tokio::time::sleep(time));
+        let _ = crate::simulation::lockstep::wait_for(async move { tokio::time::sleep(time).await });
         return;
     }
     std::thread::sleep(time);

@@ -5,18 +5,21 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
 use common::id::HostId;
 use runtime::chance;
 use runtime::store::memory::Disk;
 use tempfile::TempDir;
+use vdsm_storage::file::FileHook;
 use vdsm_storage::{Options, StorageRoot};
 use vdsm_svc::Parts;
 
 use crate::fate::Fate;
 use crate::net;
 use crate::trace::{Trace, TracedStore};
+use crate::wear::{Disks, Wear};
 
 /// The engine's node.
 pub(crate) const ENGINE: &str = "engine";
@@ -37,10 +40,13 @@ pub(crate) enum Weather {
 pub(crate) struct Ground {
     pub(crate) fate: Rc<Fate>,
     pub(crate) trace: Trace,
+    pub(crate) wear: Wear,
     pub(crate) hosts: Vec<HostGround>,
     pub(crate) weather: Weather,
     /// Faults happen now; else everything is or becomes well.
     pub(crate) stormy: Cell<bool>,
+    /// Every process is to die once more, and to come back.
+    pub(crate) afresh: Cell<bool>,
     engine: Disk,
     _dir: TempDir,
 }
@@ -66,6 +72,7 @@ impl HostGround {
 impl Ground {
     /// Of a world with so many hosts. Within the simulated world.
     pub(crate) fn new(fate: Rc<Fate>, hosts: usize, weather: Weather) -> Rc<Self> {
+        let trace = Trace::default();
         let dir = tempfile::Builder::new().prefix("simulation").tempdir_in(MEMORY);
         let dir = dir.or_else(|_| TempDir::new()).expect("a directory for storage");
         let hosts = (1..=hosts).map(|n| HostGround {
@@ -76,11 +83,13 @@ impl Ground {
             disk: RefCell::new(Disk::new()),
         });
         Rc::new(Self {
+            wear: Wear::of(chance::number(), trace.clone()),
             fate,
-            trace: Trace::default(),
+            trace,
             hosts: hosts.collect(),
             weather,
             stormy: Cell::new(false),
+            afresh: Cell::new(false),
             engine: Disk::new(),
             _dir: dir,
         })
@@ -104,7 +113,7 @@ impl Ground {
             "1000",
         ];
         let config = engine_svc::Config::try_parse_from(arguments)?;
-        let store = TracedStore::open(self.engine.clone(), ENGINE, self.trace.clone());
+        let store = TracedStore::open(self.engine.clone(), ENGINE, self.trace.clone(), self.wear.clone());
         let listening = net::listen().await?;
         let forever = std::future::pending();
         engine_svc::serve_on(listening, net::connector(), config, store, forever).await?;
@@ -116,11 +125,20 @@ impl Ground {
         let host = &self.hosts[n];
         self.fate.starts(&host.node);
         let disk = host.disk.borrow().clone();
-        let store = TracedStore::open(disk, &host.node, self.trace.clone());
+        let store = TracedStore::open(disk, &host.node, self.trace.clone(), self.wear.clone());
         self.trace.note(format!("{} starts", host.node));
         std::fs::create_dir_all(&host.storage)?;
-        let root =
-            StorageRoot::open(&host.storage, Options::new(host.id)).map_err(|fault| fault.to_string())?;
+        let disks = Arc::new(Disks {
+            wear: self.wear.clone(),
+            node: host.node.clone(),
+            open: AtomicBool::new(false),
+        });
+        let options = Options {
+            hook: Arc::clone(&disks) as Arc<dyn FileHook>,
+            ..Options::new(host.id)
+        };
+        let root = StorageRoot::open(&host.storage, options).map_err(|fault| fault.to_string())?;
+        disks.open.store(true, Ordering::SeqCst);
         let (storage, id) = (host.storage.to_string_lossy(), host.id.to_string());
         let arguments = [
             "vdsm-svc",

@@ -12,6 +12,7 @@ mod play;
 mod storm;
 mod trace;
 mod verdict;
+mod wear;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -69,10 +69,12 @@ pub(crate) async fn play(ground: Rc<Ground>) -> Outcome<()> {
     let stormy = ground.weather == Weather::Stormy;
     ground.stormy.set(stormy);
     ground.fate.stall(stormy);
+    ground.wear.wears(stormy);
     let play = Rc::new(play);
     play.storm().await?;
     ground.stormy.set(false);
     ground.fate.stall(false);
+    ground.wear.wears(false);
     ground.trace.note("calm");
     let commands = play.commands.borrow().clone();
     for command_id in &commands {
@@ -83,6 +85,9 @@ pub(crate) async fn play(ground: Rc<Ground>) -> Outcome<()> {
     for command_id in &commands {
         play.ended(command_id).await?;
     }
+    // What must hold does so after a start from what is on disk, too.
+    ground.afresh.set(true);
+    sleep(PAUSE).await;
     audience.judge().await
 }
 

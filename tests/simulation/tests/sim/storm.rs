@@ -47,6 +47,13 @@ impl Storm {
         self.under_way = rest;
         let over: Vec<(Duration, Ends)> = over;
         over.into_iter().for_each(|(_, end)| self.end(sim, end));
+        if self.ground.afresh.take() {
+            for node in self.ground.nodes() {
+                self.note(sim, format!("{node} dies, for the last time"));
+                sim.crash(&*node);
+                sim.bounce(&*node);
+            }
+        }
         if stormy && now >= self.next {
             self.begin(sim, now);
             self.next = now + self.ground.fate.between(100, 6_000);

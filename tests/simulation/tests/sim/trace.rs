@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use proto::store::v1::{EngineHistory, HostHistory};
 use proto::task::v1::TaskState;
 use runtime::store::memory::{Disk, MemoryStore};
 use runtime::store::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+
+use crate::wear::{Failure, Wear};
 
 /// See the module. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
@@ -81,15 +84,20 @@ pub(crate) struct TracedStore {
     store: Arc<MemoryStore>,
     node: String,
     trace: Trace,
+    wear: Wear,
+    /// A process that cannot even begin is another thing than one whose disk fails.
+    begun: AtomicBool,
 }
 
 impl TracedStore {
     /// Opens a disk, as a start of a node.
-    pub(crate) fn open(disk: Disk, node: &str, trace: Trace) -> Arc<Self> {
+    pub(crate) fn open(disk: Disk, node: &str, trace: Trace, wear: Wear) -> Arc<Self> {
         Arc::new(Self {
             store: MemoryStore::open(disk),
             node: node.to_owned(),
             trace,
+            wear,
+            begun: AtomicBool::new(false),
         })
     }
 
@@ -150,7 +158,20 @@ impl Store for TracedStore {
     }
 
     fn commit(&self, batch: &[Commit]) -> Result<(), StoreError> {
-        self.store.commit(batch)?;
+        let failure = match self.begun.swap(true, Ordering::SeqCst) {
+            true => self.wear.commit(),
+            false => None,
+        };
+        if let Some(failure) = failure {
+            self.trace
+                .note(format!("{}: a commit fails: {failure:?}", self.node));
+        }
+        if failure != Some(Failure::Before) {
+            self.store.commit(batch)?;
+        }
+        if failure.is_some() {
+            return Err(StoreError::Unavailable("the disk is worn".to_owned()));
+        }
         batch.iter().for_each(|commit| self.trace(commit));
         Ok(())
     }

@@ -70,7 +70,7 @@ impl Audience {
         })
     }
 
-    /// Only what a lost data directory leaves undecided may rest.
+    /// Only what a lost data directory leaves undecided may rest, and what a worn disk did not let be undone.
     pub(crate) fn rests_for_a_reason(&self, command: &Command) -> Outcome<()> {
         if words::command_is_over(command.state) {
             return Ok(());
@@ -83,9 +83,16 @@ impl Audience {
             Some(What::Attention(fault)) => fault.code.as_str(),
             _ => "",
         };
-        let wiped = self.ground.hosts.iter().any(|host| host.wiped.get() > 0);
-        ensure(wiped && attention == "EVIDENCE_MISSING", || {
-            format!("it rests without a reason: {}", tests::audit::describe(command))
+        let reason = match attention {
+            "EVIDENCE_MISSING" => self.ground.hosts.iter().any(|host| host.wiped.get() > 0),
+            "UNDO_FAILED" | "IO_ERROR" | "NO_SPACE" => self.ground.wear.has_failed(),
+            _ => false,
+        };
+        ensure(reason, || {
+            format!(
+                "it rests without a reason: {}\n{command:#?}",
+                tests::audit::describe(command)
+            )
         })
     }
 
