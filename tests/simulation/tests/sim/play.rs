@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1_800);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Raw and sparse: made without any process, whose speed nobody can draw.
+/// Raw, sparse and without data: however fast its process is, a copy has no progress to tell.
 const KIND: (VolumeFormat, Allocation) = (VolumeFormat::Raw, Allocation::Sparse);
 
 /// How often a command that rests is tried again.
@@ -65,7 +65,7 @@ pub(crate) async fn play(ground: Rc<Ground>) -> Outcome<()> {
         .map(|host| Host::over(net::channel(&host.node)))
         .collect();
     play.set_up().await?;
-    let audience = Audience::gather(&ground, &play.engine, &hosts);
+    let audience = Audience::gather(&ground, &play.engine, &hosts).await?;
     let stormy = ground.weather == Weather::Stormy;
     ground.stormy.set(stormy);
     ground.fate.stall(stormy);
@@ -193,6 +193,20 @@ impl Play {
                 self.twice("RemoveDisk", || {
                     let (mut client, request) = (self.engine.disks.clone(), request.clone());
                     async move { Ok(client.remove_disk(request).await?.into_inner().command) }
+                })
+                .await
+            }
+            86..92 => {
+                let Some(source) = self.any(&self.disks) else {
+                    return Ok(());
+                };
+                let mut request = requests::copy_disk(&source, &self.domain(), KIND);
+                request.disk_id = chance::uuid().to_string();
+                request.request_id = chance::uuid().to_string();
+                self.disks.borrow_mut().push(request.disk_id.clone());
+                self.twice("CopyDisk", || {
+                    let (mut client, request) = (self.engine.disks.clone(), request.clone());
+                    async move { Ok(client.copy_disk(request).await?.into_inner().command) }
                 })
                 .await
             }

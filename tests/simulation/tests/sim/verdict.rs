@@ -8,11 +8,12 @@ use proto::engine::v1::{Command, waiting_for::What};
 use tests::audit::{Records, View, assert_agreement, assert_no_locks};
 use tests::client::{Engine, Host};
 use tests::failure::{Context as _, Failure, Outcome, ensure};
-use tests::watch::Watchers;
+use tests::watch::{Commands, Events, Jobs, Record, Reference, Selection, Tasks, Watchers, disagreements};
 use tests::words;
 use tokio::time::{Instant, sleep};
 
-use crate::ground::Ground;
+use crate::ground::{ENGINE, Ground};
+use crate::net;
 
 /// How long the world may take to come to rest, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(1_800);
@@ -24,11 +25,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Audience {
     ground: Rc<Ground>,
     seats: Vec<(View, Watchers)>,
+    /// Where the engine's history stood when they began to watch.
+    begin: String,
 }
 
 impl Audience {
     /// From here on they watch.
-    pub(crate) fn gather(ground: &Rc<Ground>, engine: &Engine, hosts: &[Host]) -> Self {
+    pub(crate) async fn gather(ground: &Rc<Ground>, engine: &Engine, hosts: &[Host]) -> Outcome<Self> {
         let seats = ground.hosts.iter().zip(hosts).map(|(host_ground, host)| {
             let view = View {
                 engine: engine.clone(),
@@ -37,10 +40,15 @@ impl Audience {
             };
             (view, Watchers::start(engine, host))
         });
-        Self {
+        let seats: Vec<_> = seats.collect();
+        let (_, watchers) = seats.first().context("a world without a host")?;
+        let token = |record: &Record<_>| record.token().map(str::to_owned);
+        let begin = watchers.engine.tasks.until("a point", token).await?;
+        Ok(Self {
             ground: Rc::clone(ground),
-            seats: seats.collect(),
-        }
+            seats,
+            begin,
+        })
     }
 
     /// Waits until every command has ended or rests, and every host has been told of every end.
@@ -64,6 +72,10 @@ impl Audience {
             let own = of_host(records, &host.id.to_string());
             assert_agreement(view, &own, watchers).await.context(&host.node)?;
         }
+        let otherwise = self.told_otherwise().await?;
+        ensure(otherwise.is_empty(), || {
+            format!("watchers were told otherwise:\n  {}", otherwise.join("\n  "))
+        })?;
         let again = self.ground.trace.ran_again();
         ensure(again.is_empty(), || {
             format!("tasks ran more than once: {again:?}")
@@ -94,6 +106,24 @@ impl Audience {
                 tests::audit::describe(command)
             )
         })
+    }
+
+    /// Where what watchers of the engine were told is not what its store's history holds.
+    async fn told_otherwise(&self) -> Outcome<Vec<String>> {
+        let channel = || net::channel(ENGINE);
+        let commands = Reference::read::<Commands>(channel(), &self.begin).await?;
+        let tasks = Reference::read::<Tasks>(channel(), &self.begin).await?;
+        let jobs = Reference::read::<Jobs>(channel(), &self.begin).await?;
+        let events = Reference::read::<Events>(channel(), &self.begin).await?;
+        let everything = Selection::default();
+        let mut found = Vec::new();
+        for (_, Watchers { engine, .. }) in &self.seats {
+            found.extend(disagreements(&engine.commands.record(), &everything, &commands));
+            found.extend(disagreements(&engine.tasks.record(), &everything, &tasks));
+            found.extend(disagreements(&engine.jobs.record(), &everything, &jobs));
+            found.extend(disagreements(&engine.events.record(), &everything, &events));
+        }
+        Ok(found)
     }
 
     async fn at_rest(&self, view: &View) -> Outcome<Records> {
