@@ -64,6 +64,12 @@ impl Trace {
         self.with(|inner| inner.lines.clone())
     }
 
+    /// Whether one line holds all these words.
+    pub(crate) fn has(&self, words: &[&str]) -> bool {
+        let all = |line: &String| words.iter().all(|word| line.contains(word));
+        self.with(|inner| inner.lines.iter().any(all))
+    }
+
     /// The tasks that ran more than once.
     pub(crate) fn ran_again(&self) -> Vec<String> {
         self.with(|inner| {
