@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use proto::engine::v1::{Command, waiting_for::What};
+use proto::task::v1::Fault;
 use tests::audit::{Records, View, assert_agreement, assert_no_locks};
 use tests::client::{Engine, Host};
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -92,13 +93,14 @@ impl Audience {
             .as_ref()
             .and_then(|waiting| waiting.what.as_ref())
         {
-            Some(What::Attention(fault)) => fault.code.as_str(),
-            _ => "",
+            Some(What::Attention(fault)) => fault.clone(),
+            _ => Fault::default(),
         };
-        let reason = match attention {
+        let reason = match attention.code.as_str() {
             "EVIDENCE_MISSING" => self.ground.hosts.iter().any(|host| host.wiped.get() > 0),
             "UNDO_FAILED" | "IO_ERROR" | "NO_SPACE" => self.ground.wear.has_failed(),
-            _ => false,
+            // What stopped it comes first, and why it could not be undone after it.
+            _ => self.ground.wear.has_failed() && attention.message.contains("could not be undone"),
         };
         ensure(reason, || {
             format!(

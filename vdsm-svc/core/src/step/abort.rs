@@ -43,7 +43,8 @@ impl Draft<'_> {
             )),
             TaskState::Running => {
                 live.abort_requested = true;
-                live.blame(aborted("what it had begun is undone"));
+                // Said before it is undone, and still there where it cannot be: the state tells which.
+                live.blame(aborted("it had begun to run"));
                 let aborting = self.edge(live, TaskEvent::Abort)?;
                 self.effects.push(Effect::SignalAbort(aborting.id));
                 task(aborting)
