@@ -13,6 +13,7 @@ mod storm;
 mod trace;
 mod verdict;
 mod wear;
+mod wishes;
 
 use std::cell::RefCell;
 use std::rc::Rc;
