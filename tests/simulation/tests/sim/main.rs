@@ -190,6 +190,13 @@ fn whatever_goes_wrong_everything_ends_and_agrees() -> Outcome<()> {
             );
         }
         outcome?;
+        if chosen.is_some() {
+            eprintln!(
+                "SEED={seed}: {} lines, {:016x}",
+                trace.lines().len(),
+                trace.hash()
+            );
+        }
         never.retain(|words| !trace.has(words));
         worlds += 1;
         if worlds >= least && begin.elapsed() >= round {
