@@ -3,7 +3,7 @@
 FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
 GRPCURL_VENV := target/grpcurl
 
-.PHONY: help demo test soak bench setup setup-bench setup-test format lint docs audit purity
+.PHONY: help demo test soak simulate bench setup setup-bench setup-test format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ test: setup-test ## all tests; some want root (loop mounts) and say so when they
 soak: setup-test ## watchers against the store over random kills and cuts: SOAK_SECONDS=N (an hour), SEED=N
 	cargo build --workspace --locked --bins $(FAILPOINTS)
 	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --workspace --locked --test promises $(FAILPOINTS) soak -- --nocapture
+
+simulate: setup-test ## whole worlds in virtual time, one a seed: SIM_SECONDS=N (an hour), SEED=N (drawn)
+	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "from SEED=$$seed on"; \
+	SEED=$$seed SIM_SECONDS=$${SIM_SECONDS:-3600} cargo test --locked -p simulation whatever_goes_wrong -- --nocapture
 
 bench: setup setup-bench ## speed against the bare parts, in one run, as ratios
 	cargo build --release --locked --workspace --bins $(FAILPOINTS)

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use common::fault::Fault;
 use proto::task::v1::closing::Reason;
+use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
-use runtime::server::{self, Health, Listening, ServeError};
+use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::store::redb::RedbStore;
 use runtime::store::{Store, StoreError};
 use runtime::{clock, log};
@@ -62,6 +63,20 @@ pub async fn serve_over(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let listening = Listening::bind(config.listen, &config.data_dir)?;
+    serve_on(listening, Connector::tcp(), config, store, shutdown).await
+}
+
+/// As [`serve_over`], where something listens already, and with another way to hosts: for other networks.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn serve_on(
+    listening: Listening<impl Connections>,
+    connector: Connector,
+    config: Config,
+    store: Arc<dyn Store>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let identity = engine::begin(&store, clock::now())?;
     let log = log::Log::new(Arc::clone(&store))?;
     let holders = Holders::default();
@@ -79,6 +94,7 @@ pub async fn serve_over(
     let context = Context {
         engine: engine.clone(),
         log: Arc::clone(&log),
+        connector,
         board: board.clone(),
         engine_id: identity.engine_id,
         epoch: identity.epoch,
@@ -112,6 +128,7 @@ pub async fn serve_over(
     let mut outcome = Ok(());
     let until = async {
         tokio::select! {
+            biased;
             () = shutdown => {}
             fault = halted => outcome = Err(halted_by(fault.ok().flatten())),
         }

@@ -48,8 +48,12 @@ impl Engine {
     /// # Errors
     /// Where the address is none.
     pub fn at(address: SocketAddr) -> Outcome<Self> {
-        let channel = channel(address)?;
-        Ok(Self {
+        Ok(Self::over(channel(address)?))
+    }
+
+    /// Speaks to the engine at the other end of a channel.
+    pub fn over(channel: Channel) -> Self {
+        Self {
             vms: engine::vm_service_client::VmServiceClient::new(channel.clone()),
             disks: engine::disk_service_client::DiskServiceClient::new(channel.clone()),
             domains: engine::storage_domain_service_client::StorageDomainServiceClient::new(channel.clone()),
@@ -59,7 +63,7 @@ impl Engine {
             jobs: engine::job_service_client::JobServiceClient::new(channel.clone()),
             events: engine::event_service_client::EventServiceClient::new(channel.clone()),
             channel,
-        })
+        }
     }
 }
 
@@ -82,13 +86,17 @@ impl Host {
     /// # Errors
     /// Where the address is none.
     pub fn at(address: SocketAddr) -> Outcome<Self> {
-        let channel = channel(address)?;
-        Ok(Self {
+        Ok(Self::over(channel(address)?))
+    }
+
+    /// Speaks to the host at the other end of a channel.
+    pub fn over(channel: Channel) -> Self {
+        Self {
             tasks: vdsm::task_service_client::TaskServiceClient::new(channel.clone()),
             storage: vdsm::storage_service_client::StorageServiceClient::new(channel.clone()),
             host: vdsm::host_service_client::HostServiceClient::new(channel.clone()),
             channel,
-        })
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Waiting for a condition instead of sleeping and hoping.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::failure::{Failure, Outcome};

@@ -1,13 +1,12 @@
 //! What a client of the engine does over and over: ask until there is a verdict, wait until there is an end.
 
-use std::time::Instant;
-
 use proto::engine::v1::{
     AddHostRequest, AttachDiskRequest, Command, CommandState, CopyDiskRequest, CreateDiskRequest,
     CreateStorageDomainRequest, CreateVmRequest, DetachDiskRequest, GetCommandRequest, GetHostRequest,
     RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
     host::Connection, waiting_for::What,
 };
+use tokio::time::Instant;
 
 use crate::client::Engine;
 use crate::failure::{Context, Outcome, ensure};

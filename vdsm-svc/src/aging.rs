@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::time::Timestamp;
-use runtime::clock;
 use runtime::coordinator::{Handle, Refusal};
 use runtime::store::{Order, Reader, Store, StoreError, Table};
+use runtime::{clock, threads};
 use vdsm_core::{Input, Known, Task};
 
 use crate::journal::{CLEARED, HostMachine, TASK, decode_task, slot_of};
@@ -43,7 +43,7 @@ impl Ages {
 pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>, ages: Ages) {
     loop {
         let reading = Arc::clone(&store);
-        let looked = tokio::task::spawn_blocking(move || look(&*reading.reader()?, ages, clock::now())).await;
+        let looked = threads::blocking(move || look(&*reading.reader()?, ages, clock::now())).await;
         let more = match looked {
             Ok(Ok(Some(input))) => match coordinator.call(input).await {
                 Ok(_) => true,
@@ -59,6 +59,7 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
         };
         if !more {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(INTERVAL) => {}
                 // Not a moment longer: whoever stopped it may want to open the store again.
                 () = coordinator.ended() => return,

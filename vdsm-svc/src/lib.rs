@@ -15,5 +15,5 @@ mod runner;
 mod service;
 mod settings;
 
-pub use service::{ServiceError, fail_points, serve};
+pub use service::{Parts, ServiceError, fail_points, serve, serve_over};
 pub use settings::{PREFIX, Settings};

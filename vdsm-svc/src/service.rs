@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use common::fault::Fault;
 use proto::task::v1::closing::Reason;
-use runtime::clock;
 use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
-use runtime::server::{self, Health, Listening, ServeError};
+use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::store::redb::RedbStore;
 use runtime::store::{Store, StoreError};
+use runtime::{clock, threads};
 use tokio::sync::watch;
+use tonic::transport::server::TcpIncoming;
 use vdsm_storage::{Options, StorageRoot, op, run_dir};
 
 use crate::aging;
@@ -57,15 +58,51 @@ pub enum ServiceError {
 /// # Errors
 /// [`ServiceError`].
 pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), ServiceError> {
-    let start_time = clock::now();
     let (root, qemu_img_version) = open_storage(&settings)?;
     // The store first: it refuses a data directory that another process uses, before this one writes an address.
     let store = RedbStore::open(&settings.data_dir, settings.cache_mib << 20).map_err(at_store(&settings))?;
     let listen = settings.listen;
     let listening =
         Listening::bind(listen, &settings.data_dir).map_err(|error| ServiceError::Listen(listen, error))?;
+    let parts = Parts {
+        root,
+        qemu_img_version,
+        store,
+        listening,
+    };
+    serve_over(settings, parts, shutdown).await
+}
+
+/// What a service is put together from.
+pub struct Parts<I = TcpIncoming> {
+    /// The storage domains.
+    pub root: Arc<StorageRoot>,
+    /// The version of the program that makes and reads images, for people.
+    pub qemu_img_version: String,
+    /// The service's memory.
+    pub store: Arc<dyn Store>,
+    /// Where it is served.
+    pub listening: Listening<I>,
+}
+
+/// As [`serve`], over parts that are open: for stores, and for networks, of another kind.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn serve_over(
+    settings: Settings,
+    parts: Parts<impl Connections>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServiceError> {
+    let start_time = clock::now();
+    let Parts {
+        root,
+        qemu_img_version,
+        store,
+        listening,
+    } = parts;
     tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listens");
-    let log = Log::new(store as Arc<dyn Store>).map_err(at_store(&settings))?;
+    let log = Log::new(store).map_err(at_store(&settings))?;
     let health = Health::new(&grpc::SERVICES).await;
     let gate = Gate::default();
     let facts = Facts {
@@ -105,7 +142,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
 
 /// Until it is to stop, or until something ends that must not.
 async fn serve_until(
-    listening: Listening,
+    listening: Listening<impl Connections>,
     gate: &Gate,
     health: Health,
     log: &Log<proto::store::v1::HostHistory>,
@@ -115,6 +152,7 @@ async fn serve_until(
     let mut broken = None;
     let stop = async {
         tokio::select! {
+            biased;
             () = shutdown => {}
             error = ended => broken = Some(error),
         }
@@ -160,7 +198,7 @@ impl Loading {
         };
         let log = Arc::clone(&self.log);
         let root = Arc::clone(&self.root);
-        let spawned = tokio::task::spawn_blocking(move || {
+        let spawned = threads::blocking(move || {
             sweep(&root, &**log.store())?;
             coordinator::spawn_with::<HostMachine>(Arc::clone(log.store()), seed, log, runner, options)
         });
@@ -188,10 +226,11 @@ impl Loading {
 }
 
 /// Removes what dead strangers left, before any task of this service runs: a lost journal's tasks of which no
-/// process is left need their run directories no more.
+/// process is left need their run directories no more. Nor do tasks that have ended well: one whose directory could
+/// not be removed then would keep it for as long as its record is kept.
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
     let reader = store.reader()?;
-    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_know(&*reader, id)) {
+    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(&*reader, id)) {
         tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
     }
     Ok(())

@@ -1,9 +1,13 @@
 //! How a service reaches another.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::fault::Fault;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint, Error};
 
 /// How often the peer is pinged, streams or not: a peer that stopped without a word is noticed within this
 /// and [`PING_TIMEOUT`].
@@ -14,6 +18,41 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long connecting may take, a name look-up included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Error>> + Send>>;
+
+/// Makes connections: over TCP, unless the network is another one, as in a simulation.
+#[derive(Clone)]
+pub struct Connector(Arc<dyn Fn(Endpoint) -> Connecting + Send + Sync>);
+
+impl Connector {
+    /// Connects as `connect` does.
+    pub fn new<F>(connect: impl Fn(Endpoint) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Channel, Error>> + Send + 'static,
+    {
+        Self(Arc::new(move |endpoint| Box::pin(connect(endpoint))))
+    }
+
+    /// Over TCP.
+    pub fn tcp() -> Self {
+        Self::new(|endpoint| async move { endpoint.connect().await })
+    }
+
+    /// A connection to a peer.
+    ///
+    /// # Errors
+    /// [`Error`] if it does not answer in time.
+    pub async fn connect(&self, endpoint: Endpoint) -> Result<Channel, Error> {
+        (self.0)(endpoint).await
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
 
 /// A peer at `host:port`.
 ///

@@ -5,6 +5,8 @@
 mod batch;
 mod committer;
 mod handle;
+#[cfg(feature = "simulation")]
+mod inline;
 mod retention;
 mod worker;
 
@@ -17,6 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::handle::{Handle, NotSent};
 pub use self::retention::Retention;
 use self::worker::Worker;
+#[cfg(feature = "simulation")]
+use self::{committer::Committer, inline::Inline};
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::store::{Store, StoreError};
@@ -117,6 +121,20 @@ pub fn spawn_with<M: Machine>(
     let cannot =
         |error: io::Error| StoreError::Unavailable(format!("no thread for the coordinator: {error}"));
     let (sender, inbox) = mpsc::channel(QUEUE);
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        let committer = Committer::new(Arc::clone(&store), Arc::clone(&log), perform, options.retention);
+        let inline = Inline {
+            store,
+            seed,
+            log,
+            committer,
+            inbox,
+        };
+        let machine = inline.load()?;
+        tokio::spawn(inline.run(machine));
+        return Ok(Handle::new(sender));
+    }
     let runtime = tokio::runtime::Handle::try_current().ok();
     let name = options.name.clone();
     let worker = Worker::new(store, seed, log, perform, options, inbox).map_err(cannot)?;

@@ -4,6 +4,7 @@
 //! [`coordinator`] (its one owner), over a [`store::Store`] (its memory), with a [`log::Log`] of
 //! what was committed, from which [`watch`] serves every Watch RPC.
 
+pub mod chance;
 pub mod client;
 pub mod clock;
 pub mod coordinator;
@@ -14,7 +15,10 @@ pub mod metadata;
 pub mod page;
 pub mod server;
 pub mod settings;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod threads;
 pub mod watch;

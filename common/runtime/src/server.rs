@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::address::Listening;
 pub use self::health::Health;
-pub use self::serve::{ServeError, serve};
+pub use self::serve::{Connections, ServeError, serve};
 
 /// Completes at the first SIGTERM or SIGINT.
 pub async fn termination() {

@@ -10,13 +10,12 @@ use engine_core::{Input, Reply};
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};
 use runtime::metadata::Caller;
-use runtime::status;
 use runtime::store::{Reader, StoreError};
 use runtime::watch::Terms;
+use runtime::{chance, status};
 use sha1::{Digest as _, Sha1};
 use tonic::{Request, Status};
 use tracing::{Instrument as _, info, info_span};
-use uuid::Uuid;
 
 use super::show::Show;
 use crate::machine::Engine;
@@ -78,10 +77,10 @@ impl Api {
         let full = full.filter(|_| !wish.validate_only);
         let correlation_id = caller
             .correlation_id
-            .unwrap_or_else(|| Uuid::new_v4().to_string());
+            .unwrap_or_else(|| chance::uuid().to_string());
         let span = info_span!("submit", rpc = wish.rpc, %correlation_id, user = caller.user);
         let submission = Submission {
-            command_id: CommandId::from_uuid(Uuid::new_v4()),
+            command_id: CommandId::from_uuid(chance::uuid()),
             user: caller.user,
             rpc: wish.rpc.to_owned(),
             request_id,
@@ -214,5 +213,5 @@ pub(crate) fn not_found(field: &str, what: &str, id: &str) -> Status {
 
 fn request_id(text: &str) -> Result<RequestId, Fault> {
     let given = proto::convert::optional_id("request_id", text)?;
-    Ok(given.unwrap_or_else(|| RequestId::from_uuid(Uuid::new_v4())))
+    Ok(given.unwrap_or_else(|| RequestId::from_uuid(chance::uuid())))
 }

@@ -11,9 +11,8 @@ use proto::engine::v1::{
     CreateStorageDomainRequest, CreateStorageDomainResponse, GetStorageDomainRequest,
     GetStorageDomainResponse, ListStorageDomainsRequest, ListStorageDomainsResponse,
 };
-use runtime::{page, status};
+use runtime::{chance, page, status};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::api::{self, Api, Wish};
 use super::{field, list};
@@ -85,7 +84,7 @@ impl StorageDomainService for Api {
 fn decode(request: CreateStorageDomainRequest) -> Result<Wish, Fault> {
     let domain_id = convert::optional_id("domain_id", &request.domain_id)?;
     let ask = Ask::CreateStorageDomain(CreateStorageDomain {
-        domain_id: domain_id.unwrap_or_else(|| DomainId::from_uuid(Uuid::new_v4())),
+        domain_id: domain_id.unwrap_or_else(|| DomainId::from_uuid(chance::uuid())),
         name: field::name("name", &request.name)?,
         host_id: convert::id("host_id", &request.host_id)?,
     });

@@ -13,9 +13,8 @@ use proto::engine::v1::{
     CreateVmRequest, CreateVmResponse, DiskSpec, GetVmRequest, GetVmResponse, ListVmsRequest,
     ListVmsResponse, RemoveVmRequest, RemoveVmResponse,
 };
-use runtime::{page, status};
+use runtime::{chance, page, status};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::api::{self, Api, Wish};
 use super::{field, list};
@@ -106,7 +105,7 @@ impl VmService for Api {
 fn decode_create(request: CreateVmRequest) -> Result<Wish, Fault> {
     let vm_id = convert::optional_id("vm_id", &request.vm_id)?;
     let ask = Ask::CreateVm {
-        vm_id: vm_id.unwrap_or_else(|| VmId::from_uuid(Uuid::new_v4())),
+        vm_id: vm_id.unwrap_or_else(|| VmId::from_uuid(chance::uuid())),
         name: field::name("name", &request.name)?,
         description: field::description("description", &request.description)?,
         disks: decode_disks(&request.disks)?,

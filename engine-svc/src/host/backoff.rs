@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use runtime::chance;
+
 /// The first wait: most losses are a restart of the host's service, which is back within this.
 const FIRST: Duration = Duration::from_millis(50);
 
@@ -30,7 +32,7 @@ impl Backoff {
     pub(crate) fn wait(&mut self) -> Duration {
         let full = self.next;
         self.next = (full * 2).min(self.cap);
-        full.mul_f64(rand::random_range(0.5..=1.0))
+        full.mul_f64(0.5 + chance::fraction() / 2.0)
     }
 
     /// It worked: the next failure is a new one.

@@ -133,6 +133,7 @@ pub(super) async fn idle<F: Future>(orders: &mut Orders, future: F) -> F::Output
     tokio::pin!(future);
     loop {
         tokio::select! {
+            biased;
             output = &mut future => return output,
             Some(_) = orders.recv() => {}
         }

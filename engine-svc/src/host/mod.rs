@@ -20,6 +20,7 @@ use std::time::Duration;
 use common::fault::Fault;
 use common::id::{EngineId, HostId};
 use engine_core::effect::Effect;
+use runtime::client::Connector;
 use runtime::coordinator::{Handle, Perform};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -70,6 +71,8 @@ pub struct Context {
     pub engine: Handle<Engine>,
     /// What was committed.
     pub log: Log,
+    /// How hosts are reached.
+    pub connector: Connector,
     /// Where followers note how they stand.
     pub board: Board,
     /// Who calls the hosts.

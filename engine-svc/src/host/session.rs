@@ -80,7 +80,7 @@ pub(super) async fn open<'a>(
 
 async fn connect(context: &Context, host_id: HostId, address: &str) -> Result<(Connection, HostFacts), End> {
     let endpoint = client::endpoint(address).map_err(End::Refused)?;
-    let channel = endpoint.connect().await.map_err(|error| {
+    let channel = context.connector.connect(endpoint).await.map_err(|error| {
         let words = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         End::Away(Fault::new(
             FaultCode::HostAway,
@@ -186,6 +186,8 @@ impl Session<'_> {
     pub(super) async fn run(&self, orders: &mut Orders, backoff: &mut Backoff) -> End {
         let resync = Notify::new();
         tokio::select! {
+            // Both are asked each time, in an order that is not left to chance.
+            biased;
             end = stream::read(self.context, &self.connection, &resync, backoff) => end,
             end = self.perform_all(orders, &resync) => end,
         }
@@ -194,9 +196,23 @@ impl Session<'_> {
     async fn perform_all(&self, orders: &mut Orders, resync: &Notify) -> End {
         let places = Arc::new(Semaphore::new(CALLS));
         let mut under_way = HashSet::new();
-        let mut calls = JoinSet::new();
+        let mut calls = JoinSet::<(Subject, Result<Option<Input>, Refusal>)>::new();
         loop {
             tokio::select! {
+                // Calls end, each once, so they do not keep an order waiting for long.
+                biased;
+                Some(done) = calls.join_next() => {
+                    // A call that panicked says nothing, as one that was cut.
+                    let Ok((subject, outcome)) = done else { return End::Again };
+                    under_way.remove(&subject);
+                    match outcome {
+                        Ok(Some(input)) => {
+                            let _ = self.context.engine.send(input).await;
+                        }
+                        Ok(None) => {}
+                        Err(refusal) => return refusal.into(),
+                    }
+                }
                 Some(effect) = orders.recv() => match effect {
                     Effect::Resync { .. } => resync.notify_one(),
                     // What comes after it presumes that it was done.
@@ -217,18 +233,6 @@ impl Session<'_> {
                         }
                     }
                 },
-                Some(done) = calls.join_next() => {
-                    // A call that panicked says nothing, as one that was cut.
-                    let Ok((subject, outcome)) = done else { return End::Again };
-                    under_way.remove(&subject);
-                    match outcome {
-                        Ok(Some(input)) => {
-                            let _ = self.context.engine.send(input).await;
-                        }
-                        Ok(None) => {}
-                        Err(refusal) => return refusal.into(),
-                    }
-                }
             }
         }
     }

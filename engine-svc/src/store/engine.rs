@@ -6,8 +6,8 @@ use common::id::EngineId;
 use common::time::Timestamp;
 use prost::Message as _;
 use proto::store::v1::{EngineHistory, EngineRecord};
+use runtime::chance;
 use runtime::store::{Commit, Store, StoreError, Table};
-use uuid::Uuid;
 
 use super::scan::{decode, write};
 
@@ -32,7 +32,7 @@ pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Identity, StoreEr
     let reader = store.reader()?;
     let (engine_id, epoch) = match reader.get(ENGINE, KEY)? {
         Some(bytes) => read(&decode(ENGINE, &bytes)?)?,
-        None => (EngineId::from_uuid(Uuid::new_v4()), 0),
+        None => (EngineId::from_uuid(chance::uuid()), 0),
     };
     let identity = Identity {
         engine_id,

@@ -79,6 +79,7 @@ pub(crate) fn record(task: &AsyncTask, shown: wire::AsyncTask) -> AsyncTaskRecor
         place: codec::text(task.place),
         settled: settled(task.settled).into(),
         abort_wanted: task.abort_wanted,
+        begun_before: task.begun_before,
     }
 }
 
@@ -118,6 +119,7 @@ pub(crate) fn read(seq: u64, record: AsyncTaskRecord) -> Result<AsyncTask, Codec
             .map(|(command, root)| TaskStep::of(command, root, id)),
         store_id: codec::optional_id("host_store_id", &shown.host_store_id)?,
         abort_wanted: record.abort_wanted,
+        begun_before: record.begun_before,
         user: shown.user,
         correlation_id: shown.correlation_id,
         created: codec::read_time("create_time", shown.create_time.as_ref())?,

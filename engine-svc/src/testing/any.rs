@@ -394,7 +394,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
     );
     let rest = (
         option::of(store_id()),
-        any::<bool>(),
+        any::<(bool, bool)>(),
         text(),
         text(),
         time(),
@@ -409,7 +409,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
         let (host_sequence, sequence, resynced, cancelable) = counts;
         let (
             store_id,
-            abort_wanted,
+            (abort_wanted, begun_before),
             user,
             correlation_id,
             created,
@@ -442,6 +442,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
                 .map(|(command, root)| TaskStep::of(command, root, id)),
             store_id,
             abort_wanted,
+            begun_before,
             user,
             correlation_id,
             created,

@@ -106,16 +106,16 @@ impl<I> Default for Record<I> {
 impl<I: Item> Record<I> {
     /// Every item of every snapshot and revision, in order.
     pub fn items(&self) -> impl Iterator<Item = &I> {
-        self.frames.iter().flat_map(|arrived| match &arrived.frame {
-            Frame::Snapshot(items) => items.as_slice(),
-            Frame::Changes(changes) => changes.items.as_slice(),
-            _ => &[],
-        })
+        items(&self.frames)
     }
 
-    /// Each item as it was last told.
+    /// Each item as it was last told, in the history that the watch is in: what was told before it had to begin anew
+    /// may be of a store that is gone, and is in no snapshot where it has ended since.
     pub fn latest(&self) -> BTreeMap<String, &I> {
-        self.items().map(|item| (item.key(), item)).collect()
+        let anew = |arrived: &Arrived<I>| matches!(arrived.frame, Frame::OutOfRange);
+        let begin = self.frames.iter().rposition(anew).unwrap_or_default();
+        let items = items(&self.frames[begin..]);
+        items.map(|item| (item.key(), item)).collect()
     }
 
     /// Every change of one item, in order.
@@ -133,4 +133,12 @@ impl<I: Item> Record<I> {
         let opened = |arrived: &&Arrived<I>| matches!(arrived.frame, Frame::Opened { .. });
         self.frames.iter().filter(opened).count()
     }
+}
+
+fn items<I>(frames: &[Arrived<I>]) -> impl Iterator<Item = &I> {
+    frames.iter().flat_map(|arrived| match &arrived.frame {
+        Frame::Snapshot(items) => items.as_slice(),
+        Frame::Changes(changes) => changes.items.as_slice(),
+        _ => &[],
+    })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::id::DomainId;
 use runtime::store::StoreError;
+use runtime::threads;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -89,7 +90,7 @@ pub(super) async fn run<T: Send + 'static>(
         .acquire_owned()
         .await
         .map_err(|_| broken("a lane was closed"))?;
-    let done = tokio::task::spawn_blocking(move || {
+    let done = threads::blocking(move || {
         let outcome = work();
         drop(place);
         outcome

@@ -12,7 +12,7 @@ use proto::vdsm::v1 as wire;
 use proto::vdsm::v1::task_service_server::TaskService;
 use runtime::metadata::Caller;
 use runtime::watch::{self, WatchOptions, WatchStream};
-use runtime::{page, status};
+use runtime::{page, status, threads};
 use tonic::{Request, Response, Status};
 use vdsm_core::{Answer, Input, Known, Refusal, Start};
 
@@ -101,7 +101,7 @@ impl TaskService for Tasks {
         let host = self.gate.host()?;
         let listing = listing(request.get_ref()).map_err(|fault| status::from_fault(&fault))?;
         let store = Arc::clone(host.log.store());
-        let listed = tokio::task::spawn_blocking(move || journal::list(&*store.reader()?, &listing)).await;
+        let listed = threads::blocking(move || journal::list(&*store.reader()?, &listing)).await;
         let (tasks, next) = listed.map_err(|_| unexpected())?.map_err(status::from_store)?;
         Ok(Response::new(wire::ListTasksResponse {
             tasks,

@@ -18,6 +18,7 @@ mod shown;
 use std::sync::Arc;
 
 use common::id::TaskId;
+use common::task::TaskState;
 use runtime::store::{Reader, StoreError, Table};
 use vdsm_core::{Known, Owner, Slot, Task};
 
@@ -93,6 +94,16 @@ pub(crate) fn owner(reader: &dyn Reader) -> Result<Option<Owner>, StoreError> {
 /// a verdict.
 pub(crate) fn may_know(reader: &dyn Reader, id: TaskId) -> bool {
     !matches!(reader.get(TASK_ID, id.as_bytes()), Ok(None))
+}
+
+/// Whether a task of this id may still have something to do, or somebody to look at it. As [`may_know`], and an id
+/// whose task was finished or undone is none: nothing of its own is to be left.
+pub(crate) fn may_need(reader: &dyn Reader, id: TaskId) -> bool {
+    match find(reader, id) {
+        Ok(Some(task)) => !matches!(task.state, TaskState::Finished | TaskState::Recovered),
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 pub(crate) fn damaged(what: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreError {

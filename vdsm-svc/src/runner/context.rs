@@ -8,13 +8,15 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
 use common::task::TaskState;
-use runtime::coordinator::Refusal as NoAnswer;
-use runtime::failpoint;
+use runtime::coordinator::{Handle, Refusal as NoAnswer};
+use runtime::{failpoint, threads};
+use tokio::sync::watch;
 use vdsm_core::{Answer, Input, Refusal, Report};
 use vdsm_storage::OpContext;
 
 use super::Tools;
 use crate::alive::AliveTask;
+use crate::journal::HostMachine;
 
 /// How long a report waits before it is repeated while the store cannot be written.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
@@ -69,14 +71,16 @@ impl Context {
                 task_id: self.task_id,
                 report: report.clone(),
             };
-            match self.tools.tokio.block_on(self.call(input)) {
+            let call = call(self.tools.coordinator.clone(), input);
+            let answer = threads::wait_for(&self.tools.tokio, call);
+            match answer.unwrap_or(Err(NoAnswer::Stopping)) {
                 Ok(Ok(Answer::Task(task))) => {
                     return Ok(Some(task.state).filter(|state| !state.is_terminal()));
                 }
                 Ok(Ok(Answer::NoTask | Answer::Owner(_) | Answer::Done)) => return Ok(None),
                 Ok(Err(Refusal::Fault(fault))) => return Err(fault),
                 Ok(Err(Refusal::LookAgain)) | Err(NoAnswer::StoreUnavailable) => {
-                    std::thread::sleep(STORE_PAUSE);
+                    threads::sleep(STORE_PAUSE);
                 }
                 Err(NoAnswer::Stopping) => {
                     self.stopping.set(true);
@@ -86,18 +90,6 @@ impl Context {
                     ));
                 }
             }
-        }
-    }
-
-    async fn call(&self, input: Input) -> Result<vdsm_core::Reply, NoAnswer> {
-        let mut coordinator = self.tools.coordinator.clone();
-        let handle = match coordinator.wait_for(Option::is_some).await {
-            Ok(handle) => handle.clone(),
-            Err(_) => None,
-        };
-        match handle {
-            Some(handle) => Ok(handle.call(input).await?.reply),
-            None => Err(NoAnswer::Stopping),
         }
     }
 }
@@ -124,6 +116,11 @@ impl OpContext for Context {
 
     fn fail_point(&self, name: &str) {
         failpoint::hit(name);
+        if threads::gone() {
+            // As killed: not one step more.
+            self.stopping.set(true);
+            std::panic::resume_unwind(Box::new("the process is gone"));
+        }
     }
 
     fn progress(&self, done_bytes: u64, total_bytes: u64) {
@@ -131,5 +128,19 @@ impl OpContext for Context {
             .log
             .progress()
             .report(self.task_id, done_bytes, total_bytes);
+    }
+}
+
+async fn call(
+    mut coordinator: watch::Receiver<Option<Handle<HostMachine>>>,
+    input: Input,
+) -> Result<vdsm_core::Reply, NoAnswer> {
+    let handle = match coordinator.wait_for(Option::is_some).await {
+        Ok(handle) => handle.clone(),
+        Err(_) => None,
+    };
+    match handle {
+        Some(handle) => Ok(handle.call(input).await?.reply),
+        None => Err(NoAnswer::Stopping),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::operation::Operation;
 use common::task::TaskState;
+use runtime::threads;
 use vdsm_core::{Report, Task};
 use vdsm_storage::op::{self, OpEnd};
 use vdsm_storage::run_dir;
@@ -121,7 +122,7 @@ impl Job {
             tracing::warn!(%fault, "its processes cannot be ended");
             self.context.report(Report::Failed(cause.clone()))?;
             self.context.report(Report::Stuck(fault))?;
-            std::thread::sleep(STUCK_PAUSE);
+            threads::sleep(STUCK_PAUSE);
         }
         Ok(())
     }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use runtime::threads;
+
 type Work = Box<dyn FnOnce() + Send>;
 
 /// See the module. Idle threads end when it is dropped; nobody waits for one that is at work.
@@ -37,6 +39,12 @@ impl Pool {
 
     /// Has `work` done, now or when a thread is free.
     pub(super) fn run(&mut self, work: Work) {
+        if !threads::may_idle() {
+            if let Err(error) = threads::spawn("task".to_owned(), work) {
+                tracing::error!(%error, "no thread for a task");
+            }
+            return;
+        }
         let mut queue = self.shared.lock();
         queue.work.push_back(work);
         let lacking = queue.work.len() > queue.idle && self.threads < self.most;
@@ -49,11 +57,8 @@ impl Pool {
 
     fn grow(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let spawned = std::thread::Builder::new()
-            .name(format!("task-{}", self.threads))
-            .spawn(move || shared.serve());
-        match spawned {
-            Ok(_) => self.threads += 1,
+        match threads::spawn(format!("task-{}", self.threads), move || shared.serve()) {
+            Ok(()) => self.threads += 1,
             // The work stays in the queue for the threads that there are, or for the next attempt.
             Err(error) => tracing::error!(%error, threads = self.threads, "no further thread for tasks"),
         }

@@ -16,10 +16,10 @@ use crate::machine::Machine;
 use crate::store::{Store, StoreError};
 
 /// How often an idle coordinator looks for history that is too old.
-const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
+pub(super) const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
 
 /// How long it waits for an input before it trims another piece, where there is more to trim.
-const TRIM_NEXT_PIECE: Duration = Duration::from_millis(10);
+pub(super) const TRIM_NEXT_PIECE: Duration = Duration::from_millis(10);
 
 /// The first wait before a store that failed is opened again; doubled up to [`REOPEN_AT_MOST`].
 const REOPEN_AT_FIRST: Duration = Duration::from_millis(10);
@@ -261,7 +261,7 @@ fn defect<M: Machine>() -> Next<M> {
     Next::End(Vec::new())
 }
 
-fn refuse<M: Machine>(envelope: Envelope<M>, refusal: Refusal) {
+pub(super) fn refuse<M: Machine>(envelope: Envelope<M>, refusal: Refusal) {
     if let Some(answer) = envelope.answer {
         // Whoever no longer waits for the answer does not miss it.
         let _ = answer.send(Err(refusal));

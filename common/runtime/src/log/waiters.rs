@@ -2,6 +2,7 @@
 //! whole batch, however many revisions it has.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -12,7 +13,8 @@ pub(crate) struct Waiters(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    wakers: HashMap<u64, Waker>,
+    /// Without a random seed: those who wait are woken in an order that depends on nothing but their numbers.
+    wakers: HashMap<u64, Waker, BuildHasherDefault<DefaultHasher>>,
 }
 
 /// A reader's place to wait at; given up when dropped.

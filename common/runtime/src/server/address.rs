@@ -13,9 +13,21 @@ const FILE: &str = "address";
 
 /// A socket that listens.
 #[derive(Debug)]
-pub struct Listening {
-    pub(super) incoming: TcpIncoming,
+pub struct Listening<I = TcpIncoming> {
+    pub(super) incoming: I,
     address: SocketAddr,
+}
+
+impl<I> Listening<I> {
+    /// What listens on `address` already, and yields connections: another network, as in a simulation.
+    pub const fn over(incoming: I, address: SocketAddr) -> Self {
+        Self { incoming, address }
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 impl Listening {
@@ -42,11 +54,6 @@ impl Listening {
         File::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
         fs::rename(&temporary, &file)?;
         Ok(Self { incoming, address })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 }
 

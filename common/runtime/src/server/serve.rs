@@ -3,9 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures_core::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
@@ -32,6 +35,24 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
+/// What a server can be served on: connections as they come.
+pub trait Connections: Stream<Item = Result<Self::Connection, Self::Error>> {
+    /// One of them.
+    type Connection: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static;
+    /// Why there is none.
+    type Error: Into<Box<dyn std::error::Error + Send + Sync>>;
+}
+
+impl<S, C, E> Connections for S
+where
+    S: Stream<Item = Result<C, E>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Connection = C;
+    type Error = E;
+}
+
 /// Serves `routes`, with reflection and health, until `shutdown` completes. Then `health` turns to not serving,
 /// `on_shutdown` is called, which ends all watches ([`crate::log::Log::close`]), no more calls are taken, those
 /// open get a short grace, and what is left then is abandoned: it ends with the runtime.
@@ -39,7 +60,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(
-    listening: Listening,
+    listening: Listening<impl Connections>,
     routes: Routes,
     health: Health,
     shutdown: impl Future<Output = ()>,
@@ -62,6 +83,7 @@ pub async fn serve(
         });
     tokio::pin!(server);
     tokio::select! {
+        biased;
         outcome = &mut server => return Ok(outcome?),
         () = shutdown => {}
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
-use uuid::Uuid;
+
+use crate::chance;
 
 use super::{
     Commit, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table, is_empty_range,
@@ -38,7 +39,7 @@ impl Disk {
     /// An empty disk, with a store id of its own.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(Content {
-            store_id: StoreId::from_uuid(Uuid::new_v4()),
+            store_id: StoreId::from_uuid(chance::uuid()),
             spans: Spans::default(),
             oldest: Revision(0),
             revision: Revision(0),
@@ -79,7 +80,7 @@ impl MemoryStore {
 
     /// Opens a disk, as a new start.
     pub fn open(disk: Disk) -> Arc<Self> {
-        let start = Start(rand::random());
+        let start = Start(chance::number());
         let mut content = disk.lock();
         let after = content.revision;
         content.spans.push(start, after);

@@ -22,7 +22,7 @@ use super::options::{Start, WatchOptions, to_wire};
 use super::snapshot::{self, Snapshot, SnapshotError, Step};
 use super::{Feed, Frame, pieces};
 use crate::log::{Entry, Found, Log, Place, ReadError, Waiters};
-use crate::status;
+use crate::{chance, status, threads};
 
 /// Revisions taken from the log at once.
 const CHUNK: usize = 256;
@@ -92,7 +92,7 @@ impl<F: Feed> WatchStream<F> {
             heartbeat_interval: Some(to_wire(options.heartbeat)),
         });
         let now = Instant::now();
-        let jitter = 1.0 + MAX_AGE_JITTER * (rand::random::<f64>() * 2.0 - 1.0);
+        let jitter = 1.0 + MAX_AGE_JITTER * (chance::fraction() * 2.0 - 1.0);
         Ok(Self {
             phase,
             ready: VecDeque::from([opened]),
@@ -134,11 +134,11 @@ impl<F: Feed> WatchStream<F> {
         match std::mem::replace(&mut self.phase, Phase::SnapshotDue) {
             Phase::SnapshotDue => {
                 let first = move || snapshot::first(&**log.store(), &*feed);
-                self.phase = Phase::Reading(tokio::task::spawn_blocking(first));
+                self.phase = Phase::Reading(threads::blocking(first));
             }
             Phase::Paused(snapshot) => {
                 let next = move || snapshot.next(&*feed);
-                self.phase = Phase::Reading(tokio::task::spawn_blocking(next));
+                self.phase = Phase::Reading(threads::blocking(next));
             }
             Phase::Reading(mut job) => {
                 // The end of the service must end this too.
@@ -194,7 +194,7 @@ impl<F: Feed> WatchStream<F> {
             Found::Older => {
                 let (log, after) = (Arc::clone(&self.log), self.cursor.0);
                 let read = move || log.read_after(after, CHUNK);
-                self.fetching = Some(tokio::task::spawn_blocking(read));
+                self.fetching = Some(threads::blocking(read));
             }
             Found::Nothing => ready!(self.poll_quiet(context)),
         }

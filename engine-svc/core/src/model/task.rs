@@ -165,6 +165,9 @@ pub struct AsyncTask {
     pub store_id: Option<StoreId>,
     /// It is to be stopped: what goes to the host is an abort, even if it never heard of the task.
     pub abort_wanted: bool,
+    /// A store of its host that is lost had begun it, and an empty image is left of that, which the task takes over
+    /// when it runs; where it never does, somebody else must remove it.
+    pub begun_before: bool,
     /// Whose command it is part of.
     pub user: String,
     /// Follows the work through both services.

@@ -207,6 +207,7 @@ pub(crate) fn new_task(
         step: Some(TaskStep::of(command.id, command.root, id)),
         store_id: state.host(planned.host_id).and_then(|host| host.store_id),
         abort_wanted: false,
+        begun_before: false,
         user: command.user.clone(),
         correlation_id: command.correlation_id.clone(),
         created: now,

@@ -72,9 +72,25 @@ pub(super) fn next(state: &State, command: &Command, image: &dyn NewImage) -> Ne
         (_, Some(Ending::Done)) => End::succeeded(Vec::new()),
         (_, Some(Ending::Untouched(fault))) => match again(command, task, place, &fault) {
             Some(place) => start(Purpose::Do, place, image.make()),
+            None if is_begun(state, command) => unmade(command, task, fault, image),
             None => untouched(command, task, fault),
         },
         (_, Some(Ending::Unclear(fault))) => unclear(command, task, place, fault, image),
+    }
+}
+
+/// Whether a store of its host that is lost had begun it: what it left is no longer any task's own to undo.
+fn is_begun(state: &State, command: &Command) -> bool {
+    let tasks = command.tasks.iter().filter_map(|id| state.task(*id));
+    let mut makers = tasks.filter(|task| task.purpose == Purpose::Do);
+    makers.any(|task| task.begun_before || task.settled == Some(Settled::Unclear))
+}
+
+/// Its task changed nothing, and what was begun before it is deleted without asking: nobody else's is there.
+fn unmade(command: &Command, task: &AsyncTask, fault: Fault, image: &dyn NewImage) -> Next {
+    match task.abort_wanted || command.cancel_requested {
+        true => start(Purpose::Undo, first_place(command), image.unmake()),
+        false => give_up(command, image, fault),
     }
 }
 
@@ -137,7 +153,7 @@ mod tests {
     use crate::input::{Ask, Evidence, Input};
     use crate::model::CommandState::*;
     use crate::model::Purpose;
-    use crate::testing::{World, command_id, copy_disk, create_disk, create_vm, disk_id, host_id};
+    use crate::testing::{Image, World, command_id, copy_disk, create_disk, create_vm, disk_id, host_id};
 
     /// All that makes disk 1.
     fn makers() -> [(&'static str, Ask); 3] {
@@ -185,6 +201,36 @@ mod tests {
                 assert_eq!(world.state_of(1), Cancelled);
                 assert!(!world.host_mut(0).images.contains_key(&disk_id(1)));
             }
+        }
+    }
+
+    #[test]
+    fn what_a_lost_host_began_is_deleted_where_the_next_one_never_comes_to_it() {
+        for (rpc, ask) in makers() {
+            let mut world = World::with_domains(1);
+            world.submit(9, "CreateDisk", create_disk(9, 0));
+            world.settle();
+            world.submit(1, rpc, ask);
+            let child = world.root(1).children.first().copied();
+            let task_id = child.and_then(|id| world.command(id).tasks.first().copied());
+            world.wipe(host_id(0));
+            world.host_mut(0).images.insert(disk_id(1), Image::Partial);
+            world.connect(host_id(0));
+            let store_id = world.host_mut(0).store;
+            world.step(Input::Probed {
+                task_id: task_id.unwrap(),
+                store_id,
+                evidence: Evidence::EmptyImage,
+                strangers: false,
+            });
+            world.step(Input::Cancel {
+                command_id: command_id(1),
+                user: "ann".into(),
+            });
+            world.settle();
+            assert_eq!(world.state_of(1), Cancelled, "{rpc}");
+            let left = world.host_mut(0).images.contains_key(&disk_id(1));
+            assert!(!left, "{rpc}: what was begun is still there");
         }
     }
 

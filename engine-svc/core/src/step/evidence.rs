@@ -16,6 +16,8 @@ enum Shown {
     Effect,
     /// Nothing of it: it can be asked for anew.
     Nothing,
+    /// Only a beginning, which it takes over when it is asked for anew.
+    Begun,
     /// Neither.
     Unclear(String),
 }
@@ -43,7 +45,8 @@ impl Tx<'_> {
         }
         match shown {
             Shown::Effect => self.settle_as(task_id, Settled::Done, None),
-            Shown::Nothing => self.address_anew(task_id, store_id),
+            Shown::Nothing => self.address_anew(task_id, store_id, false),
+            Shown::Begun => self.address_anew(task_id, store_id, true),
             Shown::Unclear(words) => self.settle_as(task_id, Settled::Unclear, Some(unclear(&words))),
         }
         self.decide_for(task_id);
@@ -66,7 +69,7 @@ impl Tx<'_> {
                 self.settle_as(task_id, Settled::Done, None);
                 return self.decide(id);
             }
-            Shown::Nothing => plan::new_image::make_anew(command, image),
+            Shown::Nothing | Shown::Begun => plan::new_image::make_anew(command, image),
             Shown::Unclear(words) => plan::new_image::give_up(command, image, unclear(&words)),
         };
         self.take(id, next);
@@ -109,13 +112,18 @@ impl Tx<'_> {
         self.tell_of(EventCode::TaskSettledByEvidence, task.entities(), message);
     }
 
-    /// Nothing of it is there: the host's present store gets it as if it were new.
-    fn address_anew(&mut self, task_id: TaskId, store_id: StoreId) {
+    /// Nothing of it is there: the host's present store gets it as if it were new, and what went wrong with it in the
+    /// lost one is nothing to do with what becomes of it here.
+    fn address_anew(&mut self, task_id: TaskId, store_id: StoreId, begun: bool) {
         let now = self.now;
         self.edit_task(task_id, |task| {
             task.store_id = Some(store_id);
             task.async_state = AsyncTaskState::Initializing;
+            task.begun_before |= begun;
             task.reported = None;
+            task.fault = None;
+            task.undo_fault = None;
+            task.undo.clear();
             task.host_sequence = 0;
             task.resynced = true;
             task.cancelable = true;
@@ -158,6 +166,7 @@ fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
         Evidence::EmptyImage if !deletes && task.abort_wanted => {
             Shown::Unclear("an empty directory is left of the image".to_owned())
         }
+        Evidence::EmptyImage if !deletes => Shown::Begun,
         Evidence::NothingThere | Evidence::Untouched | Evidence::EmptyImage => Shown::Nothing,
     }
 }
@@ -174,4 +183,37 @@ fn strangers_at_work() -> Fault {
     let message = "the host lost its memory, and processes of its earlier store still work there; once they are gone, \
                    retry the command";
     Fault::new(FaultCode::EvidenceMissing, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{FaultCode, TaskState};
+
+    use crate::change::Change;
+    use crate::model::{CommandState, ReportedState};
+    use crate::testing::{Fate, World, create_disk, disk_id, host_id};
+
+    #[test]
+    fn what_went_wrong_in_a_lost_store_is_not_told_of_what_the_next_one_makes() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::IoError)];
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        let aborting = Some(ReportedState::Known(TaskState::Aborting));
+        while world.engine.state.tasks().all(|task| task.reported != aborting) {
+            assert!(world.flow(), "the task fails before its store is lost");
+        }
+        world.wipe(host_id(0));
+        world.host_mut(0).vanish(disk_id(1));
+        world.host_mut(0).strangers.clear();
+        world.connect(host_id(0));
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Succeeded);
+        let task = world.engine.records.values().find_map(|record| match record {
+            Change::Task(task) => Some(task),
+            _ => None,
+        });
+        let task = task.expect("its task");
+        assert_eq!(task.reported, Some(ReportedState::Known(TaskState::Finished)));
+        assert_eq!(task.fault, None);
+    }
 }

@@ -277,6 +277,7 @@ fn foreign(
         step: None,
         store_id,
         abort_wanted: false,
+        begun_before: false,
         user: String::new(),
         correlation_id: item.correlation_id.clone(),
         created: now,

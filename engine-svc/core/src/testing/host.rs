@@ -32,6 +32,8 @@ pub(crate) enum Image {
 struct Record {
     item: HostTask,
     fate: Fate,
+    /// It made something of its own, which its undo removes.
+    begun: bool,
     committed: bool,
 }
 
@@ -253,6 +255,7 @@ impl FakeHost {
             Record {
                 item,
                 fate,
+                begun: false,
                 committed: false,
             },
         );
@@ -354,6 +357,7 @@ impl FakeHost {
                 let disk = op.image_id().expect("it makes one").disk();
                 if let Entry::Vacant(place) = self.images.entry(disk) {
                     place.insert(Image::Partial);
+                    self.begin(id);
                     self.edge(id, TaskState::Running, None);
                 } else {
                     self.refuse(id, FaultCode::VolumeExists);
@@ -371,6 +375,12 @@ impl FakeHost {
                 self.edge(id, TaskState::Running, None);
             }
             _ => self.edge(id, TaskState::Running, None),
+        }
+    }
+
+    fn begin(&mut self, id: TaskId) {
+        if let Some(record) = self.tasks.get_mut(&id) {
+            record.begun = true;
         }
     }
 
@@ -440,7 +450,9 @@ impl FakeHost {
     }
 
     fn undo(&mut self, id: TaskId) {
-        let Some(record) = self.tasks.get(&id) else { return };
+        let Some(record) = self.tasks.get(&id).filter(|record| record.begun) else {
+            return;
+        };
         if let Some(op @ (Operation::CreateVolume(_) | Operation::CopyVolume(_))) = &record.item.operation {
             let disk = op.image_id().expect("it makes one").disk();
             if self.images.get(&disk) == Some(&Image::Partial) {

@@ -13,7 +13,7 @@ use common::{Allocation, VolumeFormat};
 use uuid::Uuid;
 
 pub(crate) use engine::Engine;
-pub(crate) use host::{FakeHost, Fate};
+pub(crate) use host::{FakeHost, Fate, Image};
 pub(crate) use world::{World, add_host, create_domain};
 
 use crate::input::{Ask, CopyAsk, DiskAsk, Submission};

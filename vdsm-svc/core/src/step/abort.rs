@@ -47,7 +47,8 @@ impl Draft<'_> {
             TaskState::Running => {
                 let begun = Arc::make_mut(&mut live);
                 begun.abort_requested = true;
-                begun.blame(aborted("what it had begun is undone"));
+                // Said before it is undone, and still there where it cannot be: the state tells which.
+                begun.blame(aborted("it had begun to run"));
                 let aborting = self.edge(live, TaskEvent::Abort)?;
                 self.effects.push(Effect::SignalAbort(aborting.id));
                 task(aborting)

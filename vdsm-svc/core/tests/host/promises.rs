@@ -1,6 +1,6 @@
 //! The single promises.
 
-use common::fault::FaultCode;
+use common::fault::{Fault, FaultCode};
 use common::task::TaskState;
 use vdsm_core::{Answer, Effect, Input, Refusal, Report, Task, Transition};
 
@@ -192,6 +192,24 @@ fn a_copy_says_what_stopping_it_undoes_as_long_as_it_can_be_stopped() {
         (answered(&closed).cancelable(), answered(&closed).undo()),
         (false, "")
     );
+}
+
+#[test]
+fn an_abort_whose_undo_fails_is_not_said_to_be_undone() {
+    let mut host = Host::new();
+    host.take(host.start(1, 0), FULL);
+    host.take(host.abort(1), FULL);
+    report(&mut host, 1, Report::Stopped);
+    let worn = Fault::new(FaultCode::IoError, "worn");
+    let failed = report(&mut host, 1, Report::UndoFailed(worn.clone()));
+    let task = answered(&failed);
+    assert_eq!(
+        (task.state, task.undo_fault.as_ref()),
+        (TaskState::Failed, Some(&worn))
+    );
+    let fault = task.fault.as_ref().expect("it was aborted");
+    assert_eq!(fault.code, FaultCode::Aborted);
+    assert!(!fault.message.contains("undone"), "{fault}");
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! Threads for what blocks: on the disk, or for hours. In a simulation no thread runs beside another one, so that
+//! the same seed has the same outcome.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// Has `work` done where it may block, for as long as a read from the disk takes.
+pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        return tokio::spawn(async move { work() });
+    }
+    tokio::task::spawn_blocking(work)
+}
+
+/// Has `work` done on a thread of its own, named `name`; nobody waits for it.
+///
+/// # Errors
+/// Where there is no thread.
+pub fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        return crate::simulation::lockstep::spawn(name, work);
+    }
+    std::thread::Builder::new().name(name).spawn(work).map(drop)
+}
+
+/// Whether a thread may wait for further work when it has done its own: not in lockstep, where others wait for it.
+pub fn may_idle() -> bool {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        return false;
+    }
+    true
+}
+
+/// Waits for `future` on a thread made by [`spawn`]; none where the process that it belongs to is gone, which only
+/// a simulated one survives.
+///
+/// # Panics
+/// Within a tokio task.
+pub fn wait_for<T: Send + 'static>(
+    tokio: &Handle,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::lockstep::is_one() {
+        return crate::simulation::lockstep::wait_for(future);
+    }
+    Some(tokio.block_on(future))
+}
+
+/// Sleeps on a thread made by [`spawn`].
+pub fn sleep(time: Duration) {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::lockstep::is_one() {
+        // Whether the process is still there is asked by whatever it does next.
+        let _ = crate::simulation::lockstep::wait_for(async move { tokio::time::sleep(time).await });
+        return;
+    }
+    std::thread::sleep(time);
+}
+
+/// A point between two steps, at which others may have their turn, and at which the process may end; says whether
+/// it has ended. Only a simulated one can say so.
+#[inline]
+pub fn gone() -> bool {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::lockstep::is_one() {
+        return crate::simulation::lockstep::wait_for(std::future::ready(())).is_none();
+    }
+    false
+}
