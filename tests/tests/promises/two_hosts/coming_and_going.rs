@@ -19,7 +19,7 @@ async fn a_host_that_hangs_while_it_is_taken_or_given_up_delays_no_other() -> Ou
     let request = requests::add_host(third.id(), "third", third.proxy.address());
     let added = engine.ask_add_host(&request).await?;
     engine.waits_for_host(&added, third.id()).await?;
-    work(&pair, 1).await?;
+    work(&pair).await?;
     third.host.service.signal(Signal::CONT)?;
     engine.succeeds(&added).await?;
 
@@ -27,7 +27,7 @@ async fn a_host_that_hangs_while_it_is_taken_or_given_up_delays_no_other() -> Ou
     engine.sees_host(third.id(), Connection::Away).await?;
     let removed = engine.ask_remove_host(&requests::remove_host(third.id())).await?;
     engine.waits_for_host(&removed, third.id()).await?;
-    work(&pair, 1).await?;
+    work(&pair).await?;
     third.host.service.signal(Signal::CONT)?;
     engine.succeeds(&removed).await?;
     let gone = GetHostRequest {
@@ -62,7 +62,7 @@ async fn a_host_that_hangs_is_not_given_up_where_that_is_cancelled_in_time() -> 
         command_id: removed.clone(),
     };
     engine.commands.clone().cancel_command(request).await?;
-    work(&pair, 1).await?;
+    work(&pair).await?;
     third.host.service.signal(Signal::CONT)?;
     let command = engine.settled(&removed).await?;
     ensure(words::command_state(command.state) == "CANCELLED", || {
