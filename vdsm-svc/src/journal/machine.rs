@@ -89,7 +89,11 @@ impl Machine for HostMachine {
 
 /// The history and the records of one revision. A task that changes several times in it is recorded once.
 fn revision(changes: &[Change]) -> runtime::machine::Change<HostHistory> {
-    let mut history = HostHistory::default();
+    // Exactly as many as there are: the log keeps them, and a vector that grows would begin with room for four.
+    let shows = changes.iter().filter(|change| matches!(change, Change::Task(_)));
+    let mut history = HostHistory {
+        tasks: Vec::with_capacity(shows.count()),
+    };
     let mut tasks: BTreeMap<Slot, &Task> = BTreeMap::new();
     let mut writes = Vec::new();
     for change in changes {
