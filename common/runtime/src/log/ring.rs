@@ -12,7 +12,7 @@ const MAX_ENTRIES: usize = 32_768;
 
 /// What the entries may take, measured by their encoded size; as they lie in memory, ready for every watcher, they are
 /// some six times as large. A quarter of a second of the highest rate: more only makes a busy service touch memory that
-/// nobody reads, which at the front door was a sixth of what the host did.
+/// nobody reads.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Dense revisions up to and including `current`.
