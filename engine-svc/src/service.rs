@@ -9,7 +9,7 @@ use proto::task::v1::closing::Reason;
 use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
-use runtime::store::redb::RedbStore;
+use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Store, StoreError};
 use runtime::{clock, log};
 use tokio::sync::oneshot;
@@ -49,7 +49,8 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    let store: Arc<dyn Store> = RedbStore::open(&config.data_dir, config.cache_bytes())?;
+    let store: Arc<dyn Store> =
+        DiskStore::open(&config.data_dir, disk::Options::with_cache(config.cache_bytes()))?;
     serve_over(config, store, shutdown).await
 }
 

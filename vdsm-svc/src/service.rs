@@ -10,7 +10,7 @@ use proto::task::v1::closing::Reason;
 use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
 use runtime::server::{self, Connections, Health, Listening, ServeError};
-use runtime::store::redb::RedbStore;
+use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Store, StoreError};
 use runtime::{clock, threads};
 use tokio::sync::watch;
@@ -60,7 +60,11 @@ pub enum ServiceError {
 pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), ServiceError> {
     let (root, qemu_img_version) = open_storage(&settings)?;
     // The store first: it refuses a data directory that another process uses, before this one writes an address.
-    let store = RedbStore::open(&settings.data_dir, settings.cache_mib << 20).map_err(at_store(&settings))?;
+    let store = DiskStore::open(
+        &settings.data_dir,
+        disk::Options::with_cache(settings.cache_mib << 20),
+    )
+    .map_err(at_store(&settings))?;
     let listen = settings.listen;
     let listening =
         Listening::bind(listen, &settings.data_dir).map_err(|error| ServiceError::Listen(listen, error))?;

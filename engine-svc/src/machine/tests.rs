@@ -172,7 +172,7 @@ impl World {
                 history: change.history.encode_to_vec(),
                 writes: change.writes.clone(),
             };
-            self.store.commit(&[commit]).unwrap();
+            self.store.commit([commit].into()).unwrap();
         }
         let core = step.effects.into_iter().filter_map(|effect| match effect {
             Effect::Core(effect) => Some(effect),

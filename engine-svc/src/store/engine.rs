@@ -42,12 +42,15 @@ pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Identity, StoreEr
         engine_id: engine_id.to_string(),
         epoch: identity.epoch,
     };
-    store.commit(&[Commit {
-        revision: reader.revision().next(),
-        time: now,
-        history: EngineHistory::default().encode_to_vec(),
-        writes: vec![write(ENGINE, KEY.to_vec(), Some(record.encode_to_vec()))],
-    }])?;
+    store.commit(
+        [Commit {
+            revision: reader.revision().next(),
+            time: now,
+            history: EngineHistory::default().encode_to_vec(),
+            writes: vec![write(ENGINE, KEY.to_vec(), Some(record.encode_to_vec()))],
+        }]
+        .into(),
+    )?;
     Ok(identity)
 }
 

@@ -66,7 +66,7 @@ impl World {
             history,
             writes,
         };
-        self.store.commit(&[commit]).unwrap();
+        self.store.commit([commit].into()).unwrap();
     }
 
     fn known(&self, n: u128) -> Known {

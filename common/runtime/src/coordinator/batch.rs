@@ -1,5 +1,7 @@
 //! What a run of inputs has come to, before its commit.
 
+use std::sync::Arc;
+
 use common::revision::Revision;
 use prost::Message as _;
 use tokio::sync::oneshot;
@@ -78,8 +80,9 @@ impl<M: Machine> Batch<M> {
         self.last
     }
 
-    pub(super) fn commits(&self) -> &[Commit] {
-        &self.commits
+    /// The revisions, which are then no longer here.
+    pub(super) fn take_commits(&mut self) -> Arc<[Commit]> {
+        std::mem::take(&mut self.commits).into()
     }
 
     /// Steps the machine with one more input.
@@ -138,21 +141,22 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Everything is durable. Publishes first, so that whoever is answered sees what is theirs; the effects,
+    /// Its `commits` are durable. Publishes first, so that whoever is answered sees what is theirs; the effects,
     /// which nobody waits for, come last.
-    pub(super) fn finish(self, log: &Log<M::History>, mut perform: impl FnMut(M::Effect)) {
+    pub(super) fn finish(
+        self,
+        commits: &[Commit],
+        log: &Log<M::History>,
+        mut perform: impl FnMut(M::Effect),
+    ) {
         let start = log.identity().start;
-        let entries = self
-            .commits
-            .iter()
-            .zip(self.histories)
-            .map(|(commit, history)| Entry {
-                revision: commit.revision,
-                start,
-                time: commit.time,
-                history,
-                bytes: commit.history.len(),
-            });
+        let entries = commits.iter().zip(self.histories).map(|(commit, history)| Entry {
+            revision: commit.revision,
+            start,
+            time: commit.time,
+            history,
+            bytes: commit.history.len(),
+        });
         log.publish(entries.collect());
         for (answer, reply, revision) in self.answers {
             let token = log.token_at(revision, start);

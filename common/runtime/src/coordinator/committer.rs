@@ -49,17 +49,18 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     ///
     /// # Errors
     /// [`StoreError`] where the outcome is unknown: nobody was told anything but that.
-    pub(super) fn commit(&mut self, batch: Batch<M>) -> Result<bool, StoreError> {
+    pub(super) fn commit(&mut self, mut batch: Batch<M>) -> Result<bool, StoreError> {
         batch.hit("commit.before");
-        if !batch.commits().is_empty()
-            && let Err(error) = self.store.commit(batch.commits())
+        let commits = batch.take_commits();
+        if !commits.is_empty()
+            && let Err(error) = self.store.commit(Arc::clone(&commits))
         {
             batch.refuse(Refusal::StoreUnavailable);
             return Err(error);
         }
         batch.hit("commit.after");
         tracing::trace!(revision = batch.last().0, "committed");
-        batch.finish(&self.log, |effect| self.perform.perform(effect));
+        batch.finish(&commits, &self.log, |effect| self.perform.perform(effect));
         let due = self.log.current().0 >= self.trimmed_at + TRIM_AFTER_REVISIONS;
         Ok(due && self.trim())
     }

@@ -121,7 +121,7 @@ impl Store for FailingStore {
         self.inner.identity()
     }
 
-    fn commit(&self, batch: &[Commit]) -> Result<(), StoreError> {
+    fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError> {
         match self.turn()? {
             None => {
                 self.inner.commit(batch)?;

@@ -103,9 +103,9 @@ impl Store for MemoryStore {
         self.identity
     }
 
-    fn commit(&self, batch: &[Commit]) -> Result<(), StoreError> {
+    fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError> {
         let mut content = self.disk.lock();
-        for commit in batch {
+        for commit in &*batch {
             if commit.revision != content.revision.next() {
                 let (got, at) = (commit.revision.0, content.revision.0);
                 return Err(StoreError::Damaged(format!(

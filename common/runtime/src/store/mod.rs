@@ -2,14 +2,13 @@
 //!
 //! Kept so narrow that a replicated store could promise it as well.
 
-mod encoding;
+pub mod disk;
 pub mod failing;
 pub mod memory;
-pub mod redb;
-mod reserve;
 mod spans;
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
@@ -133,7 +132,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// The outcome is unknown then: drop what was computed, [`Store::reopen`], and load again.
-    fn commit(&self, batch: &[Commit]) -> Result<(), StoreError>;
+    fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError>;
 
     /// The last committed picture.
     ///

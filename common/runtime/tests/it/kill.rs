@@ -7,18 +7,17 @@ use std::process::{Command, ExitStatus};
 use common::revision::Revision;
 use runtime::coordinator;
 use runtime::store::Store as _;
-use runtime::store::redb::RedbStore;
+use runtime::store::disk::{DiskStore, Options};
 
 use crate::support::{Input, Notes, Wish, log_of, patient};
 
-const CACHE: usize = 4 << 20;
 const DIR: &str = "RUNTIME_TEST_DIR";
 
 /// The process to be killed; in an ordinary run of the tests it does nothing.
 #[tokio::test]
 async fn child() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let store = RedbStore::open(Path::new(&dir), CACHE).unwrap();
+    let store = DiskStore::open(Path::new(&dir), Options::default()).unwrap();
     let log = log_of(store.clone());
     let handle = coordinator::spawn::<Notes>(store, Wish::default(), log, |_| {}).unwrap();
     for _ in 0..5 {
@@ -54,7 +53,7 @@ fn a_killed_process_leaves_what_it_committed() {
         let (status, trace) = run_child(dir.path(), kill);
         assert_eq!(status.signal(), Some(9), "{kill}");
         assert!(kill.starts_with(trace.lines().last().unwrap()), "{trace}");
-        let store = RedbStore::open(dir.path(), CACHE).unwrap();
+        let store = DiskStore::open(dir.path(), Options::default()).unwrap();
         assert_eq!(store.reader().unwrap().revision(), Revision(left), "{kill}");
     }
 }
@@ -65,6 +64,6 @@ fn without_a_kill_all_is_there() {
     let (status, trace) = run_child(dir.path(), "no.such/point@1");
     assert!(status.success());
     assert_eq!(trace.is_empty(), !cfg!(feature = "failpoints"));
-    let store = RedbStore::open(dir.path(), CACHE).unwrap();
+    let store = DiskStore::open(dir.path(), Options::default()).unwrap();
     assert_eq!(store.reader().unwrap().revision(), Revision(5));
 }

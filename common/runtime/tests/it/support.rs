@@ -72,12 +72,15 @@ pub(crate) fn record(log: &Log<EngineHistory>, events: Vec<engine::Event>) -> Re
     let revision = log.current().next();
     let time = Timestamp(i64::try_from(revision.0).unwrap());
     log.store()
-        .commit(&[Commit {
-            revision,
-            time,
-            history: change.history.encode_to_vec(),
-            writes: change.writes,
-        }])
+        .commit(
+            [Commit {
+                revision,
+                time,
+                history: change.history.encode_to_vec(),
+                writes: change.writes,
+            }]
+            .into(),
+        )
         .unwrap();
     log.publish(vec![Entry {
         revision,

@@ -163,7 +163,7 @@ impl Store for TracedStore {
         self.store.identity()
     }
 
-    fn commit(&self, batch: &[Commit]) -> Result<(), StoreError> {
+    fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError> {
         let failure = match self.begun.swap(true, Ordering::SeqCst) {
             true => self.wear.commit(),
             false => None,
@@ -173,7 +173,7 @@ impl Store for TracedStore {
                 .note(format!("{}: a commit fails: {failure:?}", self.node));
         }
         if failure != Some(Failure::Before) {
-            self.store.commit(batch)?;
+            self.store.commit(Arc::clone(&batch))?;
         }
         if failure.is_some() {
             return Err(StoreError::Unavailable("the disk is worn".to_owned()));

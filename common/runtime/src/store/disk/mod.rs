@@ -1,0 +1,342 @@
+//! A store on disk. A batch is durable when it is in the write-ahead log; what is in the log is brought into the
+//! tables later, many batches in one transaction, by a thread that has them for itself. Reads see both as one.
+//!
+//! ```text
+//!            commit                             checkpoint
+//!   batch ──────────▶ log (fdatasync) ─▶ active ─────────▶ frozen ─▶ tables (redb)
+//!                                          ▲                 ▲          ▲
+//!   reader ────────────────────────────────┴─────────────────┴──────────┘
+//! ```
+//!
+//! After a crash the log is brought into the tables before anything else.
+
+mod checkpoint;
+mod encoding;
+mod frame;
+mod layer;
+mod picture;
+mod reserve;
+mod tables;
+mod wal;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::revision::{Revision, Start};
+
+use self::checkpoint::Checkpointer;
+use self::picture::{Picture, View};
+use self::reserve::Reserve;
+use self::tables::Tables;
+use self::wal::Wal;
+use super::spans::Spans;
+use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+
+/// How a store on disk is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes of the tables that are kept in memory.
+    pub cache_bytes: usize,
+    /// Bytes of each of the two files of the write-ahead log: of so much are reads served from memory, and so much
+    /// is read again after a crash, at most twice.
+    pub wal_bytes: u64,
+    /// How long a revision may be in the log only, where it does not fill up.
+    pub checkpoint_every: Duration,
+}
+
+impl Options {
+    /// The usual ones, with a cache of so many bytes.
+    pub fn with_cache(cache_bytes: usize) -> Self {
+        Self {
+            cache_bytes,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 << 20,
+            wal_bytes: 8 << 20,
+            checkpoint_every: Duration::from_secs(1),
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct DiskStore {
+    shared: Arc<Shared>,
+    checkpointer: Option<JoinHandle<()>>,
+}
+
+/// What those who commit, those who read and the checkpointer have in common. Who takes both locks takes the desk's
+/// first.
+#[derive(Debug)]
+struct Shared {
+    identity: Identity,
+    spans: Spans,
+    reserve: Reserve,
+    checkpoint_every: Duration,
+    desk: Mutex<Desk>,
+    /// The checkpointer has something to do.
+    due: Condvar,
+    /// The checkpointer has done something, or could not.
+    done: Condvar,
+    view: RwLock<View>,
+}
+
+/// What is written, and what is to be done about it.
+#[derive(Debug)]
+struct Desk {
+    wal: Wal,
+    /// A frame in the log of which nobody knows whether it is on disk.
+    in_doubt: bool,
+    /// Since when something has been in the log only, or has been left to trim.
+    waiting_since: Option<Instant>,
+    /// There is a frozen layer, and the log's other file holds it.
+    frozen: bool,
+    /// Why the checkpointer cannot go on.
+    stuck: Option<String>,
+    /// Somebody wants it to try again at once.
+    hurry: bool,
+    /// The store is dropped.
+    stopping: bool,
+    /// The checkpointer is gone.
+    ended: bool,
+}
+
+impl DiskStore {
+    /// Opens or makes the store of a data directory, and records a new start.
+    ///
+    /// # Errors
+    /// [`StoreError`], among others where another process has it open.
+    pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
+        let cache_bytes = options.cache_bytes;
+        let mut tables = Tables::open(dir, cache_bytes).or_else(|error| {
+            // A repair writes: on a full disk, into what was held back.
+            match Reserve::give_up_left(dir) {
+                true => Tables::open(dir, cache_bytes),
+                false => Err(error),
+            }
+        })?;
+        // Only now: the lock on the tables keeps others from this directory.
+        let reserve = Reserve::take(dir);
+        take_in(dir, &mut tables, &reserve)?;
+        let seed = rand::random();
+        let wal = Wal::open(dir, options.wal_bytes, seed)?;
+        // Files whose names are lost in a power cut would be another, empty store.
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| at(dir, &error))?;
+        let (identity, spans) = tables.begin(seed)?;
+        let shared = Arc::new(Shared {
+            identity,
+            spans,
+            reserve,
+            checkpoint_every: options.checkpoint_every,
+            desk: Mutex::new(Desk {
+                wal,
+                in_doubt: false,
+                waiting_since: None,
+                frozen: false,
+                stuck: None,
+                hurry: false,
+                stopping: false,
+                ended: false,
+            }),
+            due: Condvar::new(),
+            done: Condvar::new(),
+            view: RwLock::new(View::of(tables.snapshot()?)?),
+        });
+        let checkpointer = Checkpointer::new(Arc::clone(&shared), tables);
+        let thread = thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || checkpointer.run())
+            .map_err(|error| StoreError::Unavailable(format!("no thread for checkpoints: {error}")))?;
+        Ok(Arc::new(Self {
+            shared,
+            checkpointer: Some(thread),
+        }))
+    }
+}
+
+/// Brings what an earlier start left in the log into the tables.
+fn take_in(dir: &Path, tables: &mut Tables, reserve: &Reserve) -> Result<(), StoreError> {
+    let left = tables.left()?;
+    let (Some(seed), Some(start)) = (left.seed, left.start) else {
+        return Ok(());
+    };
+    let layer = wal::left_over(dir, seed, left.current)?;
+    if let Some(last) = layer.last() {
+        tracing::info!(
+            after = left.current.0,
+            last = last.0,
+            "revisions were in the write-ahead log only"
+        );
+        if let Err(error) = tables.apply(&layer, start, Revision(0)) {
+            if !reserve.is_held() {
+                return Err(error);
+            }
+            // On a full disk: into what was held back.
+            reserve.give_up();
+            tables.reopen()?;
+            tables.apply(&layer, start, Revision(0))?;
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, event: &Condvar, desk: MutexGuard<'a, Desk>) -> MutexGuard<'a, Desk> {
+        event.wait(desk).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn picture(&self) -> Result<Picture, StoreError> {
+        self.view().picture()
+    }
+
+    fn change_view<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is in the log only is from now on the checkpointer's; who commits goes on with the other file.
+    fn freeze(&self, desk: &mut Desk) {
+        debug_assert!(!desk.frozen, "the other file is in use");
+        self.change_view(View::freeze);
+        desk.wal.switch();
+        desk.frozen = true;
+        desk.waiting_since = None;
+    }
+
+    /// There is something for the checkpointer, sooner or later.
+    fn remind(&self, desk: &mut Desk) {
+        if desk.waiting_since.is_none() {
+            desk.waiting_since = Some(Instant::now());
+            self.due.notify_one();
+        }
+    }
+}
+
+impl Store for DiskStore {
+    fn identity(&self) -> Identity {
+        self.shared.identity
+    }
+
+    fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError> {
+        let Some(last) = batch.last().map(|commit| commit.revision) else {
+            return Ok(());
+        };
+        let shared = &*self.shared;
+        let mut desk = shared.desk();
+        if desk.in_doubt {
+            return Err(StoreError::Unavailable(
+                "the write-ahead log failed before, and was not opened again".to_owned(),
+            ));
+        }
+        while !desk.wal.prepare(&batch) {
+            if !desk.frozen {
+                shared.freeze(&mut desk);
+                shared.due.notify_one();
+            } else if let Some(why) = &desk.stuck {
+                return Err(StoreError::Unavailable(format!(
+                    "the write-ahead log is full: {why}"
+                )));
+            } else {
+                desk = shared.wait(&shared.done, desk);
+            }
+        }
+        if let Err(error) = desk.wal.append() {
+            desk.in_doubt = true;
+            return Err(StoreError::Unavailable(format!("the write-ahead log: {error}")));
+        }
+        let active = shared.view().active();
+        picture::push(&active, batch);
+        shared.change_view(|view| view.advance(last));
+        shared.remind(&mut desk);
+        Ok(())
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+        Ok(Box::new(self.shared.picture()?))
+    }
+
+    fn history(&self, after: Revision, limit: usize) -> Result<Vec<Recorded>, StoreError> {
+        self.shared
+            .picture()?
+            .history(after, limit, self.shared.identity.start)
+    }
+
+    fn oldest(&self) -> Result<Revision, StoreError> {
+        Ok(self.shared.picture()?.oldest())
+    }
+
+    fn span(&self, start: Start) -> Result<Option<StartSpan>, StoreError> {
+        let current = self.shared.picture()?.revision();
+        Ok(self.shared.spans.find(start, current))
+    }
+
+    fn trim(&self, through: Revision) -> Result<bool, StoreError> {
+        // Need not be durable: what a crash brings back is trimmed again.
+        if self.shared.change_view(|view| view.trim(through)) {
+            self.shared.remind(&mut self.shared.desk());
+        }
+        Ok(false)
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.reserve.is_held()
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let shared = &*self.shared;
+        let mut desk = shared.desk();
+        if desk.in_doubt {
+            shared.reserve.give_up_if_full();
+            desk.wal
+                .take_back()
+                .map_err(|error| StoreError::Unavailable(format!("the write-ahead log: {error}")))?;
+            desk.in_doubt = false;
+        }
+        if desk.stuck.is_some() {
+            desk.hurry = true;
+            shared.due.notify_one();
+            while desk.hurry && !desk.ended {
+                desk = shared.wait(&shared.done, desk);
+            }
+        }
+        match &desk.stuck {
+            Some(why) => Err(StoreError::Unavailable(why.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        self.shared.desk().stopping = true;
+        self.shared.due.notify_one();
+        if let Some(thread) = self.checkpointer.take() {
+            // If it ended by a defect, the next start takes in what it left.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn at(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Unavailable(format!("{}: {error}", path.display()))
+}
