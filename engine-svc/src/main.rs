@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use engine_svc::{Config, config, serve};
 use mimalloc::MiMalloc;
-use runtime::{server, settings, telemetry};
+use runtime::{memory, server, settings, telemetry};
 use tracing::error;
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -15,6 +15,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    memory::small_pages();
     let config: Config = settings::load(config::PREFIX).unwrap_or_else(|error| error.exit());
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     if let Err(problem) = telemetry::init(config.log_format, &filter) {

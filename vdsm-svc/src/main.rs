@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
-use runtime::{server, settings, telemetry};
+use runtime::{memory, server, settings, telemetry};
 use vdsm_svc::{PREFIX, Settings, fail_points, serve};
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     if cfg!(feature = "failpoints") && std::env::args().nth(1).as_deref() == Some("--list-fail-points") {
         return print_fail_points();
     }
+    memory::small_pages();
     let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let outcome = telemetry::init(settings.log_format, &filter)

@@ -11,6 +11,7 @@ pub mod coordinator;
 pub mod failpoint;
 pub mod log;
 pub mod machine;
+pub mod memory;
 pub mod metadata;
 pub mod page;
 pub mod server;

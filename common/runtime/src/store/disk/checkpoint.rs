@@ -1,9 +1,10 @@
 //! The thread that brings what is in the write-ahead log into the tables.
 
 use std::io;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::layer::Layer;
 use super::picture::View;
 use super::tables::Tables;
 use super::{Desk, Shared, at};
@@ -33,11 +34,17 @@ impl Drop for Ended {
 pub(super) struct Checkpointer {
     shared: Arc<Shared>,
     tables: Tables,
+    /// The layer before. To let go of so much takes milliseconds, and must fall to nobody who looks at it for a moment.
+    retired: Option<Arc<RwLock<Layer>>>,
 }
 
 impl Checkpointer {
     pub(super) fn new(shared: Arc<Shared>, tables: Tables) -> Self {
-        Self { shared, tables }
+        Self {
+            shared,
+            tables,
+            retired: None,
+        }
     }
 
     /// Until the store is dropped. Then all is in the tables, unless they cannot be written: the next start takes in the rest.
@@ -111,10 +118,11 @@ impl Checkpointer {
         }
     }
 
-    fn checkpoint(&self) -> Result<(), StoreError> {
-        let shared = &*self.shared;
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
         let (frozen, oldest) = shared.view().frozen();
         let Some(frozen) = frozen else { return Ok(()) };
+        self.retired = None;
         failpoint::hit("checkpoint.before");
         let more = {
             let layer = frozen.read().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +131,7 @@ impl Checkpointer {
         failpoint::hit("checkpoint.after");
         let snapshot = self.tables.snapshot()?;
         shared.change_view(|view| view.thaw(snapshot));
+        self.retired = Some(frozen);
         let mut desk = shared.desk();
         desk.frozen = false;
         desk.hurry = false;

@@ -48,6 +48,9 @@ const FILE: &str = "store.redb";
 /// and is over soon.
 const TRIM_PIECE: u64 = 10_000;
 
+/// Records that are written in one go: some tenths of a millisecond.
+const GIVE_WAY_EVERY: u64 = 64;
+
 /// How long a file that another process has open is waited for. A child that a killed service had just forked holds
 /// its files until it has become another program: for a moment, and the service may be started again within it.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(3);
@@ -310,6 +313,7 @@ fn put_history(transaction: &WriteTransaction, layer: &Layer, start: Start) -> R
     let mut value = Vec::new();
     let mut count = 0;
     for commit in layer.commits() {
+        give_way(count);
         encoding::encode(start, commit, &mut value);
         table
             .insert(commit.revision.0, value.as_slice())
@@ -319,11 +323,19 @@ fn put_history(transaction: &WriteTransaction, layer: &Layer, start: Start) -> R
     Ok(count)
 }
 
+/// Now and then, others first: they have somebody waiting for them, and this has not.
+fn give_way(count: u64) {
+    if count.is_multiple_of(GIVE_WAY_EVERY) {
+        std::thread::yield_now();
+    }
+}
+
 /// Writes each record once, as the last revision leaves it, table by table and in the order of the keys.
 fn put_records(transaction: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
     for (table, records) in layer.tables() {
         let mut table = transaction.open_table(Bytes::new(table.0)).map_err(failed)?;
-        for (key, value) in records {
+        for ((key, value), count) in records.zip(0..) {
+            give_way(count);
             match value {
                 Some(value) => drop(table.insert(key, value).map_err(failed)?),
                 None => drop(table.remove(key).map_err(failed)?),
