@@ -48,6 +48,9 @@ fn a_killed_process_leaves_what_it_committed() {
         ("commit.before/note@3", 2),
         ("commit.after/note@3", 3),
         ("effect.before/note@3", 3),
+        // At the end, when what is in the log is brought into the tables.
+        ("checkpoint.before", 5),
+        ("checkpoint.after", 5),
     ] {
         let dir = tempfile::TempDir::new().unwrap();
         let (status, trace) = run_child(dir.path(), kill);

@@ -356,3 +356,89 @@ fn what_is_no_database_is_refused() {
     std::fs::write(dir.path().join("store.redb"), vec![7; 10_000]).unwrap();
     assert!(DiskStore::open(dir.path(), options()).is_err());
 }
+
+/// What a power cut would leave of a store that is in use: a copy of its files, taken between two commits.
+fn copy_of(dir: &std::path::Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for file in std::fs::read_dir(dir).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn what_is_in_the_log_only_is_taken_in_after_a_crash() {
+    let bench = on_disk();
+    let store = bench.open();
+    for revision in 1..=20 {
+        let writes = vec![
+            put(A, "k", &revision.to_string()),
+            put(B, &revision.to_string(), "v"),
+        ];
+        store.commit([commit(revision, writes)].into()).unwrap();
+        let copy = copy_of(bench.0.path());
+        let crashed = DiskStore::open(copy.path(), options()).unwrap();
+        let reader = crashed.reader().unwrap();
+        assert_eq!(reader.revision(), Revision(revision));
+        assert_eq!(
+            reader.get(A, b"k").unwrap(),
+            Some(revision.to_string().into_bytes())
+        );
+        let history = crashed.history(Revision(0), 99).unwrap();
+        assert_eq!(history.len(), revision as usize);
+        assert!(
+            history
+                .iter()
+                .all(|recorded| recorded.start == store.identity().start)
+        );
+    }
+}
+
+#[test]
+fn without_its_log_a_store_that_was_not_closed_is_damaged_and_one_that_was_is_whole() {
+    let bench = on_disk();
+    let store = bench.open();
+    store.commit([commit(1, vec![put(A, "k", "1")])].into()).unwrap();
+    let copy = copy_of(bench.0.path());
+    std::fs::remove_file(copy.path().join("store.wal-0")).unwrap();
+    let Err(StoreError::Damaged(why)) = DiskStore::open(copy.path(), options()) else {
+        panic!("a revision was lost without a word");
+    };
+    assert!(why.contains("store.wal-0"), "{why}");
+
+    drop(store);
+    for name in ["store.wal-0", "store.wal-1"] {
+        std::fs::remove_file(bench.0.path().join(name)).unwrap();
+    }
+    assert_eq!(bench.open().reader().unwrap().revision(), Revision(1));
+}
+
+/// Layers and tables are one to whoever reads: a deletion in the log hides what is in the tables.
+#[test]
+fn a_scan_over_log_and_tables_is_as_over_one_map() {
+    let (calm, hasty) = (on_disk(), hasty());
+    let whole = calm.open();
+    let store = hasty.open();
+    for revision in 1..=200_u64 {
+        let key = format!("{:02}", revision * 7 % 31);
+        let write = match revision % 3 {
+            0 => delete(A, &key),
+            _ => put(A, &key, &revision.to_string()),
+        };
+        for store in [&store, &whole] {
+            store
+                .commit([commit(revision, vec![write.clone()])].into())
+                .unwrap();
+        }
+        for order in [Order::Ascending, Order::Descending] {
+            for limit in [1, 5, 99] {
+                let scan = |store: &Arc<dyn Store>| {
+                    let range = (Bound::Included(&b"05"[..]), Bound::Excluded(&b"27"[..]));
+                    store.reader().unwrap().scan(A, range, order, limit).unwrap()
+                };
+                assert_eq!(scan(&store), scan(&whole), "{order:?} {limit} at {revision}");
+            }
+        }
+    }
+}
