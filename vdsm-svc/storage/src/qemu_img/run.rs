@@ -133,13 +133,27 @@ impl QemuImg {
         if let Some(dir) = dir {
             command.current_dir(dir.proc_path());
         }
-        command.spawn().map_err(|e| match e.kind() {
+        with_huge_pages(|| command.spawn()).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
                 missing(&format!("cannot be started ({}: {e})", self.program.display()))
             }
             _ => failed(argv, &format!("could not be started: {e}"), ""),
         })
     }
+}
+
+/// A service may want its own memory in small pages, which programs inherit that it starts; these move much through
+/// large buffers. Two at once do each other no harm: the worst is a program that goes on with small ones.
+fn with_huge_pages<T>(start: impl FnOnce() -> T) -> T {
+    let small = rustix::thread::transparent_huge_pages_are_disabled().unwrap_or(false);
+    if !small {
+        return start();
+    }
+    // Advice only: without it all is as right, if slower.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
+    let started = start();
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    started
 }
 
 impl Watch<'_> {
