@@ -442,3 +442,80 @@ fn a_scan_over_log_and_tables_is_as_over_one_map() {
         }
     }
 }
+
+/// The process of the test below: a process of its own, for its limit on the size of files is everybody's in it.
+#[test]
+fn on_a_full_disk() {
+    let Some(dir) = std::env::var_os(FULL_DISK) else {
+        return;
+    };
+    let dir = std::path::Path::new(&dir);
+    let options = Options {
+        wal_bytes: 64 << 10,
+        checkpoint_every: Duration::ZERO,
+        ..options()
+    };
+    let store = DiskStore::open(dir, options).unwrap();
+    // No file may grow beyond what the tables have now, which is more than the log's files have.
+    may_grow_to(Some(std::fs::metadata(dir.join("store.redb")).unwrap().len()));
+    let value = "v".repeat(4 << 10);
+    let mut committed = 0;
+    let refused = loop {
+        let writes = vec![put(A, &committed.to_string(), &value)];
+        match store.commit([commit(committed + 1, writes)].into()) {
+            Ok(()) => committed += 1,
+            Err(error) => break error,
+        }
+        assert!(committed < 10_000, "the tables never had to grow");
+    };
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+    assert!(store.reopen().is_err(), "there is no room yet");
+    may_grow_to(None);
+    while store.reopen().is_err() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let all = |store: &DiskStore| {
+        assert_eq!(store.reader().unwrap().revision(), Revision(committed));
+        for key in 0..committed {
+            let found = store
+                .reader()
+                .unwrap()
+                .get(A, key.to_string().as_bytes())
+                .unwrap();
+            assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key} of {committed}");
+        }
+    };
+    all(&store);
+    drop(store);
+    all(&DiskStore::open(dir, options).unwrap());
+    println!("{DONE}");
+}
+
+const FULL_DISK: &str = "RUNTIME_TEST_FULL_DISK";
+const DONE: &str = "nothing of what was committed is lost";
+
+fn may_grow_to(bytes: Option<u64>) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let current = bytes.or(maximum);
+    setrlimit(Resource::Fsize, Rlimit { current, maximum }).unwrap();
+}
+
+#[test]
+fn tables_that_cannot_grow_refuse_in_time_lose_nothing_and_go_on_when_they_can() {
+    let dir = TempDir::new().unwrap();
+    // Without the signal a write beyond the limit fails as one on a full disk does.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["store::on_a_full_disk", "--exact", "--nocapture"])
+        .env(FULL_DISK, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains(DONE),
+        "{said}\n{complained}"
+    );
+}
