@@ -1,11 +1,13 @@
 //! Generates the wire types. The parser is in Rust, so a bare machine with cargo can build.
 
 use std::error::Error;
+use std::fs;
 use std::path::PathBuf;
 
 use prost::Message as _;
 
 const FILES: &[&str] = &[
+    "encoded/v1/watch.proto",
     "task/v1/task.proto",
     "task/v1/watch.proto",
     "vdsm/v1/host_service.proto",
@@ -28,6 +30,24 @@ const FILES: &[&str] = &[
 /// What reflection serves: the records of the databases are nobody's business.
 const SERVED: &[&str] = &["task/", "vdsm/", "engine/", "google/"];
 
+/// Packages with services.
+const SERVICES: &[&str] = &["vdsm", "engine"];
+
+/// The other ones.
+const MESSAGES: &[&str] = &["task", "encoded", "store"];
+
+/// What servers send as `encoded.v1.WatchResponse`.
+const WATCH_RESPONSES: &[&str] = &[
+    ".vdsm.v1.WatchTasksResponse",
+    ".engine.v1.WatchCommandsResponse",
+    ".engine.v1.WatchTasksResponse",
+    ".engine.v1.WatchJobsResponse",
+    ".engine.v1.WatchEventsResponse",
+];
+
+/// Bytes that are shared by all who send them.
+const SHARED: &[&str] = &[".encoded.v1", ".store.v1.HostHistory", ".store.v1.EngineHistory"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {
         println!("cargo::rerun-if-changed={file}");
@@ -38,7 +58,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         .file
         .retain(|file| SERVED.iter().any(|prefix| file.name().starts_with(prefix)));
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptor.bin"), served.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(set)?;
+    fs::write(out.join("descriptor.bin"), served.encode_to_vec())?;
+    let mut messages_and_clients = tonic_prost_build::configure().build_server(false);
+    for path in SHARED {
+        messages_and_clients = messages_and_clients.bytes(path);
+    }
+    messages_and_clients.compile_fds(set.clone())?;
+    let servers_dir = out.join("servers");
+    fs::create_dir_all(&servers_dir)?;
+    let mut servers = tonic_prost_build::configure()
+        .build_client(false)
+        .out_dir(servers_dir);
+    for package in SERVICES.iter().chain(MESSAGES) {
+        servers = servers.extern_path(format!(".{package}.v1"), format!("crate::{package}::v1"));
+    }
+    for response in WATCH_RESPONSES {
+        servers = servers.extern_path(response, "crate::encoded::v1::WatchResponse");
+    }
+    servers.compile_fds(set)?;
     Ok(())
 }

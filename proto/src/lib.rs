@@ -2,18 +2,20 @@
 //! vocabulary of [`common`].
 
 pub mod convert;
+pub mod encode;
 
 /// The encoded descriptors of all that the services serve, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 macro_rules! package {
-    ($($(#[$doc:meta])* $module:ident = $package:literal;)*) => {$(
+    ($($(#[$doc:meta])* $module:ident = $package:literal $(, servers $servers:literal)?;)*) => {$(
         $(#[$doc])*
         pub mod $module {
             /// Version 1.
             #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
             pub mod v1 {
                 tonic::include_proto!($package);
+                $(include!(concat!(env!("OUT_DIR"), "/servers/", $servers, ".rs"));)?
             }
         }
     )*};
@@ -23,9 +25,11 @@ package! {
     /// Words that both sides share.
     task = "task.v1";
     /// What a host serves.
-    vdsm = "vdsm.v1";
+    vdsm = "vdsm.v1", servers "vdsm.v1";
     /// What an engine serves.
-    engine = "engine.v1";
+    engine = "engine.v1", servers "engine.v1";
+    /// What both send to those who watch.
+    encoded = "encoded.v1";
     /// What both keep.
     store = "store.v1";
 }

@@ -7,10 +7,9 @@ mod stream;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::id::TaskId;
-use common::revision::{Revision, Token};
-use common::time::Timestamp;
-use proto::task::v1 as wire;
+use proto::encode;
 use tonic::Status;
 
 pub use self::options::{MAX_AGE, Start, Terms, WatchOptions};
@@ -18,69 +17,57 @@ pub use self::stream::WatchStream;
 use crate::log::{Entry, Log};
 use crate::store::{Reader, StoreError};
 
-/// What one Watch RPC shows, through one client's filter.
+/// What one Watch RPC shows, through one client's filter. Items are encoded ones: whoever makes a revision encodes
+/// what it shows once, and every watcher is sent the same bytes.
 pub trait Feed: Send + Sync + 'static {
     /// The service's history.
     type History: prost::Message + Default + Send + Sync + 'static;
-    /// What it shows of it.
-    type Item: prost::Message + Clone + Send + Sync + 'static;
-    /// The RPC's frame.
-    type Response: Send + 'static;
 
     /// The items of a revision that the filter selects, in order.
-    fn changes(&self, entry: &Entry<Self::History>) -> Vec<Self::Item>;
+    fn changes(&self, entry: &Entry<Self::History>) -> Vec<Bytes>;
 
     /// A page of the snapshot: all unfinished items that the filter selects, and those ended within the asked
     /// time. `after` is the last page's `next`.
     ///
     /// # Errors
     /// [`StoreError`] if the records cannot be read.
-    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<Self::Item>, StoreError>;
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError>;
 
     /// Whether the filter selects this task, for progress samples.
     fn selects(&self, task_id: TaskId) -> bool;
-
-    /// The RPC's frame.
-    fn response(frame: Frame<Self::Item>) -> Self::Response;
 }
 
 /// A page of a snapshot.
 #[derive(Debug)]
-pub struct Page<I> {
+pub struct Page<I = Bytes> {
     /// What the filter selects of the records looked at.
     pub items: Vec<I>,
     /// Where the next page goes on; none on the last one.
     pub next: Option<Vec<u8>>,
 }
 
-/// A frame of a watch, before it becomes an RPC's own.
-#[derive(Debug, Clone)]
-pub enum Frame<I> {
-    /// Always first.
-    Opened(wire::Opened),
-    /// A page of the snapshot.
-    Snapshot(Vec<I>),
-    /// The snapshot is complete.
-    SnapshotDone(wire::SnapshotDone),
-    /// A revision, or a piece of one.
-    Changes {
-        /// Which.
-        revision: Revision,
-        /// None while `more`.
-        token: Option<Token>,
-        /// When it was committed.
-        time: Timestamp,
-        /// What the filter selects of it.
-        items: Vec<I>,
-        /// More of this revision follows.
-        more: bool,
-    },
-    /// The newest samples.
-    Progress(wire::ProgressSamples),
-    /// Nothing up to this point is missing.
-    Heartbeat(wire::Heartbeat),
-    /// Always last, where the server ends the stream on purpose.
-    Closing(wire::Closing),
+impl Page {
+    /// Of items that are not encoded yet.
+    pub fn of<M: prost::Message>(items: impl IntoIterator<Item = M>, next: Option<Vec<u8>>) -> Self {
+        Self {
+            items: items.into_iter().map(|item| encode::once(&item)).collect(),
+            next,
+        }
+    }
+}
+
+/// Those of the encoded items that `selects` wants; none is looked at where a filter wants them all. One that cannot be
+/// read is left in: what is hidden, nobody finds.
+pub fn selected<T: prost::Message + Default>(
+    items: &[Bytes],
+    all: bool,
+    selects: impl Fn(&T) -> bool,
+) -> Vec<Bytes> {
+    if all {
+        return items.to_vec();
+    }
+    let wanted = |item: &&Bytes| T::decode(Bytes::clone(item)).map_or(true, |item| selects(&item));
+    items.iter().filter(wanted).cloned().collect()
 }
 
 /// Starts a watch.

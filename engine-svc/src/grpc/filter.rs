@@ -100,6 +100,11 @@ impl CommandFilter {
         }
     }
 
+    /// Whether it selects every command.
+    pub(crate) fn is_every_command(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether it selects every root.
     pub(crate) fn is_everything(&self) -> bool {
         *self == Self::roots() || *self == Self::default()
@@ -244,6 +249,11 @@ impl EventFilter {
             user: field::word("filter.user", user)?,
             correlation_id: field::word("filter.correlation_id", correlation)?,
         })
+    }
+
+    /// Whether it selects every event.
+    pub(crate) fn is_everything(&self) -> bool {
+        *self == Self::default()
     }
 
     pub(crate) fn selects(&self, event: &Event) -> bool {

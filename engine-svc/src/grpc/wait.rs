@@ -5,9 +5,11 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::id::CommandId;
 use common::revision::Revision;
+use prost::{DecodeError, Message as _};
 use proto::engine::v1::{Command, CommandState};
 use runtime::log::ReadError;
 use runtime::status;
+use runtime::store::StoreError;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
@@ -72,19 +74,30 @@ fn latest(api: &Api, id: CommandId, after: Revision) -> Result<(Option<Command>,
     let mut last = after;
     for entry in api.log.read_after(after, PIECE)? {
         last = entry.revision;
-        for command in entry
-            .history
-            .commands
-            .iter()
-            .filter(|command| command.command_id == id)
-        {
-            found = Some(command.clone());
-            if rests(command) {
+        for shown in &entry.history.commands {
+            if Which::decode(shown.clone()).map_err(damaged)?.command_id != id {
+                continue;
+            }
+            let command = Command::decode(shown.clone()).map_err(damaged)?;
+            let ends = rests(&command);
+            found = Some(command);
+            if ends {
                 return Ok((found, last));
             }
         }
     }
     Ok((found, last))
+}
+
+/// Of a `Command`, which it is: no more need be read of those of others.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Which {
+    #[prost(string, tag = "1")]
+    command_id: String,
+}
+
+fn damaged(error: DecodeError) -> StoreError {
+    StoreError::Damaged(format!("a command in the history: {error}"))
 }
 
 fn rests(command: &Command) -> bool {

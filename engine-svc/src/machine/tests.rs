@@ -15,6 +15,8 @@ use engine_core::plan::attach_disk::AttachDisk;
 use engine_core::plan::create_storage_domain::CreateStorageDomain;
 use engine_core::plan::detach_disk::DetachDisk;
 use prost::Message as _;
+use proto::encode;
+use proto::engine::v1 as wire;
 use runtime::coordinator::{self, Refusal};
 use runtime::log::Log;
 use runtime::store::Commit;
@@ -379,7 +381,8 @@ fn a_forgotten_command_leaves_no_record() {
     assert_eq!(ended.found.len(), 2);
     let history = world.store.history(Revision(0), 1_000).unwrap();
     let last = EngineHistory::decode(history.last().unwrap().history.as_slice()).unwrap();
-    assert!(last.commands.iter().all(|command| command.removed));
+    let commands: Vec<wire::Command> = encode::read(&last.commands).unwrap();
+    assert!(commands.iter().all(|command| command.removed));
     assert_eq!((last.commands.len(), last.tasks.len()), (3, 2));
 }
 

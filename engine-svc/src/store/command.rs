@@ -87,10 +87,10 @@ pub(crate) fn show(command: &Command) -> wire::Command {
 }
 
 /// The record of a command, of which `shown` is what is shown.
-pub(crate) fn record(command: &Command, shown: wire::Command) -> CommandRecord {
+pub(crate) fn record(command: &Command) -> CommandRecord {
     let request = command.request.as_ref();
     CommandRecord {
-        command: Some(shown),
+        command: None,
         locks: command.locks.iter().map(codec::lock).collect(),
         tree_sequence: command.tree_sequence,
         request_digest: request.map(|request| request.digest.clone()).unwrap_or_default(),

@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
+use bytes::Bytes;
 use engine_core::model::{Event, Severity};
-use prost::Message as _;
 use proto::engine::v1 as wire;
 use runtime::store::{Order, Reader, StoreError, Table, Write};
 
@@ -36,9 +36,9 @@ pub(crate) fn show(event: &Event) -> wire::Event {
     }
 }
 
-/// Puts an event.
-pub(super) fn put(event: &wire::Event) -> Write {
-    write(EVENTS, key::sequence(event.event_id), Some(event.encode_to_vec()))
+/// Puts an event; `shown` is what is shown of it, encoded.
+pub(super) fn put(event: &Event, shown: &Bytes) -> Write {
+    write(EVENTS, key::sequence(event.id), Some(shown.to_vec()))
 }
 
 /// The events before the key `before` (none: from the newest), newest first.

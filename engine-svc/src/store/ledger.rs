@@ -13,8 +13,10 @@
 use std::marker::PhantomData;
 use std::ops::Bound;
 
+use bytes::Bytes;
 use common::time::Timestamp;
 use prost::Message;
+use proto::encode;
 use runtime::store::{Order, Pair, Reader, StoreError, Table, Write};
 
 use super::key;
@@ -164,9 +166,13 @@ impl<R: Message + Default> Ledger<R> {
         Ok(Scan { found, next })
     }
 
-    /// Puts a record.
-    pub(super) fn put(&self, seq: u64, record: &R) -> Write {
-        write(self.records, key::sequence(seq), Some(record.encode_to_vec()))
+    /// Puts a record: what is shown of it, which is its first field, and `rest`, which leaves that one unset.
+    pub(super) fn put(&self, seq: u64, shown: &Bytes, rest: &R) -> Write {
+        write(
+            self.records,
+            key::sequence(seq),
+            Some(encode::around(shown, rest)),
+        )
     }
 
     /// What is put besides when a record is new: it is found by its id.

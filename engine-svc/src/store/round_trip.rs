@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
+use proto::encode;
 
 use super::{command, disk, domain, host, task, vm};
 use crate::testing::any;
@@ -12,17 +13,22 @@ fn kept<R: Message + Default>(record: R) -> R {
     R::decode(record.encode_to_vec().as_slice()).unwrap()
 }
 
+/// The same for one that is made around what is shown of it.
+fn kept_around<R: Message + Default>(shown: &impl Message, rest: &R) -> R {
+    R::decode(encode::around(&encode::once(shown), rest).as_slice()).unwrap()
+}
+
 proptest! {
     #[test]
     fn a_command(value in any::command()) {
-        let record = kept(command::record(&value, command::show(&value)));
+        let record = kept_around(&command::show(&value), &command::record(&value));
         prop_assert_eq!(command::read(value.seq, record), Ok(value));
     }
 
     #[test]
     fn a_task(value in any::task(), owner in any::command()) {
         for owner in [None, Some(&owner)] {
-            let record = kept(task::record(&value, task::show(&value, owner)));
+            let record = kept_around(&task::show(&value, owner), &task::record(&value));
             prop_assert_eq!(task::read(value.seq, record), Ok(value.clone()));
         }
     }

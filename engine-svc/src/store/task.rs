@@ -72,9 +72,9 @@ pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTa
 }
 
 /// The record of a task, of which `shown` is what is shown.
-pub(crate) fn record(task: &AsyncTask, shown: wire::AsyncTask) -> AsyncTaskRecord {
+pub(crate) fn record(task: &AsyncTask) -> AsyncTaskRecord {
     AsyncTaskRecord {
-        task: Some(shown),
+        task: None,
         tree_sequence: task.tree_sequence,
         place: codec::text(task.place),
         settled: settled(task.settled).into(),

@@ -1,12 +1,12 @@
 //! The changes of a step as revisions of the store: what is put, and what watchers are shown of it.
 
+use bytes::Bytes;
 use common::id::{CommandId, RequestId, TaskId};
 use engine_core::Change;
 use engine_core::jobs::JobHead;
 use engine_core::model::{AsyncTask, AsyncTaskState, Command, Purpose};
-use prost::Message as _;
-use proto::convert;
 use proto::store::v1::EngineHistory;
+use proto::{convert, encode};
 use runtime::machine;
 use runtime::store::{Reader, StoreError, Write};
 
@@ -61,22 +61,22 @@ impl Revisions {
             Change::Vm(vm) => self.put(vec![VMS.put(vm.id.as_bytes(), &vm::record(vm))]),
             Change::VmRemoved(id) => self.put(vec![VMS.remove(id.as_bytes())]),
             Change::Event(event) => {
-                let shown = event::show(event);
-                self.put(vec![event::put(&shown)]);
-                self.note(shown.encoded_len()).events.push(shown);
+                let shown = encode::once(&event::show(event));
+                self.put(vec![event::put(event, &shown)]);
+                self.note(&shown).events.push(shown);
             }
             // Needs the store: see [`Revisions::forget`].
             Change::CommandRemoved(_) => {}
         }
         if let Some(head) = head {
-            let shown = job::head(head, job::steps(change, owner));
-            self.note(shown.encoded_len()).heads.push(shown);
+            let shown = encode::once(&job::head(head, job::steps(change, owner)));
+            self.note(&shown).heads.push(shown);
         }
     }
 
     fn command(&mut self, command: &Command) {
-        let record = command::record(command, command::show(command));
-        let mut writes = vec![COMMANDS.put(command.seq, &record)];
+        let shown = encode::once(&command::show(command));
+        let mut writes = vec![COMMANDS.put(command.seq, &shown, &command::record(command))];
         if command.sequence == 1 {
             writes.push(COMMANDS.begin(command.seq, command.id.as_bytes()));
             if command.is_root() {
@@ -87,14 +87,12 @@ impl Revisions {
         }
         writes.extend(command.ended.map(|time| COMMANDS.end(command.seq, time)));
         self.put(writes);
-        if let Some(shown) = record.command {
-            self.note(shown.encoded_len()).commands.push(shown);
-        }
+        self.note(&shown).commands.push(shown);
     }
 
     fn task(&mut self, task: &AsyncTask, owner: Option<&Command>) {
-        let record = task::record(task, task::show(task, owner));
-        let mut writes = vec![TASKS.put(task.seq, &record)];
+        let shown = encode::once(&task::show(task, owner));
+        let mut writes = vec![TASKS.put(task.seq, &shown, &task::record(task))];
         let foreign = task.purpose == Purpose::Foreign;
         if task.sequence == 1 {
             writes.push(TASKS.begin(task.seq, task.id.as_bytes()));
@@ -104,9 +102,7 @@ impl Revisions {
         let gone = task.async_state == AsyncTaskState::Cleared;
         writes.extend((foreign && gone).then(|| TASKS.leave(task.seq)));
         self.put(writes);
-        if let Some(shown) = record.task {
-            self.note(shown.encoded_len()).tasks.push(shown);
-        }
+        self.note(&shown).tasks.push(shown);
     }
 
     /// A tree has left the working state: a start need not read it any more.
@@ -128,7 +124,8 @@ impl Revisions {
             }
             shown.sequence += 1;
             shown.removed = true;
-            self.note(shown.encoded_len()).tasks.push(shown);
+            let shown = encode::once(&shown);
+            self.note(&shown).tasks.push(shown);
         }
         for (seq, record) in tree.commands {
             let Some(mut shown) = record.command else { continue };
@@ -143,7 +140,8 @@ impl Revisions {
             }
             shown.sequence += 1;
             shown.removed = true;
-            self.note(shown.encoded_len()).commands.push(shown);
+            let shown = encode::once(&shown);
+            self.note(&shown).commands.push(shown);
         }
         Ok(())
     }
@@ -166,8 +164,8 @@ impl Revisions {
     }
 
     /// What watchers are shown. It goes into the revision of the last [`Revisions::put`].
-    fn note(&mut self, bytes: usize) -> &mut EngineHistory {
-        self.bytes += bytes;
+    fn note(&mut self, shown: &Bytes) -> &mut EngineHistory {
+        self.bytes += shown.len();
         &mut self.open.history
     }
 

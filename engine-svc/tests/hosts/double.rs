@@ -8,11 +8,13 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, HostId, StoreId, TaskId};
 use common::revision::{Revision, Start, Token};
+use proto::encode;
+use proto::encoded::v1::WatchResponse;
+use proto::encoded::v1::watch_response::{Changes, Frame, Snapshot};
 use proto::task::v1 as words;
 use proto::vdsm::v1::host_service_server::{HostService, HostServiceServer};
 use proto::vdsm::v1::storage_service_server::{StorageService, StorageServiceServer};
 use proto::vdsm::v1::task_service_server::{TaskService, TaskServiceServer};
-use proto::vdsm::v1::watch_tasks_response::{Changes, Frame, Snapshot};
 use proto::vdsm::v1::*;
 use runtime::metadata::Caller;
 use runtime::status;
@@ -171,7 +173,7 @@ impl Double {
     }
 
     /// Sends frames until the script or the reader ends the stream.
-    async fn feed(self, after: Option<Token>, lie: Lie, out: Sender<Result<WatchTasksResponse, Status>>) {
+    async fn feed(self, after: Option<Token>, lie: Lie, out: Sender<Result<WatchResponse, Status>>) {
         let mut out = Outgoing { out, lie, sent: 0 };
         let (store_id, era) = {
             let truth = self.truth();
@@ -192,7 +194,7 @@ impl Double {
             None => {
                 let (items, revision) = self.snapshot();
                 for page in items.chunks(3) {
-                    let items = page.to_vec();
+                    let items = page.iter().map(encode::once).collect();
                     if !out.send(Frame::Snapshot(Snapshot { items })).await {
                         return;
                     }
@@ -248,7 +250,7 @@ impl Double {
                 revision: at,
                 token: token(store_id, at).to_string(),
                 commit_time: Some(prost_types::Timestamp::default()),
-                items: vec![task],
+                items: vec![encode::once(&task)],
                 more: false,
             };
             if lie == Lie::Twice && !out.send(Frame::Changes(changes.clone())).await {
@@ -272,7 +274,7 @@ impl Double {
 }
 
 struct Outgoing {
-    out: Sender<Result<WatchTasksResponse, Status>>,
+    out: Sender<Result<WatchResponse, Status>>,
     lie: Lie,
     sent: usize,
 }
@@ -290,7 +292,7 @@ impl Outgoing {
         }
         self.sent += 1;
         self.out
-            .send(Ok(WatchTasksResponse { frame: Some(frame) }))
+            .send(Ok(WatchResponse { frame: Some(frame) }))
             .await
             .is_ok()
     }
@@ -426,7 +428,7 @@ impl TaskService for Double {
         }))
     }
 
-    type WatchTasksStream = ReceiverStream<Result<WatchTasksResponse, Status>>;
+    type WatchTasksStream = ReceiverStream<Result<WatchResponse, Status>>;
 
     async fn watch_tasks(
         &self,

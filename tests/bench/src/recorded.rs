@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use prost::Message as _;
+use proto::encode;
 use proto::engine::v1::AsyncTask;
 use proto::store::v1::{AsyncTaskRecord, EngineHistory};
 use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition};
@@ -51,7 +52,7 @@ fn read(transaction: &ReadTransaction, revisions: RangeInclusive<u64>) -> Outcom
         let shown = bytes.get(HISTORY_PREFIX..).unwrap_or_default();
         let shown = EngineHistory::decode(shown).map_err(Failure::new)?;
         let mut puts = Vec::new();
-        for task in shown.tasks {
+        for task in encode::read::<AsyncTask>(&shown.tasks).map_err(Failure::new)? {
             let host = uuid(&task.host_id)?;
             puts.push(("host", host.clone(), get(transaction, HOSTS, &host)?));
             let key = get(transaction, TASK_KEYS, &uuid(&task.task_id)?)?;

@@ -1,6 +1,7 @@
 //! Records of the sizes and in the tables of the services' own, for the bare parts to write.
 
 use prost::Message;
+use proto::encode;
 use proto::engine::v1::{AsyncTask, AsyncTaskState, Host};
 use proto::store::v1 as store;
 use proto::task::v1::{DeleteImage, Noop, Operation, TaskResult, TaskState, TaskStatus, operation::Verb};
@@ -112,20 +113,15 @@ fn in_state(state: TaskState) -> Task {
     }
 }
 
-/// Edges of a task: all in the history, and the last as its record, without what is derived.
+/// Edges of a task: all in the history, and the last as its record.
 fn host_revision(slot: u64, edges: Vec<Task>) -> Revision {
-    let last = edges.last().cloned().map(|last| Task {
-        status: TaskStatus::Unspecified.into(),
-        result: TaskResult::Unspecified.into(),
-        cancelable: false,
-        ..last
-    });
     let record = store::HostTaskRecord {
-        task: last,
+        task: edges.last().cloned(),
         ..store::HostTaskRecord::default()
     };
+    let tasks = edges.iter().map(encode::once).collect();
     Revision {
-        history: history(&store::HostHistory { tasks: edges }),
+        history: history(&store::HostHistory { tasks }),
         puts: vec![("task", key(slot), record.encode_to_vec())],
     }
 }
@@ -142,7 +138,7 @@ pub(crate) fn engine_revision(slot: u64, task: &AsyncTask, host: &Host) -> Revis
         ..store::AsyncTaskRecord::default()
     };
     let shown = store::EngineHistory {
-        tasks: vec![task.clone()],
+        tasks: vec![encode::once(task)],
         ..store::EngineHistory::default()
     };
     Revision {

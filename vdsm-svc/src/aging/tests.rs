@@ -1,9 +1,11 @@
 //! Over a store: what is old is found, what is decided about it is recorded, and then nothing old is left.
 
+use bytes::Bytes;
 use common::id::{EngineId, TaskId};
 use common::revision::Revision;
 use prost::Message as _;
 use proto::store::v1::{HostHistory, HostTaskRecord};
+use proto::vdsm::v1 as wire;
 use runtime::machine::Machine as _;
 use runtime::store::memory::MemoryStore;
 use runtime::store::{Commit, Write};
@@ -135,7 +137,8 @@ fn what_no_engine_started_goes_by_its_age_and_what_an_engine_started_does_not() 
     assert_eq!(task.clear_time, Some(day(8)));
     let last = world.store.history(Revision(0), 100).unwrap().pop().unwrap();
     let last = HostHistory::decode(last.history.as_slice()).unwrap();
-    assert!(last.tasks.iter().any(|told| told.removed), "watchers are told");
+    let removed = |told: &Bytes| wire::Task::decode(told.clone()).unwrap().removed;
+    assert!(last.tasks.iter().any(removed), "watchers are told");
     assert!(!world.known(2).task.unwrap().removed);
     assert_eq!(world.age(day(8)), 0, "once");
     assert_eq!(world.age(day(9 + 30)), 1, "then it is forgotten");

@@ -3,14 +3,12 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::id::TaskId;
-use proto::convert;
 use proto::store::v1::HostHistory;
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::watch_tasks_response as frame;
 use runtime::log::Entry;
 use runtime::store::{Order, Reader, StoreError};
-use runtime::watch::{Feed, Frame, Page};
+use runtime::watch::{self, Feed, Page};
 
 use super::filter::Filter;
 use crate::alive::Alive;
@@ -33,16 +31,15 @@ impl TaskFeed {
 
 impl Feed for TaskFeed {
     type History = HostHistory;
-    type Item = wire::Task;
-    type Response = wire::WatchTasksResponse;
 
-    fn changes(&self, entry: &Entry<HostHistory>) -> Vec<wire::Task> {
-        let tasks = entry.history.tasks.iter();
-        tasks.filter(|task| self.filter.matches(task)).cloned().collect()
+    fn changes(&self, entry: &Entry<HostHistory>) -> Vec<Bytes> {
+        watch::selected(&entry.history.tasks, self.filter.is_everything(), |task| {
+            self.filter.matches(task)
+        })
     }
 
     /// Every task that is not cleared, however old: an engine that was away finds all that it must still settle.
-    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<wire::Task>, StoreError> {
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let records = reader.scan(TASK, (from, Bound::Unbounded), Order::Ascending, PAGE)?;
         let whole = records.len() == PAGE;
@@ -55,36 +52,11 @@ impl Feed for TaskFeed {
             }
         }
         items.retain(|task| self.filter.matches(task));
-        Ok(Page { items, next })
+        Ok(Page::of(items, next))
     }
 
     fn selects(&self, task_id: TaskId) -> bool {
         let alive = self.alive.task(task_id);
         alive.is_some_and(|task| self.filter.matches(&shown(&task.task)))
-    }
-
-    fn response(frame: Frame<wire::Task>) -> wire::WatchTasksResponse {
-        let frame = match frame {
-            Frame::Opened(opened) => frame::Frame::Opened(opened),
-            Frame::Snapshot(items) => frame::Frame::Snapshot(frame::Snapshot { items }),
-            Frame::SnapshotDone(done) => frame::Frame::SnapshotDone(done),
-            Frame::Changes {
-                revision,
-                token,
-                time,
-                items,
-                more,
-            } => frame::Frame::Changes(frame::Changes {
-                revision: revision.0,
-                token: token.map(|token| token.to_string()).unwrap_or_default(),
-                commit_time: Some(convert::timestamp(time)),
-                items,
-                more,
-            }),
-            Frame::Progress(samples) => frame::Frame::Progress(samples),
-            Frame::Heartbeat(heartbeat) => frame::Frame::Heartbeat(heartbeat),
-            Frame::Closing(closing) => frame::Frame::Closing(closing),
-        };
-        wire::WatchTasksResponse { frame: Some(frame) }
     }
 }

@@ -47,6 +47,14 @@ impl Filter {
         })
     }
 
+    /// Whether the watcher wants to see every task.
+    pub(super) fn is_everything(&self) -> bool {
+        self.task_ids.is_empty()
+            && self.entity_id.is_empty()
+            && self.engine_id.is_empty()
+            && self.correlation_id.is_empty()
+    }
+
     /// Whether the watcher wants to see this task.
     pub(super) fn matches(&self, task: &wire::Task) -> bool {
         (self.task_ids.is_empty() || self.task_ids.contains(&task.task_id))

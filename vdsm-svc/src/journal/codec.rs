@@ -1,22 +1,24 @@
 //! Records to bytes and back.
 
+use bytes::Bytes;
 use prost::Message as _;
-use proto::convert;
 use proto::store::v1::{HostOwnerRecord, HostTaskRecord};
+use proto::{convert, encode};
 use runtime::store::StoreError;
 use vdsm_core::{Owner, Slot, Task};
 
-use super::{damaged, shown};
+use super::damaged;
 
-pub(super) fn encode_task(task: &Task) -> Vec<u8> {
-    HostTaskRecord {
-        task: Some(shown::recorded(task)),
+/// A task's record; `shown` is what is shown of it.
+pub(super) fn encode_task(task: &Task, shown: &Bytes) -> Vec<u8> {
+    let rest = HostTaskRecord {
+        task: None,
         note: task.note.clone(),
         past_no_return: task.past_no_return,
         abort_closed: task.abort_closed,
         clear_time: task.clear_time.map(convert::timestamp),
-    }
-    .encode_to_vec()
+    };
+    encode::around(shown, &rest)
 }
 
 /// Reads a task's record.
@@ -94,6 +96,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::journal::shown;
 
     pub(crate) fn full() -> Task {
         Task {
@@ -122,6 +125,10 @@ mod tests {
         }
     }
 
+    fn encoded(task: &Task) -> Vec<u8> {
+        encode_task(task, &encode::once(&shown(task)))
+    }
+
     #[test]
     fn a_task_reads_back_as_it_was_recorded() {
         let never_started = Task {
@@ -134,7 +141,7 @@ mod tests {
             ..full()
         };
         for task in [full(), never_started] {
-            assert_eq!(decode_task(task.slot, &encode_task(&task)).unwrap(), task);
+            assert_eq!(decode_task(task.slot, &encoded(&task)).unwrap(), task);
         }
     }
 
@@ -142,7 +149,7 @@ mod tests {
     fn what_cannot_be_understood_is_an_error_and_not_a_missing_task() {
         assert!(decode_task(Slot(1), b"\xff\xff\xff").is_err());
         assert!(decode_task(Slot(1), b"").is_err());
-        let record = HostTaskRecord::decode(encode_task(&full()).as_slice()).unwrap();
+        let record = HostTaskRecord::decode(encoded(&full()).as_slice()).unwrap();
         let mut task = record.task.unwrap();
         task.state = 99;
         let newer = HostTaskRecord {

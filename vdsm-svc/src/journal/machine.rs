@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::id::StoreId;
 use common::time::Timestamp;
+use proto::encode;
 use proto::store::v1::HostHistory;
 use runtime::machine::{Machine, Step};
 use runtime::store::{Order, Reader, StoreError, Table, Write};
@@ -94,19 +96,20 @@ fn revision(changes: &[Change]) -> runtime::machine::Change<HostHistory> {
     let mut history = HostHistory {
         tasks: Vec::with_capacity(shows.count()),
     };
-    let mut tasks: BTreeMap<Slot, &Task> = BTreeMap::new();
+    let mut tasks: BTreeMap<Slot, (&Task, Bytes)> = BTreeMap::new();
     let mut writes = Vec::new();
     for change in changes {
         match change {
             Change::Task(task) => {
-                history.tasks.push(shown(task));
+                let shown = encode::once(&shown(task));
+                history.tasks.push(shown.clone());
                 if task.sequence == 1 {
                     writes.push(put(TASK_ID, task.id.as_bytes(), slot_key(task.slot).to_vec()));
                 }
-                tasks.insert(task.slot, task);
+                tasks.insert(task.slot, (task, shown));
             }
             Change::Noted(task) => {
-                tasks.insert(task.slot, task);
+                tasks.insert(task.slot, (task, encode::once(&shown(task))));
             }
             Change::Owner(owner) => writes.push(put(OWNER, OWNER_KEY, encode_owner(owner))),
             Change::Forgotten { slot, id } => {
@@ -115,13 +118,14 @@ fn revision(changes: &[Change]) -> runtime::machine::Change<HostHistory> {
             }
         }
     }
-    for (slot, task) in tasks {
+    for (slot, (task, shown)) in tasks {
         let key = slot_key(slot);
+        let record = encode_task(task, &shown);
         if task.removed {
             writes.push(delete(TASK, &key));
-            writes.push(put(CLEARED, &key, encode_task(task)));
+            writes.push(put(CLEARED, &key, record));
         } else {
-            writes.push(put(TASK, &key, encode_task(task)));
+            writes.push(put(TASK, &key, record));
         }
     }
     runtime::machine::Change { history, writes }

@@ -7,24 +7,17 @@ use vdsm_core::Task;
 /// The task on the wire, derived values included.
 pub(crate) fn shown(task: &Task) -> wire::Task {
     wire::Task {
-        status: convert::status_to_wire(task.state.status()).into(),
-        result: convert::result_to_wire(task.state.result()).into(),
-        cancelable: task.cancelable(),
-        undo: task.undo().to_owned(),
-        ..recorded(task)
-    }
-}
-
-/// The task as it is recorded: derived values are left unset.
-pub(super) fn recorded(task: &Task) -> wire::Task {
-    wire::Task {
         task_id: task.id.to_string(),
         operation: task.operation.as_ref().map(convert::operation_to_wire),
         state: convert::state_to_wire(task.state).into(),
+        status: convert::status_to_wire(task.state.status()).into(),
+        result: convert::result_to_wire(task.state.result()).into(),
         fault: task.fault.as_ref().map(convert::fault_to_wire),
         undo_fault: task.undo_fault.as_ref().map(convert::fault_to_wire),
         sequence: task.sequence,
         waiting_for: task.waiting_for.clone(),
+        cancelable: task.cancelable(),
+        undo: task.undo().to_owned(),
         abort_requested: task.abort_requested,
         engine_id: task.engine_id.map(|id| id.to_string()).unwrap_or_default(),
         correlation_id: task.correlation_id.clone(),
@@ -32,6 +25,5 @@ pub(super) fn recorded(task: &Task) -> wire::Task {
         start_time: task.start_time.map(convert::timestamp),
         end_time: task.end_time.map(convert::timestamp),
         removed: task.removed,
-        ..wire::Task::default()
     }
 }

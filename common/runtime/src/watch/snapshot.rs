@@ -7,8 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::revision::Revision;
-use prost::Message as _;
 use tokio::time::Instant;
 
 use super::{Feed, pieces};
@@ -33,8 +33,8 @@ struct Open {
 }
 
 /// What a step has read.
-pub(super) struct Step<I> {
-    pub(super) pages: Vec<Vec<I>>,
+pub(super) struct Step {
+    pub(super) pages: Vec<Vec<Bytes>>,
     pub(super) revision: Revision,
     /// None if this was the last.
     pub(super) rest: Option<Snapshot>,
@@ -50,7 +50,7 @@ pub(super) enum SnapshotError {
 }
 
 /// Reads the first step of the last committed picture. Blocks on the disk; within a tokio runtime.
-pub(super) fn first<F: Feed>(store: &dyn Store, feed: &F) -> Result<Step<F::Item>, SnapshotError> {
+pub(super) fn first<F: Feed>(store: &dyn Store, feed: &F) -> Result<Step, SnapshotError> {
     let until = Instant::now() + PATIENCE;
     let open = Open {
         reader: store.reader()?,
@@ -76,7 +76,7 @@ pub(super) fn first<F: Feed>(store: &dyn Store, feed: &F) -> Result<Step<F::Item
 
 impl Snapshot {
     /// Reads the next step. Blocks on the disk.
-    pub(super) fn next<F: Feed>(self, feed: &F) -> Result<Step<F::Item>, SnapshotError> {
+    pub(super) fn next<F: Feed>(self, feed: &F) -> Result<Step, SnapshotError> {
         let open = take(&self.0).ok_or(SnapshotError::TooSlow)?;
         let (mut step, rest) = read(open, feed)?;
         if let Some(rest) = rest {
@@ -93,12 +93,12 @@ fn take(place: &Mutex<Option<Open>>) -> Option<Open> {
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-fn read<F: Feed>(mut open: Open, feed: &F) -> Result<(Step<F::Item>, Option<Open>), SnapshotError> {
+fn read<F: Feed>(mut open: Open, feed: &F) -> Result<(Step, Option<Open>), SnapshotError> {
     let mut items = Vec::new();
     let mut bytes = 0;
     loop {
         let page = feed.snapshot(&*open.reader, open.next.as_deref())?;
-        bytes += page.items.iter().map(F::Item::encoded_len).sum::<usize>();
+        bytes += page.items.iter().map(Bytes::len).sum::<usize>();
         items.extend(page.items);
         open.next = page.next;
         if open.next.is_none() || bytes >= AHEAD_BYTES {

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use common::revision::{Revision, Start as ServiceStart};
 use futures_core::Stream;
+use proto::convert;
+use proto::encoded::v1::WatchResponse;
+use proto::encoded::v1::watch_response::{Changes, Frame, Snapshot as Page};
 use proto::task::v1 as wire;
 use proto::task::v1::closing::Reason;
 use tokio::task::JoinHandle;
@@ -20,7 +23,7 @@ use tonic::Status;
 
 use super::options::{Start, WatchOptions, to_wire};
 use super::snapshot::{self, Snapshot, SnapshotError, Step};
-use super::{Feed, Frame, pieces};
+use super::{Feed, pieces};
 use crate::log::{Entry, Found, Log, Place, ReadError, Waiters};
 use crate::{chance, status, threads};
 
@@ -43,9 +46,9 @@ pub struct WatchStream<F: Feed> {
     log: Arc<Log<F::History>>,
     feed: Arc<F>,
     options: WatchOptions,
-    phase: Phase<F>,
+    phase: Phase,
     /// Frames that are made and not yet taken.
-    ready: VecDeque<Frame<F::Item>>,
+    ready: VecDeque<Frame>,
     /// Revisions that are read and not yet looked at.
     entries: VecDeque<Arc<Entry<F::History>>>,
     /// Everything up to here was made into frames, or selected nothing.
@@ -63,11 +66,11 @@ pub struct WatchStream<F: Feed> {
     timer: Pin<Box<Sleep>>,
 }
 
-enum Phase<F: Feed> {
+enum Phase {
     /// To be opened.
     SnapshotDue,
     /// A step of the snapshot is being read.
-    Reading(JoinHandle<Result<Step<F::Item>, SnapshotError>>),
+    Reading(JoinHandle<Result<Step, SnapshotError>>),
     /// The client has not taken all of the last step.
     Paused(Snapshot),
     /// Changes.
@@ -154,8 +157,10 @@ impl<F: Feed> WatchStream<F> {
         Poll::Ready(Ok(()))
     }
 
-    fn take_step(&mut self, step: Step<F::Item>) {
-        self.ready.extend(step.pages.into_iter().map(Frame::Snapshot));
+    fn take_step(&mut self, step: Step) {
+        let pages = step.pages.into_iter();
+        self.ready
+            .extend(pages.map(|items| Frame::Snapshot(Page { items })));
         match step.rest {
             Some(rest) => self.phase = Phase::Paused(rest),
             None => {
@@ -235,13 +240,17 @@ impl<F: Feed> WatchStream<F> {
         let mut pieces = pieces::cut(items, usize::MAX).into_iter().peekable();
         while let Some(items) = pieces.next() {
             let more = pieces.peek().is_some();
-            self.ready.push_back(Frame::Changes {
-                revision: entry.revision,
-                token: (!more).then(|| self.log.token_of(entry)),
-                time: entry.time,
+            let token = match more {
+                true => String::new(),
+                false => self.log.token_of(entry).to_string(),
+            };
+            self.ready.push_back(Frame::Changes(Changes {
+                revision: entry.revision.0,
+                token,
+                commit_time: Some(convert::timestamp(entry.time)),
                 items,
                 more,
-            });
+            }));
         }
     }
 
@@ -314,13 +323,13 @@ impl<F: Feed> WatchStream<F> {
 }
 
 impl<F: Feed> Stream for WatchStream<F> {
-    type Item = Result<F::Response, Status>;
+    type Item = Result<WatchResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 self.sent = true;
-                return Poll::Ready(Some(Ok(F::response(frame))));
+                return Poll::Ready(Some(Ok(WatchResponse { frame: Some(frame) })));
             }
             if let Phase::Ending(status) = &mut self.phase {
                 return Poll::Ready(status.take().map(Err));

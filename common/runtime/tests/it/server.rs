@@ -1,7 +1,6 @@
 //! A server that is found, that says how it is, and that ends.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,12 +12,11 @@ use proto::task::v1::closing::Reason;
 use runtime::log::Log;
 use runtime::server::{Health, Listening, serve};
 use runtime::store::memory::MemoryStore;
-use runtime::watch::{Frame, WatchStream, watch};
+use runtime::watch::{WatchStream, watch};
 use runtime::{client, status};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
@@ -26,8 +24,6 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 use crate::support::{Events, from_now, log_of, patient};
 
 struct Service(Arc<Log<EngineHistory>>);
-
-type Frames = Pin<Box<dyn tokio_stream::Stream<Item = Result<engine::WatchEventsResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl EventService for Service {
@@ -41,23 +37,14 @@ impl EventService for Service {
         )))
     }
 
-    type WatchEventsStream = Frames;
+    type WatchEventsStream = WatchStream<Events>;
 
     async fn watch_events(
         &self,
         _request: Request<engine::WatchEventsRequest>,
-    ) -> Result<Response<Frames>, Status> {
-        use engine::watch_events_response::Frame as Wire;
-        let stream: WatchStream<Events> = watch(self.0.clone(), Events { user: None }, from_now())?;
-        let frames = stream.map(|frame| {
-            let frame = match frame? {
-                Frame::Opened(opened) => Some(Wire::Opened(opened)),
-                Frame::Closing(closing) => Some(Wire::Closing(closing)),
-                _ => None,
-            };
-            Ok(engine::WatchEventsResponse { frame })
-        });
-        Ok(Response::new(Box::pin(frames)))
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let stream = watch(self.0.clone(), Events { user: None }, from_now())?;
+        Ok(Response::new(stream))
     }
 }
 

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::id::TaskId;
 use common::revision::{Revision, Token};
 use common::time::Timestamp;
 use futures_core::Stream;
 use prost::Message as _;
+use proto::encode;
+use proto::encoded::v1::WatchResponse;
 use proto::engine::v1 as engine;
+use proto::engine::v1::watch_events_response::Frame;
 use proto::store::v1::EngineHistory;
 use runtime::log::{Entry, Log};
 use runtime::machine::{Change, Machine, Step};
 use runtime::store::{Commit, Order, Reader, Store, StoreError, Table, Write};
-use runtime::watch::{Feed, Frame, MAX_AGE, Page, Terms, WatchOptions, WatchStream};
+use runtime::watch::{Feed, MAX_AGE, Page, Terms, WatchOptions, WatchStream, selected};
 
 pub(crate) const EVENTS: Table = Table("events");
 
@@ -60,7 +64,7 @@ pub(crate) fn change_of(events: Vec<engine::Event>) -> Change<EngineHistory> {
     Change {
         writes: events.iter().map(write_of).collect(),
         history: EngineHistory {
-            events,
+            events: events.iter().map(encode::once).collect(),
             ..Default::default()
         },
     }
@@ -181,34 +185,40 @@ impl Events {
 
 impl Feed for Events {
     type History = EngineHistory;
-    type Item = engine::Event;
-    type Response = Frame<engine::Event>;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<engine::Event> {
-        let events = entry.history.events.iter();
-        events.filter(|event| self.selects(event)).cloned().collect()
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+        selected(&entry.history.events, self.user.is_none(), |event| {
+            self.selects(event)
+        })
     }
 
-    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<engine::Event>, StoreError> {
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         const RECORDS: usize = 100;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let found = reader.scan(EVENTS, (from, Bound::Unbounded), Order::Ascending, RECORDS)?;
         let events = found
             .iter()
             .map(|(_, value)| engine::Event::decode(value.as_slice()).unwrap());
-        Ok(Page {
-            items: events.filter(|event| self.selects(event)).collect(),
-            next: (found.len() == RECORDS).then(|| found.last().unwrap().0.clone()),
-        })
+        Ok(Page::of(
+            events.filter(|event| self.selects(event)),
+            (found.len() == RECORDS).then(|| found.last().unwrap().0.clone()),
+        ))
     }
 
     fn selects(&self, _task_id: TaskId) -> bool {
         true
     }
+}
 
-    fn response(frame: Frame<engine::Event>) -> Frame<engine::Event> {
-        frame
-    }
+/// A frame as a client of `WatchEvents` reads it.
+pub(crate) fn read(response: &WatchResponse) -> Frame {
+    let read = engine::WatchEventsResponse::decode(response.encode_to_vec().as_slice()).unwrap();
+    assert_eq!(
+        read.encode_to_vec(),
+        response.encode_to_vec(),
+        "nothing is left over"
+    );
+    read.frame.unwrap()
 }
 
 /// The next frame; none at the end of the stream.
@@ -219,8 +229,8 @@ pub(crate) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     .await
 }
 
-pub(crate) async fn frame(stream: &mut WatchStream<Events>) -> Frame<engine::Event> {
-    next(stream).await.expect("a frame").expect("no error")
+pub(crate) async fn frame(stream: &mut WatchStream<Events>) -> Frame {
+    read(&next(stream).await.expect("a frame").expect("no error"))
 }
 
 pub(crate) fn options(start: Option<proto::task::v1::watch_start::Start>, progress: bool) -> WatchOptions {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use common::revision::{Revision, Token};
 use proptest::prelude::*;
+use proto::engine::v1::watch_events_response::Frame;
 use proto::store::v1::EngineHistory;
 use runtime::log::Log;
 use runtime::store::memory::{Disk, MemoryStore};
-use runtime::watch::{Frame, WatchStream, watch};
+use runtime::watch::{WatchStream, watch};
 
 use crate::support::{Events, after, event, frame, log_of, options, record};
 
@@ -62,14 +63,13 @@ impl Client {
     async fn take(&mut self) -> Option<Revision> {
         let (items, token) = match frame(&mut self.stream).await {
             Frame::Opened(_) => return None,
-            Frame::Snapshot(items) => (items, None),
+            Frame::Snapshot(page) => (page.items, None),
             Frame::SnapshotDone(done) => (Vec::new(), Some(done.token.parse().unwrap())),
-            Frame::Changes {
-                items, token, more, ..
-            } => {
-                assert_eq!(token.is_none(), more);
-                assert!(!items.is_empty());
-                (items, token)
+            Frame::Changes(changes) => {
+                assert_eq!(changes.token.is_empty(), changes.more);
+                assert!(!changes.items.is_empty());
+                let token = (!changes.more).then(|| changes.token.parse().unwrap());
+                (changes.items, token)
             }
             Frame::Heartbeat(beat) => {
                 assert!(self.pending.is_empty(), "no heartbeat within a revision");

@@ -1,14 +1,14 @@
 //! Commands.
 
+use bytes::Bytes;
 use common::id::TaskId;
 use common::time::Timestamp;
-use proto::engine::v1::{Command, WatchCommandsResponse};
 use proto::store::v1::EngineHistory;
 use runtime::log::Entry;
 use runtime::store::{Reader, StoreError};
-use runtime::watch::{Feed, Frame, Page};
+use runtime::watch::{self, Feed, Page};
 
-use super::{pages, response};
+use super::pages;
 use crate::grpc::filter::CommandFilter;
 use crate::grpc::show::Show;
 
@@ -24,36 +24,24 @@ pub(crate) struct CommandFeed {
 
 impl Feed for CommandFeed {
     type History = EngineHistory;
-    type Item = Command;
-    type Response = WatchCommandsResponse;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Command> {
-        let selected = entry
-            .history
-            .commands
-            .iter()
-            .filter(|item| self.filter.selects(item));
-        selected.cloned().collect()
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+        watch::selected(&entry.history.commands, self.filter.is_every_command(), |item| {
+            self.filter.selects(item)
+        })
     }
 
-    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<Command>, StoreError> {
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         let page = pages::commands(reader, after, self.since)?;
         let items = page
             .items
             .into_iter()
             .filter(|item| self.filter.selects(item))
             .map(|item| self.show.command(item));
-        Ok(Page {
-            items: items.collect(),
-            next: page.next,
-        })
+        Ok(Page::of(items, page.next))
     }
 
     fn selects(&self, _task_id: TaskId) -> bool {
         false
-    }
-
-    fn response(frame: Frame<Command>) -> WatchCommandsResponse {
-        response!(frame, watch_commands_response, WatchCommandsResponse)
     }
 }

@@ -1,15 +1,16 @@
 //! Events: single facts, so each appears once and never changes.
 
+use bytes::Bytes;
 use common::id::TaskId;
 use common::time::Timestamp;
 use proto::convert;
-use proto::engine::v1::{Event, WatchEventsResponse};
+use proto::engine::v1::Event;
 use proto::store::v1::EngineHistory;
 use runtime::log::Entry;
 use runtime::store::{Reader, StoreError};
-use runtime::watch::{Feed, Frame, Page};
+use runtime::watch::{self, Feed, Page};
 
-use super::{pages, response};
+use super::pages;
 use crate::grpc::filter::EventFilter;
 use crate::store::event;
 
@@ -24,20 +25,15 @@ pub(crate) struct EventFeed {
 
 impl Feed for EventFeed {
     type History = EngineHistory;
-    type Item = Event;
-    type Response = WatchEventsResponse;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Event> {
-        let selected = entry
-            .history
-            .events
-            .iter()
-            .filter(|item| self.filter.selects(item));
-        selected.cloned().collect()
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+        watch::selected(&entry.history.events, self.filter.is_everything(), |item| {
+            self.filter.selects(item)
+        })
     }
 
     /// Newest first, until one is too old.
-    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<Event>, StoreError> {
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         let scan = event::newest(reader, after, pages::PAGE_RECORDS)?;
         let looked_at = scan.found.len();
         let young = |event: &Event| event.time.as_ref().map(convert::from_timestamp) >= Some(self.since);
@@ -46,18 +42,11 @@ impl Feed for EventFeed {
         let selected = events
             .inspect(|_| taken += 1)
             .filter(|item| self.filter.selects(item));
-        let items = selected.collect();
-        Ok(Page {
-            items,
-            next: scan.next.filter(|_| taken == looked_at),
-        })
+        let items: Vec<_> = selected.collect();
+        Ok(Page::of(items, scan.next.filter(|_| taken == looked_at)))
     }
 
     fn selects(&self, _task_id: TaskId) -> bool {
         false
-    }
-
-    fn response(frame: Frame<Event>) -> WatchEventsResponse {
-        response!(frame, watch_events_response, WatchEventsResponse)
     }
 }

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use common::id::{CommandId, TaskId};
 use common::time::Timestamp;
-use proto::engine::v1::{Command, Job, WatchJobsResponse};
+use prost::Message as _;
+use proto::encode;
+use proto::engine::v1::Command;
 use proto::store::v1::{EngineHistory, JobHead};
 use runtime::log::Entry;
 use runtime::store::{Reader, StoreError};
-use runtime::watch::{Feed, Frame, Page};
+use runtime::watch::{Feed, Page};
 
-use super::{pages, response};
+use super::pages;
 use crate::grpc::filter::CommandFilter;
 use crate::grpc::show::Show;
 use crate::store::command::COMMANDS;
@@ -61,39 +64,33 @@ impl JobFeed {
 
 impl Feed for JobFeed {
     type History = EngineHistory;
-    type Item = Job;
-    type Response = WatchJobsResponse;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Job> {
-        let selected = |head: &&JobHead| self.selects_root(&head.root_command_id);
-        entry
-            .history
-            .heads
-            .iter()
-            .filter(selected)
-            .map(job::of_head)
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+        let heads = entry.history.heads.iter().filter_map(|head| {
+            let read = JobHead::decode(head.clone());
+            read.inspect_err(
+                |error| tracing::error!(%error, revision = entry.revision.0, "a job's head cannot be read"),
+            )
+            .ok()
+        });
+        heads
+            .filter(|head| self.selects_root(&head.root_command_id))
+            .map(|head| encode::once(&job::of_head(&head)))
             .collect()
     }
 
-    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<Job>, StoreError> {
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         let page = pages::trees(reader, after, self.since)?;
         let selected = page.items.into_iter().filter(|tree| {
             let root = tree.root().and_then(|root| root.command.as_ref());
             root.is_some_and(|root| self.filter.selects(root))
         });
         let items = selected.filter_map(|tree| job::of_tree(tree, |task| self.show.percent(task)));
-        Ok(Page {
-            items: items.collect(),
-            next: page.next,
-        })
+        Ok(Page::of(items, page.next))
     }
 
     fn selects(&self, task_id: TaskId) -> bool {
         let task = self.show.task_record(task_id);
         task.is_some_and(|task| self.selects_root(&task.root_command_id))
-    }
-
-    fn response(frame: Frame<Job>) -> WatchJobsResponse {
-        response!(frame, watch_jobs_response, WatchJobsResponse)
     }
 }

@@ -1,14 +1,14 @@
 //! Tasks.
 
+use bytes::Bytes;
 use common::id::TaskId;
 use common::time::Timestamp;
-use proto::engine::v1::{AsyncTask, WatchTasksResponse};
 use proto::store::v1::EngineHistory;
 use runtime::log::Entry;
 use runtime::store::{Reader, StoreError};
-use runtime::watch::{Feed, Frame, Page};
+use runtime::watch::{self, Feed, Page};
 
-use super::{pages, response};
+use super::pages;
 use crate::grpc::filter::TaskFilter;
 use crate::grpc::show::Show;
 
@@ -24,29 +24,21 @@ pub(crate) struct TaskFeed {
 
 impl Feed for TaskFeed {
     type History = EngineHistory;
-    type Item = AsyncTask;
-    type Response = WatchTasksResponse;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<AsyncTask> {
-        let selected = entry
-            .history
-            .tasks
-            .iter()
-            .filter(|item| self.filter.selects(item));
-        selected.cloned().collect()
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+        watch::selected(&entry.history.tasks, self.filter.is_empty(), |item| {
+            self.filter.selects(item)
+        })
     }
 
-    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page<AsyncTask>, StoreError> {
+    fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         let page = pages::tasks(reader, after, self.since)?;
         let items = page
             .items
             .into_iter()
             .filter(|item| self.filter.selects(item))
             .map(|item| self.show.task(item));
-        Ok(Page {
-            items: items.collect(),
-            next: page.next,
-        })
+        Ok(Page::of(items, page.next))
     }
 
     fn selects(&self, task_id: TaskId) -> bool {
@@ -56,9 +48,5 @@ impl Feed for TaskFeed {
                 .show
                 .task_record(task_id)
                 .is_some_and(|item| self.filter.selects(&item))
-    }
-
-    fn response(frame: Frame<AsyncTask>) -> WatchTasksResponse {
-        response!(frame, watch_tasks_response, WatchTasksResponse)
     }
 }

@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use proto::encode;
+use proto::encoded::v1::watch_response::Frame;
+use proto::encoded::v1::{WatchResponse, watch_response};
 use proto::engine::v1::task_service_server::TaskService;
-use proto::engine::v1::watch_tasks_response::{Changes, Frame};
+use proto::engine::v1::watch_tasks_response::Changes;
 use proto::engine::v1::{
     AsyncTask, GetTaskRequest, GetTaskResponse, Host, ListTasksRequest, ListTasksResponse, WatchTasksRequest,
-    WatchTasksResponse,
 };
 use proto::task::v1::{Heartbeat, Opened};
 use tests::Outcome;
@@ -92,9 +94,19 @@ fn changes(slot: u64, task: AsyncTask) -> Changes {
     }
 }
 
+fn encoded(changes: &Changes) -> watch_response::Changes {
+    watch_response::Changes {
+        revision: changes.revision,
+        token: changes.token.clone(),
+        commit_time: changes.commit_time,
+        items: changes.items.iter().map(encode::once).collect(),
+        more: changes.more,
+    }
+}
+
 #[tonic::async_trait]
 impl TaskService for FanOut {
-    type WatchTasksStream = Pin<Box<dyn Stream<Item = Result<WatchTasksResponse, Status>> + Send>>;
+    type WatchTasksStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
 
     async fn watch_tasks(
         &self,
@@ -106,7 +118,8 @@ impl TaskService for FanOut {
         });
         let edges = BroadcastStream::new(self.edges.subscribe()).map(|changes| {
             let changes = changes.map_err(|_| Status::out_of_range("too far behind"))?;
-            Ok::<_, Status>(Frame::Changes(changes))
+            // As any stream of its own does: for each watcher anew.
+            Ok::<_, Status>(Frame::Changes(encoded(&changes)))
         });
         let beats = interval_at(TokioInstant::now() + HEARTBEAT, HEARTBEAT);
         let beats = IntervalStream::new(beats).map(|_| {
@@ -114,7 +127,7 @@ impl TaskService for FanOut {
             Ok(Frame::Heartbeat(Heartbeat { token }))
         });
         let frames = tokio_stream::once(Ok(opened)).chain(edges.merge(beats));
-        let frames = frames.map(|frame| frame.map(|frame| WatchTasksResponse { frame: Some(frame) }));
+        let frames = frames.map(|frame| frame.map(|frame| WatchResponse { frame: Some(frame) }));
         Ok(Response::new(Box::pin(frames)))
     }
 

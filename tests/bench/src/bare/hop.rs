@@ -4,8 +4,9 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use proto::vdsm::v1::WatchTasksResponse;
-use proto::vdsm::v1::watch_tasks_response::{Changes, Frame};
+use proto::encode;
+use proto::encoded::v1::WatchResponse;
+use proto::encoded::v1::watch_response::{Changes, Frame};
 use tokio_stream::wrappers::IntervalStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
@@ -16,7 +17,7 @@ use crate::{clock, records};
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a watch sends.
-pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<WatchTasksResponse, Status>> + Send>>;
+pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
 
 /// Changes of a size as a host sends them, each with the time at which it was sent.
 pub(super) fn frames() -> Frames {
@@ -26,10 +27,10 @@ pub(super) fn frames() -> Frames {
             revision: 1,
             token: records::TOKEN.to_owned(),
             commit_time: Some(clock::now()),
-            items: vec![task.clone()],
+            items: vec![encode::once(&task)],
             more: false,
         };
-        Ok(WatchTasksResponse {
+        Ok(WatchResponse {
             frame: Some(Frame::Changes(changes)),
         })
     });

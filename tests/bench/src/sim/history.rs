@@ -7,9 +7,10 @@ use common::id::StoreId;
 use common::revision::{Revision, Start, Token};
 use common::task::{TaskEvent, TaskState};
 use proto::convert;
+use proto::encode;
+use proto::encoded::v1::watch_response::Changes;
 use proto::task::v1 as wire;
 use proto::vdsm::v1::Task;
-use proto::vdsm::v1::watch_tasks_response::Changes;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -170,7 +171,7 @@ impl History {
             revision: after as u64 + 1,
             token: self.token_at(after + 1),
             commit_time: Some(clock::now()),
-            items: vec![inner.task(inner.edges[after])],
+            items: vec![encode::once(&inner.task(inner.edges[after]))],
             more: false,
         }
     }

@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use common::revision::Token;
+use proto::encode;
+use proto::encoded::v1::WatchResponse;
+use proto::encoded::v1::watch_response::{Frame, Snapshot};
 use proto::task::v1::watch_start::Start;
 use proto::task::v1::{Heartbeat, Opened, SnapshotDone};
-use proto::vdsm::v1::watch_tasks_response::{Frame, Snapshot};
-use proto::vdsm::v1::{WatchTasksRequest, WatchTasksResponse};
+use proto::vdsm::v1::WatchTasksRequest;
 use tokio::time::Interval;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
@@ -53,11 +55,10 @@ impl Frames {
             Some(Start::Now(())) => visible,
             Some(Start::Snapshot(())) | None => {
                 let tasks = history.snapshot(visible);
-                opening.extend(
-                    tasks
-                        .chunks(PAGE)
-                        .map(|page| Frame::Snapshot(Snapshot { items: page.to_vec() })),
-                );
+                opening.extend(tasks.chunks(PAGE).map(|page| {
+                    let items = page.iter().map(encode::once).collect();
+                    Frame::Snapshot(Snapshot { items })
+                }));
                 let token = history.token_at(visible);
                 opening.push_back(Frame::SnapshotDone(SnapshotDone { token }));
                 visible
@@ -96,11 +97,11 @@ impl Frames {
 }
 
 impl Stream for Frames {
-    type Item = Result<WatchTasksResponse, Status>;
+    type Item = Result<WatchResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let frame = self.next_frame(cx);
-        frame.map(|frame| frame.map(|frame| Ok(WatchTasksResponse { frame: Some(frame) })))
+        frame.map(|frame| frame.map(|frame| Ok(WatchResponse { frame: Some(frame) })))
     }
 }
 

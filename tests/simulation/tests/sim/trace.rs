@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::id::StoreId;
 use common::revision::{Revision, Start};
-use prost::Message as _;
+use prost::Message;
+use proto::encode;
+use proto::engine::v1::{AsyncTask, Command};
 use proto::store::v1::{EngineHistory, HostHistory};
 use proto::task::v1::TaskState;
+use proto::vdsm::v1::Task as HostTask;
 use runtime::store::memory::{Disk, MemoryStore};
 use runtime::store::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 
@@ -122,7 +126,7 @@ impl TracedStore {
     fn host_words(&self, history: &HostHistory) -> String {
         let running = i32::from(TaskState::Running);
         let store_id = self.store.identity().store_id;
-        let words = history.tasks.iter().map(|task| {
+        let words = shown::<HostTask>(&history.tasks).into_iter().map(|task| {
             self.trace.with(|inner| {
                 let run = inner.runs.entry((store_id, task.task_id.clone())).or_default();
                 // A running task may change and still run.
@@ -140,15 +144,19 @@ impl TracedStore {
     }
 }
 
+fn shown<M: Message + Default>(encoded: &[Bytes]) -> Vec<M> {
+    encode::read(encoded).expect("a service shows what is no message")
+}
+
 fn engine_words(history: &EngineHistory) -> String {
-    let commands = history.commands.iter().map(|command| {
+    let commands = shown::<Command>(&history.commands).into_iter().map(|command| {
         let (kind, state) = (
             tests::words::command_kind(command.kind),
             tests::words::command_state(command.state),
         );
         format!("{kind} {} {state}#{}", command.command_id, command.sequence)
     });
-    let tasks = history.tasks.iter().map(|task| {
+    let tasks = shown::<AsyncTask>(&history.tasks).into_iter().map(|task| {
         let (ours, theirs) = (
             tests::words::async_state(task.async_state),
             tests::words::task_state(task.state),
