@@ -1,29 +1,22 @@
-//! What an engine has committed, read from a copy of its database: for the bare parts to commit again, byte for byte.
+//! What an engine has committed, read from a copy of its store: for the bare parts to commit again, byte for byte.
 
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use common::revision::Revision as Number;
 use prost::Message as _;
 use proto::encode;
 use proto::engine::v1::AsyncTask;
 use proto::store::v1::{AsyncTaskRecord, EngineHistory};
-use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition};
+use runtime::store::disk::{DiskStore, Options};
+use runtime::store::{Reader, Recorded, Store as _, Table};
 use tests::{Context as _, Failure, Outcome};
 
 use crate::bare::commit::Revision;
 
-/// The store's file in a data directory.
-pub(crate) const FILE: &str = "store.redb";
-
-type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-const HISTORY: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("runtime/history");
-const HOSTS: Bytes = TableDefinition::new("host");
-const TASK_KEYS: Bytes = TableDefinition::new("task/id");
-
-/// The start and the time before each revision's bytes in the history.
-const HISTORY_PREFIX: usize = 16;
+const HOSTS: Table = Table("host");
+const TASK_KEYS: Table = Table("task/id");
 
 /// The place of a task in its command.
 const PLACE: &str = "do";
@@ -32,38 +25,35 @@ const PLACE: &str = "do";
 /// that changed, and the record of its host, which holds the cursor. The engine must be idle.
 ///
 /// # Errors
-/// Where the database cannot be copied or read.
+/// Where the store cannot be copied or read.
 pub(crate) fn edges(data_dir: &Path, revisions: RangeInclusive<u64>) -> Outcome<Vec<Revision>> {
-    let copy = data_dir.join("copy.redb");
-    fs::copy(data_dir.join(FILE), &copy).context(copy.display())?;
-    let database = Database::open(&copy).map_err(failed)?;
-    let transaction = database.begin_read().map_err(failed)?;
-    // It is gone when it is closed, and is never written out.
-    fs::remove_file(&copy)?;
-    read(&transaction, revisions)
+    let copy = data_dir.with_extension("copy");
+    tests::storage::copy(data_dir, &copy)?;
+    let store = DiskStore::open(&copy, Options::default()).map_err(Failure::new)?;
+    let (first, last) = revisions.into_inner();
+    let count = usize::try_from(last + 1 - first).map_err(Failure::new)?;
+    let recorded = store.history(Number(first - 1), count).map_err(Failure::new)?;
+    let reader = store.reader().map_err(Failure::new)?;
+    let found = recorded.iter().map(|recorded| read(&*reader, recorded)).collect();
+    drop((reader, store));
+    fs::remove_dir_all(copy)?;
+    found
 }
 
-fn read(transaction: &ReadTransaction, revisions: RangeInclusive<u64>) -> Outcome<Vec<Revision>> {
-    let history = transaction.open_table(HISTORY).map_err(failed)?;
-    let mut found = Vec::new();
-    for entry in history.range(revisions).map_err(failed)? {
-        let (number, value) = entry.map_err(failed)?;
-        let bytes = value.value();
-        let shown = bytes.get(HISTORY_PREFIX..).unwrap_or_default();
-        let shown = EngineHistory::decode(shown).map_err(Failure::new)?;
-        let mut puts = Vec::new();
-        for task in encode::read::<AsyncTask>(&shown.tasks).map_err(Failure::new)? {
-            let host = uuid(&task.host_id)?;
-            puts.push(("host", host.clone(), get(transaction, HOSTS, &host)?));
-            let key = get(transaction, TASK_KEYS, &uuid(&task.task_id)?)?;
-            puts.push(("task", key, record(task, number.value())));
-        }
-        found.push(Revision {
-            history: bytes.to_vec(),
-            puts,
-        });
+fn read(reader: &dyn Reader, recorded: &Recorded) -> Outcome<Revision> {
+    let shown = EngineHistory::decode(recorded.history.as_slice()).map_err(Failure::new)?;
+    let mut puts = Vec::new();
+    for task in encode::read::<AsyncTask>(&shown.tasks).map_err(Failure::new)? {
+        let host = uuid(&task.host_id)?;
+        puts.push(("host", host.clone(), get(reader, HOSTS, &host)?));
+        let key = get(reader, TASK_KEYS, &uuid(&task.task_id)?)?;
+        puts.push(("task", key, record(task, recorded.revision.0)));
     }
-    Ok(found)
+    // The start and the time are kept with it.
+    let mut history = recorded.start.0.to_be_bytes().to_vec();
+    history.extend(recorded.time.0.to_be_bytes());
+    history.extend(&recorded.history);
+    Ok(Revision { history, puts })
 }
 
 /// As it was after this very change; the table holds only the last one.
@@ -77,13 +67,9 @@ fn record(task: AsyncTask, tree_sequence: u64) -> Vec<u8> {
     record.encode_to_vec()
 }
 
-fn get(transaction: &ReadTransaction, table: Bytes, key: &[u8]) -> Outcome<Vec<u8>> {
-    let table = transaction.open_table(table).map_err(failed)?;
-    let value = table.get(key).map_err(failed)?;
-    Ok(value
-        .context("a record is missing in the engine's database")?
-        .value()
-        .to_vec())
+fn get(reader: &dyn Reader, table: Table, key: &[u8]) -> Outcome<Vec<u8>> {
+    let value = reader.get(table, key).map_err(Failure::new)?;
+    value.context("a record is missing in the engine's store")
 }
 
 fn uuid(text: &str) -> Outcome<Vec<u8>> {
@@ -91,8 +77,4 @@ fn uuid(text: &str) -> Outcome<Vec<u8>> {
         .map_err(Failure::new)?
         .into_bytes()
         .to_vec())
-}
-
-fn failed(error: impl Into<redb::Error>) -> Failure {
-    Failure::new(format!("a copy of the engine's database: {}", error.into()))
 }

@@ -20,10 +20,12 @@ use tests::service::{Recipe, Service};
 use tests::{Context as _, Failure, Outcome};
 
 use crate::fleet::{DISKS_PER_VM, Fleet, has_caught_up, succeeds};
-use crate::recorded;
 use crate::rounds::Bench;
 use crate::row::{Row, Target, Unit};
 use crate::watcher::Watcher;
+
+/// The database in a data directory.
+const FILE: &str = "store.redb";
 
 const FINISHED: usize = 100_000;
 
@@ -159,7 +161,7 @@ fn copy(from: &Path, to: PathBuf) -> Outcome<PathBuf> {
 
 /// Milliseconds that redb takes to open the file.
 fn open_bare(data_dir: &Path) -> Outcome<f64> {
-    let file = data_dir.join(recorded::FILE);
+    let file = data_dir.join(FILE);
     let start = Instant::now();
     let database = Database::open(&file)
         .map_err(Failure::new)

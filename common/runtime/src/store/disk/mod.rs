@@ -11,11 +11,11 @@
 //! After a crash the log is brought into the tables before anything else.
 
 mod checkpoint;
-mod encoding;
 mod frame;
 mod layer;
 mod picture;
 mod reserve;
+mod row;
 mod tables;
 mod wal;
 

@@ -4,7 +4,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | one per [`Table`] | the record's | the record's |
-//! | `runtime/history` | the revision | the encoding of a recorded revision |
+//! | `runtime/history_rows` | the last of some revisions | what they recorded |
 //! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
 //! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `wal_seed`: 8 bytes, while the log is in use |
 //!
@@ -12,6 +12,7 @@
 //! repair" records that state with each transaction instead, and opens in a millisecond whatever the size. It makes a
 //! transaction dearer, which matters little where one carries thousands of revisions.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
@@ -21,20 +22,25 @@ use std::time::{Duration, Instant};
 use common::id::StoreId;
 use common::revision::{Revision, Start};
 use redb::{
-    AccessGuard, Database, ReadTransaction, ReadableDatabase as _, ReadableTable, StorageError,
-    TableDefinition, TableError, WriteTransaction,
+    AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable,
+    StorageError, TableDefinition, TableError, TableHandle as _, WriteTransaction,
 };
 use uuid::Uuid;
 
-use super::encoding;
 use super::frame::Seed;
 use super::layer::Layer;
+use super::row::{self, Row};
 use crate::store::spans::Spans;
 use crate::store::{Identity, Order, Pair, Recorded, StoreError, Table};
 
-type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type Records<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
-const HISTORY: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("runtime/history");
+/// What the names of the store's own tables begin with.
+const OWN: &str = "runtime/";
+
+const HISTORY: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("runtime/history_rows");
+/// A row for each revision: no released build has written any.
+const HISTORY_OF_OLD: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("runtime/history");
 const STARTS: TableDefinition<'static, u64, (u64, u64)> = TableDefinition::new("runtime/starts");
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("runtime/meta");
 const STORE_ID: &str = "store_id";
@@ -96,6 +102,13 @@ impl Tables {
     /// What an earlier start left.
     pub(super) fn left(&self) -> Result<Left, StoreError> {
         let transaction = self.database()?.begin_read().map_err(failed)?;
+        if existing(transaction.open_table(HISTORY_OF_OLD))?.is_some() {
+            return Err(StoreError::Unavailable(format!(
+                "{} was made by a build from before the first release, and cannot be read any more: start with an \
+                 empty data directory",
+                self.path.display()
+            )));
+        }
         let Some(meta) = existing(transaction.open_table(META))? else {
             return Ok(Left {
                 start: None,
@@ -145,7 +158,14 @@ impl Tables {
     /// The last committed picture of the tables.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let transaction = self.database()?.begin_read().map_err(failed)?;
-        Ok(Snapshot { transaction })
+        let mut records = BTreeMap::new();
+        for table in transaction.list_tables().map_err(failed)? {
+            if !table.name().starts_with(OWN) {
+                let opened = transaction.open_table(Records::new(table.name()));
+                records.insert(table.name().to_owned(), opened.map_err(failed)?);
+            }
+        }
+        Ok(Snapshot { transaction, records })
     }
 
     /// Tells whether the disk takes writes again.
@@ -188,11 +208,13 @@ impl Tables {
 /// One read transaction.
 pub(super) struct Snapshot {
     transaction: ReadTransaction,
+    /// The tables that there are, opened once: it is asked far more often than it is made.
+    records: BTreeMap<String, ReadOnlyTable<&'static [u8], &'static [u8]>>,
 }
 
 impl Snapshot {
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(table) = existing(self.transaction.open_table(Bytes::new(table.0)))? else {
+        let Some(table) = self.records.get(table.0) else {
             return Ok(None);
         };
         let value = table.get(key).map_err(failed)?;
@@ -206,7 +228,7 @@ impl Snapshot {
         range: (Bound<&[u8]>, Bound<&[u8]>),
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<Pair, StoreError>>>, StoreError> {
-        let Some(table) = existing(self.transaction.open_table(Bytes::new(table.0)))? else {
+        let Some(table) = self.records.get(table.0) else {
             return Ok(Box::new(std::iter::empty()));
         };
         let found = table.range::<&[u8]>(range).map_err(failed)?;
@@ -218,14 +240,17 @@ impl Snapshot {
 
     pub(super) fn history(&self, after: Revision, limit: usize) -> Result<Vec<Recorded>, StoreError> {
         let table = self.transaction.open_table(HISTORY).map_err(failed)?;
-        let range = table.range(after.next().0..).map_err(failed)?;
-        range
-            .take(limit)
-            .map(|pair| {
-                let (revision, value) = pair.map_err(failed)?;
-                encoding::decode(Revision(revision.value()), value.value())
-            })
-            .collect()
+        let mut found = Vec::new();
+        for row in table.range(after.next().0..).map_err(failed)? {
+            if found.len() >= limit {
+                break;
+            }
+            let (last, row) = row.map_err(failed)?;
+            let revisions = row::revisions(Revision(last.value()), row.value())?;
+            found.extend(revisions.into_iter().filter(|recorded| recorded.revision > after));
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
     pub(super) fn revision(&self) -> Result<Revision, StoreError> {
@@ -310,16 +335,18 @@ fn begin(transaction: &WriteTransaction, seed: Seed) -> Result<(Identity, Spans)
 /// Says how many there are.
 fn put_history(transaction: &WriteTransaction, layer: &Layer, start: Start) -> Result<u64, StoreError> {
     let mut table = transaction.open_table(HISTORY).map_err(failed)?;
-    let mut value = Vec::new();
+    let mut put = |last: u64, row: &[u8]| table.insert(last, row).map(drop).map_err(failed);
+    let mut row = Row::of(start);
     let mut count = 0;
     for commit in layer.commits() {
         give_way(count);
-        encoding::encode(start, commit, &mut value);
-        table
-            .insert(commit.revision.0, value.as_slice())
-            .map_err(failed)?;
+        row.push(commit)?;
+        if row.is_full() {
+            row.take(&mut put)?;
+        }
         count += 1;
     }
+    row.take(&mut put)?;
     Ok(count)
 }
 
@@ -333,7 +360,7 @@ fn give_way(count: u64) {
 /// Writes each record once, as the last revision leaves it, table by table and in the order of the keys.
 fn put_records(transaction: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
     for (table, records) in layer.tables() {
-        let mut table = transaction.open_table(Bytes::new(table.0)).map_err(failed)?;
+        let mut table = transaction.open_table(Records::new(table.0)).map_err(failed)?;
         for ((key, value), count) in records.zip(0..) {
             give_way(count);
             match value {
