@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::revision::Revision;
 use prost::Message as _;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Answer, Envelope, Refusal};
@@ -158,10 +159,11 @@ impl<M: Machine> Batch<M> {
             bytes: commit.history.len(),
         });
         log.publish(entries.collect());
-        for (answer, reply, revision) in self.answers {
+        let answers = self.answers.into_iter().map(|(answer, reply, revision)| {
             let token = log.token_at(revision, start);
-            let _ = answer.send(Ok(Answer { reply, token }));
-        }
+            (answer, Answer { reply, token })
+        });
+        answer_all::<M>(answers.collect());
         for outcome in self.outcomes {
             for effect in outcome.effects {
                 if failpoint::armed() {
@@ -170,5 +172,21 @@ impl<M: Machine> Batch<M> {
                 perform(effect);
             }
         }
+    }
+}
+
+/// Answers those who wait. Many of them from within the runtime that they wait in: to wake each of them from outside
+/// takes a lock that all threads want.
+fn answer_all<M: Machine>(answers: Vec<(Answerer<M>, Answer<M::Reply>)>) {
+    let many = answers.len() >= LARGE;
+    let all = move || {
+        for (answerer, answer) in answers {
+            // Whoever no longer waits for the answer does not miss it.
+            let _ = answerer.send(Ok(answer));
+        }
+    };
+    match Handle::try_current() {
+        Ok(runtime) if many => drop(runtime.spawn(async move { all() })),
+        _ => all(),
     }
 }
