@@ -4,7 +4,7 @@
 //! the tasks: a task has its locks exactly when no task accepted before it wants any of them otherwise, so a
 //! load that takes the tasks in the order of acceptance finds the locks as they were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use common::id::{DomainId, StoreId, TaskId};
@@ -44,7 +44,8 @@ pub struct State {
     pub(crate) next_slot: Slot,
     pub(crate) owner: Option<Owner>,
     tasks: BTreeMap<Slot, Arc<Task>>,
-    slots: BTreeMap<TaskId, Slot>,
+    /// Only asked, and never gone through: its order is nobody's.
+    slots: HashMap<TaskId, Slot>,
     pub(crate) locks: Locks,
     pub(crate) places: Places,
     pub(crate) recent: Recent,
@@ -59,7 +60,7 @@ impl State {
             next_slot: loaded.next_slot,
             owner: loaded.owner,
             tasks: BTreeMap::new(),
-            slots: BTreeMap::new(),
+            slots: HashMap::new(),
             locks: Locks::default(),
             places: Places::new(limits),
             recent: Recent::new(loaded.revision),
@@ -148,6 +149,7 @@ impl State {
 
     fn put(&mut self, task: Arc<Task>, revision: Revision) {
         let before = self.tasks.get(&task.slot);
+        let is_new = before.is_none();
         let had_place = before.is_some_and(|before| before.has_place());
         let was_queued = before.is_some_and(|before| before.state == TaskState::Queued);
         let lane = lane(&task);
@@ -176,7 +178,9 @@ impl State {
         } else if task.state == TaskState::Queued && !was_queued && self.request(&task) {
             self.places.ready(slot, lane);
         }
-        self.slots.insert(task.id, slot);
+        if is_new {
+            self.slots.insert(task.id, slot);
+        }
         self.tasks.insert(slot, task);
     }
 

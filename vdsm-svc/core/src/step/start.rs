@@ -40,7 +40,7 @@ impl Draft<'_> {
         Arc::make_mut(&mut preparing).waiting_for = outlook;
         let queued = self.edge(preparing, TaskEvent::Enqueue)?;
         self.start_all_whose_turn_it_is();
-        task(self.state.live(id).unwrap_or(queued))
+        task(self.state.at(slot).cloned().unwrap_or(queued))
     }
 
     fn has_room(&self) -> Result<(), Refusal> {
