@@ -38,6 +38,14 @@ pub fn may_idle() -> bool {
     true
 }
 
+/// Whether this very thread was made by [`spawn`] in a simulation.
+pub fn is_in_lockstep() -> bool {
+    #[cfg(feature = "simulation")]
+    return crate::simulation::lockstep::is_one();
+    #[cfg(not(feature = "simulation"))]
+    false
+}
+
 /// Waits for `future` on a thread made by [`spawn`]; none where the process that it belongs to is gone, which only
 /// a simulated one survives.
 ///
@@ -52,6 +60,20 @@ pub fn wait_for<T: Send + 'static>(
         return crate::simulation::lockstep::wait_for(future);
     }
     Some(tokio.block_on(future))
+}
+
+/// Has `next` done with the outcome of `future`, without a thread that waits; it must not block. Called on a thread made
+/// by [`spawn`]. None where the process that it belongs to is gone, which only a simulated one survives.
+pub fn then<T: Send + 'static>(
+    tokio: &Handle,
+    future: impl Future<Output = T> + Send + 'static,
+    next: impl FnOnce(Option<T>) + Send + 'static,
+) {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::lockstep::is_one() {
+        return next(crate::simulation::lockstep::wait_for(future));
+    }
+    tokio.spawn(async move { next(Some(future.await)) });
 }
 
 /// Sleeps on a thread made by [`spawn`].

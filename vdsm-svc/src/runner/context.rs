@@ -59,6 +59,18 @@ impl Context {
         self.stopping.get()
     }
 
+    /// Reports once, and has the answer when the report is durable.
+    pub(super) fn ask(
+        &self,
+        report: Report,
+    ) -> impl Future<Output = Result<vdsm_core::Reply, NoAnswer>> + Send + 'static {
+        let input = Input::Report {
+            task_id: self.task_id,
+            report,
+        };
+        call(self.tools.coordinator.clone(), input)
+    }
+
     /// Reports, and returns when the report is durable, with the task's state; none where it is over. While the
     /// store cannot be written the report is repeated, for the outcome of a failed commit is unknown and every
     /// report may come twice.
@@ -67,12 +79,7 @@ impl Context {
     /// The host's refusal; `SHUTTING_DOWN` when the service stops.
     pub(super) fn report(&self, report: Report) -> Result<Option<TaskState>, Fault> {
         loop {
-            let input = Input::Report {
-                task_id: self.task_id,
-                report: report.clone(),
-            };
-            let call = call(self.tools.coordinator.clone(), input);
-            let answer = threads::wait_for(&self.tools.tokio, call);
+            let answer = threads::wait_for(&self.tools.tokio, self.ask(report.clone()));
             match answer.unwrap_or(Err(NoAnswer::Stopping)) {
                 Ok(Ok(Answer::Task(task))) => {
                     return Ok(Some(task.state).filter(|state| !state.is_terminal()));

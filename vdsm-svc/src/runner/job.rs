@@ -8,12 +8,14 @@ use common::fault::{Fault, FaultCode};
 use common::operation::Operation;
 use common::task::TaskState;
 use runtime::threads;
-use vdsm_core::{Report, Task};
+use tracing::Span;
+use vdsm_core::{Answer, Report, Task};
 use vdsm_storage::op::{self, OpEnd};
 use vdsm_storage::run_dir;
 
 use super::Tools;
 use super::context::Context;
+use super::pool::Entrance;
 use crate::alive::AliveTask;
 
 /// Between SIGTERM and SIGKILL.
@@ -25,8 +27,17 @@ const STUCK_PAUSE: Duration = Duration::from_secs(5);
 /// See the module.
 pub(super) struct Job {
     tools: Tools,
+    entrance: Entrance,
     task: Arc<Task>,
     context: Context,
+}
+
+/// What is still to be done for a task.
+pub(super) enum Next {
+    /// Nothing.
+    Over,
+    /// It took effect, and that is to be reported.
+    Report,
 }
 
 /// The host refused a report, or stops: this thread has nothing more to do for the task.
@@ -39,37 +50,70 @@ impl From<Fault> for LetGo {
 }
 
 impl Job {
-    pub(super) fn new(tools: Tools, task: Arc<Task>, alive: Arc<AliveTask>) -> Self {
+    pub(super) fn new(tools: Tools, entrance: Entrance, task: Arc<Task>, alive: Arc<AliveTask>) -> Self {
         let context = Context::new(tools.clone(), task.id, alive, task.note.clone());
-        Self { tools, task, context }
+        Self {
+            tools,
+            entrance,
+            task,
+            context,
+        }
     }
 
-    /// Does one of the kinds of work below; the task is no longer worked for when it returns.
-    pub(super) fn work(&self, work: fn(&Self)) {
+    /// Does one of the kinds of work below. The task is worked for until all is reported.
+    pub(super) fn work(self, work: fn(&Self) -> Next) {
         let span = tracing::info_span!(
             "task",
             task_id = %self.task.id,
             verb = self.operation().verb(),
             correlation_id = %self.task.correlation_id,
         );
-        span.in_scope(|| work(self));
+        match span.in_scope(|| work(&self)) {
+            Next::Over => self.over(),
+            Next::Report => self.report_effect(span),
+        }
+    }
+
+    /// Runs the operation.
+    pub(super) fn run(&self) -> Next {
+        self.tell("begins");
+        match guarded(|| op::run(&self.tools.root, self.operation(), self.task.id, &self.context)) {
+            Ok(()) => Next::Report,
+            Err(fault) => {
+                self.ended(self.wind_back(fault));
+                Next::Over
+            }
+        }
+    }
+
+    /// After a restart found it at work.
+    pub(super) fn recover(&self) -> Next {
+        self.ended(self.stop_and_conclude(self.cause()));
+        Next::Over
+    }
+
+    /// The task is no longer worked for.
+    fn over(&self) {
         self.tools.log.progress().forget(self.task.id);
         self.tools.alive.end_task(self.task.id);
     }
 
-    /// Runs the operation.
-    pub(super) fn run(&self) {
-        self.tell("begins");
-        let outcome = guarded(|| op::run(&self.tools.root, self.operation(), self.task.id, &self.context));
-        self.ended(match outcome {
-            Ok(()) => self.took_effect(),
-            Err(fault) => self.wind_back(fault),
+    /// Keeps no thread waiting for the report's commit: nearly always that is all there is to do.
+    fn report_effect(self, span: Span) {
+        let (tokio, report) = (self.tools.tokio.clone(), self.context.ask(Report::Finished));
+        threads::then(&tokio, report, move |answer| {
+            if matches!(&answer, Some(Ok(Ok(Answer::Task(task)))) if task.state == TaskState::Finished) {
+                span.in_scope(|| self.tell("ended"));
+                return self.over();
+            }
+            // Aborted, or not recorded: it is reported once more, by who may block.
+            let entrance = self.entrance.clone();
+            let again = move || {
+                span.in_scope(|| self.ended(self.took_effect()));
+                self.over();
+            };
+            entrance.run(Box::new(again));
         });
-    }
-
-    /// After a restart found it at work.
-    pub(super) fn recover(&self) {
-        self.ended(self.stop_and_conclude(self.cause()));
     }
 
     /// Where an abort won after the operation's last look, what is there is looked at and undone.

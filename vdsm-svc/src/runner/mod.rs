@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use vdsm_core::{Effect, Task};
 use vdsm_storage::StorageRoot;
 
-use self::job::Job;
+use self::job::{Job, Next};
 use self::pool::Pool;
 use crate::alive::Alive;
 use crate::journal::HostMachine;
@@ -49,11 +49,12 @@ impl Runner {
         }
     }
 
-    fn employ(&mut self, task: Arc<Task>, work: fn(&Job)) {
+    fn employ(&mut self, task: Arc<Task>, work: fn(&Job) -> Next) {
         // Entered here, in the order of the effects, so that an abort that is performed next finds it.
         let alive = self.tools.alive.begin_task(Arc::clone(&task));
-        let job = Job::new(self.tools.clone(), task, alive);
-        self.pool.run(Box::new(move || job.work(work)));
+        let entrance = self.pool.entrance();
+        let job = Job::new(self.tools.clone(), entrance.clone(), task, alive);
+        entrance.run(Box::new(move || job.work(work)));
     }
 }
 

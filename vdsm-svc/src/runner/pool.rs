@@ -9,14 +9,14 @@ use runtime::threads;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// See the module. Idle threads end when it is dropped; nobody waits for one that is at work.
-pub(super) struct Pool {
-    shared: Arc<Shared>,
-    threads: usize,
-    most: usize,
-}
+pub(super) struct Pool(Entrance);
 
-#[derive(Default)]
+/// Where work comes in; once the pool is gone, none is begun any more.
+#[derive(Clone)]
+pub(super) struct Entrance(Arc<Shared>);
+
 struct Shared {
+    most: usize,
     queue: Mutex<Queue>,
     filled: Condvar,
 }
@@ -24,51 +24,71 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     work: VecDeque<Work>,
+    threads: usize,
     idle: usize,
     closed: bool,
 }
 
 impl Pool {
     pub(super) fn new(most: usize) -> Self {
-        Self {
-            shared: Arc::default(),
-            threads: 0,
+        Self(Entrance(Arc::new(Shared {
             most: most.max(1),
-        }
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+        })))
     }
 
+    pub(super) fn entrance(&self) -> &Entrance {
+        &self.0
+    }
+}
+
+impl Entrance {
     /// Has `work` done, now or when a thread is free.
-    pub(super) fn run(&mut self, work: Work) {
+    pub(super) fn run(&self, work: Work) {
+        if threads::is_in_lockstep() {
+            // It has nothing else to do.
+            return work();
+        }
         if !threads::may_idle() {
             if let Err(error) = threads::spawn("task".to_owned(), work) {
                 tracing::error!(%error, "no thread for a task");
             }
             return;
         }
-        let mut queue = self.shared.lock();
-        queue.work.push_back(work);
-        let lacking = queue.work.len() > queue.idle && self.threads < self.most;
-        drop(queue);
-        self.shared.filled.notify_one();
-        if lacking {
-            self.grow();
+        let mut queue = self.0.lock();
+        if queue.closed {
+            // Work may hold an entrance: kept here, it would keep itself, and what it works with, for ever.
+            drop(queue);
+            return drop(work);
         }
+        queue.work.push_back(work);
+        if queue.work.len() > queue.idle && queue.threads < self.0.most {
+            self.grow(&mut queue);
+        }
+        drop(queue);
+        self.0.filled.notify_one();
     }
 
-    fn grow(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        match threads::spawn(format!("task-{}", self.threads), move || shared.serve()) {
-            Ok(()) => self.threads += 1,
+    fn grow(&self, queue: &mut Queue) {
+        let shared = Arc::clone(&self.0);
+        match threads::spawn(format!("task-{}", queue.threads), move || shared.serve()) {
+            Ok(()) => queue.threads += 1,
             // The work stays in the queue for the threads that there are, or for the next attempt.
-            Err(error) => tracing::error!(%error, threads = self.threads, "no further thread for tasks"),
+            Err(error) => tracing::error!(%error, threads = queue.threads, "no further thread for tasks"),
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.filled.notify_all();
+        let Entrance(shared) = &self.0;
+        let mut queue = shared.lock();
+        queue.closed = true;
+        let not_begun = std::mem::take(&mut queue.work);
+        drop(queue);
+        shared.filled.notify_all();
+        drop(not_begun);
     }
 }
 
@@ -112,24 +132,48 @@ mod tests {
 
     #[test]
     fn all_work_is_done_by_a_bounded_number_of_threads() {
-        let mut pool = Pool::new(2);
+        let pool = Pool::new(2);
         let (done, all) = mpsc::channel();
         for n in 0..20 {
             let done = done.clone();
-            pool.run(Box::new(move || done.send(n).unwrap()));
+            pool.entrance().run(Box::new(move || done.send(n).unwrap()));
         }
         let mut seen: Vec<i32> = (0..20).map(|_| all.recv_timeout(PATIENCE).unwrap()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..20).collect::<Vec<_>>());
-        assert!(pool.threads <= 2);
+        assert!(pool.0.0.lock().threads <= 2);
+    }
+
+    #[test]
+    fn what_is_not_begun_when_it_is_dropped_is_let_go_of() {
+        let pool = Pool::new(1);
+        let entrance = pool.entrance().clone();
+        let (begun, has_begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        entrance.run(Box::new(move || {
+            begun.send(()).unwrap();
+            let _ = gone.recv();
+        }));
+        has_begun.recv_timeout(PATIENCE).unwrap();
+        // As a job does, it holds what it works with, and an entrance.
+        let held = Arc::new(());
+        let work = || {
+            let (held, entrance) = (Arc::clone(&held), entrance.clone());
+            Box::new(move || drop((held, entrance)))
+        };
+        entrance.run(work());
+        drop(pool);
+        entrance.run(work());
+        assert_eq!(Arc::strong_count(&held), 1);
+        drop(go);
     }
 
     #[test]
     fn a_panic_costs_no_thread() {
-        let mut pool = Pool::new(1);
+        let pool = Pool::new(1);
         let (done, all) = mpsc::channel();
-        pool.run(Box::new(|| panic!("on purpose")));
-        pool.run(Box::new(move || done.send(()).unwrap()));
+        pool.entrance().run(Box::new(|| panic!("on purpose")));
+        pool.entrance().run(Box::new(move || done.send(()).unwrap()));
         all.recv_timeout(PATIENCE).unwrap();
     }
 }
