@@ -26,6 +26,9 @@ struct Queue {
     work: VecDeque<Work>,
     threads: usize,
     idle: usize,
+    /// An idle thread was woken and has not looked yet. It wakes the next one if there is more than it takes: short work
+    /// is done before others are awake, and none of it waits for a wake-up of its own.
+    waking: bool,
     closed: bool,
 }
 
@@ -66,8 +69,11 @@ impl Entrance {
         if queue.work.len() > queue.idle && queue.threads < self.0.most {
             self.grow(&mut queue);
         }
+        let wakes = queue.wakes_another();
         drop(queue);
-        self.0.filled.notify_one();
+        if wakes {
+            self.0.filled.notify_one();
+        }
     }
 
     fn grow(&self, queue: &mut Queue) {
@@ -92,6 +98,15 @@ impl Drop for Pool {
     }
 }
 
+impl Queue {
+    /// Whether an idle thread is to be woken now.
+    fn wakes_another(&mut self) -> bool {
+        let wakes = !self.work.is_empty() && self.idle > 0 && !self.waking;
+        self.waking |= wakes;
+        wakes
+    }
+}
+
 impl Shared {
     fn serve(&self) {
         while let Some(work) = self.next() {
@@ -107,11 +122,17 @@ impl Shared {
         let mut queue = self.lock();
         while !queue.closed {
             if let Some(work) = queue.work.pop_front() {
+                let wakes = queue.wakes_another();
+                drop(queue);
+                if wakes {
+                    self.filled.notify_one();
+                }
                 return Some(work);
             }
             queue.idle += 1;
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
+            queue.waking = false;
         }
         None
     }
@@ -166,6 +187,27 @@ mod tests {
         entrance.run(work());
         assert_eq!(Arc::strong_count(&held), 1);
         drop(go);
+    }
+
+    #[test]
+    fn as_many_are_at_work_at_once_as_there_are_threads() {
+        const THREADS: usize = 8;
+        let pool = Pool::new(THREADS);
+        let (begun, has_begun) = mpsc::channel();
+        // With new threads first, then with idle ones.
+        for _ in 0..50 {
+            let barrier = Arc::new(std::sync::Barrier::new(THREADS));
+            for _ in 0..THREADS {
+                let (barrier, begun) = (Arc::clone(&barrier), begun.clone());
+                pool.entrance().run(Box::new(move || {
+                    barrier.wait();
+                    begun.send(()).unwrap();
+                }));
+            }
+            for _ in 0..THREADS {
+                has_begun.recv_timeout(PATIENCE).unwrap();
+            }
+        }
     }
 
     #[test]
