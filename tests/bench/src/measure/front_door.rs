@@ -7,6 +7,7 @@
 //! calls in flight, each followed by the next as soon as its answer is there.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ const TARGET: Target = Target::RatioAtLeast(0.85);
 pub(super) const WARM_UP: Duration = Duration::from_millis(250);
 
 /// Counted.
-pub(super) const WINDOW: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(1);
 
 /// So high that the door does not close: tasks come in faster than eight at a time can be run.
 const QUEUE_LIMIT: &str = "1000000";
@@ -142,7 +143,7 @@ async fn rate(address: SocketAddr, in_flight: usize) -> Outcome<f64> {
         let request = requests::start_task(Verb::Noop(Noop {}));
         client.start_task(request).await.context("StartTask").map(drop)
     };
-    drive(in_flight, || Ok(Host::at(address)?.tasks), call).await
+    drive(in_flight, WINDOW, || Ok(Host::at(address)?.tasks), call).await
 }
 
 /// Keeps so many calls in flight, each caller's next one as soon as its last is answered: how many a second were
@@ -152,6 +153,7 @@ async fn rate(address: SocketAddr, in_flight: usize) -> Outcome<f64> {
 /// The first failure of a call.
 pub(super) async fn drive<C, F>(
     in_flight: usize,
+    window: Duration,
     connect: impl Fn() -> Outcome<C>,
     call: impl Fn(C) -> F + Clone + Send + Sync + 'static,
 ) -> Outcome<f64>
@@ -166,7 +168,7 @@ where
         let client = connect()?;
         let here = left.min(PER_CONNECTION);
         for _ in 0..here {
-            callers.spawn(count(client.clone(), call.clone(), begin));
+            callers.spawn(count(client.clone(), call.clone(), begin..begin + window));
         }
         left -= here;
     }
@@ -174,22 +176,22 @@ where
     while let Some(count) = callers.join_next().await {
         answered += count.map_err(Failure::new)??;
     }
-    Ok(answered as f64 / WINDOW.as_secs_f64())
+    Ok(answered as f64 / window.as_secs_f64())
 }
 
 /// One caller: how many of its calls were answered in the window.
 async fn count<C: Clone, F: Future<Output = Outcome<()>>>(
     client: C,
     call: impl Fn(C) -> F,
-    begin: Instant,
+    window: Range<Instant>,
 ) -> Outcome<usize> {
     let mut answered = 0;
     loop {
         call(client.clone()).await?;
         let now = Instant::now();
-        if now >= begin + WINDOW {
+        if now >= window.end {
             return Ok(answered);
         }
-        answered += usize::from(now >= begin);
+        answered += usize::from(now >= window.start);
     }
 }
