@@ -105,13 +105,8 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError> {
         let mut content = self.disk.lock();
+        super::follows(content.revision, &batch)?;
         for commit in &*batch {
-            if commit.revision != content.revision.next() {
-                let (got, at) = (commit.revision.0, content.revision.0);
-                return Err(StoreError::Damaged(format!(
-                    "revision {got} does not follow {at}"
-                )));
-            }
             content.revision = commit.revision;
             content.history.insert(
                 commit.revision,

@@ -127,7 +127,7 @@ pub trait Store: Send + Sync + 'static {
     /// Whose it is.
     fn identity(&self) -> Identity;
 
-    /// Makes a run of revisions durable, all or none. When it returns `Ok` they are on disk, and every reader
+    /// Makes a run of revisions durable, all or none; the first follows what was committed last. When it returns `Ok` they are on disk, and every reader
     /// opened later sees them.
     ///
     /// # Errors
@@ -177,6 +177,21 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] while it still cannot be used.
     fn reopen(&self) -> Result<(), StoreError>;
+}
+
+/// A store takes only what follows what it has, one after the other: a hole would be found as damage, too late.
+fn follows(current: Revision, batch: &[Commit]) -> Result<(), StoreError> {
+    let mut last = current;
+    for commit in batch {
+        if commit.revision != last.next() {
+            let (got, last) = (commit.revision.0, last.0);
+            return Err(StoreError::Damaged(format!(
+                "revision {got} does not follow {last}"
+            )));
+        }
+        last = commit.revision;
+    }
+    Ok(())
 }
 
 /// Whether nothing can lie in the range: asking the databases for such a one is an error, or worse.

@@ -126,6 +126,7 @@ macro_rules! on_every_store {
 on_every_store!(
     what_was_committed_is_there_after_a_crash,
     within_a_batch_the_last_write_of_a_record_wins,
+    what_does_not_follow_is_refused_whole_and_costs_nothing,
     a_reader_sees_one_revision_whatever_follows,
     scans_keep_to_their_range_order_and_limit,
     a_start_knows_what_it_made,
@@ -164,6 +165,26 @@ fn what_was_committed_is_there_after_a_crash(bench: &dyn Bench) {
     assert_eq!(seen, [(2, first.start, 20), (3, first.start, 30)]);
     assert_eq!(history[1].history, b"history 3");
     assert_eq!(store.history(Revision(0), 2).unwrap().len(), 2);
+}
+
+fn what_does_not_follow_is_refused_whole_and_costs_nothing(bench: &dyn Bench) {
+    let store = bench.open();
+    store.commit([commit(1, vec![put(A, "k", "1")])].into()).unwrap();
+    for revisions in [vec![3], vec![1], vec![0], vec![2, 4], vec![2, 2]] {
+        let batch: Vec<_> = revisions
+            .iter()
+            .map(|revision| commit(*revision, vec![put(A, "k", "wrong")]))
+            .collect();
+        let outcome = store.commit(batch.into());
+        assert!(matches!(outcome, Err(StoreError::Damaged(_))), "{revisions:?}");
+    }
+    let reader = store.reader().unwrap();
+    assert_eq!(reader.revision(), Revision(1));
+    assert_eq!(reader.get(A, b"k").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(store.history(Revision(0), 10).unwrap().len(), 1);
+    store.commit([commit(2, vec![put(A, "k", "2")])].into()).unwrap();
+    drop((reader, store));
+    assert_eq!(bench.open().reader().unwrap().revision(), Revision(2));
 }
 
 fn within_a_batch_the_last_write_of_a_record_wins(bench: &dyn Bench) {

@@ -248,6 +248,7 @@ impl Store for DiskStore {
                 "the write-ahead log failed before, and was not opened again".to_owned(),
             ));
         }
+        super::follows(shared.view().revision(), &batch)?;
         while !desk.wal.prepare(&batch) {
             if !desk.frozen {
                 shared.freeze(&mut desk);

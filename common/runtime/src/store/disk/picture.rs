@@ -55,6 +55,11 @@ impl View {
         Arc::clone(&self.active)
     }
 
+    /// The last that can be seen.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
     /// What was pushed is to be seen.
     pub(super) fn advance(&mut self, last: Revision) {
         self.revision = last;
