@@ -540,3 +540,25 @@ fn tables_that_cannot_grow_refuse_in_time_lose_nothing_and_go_on_when_they_can()
         "{said}\n{complained}"
     );
 }
+
+#[test]
+fn a_data_directory_from_before_the_first_release_is_refused_in_words_and_left_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("store.redb");
+    let rows = redb::TableDefinition::<u64, &[u8]>::new("runtime/history");
+    let database = redb::Database::create(&file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let old = b"a start and a time, and what was shown".as_slice();
+    transaction.open_table(rows).unwrap().insert(1, old).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let refused = DiskStore::open(dir.path(), options()).unwrap_err().to_string();
+    assert!(
+        refused.contains("store.redb") && refused.contains("empty data directory"),
+        "{refused}"
+    );
+    let database = redb::Database::open(&file).unwrap();
+    let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let kept = transaction.open_table(rows).unwrap().get(1).unwrap().unwrap();
+    assert_eq!(kept.value(), old);
+}

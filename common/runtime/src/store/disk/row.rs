@@ -1,7 +1,7 @@
 //! How the history lies in its table: a run of revisions of one start to a row, whose key is the last of them.
 //!
-//! A row is the start, 8 bytes, and how many they are, 4 bytes; then of each revision its time, 8 bytes, the length of its history, 4 bytes, and that.
-//! All numbers are big-endian.
+//! A row is the start, 8 bytes, and how many revisions there are, 4 bytes; then of each its time, 8 bytes, the length of
+//! its history, 4 bytes, and that. All numbers are big-endian.
 
 use common::revision::{Revision, Start};
 use common::time::Timestamp;
@@ -55,7 +55,7 @@ impl Row {
         self.revisions >= MAX_REVISIONS || self.bytes.len() >= ENOUGH_BYTES
     }
 
-    /// Its key and its value; none where it is empty. Then it is an empty one.
+    /// Has its key and its value put, unless it is empty. If that succeeds it is empty again.
     pub(super) fn take(
         &mut self,
         put: impl FnOnce(u64, &[u8]) -> Result<(), StoreError>,
@@ -73,9 +73,14 @@ impl Row {
 /// The revisions of a row, in order.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] if it is cut short.
+/// [`StoreError::Damaged`] if it is cut short, or longer than it says.
 pub(super) fn revisions(last: Revision, row: &[u8]) -> Result<Vec<Recorded>, StoreError> {
-    let damaged = || StoreError::Damaged(format!("the history up to revision {} is cut short", last.0));
+    let damaged = || {
+        StoreError::Damaged(format!(
+            "the history up to revision {} is cut short, or does not end",
+            last.0
+        ))
+    };
     let (start, rest) = row.split_first_chunk().ok_or_else(damaged)?;
     let (count, mut rest) = rest.split_first_chunk().ok_or_else(damaged)?;
     let start = Start(u64::from_be_bytes(*start));
@@ -95,7 +100,10 @@ pub(super) fn revisions(last: Revision, row: &[u8]) -> Result<Vec<Recorded>, Sto
         });
         rest = after;
     }
-    Ok(found)
+    match rest.is_empty() {
+        true => Ok(found),
+        false => Err(damaged()),
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_cut_or_names_too_many_is_damaged() {
+    fn a_row_that_is_cut_or_names_another_number_is_damaged() {
         let mut row = Row::of(Start(9));
         for n in 1..=3 {
             row.push(&commit(n, vec![7; 5])).unwrap();
@@ -162,6 +170,10 @@ mod tests {
                     "cut at {cut}: {read:?}"
                 );
             }
+            let mut fewer = bytes.to_vec();
+            fewer[START..HEAD].copy_from_slice(&2_u32.to_be_bytes());
+            let read = revisions(Revision(last), &fewer);
+            assert!(matches!(read, Err(StoreError::Damaged(_))), "{read:?}");
             let read = revisions(Revision(last - 1), bytes);
             assert!(matches!(read, Err(StoreError::Damaged(_))), "{read:?}");
             Ok(())
