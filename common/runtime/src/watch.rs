@@ -24,7 +24,10 @@ pub trait Feed: Send + Sync + 'static {
     type History: prost::Message + Default + Send + Sync + 'static;
 
     /// The items of a revision that the filter selects, in order.
-    fn changes(&self, entry: &Entry<Self::History>) -> Vec<Bytes>;
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if one cannot be read: a watch with a hole would lie.
+    fn changes(&self, entry: &Entry<Self::History>) -> Result<Vec<Bytes>, StoreError>;
 
     /// A page of the snapshot: all unfinished items that the filter selects, and those ended within the asked
     /// time. `after` is the last page's `next`.
@@ -56,18 +59,33 @@ impl Page {
     }
 }
 
-/// Those of the encoded items that `selects` wants; none is looked at where a filter wants them all. One that cannot be
-/// read is left in: what is hidden, nobody finds.
+/// Those of the encoded items that `selects` wants; none is looked at where a filter wants them all.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if one that is looked at cannot be read.
 pub fn selected<T: prost::Message + Default>(
     items: &[Bytes],
     all: bool,
     selects: impl Fn(&T) -> bool,
-) -> Vec<Bytes> {
+) -> Result<Vec<Bytes>, StoreError> {
     if all {
-        return items.to_vec();
+        return Ok(items.to_vec());
     }
-    let wanted = |item: &&Bytes| T::decode(Bytes::clone(item)).map_or(true, |item| selects(&item));
-    items.iter().filter(wanted).cloned().collect()
+    let mut found = Vec::new();
+    for item in items {
+        if selects(&read(item)?) {
+            found.push(item.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// An item of the history.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if it is none of this kind.
+pub fn read<T: prost::Message + Default>(item: &Bytes) -> Result<T, StoreError> {
+    T::decode(item.clone()).map_err(|error| StoreError::Damaged(format!("an item of the history: {error}")))
 }
 
 /// Starts a watch.

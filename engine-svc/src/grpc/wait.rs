@@ -5,11 +5,10 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::id::CommandId;
 use common::revision::Revision;
-use prost::{DecodeError, Message as _};
 use proto::engine::v1::{Command, CommandState};
 use runtime::log::ReadError;
 use runtime::status;
-use runtime::store::StoreError;
+use runtime::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
@@ -75,10 +74,10 @@ fn latest(api: &Api, id: CommandId, after: Revision) -> Result<(Option<Command>,
     for entry in api.log.read_after(after, PIECE)? {
         last = entry.revision;
         for shown in &entry.history.commands {
-            if Which::decode(shown.clone()).map_err(damaged)?.command_id != id {
+            if watch::read::<Which>(shown)?.command_id != id {
                 continue;
             }
-            let command = Command::decode(shown.clone()).map_err(damaged)?;
+            let command: Command = watch::read(shown)?;
             let ends = rests(&command);
             found = Some(command);
             if ends {
@@ -94,10 +93,6 @@ fn latest(api: &Api, id: CommandId, after: Revision) -> Result<(Option<Command>,
 struct Which {
     #[prost(string, tag = "1")]
     command_id: String,
-}
-
-fn damaged(error: DecodeError) -> StoreError {
-    StoreError::Damaged(format!("a command in the history: {error}"))
 }
 
 fn rests(command: &Command) -> bool {

@@ -32,7 +32,7 @@ impl TaskFeed {
 impl Feed for TaskFeed {
     type History = HostHistory;
 
-    fn changes(&self, entry: &Entry<HostHistory>) -> Vec<Bytes> {
+    fn changes(&self, entry: &Entry<HostHistory>) -> Result<Vec<Bytes>, StoreError> {
         watch::selected(&entry.history.tasks, self.filter.is_everything(), |task| {
             self.filter.matches(task)
         })

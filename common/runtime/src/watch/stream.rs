@@ -175,8 +175,7 @@ impl<F: Feed> WatchStream<F> {
 
     fn poll_live(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         if let Some(entry) = self.entries.pop_front() {
-            self.take_entry(&entry);
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(self.take_entry(&entry));
         }
         // All that was read is sent: a point at which the stream may end, and at which it shows that it lives.
         if let Some(reason) = self.log.closed() {
@@ -234,9 +233,10 @@ impl<F: Feed> WatchStream<F> {
     }
 
     /// Makes the frames of a revision, if the filter selects anything of it.
-    fn take_entry(&mut self, entry: &Entry<F::History>) {
+    #[allow(clippy::result_large_err)] // The stream ends with it.
+    fn take_entry(&mut self, entry: &Entry<F::History>) -> Result<(), Status> {
+        let items = self.feed.changes(entry).map_err(status::from_store)?;
         self.cursor = (entry.revision, entry.start);
-        let items = self.feed.changes(entry);
         let mut pieces = pieces::cut(items, usize::MAX).into_iter().peekable();
         while let Some(items) = pieces.next() {
             let more = pieces.peek().is_some();
@@ -252,6 +252,7 @@ impl<F: Feed> WatchStream<F> {
                 more,
             }));
         }
+        Ok(())
     }
 
     /// Adds what is due by time; says whether it added anything, or ended the stream.

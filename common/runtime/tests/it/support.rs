@@ -72,7 +72,11 @@ pub(crate) fn change_of(events: Vec<engine::Event>) -> Change<EngineHistory> {
 
 /// Commits and publishes without a coordinator, one revision a call.
 pub(crate) fn record(log: &Log<EngineHistory>, events: Vec<engine::Event>) -> Revision {
-    let change = change_of(events);
+    record_change(log, change_of(events))
+}
+
+/// The same of any change.
+pub(crate) fn record_change(log: &Log<EngineHistory>, change: Change<EngineHistory>) -> Revision {
     let revision = log.current().next();
     let time = Timestamp(i64::try_from(revision.0).unwrap());
     log.store()
@@ -186,7 +190,7 @@ impl Events {
 impl Feed for Events {
     type History = EngineHistory;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Result<Vec<Bytes>, StoreError> {
         selected(&entry.history.events, self.user.is_none(), |event| {
             self.selects(event)
         })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::id::{StoreId, TaskId};
 use common::revision::{Revision, Start, Token};
 use proto::engine::v1::watch_events_response::{Changes, Frame, Snapshot};
@@ -11,6 +12,7 @@ use proto::task::v1::closing::Reason;
 use proto::task::v1::history_range::Problem;
 use proto::task::v1::watch_start::Start as From;
 use runtime::log::Log;
+use runtime::machine::Change;
 use runtime::status;
 use runtime::store::Store as _;
 use runtime::store::memory::MemoryStore;
@@ -18,7 +20,9 @@ use runtime::watch::{WatchStream, watch};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::support::{Events, after, event, frame, from_now, log_of, next, options, read, record};
+use crate::support::{
+    Events, after, event, frame, from_now, log_of, next, options, read, record, record_change,
+};
 
 const ALL: Events = Events { user: None };
 const ALICE: Events = Events { user: Some("alice") };
@@ -379,4 +383,26 @@ async fn changed_wakes_for_what_is_new_and_for_the_end() {
     let wait = tokio::spawn(async move { waiting.changed(Revision(9)).await });
     log.close(Reason::Shutdown);
     crate::support::patient(wait).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_cannot_be_read_ends_a_watch_that_must_look_and_is_never_left_out() {
+    let log = new_log();
+    let mut stream = watch(log.clone(), ALICE, from_now()).unwrap();
+    opened(&mut stream).await;
+    notes(&log, 1..=1);
+    assert_eq!(changes(&mut stream).await.1, [1]);
+    let damaged = Change {
+        history: EngineHistory {
+            events: vec![Bytes::from_static(b"\xff")],
+            ..EngineHistory::default()
+        },
+        writes: Vec::new(),
+    };
+    record_change(&log, damaged);
+    notes(&log, 3..=3);
+    let status = next(&mut stream).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().contains("cannot read"), "{status:?}");
+    assert!(next(&mut stream).await.is_none());
 }

@@ -25,7 +25,7 @@ pub(crate) struct CommandFeed {
 impl Feed for CommandFeed {
     type History = EngineHistory;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Result<Vec<Bytes>, StoreError> {
         watch::selected(&entry.history.commands, self.filter.is_every_command(), |item| {
             self.filter.selects(item)
         })

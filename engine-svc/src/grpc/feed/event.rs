@@ -26,7 +26,7 @@ pub(crate) struct EventFeed {
 impl Feed for EventFeed {
     type History = EngineHistory;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Result<Vec<Bytes>, StoreError> {
         watch::selected(&entry.history.events, self.filter.is_everything(), |item| {
             self.filter.selects(item)
         })

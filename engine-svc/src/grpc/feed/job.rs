@@ -6,13 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use common::id::{CommandId, TaskId};
 use common::time::Timestamp;
-use prost::Message as _;
 use proto::encode;
 use proto::engine::v1::Command;
 use proto::store::v1::{EngineHistory, JobHead};
 use runtime::log::Entry;
 use runtime::store::{Reader, StoreError};
-use runtime::watch::{Feed, Page};
+use runtime::watch::{self, Feed, Page};
 
 use super::pages;
 use crate::grpc::filter::CommandFilter;
@@ -65,18 +64,15 @@ impl JobFeed {
 impl Feed for JobFeed {
     type History = EngineHistory;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
-        let heads = entry.history.heads.iter().filter_map(|head| {
-            let read = JobHead::decode(head.clone());
-            read.inspect_err(
-                |error| tracing::error!(%error, revision = entry.revision.0, "a job's head cannot be read"),
-            )
-            .ok()
-        });
-        heads
-            .filter(|head| self.selects_root(&head.root_command_id))
-            .map(|head| encode::once(&job::of_head(&head)))
-            .collect()
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Result<Vec<Bytes>, StoreError> {
+        let mut jobs = Vec::new();
+        for head in &entry.history.heads {
+            let head: JobHead = watch::read(head)?;
+            if self.selects_root(&head.root_command_id) {
+                jobs.push(encode::once(&job::of_head(&head)));
+            }
+        }
+        Ok(jobs)
     }
 
     fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {

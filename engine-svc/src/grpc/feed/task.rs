@@ -25,7 +25,7 @@ pub(crate) struct TaskFeed {
 impl Feed for TaskFeed {
     type History = EngineHistory;
 
-    fn changes(&self, entry: &Entry<EngineHistory>) -> Vec<Bytes> {
+    fn changes(&self, entry: &Entry<EngineHistory>) -> Result<Vec<Bytes>, StoreError> {
         watch::selected(&entry.history.tasks, self.filter.is_empty(), |item| {
             self.filter.selects(item)
         })
