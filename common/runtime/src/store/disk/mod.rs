@@ -62,10 +62,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 64 << 20,
-            // Each transaction of the tables writes the pages that its keys fall into anew, and while it is synced
-            // everybody waits: fewer and larger ones are cheaper, and hold up fewer.
-            wal_bytes: 16 << 20,
-            checkpoint_every: Duration::from_secs(2),
+            wal_bytes: 8 << 20,
+            checkpoint_every: Duration::from_secs(1),
         }
     }
 }

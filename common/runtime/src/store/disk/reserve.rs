@@ -16,9 +16,9 @@ use rustix::io::Errno;
 /// The file in the data directory.
 const FILE: &str = "reserve";
 
-/// What a file of the write-ahead log takes in the tables, with the pages that the database writes around it: the edges that
-/// tens of thousands of tasks still have to come to.
-const BYTES: u64 = 32 << 20;
+/// Two of the largest batches, with the pages that the database writes around them: the edges that thousands of tasks
+/// still have to come to.
+const BYTES: u64 = 16 << 20;
 
 /// What must be free before the room is held back again: with less, the next commits would be at the same point.
 const FREE_AGAIN: u64 = 2 * BYTES;
