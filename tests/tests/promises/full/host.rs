@@ -4,6 +4,7 @@ use std::future::ready;
 
 use proto::task::v1::Noop;
 use proto::task::v1::operation::Verb;
+use proto::vdsm::v1::task_service_client::TaskServiceClient;
 use proto::vdsm::v1::{AbortTaskRequest, GetTaskRequest, ListTasksRequest, StartTaskRequest, Task};
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -14,7 +15,9 @@ use tests::patience::{eventually, persist};
 use tests::small_disk::SmallDisk;
 use tests::watch::{HostTasks, Recorder, violations};
 use tests::{requests, storage, words};
+use tokio::task::JoinSet;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use super::{Said, says_what_it_lacks, small_disk};
 
@@ -23,6 +26,9 @@ const MOST: usize = 50_000;
 
 /// Answers that nothing is known: the file system and the database may find room for one more commit between two.
 const UNKNOWN: usize = 30;
+
+/// Calls in flight where there are thousands.
+const AT_ONCE: usize = 64;
 
 /// Every so many tasks one that does something on storage.
 const WORK: usize = 16;
@@ -205,6 +211,7 @@ impl Bench {
     async fn abort_until_nothing_is_known(&mut self) -> Outcome<()> {
         let mut unknown = 0;
         self.disk.fill()?;
+        self.abort_many_until_one_is_unknown().await?;
         for _ in 0..MOST {
             let task_id = fresh();
             let request = AbortTaskRequest {
@@ -227,13 +234,37 @@ impl Bench {
         Err(Failure::new("there is no room, and everything is written"))
     }
 
+    async fn abort_many_until_one_is_unknown(&mut self) -> Outcome<()> {
+        for _ in 0..MOST / AT_ONCE {
+            let tasks = self.host.client.tasks.clone();
+            let said = at_once(std::iter::repeat_with(fresh).take(AT_ONCE), |task_id| {
+                let (mut tasks, id) = (tasks.clone(), task_id.clone());
+                async move {
+                    match tasks.abort_task(AbortTaskRequest { task_id }).await {
+                        Ok(_) => Ok(Some(id)),
+                        Err(status) if Said::of(&status)? == Said::Unknown => Ok(None),
+                        Err(status) => Err(Failure::new(format!("{status:?}"))),
+                    }
+                }
+            });
+            let said = said.await?;
+            let any_unknown = said.iter().any(Option::is_none);
+            self.aborted.extend(said.into_iter().flatten());
+            if any_unknown {
+                return self.disk.fill();
+            }
+        }
+        Err(Failure::new("there is no room, and everything is written"))
+    }
+
     async fn task(&self, task_id: &str) -> Outcome<Task> {
-        let answer = persist(|| {
-            let (mut tasks, task_id) = (self.host.client.tasks.clone(), task_id.to_owned());
-            async move { tasks.get_task(GetTaskRequest { task_id }).await }
-        });
-        let task = answer.await.context(format!("GetTask {task_id}"))?.into_inner();
-        task.task.context("an answer without a task")
+        read(self.host.client.tasks.clone(), task_id.to_owned()).await
+    }
+
+    /// All of them, in any order.
+    async fn tasks(&self, ids: impl IntoIterator<Item = String>) -> Outcome<Vec<Task>> {
+        let client = &self.host.client.tasks;
+        at_once(ids, |task_id| read(client.clone(), task_id)).await
     }
 
     async fn reads_go_on(&self, refused: &StartTaskRequest) -> Outcome<()> {
@@ -282,8 +313,7 @@ impl Bench {
                 format!("{task:?}")
             })?;
         }
-        for task_id in &self.aborted {
-            let task = self.task(task_id).await?;
+        for task in self.tasks(self.aborted.iter().cloned()).await? {
             ensure(words::task_state(task.state) == "RECOVERED", || {
                 format!("{task:?}")
             })?;
@@ -311,12 +341,42 @@ impl Bench {
         let record = watcher.record().clone();
         let found = violations(&record);
         ensure(found.is_empty(), || found.join("\n"))?;
-        for (task_id, told) in record.latest() {
-            let kept = self.task(&task_id).await?;
+        let told = record.latest();
+        for kept in self.tasks(told.keys().cloned()).await? {
+            let told = &told[&kept.task_id];
             ensure(kept.sequence >= told.sequence, || {
                 format!("told {told:?}, and kept {kept:?}")
             })?;
         }
         Ok(())
+    }
+}
+
+async fn read(tasks: TaskServiceClient<Channel>, task_id: String) -> Outcome<Task> {
+    let answer = persist(|| {
+        let (mut tasks, task_id) = (tasks.clone(), task_id.clone());
+        async move { tasks.get_task(GetTaskRequest { task_id }).await }
+    });
+    let answer = answer.await.context(format!("GetTask {task_id}"))?;
+    answer.into_inner().task.context("an answer without a task")
+}
+
+/// Has `work` done for each of them, [`AT_ONCE`] at a time; what came of it, in any order.
+async fn at_once<T, R, F>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> F) -> Outcome<Vec<R>>
+where
+    R: Send + 'static,
+    F: Future<Output = Outcome<R>> + Send + 'static,
+{
+    let (mut items, mut at_work, mut done) = (items.into_iter(), JoinSet::new(), Vec::new());
+    loop {
+        while at_work.len() < AT_ONCE
+            && let Some(item) = items.next()
+        {
+            at_work.spawn(work(item));
+        }
+        match at_work.join_next().await {
+            Some(ended) => done.push(ended.map_err(Failure::new)??),
+            None => return Ok(done),
+        }
     }
 }
