@@ -34,11 +34,6 @@ impl Passed {
             always: always.unwrap_or_default(),
         }
     }
-
-    /// Whether some run passes this point.
-    pub(super) fn names(&self, point: &str) -> bool {
-        self.passages.iter().any(|passage| passage.point == point)
-    }
 }
 
 /// Runs the scenario undisturbed, a few times: what the host passes, and what the engine does.

@@ -62,9 +62,9 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
         ..Board::default()
     }));
     let slots = work(slots, &board).await?;
-    // Then the kills during recovery, at each step that only a recovery passes.
+    // Then the kills during recovery, at each step where none has come yet.
     lock(&board, |board| {
-        let again = second_kills(&host, &table, &board.recoveries);
+        let again = second_kills(&table, board);
         board.open.extend(again.into_iter().filter(wanted));
     });
     work(slots, &board).await?;
@@ -106,16 +106,19 @@ fn kills(victim: Victim, passed: &Passed) -> impl Iterator<Item = Errand> {
     })
 }
 
-/// A second kill at each step of the table that the host passes only while it recovers. A first kill at a step of
-/// the table leads there again most surely, so those come first; what follows a kill elsewhere is often chance.
-fn second_kills(
-    host: &Passed,
-    table: &BTreeSet<String>,
-    recoveries: &BTreeMap<String, Errand>,
-) -> Vec<Errand> {
-    recoveries
+/// A second kill at each step of the table that the host passed while it recovered, and at which it was not killed: because
+/// only a recovery passes it, or because an undisturbed run passes it by chance, and it did not come again. A first kill at a
+/// step of the table leads there again most surely, so those come first; what follows a kill elsewhere is often chance.
+fn second_kills(table: &BTreeSet<String>, board: &Board) -> Vec<Errand> {
+    let was_killed = |point: &str| {
+        [false, true]
+            .iter()
+            .any(|both| board.hit(Victim::Host, point, *both))
+    };
+    board
+        .recoveries
         .iter()
-        .filter(|(point, _)| table.contains(*point) && !host.names(point))
+        .filter(|(point, _)| table.contains(*point) && !was_killed(point))
         .map(|(point, ways)| {
             let again = Some(Boundary {
                 point: point.clone(),
