@@ -127,8 +127,8 @@ pub trait Store: Send + Sync + 'static {
     /// Whose it is.
     fn identity(&self) -> Identity;
 
-    /// Makes a run of revisions durable, all or none; the first follows what was committed last. When it returns `Ok` they are on disk, and every reader
-    /// opened later sees them.
+    /// Makes a run of revisions durable, all or none; the first follows what was committed last. When it returns `Ok`
+    /// they are on disk, and every reader opened later sees them.
     ///
     /// # Errors
     /// The outcome is unknown then: drop what was computed, [`Store::reopen`], and load again.
