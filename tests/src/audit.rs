@@ -72,22 +72,24 @@ impl Records {
     /// Reads them all.
     ///
     /// # Errors
-    /// When a service refuses, or has more than fits one page.
+    /// When a service refuses.
     pub async fn read(view: &View) -> Outcome<Self> {
         macro_rules! list {
             ($client:expr, $rpc:ident, $request:ident { $($field:ident: $value:expr),* }, $items:ident) => {{
-                let answer = persist(|| {
-                    let mut client = $client.clone();
-                    let request = $request { page_size: PAGE, $($field: $value,)* ..Default::default() };
-                    async move { client.$rpc(request).await }
-                })
-                .await
-                .context(stringify!($rpc))?
-                .into_inner();
-                ensure(answer.next_page_token.is_empty(), || {
-                    format!("{} has more than a page", stringify!($rpc))
-                })?;
-                answer.$items
+                let mut items = Vec::new();
+                let mut request = $request { page_size: PAGE, $($field: $value,)* ..Default::default() };
+                loop {
+                    let answer = persist(|| {
+                        let (mut client, request) = ($client.clone(), request.clone());
+                        async move { client.$rpc(request).await }
+                    });
+                    let page = answer.await.context(stringify!($rpc))?.into_inner();
+                    items.extend(page.$items);
+                    if page.next_page_token.is_empty() {
+                        break items;
+                    }
+                    request.page_token = page.next_page_token;
+                }
             }};
         }
         let engine = &view.engine;
