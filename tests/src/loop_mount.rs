@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use crate::failure::{Context, Failure, Outcome, ensure};
 
-/// XFS refuses to be smaller than 300 MiB. The file is sparse.
-const SIZE_BYTES: u64 = 320 << 20;
+/// A few data directories and domains fit into it; XFS refuses to be smaller than 300 MiB. The file is sparse.
+const SIZE_BYTES: u64 = 1 << 30;
 
 /// The file systems that the host's storage may lie on in these tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

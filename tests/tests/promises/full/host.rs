@@ -1,10 +1,10 @@
 //! A host's data directory.
 
+use std::collections::HashMap;
 use std::future::ready;
 
 use proto::task::v1::Noop;
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::task_service_client::TaskServiceClient;
 use proto::vdsm::v1::{AbortTaskRequest, GetTaskRequest, ListTasksRequest, StartTaskRequest, Task};
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -17,15 +17,17 @@ use tests::watch::{HostTasks, Recorder, violations};
 use tests::{requests, storage, words};
 use tokio::task::JoinSet;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use super::{Said, says_what_it_lacks, small_disk};
 
-/// More than fit into what the database has of the disk when it is full.
-const MOST: usize = 50_000;
+/// More than fit into the log, and what the database has of the disk when it is full.
+const MOST: usize = 400_000;
 
 /// Answers that nothing is known: the file system and the database may find room for one more commit between two.
 const UNKNOWN: usize = 30;
+
+/// As many as a list gives at once.
+const PAGE: i32 = 1_000;
 
 /// Calls in flight where there are thousands.
 const AT_ONCE: usize = 64;
@@ -71,12 +73,7 @@ async fn keeps_its_word(kind: FileSystem) -> Outcome<()> {
 
     let process = bench.host.service.pid();
     bench.disk.make_room()?;
-    let again = persist(|| {
-        let (mut tasks, request) = (bench.host.client.tasks.clone(), refused.clone());
-        async move { tasks.start_task(request).await }
-    });
-    again.await.context("there is room again")?;
-    bench.accepted.push(refused);
+    bench.takes_again(&refused).await?;
     bench.all_ended_well().await?;
     ensure(bench.host.service.pid() == process, || {
         "it did not go on by itself".to_owned()
@@ -108,7 +105,7 @@ async fn loses_nothing(kind: FileSystem) -> Outcome<()> {
 
     let process = bench.host.service.pid();
     bench.disk.make_room()?;
-    bench.abort(&fresh()).await.context("there is room again")?;
+    bench.takes_again(&refused).await?;
     bench.all_ended_well().await?;
     ensure(bench.host.service.pid() == process, || {
         "it did not go on by itself".to_owned()
@@ -158,6 +155,23 @@ impl Bench {
         }
     }
 
+    /// There is room again, and some is held back again.
+    async fn takes_again(&mut self, refused: &StartTaskRequest) -> Outcome<()> {
+        let again = persist(|| {
+            let (mut tasks, request) = (self.host.client.tasks.clone(), refused.clone());
+            async move { tasks.start_task(request).await }
+        });
+        again.await.context("there is room again")?;
+        self.accepted.push(refused.clone());
+        ensure(self.holds_room_back(), || {
+            "it takes work, and holds nothing back".to_owned()
+        })
+    }
+
+    fn holds_room_back(&self) -> bool {
+        self.host.service.recipe().data_dir.join("reserve").exists()
+    }
+
     /// Fills the disk under tasks that are at work: returns the one that is refused.
     async fn start_tasks_until_refused(&mut self) -> Outcome<StartTaskRequest> {
         for n in 0..MOST {
@@ -197,16 +211,6 @@ impl Bench {
         Err(Failure::new("the disk is full, and everything is accepted"))
     }
 
-    async fn abort(&mut self, task_id: &str) -> Outcome<()> {
-        let answer = persist(|| {
-            let (mut tasks, task_id) = (self.host.client.tasks.clone(), task_id.to_owned());
-            async move { tasks.abort_task(AbortTaskRequest { task_id }).await }
-        });
-        answer.await?;
-        self.aborted.push(task_id.to_owned());
-        Ok(())
-    }
-
     /// What ends work is written as long as there is any room: here there is none for it either, time after time.
     async fn abort_until_nothing_is_known(&mut self) -> Outcome<()> {
         let mut unknown = 0;
@@ -235,7 +239,13 @@ impl Bench {
     }
 
     async fn abort_many_until_one_is_unknown(&mut self) -> Outcome<()> {
+        let mut held_back = self.holds_room_back();
         for _ in 0..MOST / AT_ONCE {
+            if held_back && !self.holds_room_back() {
+                held_back = false;
+                // It has given it up, and somebody else takes it.
+                self.disk.fill()?;
+            }
             let tasks = self.host.client.tasks.clone();
             let said = at_once(std::iter::repeat_with(fresh).take(AT_ONCE), |task_id| {
                 let (mut tasks, id) = (tasks.clone(), task_id.clone());
@@ -258,13 +268,34 @@ impl Bench {
     }
 
     async fn task(&self, task_id: &str) -> Outcome<Task> {
-        read(self.host.client.tasks.clone(), task_id.to_owned()).await
+        let answer = persist(|| {
+            let (mut tasks, task_id) = (self.host.client.tasks.clone(), task_id.to_owned());
+            async move { tasks.get_task(GetTaskRequest { task_id }).await }
+        });
+        let answer = answer.await.context(format!("GetTask {task_id}"))?;
+        answer.into_inner().task.context("an answer without a task")
     }
 
-    /// All of them, in any order.
-    async fn tasks(&self, ids: impl IntoIterator<Item = String>) -> Outcome<Vec<Task>> {
-        let client = &self.host.client.tasks;
-        at_once(ids, |task_id| read(client.clone(), task_id)).await
+    /// All that it knows, by their ids.
+    async fn tasks(&self) -> Outcome<HashMap<String, Task>> {
+        let mut found = HashMap::new();
+        let mut request = ListTasksRequest {
+            show_removed: true,
+            page_size: PAGE,
+            ..ListTasksRequest::default()
+        };
+        loop {
+            let answer = persist(|| {
+                let (mut tasks, request) = (self.host.client.tasks.clone(), request.clone());
+                async move { tasks.list_tasks(request).await }
+            });
+            let page = answer.await.context("ListTasks")?.into_inner();
+            found.extend(page.tasks.into_iter().map(|task| (task.task_id.clone(), task)));
+            if page.next_page_token.is_empty() {
+                return Ok(found);
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     async fn reads_go_on(&self, refused: &StartTaskRequest) -> Outcome<()> {
@@ -313,10 +344,11 @@ impl Bench {
                 format!("{task:?}")
             })?;
         }
-        for task in self.tasks(self.aborted.iter().cloned()).await? {
-            ensure(words::task_state(task.state) == "RECOVERED", || {
-                format!("{task:?}")
-            })?;
+        let tasks = self.tasks().await?;
+        for task_id in &self.aborted {
+            let task = tasks.get(task_id);
+            let recovered = task.is_some_and(|task| words::task_state(task.state) == "RECOVERED");
+            ensure(recovered, || format!("{task_id} was aborted: {task:?}"))?;
         }
         let volumes = self.accepted.iter().filter(|request| {
             let verb = request
@@ -341,24 +373,15 @@ impl Bench {
         let record = watcher.record().clone();
         let found = violations(&record);
         ensure(found.is_empty(), || found.join("\n"))?;
-        let told = record.latest();
-        for kept in self.tasks(told.keys().cloned()).await? {
-            let told = &told[&kept.task_id];
-            ensure(kept.sequence >= told.sequence, || {
+        let tasks = self.tasks().await?;
+        for (task_id, told) in record.latest() {
+            let kept = tasks.get(&task_id);
+            ensure(kept.is_some_and(|kept| kept.sequence >= told.sequence), || {
                 format!("told {told:?}, and kept {kept:?}")
             })?;
         }
         Ok(())
     }
-}
-
-async fn read(tasks: TaskServiceClient<Channel>, task_id: String) -> Outcome<Task> {
-    let answer = persist(|| {
-        let (mut tasks, task_id) = (tasks.clone(), task_id.clone());
-        async move { tasks.get_task(GetTaskRequest { task_id }).await }
-    });
-    let answer = answer.await.context(format!("GetTask {task_id}"))?;
-    answer.into_inner().task.context("an answer without a task")
 }
 
 /// Has `work` done for each of them, [`AT_ONCE`] at a time; what came of it, in any order.

@@ -42,7 +42,7 @@ pub struct Options {
     /// Bytes of the tables that are kept in memory.
     pub cache_bytes: usize,
     /// Bytes of each of the two files of the write-ahead log: of so much are reads served from memory, and so much
-    /// is read again after a crash, at most twice.
+    /// is read again after a crash, at most twice. As much as both hold is held back of the disk.
     pub wal_bytes: u64,
     /// How long a revision may be in the log only, where it does not fill up.
     pub checkpoint_every: Duration,
@@ -62,8 +62,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 64 << 20,
-            wal_bytes: 8 << 20,
-            checkpoint_every: Duration::from_secs(1),
+            // Each transaction of the tables writes the pages that its keys fall into anew, and while it is synced
+            // everybody waits: fewer and larger ones are cheaper, and hold up fewer.
+            wal_bytes: 32 << 20,
+            checkpoint_every: Duration::from_secs(4),
         }
     }
 }
@@ -127,7 +129,8 @@ impl DiskStore {
             }
         })?;
         // Only now: the lock on the tables keeps others from this directory.
-        let reserve = Reserve::take(dir);
+        // What is in the log only must find its way into the tables, whatever else fills the disk.
+        let reserve = Reserve::take(dir, options.wal_bytes.saturating_mul(2));
         take_in(dir, &mut tables, &reserve)?;
         let seed = rand::random();
         let wal = Wal::open(dir, options.wal_bytes, seed)?;

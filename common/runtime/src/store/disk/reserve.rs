@@ -16,17 +16,11 @@ use rustix::io::Errno;
 /// The file in the data directory.
 const FILE: &str = "reserve";
 
-/// Two of the largest batches, with the pages that the database writes around them: the edges that thousands of tasks
-/// still have to come to.
-const BYTES: u64 = 16 << 20;
-
-/// What must be free before the room is held back again: with less, the next commits would be at the same point.
-const FREE_AGAIN: u64 = 2 * BYTES;
-
-/// A start with less than this could not even write its address: it begins with what was held back.
+/// With less than this the disk is full: a start could not even write its address.
 const SCANT: u64 = 1 << 20;
 
-/// Between two looks whether there is room again: a caller who is refused is asked to come back in a second.
+/// Between two looks at what is free: a caller who is refused is asked to come back in a second, and a look is a system
+/// call.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What people are told.
@@ -36,23 +30,25 @@ const FULL: &str = "the disk of the data directory is full: no new work is taken
 #[derive(Debug)]
 pub(super) struct Reserve {
     dir: PathBuf,
+    bytes: u64,
     held: AtomicBool,
     looked: Mutex<Option<Instant>>,
 }
 
 impl Reserve {
-    /// Holds room back in a data directory, or keeps what an earlier start held back. Where the disk is full, that is
-    /// given up.
-    pub(super) fn take(dir: &Path) -> Self {
+    /// Holds so many bytes back in a data directory, or keeps what an earlier start held back. Where the disk is full,
+    /// that is given up.
+    pub(super) fn take(dir: &Path, bytes: u64) -> Self {
         let reserve = Self {
             dir: dir.to_owned(),
+            bytes,
             held: AtomicBool::new(false),
             looked: Mutex::new(None),
         };
         let free = free(dir).unwrap_or(u64::MAX);
         if free < SCANT {
             reserve.give_up();
-        } else if free >= FREE_AGAIN || is_whole(&reserve.path()) {
+        } else if free >= reserve.free_again() || is_whole(&reserve.path(), bytes) {
             reserve.hold();
         }
         if !reserve.held.load(Ordering::Acquire) {
@@ -66,18 +62,16 @@ impl Reserve {
         free(dir).is_ok_and(|free| free < SCANT) && fs::remove_file(dir.join(FILE)).is_ok()
     }
 
-    /// Whether room is held back: then there is some for new work. Where none is, this looks now and then whether
-    /// there is some again.
+    /// Whether room is held back: then there is some for new work. Now and then this looks at the disk: where it has become
+    /// full, the room is given up before more is taken than it can hold; where it is not any more, it is held back again.
     pub(super) fn is_held(&self) -> bool {
-        if !self.held.load(Ordering::Acquire) {
-            self.look_again();
-        }
+        self.look_again();
         self.held.load(Ordering::Acquire)
     }
 
     /// Gives up what is held back, if that is what the disk lacks.
     pub(super) fn give_up_if_full(&self) {
-        if free(&self.dir).is_ok_and(|free| free < BYTES) {
+        if free(&self.dir).is_ok_and(|free| free < self.bytes) {
             self.give_up();
         }
     }
@@ -108,13 +102,21 @@ impl Reserve {
             return;
         }
         *looked = Some(Instant::now());
-        if free(&self.dir).is_ok_and(|free| free >= FREE_AGAIN) {
-            self.hold();
+        let Ok(free) = free(&self.dir) else { return };
+        match self.held.load(Ordering::Acquire) {
+            true if free < SCANT => self.give_up(),
+            false if free >= self.free_again() => self.hold(),
+            _ => {}
         }
     }
 
+    /// What must be free before room is held back: with less, the next commits would be at the same point.
+    fn free_again(&self) -> u64 {
+        self.bytes.saturating_mul(2)
+    }
+
     fn hold(&self) {
-        let held = match allocate(&self.path()) {
+        let held = match allocate(&self.path(), self.bytes) {
             // Not every file system can; then the store's own errors are all there is.
             Err(Errno::OPNOTSUPP) => Ok(()),
             outcome => outcome,
@@ -123,7 +125,7 @@ impl Reserve {
             Ok(()) => {
                 if !self.held.swap(true, Ordering::AcqRel) {
                     tracing::info!(
-                        bytes = BYTES,
+                        bytes = self.bytes,
                         "room is held back for the store: new work is taken"
                     );
                 }
@@ -140,19 +142,19 @@ impl Reserve {
     }
 }
 
-fn allocate(path: &Path) -> rustix::io::Result<()> {
+fn allocate(path: &Path, bytes: u64) -> rustix::io::Result<()> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(path);
     let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    rustix::fs::fallocate(file, FallocateFlags::empty(), 0, BYTES)
+    rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes)
 }
 
 /// Whether all its blocks are there: a copy of it may be sparse.
-fn is_whole(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.blocks().saturating_mul(512) >= BYTES)
+fn is_whole(path: &Path, bytes: u64) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.blocks().saturating_mul(512) >= bytes)
 }
 
 /// Bytes that the file system has left for this process's user.
