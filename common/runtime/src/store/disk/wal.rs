@@ -5,15 +5,15 @@
 //! Nothing is written behind a frame before it is durable, so only the very last frame can be incomplete: one that
 //! nobody was told of. Any other that is not whole is damage, and is found by what follows it.
 
-use std::fs::{self, File};
+mod segment;
+
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use common::revision::Revision;
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 
+use self::segment::Segment;
 use super::frame::{self, ALIGNMENT, Header, Seed};
 use super::layer::Layer;
 use crate::store::{Commit, StoreError, Table};
@@ -24,38 +24,34 @@ const FILES: [&str; 2] = ["store.wal-0", "store.wal-1"];
 /// Where batches become durable.
 #[derive(Debug)]
 pub(super) struct Wal {
-    files: [File; 2],
+    segments: [Segment; 2],
     seed: Seed,
     /// Which is written now.
     turn: usize,
-    /// Where the next frame goes.
-    offset: u64,
-    /// What a file should not grow beyond.
-    capacity: u64,
     frame: Vec<u8>,
 }
 
 impl Wal {
     /// Opens the files of a data directory, or makes them, for `capacity` bytes each; what is appended is of `seed`.
     pub(super) fn open(dir: &Path, capacity: u64, seed: Seed) -> Result<Self, StoreError> {
-        let paths = FILES.map(|name| dir.join(name));
-        let [first, second] = &paths;
-        let wal = Self {
-            files: [open(first, capacity)?, open(second, capacity)?],
+        let open = |name| {
+            let path = dir.join(name);
+            Segment::open(&path, capacity).map_err(|error| super::at(&path, &error))
+        };
+        let [first, second] = FILES;
+        Ok(Self {
+            segments: [open(first)?, open(second)?],
             seed,
             turn: 0,
-            offset: 0,
-            capacity,
             frame: Vec::new(),
-        };
-        Ok(wal)
+        })
     }
 
-    /// Makes the frame of a batch that is to be appended, and says whether this file has room for it.
+    /// Makes the frame of a batch that is to be appended, and says whether this file has room for it. One that is larger
+    /// than a file gets one of its own.
     pub(super) fn prepare(&mut self, batch: &[Commit]) -> bool {
         frame::encode(self.seed, batch, &mut self.frame);
-        // One that is larger than a file gets one of its own.
-        self.offset == 0 || self.offset + self.frame.len() as u64 <= self.capacity
+        self.segments[self.turn].has_room_for(self.frame.len())
     }
 
     /// Appends the frame that was prepared. When it returns `Ok` it is on disk.
@@ -63,27 +59,18 @@ impl Wal {
     /// # Errors
     /// Whether it is on disk is unknown then: [`Wal::take_back`] it.
     pub(super) fn append(&mut self) -> io::Result<()> {
-        let file = &self.files[self.turn];
-        file.write_all_at(&self.frame, self.offset)?;
-        file.sync_data()?;
-        self.offset += self.frame.len() as u64;
-        Ok(())
+        self.segments[self.turn].append(&self.frame)
     }
 
     /// Makes sure that nothing is left of a frame that could not be appended.
     pub(super) fn take_back(&mut self) -> io::Result<()> {
-        let file = &self.files[self.turn];
-        // Needs no room, wherever the frame was cut off.
-        file.set_len(self.offset)?;
-        file.sync_all()?;
-        allocate(file, self.capacity);
-        Ok(())
+        self.segments[self.turn].take_back()
     }
 
     /// Goes on with the other file, from its beginning: what it holds must be in the tables.
     pub(super) fn switch(&mut self) {
         self.turn = 1 - self.turn;
-        self.offset = 0;
+        self.segments[self.turn].rewind();
     }
 }
 
@@ -122,28 +109,6 @@ pub(super) fn left_over(dir: &Path, seed: Seed, current: Revision) -> Result<Lay
         next = header.last.next();
     }
     Ok(layer)
-}
-
-fn open(path: &Path, capacity: u64) -> Result<File, StoreError> {
-    let opened = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path);
-    let synced = opened.and_then(|file| {
-        allocate(&file, capacity);
-        file.sync_all()?;
-        Ok(file)
-    });
-    synced.map_err(|error| super::at(path, &error))
-}
-
-/// Takes the room ahead. Where there is none, or none can be taken, each write takes what it needs, or fails.
-fn allocate(file: &File, capacity: u64) {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, capacity) {
-        Ok(()) | Err(Errno::OPNOTSUPP) => {}
-        Err(error) => tracing::warn!(%error, capacity, "no room can be taken ahead for the write-ahead log"),
-    }
 }
 
 /// All whole frames, wherever they begin: behind damage too, and those of a round before.

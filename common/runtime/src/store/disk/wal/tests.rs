@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use common::time::Timestamp;
@@ -30,7 +32,7 @@ fn written(dir: &TempDir, revisions: std::ops::RangeInclusive<u64>) -> Vec<usize
     let ends = revisions.map(|revision| {
         assert!(wal.prepare(&commit(revision, 11 * (revision as usize % 5))));
         wal.append().unwrap();
-        usize::try_from(wal.offset).unwrap()
+        usize::try_from(wal.segments[wal.turn].offset()).unwrap()
     });
     ends.collect()
 }
@@ -157,8 +159,9 @@ fn a_frame_that_is_taken_back_was_never_there() {
     wal.prepare(&commit(1, 11));
     wal.append().unwrap();
     wal.prepare(&commit(2, 22));
-    // As if it were on disk, and the fdatasync had failed.
-    wal.files[0].write_all_at(&wal.frame, wal.offset).unwrap();
+    // As if it were on disk, and the write had failed.
+    let file = File::options().write(true).open(first_file(&dir)).unwrap();
+    file.write_all_at(&wal.frame, wal.segments[0].offset()).unwrap();
     assert_eq!(last(&dir, 0), Ok(Some(2)));
     wal.take_back().unwrap();
     assert_eq!(last(&dir, 0), Ok(Some(1)));

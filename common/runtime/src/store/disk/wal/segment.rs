@@ -1,0 +1,248 @@
+//! One of the log's files. Each append is one write of whole blocks that is durable when it returns: past the page cache
+//! where the file system lets us, for then the kernel has no pages to look after, and one wait instead of two.
+//!
+//! *Room.* Blocks that were allocated and never written are marked so, and to take the mark off is a change of metadata,
+//! which makes a durable write half as slow again. So the first write into such room writes zeros far ahead, and
+//! those that follow find blocks that are only data.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// What offsets, lengths and memory are multiples of: no smaller than the blocks of any disk or file system.
+const BLOCK: usize = 4 << 10;
+
+/// How far ahead zeros are written: a millisecond's worth of writing, for some hundred small batches.
+const AHEAD: u64 = 256 << 10;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Segment {
+    file: File,
+    capacity: u64,
+    /// Where the next append goes.
+    offset: u64,
+    /// What the file holds of the block that `offset` is in, which the next append writes again.
+    begun: Vec<u8>,
+    /// From here on no block was ever written; the largest number where that is not known to be so.
+    unwritten: u64,
+    buffer: Vec<u8>,
+}
+
+impl Segment {
+    /// Opens the file or makes it, and takes room for `capacity` bytes. What it holds is written over.
+    pub(super) fn open(path: &Path, capacity: u64) -> io::Result<Self> {
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let direct = options
+            .clone()
+            .custom_flags(OFlags::DIRECT.bits().cast_signed())
+            .open(path);
+        let file = match direct.map_err(|error| (Errno::from_io_error(&error), error)) {
+            Err((Some(Errno::INVAL), _)) => options.open(path)?,
+            Err((_, error)) => return Err(error),
+            Ok(file) => file,
+        };
+        let unwritten = allocate(&file, capacity);
+        file.sync_all()?;
+        Ok(Self {
+            file,
+            capacity,
+            offset: 0,
+            begun: Vec::new(),
+            unwritten,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Where the next append goes.
+    #[cfg(test)]
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether it has room for so many bytes. More than fit into it are taken where there is nothing else.
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.offset == 0 || self.offset + bytes as u64 <= self.capacity
+    }
+
+    /// Appends bytes. When it returns `Ok` they are on disk.
+    ///
+    /// # Errors
+    /// Whether they are on disk is unknown then: [`Segment::take_back`] them.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = self.offset + bytes.len() as u64;
+        let (first, last) = (self.offset / BLOCK as u64, end / BLOCK as u64);
+        let through = match end > self.unwritten {
+            true => end.next_multiple_of(AHEAD).min(self.capacity.max(end)),
+            false => end,
+        };
+        let at = first * BLOCK as u64;
+        let length = (through - at).next_multiple_of(BLOCK as u64);
+        let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let (begun, whole) = (self.begun.len(), self.begun.len() + bytes.len());
+        let blocks = aligned(&mut self.buffer, length);
+        blocks[..begun].copy_from_slice(&self.begun);
+        blocks[begun..whole].copy_from_slice(bytes);
+        blocks[whole..].fill(0);
+        write(&self.file, blocks, at)?;
+        self.begun.clear();
+        self.begun
+            .extend_from_slice(&blocks[((last - first) as usize) * BLOCK..whole]);
+        self.offset = end;
+        self.unwritten = self.unwritten.max(through);
+        Ok(())
+    }
+
+    /// Makes sure that nothing is left of what could not be appended.
+    pub(super) fn take_back(&mut self) -> io::Result<()> {
+        // Needs no room, wherever the write was cut off.
+        self.file.set_len(self.offset)?;
+        self.file.sync_all()?;
+        self.unwritten = allocate(&self.file, self.capacity);
+        Ok(())
+    }
+
+    /// Begins anew: what it holds is written over.
+    pub(super) fn rewind(&mut self) {
+        self.offset = 0;
+        self.begun.clear();
+    }
+}
+
+/// So many bytes of a buffer that begin where a block of memory does.
+fn aligned(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    buffer.resize(buffer.len().max(length + BLOCK), 0);
+    let skip = buffer.as_ptr().align_offset(BLOCK);
+    &mut buffer[skip..skip + length]
+}
+
+/// Writes whole blocks durably.
+fn write(file: &File, mut blocks: &[u8], mut at: u64) -> io::Result<()> {
+    while !blocks.is_empty() {
+        match rustix::io::pwritev2(file, &[IoSlice::new(blocks)], at, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                blocks = &blocks[written..];
+                at += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            // Not every file system that opens a file for it can do it.
+            Err(Errno::INVAL) if is_direct(file)? => {
+                let flags = rustix::fs::fcntl_getfl(file)?;
+                rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn is_direct(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT))
+}
+
+/// Takes the room ahead, and says from where on it was never written. Where there is none, or none can be taken, each
+/// write takes what it needs, or fails.
+fn allocate(file: &File, capacity: u64) -> u64 {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, capacity) {
+        Ok(()) => rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap_or(u64::MAX),
+        Err(Errno::OPNOTSUPP) => u64::MAX,
+        Err(error) => {
+            tracing::warn!(%error, capacity, "no room can be taken ahead for the write-ahead log");
+            u64::MAX
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    const CAPACITY: u64 = 1 << 20;
+
+    fn content(path: &Path, bytes: u64) -> Vec<u8> {
+        let mut content = fs::read(path).unwrap();
+        content.truncate(usize::try_from(bytes).unwrap());
+        content
+    }
+
+    #[test]
+    fn what_is_appended_lies_one_behind_the_other_whatever_its_size() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("segment");
+        let mut segment = Segment::open(&path, CAPACITY).unwrap();
+        for round in 0..2_u8 {
+            let mut all = Vec::new();
+            for (n, size) in (0_u8..).zip([8, 4_088, 4_096, 1, 4_095, 0, 12_000, 300_000, 3, 700_000]) {
+                let bytes = vec![n + 1 + 100 * round; size];
+                segment.append(&bytes).unwrap();
+                all.extend_from_slice(&bytes);
+                assert_eq!(segment.offset(), all.len() as u64);
+                assert!(
+                    content(&path, segment.offset()) == all,
+                    "round {round}, append {n}"
+                );
+            }
+            assert!(!segment.has_room_for(usize::try_from(CAPACITY).unwrap()));
+            segment.rewind();
+        }
+        // More than it is meant for.
+        let much = vec![7; usize::try_from(CAPACITY).unwrap() + 5];
+        assert!(segment.has_room_for(much.len()));
+        segment.append(&much).unwrap();
+        assert!(content(&path, segment.offset()) == much);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_gone_and_what_was_before_it_stays() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("segment");
+        let mut segment = Segment::open(&path, CAPACITY).unwrap();
+        segment.append(&[1; 5_000]).unwrap();
+        // As one that failed may leave it.
+        write(
+            &segment.file,
+            aligned(&mut vec![2; 6 * BLOCK], 2 * BLOCK),
+            2 * BLOCK as u64,
+        )
+        .unwrap();
+        segment.take_back().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), CAPACITY);
+        let left = fs::read(&path).unwrap();
+        assert!(left[..5_000].iter().all(|byte| *byte == 1) && left[5_000..].iter().all(|byte| *byte == 0));
+        segment.append(&[3; 3_000]).unwrap();
+        let whole = content(&path, 8_000);
+        assert_eq!(whole, [vec![1; 5_000], vec![3; 3_000]].concat());
+    }
+
+    #[test]
+    fn few_writes_find_room_that_was_never_written() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("segment");
+        let mut segment = Segment::open(&path, CAPACITY).unwrap();
+        if segment.unwritten == u64::MAX || segment.unwritten > 0 {
+            // A file system that does not tell.
+            return;
+        }
+        let mut times = 0;
+        while segment.has_room_for(1_000) {
+            let before = segment.unwritten;
+            segment.append(&[1; 1_000]).unwrap();
+            times += u64::from(segment.unwritten != before);
+        }
+        assert_eq!(times, CAPACITY / AHEAD);
+        assert_eq!(segment.unwritten, CAPACITY);
+        assert!(fs::metadata(&path).unwrap().blocks() * 512 >= CAPACITY);
+        // Another start finds it written.
+        let again = Segment::open(&path, CAPACITY).unwrap();
+        assert_eq!(again.unwritten, CAPACITY);
+    }
+}
