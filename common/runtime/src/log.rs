@@ -66,16 +66,17 @@ impl<H: prost::Message + Default> Log<H> {
         }))
     }
 
-    /// Shows revisions that are durable. Only the coordinator calls this.
+    /// Shows revisions that are durable to all who look from now on; those who wait are to be woken ([`Log::wake`]). Only
+    /// the coordinator calls this.
     pub fn publish(&self, entries: Vec<Entry<H>>) {
-        if entries.is_empty() {
-            return;
-        }
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
             ring.push(Arc::new(entry));
         }
-        drop(ring);
+    }
+
+    /// Wakes all who wait for revisions.
+    pub fn wake(&self) {
         self.waiters.wake_all();
     }
 

@@ -142,8 +142,9 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Its `commits` are durable. Publishes first, so that whoever is answered sees what is theirs; the effects,
-    /// which nobody waits for, come last.
+    /// Its `commits` are durable. Publishes first, so that whoever is answered sees what is theirs. Answers before it wakes
+    /// watchers: there may be many, and each that is woken may take the processor from this thread. The effects, which
+    /// nobody waits for, come last.
     pub(super) fn finish(
         self,
         commits: &[Commit],
@@ -164,6 +165,9 @@ impl<M: Machine> Batch<M> {
             (answer, Answer { reply, token })
         });
         answer_all::<M>(answers.collect());
+        if !commits.is_empty() {
+            log.wake();
+        }
         for outcome in self.outcomes {
             for effect in outcome.effects {
                 if failpoint::armed() {

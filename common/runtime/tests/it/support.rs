@@ -97,6 +97,7 @@ pub(crate) fn record_change(log: &Log<EngineHistory>, change: Change<EngineHisto
         bytes: change.history.encoded_len(),
         history: change.history,
     }]);
+    log.wake();
     revision
 }
 
