@@ -37,7 +37,7 @@ const ROOMY: [&str; 2] = ["--queue-limit", "1000000"];
 const CALLERS: usize = 128;
 
 /// What a service may grow by while watchers are slow or many. Its own bounds are the ring of 32 MiB, measured
-/// encoded, and the cache of its database.
+/// encoded, what the two files of its log hold, and the cache of its database.
 const GROWTH_BYTES: u64 = 400 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
