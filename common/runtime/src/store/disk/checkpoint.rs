@@ -100,6 +100,8 @@ impl Checkpointer {
             };
             tracing::error!(%error, "the store's tables cannot be written; trying again");
             let shared = Arc::clone(&self.shared);
+            // Whoever finds that out waits for the next attempt.
+            shared.pace.hurry();
             let mut desk = shared.desk();
             desk.stuck = Some(error.to_string());
             desk.hurry = false;

@@ -13,6 +13,8 @@
 mod checkpoint;
 mod frame;
 mod layer;
+mod pace;
+mod paced_file;
 mod picture;
 mod reserve;
 mod row;
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 use common::revision::{Revision, Start};
 
 use self::checkpoint::Checkpointer;
+use self::pace::Pace;
 use self::picture::{Picture, View};
 use self::reserve::Reserve;
 use self::tables::Tables;
@@ -84,6 +87,8 @@ struct Shared {
     identity: Identity,
     spans: Spans,
     reserve: Reserve,
+    /// The checkpointer's.
+    pace: Arc<Pace>,
     checkpoint_every: Duration,
     desk: Mutex<Desk>,
     /// The checkpointer has something to do.
@@ -121,10 +126,11 @@ impl DiskStore {
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
         fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
         let cache_bytes = options.cache_bytes;
-        let mut tables = Tables::open(dir, cache_bytes).or_else(|error| {
+        let pace = Arc::new(Pace::new());
+        let mut tables = Tables::open(dir, cache_bytes, &pace).or_else(|error| {
             // A repair writes: on a full disk, into what was held back.
             match Reserve::give_up_left(dir) {
-                true => Tables::open(dir, cache_bytes),
+                true => Tables::open(dir, cache_bytes, &pace),
                 false => Err(error),
             }
         })?;
@@ -143,6 +149,7 @@ impl DiskStore {
             identity,
             spans,
             reserve,
+            pace,
             checkpoint_every: options.checkpoint_every,
             desk: Mutex::new(Desk {
                 wal,
@@ -222,6 +229,10 @@ impl Shared {
         debug_assert!(!desk.frozen, "the other file is in use");
         self.change_view(View::freeze);
         desk.wal.switch();
+        match desk.stopping {
+            true => self.pace.hurry(),
+            false => self.pace.ease(),
+        }
         desk.frozen = true;
         desk.waiting_since = None;
     }
@@ -261,12 +272,17 @@ impl Store for DiskStore {
                     "the write-ahead log is full: {why}"
                 )));
             } else {
+                shared.pace.hurry();
                 desk = shared.wait(&shared.done, desk);
             }
         }
         if let Err(error) = desk.wal.append() {
             desk.in_doubt = true;
             return Err(StoreError::Unavailable(format!("the write-ahead log: {error}")));
+        }
+        if desk.frozen && desk.wal.is_half_full() {
+            // Before anybody has to wait.
+            shared.pace.hurry();
         }
         let active = shared.view().active();
         picture::push(&active, batch);
@@ -333,6 +349,7 @@ impl Store for DiskStore {
 impl Drop for DiskStore {
     fn drop(&mut self) {
         self.shared.desk().stopping = true;
+        self.shared.pace.hurry();
         self.shared.due.notify_one();
         if let Some(thread) = self.checkpointer.take() {
             // If it ended by a defect, the next start takes in what it left.

@@ -17,10 +17,12 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
+use redb::backends::FileBackend;
 use redb::{
     AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable,
     StorageError, TableDefinition, TableError, TableHandle as _, WriteTransaction,
@@ -29,6 +31,8 @@ use uuid::Uuid;
 
 use super::frame::Seed;
 use super::layer::Layer;
+use super::pace::Pace;
+use super::paced_file::PacedFile;
 use super::row::{self, Row};
 use crate::store::spans::Spans;
 use crate::store::{Identity, Order, Pair, Recorded, StoreError, Table};
@@ -54,8 +58,8 @@ const FILE: &str = "store.redb";
 /// and is over soon.
 const TRIM_PIECE: u64 = 10_000;
 
-/// Records that are written in one go: some tenths of a millisecond.
-const GIVE_WAY_EVERY: u64 = 64;
+/// Records between two looks at the time: a tenth of a millisecond's work.
+const REST_EVERY: u64 = 8;
 
 /// How long a file that another process has open is waited for. A child that a killed service had just forked holds
 /// its files until it has become another program: for a moment, and the service may be started again within it.
@@ -73,6 +77,7 @@ const PROBE_BYTES: usize = 256 << 10;
 pub(super) struct Tables {
     path: PathBuf,
     cache_bytes: usize,
+    pace: Arc<Pace>,
     /// None only after an attempt to open it again has failed.
     database: Option<Database>,
 }
@@ -89,13 +94,14 @@ pub(super) struct Left {
 }
 
 impl Tables {
-    /// Opens or makes the file in a data directory.
-    pub(super) fn open(dir: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
+    /// Opens or makes the file in a data directory. It is written at this pace.
+    pub(super) fn open(dir: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
         Ok(Self {
-            database: Some(open_file(&path, cache_bytes)?),
+            database: Some(open_file(&path, cache_bytes, pace)?),
             path,
             cache_bytes,
+            pace: Arc::clone(pace),
         })
     }
 
@@ -137,8 +143,8 @@ impl Tables {
     /// whether more of them are left. May be done again if its outcome is unknown.
     pub(super) fn apply(&self, layer: &Layer, start: Start, oldest: Revision) -> Result<bool, StoreError> {
         let transaction = self.write()?;
-        let count = put_history(&transaction, layer, start)?;
-        put_records(&transaction, layer)?;
+        let count = put_history(&transaction, layer, start, &self.pace)?;
+        put_records(&transaction, layer, &self.pace)?;
         let more = forget(&transaction, oldest, TRIM_PIECE + 2 * count)?;
         // Immediate is redb's default: `commit` returns when the data is on disk.
         transaction.commit().map_err(failed)?;
@@ -183,7 +189,7 @@ impl Tables {
     pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
         // The lock on the file is held until the old one is gone.
         drop(self.database.take());
-        self.database = Some(open_file(&self.path, self.cache_bytes)?);
+        self.database = Some(open_file(&self.path, self.cache_bytes, &self.pace)?);
         Ok(())
     }
 
@@ -269,14 +275,23 @@ fn to_pair(found: Found<'_>) -> Result<Pair, StoreError> {
     Ok((key.value().to_vec(), value.value().to_vec()))
 }
 
-fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Database, StoreError> {
     let given_up = Instant::now() + TAKEN_PATIENCE;
     let is_over = || {
         std::thread::sleep(TAKEN_PAUSE);
         Instant::now() >= given_up
     };
     while_taken(is_over, || {
-        Database::builder().set_cache_size(cache_bytes).create(path)
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let file = PacedFile::new(FileBackend::new(file)?, Arc::clone(pace));
+        Database::builder()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(file)
     })
     .map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Unavailable(format!(
@@ -333,13 +348,18 @@ fn begin(transaction: &WriteTransaction, seed: Seed) -> Result<(Identity, Spans)
 }
 
 /// Says how many there are.
-fn put_history(transaction: &WriteTransaction, layer: &Layer, start: Start) -> Result<u64, StoreError> {
+fn put_history(
+    transaction: &WriteTransaction,
+    layer: &Layer,
+    start: Start,
+    pace: &Pace,
+) -> Result<u64, StoreError> {
     let mut table = transaction.open_table(HISTORY).map_err(failed)?;
     let mut put = |last: u64, row: &[u8]| table.insert(last, row).map(drop).map_err(failed);
     let mut row = Row::of(start);
     let mut count = 0;
     for commit in layer.commits() {
-        give_way(count);
+        rest(pace, count);
         row.push(commit)?;
         if row.is_full() {
             row.take(&mut put)?;
@@ -350,19 +370,18 @@ fn put_history(transaction: &WriteTransaction, layer: &Layer, start: Start) -> R
     Ok(count)
 }
 
-/// Now and then, others first: they have somebody waiting for them, and this has not.
-fn give_way(count: u64) {
-    if count.is_multiple_of(GIVE_WAY_EVERY) {
-        std::thread::yield_now();
+fn rest(pace: &Pace, count: u64) {
+    if count.is_multiple_of(REST_EVERY) {
+        pace.rest();
     }
 }
 
 /// Writes each record once, as the last revision leaves it, table by table and in the order of the keys.
-fn put_records(transaction: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
+fn put_records(transaction: &WriteTransaction, layer: &Layer, pace: &Pace) -> Result<(), StoreError> {
     for (table, records) in layer.tables() {
         let mut table = transaction.open_table(Records::new(table.0)).map_err(failed)?;
         for ((key, value), count) in records.zip(0..) {
-            give_way(count);
+            rest(pace, count);
             match value {
                 Some(value) => drop(table.insert(key, value).map_err(failed)?),
                 None => drop(table.remove(key).map_err(failed)?),

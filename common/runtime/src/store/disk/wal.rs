@@ -62,6 +62,11 @@ impl Wal {
         self.segments[self.turn].append(&self.frame)
     }
 
+    /// Whether the file that is written now has less room left than it holds.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.segments[self.turn].is_half_full()
+    }
+
     /// Makes sure that nothing is left of a frame that could not be appended.
     pub(super) fn take_back(&mut self) -> io::Result<()> {
         self.segments[self.turn].take_back()

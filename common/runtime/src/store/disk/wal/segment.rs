@@ -70,6 +70,11 @@ impl Segment {
         self.offset == 0 || self.offset + bytes as u64 <= self.capacity
     }
 
+    /// Whether it has less room left than it holds.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.offset > self.capacity / 2
+    }
+
     /// Appends bytes. When it returns `Ok` they are on disk.
     ///
     /// # Errors
