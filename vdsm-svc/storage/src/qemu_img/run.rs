@@ -17,8 +17,12 @@ use crate::file::Dir;
 use crate::process::{self, IoCounters, PidFd};
 use crate::run_dir::RunDir;
 
-/// How often a wish to stop, and the child's counters, are looked at while it runs.
-const LOOK: Duration = Duration::from_millis(100);
+/// A wish to stop, and the child's counters, are looked at this soon at first, so that a short run is seen to move,
+const LOOK_SOONEST: Duration = Duration::from_millis(100);
+
+/// and as often as this in the end: a wish to stop is to be carried out within a second, and each look takes the processor
+/// from the child.
+const LOOK_LATEST: Duration = Duration::from_millis(300);
 
 /// Between the polite signal and the one that cannot be ignored.
 const GRACE: Duration = Duration::from_secs(5);
@@ -187,7 +191,7 @@ impl Watch<'_> {
         let pidfd = PidFd::of_child(child)?;
         let started = Instant::now();
         let mut stall = Stall::new(started);
-        while !pidfd.ended_within(LOOK)? {
+        while !pidfd.ended_within(next_look(started.elapsed()))? {
             if (self.stop)() {
                 return Err(Fault::new(
                     FaultCode::Aborted,
@@ -210,6 +214,11 @@ impl Watch<'_> {
         }
         Ok(())
     }
+}
+
+/// After how long to look again at a child that has run for so long: a tenth of it, within bounds.
+fn next_look(ran: Duration) -> Duration {
+    (ran / 10).clamp(LOOK_SOONEST, LOOK_LATEST)
 }
 
 /// Bounds a child. A child that ended already needs none.
@@ -251,4 +260,17 @@ fn no_progress(argv: &[String], time: Duration) -> Fault {
             time.as_secs_f32()
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_become_rarer_and_never_too_rare() {
+        let millis = Duration::from_millis;
+        assert_eq!(next_look(Duration::ZERO), LOOK_SOONEST);
+        assert_eq!(next_look(millis(2_000)), millis(200));
+        assert_eq!(next_look(Duration::from_secs(3_600)), LOOK_LATEST);
+    }
 }
