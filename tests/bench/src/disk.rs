@@ -1,7 +1,7 @@
 //! What the disk is like just now, and when it counts as disturbed.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,12 @@ const WITHIN_ROUND: f64 = 1.5;
 
 /// A round was run on another disk than the others, so to speak, if its medians are this factor above the run's.
 const WITHIN_RUN: f64 = 2.0;
+
+/// A disk that does nothing for so long is at rest.
+const REST: Duration = Duration::from_millis(150);
+
+/// On a machine where others write all the time it never is.
+const SETTLED_AT_LAST: Duration = Duration::from_secs(10);
 
 /// The rule, in words for the report.
 pub(crate) const RULE: &str =
@@ -94,6 +100,55 @@ impl Disk {
     }
 }
 
+/// What a disk is at, as the kernel counts it.
+#[derive(Debug, PartialEq, Eq)]
+struct Activity {
+    in_flight: u64,
+    written: u64,
+    discarded: u64,
+}
+
+impl Activity {
+    /// Of the disk below a folder; none where there is no such disk.
+    fn below(dir: &Path) -> Option<Self> {
+        let device = std::fs::metadata(dir).ok()?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        Self::parse(&std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?)
+    }
+
+    /// The fields are described in the kernel's `Documentation/block/stat.rst`.
+    fn parse(stat: &str) -> Option<Self> {
+        let mut fields = stat.split_ascii_whitespace().map(str::parse);
+        let mut field = |skip: usize| fields.nth(skip)?.ok();
+        let (written, in_flight, discarded) = (field(6)?, field(1)?, field(4)?);
+        Some(Self {
+            in_flight,
+            written,
+            discarded,
+        })
+    }
+}
+
+/// Writes everything back, and waits until the disk below a folder is at rest. A file system may discard what was deleted
+/// long after it was.
+///
+/// # Errors
+/// Where it cannot be written back.
+pub(crate) async fn settle(dir: &Path) -> Outcome<()> {
+    rustix::fs::syncfs(File::open(dir)?).map_err(::tests::Failure::new)?;
+    let end = Instant::now() + SETTLED_AT_LAST;
+    let mut before = None;
+    loop {
+        tokio::time::sleep(REST).await;
+        let now = Activity::below(dir);
+        let at_rest = now.as_ref().is_none_or(|activity| activity.in_flight == 0) && now == before;
+        if at_rest || Instant::now() > end {
+            return Ok(());
+        }
+        before = now;
+    }
+}
+
 /// A duration in microseconds.
 pub(crate) fn in_micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
@@ -118,5 +173,17 @@ mod tests {
         assert!(disturbed(160.0, 100.0));
         assert!(disturbed(210.0, 205.0));
         assert!(!disturbed(60.0, 50.0));
+    }
+
+    #[test]
+    fn what_a_disk_is_at_is_read_from_the_right_fields() {
+        let stat = "  116442    10280 88007534   257171  2178459    67114 215109994  1667697        3   255140  1987250    19806       25 210764984    26722   493942    35659\n";
+        let activity = Activity {
+            in_flight: 3,
+            written: 215_109_994,
+            discarded: 210_764_984,
+        };
+        assert_eq!(Activity::parse(stat), Some(activity));
+        assert_eq!(Activity::parse("1 2 3"), None);
     }
 }

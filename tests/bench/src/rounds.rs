@@ -57,6 +57,14 @@ impl Bench {
         Ok(dir)
     }
 
+    /// Waits until the disk has done what is left of what came before: written back, and discarded what was deleted.
+    ///
+    /// # Errors
+    /// Where that cannot be asked for.
+    pub(crate) async fn settle(&self) -> Outcome<()> {
+        crate::disk::settle(self.dir.path()).await
+    }
+
     /// Runs all rounds of a measure. Each is to measure ours and the bare parts, one after the other.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 //!
 //! *Ours*: raw to raw within one domain, not verified. What the services use is read from the clocks of their
 //! processes, and of those that watch over `qemu-img`: the host's own program, run again. *Bare*: a sparse file of
-//! the size, `qemu-img convert` with the same flags, and an fsync of the file and of its folder.
+//! the size, `qemu-img convert` with the same flags, and an fsync of the file and of its folder. Each begins on a disk that
+//! is at rest: what the other one left was deleted, and a file system that discards such room does it afterwards.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -68,7 +69,9 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
     let domain = world.furnish().await?;
     let source = source(&world, &domain).await?;
     let rounds = bench.alternate(async |bench, _| {
+        bench.settle().await?;
         let ours = ours(&world, &domain, &source.disk_id).await?;
+        bench.settle().await?;
         let bare = bare(&source.file, &bench.fresh_dir("copy-disk-bare")?).await?;
         Ok((ours, bare))
     });
