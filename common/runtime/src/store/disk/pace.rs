@@ -2,7 +2,7 @@
 //! the same disk. So it works for a moment and rests for longer; somebody who has to wait for it puts it in a hurry.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Work that is done in one go: about as long as one durable write.
@@ -52,14 +52,15 @@ impl Pace {
         if self.is_hurried() {
             return;
         }
-        let mut since = self.since();
-        if let Some(time) = rest_after(since.elapsed()) {
+        let work = self.since().elapsed();
+        if let Some(time) = rest_after(work) {
+            // Without the lock: nobody waits for a rest.
             std::thread::sleep(time);
-            *since = Instant::now();
+            *self.since() = Instant::now();
         }
     }
 
-    fn since(&self) -> std::sync::MutexGuard<'_, Instant> {
+    fn since(&self) -> MutexGuard<'_, Instant> {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
