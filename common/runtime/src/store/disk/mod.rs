@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            commit                             checkpoint
-//!   batch ──────────▶ log (fdatasync) ─▶ active ─────────▶ frozen ─▶ tables (redb)
+//!   batch ──────────▶ log (durable) ──▶ active ─────────▶ frozen ─▶ tables (redb)
 //!                                          ▲                 ▲          ▲
 //!   reader ────────────────────────────────┴─────────────────┴──────────┘
 //! ```

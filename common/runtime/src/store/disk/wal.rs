@@ -1,6 +1,6 @@
 //! The write-ahead log: two files that are written by turns, so that one can be written while what the other one holds
 //! is brought into the tables. Room for both is taken when they are made, and they are written over again and again: to
-//! make a batch durable is one write and one fdatasync, which has no metadata to write.
+//! make a batch durable is one durable write, which has no metadata to change.
 //!
 //! Nothing is written behind a frame before it is durable, so only the very last frame can be incomplete: one that
 //! nobody was told of. Any other that is not whole is damage, and is found by what follows it.
