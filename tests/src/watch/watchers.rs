@@ -72,6 +72,19 @@ impl Watchers {
         self
     }
 
+    /// Waits until the watches of tasks are open: each edge from then on is told by itself.
+    ///
+    /// # Errors
+    /// When they do not open.
+    pub async fn tell_edges(&self) -> Outcome<()> {
+        let what = "a watch of tasks to open";
+        self.engine
+            .tasks
+            .until(what, |record| record.token().map(drop))
+            .await?;
+        self.host.until(what, |record| record.token().map(drop)).await
+    }
+
     /// Checks all that was told against what is promised.
     ///
     /// # Errors

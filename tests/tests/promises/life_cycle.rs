@@ -16,6 +16,7 @@ use tests::{World, requests, storage, words};
 async fn a_vm_with_four_disks_comes_and_goes() -> Outcome<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
+    watchers.tell_edges().await?;
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.succeeds(&created).await?;
