@@ -172,7 +172,12 @@ fn a_strangers_writer_is_found_until_it_ends() {
         "a live one is not swept"
     );
     drop(orphan);
-    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![]));
+    // A child that another test was just starting may have had a copy of the lock, until its exec.
+    let gone = || run_dir::strangers(place.root(), &|_| false).unwrap().is_empty();
+    assert!((0..400).any(|_| gone() || {
+        thread::sleep(Duration::from_millis(5));
+        false
+    }));
     let runs = place.root().path().join(".vdsm-run").join(task(1).to_string());
     run_dir::sweep(place.root(), &|t| t == task(1)).unwrap();
     assert!(runs.exists(), "a task that is known keeps its own");
