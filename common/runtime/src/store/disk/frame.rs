@@ -76,6 +76,11 @@ pub(super) fn encode(seed: Seed, batch: &[Commit], frame: &mut Vec<u8>) {
     frame.resize(frame.len().next_multiple_of(ALIGNMENT), 0);
 }
 
+/// Where the next frame may begin: at the next multiple of [`ALIGNMENT`] that looks like one.
+pub(super) fn search(bytes: &[u8]) -> Option<usize> {
+    memchr::memmem::find_iter(bytes, &MAGIC).find(|at| at.is_multiple_of(ALIGNMENT))
+}
+
 /// The header of the frame that `bytes` begin with; none unless the frame is whole.
 pub(super) fn header(seed: Seed, bytes: &[u8]) -> Option<Header> {
     let mut rest = Rest(bytes.strip_prefix(&MAGIC)?);

@@ -7,7 +7,6 @@
 
 mod segment;
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -84,10 +83,10 @@ impl Wal {
 /// # Errors
 /// [`StoreError::Damaged`] if a revision is missing that was durable.
 pub(super) fn left_over(dir: &Path, seed: Seed, current: Revision) -> Result<Layer, StoreError> {
-    let mut contents = Vec::new();
+    let mut pieces = Vec::new();
     for path in FILES.map(|name| dir.join(name)) {
-        match fs::read(&path) {
-            Ok(content) => contents.push(content),
+        match segment::written(&path) {
+            Ok(written) => pieces.extend(written),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Damaged(format!(
                     "{} is missing: what was committed last is in it",
@@ -97,7 +96,7 @@ pub(super) fn left_over(dir: &Path, seed: Seed, current: Revision) -> Result<Lay
             Err(error) => return Err(super::at(&path, &error)),
         }
     }
-    let mut frames: Vec<_> = contents.iter().flat_map(|bytes| frames(seed, bytes)).collect();
+    let mut frames: Vec<_> = pieces.iter().flat_map(|bytes| frames(seed, bytes)).collect();
     frames.retain(|(header, _)| header.last > current);
     frames.sort_by_key(|(header, _)| header.first);
     let mut layer = Layer::default();
@@ -120,7 +119,9 @@ pub(super) fn left_over(dir: &Path, seed: Seed, current: Revision) -> Result<Lay
 fn frames(seed: Seed, bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        loop {
+            at += frame::search(bytes.get(at..)?)?;
+            let rest = &bytes[at..];
             match frame::header(seed, rest) {
                 Some(header) => {
                     at += header.bytes;
@@ -129,7 +130,6 @@ fn frames(seed: Seed, bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
                 None => at += ALIGNMENT,
             }
         }
-        None
     })
 }
 

@@ -7,10 +7,10 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// What offsets, lengths and memory are multiples of: no smaller than the blocks of any disk or file system.
@@ -116,6 +116,40 @@ impl Segment {
     pub(super) fn rewind(&mut self) {
         self.offset = 0;
         self.begun.clear();
+    }
+}
+
+/// What was ever written of a file, piece by piece: room that was only allocated is not looked at, and there may be much.
+/// Each piece begins with a block of the file system.
+pub(super) fn written(path: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let file = File::open(path)?;
+    // What is read ahead of unwritten room counts as written for as long as it is cached.
+    let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
+    let mut pieces = Vec::new();
+    for (start, end) in ranges(&file)? {
+        let length = usize::try_from(end - start).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut piece = vec![0; length];
+        file.read_exact_at(&mut piece, start)?;
+        pieces.push(piece);
+    }
+    Ok(pieces)
+}
+
+/// From where to where it was written. Two pieces do not touch, for what lies across their edge would be missed.
+fn ranges(file: &File) -> io::Result<Vec<(u64, u64)>> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    let mut at = 0;
+    loop {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(ranges),
+            Err(error) => return Err(error.into()),
+        };
+        at = rustix::fs::seek(file, SeekFrom::Hole(start))?;
+        match ranges.last_mut() {
+            Some((_, end)) if *end == start => *end = at,
+            _ => ranges.push((start, at)),
+        }
     }
 }
 
@@ -249,5 +283,37 @@ mod tests {
         // Another start finds it written.
         let again = Segment::open(&path, CAPACITY).unwrap();
         assert_eq!(again.unwritten, CAPACITY);
+    }
+
+    /// Two pieces with a hole between them, as after a round that wrote far into the file; and room that nobody wrote into.
+    #[test]
+    fn what_was_written_is_found_and_what_was_only_allocated_is_not_looked_at() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("segment");
+        let mut segment = Segment::open(&path, 64 * CAPACITY).unwrap();
+        let bytes = [vec![1; 5_000], vec![2; 9]];
+        segment.append(&bytes[0]).unwrap();
+        segment.offset = 9 * CAPACITY;
+        segment.begun.clear();
+        segment.append(&bytes[1]).unwrap();
+
+        let pieces = written(&path).unwrap();
+        if segment.unwritten == u64::MAX || pieces[0].len() as u64 == 64 * CAPACITY {
+            // A file system that does not tell.
+            return;
+        }
+        assert_eq!(pieces.len(), 2);
+        for (piece, bytes) in pieces.iter().zip(&bytes) {
+            assert!(piece.starts_with(bytes) && piece[bytes.len()..].iter().all(|byte| *byte == 0));
+            assert!(piece.len() as u64 <= AHEAD);
+        }
+        // Whoever reads the file has its empty room cached, which may count as written, and is told of in parts.
+        fs::read(&path).unwrap();
+        let ranges = ranges(&File::open(&path).unwrap()).unwrap();
+        assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ranges:?}");
+        assert!(written(&path).unwrap()[0].starts_with(&bytes[0]));
+        assert!(written(&dir.path().join("nothing")).is_err());
+        fs::write(&path, []).unwrap();
+        assert!(written(&path).unwrap().is_empty());
     }
 }
