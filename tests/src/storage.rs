@@ -44,13 +44,28 @@ fn names(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
+/// What copies a directory.
+pub type Copy = fn(&Path, &Path) -> crate::Outcome<()>;
+
 /// A copy of a directory with all that is in it: sparse files stay sparse, modes and times stay.
 ///
 /// # Errors
 /// When `cp` cannot.
 pub fn copy(from: &Path, to: &Path) -> crate::Outcome<()> {
+    cp("--sparse=auto", from, to)
+}
+
+/// The same of a service's data directory, without the room that was only taken ahead: the next start takes it again.
+///
+/// # Errors
+/// When `cp` cannot.
+pub fn copy_data_dir(from: &Path, to: &Path) -> crate::Outcome<()> {
+    cp("--sparse=always", from, to)
+}
+
+fn cp(sparse: &str, from: &Path, to: &Path) -> crate::Outcome<()> {
     let status = std::process::Command::new("cp")
-        .args(["-a", "--sparse=auto"])
+        .args(["-a", sparse])
         .args([from, to])
         .status()?;
     crate::failure::ensure(status.success(), || {

@@ -17,8 +17,8 @@ use tonic::Code;
 /// Raw and preallocated, qcow2 and sparse: together they pass every step of a creation.
 const CREATED: [usize; 2] = [1, 2];
 
-/// What is of one file system's mount.
-const PARTS: [&str; 2] = ["host", "storage"];
+/// What is on the mount, and what copies it.
+const PARTS: [(&str, storage::Copy); 2] = [("host", storage::copy_data_dir), ("storage", storage::copy)];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_at_every_step_on_xfs() -> Outcome<()> {
@@ -103,10 +103,10 @@ impl Bench {
     ) -> Outcome<Self> {
         host.service.stop().await?;
         let saved = tempfile::Builder::new().prefix("saved-").tempdir()?;
-        for part in PARTS {
+        for (part, copy) in PARTS {
             let root = host.storage_root();
             let mount = root.parent().context("a root without a parent")?;
-            storage::copy(&mount.join(part), &saved.path().join(part))?;
+            copy(&mount.join(part), &saved.path().join(part))?;
         }
         let volume = GetVolumeRequest {
             domain_id: domain_id.clone(),
@@ -253,14 +253,14 @@ impl Bench {
     /// Puts everything back, durably. The host must not run.
     fn reset(&self, mount: &LoopMount) -> Outcome<()> {
         self.clean(mount)?;
-        for part in PARTS {
-            storage::copy(&self.saved.path().join(part), &mount.path().join(part))?;
+        for (part, copy) in PARTS {
+            copy(&self.saved.path().join(part), &mount.path().join(part))?;
         }
         mount.sync()
     }
 
     fn clean(&self, mount: &LoopMount) -> Outcome<()> {
-        for part in PARTS {
+        for (part, _) in PARTS {
             let place: &Path = &mount.path().join(part);
             if place.exists() {
                 std::fs::remove_dir_all(place)?;

@@ -8,10 +8,10 @@ use tests::failure::{Failure, Outcome, ensure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::boundaries::{self, Passed};
+use super::boundaries;
 use super::scenario::Scenario;
 use super::slot::Slot;
-use super::trial::{Kill, Victim};
+use super::trial::{Kill, Traces, Victim};
 
 /// Worlds of one scenario at work. They mostly wait for disks and back-offs.
 const WORLDS: usize = 4;
@@ -37,6 +37,8 @@ type Hit = (Victim, String, bool);
 /// What is still to be tried, and what came of it.
 #[derive(Debug, Default)]
 struct Board {
+    /// The points that each run passes in which nobody was killed.
+    always: BTreeMap<Victim, BTreeSet<String>>,
     open: VecDeque<Errand>,
     runs: usize,
     failures: Vec<Failure>,
@@ -56,8 +58,9 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     for _ in 1..WORLDS {
         slots.push(Slot::make(scenario).await?);
     }
-    let errands = kills(Victim::Host, &host).chain(kills(Victim::Engine, &engine));
+    let errands = kills(Victim::Host, host.passages).chain(kills(Victim::Engine, engine.passages));
     let board = Arc::new(Mutex::new(Board {
+        always: [(Victim::Host, host.always), (Victim::Engine, engine.always)].into(),
         open: errands.filter(wanted).collect(),
         ..Board::default()
     }));
@@ -86,15 +89,14 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
         )
     })?;
     if std::env::var_os(ONLY).is_none() {
-        nothing_is_missing(&table, [(Victim::Host, &host), (Victim::Engine, &engine)], &board)?;
+        nothing_is_missing(&table, &board)?;
     }
     Ok(())
 }
 
 /// Each passage, with the one who passes it killed alone, and with both.
-fn kills(victim: Victim, passed: &Passed) -> impl Iterator<Item = Errand> {
-    let passages = passed.passages.iter().cloned();
-    passages.flat_map(move |boundary| {
+fn kills(victim: Victim, passages: BTreeSet<Boundary>) -> impl Iterator<Item = Errand> {
+    passages.into_iter().flat_map(move |boundary| {
         [false, true].map(|both| {
             vec![Kill {
                 victim,
@@ -160,15 +162,14 @@ async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> Outcome<Vec<Slot>>
     workers.join_all().await.into_iter().collect()
 }
 
-/// Tries one errand until its kill has come. A run without it proves as much as an undisturbed one.
+/// Tries one errand until its kill has come. A run without it is an undisturbed one.
 async fn attempt(slot: &mut Slot, errand: &Errand, board: &Mutex<Board>) {
     let is_second = errand.iter().any(|kill| kill.again.is_some());
     let attempts = if is_second { ATTEMPTS_AGAIN } else { ATTEMPTS };
     for kill in errand.iter().cycle().take(attempts) {
         let outcome = slot.survive(kill).await;
-        let passed = boundaries::names(&slot.traces().host);
         let is_done = !matches!(outcome, Ok(false));
-        lock(board, |board| board.note(kill, outcome, passed));
+        lock(board, |board| board.note(kill, outcome, &slot.traces()));
         if is_done {
             return;
         }
@@ -178,12 +179,23 @@ async fn attempt(slot: &mut Slot, errand: &Errand, board: &Mutex<Board>) {
 }
 
 impl Board {
-    /// What came of a run, and what the host passed after the kill.
-    fn note(&mut self, kill: &Kill, outcome: Outcome<bool>, passed: BTreeSet<String>) {
+    /// What came of a run: what the host passed after the kill, or what the victim passed without one.
+    fn note(&mut self, kill: &Kill, outcome: Outcome<bool>, traces: &Traces) {
         self.runs += 1;
         match outcome {
             Err(failure) => self.failures.push(failure),
-            Ok(false) => return,
+            // The first kill came.
+            Ok(false) if kill.again.is_some() => return,
+            Ok(false) => {
+                let passed = boundaries::names(&traces.victim);
+                match self.always.get_mut(&kill.victim) {
+                    Some(always) if !passed.is_empty() => always.retain(|point| passed.contains(point)),
+                    _ => self
+                        .failures
+                        .push(Failure::new(format!("{kill}: nothing was traced"))),
+                }
+                return;
+            }
             Ok(true) => {
                 let points = [Some(&kill.boundary), kill.again.as_ref()].into_iter().flatten();
                 let hits = points.map(|boundary| (kill.victim, boundary.point.clone(), kill.both));
@@ -191,7 +203,7 @@ impl Board {
             }
         }
         if kill.victim == Victim::Host && kill.again.is_none() {
-            for point in passed {
+            for point in boundaries::names(&traces.host) {
                 self.recoveries.entry(point).or_default().push(kill.clone());
             }
         }
@@ -202,25 +214,17 @@ impl Board {
     }
 }
 
-/// Everybody was killed, alone and together, at each point that every undisturbed run passes; and the host at each
+/// Everybody was killed, alone and together, at each point that every undisturbed run passed; and the host at each
 /// step of its own table.
-fn nothing_is_missing(
-    table: &BTreeSet<String>,
-    passed: [(Victim, &Passed); 2],
-    board: &Board,
-) -> Outcome<()> {
+fn nothing_is_missing(table: &BTreeSet<String>, board: &Board) -> Outcome<()> {
     let mut missing: Vec<String> = table
         .iter()
         .filter(|point| !(board.hit(Victim::Host, point, false) || board.hit(Victim::Host, point, true)))
         .map(|point| format!("{point} of the host's table"))
         .collect();
-    for (victim, passed) in passed {
-        for (point, both) in passed
-            .always
-            .iter()
-            .flat_map(|point| [(point, false), (point, true)])
-        {
-            if !board.hit(victim, point, both) {
+    for (victim, always) in &board.always {
+        for (point, both) in always.iter().flat_map(|point| [(point, false), (point, true)]) {
+            if !board.hit(*victim, point, both) {
                 missing.push(format!("{victim:?} {point}, both {both}"));
             }
         }

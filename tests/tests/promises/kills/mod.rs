@@ -4,6 +4,8 @@
 //! The boundaries are enumerated by running the same thing a few times without a kill and writing down every point
 //! that is passed: the host's steps, and what stands before and after each commit and each effect of both. A point
 //! that each of these runs passes, or that the host's own table names, and at which nobody was killed, fails the test.
+//! A run that comes to its end without its kill is one of these runs: some points lie in a race, and how often they
+//! come is up to the machine.
 
 mod boundaries;
 mod matrix;

@@ -9,8 +9,12 @@ use tests::{World, storage};
 
 use super::scenario::{Prepared, Scenario};
 
-/// What a world consists of on disk.
-const PARTS: [&str; 3] = ["host", "engine", "storage"];
+/// What a world consists of on disk, and what copies it.
+const PARTS: [(&str, storage::Copy); 3] = [
+    ("host", storage::copy_data_dir),
+    ("engine", storage::copy_data_dir),
+    ("storage", storage::copy),
+];
 
 /// A world at rest, its services stopped, and a copy of it.
 #[derive(Debug)]
@@ -32,8 +36,8 @@ impl Slot {
         let prepared = scenario.prepare(&world, &domain_id, &gate).await?;
         world.stop().await?;
         let saved = tempfile::Builder::new().prefix("saved-").tempdir()?;
-        for part in PARTS {
-            storage::copy(&world.folder().join(part), &saved.path().join(part))?;
+        for (part, copy) in PARTS {
+            copy(&world.folder().join(part), &saved.path().join(part))?;
         }
         Ok(Self {
             world,
@@ -45,10 +49,10 @@ impl Slot {
 
     /// Puts everything back. The services must not run.
     pub(super) fn reset(&self) -> Outcome<()> {
-        for part in PARTS {
+        for (part, copy) in PARTS {
             let place = self.world.folder().join(part);
             std::fs::remove_dir_all(&place)?;
-            storage::copy(&self.saved.path().join(part), &place)?;
+            copy(&self.saved.path().join(part), &place)?;
         }
         for log in ["host.log", "engine.log"] {
             remove(&self.world.folder().join(log))?;

@@ -68,6 +68,8 @@ pub(super) struct Traces {
     pub(super) host: PathBuf,
     /// The engine's.
     pub(super) engine: PathBuf,
+    /// That of the one who is to be killed, up to there.
+    pub(super) victim: PathBuf,
 }
 
 impl Slot {
@@ -77,6 +79,7 @@ impl Slot {
         Traces {
             host: folder.join("host.trace"),
             engine: folder.join("engine.trace"),
+            victim: folder.join("victim.trace"),
         }
     }
 
@@ -89,13 +92,17 @@ impl Slot {
     }
 
     /// Runs the scenario with a kill; what is passed after it is in [`Slot::traces`] then. False where the run came
-    /// to its end without passing the boundary: what lies beside the others' timing does not come in every run.
+    /// to its end without passing the boundary: what lies beside the others' timing does not come in every run. It was
+    /// an undisturbed one then, and what the victim passed is in its trace.
     pub(super) async fn survive(&mut self, kill: &Kill) -> Outcome<bool> {
         let calm = FailPoints {
             one_by_one: true,
             ..FailPoints::default()
         };
-        let killing = FailPoints::killing(&kill.boundary);
+        let killing = FailPoints {
+            trace: Some(self.traces().victim),
+            ..FailPoints::killing(&kill.boundary)
+        };
         let outcome = match kill.victim {
             Victim::Host => self.run(Some(kill), &killing, &calm).await,
             Victim::Engine => self.run(Some(kill), &calm, &killing).await,
@@ -107,8 +114,14 @@ impl Slot {
         self.world.kill_engine().await?;
         self.world.kill_host().await?;
         self.reset()?;
-        remove(&self.traces().host)?;
-        remove(&self.traces().engine)?;
+        let Traces {
+            host: of_host,
+            engine: of_engine,
+            victim,
+        } = self.traces();
+        for trace in [of_host, of_engine, victim] {
+            remove(&trace)?;
+        }
         self.world.host.spawn(host)?;
         self.world.engine.spawn(engine)?;
         let watchers = Watchers::start(&self.world.client, &self.world.host_client);
