@@ -108,13 +108,16 @@ impl Scene {
         (task, target)
     }
 
-    /// Returns the process that copies once it is in the middle.
+    /// Returns the process that copies once it is in the middle. The one before it, which makes the empty file, writes
+    /// a block too, and may be seen just before it ends.
     async fn in_the_middle(&self, task: &str, target: &str) -> Pid {
         let own = self.image(target).join(format!(".vdsm-svc-{task}"));
         eventually("some copied bytes", async || {
             use std::os::unix::fs::MetadataExt;
             let blocks = fs::metadata(&own).ok()?.blocks();
-            (blocks > 0).then(|| self.child(task)).flatten()
+            let child = self.child(task).filter(|_| blocks > 8)?;
+            let argv = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+            (argv.split('\0').nth(1) == Some("convert")).then_some(child)
         })
         .await
     }
