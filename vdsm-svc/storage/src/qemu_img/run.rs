@@ -22,7 +22,7 @@ const LOOK_SOONEST: Duration = Duration::from_millis(100);
 
 /// and as often as this in the end: a wish to stop is to be carried out within a second, and each look takes the processor
 /// from the child.
-const LOOK_LATEST: Duration = Duration::from_millis(300);
+const LOOK_LATEST: Duration = Duration::from_millis(500);
 
 /// Between the polite signal and the one that cannot be ignored.
 const GRACE: Duration = Duration::from_secs(5);
@@ -216,9 +216,9 @@ impl Watch<'_> {
     }
 }
 
-/// After how long to look again at a child that has run for so long: a tenth of it, within bounds.
+/// After how long to look again at a child that has run for so long: a fifth of it, within bounds.
 fn next_look(ran: Duration) -> Duration {
-    (ran / 10).clamp(LOOK_SOONEST, LOOK_LATEST)
+    (ran / 5).clamp(LOOK_SOONEST, LOOK_LATEST)
 }
 
 /// Bounds a child. A child that ended already needs none.
@@ -270,7 +270,7 @@ mod tests {
     fn looks_become_rarer_and_never_too_rare() {
         let millis = Duration::from_millis;
         assert_eq!(next_look(Duration::ZERO), LOOK_SOONEST);
-        assert_eq!(next_look(millis(2_000)), millis(200));
+        assert_eq!(next_look(millis(2_000)), millis(400));
         assert_eq!(next_look(Duration::from_secs(3_600)), LOOK_LATEST);
     }
 }
