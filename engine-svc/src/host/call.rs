@@ -21,7 +21,7 @@ use proto::vdsm::v1::{
 };
 use runtime::failpoint;
 use runtime::metadata::EngineCall;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -51,7 +51,7 @@ pub(super) struct Connection {
     pub(super) call: EngineCall,
 }
 
-/// What an effect is about: what is under way already is not begun a second time.
+/// What an effect is about: two that are about the same are not under way at once, and the newer one is what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Subject(&'static str, Uuid);
 
@@ -74,8 +74,9 @@ impl Subject {
     }
 }
 
-/// Performs `effect`, as often as needed. `places` bounds how many calls are under way on this host; who waits
-/// between two attempts holds none.
+/// Performs `effect`, as often as needed, or until another one is `wanted` in its place: then it is at rest when this
+/// returns, and the host has been asked for nothing of it that it might still hear. `places` bounds how many calls are
+/// under way on this host; who waits between two attempts holds none.
 ///
 /// # Errors
 /// What ends the connection: the transport's failure, another owner, or a younger start of the engine.
@@ -83,6 +84,7 @@ pub(super) async fn perform(
     context: &Context,
     connection: &Connection,
     effect: &Effect,
+    wanted: &mut watch::Receiver<Effect>,
     places: &Semaphore,
 ) -> Result<Option<Input>, Refusal> {
     let mut backoff = Backoff::new(CALL_CAP);
@@ -104,8 +106,10 @@ pub(super) async fn perform(
             // Its queue empties, or its disk is given room: waiting for it is no failure.
             Refusal::Full(fault) => {
                 debug!(kind = kind(effect), %fault, "the host is full; it is asked again");
-                tokio::time::sleep(backoff.wait()).await;
-                continue;
+                match rest(backoff.wait(), wanted).await {
+                    Rested::Superseded => return Ok(None),
+                    Rested::Whole => continue,
+                }
             }
             Refusal::Unclear(fault) => fault,
             Refusal::Answer(fault) | Refusal::Final(fault) => match verdict(effect, &fault, is_final) {
@@ -117,14 +121,32 @@ pub(super) async fn perform(
         debug!(kind = kind(effect), tries, %fault, "the host said nothing that decides; it is asked again");
         // A clear blocks nobody, and is tried as long as the connection lives.
         let endless = matches!(effect, Effect::ClearTask { .. });
-        if tries >= TRIES && !endless {
+        if tries >= TRIES && !endless && !wanted.has_changed().unwrap_or(false) {
             return spent(connection, effect, fault);
         }
         if let (Effect::ClearTask { task_id, .. }, 1) = (effect, tries) {
             let (task_id, fault) = (*task_id, fault.clone());
             let _ = context.engine.send(Input::ClearFailed { task_id, fault }).await;
         }
-        tokio::time::sleep(backoff.wait()).await;
+        if let Rested::Superseded = rest(backoff.wait(), wanted).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// How a rest between two attempts ended.
+enum Rested {
+    /// It is time for the next attempt.
+    Whole,
+    /// Something else is wanted by now.
+    Superseded,
+}
+
+async fn rest(time: Duration, wanted: &mut watch::Receiver<Effect>) -> Rested {
+    // Who wants is there for as long as the call is; where it is not, nothing else is wanted.
+    match timeout(time, wanted.changed()).await {
+        Ok(Ok(())) => Rested::Superseded,
+        Ok(Err(_)) | Err(_) => Rested::Whole,
     }
 }
 

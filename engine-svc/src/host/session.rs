@@ -1,6 +1,7 @@
 //! One connection to a host, from the first question to its end.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
@@ -11,7 +12,7 @@ use proto::vdsm::v1::host_service_client::HostServiceClient;
 use proto::vdsm::v1::{GetHostInfoRequest, HostInfo};
 use runtime::client;
 use runtime::metadata::EngineCall;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
@@ -194,17 +195,14 @@ impl Session<'_> {
     }
 
     async fn perform_all(&self, orders: &mut Orders, resync: &Notify) -> End {
-        let places = Arc::new(Semaphore::new(CALLS));
-        let mut under_way = HashSet::new();
-        let mut calls = JoinSet::<(Subject, Result<Option<Input>, Refusal>)>::new();
+        let mut work = Work::on(self.context, &self.connection);
         loop {
             tokio::select! {
                 // Calls end, each once, so they do not keep an order waiting for long.
                 biased;
-                Some(done) = calls.join_next() => {
+                Some(done) = work.calls.join_next() => {
                     // A call that panicked says nothing, as one that was cut.
-                    let Ok((subject, outcome)) = done else { return End::Again };
-                    under_way.remove(&subject);
+                    let Ok((effect, outcome)) = done else { return End::Again };
                     match outcome {
                         Ok(Some(input)) => {
                             let _ = self.context.engine.send(input).await;
@@ -212,33 +210,82 @@ impl Session<'_> {
                         Ok(None) => {}
                         Err(refusal) => return refusal.into(),
                     }
+                    work.has_ended(&effect);
                 }
                 Some(effect) = orders.recv() => match effect {
                     Effect::Resync { .. } => resync.notify_one(),
                     // What comes after it presumes that it was done.
                     Effect::Reclaim { .. } => {
-                        if let Err(refusal) = self.perform(&effect, &places).await {
+                        if let Err(refusal) = work.perform(&effect).await {
                             return refusal.into();
                         }
                     }
-                    effect => {
-                        // The engine may want the same thing again while it is still being tried.
-                        if under_way.insert(Subject::of(&effect)) {
-                            let job = (self.context.clone(), self.connection.clone(), Arc::clone(&places));
-                            calls.spawn(async move {
-                                let (context, connection, places) = job;
-                                let outcome = call::perform(&context, &connection, &effect, &places).await;
-                                (Subject::of(&effect), outcome)
-                            });
-                        }
-                    }
+                    effect => work.order(effect),
                 },
             }
         }
     }
+}
 
-    async fn perform(&self, effect: &Effect, places: &Semaphore) -> Result<(), Refusal> {
-        call::perform(self.context, &self.connection, effect, places)
+/// The calls on one connection.
+struct Work<'a> {
+    context: &'a Context,
+    connection: &'a Connection,
+    places: Arc<Semaphore>,
+    /// What is wanted, by what it is about, as long as something about that is under way.
+    wanted: HashMap<Subject, watch::Sender<Effect>>,
+    calls: JoinSet<(Effect, Result<Option<Input>, Refusal>)>,
+}
+
+impl<'a> Work<'a> {
+    fn on(context: &'a Context, connection: &'a Connection) -> Self {
+        Self {
+            context,
+            connection,
+            places: Arc::new(Semaphore::new(CALLS)),
+            wanted: HashMap::new(),
+            calls: JoinSet::new(),
+        }
+    }
+
+    /// Begins it, unless it is under way already. Where something else about the same is, it waits for that to end: a
+    /// host that is released and claimed at once would be left in whichever way it heard last.
+    fn order(&mut self, effect: Effect) {
+        match self.wanted.entry(Subject::of(&effect)) {
+            Entry::Occupied(wanted) => {
+                wanted.get().send_if_modified(|newest| {
+                    let is_another = *newest != effect;
+                    *newest = effect;
+                    is_another
+                });
+            }
+            Entry::Vacant(place) => {
+                let (sender, mut wanted) = watch::channel(effect.clone());
+                place.insert(sender);
+                let (context, connection) = (self.context.clone(), self.connection.clone());
+                let places = Arc::clone(&self.places);
+                self.calls.spawn(async move {
+                    let outcome = call::perform(&context, &connection, &effect, &mut wanted, &places).await;
+                    (effect, outcome)
+                });
+            }
+        }
+    }
+
+    /// Begins what is wanted in its place by now.
+    fn has_ended(&mut self, effect: &Effect) {
+        let wanted = self.wanted.remove(&Subject::of(effect));
+        if let Some(newest) = wanted.map(|wanted| wanted.borrow().clone())
+            && newest != *effect
+        {
+            self.order(newest);
+        }
+    }
+
+    /// Performs it while all else waits.
+    async fn perform(&self, effect: &Effect) -> Result<(), Refusal> {
+        let (_sender, mut wanted) = watch::channel(effect.clone());
+        call::perform(self.context, self.connection, effect, &mut wanted, &self.places)
             .await
             .map(|_| ())
     }

@@ -40,12 +40,23 @@ pub(crate) enum Lie {
     SilentAfterOpen,
 }
 
+/// What changes whose host it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Claim,
+    Release,
+}
+
 /// What the host is and did. Public to the tests, which set it as they like.
 pub(crate) struct Truth {
     pub(crate) host_id: HostId,
     pub(crate) store_id: StoreId,
     pub(crate) owner: Option<EngineId>,
     pub(crate) epoch: u64,
+    /// Whether it was claimed or released, each time that it was asked.
+    pub(crate) asked: Vec<Asked>,
+    /// A release is heard, and not answered as long as this is so.
+    pub(crate) holds_release: bool,
     /// One revision an entry: the task as it then was.
     pub(crate) history: Vec<Task>,
     /// For the streams to come, in order.
@@ -80,6 +91,8 @@ impl Double {
                 store_id: store(1),
                 owner: None,
                 epoch: 0,
+                asked: Vec::new(),
+                holds_release: false,
                 history: Vec::new(),
                 lies: VecDeque::new(),
                 samples: Vec::new(),
@@ -350,6 +363,7 @@ impl HostService for Double {
         let engine = Caller::of(&request).unwrap().engine.unwrap();
         {
             let mut truth = self.truth();
+            truth.asked.push(Asked::Claim);
             truth.owner = Some(engine.engine_id);
             truth.epoch = engine.epoch;
         }
@@ -361,6 +375,10 @@ impl HostService for Double {
         &self,
         _: Request<ReleaseHostRequest>,
     ) -> Result<Response<ReleaseHostResponse>, Status> {
+        self.truth().asked.push(Asked::Release);
+        while self.truth().holds_release {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.truth().owner = None;
         let host = Some(self.info());
         Ok(Response::new(ReleaseHostResponse { host }))

@@ -9,8 +9,8 @@ use proto::engine::v1::host::Connection;
 use runtime::store::memory::Disk;
 use uuid::Uuid;
 
-use crate::double::Double;
-use crate::world::{World, host_id};
+use crate::double::{Asked, Double};
+use crate::world::{World, eventually, host_id};
 
 #[tokio::test]
 async fn a_host_of_another_id_is_not_taken() {
@@ -47,6 +47,30 @@ async fn a_host_that_comes_back_as_another_is_refused_until_it_is_itself_again()
     assert_eq!(host.connection_fault.unwrap().code, "HOST_ID_MISMATCH");
     double.truth().host_id = host_id();
     world.linked(Connection::Connected).await;
+    world.stop().await;
+}
+
+/// The undo waits for what it undoes: it is not lost, and does not overtake.
+#[tokio::test]
+async fn a_host_whose_release_is_under_way_when_it_is_cancelled_is_claimed_after_it() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    let owner = double.truth().owner;
+    double.truth().holds_release = true;
+    let command_id = world.remove().await;
+    let claimed_and = |more: &[Asked]| [&[Asked::Claim], more].concat();
+    eventually("it is asked to be released", || async {
+        (double.truth().asked == claimed_and(&[Asked::Release])).then_some(())
+    })
+    .await;
+    world.cancel(&command_id).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    double.truth().holds_release = false;
+    let command = world.wait(&command_id).await;
+    assert_eq!(command.state(), CommandState::Cancelled, "{command:#?}");
+    assert_eq!(double.truth().asked, claimed_and(&[Asked::Release, Asked::Claim]));
+    assert_eq!(double.truth().owner, owner);
     world.stop().await;
 }
 

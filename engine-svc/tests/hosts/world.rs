@@ -107,6 +107,24 @@ impl World {
         self.wait(&accepted.command.unwrap().command_id).await
     }
 
+    /// Asks for the host to be given up: the command's id.
+    pub(crate) async fn remove(&self) -> String {
+        let request = RemoveHostRequest {
+            host_id: host_id().to_string(),
+            ..RemoveHostRequest::default()
+        };
+        let accepted = self.hosts().remove_host(request).await.unwrap().into_inner();
+        accepted.command.unwrap().command_id
+    }
+
+    pub(crate) async fn cancel(&self, command_id: &str) {
+        let mut commands = CommandServiceClient::new(self.channel.clone());
+        let request = CancelCommandRequest {
+            command_id: command_id.to_owned(),
+        };
+        commands.cancel_command(request).await.unwrap();
+    }
+
     pub(crate) async fn wait(&self, command_id: &str) -> Command {
         let mut commands = CommandServiceClient::new(self.channel.clone());
         let request = WaitCommandRequest {
