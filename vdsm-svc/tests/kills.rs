@@ -243,6 +243,13 @@ async fn a_kill_at_any_step_leaves_a_task_that_ends_and_storage_that_agrees() {
     );
 }
 
+/// What a process has written so far, in bytes.
+fn written_by(pid: u32) -> Option<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar: "))?;
+    line.parse().ok()
+}
+
 /// The process that copies outlives the service; the next start ends it before anything is undone.
 #[tokio::test]
 async fn a_kill_in_the_middle_of_a_copy_leaves_nothing_of_it() {
@@ -270,7 +277,9 @@ async fn a_kill_in_the_middle_of_a_copy_leaves_nothing_of_it() {
         let text = std::fs::read_to_string(record).ok()?;
         let pid: u32 = text.split(' ').next()?.parse().ok()?;
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        (line.contains("convert\0") && line.starts_with("qemu-img")).then_some(pid)
+        // Before that it may not have opened the source yet, which is the service's own open file.
+        let has_copied = written_by(pid)? > 64 << 10;
+        (has_copied && line.contains("convert\0") && line.starts_with("qemu-img")).then_some(pid)
     })
     .await;
     program.child.kill().unwrap();

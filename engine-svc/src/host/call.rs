@@ -74,9 +74,9 @@ impl Subject {
     }
 }
 
-/// Performs `effect`, as often as needed, or until another one is `wanted` in its place: then it is at rest when this
-/// returns, and the host has been asked for nothing of it that it might still hear. `places` bounds how many calls are
-/// under way on this host; who waits between two attempts holds none.
+/// Performs `effect`, as often as needed, or until another one is `wanted` in its place: an attempt that is under way
+/// then is the last one. `places` bounds how many calls are under way on this host; who waits between two attempts
+/// holds none.
 ///
 /// # Errors
 /// What ends the connection: the transport's failure, another owner, or a younger start of the engine.
