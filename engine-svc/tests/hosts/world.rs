@@ -183,15 +183,12 @@ impl World {
         let mut tasks = TaskServiceClient::new(self.channel.clone());
         let mut stream = tasks.watch_tasks(request).await.unwrap().into_inner();
         let seen = Seen::default();
+        // What comes after this call is seen edge by edge; before, the snapshot may have been made too late for that.
+        while !seen.note(stream.message().await.unwrap().unwrap()) {}
         let noted = seen.clone();
         tokio::spawn(async move {
             while let Ok(Some(response)) = stream.message().await {
-                let items = match response.frame {
-                    Some(Frame::Snapshot(snapshot)) => snapshot.items,
-                    Some(Frame::Changes(changes)) => changes.items,
-                    _ => Vec::new(),
-                };
-                noted.0.lock().unwrap().extend(items);
+                noted.note(response);
             }
         });
         seen
@@ -203,6 +200,18 @@ impl World {
 pub(crate) struct Seen(Arc<std::sync::Mutex<Vec<AsyncTask>>>);
 
 impl Seen {
+    /// Says whether the snapshot is over.
+    fn note(&self, response: WatchTasksResponse) -> bool {
+        let items = match response.frame {
+            Some(Frame::SnapshotDone(_)) => return true,
+            Some(Frame::Snapshot(snapshot)) => snapshot.items,
+            Some(Frame::Changes(changes)) => changes.items,
+            _ => Vec::new(),
+        };
+        self.0.lock().unwrap().extend(items);
+        false
+    }
+
     pub(crate) fn of(&self, task_id: TaskId) -> Vec<AsyncTask> {
         let seen = self.0.lock().unwrap();
         let of_task = seen.iter().filter(|task| task.task_id == task_id.to_string());
