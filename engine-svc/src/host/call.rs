@@ -143,10 +143,11 @@ enum Rested {
 }
 
 async fn rest(time: Duration, wanted: &mut watch::Receiver<Effect>) -> Rested {
-    // Who wants is there for as long as the call is; where it is not, nothing else is wanted.
-    match timeout(time, wanted.changed()).await {
-        Ok(Ok(())) => Rested::Superseded,
-        Ok(Err(_)) | Err(_) => Rested::Whole,
+    tokio::select! {
+        biased;
+        // Whoever orders may be gone already, when the connection ends: nothing else comes from there.
+        Ok(()) = wanted.changed() => Rested::Superseded,
+        () = tokio::time::sleep(time) => Rested::Whole,
     }
 }
 

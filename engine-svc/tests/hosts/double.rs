@@ -55,8 +55,8 @@ pub(crate) struct Truth {
     pub(crate) epoch: u64,
     /// Whether it was claimed or released, each time that it was asked.
     pub(crate) asked: Vec<Asked>,
-    /// A release is heard, and not answered as long as this is so.
-    pub(crate) holds_release: bool,
+    /// This is heard, and not done or answered as long as it stands here.
+    pub(crate) holds: Option<Asked>,
     /// One revision an entry: the task as it then was.
     pub(crate) history: Vec<Task>,
     /// For the streams to come, in order.
@@ -92,7 +92,7 @@ impl Double {
                 owner: None,
                 epoch: 0,
                 asked: Vec::new(),
-                holds_release: false,
+                holds: None,
                 history: Vec::new(),
                 lies: VecDeque::new(),
                 samples: Vec::new(),
@@ -117,6 +117,14 @@ impl Double {
 
     pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
         self.truth.lock().unwrap()
+    }
+
+    /// Notes what is asked, and waits for as long as that is held.
+    async fn hear(&self, asked: Asked) {
+        self.truth().asked.push(asked);
+        while self.truth().holds == Some(asked) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The task takes its next step; starts it where there is none.
@@ -361,9 +369,9 @@ impl HostService for Double {
         request: Request<ClaimHostRequest>,
     ) -> Result<Response<ClaimHostResponse>, Status> {
         let engine = Caller::of(&request).unwrap().engine.unwrap();
+        self.hear(Asked::Claim).await;
         {
             let mut truth = self.truth();
-            truth.asked.push(Asked::Claim);
             truth.owner = Some(engine.engine_id);
             truth.epoch = engine.epoch;
         }
@@ -375,10 +383,7 @@ impl HostService for Double {
         &self,
         _: Request<ReleaseHostRequest>,
     ) -> Result<Response<ReleaseHostResponse>, Status> {
-        self.truth().asked.push(Asked::Release);
-        while self.truth().holds_release {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        self.hear(Asked::Release).await;
         self.truth().owner = None;
         let host = Some(self.info());
         Ok(Response::new(ReleaseHostResponse { host }))

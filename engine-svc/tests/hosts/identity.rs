@@ -50,28 +50,46 @@ async fn a_host_that_comes_back_as_another_is_refused_until_it_is_itself_again()
     world.stop().await;
 }
 
-/// The undo waits for what it undoes: it is not lost, and does not overtake.
 #[tokio::test]
 async fn a_host_whose_release_is_under_way_when_it_is_cancelled_is_claimed_after_it() {
     let (double, address) = Double::start(host_id());
     let world = World::start(&Disk::new()).await;
     world.follow(address).await;
     let owner = double.truth().owner;
-    double.truth().holds_release = true;
+    double.truth().holds = Some(Asked::Release);
     let command_id = world.remove().await;
-    let claimed_and = |more: &[Asked]| [&[Asked::Claim], more].concat();
-    eventually("it is asked to be released", || async {
-        (double.truth().asked == claimed_and(&[Asked::Release])).then_some(())
-    })
-    .await;
-    world.cancel(&command_id).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    double.truth().holds_release = false;
-    let command = world.wait(&command_id).await;
-    assert_eq!(command.state(), CommandState::Cancelled, "{command:#?}");
-    assert_eq!(double.truth().asked, claimed_and(&[Asked::Release, Asked::Claim]));
+    cancelled_while_held(&world, &double, &command_id).await;
+    assert_eq!(double.truth().asked, [Asked::Claim, Asked::Release, Asked::Claim]);
     assert_eq!(double.truth().owner, owner);
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_whose_claim_is_under_way_when_it_is_cancelled_is_released_after_it() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    double.truth().holds = Some(Asked::Claim);
+    let command_id = world.begin_to_add(address).await;
+    cancelled_while_held(&world, &double, &command_id).await;
+    assert_eq!(double.truth().asked, [Asked::Claim, Asked::Release]);
+    assert_eq!(double.truth().owner, None);
+    world.stop().await;
+}
+
+/// The undo waits for what it undoes: it is not lost, and does not overtake.
+async fn cancelled_while_held(world: &World, double: &Double, command_id: &str) {
+    let held = double.truth().holds;
+    eventually("the host is asked", || async {
+        (double.truth().asked.last().copied() == held).then_some(())
+    })
+    .await;
+    world.cancel(command_id).await;
+    // That nothing overtakes has no sign to wait for.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(double.truth().asked.last().copied(), held);
+    double.truth().holds = None;
+    let command = world.wait(command_id).await;
+    assert_eq!(command.state(), CommandState::Cancelled, "{command:#?}");
 }
 
 #[tokio::test]

@@ -97,6 +97,12 @@ impl World {
 
     /// Adds the host at this address and waits for the end of it.
     pub(crate) async fn add(&self, address: SocketAddr) -> Command {
+        let command_id = self.begin_to_add(address).await;
+        self.wait(&command_id).await
+    }
+
+    /// Asks for the host at this address to be added: the command's id.
+    pub(crate) async fn begin_to_add(&self, address: SocketAddr) -> String {
         let request = AddHostRequest {
             host_id: host_id().to_string(),
             name: "h1".into(),
@@ -104,7 +110,7 @@ impl World {
             ..AddHostRequest::default()
         };
         let accepted = self.hosts().add_host(request).await.unwrap().into_inner();
-        self.wait(&accepted.command.unwrap().command_id).await
+        accepted.command.unwrap().command_id
     }
 
     /// Asks for the host to be given up: the command's id.
