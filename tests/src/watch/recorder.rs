@@ -80,6 +80,16 @@ impl<I: Item> Recorder<I> {
         let found = tokio::time::timeout(PATIENCE, wait).await.ok().flatten();
         found.context(format!("no {} watch told of {what}", I::NAME))
     }
+
+    /// Waits until so many streams were opened, the first one counted, and the next has a token to resume after.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub async fn opens(&self, streams: usize) -> Outcome<()> {
+        let what = format!("{streams} streams");
+        let enough = |record: &Record<I>| record.token().filter(|_| record.streams() >= streams).map(drop);
+        self.until(&what, enough).await
+    }
 }
 
 impl<I> Drop for Recorder<I> {

@@ -33,6 +33,17 @@ impl EngineWatchers {
         }
     }
 
+    /// Waits until each watch has opened so many streams, the first one counted, and can be resumed.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub async fn open(&self, streams: usize) -> Outcome<()> {
+        self.commands.opens(streams).await?;
+        self.tasks.opens(streams).await?;
+        self.jobs.opens(streams).await?;
+        self.events.opens(streams).await
+    }
+
     /// What was told against what is promised; empty where all is well.
     pub fn violations(&self) -> Vec<String> {
         let mut found = violations(&self.commands.record());
