@@ -27,7 +27,10 @@ impl Stopping {
                 undo: String::new(),
             });
         }
-        let stops = |task: &&AsyncTask| task.is_open() && task.purpose == Purpose::Do && task.cancelable;
+        // What is being stopped already, because another part has failed, is not stopped by asking.
+        let stops = |task: &&AsyncTask| {
+            task.is_open() && task.purpose == Purpose::Do && task.cancelable && !task.abort_wanted
+        };
         let begun = tasks.iter().filter(stops).map(|task| task.undo.clone());
         let begun: Vec<String> = begun.collect();
         let done = commands.iter().filter_map(|part| undone_if_done(root, part));
@@ -67,13 +70,15 @@ fn undone_if_done(root: &Command, part: &Command) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use common::FaultCode;
     use common::id::CommandId;
 
     use super::*;
     use crate::change::Change;
     use crate::input::Input;
     use crate::testing::{
-        World, add_host, attach_disk, command_id, copy_disk, create_disk, create_domain, create_vm, host_id,
+        Fate, World, add_host, attach_disk, command_id, copy_disk, create_disk, create_domain, create_vm,
+        host_id,
     };
 
     fn stopping(world: &World, n: u128) -> Stopping {
@@ -163,6 +168,26 @@ mod tests {
         let would = stopping(&world, 1);
         assert!(would.cancelable);
         assert_eq!(would.undo, format!("delete disk {}", crate::testing::disk_id(1)));
+    }
+
+    #[test]
+    fn what_is_stopped_because_another_part_failed_is_not_stopped_by_asking() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::IoError)];
+        world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+        let child = |world: &World, at: usize| world.command(world.root(1).children[at]).clone();
+        let (fails, runs) = (child(&world, 0).tasks[0], child(&world, 1).tasks[0]);
+        while world.state_of(1) != CommandState::Compensating {
+            if !world.pending.is_empty() {
+                world.perform(0, false);
+            }
+            world.host_mut(0).advance(fails);
+            world.deliver(host_id(0));
+        }
+        let (_, tasks) = tree(&world, 1);
+        let open = tasks.iter().find(|task| task.id == runs);
+        assert!(open.is_some_and(|task| task.is_open() && task.cancelable));
+        assert_eq!(stopping(&world, 1), Stopping::default());
     }
 
     #[test]
