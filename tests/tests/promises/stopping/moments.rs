@@ -3,6 +3,7 @@
 use proto::engine::v1::{CancelCommandRequest, host::Connection};
 use tests::client::Refusal;
 use tests::failure::{Outcome, ensure};
+use tests::patience::eventually;
 use tests::words;
 
 use super::scene::{Scene, UNDO};
@@ -55,8 +56,14 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
     scene.is(&first, "RUNNING", true, UNDO).await?;
 
     // The host's restart undoes what it finds, and the engine asks for it again.
+    let (undone, _) = scene.records(&first).await?;
     scene.world.kill_host().await?;
     scene.world.restart_host().await?;
+    eventually("the copy to be asked for again", || async {
+        let (newest, _) = scene.records(&first).await.ok()?;
+        (newest.task_id != undone.task_id).then_some(())
+    })
+    .await?;
     scene.is(&first, "RUNNING", true, UNDO).await?;
 
     scene.cancel(&first).await?;

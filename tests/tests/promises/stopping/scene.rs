@@ -75,7 +75,7 @@ impl Scene {
         Ok(copying)
     }
 
-    /// Waits until the engine's record of the last task of a copy is in this state, and says this of cancelling; and
+    /// Waits until the engine's record of the newest task of a copy is in this state, and says this of cancelling; and
     /// that of its command the same.
     pub(super) async fn is(
         &self,
@@ -99,7 +99,7 @@ impl Scene {
         seen.context(format!("{:#?}", self.records(copying).await))
     }
 
-    /// The last task of a copy, and its command, as the engine shows them.
+    /// The newest task of a copy, and its command, as the engine shows them.
     pub(super) async fn records(&self, copying: &Copying) -> Outcome<(AsyncTask, Command)> {
         let answer = persist(|| {
             let mut tasks = self.world.client.tasks.clone();
@@ -110,11 +110,12 @@ impl Scene {
             async move { tasks.list_tasks(request).await }
         });
         let tasks = answer.await?.into_inner().tasks;
-        let mut own = tasks
+        // The newest comes first.
+        let newest = tasks
             .into_iter()
-            .filter(|task| task.root_command_id == copying.command_id);
-        let last = own.next_back().context("a copy without a task")?;
-        Ok((last, self.world.client.command(&copying.command_id).await?))
+            .find(|task| task.root_command_id == copying.command_id);
+        let newest = newest.context("a copy without a task")?;
+        Ok((newest, self.world.client.command(&copying.command_id).await?))
     }
 
     /// Asks that it be stopped.
