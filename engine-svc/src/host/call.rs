@@ -26,7 +26,6 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tracing::debug;
-use uuid::Uuid;
 
 use super::backoff::{Backoff, CALL_CAP};
 use super::refusal::Refusal;
@@ -51,26 +50,20 @@ pub(super) struct Connection {
     pub(super) call: EngineCall,
 }
 
-/// What an effect is about: two that are about the same are not under way at once, and the newer one is what is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Subject(&'static str, Uuid);
+/// What came of an effect.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The engine is to hear this.
+    Said(Input),
+    /// Nothing that the engine has to hear.
+    Nothing,
+    /// It was not done: another one was wanted in its place.
+    Superseded,
+}
 
-impl Subject {
-    pub(super) fn of(effect: &Effect) -> Self {
-        let id = match effect {
-            Effect::StartTask { task_id, .. }
-            | Effect::AbortTask { task_id, .. }
-            | Effect::ClearTask { task_id, .. }
-            | Effect::ProbeTask { task_id, .. } => task_id.as_uuid(),
-            Effect::Call { command_id, .. } => command_id.as_uuid(),
-            Effect::ObserveDisk { disk_id, .. } => disk_id.as_uuid(),
-            Effect::Follow { host_id, .. }
-            | Effect::Unfollow { host_id }
-            | Effect::Reclaim { host_id }
-            | Effect::Resync { host_id } => host_id.as_uuid(),
-            Effect::Halt { .. } => Uuid::nil(),
-        };
-        Self(kind(effect), id)
+impl From<Option<Input>> for Outcome {
+    fn from(input: Option<Input>) -> Self {
+        input.map_or(Self::Nothing, Self::Said)
     }
 }
 
@@ -86,7 +79,7 @@ pub(super) async fn perform(
     effect: &Effect,
     wanted: &mut watch::Receiver<Effect>,
     places: &Semaphore,
-) -> Result<Option<Input>, Refusal> {
+) -> Result<Outcome, Refusal> {
     let mut backoff = Backoff::new(CALL_CAP);
     let mut tries = 0_u32;
     loop {
@@ -97,7 +90,7 @@ pub(super) async fn perform(
         };
         failpoint::hit(after(effect));
         let refusal = match answer {
-            Ok(input) => return Ok(input),
+            Ok(input) => return Ok(input.into()),
             Err(status) => Refusal::of(&status),
         };
         let is_final = matches!(refusal, Refusal::Final(_));
@@ -107,13 +100,13 @@ pub(super) async fn perform(
             Refusal::Full(fault) => {
                 debug!(kind = kind(effect), %fault, "the host is full; it is asked again");
                 match rest(backoff.wait(), wanted).await {
-                    Rested::Superseded => return Ok(None),
+                    Rested::Superseded => return Ok(Outcome::Superseded),
                     Rested::Whole => continue,
                 }
             }
             Refusal::Unclear(fault) => fault,
             Refusal::Answer(fault) | Refusal::Final(fault) => match verdict(effect, &fault, is_final) {
-                Some(input) => return Ok(Some(input)),
+                Some(input) => return Ok(Outcome::Said(input)),
                 None => fault,
             },
         };
@@ -122,14 +115,14 @@ pub(super) async fn perform(
         // A clear blocks nobody, and is tried as long as the connection lives.
         let endless = matches!(effect, Effect::ClearTask { .. });
         if tries >= TRIES && !endless && !wanted.has_changed().unwrap_or(false) {
-            return spent(connection, effect, fault);
+            return spent(connection, effect, fault).map(Outcome::from);
         }
         if let (Effect::ClearTask { task_id, .. }, 1) = (effect, tries) {
             let (task_id, fault) = (*task_id, fault.clone());
             let _ = context.engine.send(Input::ClearFailed { task_id, fault }).await;
         }
         if let Rested::Superseded = rest(backoff.wait(), wanted).await {
-            return Ok(None);
+            return Ok(Outcome::Superseded);
         }
     }
 }
@@ -358,7 +351,7 @@ fn spent(connection: &Connection, effect: &Effect, fault: Fault) -> Result<Optio
 }
 
 /// The kind of an effect, for logs.
-const fn kind(effect: &Effect) -> &'static str {
+pub(super) const fn kind(effect: &Effect) -> &'static str {
     match effect {
         Effect::Follow { .. } => "follow",
         Effect::Unfollow { .. } => "unfollow",

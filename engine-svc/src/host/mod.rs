@@ -13,6 +13,7 @@ mod frame;
 mod refusal;
 mod session;
 mod stream;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

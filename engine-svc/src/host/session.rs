@@ -1,7 +1,5 @@
 //! One connection to a host, from the first question to its end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
@@ -16,9 +14,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
-use super::call::{self, Connection, Subject};
+use super::call::{self, Connection, Outcome};
 use super::follower::{Orders, idle};
 use super::refusal::Refusal;
+use super::wishes::Wishes;
 use super::{Context, stream};
 
 /// Calls under way on one host at a time: enough to fill the host's group commit, few enough that an abort
@@ -204,13 +203,14 @@ impl Session<'_> {
                     // A call that panicked says nothing, as one that was cut.
                     let Ok((effect, outcome)) = done else { return End::Again };
                     match outcome {
-                        Ok(Some(input)) => {
+                        Ok(Outcome::Said(input)) => {
                             let _ = self.context.engine.send(input).await;
+                            work.has_ended(&effect, true);
                         }
-                        Ok(None) => {}
+                        Ok(Outcome::Nothing) => work.has_ended(&effect, true),
+                        Ok(Outcome::Superseded) => work.has_ended(&effect, false),
                         Err(refusal) => return refusal.into(),
                     }
-                    work.has_ended(&effect);
                 }
                 Some(effect) = orders.recv() => match effect {
                     Effect::Resync { .. } => resync.notify_one(),
@@ -232,9 +232,8 @@ struct Work<'a> {
     context: &'a Context,
     connection: &'a Connection,
     places: Arc<Semaphore>,
-    /// What is wanted, by what it is about, as long as something about that is under way.
-    wanted: HashMap<Subject, watch::Sender<Effect>>,
-    calls: JoinSet<(Effect, Result<Option<Input>, Refusal>)>,
+    wishes: Wishes,
+    calls: JoinSet<(Effect, Result<Outcome, Refusal>)>,
 }
 
 impl<'a> Work<'a> {
@@ -243,42 +242,25 @@ impl<'a> Work<'a> {
             context,
             connection,
             places: Arc::new(Semaphore::new(CALLS)),
-            wanted: HashMap::new(),
+            wishes: Wishes::default(),
             calls: JoinSet::new(),
         }
     }
 
-    /// Begins it, unless it is under way already. Where something else about the same is, it waits for that to end: a
-    /// host that is released and claimed at once would be left in whichever way it heard last.
     fn order(&mut self, effect: Effect) {
-        match self.wanted.entry(Subject::of(&effect)) {
-            Entry::Occupied(wanted) => {
-                wanted.get().send_if_modified(|newest| {
-                    let is_another = *newest != effect;
-                    *newest = effect;
-                    is_another
-                });
-            }
-            Entry::Vacant(place) => {
-                let (sender, mut wanted) = watch::channel(effect.clone());
-                place.insert(sender);
-                let (context, connection) = (self.context.clone(), self.connection.clone());
-                let places = Arc::clone(&self.places);
-                self.calls.spawn(async move {
-                    let outcome = call::perform(&context, &connection, &effect, &mut wanted, &places).await;
-                    (effect, outcome)
-                });
-            }
+        if let Some(mut wanted) = self.wishes.wish(&effect) {
+            let (context, connection) = (self.context.clone(), self.connection.clone());
+            let places = Arc::clone(&self.places);
+            self.calls.spawn(async move {
+                let outcome = call::perform(&context, &connection, &effect, &mut wanted, &places).await;
+                (effect, outcome)
+            });
         }
     }
 
-    /// Begins what is wanted in its place by now.
-    fn has_ended(&mut self, effect: &Effect) {
-        let wanted = self.wanted.remove(&Subject::of(effect));
-        if let Some(newest) = wanted.map(|wanted| wanted.borrow().clone())
-            && newest != *effect
-        {
-            self.order(newest);
+    fn has_ended(&mut self, effect: &Effect, is_done: bool) {
+        if let Some(next) = self.wishes.has_ended(effect, is_done) {
+            self.order(next);
         }
     }
 

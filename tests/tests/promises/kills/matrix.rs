@@ -22,13 +22,14 @@ static AT_WORK: Semaphore = Semaphore::const_new(6);
 /// Runs of one errand: a passage that depends on timing does not come in each.
 const ATTEMPTS: usize = 3;
 
-/// The same for a second kill: what leads to it has to come first, and then this once more.
+/// The same for a second kill, where what leads to it has to come first and then this once more, and for a point at
+/// which nobody was killed in the first runs.
 const ATTEMPTS_AGAIN: usize = 12;
 
 /// Runs only the kills whose text holds this.
 const ONLY: &str = "KILL_ONLY";
 
-/// A kill, in as many ways as are known to lead to it.
+/// A kill, in as many ways as are known to lead to it, once for each attempt.
 type Errand = Vec<Kill>;
 
 /// A point where somebody was killed, and whether the other one was killed with it.
@@ -43,8 +44,8 @@ struct Board {
     runs: usize,
     failures: Vec<Failure>,
     hits: BTreeSet<Hit>,
-    /// Errands whose passage came in none of their runs.
-    missed: Vec<String>,
+    /// The kill of each errand whose passage came in none of its runs.
+    missed: Vec<Kill>,
     /// What the host passed after a kill, and the kills that led there.
     recoveries: BTreeMap<String, Errand>,
 }
@@ -65,19 +66,20 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
         ..Board::default()
     }));
     let slots = work(slots, &board).await?;
-    // Then the kills during recovery, at each step where none has come yet.
+    // Then, at each step where none has come yet, those that need luck, and those during recovery.
     lock(&board, |board| {
-        let again = second_kills(&table, board);
+        let (unlucky, again) = (unlucky_kills(board), second_kills(&table, board));
+        board.open.extend(unlucky);
         board.open.extend(again.into_iter().filter(wanted));
     });
     work(slots, &board).await?;
     let board = lock(&board, std::mem::take);
+    let missed: Vec<_> = board.missed.iter().map(ToString::to_string).collect();
     eprintln!(
-        "{scenario:?}: {} runs, {} points, {} failed; passages that did not come again: {:?}",
+        "{scenario:?}: {} runs, {} points, {} failed; passages that did not come again: {missed:?}",
         board.runs,
         board.hits.len(),
         board.failures.len(),
-        board.missed
     );
     let failures: Vec<_> = board.failures.iter().map(ToString::to_string).collect();
     ensure(failures.is_empty(), || {
@@ -98,14 +100,30 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
 fn kills(victim: Victim, passages: BTreeSet<Boundary>) -> impl Iterator<Item = Errand> {
     passages.into_iter().flat_map(move |boundary| {
         [false, true].map(|both| {
-            vec![Kill {
+            let kill = Kill {
                 victim,
                 boundary: boundary.clone(),
                 both,
                 again: None,
-            }]
+            };
+            vec![kill; ATTEMPTS]
         })
     })
+}
+
+/// One errand for each point where some did not come and no other came.
+fn unlucky_kills(board: &Board) -> Vec<Errand> {
+    let mut unlucky: BTreeMap<Hit, Errand> = BTreeMap::new();
+    for kill in &board.missed {
+        unlucky.entry(kill.at_boundary()).or_default().push(kill.clone());
+    }
+    unlucky.retain(|hit, _| !board.hits.contains(hit));
+    unlucky.into_values().map(often).collect()
+}
+
+/// As many attempts as for what needs luck, each way in its turn.
+fn often(ways: Errand) -> Errand {
+    ways.into_iter().cycle().take(ATTEMPTS_AGAIN).collect()
 }
 
 /// A second kill at each step of the table that the host passed while it recovered, and at which it was not killed: because
@@ -131,8 +149,7 @@ fn second_kills(table: &BTreeSet<String>, board: &Board) -> Vec<Errand> {
             for kill in &mut ways {
                 kill.again.clone_from(&again);
             }
-            ways.truncate(ATTEMPTS_AGAIN);
-            ways
+            often(ways)
         })
         .collect()
 }
@@ -164,9 +181,7 @@ async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> Outcome<Vec<Slot>>
 
 /// Tries one errand until its kill has come. A run without it is an undisturbed one.
 async fn attempt(slot: &mut Slot, errand: &Errand, board: &Mutex<Board>) {
-    let is_second = errand.iter().any(|kill| kill.again.is_some());
-    let attempts = if is_second { ATTEMPTS_AGAIN } else { ATTEMPTS };
-    for kill in errand.iter().cycle().take(attempts) {
+    for kill in errand {
         let outcome = slot.survive(kill).await;
         let is_done = !matches!(outcome, Ok(false));
         lock(board, |board| board.note(kill, outcome, &slot.traces()));
@@ -174,8 +189,13 @@ async fn attempt(slot: &mut Slot, errand: &Errand, board: &Mutex<Board>) {
             return;
         }
     }
-    let missed = errand.iter().map(ToString::to_string).next();
-    lock(board, |board| board.missed.extend(missed));
+    lock(board, |board| board.missed.extend(errand.first().cloned()));
+}
+
+impl Kill {
+    fn at_boundary(&self) -> Hit {
+        (self.victim, self.boundary.point.clone(), self.both)
+    }
 }
 
 impl Board {
@@ -197,9 +217,10 @@ impl Board {
                 return;
             }
             Ok(true) => {
-                let points = [Some(&kill.boundary), kill.again.as_ref()].into_iter().flatten();
-                let hits = points.map(|boundary| (kill.victim, boundary.point.clone(), kill.both));
-                self.hits.extend(hits);
+                self.hits.insert(kill.at_boundary());
+                let again = kill.again.as_ref();
+                let again = again.map(|boundary| (kill.victim, boundary.point.clone(), kill.both));
+                self.hits.extend(again);
             }
         }
         if kill.victim == Victim::Host && kill.again.is_none() {

@@ -1,0 +1,138 @@
+//! What the engine wants done on a connected host, while something else about the same is under way there.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use engine_core::effect::Effect;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::call::kind;
+
+/// What an effect is about: two that are about the same are not under way at once, and the newer one is what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Subject(&'static str, Uuid);
+
+impl Subject {
+    fn of(effect: &Effect) -> Self {
+        let id = match effect {
+            Effect::StartTask { task_id, .. }
+            | Effect::AbortTask { task_id, .. }
+            | Effect::ClearTask { task_id, .. }
+            | Effect::ProbeTask { task_id, .. } => task_id.as_uuid(),
+            Effect::Call { command_id, .. } => command_id.as_uuid(),
+            Effect::ObserveDisk { disk_id, .. } => disk_id.as_uuid(),
+            Effect::Follow { host_id, .. }
+            | Effect::Unfollow { host_id }
+            | Effect::Reclaim { host_id }
+            | Effect::Resync { host_id } => host_id.as_uuid(),
+            Effect::Halt { .. } => Uuid::nil(),
+        };
+        Self(kind(effect), id)
+    }
+}
+
+/// What is wanted, by what it is about, for as long as something about that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Wishes(HashMap<Subject, watch::Sender<Effect>>);
+
+impl Wishes {
+    /// Where nothing about the same is under way, `effect` is to begin, and hears from what is returned of whatever is
+    /// wanted in its place. Otherwise it waits for that to end: a host that is released and claimed at once would be
+    /// left in whichever way it heard last.
+    pub(super) fn wish(&mut self, effect: &Effect) -> Option<watch::Receiver<Effect>> {
+        match self.0.entry(Subject::of(effect)) {
+            Entry::Occupied(wanted) => {
+                wanted.get().send_if_modified(|newest| {
+                    let is_another = newest != effect;
+                    newest.clone_from(effect);
+                    is_another
+                });
+                None
+            }
+            Entry::Vacant(place) => {
+                let (sender, wanted) = watch::channel(effect.clone());
+                place.insert(sender);
+                Some(wanted)
+            }
+        }
+    }
+
+    /// What is wanted now that `effect` has ended, unless that is what was just done. What was given up for another one
+    /// may be wanted again.
+    pub(super) fn has_ended(&mut self, effect: &Effect, is_done: bool) -> Option<Effect> {
+        let wanted = self.0.remove(&Subject::of(effect))?;
+        let newest = wanted.borrow().clone();
+        (!(is_done && newest == *effect)).then_some(newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::id::{CommandId, HostId, TaskId};
+    use engine_core::effect::HostCall;
+
+    use super::*;
+
+    fn call(command: u128, call: HostCall) -> Effect {
+        Effect::Call {
+            host_id: HostId::from_uuid(Uuid::from_u128(1)),
+            command_id: CommandId::from_uuid(Uuid::from_u128(command)),
+            call,
+        }
+    }
+
+    #[test]
+    fn the_same_is_begun_once() {
+        let mut wishes = Wishes::default();
+        let wanted = wishes.wish(&call(1, HostCall::Claim)).unwrap();
+        assert!(wishes.wish(&call(1, HostCall::Claim)).is_none());
+        assert!(!wanted.has_changed().unwrap());
+        assert_eq!(wishes.has_ended(&call(1, HostCall::Claim), true), None);
+        assert!(wishes.wish(&call(1, HostCall::Claim)).is_some());
+    }
+
+    #[test]
+    fn the_newest_is_done_next() {
+        let mut wishes = Wishes::default();
+        let wanted = wishes.wish(&call(1, HostCall::Claim)).unwrap();
+        assert!(wishes.wish(&call(1, HostCall::Release)).is_none());
+        assert!(wanted.has_changed().unwrap());
+        let next = wishes.has_ended(&call(1, HostCall::Claim), true);
+        assert_eq!(next, Some(call(1, HostCall::Release)));
+    }
+
+    #[test]
+    fn what_was_given_up_and_is_wanted_again_is_begun_anew() {
+        for given_up in [true, false] {
+            let mut wishes = Wishes::default();
+            let _wanted = wishes.wish(&call(1, HostCall::Claim));
+            let _ = wishes.wish(&call(1, HostCall::Release));
+            let _ = wishes.wish(&call(1, HostCall::Claim));
+            let next = wishes.has_ended(&call(1, HostCall::Claim), !given_up);
+            assert_eq!(next, given_up.then(|| call(1, HostCall::Claim)));
+        }
+    }
+
+    #[test]
+    fn others_are_in_nobodys_way() {
+        let mut wishes = Wishes::default();
+        let (host_id, task_id) = (
+            HostId::from_uuid(Uuid::from_u128(1)),
+            TaskId::from_uuid(Uuid::from_u128(1)),
+        );
+        let abort = Effect::AbortTask {
+            host_id,
+            task_id,
+            store_id: None,
+        };
+        for effect in [
+            call(1, HostCall::Claim),
+            call(2, HostCall::Release),
+            abort,
+            Effect::ClearTask { host_id, task_id },
+        ] {
+            assert!(wishes.wish(&effect).is_some(), "{effect:?}");
+        }
+    }
+}
