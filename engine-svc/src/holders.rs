@@ -20,12 +20,12 @@ impl Holders {
     }
 
     /// Notes who holds what from now on.
-    pub(crate) fn note(&self, changes: Vec<(EntityKey, Option<Holder>)>) {
+    pub(crate) fn note(&self, changes: &[(EntityKey, Option<Holder>)]) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         for (key, holder) in changes {
             match holder {
-                Some(holder) => held.insert(key, holder),
-                None => held.remove(&key),
+                Some(holder) => held.insert(key.clone(), holder.clone()),
+                None => held.remove(key),
             };
         }
     }

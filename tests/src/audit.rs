@@ -120,6 +120,18 @@ impl Records {
         })
     }
 
+    /// The same without what moves by itself: how the engine stands with its hosts.
+    #[must_use]
+    pub fn still(mut self) -> Self {
+        for host in &mut self.hosts {
+            host.cursor.clear();
+            host.connection = 0;
+            host.connection_since = None;
+            host.connection_fault = None;
+        }
+        self
+    }
+
     /// The command of this id.
     pub fn command(&self, command_id: &str) -> Option<&Command> {
         self.commands
@@ -384,6 +396,7 @@ async fn told(watchers: &Watchers, records: &Records) -> Outcome<()> {
 ///
 /// What had gone before the watch began is in no snapshot, so an item that was never told is left out.
 fn knows<I: Item>(record: &Record<I>, items: &[I]) -> Option<()> {
+    record.token()?;
     let latest = record.latest();
     items
         .iter()

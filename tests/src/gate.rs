@@ -1,13 +1,12 @@
 //! A `qemu-img` that works only when a test lets it.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use crate::failure::Outcome;
 use crate::patience::eventually;
+use crate::programs::write_script;
 
 /// The subcommand that the file `shut` beside it names waits for as long as it does, with a process of its own, so
 /// that there is a group; it says that it waits in `reached`. Where there is `deaf` it does not hear SIGTERM. The image that `broken` names is not made: once
@@ -38,11 +37,10 @@ impl Gate {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn open() -> Outcome<Self> {
+    pub async fn open() -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("gate-").tempdir()?;
         let gate = Self { folder };
-        std::fs::write(gate.file("qemu-img"), PROGRAM)?;
-        std::fs::set_permissions(gate.file("qemu-img"), Permissions::from_mode(0o755))?;
+        write_script(&gate.file("qemu-img"), PROGRAM).await?;
         Ok(gate)
     }
 

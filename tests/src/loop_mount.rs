@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -9,6 +10,10 @@ use crate::failure::{Context, Failure, Outcome, ensure};
 
 /// A few data directories and domains fit into it; XFS refuses to be smaller than 300 MiB. The file is sparse.
 const SIZE_BYTES: u64 = 1 << 30;
+
+/// How long something else may be busy on it, and how often that is looked at.
+const BUSY: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// The file systems that the host's storage may lie on in these tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +113,7 @@ impl LoopMount {
     }
 
     fn unmount(&mut self) -> Outcome<()> {
-        run("umount", &[&self.path().to_string_lossy()])?;
+        run_when_free("umount", &[&self.path().to_string_lossy()])?;
         self.mounted = false;
         Ok(())
     }
@@ -127,7 +132,7 @@ impl LoopMount {
     /// When the program fails.
     pub fn make_read_only(&self, read_only: bool) -> Outcome<()> {
         let how = if read_only { "remount,ro" } else { "remount,rw" };
-        run("mount", &["-o", how, &self.path().to_string_lossy()])
+        run_when_free("mount", &["-o", how, &self.path().to_string_lossy()])
     }
 
     /// Has it turn read-only by itself, as after an error of its disk, whoever works on it. It must be mounted anew
@@ -196,6 +201,19 @@ impl Drop for LoopMount {
         {
             eprintln!("left mounted: {}", path.display());
             self.folder.disable_cleanup(true);
+        }
+    }
+}
+
+/// A process that another test is just starting has a copy of every open file until it has become its program.
+fn run_when_free(program: &str, arguments: &[&str]) -> Outcome<()> {
+    let end = Instant::now() + BUSY;
+    loop {
+        match run(program, arguments) {
+            Err(failure) if failure.to_string().contains("busy") && Instant::now() < end => {
+                std::thread::sleep(GLANCE);
+            }
+            outcome => return outcome,
         }
     }
 }

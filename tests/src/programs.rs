@@ -1,8 +1,13 @@
 //! Where the programs lie.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::failure::{Context, Failure, Outcome};
+use crate::patience::eventually;
 
 /// The path of a program of this workspace: beside the running one, or one folder up where that is a test,
 /// which lies in `deps`.
@@ -24,6 +29,25 @@ pub fn program(name: &str) -> Outcome<PathBuf> {
                 beside.display()
             ))
         })
+}
+
+/// Writes a program that knows `--version`, and returns once it can be run: a process that another test is just starting
+/// has the file open for writing until it has become its own program.
+///
+/// # Errors
+/// When it cannot be written, or never be run.
+pub async fn write_script(path: &Path, text: &str) -> Outcome<()> {
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    let run = || match Command::new(path).arg("--version").output() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+        outcome => Some(outcome),
+    };
+    let outcome = eventually("a script to be no file that is written", || {
+        std::future::ready(run())
+    })
+    .await?;
+    outcome.map(drop).context(format!("running {}", path.display()))
 }
 
 /// The root of the workspace.

@@ -259,6 +259,9 @@ async fn a_kill_in_the_middle_of_a_copy_leaves_nothing_of_it() {
         "#!/bin/sh\n[ \"$1\" = convert ] && shift && set -- convert -r 1M \"$@\"\nexec qemu-img \"$@\"\n";
     std::fs::write(&slow, script).unwrap();
     std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // A process that another test is just starting has it open for writing until it has become its program.
+    let runs = async || Command::new(&slow).arg("--version").output().ok();
+    eventually("the program can be run", runs).await;
     let mut program = Program::start_with(dir.path(), None, &slow).await;
     program.make_domain().await;
     let (made, copied) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());

@@ -54,6 +54,10 @@ pub struct Answer<R> {
 pub trait Perform<E>: Send + 'static {
     /// One effect, whose change is durable.
     fn perform(&mut self, effect: E);
+
+    /// Shows what of it is read from memory: before anybody is told of the change, so that nobody who was told sees what was
+    /// before. Where it is performed comes later.
+    fn show(&mut self, _effect: &E) {}
 }
 
 impl<E, F: FnMut(E) + Send + 'static> Perform<E> for F {

@@ -59,6 +59,13 @@ impl Perform<machine::Effect> for Outbox {
                 // Nobody receives only while the service stops.
                 let _ = self.orders.send(effect);
             }
+            machine::Effect::Held(_) | machine::Effect::HeldAnew => {}
+        }
+    }
+
+    fn show(&mut self, effect: &machine::Effect) {
+        match effect {
+            machine::Effect::Core(_) => {}
             machine::Effect::Held(held) => self.holders.note(held),
             machine::Effect::HeldAnew => self.holders.clear(),
         }

@@ -67,6 +67,8 @@ pub(crate) struct Truth {
     pub(crate) stoppable: Option<String>,
     /// How long each `StartTask` takes.
     pub(crate) slowness: Duration,
+    /// How many of them are under way, and were at most.
+    pub(crate) starting: (usize, usize),
     /// `StartTask` answers with this many statuses that say nothing first.
     pub(crate) unclear_starts: u32,
     /// How many streams were opened, and how many of them after a token.
@@ -98,6 +100,7 @@ impl Double {
                 samples: Vec::new(),
                 stoppable: None,
                 slowness: Duration::ZERO,
+                starting: (0, 0),
                 unclear_starts: 0,
                 streams: (0, 0),
                 era: 0,
@@ -397,8 +400,14 @@ impl TaskService for Double {
         request: Request<StartTaskRequest>,
     ) -> Result<Response<StartTaskResponse>, Status> {
         let caller = Caller::of(&request).unwrap();
-        let slowness = self.truth().slowness;
+        let slowness = {
+            let mut truth = self.truth();
+            let under_way = truth.starting.0 + 1;
+            truth.starting = (under_way, truth.starting.1.max(under_way));
+            truth.slowness
+        };
         tokio::time::sleep(slowness).await;
+        self.truth().starting.0 -= 1;
         let request = request.into_inner();
         {
             let mut truth = self.truth();

@@ -10,7 +10,7 @@ use proto::task::v1::{Allocation, VolumeFormat, WatchStart, watch_start};
 use runtime::store::memory::Disk as MemoryDisk;
 
 use crate::double::Double;
-use crate::world::{World, eventually, host_id};
+use crate::world::{PATIENCE, World, eventually, host_id};
 
 const CAPACITY: i64 = 1 << 30;
 
@@ -106,11 +106,14 @@ async fn who_watches_jobs_with_progress_gets_the_samples_of_their_tasks() {
     let mut jobs = JobServiceClient::new(world.channel.clone());
     let mut stream = jobs.watch_jobs(watch(vec![job_id])).await.unwrap().into_inner();
     double.report(task_id, 25, 100);
-    let samples = loop {
-        if let Some(Frame::Progress(samples)) = stream.message().await.unwrap().unwrap().frame {
-            break samples.items;
+    let samples = async {
+        loop {
+            if let Some(Frame::Progress(samples)) = stream.message().await.unwrap().unwrap().frame {
+                break samples.items;
+            }
         }
     };
+    let samples = tokio::time::timeout(PATIENCE, samples).await.expect("samples");
     let seen: Vec<_> = samples.iter().map(|s| (s.task_id.clone(), s.percent)).collect();
     assert_eq!(seen, [(task_id.to_string(), 25.0)]);
     world.stop().await;

@@ -1,6 +1,6 @@
 //! How tasks are started: side by side, and until there is a verdict.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::engine::v1::vm_service_client::VmServiceClient;
 use proto::engine::v1::{CommandState, CreateVmRequest, DiskSpec};
@@ -55,14 +55,13 @@ async fn many_tasks_are_started_side_by_side() {
     world.follow(address).await;
     let domain = world.domain().await;
     double.truth().slowness = Duration::from_millis(200);
-    let begun = Instant::now();
     let command = create_vm(&world, &domain, DISKS).await;
     eventually("all are started", || async {
         (double.truth().history.len() >= DISKS).then_some(())
     })
     .await;
-    // One after the other they would take 12.8 s.
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let most = double.truth().starting.1;
+    assert!(most > DISKS / 2, "{most} at most side by side");
     finish_all(&double).await;
     assert_eq!(world.wait(&command).await.state(), CommandState::Succeeded);
     world.stop().await;

@@ -1,5 +1,7 @@
 //! What the engine makes of a stream that is cut, repeated, full of holes, or silent.
 
+use std::time::Duration;
+
 use common::id::TaskId;
 use proto::engine::v1::AsyncTask;
 use proto::engine::v1::host::Connection;
@@ -115,7 +117,7 @@ async fn a_hole_is_found_and_marked_and_no_edge_is_invented() {
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_given_up_and_opened_again() {
     let (double, address) = Double::start(host_id());
-    let world = World::start(&Disk::new()).await;
+    let world = World::start_with(&Disk::new(), Duration::from_millis(100)).await;
     world.follow(address).await;
     let seen = world.watch().await;
     double.truth().lies = vec![Lie::SilentAfterOpen, Lie::SilentAfterOpen].into();

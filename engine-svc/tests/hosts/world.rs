@@ -23,7 +23,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 /// How long anything may take here before it counts as not happening.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn host_id() -> HostId {
     HostId::from_uuid(Uuid::from_u128(0x1001))
@@ -42,7 +42,14 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// One that does not think of a busy machine that its host is silent.
     pub(crate) async fn start(disk: &MemoryDisk) -> Self {
+        Self::start_with(disk, Duration::from_secs(5)).await
+    }
+
+    /// One that its host is to send a heartbeat so often.
+    pub(crate) async fn start_with(disk: &MemoryDisk, heartbeat: Duration) -> Self {
+        let heartbeat_ms = heartbeat.as_millis().to_string();
         let dir = TempDir::new().unwrap();
         let data_dir = dir.path().to_str().unwrap();
         let arguments = [
@@ -52,7 +59,7 @@ impl World {
             "--data-dir",
             data_dir,
             "--heartbeat-ms",
-            "100",
+            &heartbeat_ms,
         ];
         let config = Config::try_parse_from(arguments).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

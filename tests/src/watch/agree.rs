@@ -32,21 +32,34 @@ impl<I: Item> Reference<I> {
                 break revision_of(&token).context("a token")?;
             }
         };
-        let mut frames = W::open(channel, Start::After(after.to_owned()), &everything).await?;
         let mut reference = Self {
             after: revision_of(after).context("a token")?,
             until: 0,
             revisions: BTreeMap::new(),
         };
+        let mut last = after.to_owned();
         while reference.until < end {
-            match next(&mut frames).await? {
-                Frame::Changes(changes) => {
-                    let items = reference.revisions.entry(changes.revision).or_default();
-                    items.extend(changes.items);
+            let mut frames = W::open(channel.clone(), Start::After(last.clone()), &everything).await?;
+            while reference.until < end {
+                let frame = next(&mut frames).await?;
+                if let Some(token) = frame.token() {
+                    token.clone_into(&mut last);
                 }
-                // Only it says how far the history was read: a filter may select nothing of a revision.
-                Frame::Heartbeat { token } => reference.until = revision_of(&token).context("a token")?,
-                _ => {}
+                match frame {
+                    Frame::Changes(changes) => {
+                        let items = reference.revisions.entry(changes.revision).or_default();
+                        items.extend(changes.items);
+                    }
+                    // Only it says how far the history was read: a filter may select nothing of a revision.
+                    Frame::Heartbeat { token } => reference.until = revision_of(&token).context("a token")?,
+                    // It has come of age, perhaps amid a revision.
+                    Frame::Closing { .. } => {
+                        let whole = revision_of(&last).context("a token")?;
+                        reference.revisions.retain(|revision, _| *revision <= whole);
+                        break;
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(reference)

@@ -1,7 +1,6 @@
 //! The stream between engine and host is cut at random points, a hundred times in one command: every edge arrives
 //! once, and in order.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::patience::eventually;
+use tests::programs::write_script;
 use tests::proxy::{Fate, Proxy};
 use tests::watch::{Record, Watchers};
 use tests::{World, requests, words};
@@ -42,14 +42,14 @@ async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> 
     let seed = crate::seed();
     let tools = tempfile::tempdir()?;
     let qemu_img = tools.path().join("qemu-img");
-    std::fs::write(&qemu_img, GATED_QEMU_IMG)?;
-    std::fs::set_permissions(&qemu_img, std::fs::Permissions::from_mode(0o755))?;
+    write_script(&qemu_img, GATED_QEMU_IMG).await?;
     let qemu_img = qemu_img.display().to_string();
     let world = World::start_with(&["--running-per-domain", "1", "--qemu-img", &qemu_img]).await?;
     let proxy = Proxy::before(world.host.address()).await?;
     world.add_host(proxy.address()).await?;
     let domain = world.create_domain("first").await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
+    watchers.tell_edges().await?;
 
     let disks = (0..DISKS)
         .map(|_| requests::disk(&domain, requests::KINDS[2]))

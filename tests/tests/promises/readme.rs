@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::patience::eventually;
 use tests::programs::{program, workspace};
 
 /// Stands before the block that is the session.
@@ -59,14 +60,31 @@ impl Drop for Running {
     }
 }
 
-fn start(name: &str, arguments: &[&str]) -> Outcome<Running> {
-    let child = Command::new(program(name)?)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    child.map(Running).map_err(Failure::from)
+/// Starts a service that is to listen there. The README's ports are among those that the system gives to anybody's
+/// connection, so one may be taken for a while: then it is started again.
+async fn start(name: &str, arguments: &[&str], data: &str, address: &str) -> Outcome<Running> {
+    let spawn = || -> Outcome<Running> {
+        let child = Command::new(program(name)?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        child.map(Running).map_err(Failure::from)
+    };
+    let mut running = spawn()?;
+    eventually(&format!("{name} at {address}"), || {
+        let bound = std::fs::read_to_string(format!("{data}/address")).unwrap_or_default();
+        let is_there = bound.trim() == address;
+        if matches!(running.0.try_wait(), Ok(Some(_)))
+            && let Ok(again) = spawn()
+        {
+            running = again;
+        }
+        std::future::ready(is_there.then_some(()))
+    })
+    .await?;
+    Ok(running)
 }
 
 #[tokio::test]
@@ -76,25 +94,17 @@ async fn the_session_of_the_readme_works_word_for_word() -> Outcome<()> {
     let folder = tempfile::Builder::new().prefix("readme-").tempdir()?;
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (host_data, storage, engine_data) = (at("vdsm-data"), at("vdsm-storage"), at("engine-data"));
-    let _host = start(
-        "vdsm-svc",
-        &[
-            "--data-dir",
-            &host_data,
-            "--storage-root",
-            &storage,
-            "--host-id",
-            &host_id,
-        ],
-    )?;
-    let _engine = start("engine-svc", &["--data-dir", &engine_data])?;
-    for (data, address) in [(&host_data, HOST), (&engine_data, ENGINE)] {
-        tests::patience::eventually(&format!("a service at {address}"), || async {
-            let bound = std::fs::read_to_string(format!("{data}/address")).ok()?;
-            (bound.trim() == address).then_some(())
-        })
-        .await?;
-    }
+    let host = [
+        "--data-dir",
+        &host_data,
+        "--storage-root",
+        &storage,
+        "--host-id",
+        &host_id,
+    ];
+    let _host = start("vdsm-svc", &host, &host_data, HOST).await?;
+    let engine = ["--data-dir", &engine_data];
+    let _engine = start("engine-svc", &engine, &engine_data, ENGINE).await?;
     let path = std::env::var("PATH").unwrap_or_default();
     let output = tokio::process::Command::new("bash")
         .args(["-euo", "pipefail", "-c", &format!("{text}\nwait\n")])

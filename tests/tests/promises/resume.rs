@@ -195,16 +195,17 @@ async fn a_snapshot_shows_what_a_stream_told() -> Outcome<()> {
 async fn same<I: Item>(early: &Recorder<I>, late: &Recorder<I>) -> Outcome<()> {
     late.until("its snapshot", |record| record.token().map(drop))
         .await?;
-    let (early, late) = (early.record(), late.record());
-    let (told, shown) = (early.latest(), late.latest());
-    for (key, item) in &told {
-        let other = shown
-            .get(key)
-            .context(format!("the snapshot lacks the {} {key}", I::NAME))?;
-        let same = (item.sequence(), item.state()) == (other.sequence(), other.state());
-        ensure(same, || {
-            format!("told {item:?}, and the snapshot shows {other:?}")
-        })?;
-    }
-    Ok(())
+    let late = late.record().clone();
+    let shown = late.latest();
+    // What the early one was told last may still be on its way.
+    let is_shown = |(key, item): (&String, &&I)| {
+        let other = shown.get(key);
+        other.is_some_and(|other| (item.sequence(), item.state()) == (other.sequence(), other.state()))
+    };
+    let same = |record: &Record<I>| record.latest().iter().all(is_shown).then_some(());
+    let seen = early.until("what the snapshot shows", same).await;
+    seen.context(format!(
+        "told {:?}, and the snapshot shows {shown:?}",
+        early.record().latest()
+    ))
 }

@@ -7,7 +7,7 @@ use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::{Answer, Envelope, Refusal};
+use super::{Answer, Envelope, Perform, Refusal};
 use crate::log::{Entry, Log};
 use crate::machine::Machine;
 use crate::store::Commit;
@@ -142,14 +142,14 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Its `commits` are durable. Publishes first, so that whoever is answered sees what is theirs. Answers before it wakes
+    /// Its `commits` are durable. Publishes and shows first, so that whoever is answered sees what is theirs. Answers before it wakes
     /// watchers: there may be many, and each that is woken may take the processor from this thread. The effects, which
     /// nobody waits for, come last.
     pub(super) fn finish(
         self,
         commits: &[Commit],
         log: &Log<M::History>,
-        mut perform: impl FnMut(M::Effect),
+        perform: &mut impl Perform<M::Effect>,
     ) {
         let start = log.identity().start;
         let entries = commits.iter().zip(self.histories).map(|(commit, history)| Entry {
@@ -160,6 +160,9 @@ impl<M: Machine> Batch<M> {
             bytes: commit.history.len(),
         });
         log.publish(entries.collect());
+        for effect in self.outcomes.iter().flat_map(|outcome| &outcome.effects) {
+            perform.show(effect);
+        }
         let answers = self.answers.into_iter().map(|(answer, reply, revision)| {
             let token = log.token_at(revision, start);
             (answer, Answer { reply, token })
@@ -173,7 +176,7 @@ impl<M: Machine> Batch<M> {
                 if failpoint::armed() {
                     failpoint::hit(&format!("effect.before/{}", outcome.label));
                 }
-                perform(effect);
+                perform.perform(effect);
             }
         }
     }

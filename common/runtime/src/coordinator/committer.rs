@@ -60,7 +60,7 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
         }
         batch.hit("commit.after");
         tracing::trace!(revision = batch.last().0, "committed");
-        batch.finish(&commits, &self.log, |effect| self.perform.perform(effect));
+        batch.finish(&commits, &self.log, &mut self.perform);
         let due = self.log.current().0 >= self.trimmed_at + TRIM_AFTER_REVISIONS;
         Ok(due && self.trim())
     }

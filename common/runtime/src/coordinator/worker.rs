@@ -141,8 +141,10 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                     return Err(End::Failed(error));
                 }
                 Next::Nothing => {
-                    let more = self.desk.committer().is_some_and(Committer::trim);
-                    patience = if more { TRIM_NEXT_PIECE } else { TRIM_WHEN_IDLE };
+                    // While it commits, nobody can say whether there is more to trim.
+                    if let Some(more) = self.desk.committer().map(Committer::trim) {
+                        patience = if more { TRIM_NEXT_PIECE } else { TRIM_WHEN_IDLE };
+                    }
                 }
                 Next::End(waiting) => {
                     self.conclude(open);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::revision::Revision;
 use proto::store::v1::EngineHistory;
-use runtime::coordinator::{self, Handle, NotSent, Refusal};
+use runtime::coordinator::{self, Handle, NotSent, Perform, Refusal};
 use runtime::log::Log;
 use runtime::store::Store;
 use runtime::store::failing::{FailingStore, When};
@@ -60,6 +60,43 @@ impl Bench {
         eventually("a commit waits", || self.store.waiting() > 0).await;
         call
     }
+}
+
+/// Shows an effect only when it may.
+struct Shows {
+    begun: Arc<AtomicU64>,
+    may: std::sync::mpsc::Receiver<()>,
+}
+
+impl Perform<u64> for Shows {
+    fn perform(&mut self, _effect: u64) {}
+
+    fn show(&mut self, effect: &u64) {
+        self.begun.store(*effect, Ordering::SeqCst);
+        self.may.recv().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_answered_before_what_memory_shows_is_true() {
+    let store = MemoryStore::new();
+    let begun = Arc::new(AtomicU64::new(0));
+    let (let_go, may) = std::sync::mpsc::channel();
+    let shows = Shows {
+        begun: begun.clone(),
+        may,
+    };
+    let log = log_of(store.clone());
+    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log.clone(), shows).unwrap();
+    let call = tokio::spawn(async move { handle.call(Input::Note).await.map(|answer| answer.reply) });
+    eventually("it is shown", || begun.load(Ordering::SeqCst) == 1).await;
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!call.is_finished());
+    assert_eq!(log.current(), Revision(1));
+    let_go.send(()).unwrap();
+    assert_eq!(patient(call).await.unwrap(), Ok(1));
 }
 
 #[tokio::test]

@@ -33,8 +33,9 @@ pub(crate) async fn patient<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// Asks again until it is so.
+/// Looks for longer than the minute after which an idle coordinator trims.
 pub(crate) async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..3_000 {
+    for _ in 0..12_000 {
         if check() {
             return;
         }

@@ -134,7 +134,7 @@ impl<'a> Table<'a> {
     pub(super) async fn new(world: &'a World) -> Outcome<Self> {
         Ok(Self {
             world,
-            before: still(world).await?,
+            before: Records::read(&world.view()).await?.still(),
             rows: 0,
             wrong: Vec::new(),
         })
@@ -152,7 +152,7 @@ impl<'a> Table<'a> {
             Ok(_) => self.report(rpc, &expected, "it was accepted"),
             Err(status) => self.judge(rpc, &status, &expected),
         }
-        let after = still(self.world).await?;
+        let after = Records::read(&self.world.view()).await?.still();
         if after != self.before {
             self.report(rpc, &expected, "the lists changed");
             self.before = after;
@@ -215,13 +215,4 @@ fn is_path(subject: &str) -> bool {
         && subject
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "_.[]".contains(c))
-}
-
-/// All lists, without what moves by itself: how far the engine has followed its host.
-async fn still(world: &World) -> Outcome<Records> {
-    let mut records = Records::read(&world.view()).await?;
-    for host in &mut records.hosts {
-        host.cursor.clear();
-    }
-    Ok(records)
 }

@@ -304,6 +304,7 @@ impl Bench {
         }
         // A repeat is answered, and so is the abort of what is over.
         let first = &self.accepted[0];
+        self.host.client.ended(&first.task_id).await?;
         ensure(self.try_start(first).await?.is_none(), || {
             "a repeat is refused".to_owned()
         })?;

@@ -31,7 +31,7 @@ pub(super) struct Slot {
 impl Slot {
     /// Makes a world and brings it to where the scenario begins.
     pub(super) async fn make(scenario: Scenario) -> Outcome<Self> {
-        let gate = Gate::open()?;
+        let gate = Gate::open().await?;
         let (mut world, domain_id) = scenario.world(&gate).await?;
         let prepared = scenario.prepare(&world, &domain_id, &gate).await?;
         world.stop().await?;

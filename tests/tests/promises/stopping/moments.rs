@@ -1,6 +1,7 @@
 //! `cancelable`, and what cancelling would undo, are in the records and right at each moment.
 
 use proto::engine::v1::{CancelCommandRequest, host::Connection};
+use rustix::process::Signal;
 use tests::client::Refusal;
 use tests::failure::{Outcome, ensure};
 use tests::patience::eventually;
@@ -92,9 +93,12 @@ async fn what_is_being_stopped_can_be_stopped_no_more_and_asking_again_is_harmle
         first.cancel_requested && second.cancel_requested && second.command_id == first.command_id,
         || format!("{first:#?} {second:#?}"),
     )?;
+    // Its host's patience does not end meanwhile.
+    scene.world.host.signal(Signal::STOP)?;
     scene.world.kill_engine().await?;
     scene.world.restart_engine().await?;
     scene.is(&copying, "ABORTING", false, "").await?;
     scene.cancel(&copying).await?;
+    scene.world.host.signal(Signal::CONT)?;
     scene.is_undone(&copying).await.map(drop)
 }

@@ -42,7 +42,7 @@ pub(super) struct Copying {
 impl Scene {
     /// Makes the disk; the gate is open.
     pub(super) async fn set() -> Outcome<Self> {
-        let gate = Gate::open()?;
+        let gate = Gate::open().await?;
         let host = ["--running-per-domain", "1", "--qemu-img", &gate.program()];
         let world = World::start_as(&host, &["--heartbeat-ms", HEARTBEAT_MS]).await?;
         let domain = world.furnish().await?;

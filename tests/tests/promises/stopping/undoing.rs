@@ -11,7 +11,7 @@ use tests::{World, requests, storage, words};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_creation_that_fails_and_is_cancelled_in_its_undo_fails_as_it_would_have() -> Outcome<()> {
-    let gate = Gate::open()?;
+    let gate = Gate::open().await?;
     let host = ["--qemu-img", &gate.program()];
     let mut world = World::start_as(&host, &["--heartbeat-ms", "500"]).await?;
     let domain = world.furnish().await?;

@@ -16,7 +16,7 @@ const DISKS_A_HOST: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_a_creation_on_two_hosts_stops_all_parts_of_it_and_waits_for_nobody_else() -> Outcome<()> {
-    let gate = Gate::open()?;
+    let gate = Gate::open().await?;
     let arguments = ["--running-per-domain", "1", "--qemu-img", &gate.program()];
     let pair = Pair::start_both(&arguments, None, &arguments).await?;
     let engine = &pair.world.client;

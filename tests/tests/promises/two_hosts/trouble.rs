@@ -59,7 +59,7 @@ async fn a_host_that_was_killed_delays_no_other() -> Outcome<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_whose_programs_stand_still_delays_no_other() -> Outcome<()> {
-    let gate = Gate::open()?;
+    let gate = Gate::open().await?;
     let mut pair = Pair::start_with(None, &["--qemu-img", &gate.program()]).await?;
     let old = Old::make(&pair).await?;
     gate.shut("create")?;

@@ -47,12 +47,7 @@ impl Mount {
 
     /// Children that other threads are just starting hold copies of all files for an instant.
     fn unmount(&self) -> bool {
-        (0..100).any(|_| {
-            succeeds(Command::new("umount").arg(self.path())) || {
-                thread::sleep(Duration::from_millis(20));
-                false
-            }
-        })
+        succeeds_when_free(Command::new("umount").arg(self.path()))
     }
 
     pub(crate) fn sync(&self) {
@@ -62,7 +57,8 @@ impl Mount {
     /// Or writable again. Nobody may have a file of it open for writing.
     pub(crate) fn make_read_only(&self, read_only: bool) {
         let how = if read_only { "remount,ro" } else { "remount,rw" };
-        assert!(succeeds(Command::new("mount").args(["-o", how]).arg(self.path())));
+        let mut remount = Command::new("mount");
+        assert!(succeeds_when_free(remount.args(["-o", how]).arg(self.path())));
     }
 
     pub(crate) fn cut_power(&self) {
@@ -82,6 +78,16 @@ impl Drop for Mount {
             self.folder.disable_cleanup(true);
         }
     }
+}
+
+/// A process that another test is just starting has a copy of every open file until it has become its program.
+fn succeeds_when_free(command: &mut Command) -> bool {
+    (0..100).any(|_| {
+        succeeds(command) || {
+            thread::sleep(Duration::from_millis(20));
+            false
+        }
+    })
 }
 
 fn succeeds(command: &mut Command) -> bool {

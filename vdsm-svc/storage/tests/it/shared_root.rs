@@ -21,6 +21,14 @@ fn second(place: &Place) -> StorageRoot {
     StorageRoot::open(place.temp.path(), Options::new(other_host)).unwrap()
 }
 
+struct Sets<'a>(&'a AtomicBool);
+
+impl Drop for Sets<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A start removes the run directories of tasks that it does not know and of which no process is left: another
 /// service's that just begin are not dead.
 #[test]
@@ -29,6 +37,8 @@ fn the_sweep_of_one_takes_no_run_directory_from_the_other() {
     let second = second(&place);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
+        // Also where a creation panics.
+        let _over = Sets(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 run_dir::sweep(&second, &|_| false).unwrap();
@@ -37,7 +47,6 @@ fn the_sweep_of_one_takes_no_run_directory_from_the_other() {
         let ran: Vec<_> = (1..=TASKS)
             .map(|n| place.run(&create(n, VolumeFormat::Cow, Allocation::Sparse), task(n)))
             .collect();
-        over.store(true, Ordering::Relaxed);
         for ran in ran {
             assert_eq!(ran, Ran::Well);
         }
