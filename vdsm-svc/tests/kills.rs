@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proto::task::v1 as task_wire;
 use proto::task::v1::operation::Verb;
-use proto::task::v1::{TaskResult, TaskStatus};
+use proto::task::v1::{TaskResult, TaskState, TaskStatus};
 use proto::vdsm::v1 as wire;
 use proto::vdsm::v1::storage_service_client::StorageServiceClient;
 use proto::vdsm::v1::task_service_client::TaskServiceClient;
@@ -62,6 +62,14 @@ impl Program {
         self.child.try_wait().unwrap().is_some()
     }
 
+    async fn task(&self, id: &str) -> Option<wire::Task> {
+        let request = wire::GetTaskRequest { task_id: id.into() };
+        let answer = TaskServiceClient::new(self.channel.clone())
+            .get_task(request)
+            .await;
+        answer.ok()?.into_inner().task
+    }
+
     /// The task when it is over; none if the program dies first.
     async fn end_of(&mut self, id: &str) -> Option<wire::Task> {
         let begin = Instant::now();
@@ -69,11 +77,7 @@ impl Program {
             if self.is_dead() {
                 return None;
             }
-            let request = wire::GetTaskRequest { task_id: id.into() };
-            let answer = TaskServiceClient::new(self.channel.clone())
-                .get_task(request)
-                .await;
-            let task = answer.ok().and_then(|answer| answer.into_inner().task);
+            let task = self.task(id).await;
             if let Some(task) = task.filter(|task| task.status() == TaskStatus::Finished) {
                 return Some(task);
             }
@@ -298,4 +302,35 @@ async fn a_kill_in_the_middle_of_a_copy_leaves_nothing_of_it() {
     assert!(!alive(), "it is left");
     assert!(!images.join(IMAGE).exists());
     assert!(std::fs::read(&source).unwrap() == vec![7; 32 << 20]);
+}
+
+/// Longer than the instant for which a lock may be held by a child that is just beginning.
+const MORE_THAN_AN_INSTANT: Duration = Duration::from_millis(2_500);
+
+#[tokio::test]
+async fn an_undo_waits_for_another_writer_of_its_domain() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut program = Program::start(dir.path(), Some("create_volume.create_file.after")).await;
+    program.make_domain().await;
+    let id = Uuid::new_v4().to_string();
+    program.begin(&id, create(IMAGE)).await;
+    assert!(program.end_of(&id).await.is_none(), "it did not die");
+    let writer = dir
+        .path()
+        .join("storage")
+        .join(DOMAIN)
+        .join("dom_md/.vdsm-svc-writer");
+    let writer = std::fs::File::options().write(true).open(writer).unwrap();
+    writer.lock().unwrap();
+    let mut program = Program::start(dir.path(), None).await;
+    eventually("its undo", async || {
+        let task = program.task(&id).await?;
+        (task.state() == TaskState::Recovering).then_some(())
+    })
+    .await;
+    tokio::time::sleep(MORE_THAN_AN_INSTANT).await;
+    writer.unlock().unwrap();
+    let task = program.end_of(&id).await.expect("nobody kills it now");
+    assert_eq!(task.state(), TaskState::Recovered, "{task:?}");
+    assert_eq!(program.volumes().await, 0);
 }

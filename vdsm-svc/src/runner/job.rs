@@ -24,6 +24,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often a process that outlived SIGKILL is looked for: what keeps it is a disk or a network.
 const STUCK_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often an undo is tried on a domain that somebody else writes to; each time waits for a second.
+const LOCKED_TRIES: u32 = 10;
+
 /// See the module.
 pub(super) struct Job {
     tools: Tools,
@@ -171,7 +174,20 @@ impl Job {
         Ok(())
     }
 
+    /// Where somebody else writes to the domain, that is no reason yet to leave it to people.
     fn concluded(&self, cause: Fault) -> OpEnd {
+        for _ in 1..LOCKED_TRIES {
+            match self.conclude(cause.clone()) {
+                OpEnd::Failed(fault) if fault.code == FaultCode::DomainLocked => {
+                    tracing::warn!(%fault, "the undo waits");
+                }
+                end => return end,
+            }
+        }
+        self.conclude(cause)
+    }
+
+    fn conclude(&self, cause: Fault) -> OpEnd {
         let note = self.context.note_now();
         guarded(|| {
             let (root, id) = (&self.tools.root, self.task.id);
