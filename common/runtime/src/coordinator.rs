@@ -55,8 +55,8 @@ pub trait Perform<E>: Send + 'static {
     /// One effect, whose change is durable.
     fn perform(&mut self, effect: E);
 
-    /// Shows what of it is read from memory: before anybody is told of the change, so that nobody who was told sees what was
-    /// before. Where it is performed comes later.
+    /// Shows what of it is read from memory: before anybody is told of the change, so that nobody who was told sees
+    /// what was before. It is performed later.
     fn show(&mut self, _effect: &E) {}
 }
 

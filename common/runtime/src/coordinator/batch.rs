@@ -142,9 +142,9 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Its `commits` are durable. Publishes and shows first, so that whoever is answered sees what is theirs. Answers before it wakes
-    /// watchers: there may be many, and each that is woken may take the processor from this thread. The effects, which
-    /// nobody waits for, come last.
+    /// Its `commits` are durable. Publishes and shows first, so that whoever is answered sees what is theirs. Answers
+    /// before it wakes watchers: there may be many, and each that is woken may take the processor from this thread. The
+    /// effects, which nobody waits for, come last.
     pub(super) fn finish(
         self,
         commits: &[Commit],
