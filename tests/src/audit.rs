@@ -120,16 +120,26 @@ impl Records {
         })
     }
 
-    /// The same without what moves by itself: how the engine stands with its hosts.
+    /// The same without what moves by itself: how far the engine has followed its hosts.
     #[must_use]
     pub fn still(mut self) -> Self {
         for host in &mut self.hosts {
             host.cursor.clear();
+        }
+        self
+    }
+
+    /// The same, and without how the engine stands with its hosts: where heartbeats are short, a busy machine's silence
+    /// is taken for a host's.
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        let mut records = self.still();
+        for host in &mut records.hosts {
             host.connection = 0;
             host.connection_since = None;
             host.connection_fault = None;
         }
-        self
+        records
     }
 
     /// The command of this id.

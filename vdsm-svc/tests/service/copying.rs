@@ -194,8 +194,11 @@ async fn an_abort_in_the_middle_ends_the_process_and_removes_the_copy() {
         shown.cancelable && shown.undo.contains("removes the copy"),
         "{shown:?}"
     );
+    let asked = Instant::now();
     scene.host.abort(&task).await.unwrap();
     let ended = scene.host.end_of(&task).await;
+    // It would have taken 16 s; a second is what is promised, and the rest is for a busy machine.
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert_eq!(ended.state(), TaskState::Recovered);
     assert_eq!(ended.fault.unwrap().code, FaultCode::Aborted.as_str());
     assert!(test_kill_process(child).is_err(), "the process is left");
@@ -226,8 +229,8 @@ async fn an_abort_ends_the_whole_process_group_within_a_second() {
         .await;
     let scene = Scene::in_host(host, 32 * MIB).await;
     let mut quickest = Duration::MAX;
-    // A busy machine may be late, but not each time; thrice what is promised is asserted.
-    for _ in 0..4 {
+    // A busy machine may be late, but not each time.
+    for _ in 0..20 {
         let (task, target) = scene.begin(false).await;
         let child = scene.in_the_middle(&task, &target).await;
         let company = fs::read_to_string(scene.host.dir.path().join("company")).unwrap();
@@ -241,8 +244,11 @@ async fn an_abort_ends_the_whole_process_group_within_a_second() {
             assert!(is_gone(pid), "a process is left");
         }
         scene.nothing_is_left(&task, &target);
+        if quickest < Duration::from_secs(1) {
+            break;
+        }
     }
-    assert!(quickest < Duration::from_secs(3), "{quickest:?}");
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
     scene.host.stop().await;
 }
 
@@ -310,18 +316,10 @@ async fn a_process_that_stands_still_is_stopped_and_the_copy_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_process_that_moves_is_not_stopped() {
     let scene = Scene::new("4M", 40 * MIB, &["--no-progress-timeout", "3"]).await;
-    // The machine's disk may stand still for so long, but not each time.
-    for tries_left in (0..3).rev() {
-        let begun = Instant::now();
-        let (task, target) = scene.begin(false).await;
-        let ended = scene.host.end_of(&task).await;
-        if ended.state() == TaskState::Finished {
-            assert!(begun.elapsed() > Duration::from_secs(6), "it was not slow");
-            assert!(fs::read(scene.file(&target)).unwrap() == scene.bytes);
-            break;
-        }
-        assert_eq!(ended.fault.unwrap().code, FaultCode::NoProgress.as_str());
-        assert!(tries_left > 0, "it was stopped each time");
-    }
+    let begun = Instant::now();
+    let (task, target) = scene.begin(false).await;
+    assert_eq!(scene.host.end_of(&task).await.state(), TaskState::Finished);
+    assert!(begun.elapsed() > Duration::from_secs(6), "it was not slow");
+    assert!(fs::read(scene.file(&target)).unwrap() == scene.bytes);
     scene.host.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proto::engine::v1 as engine;
 use proto::engine::v1::event_service_client::EventServiceClient;
@@ -189,19 +190,41 @@ async fn a_fault_reaches_the_client() {
     assert_eq!((fault.subject.as_str(), is_final), ("page_size", false));
 }
 
-/// The promise is ten seconds; thrice that is asserted.
-async fn ends_in_time(running: Running) {
+async fn ends_within_ten_seconds(running: Running) -> Duration {
+    let begun = Instant::now();
     running.stop.send(()).unwrap();
     patient(running.served).await.unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    took
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_a_thousand_open_streams_ends_them_all_and_itself() {
-    let running = start().await;
-    // Some connections, as from that many clients, with many streams each.
+    let mut quickest = Duration::MAX;
+    // A busy machine may be late, but not each time.
+    for _ in 0..5 {
+        let running = start().await;
+        let readers = a_thousand_streams(running.address).await;
+        quickest = quickest.min(ends_within_ten_seconds(running).await);
+        for reader in readers {
+            assert_eq!(patient(reader).await.unwrap(), ["closing", "Unavailable"]);
+        }
+        if quickest < Duration::from_secs(4) {
+            break;
+        }
+    }
+    assert!(
+        quickest < Duration::from_secs(4),
+        "no client was forced: {quickest:?}"
+    );
+}
+
+/// Some connections, as from that many clients, with many streams each: what each stream says until it ends.
+async fn a_thousand_streams(address: SocketAddr) -> Vec<JoinHandle<Vec<String>>> {
     let mut streams = Vec::new();
     for _ in 0..10 {
-        let channel = channel(running.address).await;
+        let channel = channel(address).await;
         for _ in 0..100 {
             let mut client = EventServiceClient::new(channel.clone());
             let request = engine::WatchEventsRequest::default();
@@ -210,15 +233,10 @@ async fn a_server_with_a_thousand_open_streams_ends_them_all_and_itself() {
             streams.push(stream);
         }
     }
-    let readers: Vec<JoinHandle<Vec<String>>> = streams
+    streams
         .into_iter()
         .map(|stream| tokio::spawn(to_the_end(stream)))
-        .collect();
-    ends_in_time(running).await;
-    // None was cut off.
-    for reader in readers {
-        assert_eq!(patient(reader).await.unwrap(), ["closing", "Unavailable"]);
-    }
+        .collect()
 }
 
 async fn to_the_end(mut stream: Streaming<engine::WatchEventsResponse>) -> Vec<String> {
@@ -252,5 +270,5 @@ async fn a_call_that_never_ends_does_not_hold_up_the_end() {
     let _open = patient(client.server_reflection_info(endless)).await.unwrap();
     let _stream = open(running.address).await;
     assert!(running.log.closed().is_none());
-    ends_in_time(running).await;
+    ends_within_ten_seconds(running).await;
 }

@@ -79,10 +79,10 @@ fn abort_while_it_runs(program_name: &str) -> Duration {
     })
 }
 
-/// It hears SIGTERM: nobody waits until it would be killed.
+/// It hears SIGTERM: nobody waits until it would be killed. A busy machine may be late, but not each time.
 #[test]
 fn an_abort_ends_the_child() {
-    assert!(abort_while_it_runs("qemu-img-slow") < Duration::from_secs(5));
+    assert!((0..5).any(|_| abort_while_it_runs("qemu-img-slow") < Duration::from_secs(4)));
 }
 
 #[test]
