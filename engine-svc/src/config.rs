@@ -32,6 +32,11 @@ pub struct Config {
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
 
+    /// Ask the service that runs over this data directory whether it serves (grpc.health.v1), and exit: with 0 if it
+    /// does, else with 1 and the reason. For container health checks.
+    #[arg(long)]
+    pub health: bool,
+
     /// What log lines, on stderr, look like.
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub log_format: LogFormat,

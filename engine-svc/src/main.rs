@@ -1,11 +1,11 @@
 //! The program: settings, logs, serve, exit.
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use engine_svc::{Config, config, serve};
 use mimalloc::MiMalloc;
-use runtime::{memory, server, settings, telemetry};
+use runtime::program::chain;
+use runtime::{memory, program, server, settings, telemetry};
 use tracing::error;
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -17,6 +17,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 async fn main() -> ExitCode {
     memory::small_pages();
     let config: Config = settings::load(config::PREFIX).unwrap_or_else(|error| error.exit());
+    if config.health {
+        return program::health(&config.data_dir).await;
+    }
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     if let Err(problem) = telemetry::init(config.log_format, &filter) {
         eprintln!("engine-svc: {}", chain(&problem));
@@ -29,15 +32,4 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error with what caused it, in one line.
-fn chain(problem: &dyn Error) -> String {
-    let mut text = problem.to_string();
-    let mut source = problem.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

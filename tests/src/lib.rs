@@ -17,6 +17,7 @@ pub mod neighbour;
 pub mod patience;
 pub mod programs;
 pub mod proxy;
+pub mod readme;
 pub mod requests;
 pub mod service;
 pub mod small_disk;

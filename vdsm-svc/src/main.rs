@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
-use runtime::{memory, server, settings, telemetry};
+use runtime::program::chain;
+use runtime::{memory, program, server, settings, telemetry};
 use vdsm_svc::{PREFIX, Settings, fail_points, serve};
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         .map_err(Into::into)
         .and_then(|()| run(settings));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{}", chain(&*error));
             ExitCode::FAILURE
@@ -35,11 +36,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
+fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if settings.health {
+        return Ok(tokio.block_on(program::health(&settings.data_dir)));
+    }
     let outcome = tokio.block_on(async { serve(settings, server::termination()).await });
     tokio.shutdown_timeout(LINGER);
-    Ok(outcome?)
+    Ok(outcome.map(|()| ExitCode::SUCCESS)?)
 }
 
 fn print_fail_points() -> ExitCode {
@@ -49,15 +53,4 @@ fn print_fail_points() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// The error with what caused it, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -45,6 +45,11 @@ pub struct Settings {
     #[arg(long, value_name = "UUID", value_parser = host_id)]
     pub host_id: HostId,
 
+    /// Ask the service that runs over this data directory whether it serves (grpc.health.v1), and exit: with 0 if it
+    /// does, else with 1 and the reason. For container health checks.
+    #[arg(long)]
+    pub health: bool,
+
     /// What log lines, on stderr, look like.
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,

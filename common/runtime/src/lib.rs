@@ -14,6 +14,7 @@ pub mod machine;
 pub mod memory;
 pub mod metadata;
 pub mod page;
+pub mod program;
 pub mod server;
 pub mod settings;
 #[cfg(feature = "simulation")]

@@ -6,7 +6,7 @@ mod serve;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use self::address::Listening;
+pub use self::address::{ADDRESS, Listening};
 pub use self::health::Health;
 pub use self::serve::{Connections, ServeError, serve};
 

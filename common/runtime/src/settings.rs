@@ -11,8 +11,13 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
+use crate::program::chain;
+
 /// The flag that names the file.
 const CONFIG: &str = "config";
+
+/// The flag that asks a running service how it is. No setting: it stands on the command line or nowhere.
+const HEALTH: &str = "health";
 
 /// Why the settings cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +129,7 @@ fn settings(command: &Command) -> impl Iterator<Item = (&str, &str)> {
             arg.get_action(),
             ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
         );
-        let name = arg.get_long().filter(|_| takes_value)?;
+        let name = arg.get_long().filter(|name| takes_value && *name != HEALTH)?;
         Some((arg.get_id().as_str(), name))
     })
 }
@@ -211,16 +216,6 @@ fn scalar(path: &Path, key: &str, value: &toml::Value) -> Result<String, Setting
             })
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! The README's grpcurl session works word for word.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tests::failure::{Context as _, Failure, Outcome, ensure};
 use tests::patience::eventually;
-use tests::programs::{program, workspace};
-
-/// Stands before the block that is the session.
-const MARK: &str = "<!-- session:";
+use tests::programs::program;
+use tests::readme;
 
 /// Where the session's services listen, as the README says.
 const HOST: &str = "127.0.0.1:54321";
@@ -26,27 +23,15 @@ const SHOWN: [&str; 8] = [
     "\"kind\": \"STEP_KIND_FINALIZING\"",
 ];
 
-/// The text of the marked block, and the host's id as the text before it gives it.
+/// The text of the session, and the host's id as the text before it gives it.
 fn session() -> Outcome<(String, String)> {
-    let readme = std::fs::read_to_string(workspace().join("README.md"))?;
-    let (before, after) = readme.split_once(MARK).context("the README marks no session")?;
-    let block = after.split_once("```sh\n").context("no block after the mark")?.1;
-    let block = block.split_once("\n```").context("the block does not end")?.0;
+    let (before, block) = readme::marked("session")?;
     let host_id = before.rsplit_once("--host-id ").context("no --host-id")?.1;
     let host_id = host_id
         .split_whitespace()
         .next()
         .context("no id after --host-id")?;
-    Ok((block.to_owned(), host_id.to_owned()))
-}
-
-/// The real program, where `make test` puts it, or on the path.
-fn grpcurl_folder() -> Outcome<PathBuf> {
-    let places = std::env::var_os("PATH").unwrap_or_default();
-    std::iter::once(workspace().join("target/grpcurl/bin"))
-        .chain(std::env::split_paths(&places))
-        .find(|folder| folder.join("grpcurl").is_file())
-        .context("there is no grpcurl: `make setup-test` fetches it")
+    Ok((block, host_id.to_owned()))
 }
 
 /// A service as the README starts it. It is killed when this is dropped.
@@ -90,7 +75,7 @@ async fn start(name: &str, arguments: &[&str], data: &str, address: &str) -> Out
 #[tokio::test]
 async fn the_session_of_the_readme_works_word_for_word() -> Outcome<()> {
     let (text, host_id) = session()?;
-    let grpcurl = grpcurl_folder()?;
+    let grpcurl = readme::grpcurl_folder()?;
     let folder = tempfile::Builder::new().prefix("readme-").tempdir()?;
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (host_data, storage, engine_data) = (at("vdsm-data"), at("vdsm-storage"), at("engine-data"));

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tonic::transport::server::TcpIncoming;
 
 /// The file in the data directory that holds `address:port` while the service listens.
-const FILE: &str = "address";
+pub const ADDRESS: &str = "address";
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Listening {
     pub fn bind(addr: SocketAddr, data_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(data_dir)?;
         take_all_files();
-        let file = data_dir.join(FILE);
+        let file = data_dir.join(ADDRESS);
         // One that a killed process left would send clients astray while this one is still starting.
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -50,7 +50,7 @@ impl Listening {
         // frames stall for 40 ms.
         let incoming = TcpIncoming::bind(addr)?.with_nodelay(Some(true));
         let address = incoming.local_addr()?;
-        let temporary = data_dir.join(format!("{FILE}.new"));
+        let temporary = data_dir.join(format!("{ADDRESS}.new"));
         File::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
         fs::rename(&temporary, &file)?;
         Ok(Self { incoming, address })

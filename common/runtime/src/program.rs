@@ -1,0 +1,161 @@
+//! What both programs do besides serving.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use common::fault::Fault;
+use tonic::Status;
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::client::{self, Connector};
+use crate::server::ADDRESS;
+
+/// How long a service may take to answer: shorter than the time after which container tools give up by default (30 s),
+/// so that the reason is told.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a service is not healthy.
+#[derive(Debug, thiserror::Error)]
+pub enum Unhealthy {
+    /// The file that says where the service listens is not there.
+    #[error("no service listens: {} cannot be read", .0.display())]
+    NoAddress(PathBuf, #[source] io::Error),
+    /// The file says something else.
+    #[error("{} holds {:?}, which is no address; start the service again", .0.display(), .1)]
+    WrongAddress(PathBuf, String),
+    /// The address cannot be used.
+    #[error("the service cannot be reached: {0}")]
+    Endpoint(Fault),
+    /// Nobody answers there.
+    #[error("the service at {0} cannot be reached")]
+    Unreachable(SocketAddr, #[source] tonic::transport::Error),
+    /// The answer is an error.
+    #[error("the service at {0} does not say how it is")]
+    Refused(SocketAddr, #[source] Box<Status>),
+    /// There was no answer in time.
+    #[error("the service at {0} does not answer within {PATIENCE:?}")]
+    Late(SocketAddr),
+    /// It loads still, or has stopped serving.
+    #[error("the service at {0} answers {1}: it is loading, or stopping")]
+    NotServing(SocketAddr, ServingStatus),
+}
+
+/// `--health`: asks the service that runs over this data directory, in another process, whether it serves. Prints the
+/// reason where it does not; for container tools, which have no shell here to ask with.
+pub async fn health(data_dir: &Path) -> ExitCode {
+    match ask(data_dir).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{}", chain(&reason));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn ask(data_dir: &Path) -> Result<(), Unhealthy> {
+    let address = address(&data_dir.join(ADDRESS))?;
+    match tokio::time::timeout(PATIENCE, status(address)).await {
+        Err(_) => Err(Unhealthy::Late(address)),
+        Ok(Err(reason)) => Err(reason),
+        Ok(Ok(ServingStatus::Serving)) => Ok(()),
+        Ok(Ok(status)) => Err(Unhealthy::NotServing(address, status)),
+    }
+}
+
+async fn status(address: SocketAddr) -> Result<ServingStatus, Unhealthy> {
+    let endpoint = client::endpoint(&address.to_string()).map_err(Unhealthy::Endpoint)?;
+    let channel = Connector::tcp().connect(endpoint).await;
+    let channel = channel.map_err(|error| Unhealthy::Unreachable(address, error))?;
+    // The empty name is the server as a whole.
+    let answer = HealthClient::new(channel)
+        .check(HealthCheckRequest::default())
+        .await;
+    let answer = answer.map_err(|status| Unhealthy::Refused(address, Box::new(status)))?;
+    Ok(match answer.into_inner().status() {
+        tonic_health::pb::health_check_response::ServingStatus::Serving => ServingStatus::Serving,
+        tonic_health::pb::health_check_response::ServingStatus::NotServing => ServingStatus::NotServing,
+        _ => ServingStatus::Unknown,
+    })
+}
+
+/// Where it listens, as seen from this machine: one that listens everywhere is reached by loopback.
+fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
+    let text = fs::read_to_string(file).map_err(|error| Unhealthy::NoAddress(file.to_owned(), error))?;
+    let text = text.trim();
+    let mut address: SocketAddr = text
+        .parse()
+        .map_err(|_| Unhealthy::WrongAddress(file.to_owned(), text.chars().take(80).collect()))?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(address)
+}
+
+/// The error with what caused it, in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Result<SocketAddr, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(ADDRESS);
+        fs::write(&file, text).unwrap();
+        address(&file).map_err(|reason| reason.to_string())
+    }
+
+    #[test]
+    fn a_service_that_listens_everywhere_is_asked_by_loopback() {
+        assert_eq!(said("0.0.0.0:54321\n").unwrap().to_string(), "127.0.0.1:54321");
+        assert_eq!(said("[::]:1\n").unwrap().to_string(), "[::1]:1");
+        assert_eq!(said("192.0.2.7:1\n").unwrap().to_string(), "192.0.2.7:1");
+        assert!(said("somewhere\n").unwrap_err().contains("\"somewhere\""));
+    }
+
+    #[tokio::test]
+    async fn where_no_service_runs_none_is_healthy() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(ask(folder.path()).await, Err(Unhealthy::NoAddress(..))));
+        // A port that was free an instant ago.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let free = taken.local_addr().unwrap();
+        fs::write(folder.path().join(ADDRESS), free.to_string()).unwrap();
+        drop(taken);
+        assert!(matches!(
+            ask(folder.path()).await,
+            Err(Unhealthy::Unreachable(..))
+        ));
+        assert_eq!(health(folder.path()).await, ExitCode::FAILURE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_hangs_is_told_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        fs::write(
+            folder.path().join(ADDRESS),
+            silent.local_addr().unwrap().to_string(),
+        )
+        .unwrap();
+        assert!(matches!(ask(folder.path()).await, Err(Unhealthy::Late(_))));
+    }
+}

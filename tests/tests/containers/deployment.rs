@@ -1,0 +1,242 @@
+//! The two containers as `compose.yaml` runs them, in a copy of the tree, so that a deployment's own `.env` stays as it is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::patience::eventually;
+use tests::programs::workspace;
+use tests::readme;
+
+/// Apart from whatever is deployed on this machine, whose volumes are not to be touched.
+const PROJECT: &str = "vdsm-engine-test";
+
+/// A service of the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Engine,
+    Host,
+}
+
+impl Service {
+    pub(crate) const ALL: [Self; 2] = [Self::Engine, Self::Host];
+
+    /// As `compose.yaml` names it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Host => "host-1",
+        }
+    }
+
+    /// The program, and the last part of the image's name.
+    pub(crate) const fn program(self) -> &'static str {
+        match self {
+            Self::Engine => "engine-svc",
+            Self::Host => "vdsm-svc",
+        }
+    }
+
+    /// The image that `make containers` builds.
+    pub(crate) fn image(self, tag: &str) -> String {
+        format!("localhost/vdsm-engine/{}:{tag}", self.program())
+    }
+}
+
+/// Both containers with their volumes; gone when this is dropped.
+pub(crate) struct Deployment {
+    tool: String,
+    tree: TempDir,
+}
+
+impl Deployment {
+    /// None of it runs yet.
+    pub(crate) fn new() -> Outcome<Self> {
+        let tool = output(Command::new(workspace().join("scripts/container-tool")))?;
+        let tree = tempfile::Builder::new().prefix("containers-").tempdir()?;
+        let mut files = Command::new("git");
+        files.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+        files.current_dir(workspace());
+        for file in output(files)?.lines() {
+            let to = tree.path().join(file);
+            std::fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
+            // One that is deleted, but not yet for git, is not there to be copied.
+            if workspace().join(file).is_file() {
+                std::fs::copy(workspace().join(file), to).context(file)?;
+            }
+        }
+        // What `make setup-containers` fetched serves here too.
+        std::fs::create_dir(tree.path().join("target"))?;
+        let (fetched, here) = (
+            workspace().join("target/compose"),
+            tree.path().join("target/compose"),
+        );
+        if fetched.is_dir() {
+            std::os::unix::fs::symlink(std::fs::canonicalize(fetched)?, here)?;
+        }
+        Ok(Self { tool, tree })
+    }
+
+    /// Runs lines of shell in the tree, as a newcomer would.
+    pub(crate) fn shell(&self, lines: &str) -> Outcome<String> {
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", lines])
+            .current_dir(self.tree.path())
+            .env("COMPOSE_PROJECT_NAME", PROJECT)
+            .env("PATH", path()?);
+        output(bash)
+    }
+
+    /// Runs the container tool.
+    pub(crate) fn tool(&self, arguments: &[&str]) -> Outcome<String> {
+        let mut tool = Command::new(&self.tool);
+        tool.args(arguments);
+        output(tool)
+    }
+
+    /// The id of a service's container.
+    pub(crate) fn container(&self, service: Service) -> Outcome<String> {
+        let filters = [
+            format!("project={PROJECT}"),
+            format!("service={}", service.name()),
+        ];
+        let [project, name] = filters.map(|label| format!("label=com.docker.compose.{label}"));
+        let ids = self.tool(&["ps", "-aq", "--filter", &project, "--filter", &name])?;
+        ensure(ids.lines().count() == 1, || {
+            format!("containers of {service:?}: {ids:?}")
+        })?;
+        Ok(ids)
+    }
+
+    /// What the tool says of a service's container, by a Go template.
+    pub(crate) fn inspect(&self, service: Service, template: &str) -> Outcome<String> {
+        self.tool(&["inspect", "--format", template, &self.container(service)?])
+    }
+
+    /// The container's first process.
+    pub(crate) fn process(&self, service: Service) -> Outcome<Process> {
+        let pid = self.inspect(service, "{{.State.Pid}}")?;
+        let pid = pid.parse().ok().and_then(Pid::from_raw);
+        pid.map(Process).context(format!("{service:?} has no process"))
+    }
+
+    /// SIGKILL, and started again: by hand, as a killed container is left alone by its restart policy.
+    pub(crate) async fn kill_and_start(&self, service: Service) -> Outcome<()> {
+        let container = self.container(service)?;
+        self.tool(&["kill", "--signal", "KILL", &container])?;
+        eventually("a killed container to be gone", || {
+            let running = self.inspect(service, "{{.State.Running}}");
+            std::future::ready(running.is_ok_and(|running| running == "false").then_some(()))
+        })
+        .await?;
+        self.tool(&["start", &container])?;
+        self.is_healthy(service).await
+    }
+
+    /// A service takes the place of its own, from the images of another tag.
+    pub(crate) async fn replace(&self, service: Service, tag: &str) -> Outcome<()> {
+        let up = format!(
+            "TAG={tag} scripts/compose up -d --force-recreate --no-deps {}",
+            service.name()
+        );
+        self.shell(&up)?;
+        self.is_healthy(service).await
+    }
+
+    /// Waits until the health check that is built in says so.
+    pub(crate) async fn is_healthy(&self, service: Service) -> Outcome<()> {
+        eventually(&format!("{service:?} to be healthy"), || {
+            let program = format!("/usr/bin/{}", service.program());
+            let asked = self
+                .container(service)
+                .and_then(|container| self.tool(&["exec", &container, &program, "--health"]));
+            std::future::ready(asked.ok())
+        })
+        .await
+        .map(drop)
+        .map_err(|failure| Failure::new(format!("{failure}\n{}", self.logs(service))))
+    }
+
+    /// Where the storage of the host lies on this machine.
+    pub(crate) fn storage(&self) -> Outcome<PathBuf> {
+        let template = r#"{{range .Mounts}}{{if eq .Destination "/storage"}}{{.Source}}{{end}}{{end}}"#;
+        self.inspect(Service::Host, template).map(PathBuf::from)
+    }
+
+    /// The last lines that a service logged.
+    pub(crate) fn logs(&self, service: Service) -> String {
+        let logs = self
+            .container(service)
+            .and_then(|container| self.shell(&format!("{} logs --tail 30 {container} 2>&1", self.tool)));
+        logs.unwrap_or_else(|failure| failure.to_string())
+    }
+
+    /// Stops all and removes containers, network and volumes. Harmless where there are none.
+    pub(crate) fn down(&self) -> Outcome<()> {
+        // The host's id is asked for even to take it away.
+        let id = if self.tree.path().join(".env").is_file() {
+            ""
+        } else {
+            "HOST_1_ID=none "
+        };
+        self.shell(&format!("{id}scripts/compose down --volumes"))
+            .map(drop)
+    }
+
+    /// The name of the tool.
+    pub(crate) fn tool_name(&self) -> &str {
+        &self.tool
+    }
+
+    /// The copy of the tree.
+    pub(crate) fn tree(&self) -> &Path {
+        self.tree.path()
+    }
+}
+
+/// A process as this machine sees it, in whatever container it lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process(Pid);
+
+impl Process {
+    /// Its number on this machine.
+    pub(crate) fn id(self) -> i32 {
+        self.0.as_raw_nonzero().get()
+    }
+
+    pub(crate) fn signal(self, signal: Signal) -> Outcome<()> {
+        kill_process(self.0, signal).map_err(|error| Failure::new(format!("signal {signal:?}: {error}")))
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Err(failure) = self.down() {
+            eprintln!("the containers stay: {failure}");
+        }
+    }
+}
+
+fn path() -> Outcome<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    Ok(format!(
+        "{}:{path}",
+        std::fs::canonicalize(readme::grpcurl_folder()?)?.display()
+    ))
+}
+
+/// What a program prints, without what stands around it; a failure holds what it complained of.
+fn output(mut command: Command) -> Outcome<String> {
+    let done = command.output().context(format!("{command:?}"))?;
+    let shown = String::from_utf8_lossy(&done.stdout);
+    ensure(done.status.success(), || {
+        let complaints = String::from_utf8_lossy(&done.stderr);
+        format!("{command:?}: {}\n{shown}\n{complaints}", done.status)
+    })?;
+    Ok(shown.trim().to_owned())
+}

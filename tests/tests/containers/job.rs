@@ -1,0 +1,161 @@
+//! What a user asks of the deployment, with grpcurl, from outside.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::ids;
+use tests::patience::eventually;
+use tests::readme;
+
+/// The only port that is published.
+const ENGINE: &str = "127.0.0.1:54320";
+
+/// As the README names it; the longest that a call waits.
+const LIMIT: &str = "60";
+
+/// One call, and its answer.
+pub(crate) fn call(method: &str, request: &Value) -> Outcome<Value> {
+    let done = grpcurl(method, request)?.output().context("grpcurl")?;
+    ensure(done.status.success(), || {
+        format!("{method} {request}: {}", String::from_utf8_lossy(&done.stderr))
+    })?;
+    serde_json::from_slice(&done.stdout).map_err(|error| Failure::new(format!("{method}: {error}")))
+}
+
+fn grpcurl(method: &str, request: &Value) -> Outcome<Command> {
+    let mut grpcurl = Command::new(readme::grpcurl_folder()?.join("grpcurl"));
+    grpcurl
+        .args(["-plaintext", "-max-time", LIMIT, "-H", "x-user: admin"])
+        .args(["-d", &request.to_string(), ENGINE, method])
+        .stdin(Stdio::null());
+    Ok(grpcurl)
+}
+
+/// Asks for something to be done; returns the command's id.
+pub(crate) fn ask(method: &str, request: &Value) -> Outcome<String> {
+    let answer = call(method, request)?;
+    let id = answer["command"]["commandId"].as_str();
+    Ok(id.context(format!("no command in {answer}"))?.to_owned())
+}
+
+/// Waits until a command has ended well, over restarts of the engine.
+pub(crate) async fn succeeds(command_id: &str) -> Outcome<()> {
+    let command = eventually(&format!("command {command_id} to end"), || {
+        let answer = call(
+            "engine.v1.CommandService/GetCommand",
+            &json!({"command_id": command_id}),
+        );
+        let command = answer.ok().map(|answer| answer["command"].clone());
+        let state = command.as_ref().and_then(|command| command["state"].as_str());
+        let rests = matches!(
+            state,
+            None | Some("COMMAND_STATE_ACTIVE" | "COMMAND_STATE_COMPENSATING")
+        );
+        std::future::ready(command.filter(|_| !rests))
+    })
+    .await?;
+    ensure(command["state"] == "COMMAND_STATE_SUCCEEDED", || {
+        format!("{command:#}")
+    })
+}
+
+/// Waits until a task of a command is part of its way: neither at its beginning nor at its end.
+pub(crate) async fn moves(command_id: &str) -> Outcome<()> {
+    eventually(&format!("a task of {command_id} to be on its way"), || {
+        let answer = call("engine.v1.JobService/GetJob", &json!({"job_id": command_id}));
+        let steps = answer
+            .map(|answer| answer["job"]["steps"].clone())
+            .unwrap_or_default();
+        let is_on_its_way = steps.as_array().into_iter().flatten().any(|step| {
+            let percent = step["percent"].as_f64().unwrap_or_default();
+            step["taskId"].is_string() && percent > 0.0 && percent < 100.0
+        });
+        std::future::ready(is_on_its_way.then_some(()))
+    })
+    .await
+}
+
+/// Waits until a command has a task, so one that is recorded and on its way to the host.
+pub(crate) async fn has_tasks(command_id: &str) -> Outcome<()> {
+    eventually(&format!("a task of {command_id}"), || {
+        let request = json!({"filter": {"root_command_id": command_id}});
+        let tasks = call("engine.v1.TaskService/ListTasks", &request).ok();
+        std::future::ready(tasks.filter(|tasks| tasks["tasks"].is_array()).map(drop))
+    })
+    .await
+}
+
+/// All changes of tasks from now on, as grpcurl prints them.
+pub(crate) struct Watch(std::process::Child);
+
+impl Watch {
+    pub(crate) fn begin() -> Outcome<Self> {
+        let request = json!({"start": {"snapshot": {}}});
+        let mut grpcurl = grpcurl("engine.v1.TaskService/WatchTasks", &request)?;
+        Ok(Self(
+            grpcurl.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?,
+        ))
+    }
+
+    /// Ends it; what it saw.
+    pub(crate) fn end(mut self) -> Outcome<String> {
+        self.0.kill()?;
+        let seen = self.0.wait_with_output()?;
+        Ok(String::from_utf8_lossy(&seen.stdout).into_owned())
+    }
+}
+
+/// Makes the storage domain that the disks lie in; its id.
+pub(crate) async fn create_domain(host_id: &str) -> Outcome<String> {
+    let domain_id = ids::fresh();
+    let request = json!({"domain_id": domain_id, "name": "data", "host_id": host_id});
+    succeeds(&ask(
+        "engine.v1.StorageDomainService/CreateStorageDomain",
+        &request,
+    )?)
+    .await?;
+    Ok(domain_id)
+}
+
+/// Creates a VM with two disks, watched; its id.
+pub(crate) async fn create_vm(domain_id: &str) -> Outcome<String> {
+    let vm_id = ids::fresh();
+    let request = json!({"vm_id": vm_id, "name": format!("vm-{vm_id}"), "disks": [
+        {"domain_id": domain_id, "capacity_bytes": 1 << 30, "format": "VOLUME_FORMAT_COW", "allocation": "ALLOCATION_SPARSE"},
+        {"domain_id": domain_id, "capacity_bytes": 1 << 24, "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_PREALLOCATED"},
+    ]});
+    succeeds(&ask("engine.v1.VmService/CreateVm", &request)?).await?;
+    Ok(vm_id)
+}
+
+/// Asks for a VM's removal; the command's id.
+pub(crate) fn remove_vm(vm_id: &str) -> Outcome<String> {
+    ask("engine.v1.VmService/RemoveVm", &json!({"vm_id": vm_id}))
+}
+
+/// Creates a disk of its own; its id.
+pub(crate) async fn create_disk(domain_id: &str, bytes: u64) -> Outcome<String> {
+    let disk_id = ids::fresh();
+    let request = json!({"disk_id": disk_id, "domain_id": domain_id, "capacity_bytes": bytes,
+        "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_PREALLOCATED"});
+    succeeds(&ask("engine.v1.DiskService/CreateDisk", &request)?).await?;
+    Ok(disk_id)
+}
+
+/// Asks for a copy of a disk, compared before it counts; the command's id and the copy's.
+pub(crate) fn copy_disk(domain_id: &str, source: &str) -> Outcome<(String, String)> {
+    let disk_id = ids::fresh();
+    let request = json!({"source_disk_id": source, "disk_id": disk_id, "domain_id": domain_id, "verify": true,
+        "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_SPARSE"});
+    Ok((ask("engine.v1.DiskService/CopyDisk", &request)?, disk_id))
+}
+
+/// Removes a disk.
+pub(crate) async fn remove_disk(disk_id: &str) -> Outcome<()> {
+    succeeds(&ask(
+        "engine.v1.DiskService/RemoveDisk",
+        &json!({"disk_id": disk_id}),
+    )?)
+    .await
+}

@@ -1,0 +1,261 @@
+//! The two containers do what the two programs do: the main job from outside, kills and new images in the middle, and
+//! nothing of what a container should not have. One test, for there is one published port.
+
+mod deployment;
+mod job;
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use deployment::{Deployment, Service};
+use rustix::process::Signal;
+use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::{readme, storage};
+
+/// How large an image may be, by the issue of what it holds.
+const fn most_bytes(service: Service) -> u64 {
+    match service {
+        Service::Engine => 60_000_000,
+        Service::Host => 150_000_000,
+    }
+}
+
+/// So much that a copy of it is seen under way: each is killed in the middle.
+const DISK: u64 = 768 << 20;
+
+/// The tag of the images that take the place of the first ones.
+const NEXT: &str = "test-next";
+
+#[tokio::test]
+async fn two_containers_do_the_main_job_through_kills_and_new_images() -> Outcome<()> {
+    let deployment = Deployment::new()?;
+    let outcome = play(&deployment).await;
+    outcome.map_err(|failure| {
+        let logs = Service::ALL.map(|service| format!("{service:?}:\n{}", deployment.logs(service)));
+        Failure::new(format!("{failure}\n{}", logs.join("\n")))
+    })
+}
+
+async fn play(deployment: &Deployment) -> Outcome<()> {
+    // What a run that was killed left.
+    deployment.down()?;
+
+    say("the README's lines, word for word");
+    let (_, lines) = readme::marked("containers")?;
+    let shown = deployment.shell(&lines)?;
+    for expected in [
+        "vdsm-engine/engine-svc:latest",
+        "\"name\": \"host-1\"",
+        "\"commandId\"",
+    ] {
+        ensure(shown.contains(expected), || {
+            format!("{expected} is not in\n{shown}")
+        })?;
+    }
+    let host_id = std::fs::read_to_string(deployment.tree().join(".env"))?;
+    let host_id = host_id
+        .trim()
+        .strip_prefix("HOST_1_ID=")
+        .context("no host id")?
+        .to_owned();
+    for service in Service::ALL {
+        deployment.is_healthy(service).await?;
+        is_small_and_closed(deployment, service)?;
+    }
+    only_the_engine_is_published(deployment)?;
+
+    say("the main job: a VM with two disks, created, watched and removed");
+    let domain_id = job::create_domain(&host_id).await?;
+    let watch = job::Watch::begin()?;
+    let vm_id = job::create_vm(&domain_id).await?;
+    job::succeeds(&job::remove_vm(&vm_id)?).await?;
+    let seen = watch.end()?;
+    for expected in [
+        "TASK_STATE_RUNNING",
+        "TASK_STATE_FINISHED",
+        "createVolume",
+        "deleteImage",
+    ] {
+        ensure(seen.contains(expected), || {
+            format!("the watch did not see {expected}:\n{seen}")
+        })?;
+    }
+    is_empty(deployment, &domain_id)?;
+
+    for service in Service::ALL {
+        say(&format!(
+            "{service:?} is killed while a VM is removed, and is back by itself"
+        ));
+        let vm_id = job::create_vm(&domain_id).await?;
+        // Held, so that the removal is under way for as long as this takes: sent, and not yet done.
+        let host = deployment.process(Service::Host)?;
+        host.signal(Signal::STOP)?;
+        let removal = job::remove_vm(&vm_id)?;
+        job::has_tasks(&removal).await?;
+        deployment.process(service)?.signal(Signal::KILL)?;
+        deployment.is_healthy(service).await?;
+        if service != Service::Host {
+            host.signal(Signal::CONT)?;
+        }
+        job::succeeds(&removal).await?;
+        is_empty(deployment, &domain_id)?;
+    }
+
+    let source = job::create_disk(&domain_id, DISK).await?;
+    let data = data_file(deployment, &domain_id, &source)?;
+    fill(&data)?;
+    for service in Service::ALL {
+        say(&format!("{service:?} is killed in the middle of a copy"));
+        let (copying, copy) = job::copy_disk(&domain_id, &source)?;
+        job::moves(&copying).await?;
+        deployment.kill_and_start(service).await?;
+        is_copied(deployment, &domain_id, &data, &copying, &copy).await?;
+    }
+
+    build_next(deployment)?;
+    for service in Service::ALL {
+        say(&format!(
+            "{service:?} is replaced by a new image in the middle of a copy"
+        ));
+        let before = deployment.inspect(service, "{{.Image}}")?;
+        let (copying, copy) = job::copy_disk(&domain_id, &source)?;
+        job::moves(&copying).await?;
+        deployment.replace(service, NEXT).await?;
+        let after = deployment.inspect(service, "{{.Image}}")?;
+        ensure(before != after, || format!("{service:?} still runs {before}"))?;
+        is_copied(deployment, &domain_id, &data, &copying, &copy).await?;
+    }
+    job::remove_disk(&source).await?;
+    is_empty(deployment, &domain_id)?;
+
+    say("SIGTERM ends the first process of each in order");
+    for service in Service::ALL {
+        let container = deployment.container(service)?;
+        deployment.tool(&["stop", "--time", "15", &container])?;
+        let code = deployment.inspect(service, "{{.State.ExitCode}}")?;
+        ensure(code == "0", || {
+            format!("{service:?} ended with {code}:\n{}", deployment.logs(service))
+        })?;
+    }
+    deployment.down()
+}
+
+/// A copy ends well and is what its source is; then it goes.
+async fn is_copied(
+    deployment: &Deployment,
+    domain_id: &str,
+    source: &Path,
+    copying: &str,
+    copy: &str,
+) -> Outcome<()> {
+    job::succeeds(copying).await?;
+    let copied = data_file(deployment, domain_id, copy)?;
+    let same = std::process::Command::new("cmp")
+        .args([source, &copied])
+        .status()?;
+    ensure(same.success(), || {
+        format!("{} differs from its source", copied.display())
+    })?;
+    job::remove_disk(copy).await
+}
+
+/// No image, no leftover and no run directory is in the host's volume.
+fn is_empty(deployment: &Deployment, domain_id: &str) -> Outcome<()> {
+    let root = deployment.storage()?;
+    let left: BTreeSet<String> = storage::images(&root, domain_id)
+        .into_iter()
+        .chain(storage::run_directories(&root))
+        .collect();
+    ensure(left.is_empty(), || format!("left in the volume: {left:?}"))
+}
+
+/// The file that holds a disk's data: the one without an ending.
+fn data_file(deployment: &Deployment, domain_id: &str, disk_id: &str) -> Outcome<PathBuf> {
+    let root = deployment.storage()?;
+    let file = storage::image_files(&root, domain_id, disk_id)
+        .into_iter()
+        .find(|name| !name.contains('.'))
+        .context(format!("no data file of {disk_id}"))?;
+    Ok(root.join(domain_id).join("images").join(disk_id).join(file))
+}
+
+/// Writes what does not repeat, so that a copy has something to do.
+fn fill(data: &Path) -> Outcome<()> {
+    let mut random = std::fs::File::open("/dev/urandom")?.take(DISK);
+    let mut file = std::fs::File::options().write(true).open(data)?;
+    std::io::copy(&mut random, &mut file)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Builds both images anew, from the same sources: their label makes them others.
+fn build_next(deployment: &Deployment) -> Outcome<()> {
+    deployment.shell(&format!("REVISION={NEXT} scripts/containers {NEXT}"))?;
+    for service in Service::ALL {
+        let label = r#"{{index .Config.Labels "org.opencontainers.image.revision"}}"#;
+        let revision = deployment.tool(&["image", "inspect", "--format", label, &service.image(NEXT)])?;
+        ensure(revision == NEXT, || format!("{service:?} is labelled {revision}"))?;
+    }
+    Ok(())
+}
+
+/// Within its bound, without a shell or a package manager, and its process without rights.
+fn is_small_and_closed(deployment: &Deployment, service: Service) -> Outcome<()> {
+    let image = service.image("latest");
+    let size = deployment.tool(&["image", "inspect", "--format", "{{.Size}}", &image])?;
+    let bytes: u64 = size.parse().map_err(|_| Failure::new(format!("size {size:?}")))?;
+    say(&format!("{image}: {:.1} MB", bytes as f64 / 1e6));
+    ensure(bytes < most_bytes(service), || {
+        format!("{image} has {bytes} bytes")
+    })?;
+
+    let list = format!(
+        "{} export {} | tar -t",
+        deployment.tool_name(),
+        deployment.container(service)?
+    );
+    let files = deployment.shell(&list)?;
+    for name in ["sh", "bash", "dash", "busybox", "apt", "apt-get", "dpkg", "curl"] {
+        let is_there = files.lines().any(|file| file.ends_with(&format!("/{name}")));
+        ensure(!is_there, || format!("{image} has a {name}"))?;
+    }
+
+    let read_only = deployment.inspect(service, "{{.HostConfig.ReadonlyRootfs}}")?;
+    ensure(read_only == "true", || {
+        format!("{service:?} may write to its root")
+    })?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", deployment.process(service)?.id()))?;
+    for expected in [
+        "Uid:\t36\t36\t36\t36",
+        "Gid:\t36\t36\t36\t36",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        ensure(status.contains(expected), || {
+            format!("{service:?} is not {expected}:\n{status}")
+        })?;
+    }
+    Ok(())
+}
+
+/// And on loopback; the host's port is known to the engine alone.
+fn only_the_engine_is_published(deployment: &Deployment) -> Outcome<()> {
+    let ports = "{{json .HostConfig.PortBindings}}";
+    let engine = deployment.inspect(Service::Engine, ports)?;
+    ensure(
+        engine.contains("127.0.0.1") && !engine.contains("0.0.0.0"),
+        || engine.clone(),
+    )?;
+    let host = deployment.inspect(Service::Host, ports)?;
+    ensure(!host.contains("HostPort"), || {
+        format!("the host publishes {host}")
+    })
+}
+
+/// What is being tried, for whoever waits.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "containers: {what}");
+}
