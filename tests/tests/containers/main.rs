@@ -221,6 +221,22 @@ fn is_small_and_closed(deployment: &Deployment, service: Service) -> Outcome<()>
         ensure(!is_there, || format!("{image} has a {name}"))?;
     }
 
+    let folders = match service {
+        Service::Engine => &["drwx------ 36/36 var/lib/engine-svc/"][..],
+        Service::Host => &["drwx------ 36/36 var/lib/vdsm-svc/", "drwxrwx--- 36/36 storage/"],
+    };
+    // A container that was never started shows the image, and nothing of a volume.
+    let listing = format!(
+        "id=$({tool} create {image}) && {tool} export $id | tar -tv | tr -s ' ' | cut -d ' ' -f 1,2,6; {tool} rm $id >&2",
+        tool = deployment.tool_name()
+    );
+    let listing = deployment.shell(&listing)?;
+    for folder in folders {
+        ensure(listing.contains(folder), || {
+            format!("{folder} is not in\n{listing}")
+        })?;
+    }
+
     let read_only = deployment.inspect(service, "{{.HostConfig.ReadonlyRootfs}}")?;
     ensure(read_only == "true", || {
         format!("{service:?} may write to its root")
