@@ -24,6 +24,9 @@ use crate::machine::Seed;
 use crate::store::engine;
 use crate::{grpc, janitor};
 
+/// Whose data directory it is. Which engine's is told by the directory alone.
+pub const OWNER: disk::Owner = disk::Owner::service("engine-svc");
+
 /// Why the engine does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -49,8 +52,11 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    let store: Arc<dyn Store> =
-        DiskStore::open(&config.data_dir, disk::Options::with_cache(config.cache_bytes()))?;
+    let options = disk::Options {
+        cache_bytes: config.cache_bytes(),
+        ..disk::Options::of(OWNER)
+    };
+    let store: Arc<dyn Store> = DiskStore::open(&config.data_dir, options)?;
     serve_over(config, store, shutdown).await
 }
 

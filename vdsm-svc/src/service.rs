@@ -27,6 +27,9 @@ use crate::settings::Settings;
 /// How long the coordinator is waited for at the end. A disk that takes longer is cut off, as by a crash.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
 
+/// Whose data directory it is, whichever host's.
+pub const OWNER: disk::Owner = disk::Owner::service("vdsm-svc");
+
 /// Why the service ended, or never began.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -60,11 +63,14 @@ pub enum ServiceError {
 pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), ServiceError> {
     let (root, qemu_img_version) = open_storage(&settings)?;
     // The store first: it refuses a data directory that another process uses, before this one writes an address.
-    let store = DiskStore::open(
-        &settings.data_dir,
-        disk::Options::with_cache(settings.cache_mib << 20),
-    )
-    .map_err(at_store(&settings))?;
+    let options = disk::Options {
+        cache_bytes: settings.cache_mib << 20,
+        ..disk::Options::of(disk::Owner {
+            id: Some(settings.host_id.as_uuid()),
+            ..OWNER
+        })
+    };
+    let store = DiskStore::open(&settings.data_dir, options).map_err(at_store(&settings))?;
     let listen = settings.listen;
     let listening =
         Listening::bind(listen, &settings.data_dir).map_err(|error| ServiceError::Listen(listen, error))?;

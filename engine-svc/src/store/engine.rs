@@ -6,7 +6,6 @@ use common::id::EngineId;
 use common::time::Timestamp;
 use prost::Message as _;
 use proto::store::v1::{EngineHistory, EngineRecord};
-use runtime::chance;
 use runtime::store::{Commit, Store, StoreError, Table};
 
 use super::scan::{decode, write};
@@ -32,7 +31,8 @@ pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Identity, StoreEr
     let reader = store.reader()?;
     let (engine_id, epoch) = match reader.get(ENGINE, KEY)? {
         Some(bytes) => read(&decode(ENGINE, &bytes)?)?,
-        None => (EngineId::from_uuid(chance::uuid()), 0),
+        // The id that the data directory was made with: its manifest names the engine by it.
+        None => (EngineId::from_uuid(store.identity().store_id.as_uuid()), 0),
     };
     let identity = Identity {
         engine_id,

@@ -9,7 +9,7 @@ use prost::Message as _;
 use proto::encode;
 use proto::engine::v1::AsyncTask;
 use proto::store::v1::{AsyncTaskRecord, EngineHistory};
-use runtime::store::disk::{DiskStore, Options};
+use runtime::store::disk::{DiskStore, Options, Owner};
 use runtime::store::{Reader, Recorded, Store as _, Table};
 use tests::{Context as _, Failure, Outcome};
 
@@ -29,7 +29,7 @@ const PLACE: &str = "do";
 pub(crate) fn edges(data_dir: &Path, revisions: RangeInclusive<u64>) -> Outcome<Vec<Revision>> {
     let copy = data_dir.with_extension("copy");
     tests::storage::copy(data_dir, &copy)?;
-    let store = DiskStore::open(&copy, Options::default()).map_err(Failure::new)?;
+    let store = DiskStore::open(&copy, Options::of(Owner::service("engine-svc"))).map_err(Failure::new)?;
     let (first, last) = revisions.into_inner();
     let count = usize::try_from(last + 1 - first).map_err(Failure::new)?;
     let recorded = store.history(Number(first - 1), count).map_err(Failure::new)?;

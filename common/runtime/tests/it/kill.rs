@@ -10,7 +10,7 @@ use runtime::coordinator;
 use runtime::store::Store as _;
 use runtime::store::disk::{DiskStore, Options};
 
-use crate::support::{Input, Notes, Wish, log_of, patient};
+use crate::support::{Input, Notes, OWNER, Wish, log_of, patient};
 
 const DIR: &str = "RUNTIME_TEST_DIR";
 
@@ -21,7 +21,7 @@ async fn child() {
     // Only the end brings the log into the tables, however long the rest takes.
     let options = Options {
         checkpoint_every: Duration::from_secs(3_600),
-        ..Options::default()
+        ..Options::of(OWNER)
     };
     let store = DiskStore::open(Path::new(&dir), options).unwrap();
     let log = log_of(store.clone());
@@ -62,7 +62,7 @@ fn a_killed_process_leaves_what_it_committed() {
         let (status, trace) = run_child(dir.path(), kill);
         assert_eq!(status.signal(), Some(9), "{kill}");
         assert!(kill.starts_with(trace.lines().last().unwrap()), "{trace}");
-        let store = DiskStore::open(dir.path(), Options::default()).unwrap();
+        let store = DiskStore::open(dir.path(), Options::of(OWNER)).unwrap();
         assert_eq!(store.reader().unwrap().revision(), Revision(left), "{kill}");
     }
 }
@@ -73,6 +73,6 @@ fn without_a_kill_all_is_there() {
     let (status, trace) = run_child(dir.path(), "no.such/point@1");
     assert!(status.success());
     assert_eq!(trace.is_empty(), !cfg!(feature = "failpoints"));
-    let store = DiskStore::open(dir.path(), Options::default()).unwrap();
+    let store = DiskStore::open(dir.path(), Options::of(OWNER)).unwrap();
     assert_eq!(store.reader().unwrap().revision(), Revision(5));
 }

@@ -12,6 +12,8 @@ use runtime::store::memory::{Disk, MemoryStore};
 use runtime::store::{Commit, Order, Store, StoreError, Table, Write};
 use tempfile::TempDir;
 
+use crate::support::OWNER;
+
 const A: Table = Table("a");
 const B: Table = Table("b");
 
@@ -64,7 +66,10 @@ fn hasty() -> OnDisk {
 }
 
 fn options() -> Options {
-    Options::with_cache(8 << 20)
+    Options {
+        cache_bytes: 8 << 20,
+        ..Options::of(OWNER)
+    }
 }
 
 fn put(table: Table, key: &str, value: &str) -> Write {
@@ -366,7 +371,7 @@ fn a_second_open_of_a_data_directory_is_refused_in_words() {
         panic!("it was opened twice");
     };
     assert!(
-        text.contains("another process") && text.contains("store.redb"),
+        text.contains("another process") && text.contains("lock"),
         "{text}"
     );
 }

@@ -1,10 +1,13 @@
 //! The thread that brings what is in the write-ahead log into the tables.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::layer::Layer;
+use super::lock::Lock;
+use super::manifest::Manifest;
 use super::picture::View;
 use super::tables::Tables;
 use super::{Desk, Shared, at};
@@ -30,19 +33,29 @@ impl Drop for Ended {
     }
 }
 
+/// What is needed to close a data directory.
+pub(super) struct Closing {
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+    /// Until then nobody else has it.
+    pub _lock: Lock,
+}
+
 /// Has the tables for itself.
 pub(super) struct Checkpointer {
     shared: Arc<Shared>,
     tables: Tables,
+    closing: Closing,
     /// The layer before. To let go of so much takes milliseconds, and must fall to nobody who looks at it for a moment.
     retired: Option<Arc<RwLock<Layer>>>,
 }
 
 impl Checkpointer {
-    pub(super) fn new(shared: Arc<Shared>, tables: Tables) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, tables: Tables, closing: Closing) -> Self {
         Self {
             shared,
             tables,
+            closing,
             retired: None,
         }
     }
@@ -56,16 +69,33 @@ impl Checkpointer {
                 if desk.waiting_since.is_none() {
                     break;
                 }
-                self.shared.freeze(&mut desk);
+                if let Err(error) = self.shared.freeze(&mut desk) {
+                    tracing::error!(%error, "the write-ahead log cannot go on with its other file");
+                    if desk.stopping {
+                        return;
+                    }
+                    // Whoever commits opens it again.
+                    drop(self.wait_for(RETRY_AT_MOST, desk));
+                    continue;
+                }
             }
             drop(desk);
             if !self.persist() {
                 return;
             }
         }
-        self.shared.change_view(|view| view.replace(None));
-        if let Err(error) = self.tables.close() {
-            tracing::warn!(%error, "the tables could not be closed: the next start looks at the write-ahead log");
+        self.close();
+    }
+
+    /// The log need not be looked at any more: all that it holds is in the tables.
+    fn close(self) {
+        let last = self.shared.change_view(|view| {
+            view.replace(None);
+            view.revision()
+        });
+        drop(self.tables);
+        if let Err(error) = self.closing.manifest.closed(last).write(&self.closing.dir) {
+            tracing::warn!(%error, "the store could not be closed: the next start looks at the write-ahead log");
         }
     }
 
@@ -128,7 +158,10 @@ impl Checkpointer {
         failpoint::hit("checkpoint.before");
         let more = {
             let layer = frozen.read().unwrap_or_else(PoisonError::into_inner);
-            self.tables.apply(&layer, shared.identity.start, oldest)?
+            // Whoever commits has gone on with the next round.
+            let generation = shared.desk().wal.generation() - 1;
+            self.tables
+                .apply(&layer, shared.identity.start, generation, oldest)?
         };
         failpoint::hit("checkpoint.after");
         let snapshot = self.tables.snapshot()?;

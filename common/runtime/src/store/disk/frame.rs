@@ -4,7 +4,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 4 | `VWL1` |
-//! | 4 | the CRC-32 of the seed and of all that follows, without the zeros |
+//! | 4 | the CRC-32 of the seed, the generation and all that follows, without the zeros |
 //! | 8 | its first revision |
 //! | 4 | how many revisions |
 //! | 4 | how many bytes follow |
@@ -12,8 +12,9 @@
 //! A revision is its time (8), the length of its history (4), the number of its writes (4), and the history; a write is
 //! the lengths of its table's name, its key and its value (4 each; `NONE` deletes), and these three.
 //!
-//! The seed is drawn at each start of the service and is not in the log: frames of an earlier start are none, and nobody
-//! can make one up inside of a record.
+//! The seed is drawn at each start of the service and is told to nobody: frames of an earlier start are none, and nobody
+//! can make one up inside of a record. The generation of the file that the frame is in counts too ([`Salt`]): what is left of a
+//! round before is no frame either.
 
 use common::revision::Revision;
 use common::time::Timestamp;
@@ -28,6 +29,15 @@ const NONE: u32 = u32::MAX;
 
 /// What makes frames those of one start.
 pub(super) type Seed = [u8; 8];
+
+/// What makes frames those of one round through a file of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Salt {
+    /// Of the start.
+    pub seed: Seed,
+    /// Rises with each file that is begun.
+    pub generation: u64,
+}
 
 /// Every frame begins at a multiple of it.
 pub(super) const ALIGNMENT: usize = 8;
@@ -44,7 +54,7 @@ pub(super) struct Header {
 }
 
 /// Writes the frame of a batch into `frame`, replacing what was there.
-pub(super) fn encode(seed: Seed, batch: &[Commit], frame: &mut Vec<u8>) {
+pub(super) fn encode(salt: Salt, batch: &[Commit], frame: &mut Vec<u8>) {
     frame.clear();
     frame.extend_from_slice(&MAGIC);
     frame.extend_from_slice(&[0; 4]);
@@ -71,7 +81,7 @@ pub(super) fn encode(seed: Seed, batch: &[Commit], frame: &mut Vec<u8>) {
     }
     let length = length(frame.len() - HEADER);
     frame[HEADER - 4..HEADER].copy_from_slice(&length);
-    let sum = sum(seed, &frame[SUMMED..]);
+    let sum = sum(salt, &frame[SUMMED..]);
     frame[4..SUMMED].copy_from_slice(&sum.to_le_bytes());
     frame.resize(frame.len().next_multiple_of(ALIGNMENT), 0);
 }
@@ -82,7 +92,7 @@ pub(super) fn search(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The header of the frame that `bytes` begin with; none unless the frame is whole.
-pub(super) fn header(seed: Seed, bytes: &[u8]) -> Option<Header> {
+pub(super) fn header(salt: Salt, bytes: &[u8]) -> Option<Header> {
     let mut rest = Rest(bytes.strip_prefix(&MAGIC)?);
     let expected = rest.u32()?;
     let first = rest.u64()?;
@@ -91,7 +101,7 @@ pub(super) fn header(seed: Seed, bytes: &[u8]) -> Option<Header> {
     let end = HEADER.checked_add(length)?;
     let summed = bytes.get(SUMMED..end)?;
     let last = first.checked_add(u64::from(count.checked_sub(1)?))?;
-    (sum(seed, summed) == expected).then_some(Header {
+    (sum(salt, summed) == expected).then_some(Header {
         first: Revision(first),
         last: Revision(last),
         bytes: end.next_multiple_of(ALIGNMENT),
@@ -148,9 +158,10 @@ fn length(length: usize) -> [u8; 4] {
     (length as u32).to_le_bytes()
 }
 
-fn sum(seed: Seed, summed: &[u8]) -> u32 {
+fn sum(salt: Salt, summed: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&seed);
+    hasher.update(&salt.seed);
+    hasher.update(&salt.generation.to_le_bytes());
     hasher.update(summed);
     hasher.finalize()
 }
@@ -188,7 +199,10 @@ mod tests {
 
     use super::*;
 
-    const SEED: Seed = [5; 8];
+    const SALT: Salt = Salt {
+        seed: [5; 8],
+        generation: 3,
+    };
 
     fn commits() -> impl Strategy<Value = Vec<Commit>> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..40);
@@ -229,8 +243,8 @@ mod tests {
         #[test]
         fn a_frame_is_read_as_it_was_written_and_no_part_of_it_is(batch in commits(), flip in any::<(usize, u8)>()) {
             let mut frame = Vec::new();
-            encode(SEED, &batch, &mut frame);
-            let found = header(SEED, &frame).unwrap();
+            encode(SALT, &batch, &mut frame);
+            let found = header(SALT, &frame).unwrap();
             let expected = Header {
                 first: Revision(7),
                 last: batch.last().unwrap().revision,
@@ -239,16 +253,17 @@ mod tests {
             prop_assert_eq!(found, expected);
             prop_assert_eq!(frame.len() % ALIGNMENT, 0);
             prop_assert_eq!(decode(&found, &frame, table).unwrap(), batch);
-            prop_assert_eq!(header([6; 8], &frame), None, "another start's");
+            prop_assert_eq!(header(Salt { seed: [6; 8], ..SALT }, &frame), None, "another start's");
+            prop_assert_eq!(header(Salt { generation: 4, ..SALT }, &frame), None, "another round's");
 
             let padding = frame.iter().rev().take_while(|byte| **byte == 0).count().min(ALIGNMENT - 1);
             for end in 0..frame.len() - padding {
-                prop_assert_eq!(header(SEED, &frame[..end]), None, "cut at {}", end);
+                prop_assert_eq!(header(SALT, &frame[..end]), None, "cut at {}", end);
             }
             let place = flip.0 % (frame.len() - padding);
             let mut damaged = frame.clone();
             damaged[place] ^= flip.1.max(1);
-            prop_assert_eq!(header(SEED, &damaged), None, "byte {} changed", place);
+            prop_assert_eq!(header(SALT, &damaged), None, "byte {} changed", place);
         }
     }
 }

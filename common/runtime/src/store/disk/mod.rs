@@ -8,20 +8,28 @@
 //!   reader ────────────────────────────────┴─────────────────┴──────────┘
 //! ```
 //!
-//! After a crash the log is brought into the tables before anything else.
+//! After a crash the log is brought into the tables before anything else, once all pieces have proved that they belong together and are
+//! whole (docs/adr/0014).
 
+mod check;
 mod checkpoint;
 mod frame;
 mod layer;
+mod lock;
+mod manifest;
+mod open;
+mod overlay;
 mod pace;
 mod paced_file;
 mod picture;
+mod repair;
 mod reserve;
 mod row;
+mod seal;
 mod tables;
+mod verify;
 mod wal;
 
-use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -30,18 +38,40 @@ use std::time::{Duration, Instant};
 
 use common::revision::{Revision, Start};
 
-use self::checkpoint::Checkpointer;
+use uuid::Uuid;
+
+pub use self::check::{Report, check};
+use self::checkpoint::{Checkpointer, Closing};
+use self::open::Opened;
 use self::pace::Pace;
 use self::picture::{Picture, View};
+pub use self::repair::{Saved, repair};
 use self::reserve::Reserve;
-use self::tables::Tables;
 use self::wal::Wal;
 use super::spans::Spans;
 use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 
+/// Whose data directory it is: the store of another service, or of another one of the same, is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The name of the program.
+    pub service: &'static str,
+    /// The host's or engine's id, where it is known before the store is opened.
+    pub id: Option<Uuid>,
+}
+
+impl Owner {
+    /// A service of which there is no telling which.
+    pub const fn service(service: &'static str) -> Self {
+        Self { service, id: None }
+    }
+}
+
 /// How a store on disk is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// Whose it is.
+    pub owner: Owner,
     /// Bytes of the tables that are kept in memory.
     pub cache_bytes: usize,
     /// Bytes of each of the two files of the write-ahead log: of so much are reads served from memory, and so much
@@ -52,18 +82,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual ones, with a cache of so many bytes.
-    pub fn with_cache(cache_bytes: usize) -> Self {
+    /// The usual ones.
+    pub const fn of(owner: Owner) -> Self {
         Self {
-            cache_bytes,
-            ..Self::default()
-        }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
+            owner,
             cache_bytes: 64 << 20,
             // Each transaction of the tables writes the pages that its keys fall into anew, and while it is synced
             // everybody waits: fewer and larger ones are cheaper, and hold up fewer.
@@ -124,27 +146,16 @@ impl DiskStore {
     /// # Errors
     /// [`StoreError`], among others where another process has it open.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
-        fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
-        let cache_bytes = options.cache_bytes;
         let pace = Arc::new(Pace::new());
-        let mut tables = Tables::open(dir, cache_bytes, &pace).or_else(|error| {
-            // A repair writes: on a full disk, into what was held back.
-            match Reserve::give_up_left(dir) {
-                true => Tables::open(dir, cache_bytes, &pace),
-                false => Err(error),
-            }
-        })?;
-        // Only now: the lock on the tables keeps others from this directory.
-        // What is in the log only must find its way into the tables, whatever else fills the disk.
-        let reserve = Reserve::take(dir, options.wal_bytes.saturating_mul(2));
-        take_in(dir, &mut tables, &reserve)?;
-        let seed = rand::random();
-        let wal = Wal::open(dir, options.wal_bytes, seed)?;
-        // Files whose names are lost in a power cut would be another, empty store.
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| at(dir, &error))?;
-        let (identity, spans) = tables.begin(seed)?;
+        let Opened {
+            lock,
+            manifest,
+            tables,
+            wal,
+            reserve,
+            identity,
+            spans,
+        } = open::open(dir, &options, &pace)?;
         let shared = Arc::new(Shared {
             identity,
             spans,
@@ -165,7 +176,12 @@ impl DiskStore {
             done: Condvar::new(),
             view: RwLock::new(View::of(tables.snapshot()?)?),
         });
-        let checkpointer = Checkpointer::new(Arc::clone(&shared), tables);
+        let closing = Closing {
+            dir: dir.to_owned(),
+            manifest,
+            _lock: lock,
+        };
+        let checkpointer = Checkpointer::new(Arc::clone(&shared), tables, closing);
         let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || checkpointer.run())
@@ -175,32 +191,6 @@ impl DiskStore {
             checkpointer: Some(thread),
         }))
     }
-}
-
-/// Brings what an earlier start left in the log into the tables.
-fn take_in(dir: &Path, tables: &mut Tables, reserve: &Reserve) -> Result<(), StoreError> {
-    let left = tables.left()?;
-    let (Some(seed), Some(start)) = (left.seed, left.start) else {
-        return Ok(());
-    };
-    let layer = wal::left_over(dir, seed, left.current)?;
-    if let Some(last) = layer.last() {
-        tracing::info!(
-            after = left.current.0,
-            last = last.0,
-            "revisions were in the write-ahead log only"
-        );
-        if let Err(error) = tables.apply(&layer, start, Revision(0)) {
-            if !reserve.is_held() {
-                return Err(error);
-            }
-            // On a full disk: into what was held back.
-            reserve.give_up();
-            tables.reopen()?;
-            tables.apply(&layer, start, Revision(0))?;
-        }
-    }
-    Ok(())
 }
 
 impl Shared {
@@ -225,16 +215,24 @@ impl Shared {
     }
 
     /// What is in the log only is from now on the checkpointer's; who commits goes on with the other file.
-    fn freeze(&self, desk: &mut Desk) {
+    ///
+    /// # Errors
+    /// The log has to be opened again then.
+    fn freeze(&self, desk: &mut Desk) -> Result<(), StoreError> {
         debug_assert!(!desk.frozen, "the other file is in use");
+        let base = self.view().revision();
+        desk.wal.switch(base).map_err(|error| {
+            desk.in_doubt = true;
+            log_failed(&error)
+        })?;
         self.change_view(View::freeze);
-        desk.wal.switch();
         match desk.stopping {
             true => self.pace.hurry(),
             false => self.pace.ease(),
         }
         desk.frozen = true;
         desk.waiting_since = None;
+        Ok(())
     }
 
     /// There is something for the checkpointer, sooner or later.
@@ -265,7 +263,7 @@ impl Store for DiskStore {
         super::follows(shared.view().revision(), &batch)?;
         while !desk.wal.prepare(&batch) {
             if !desk.frozen {
-                shared.freeze(&mut desk);
+                shared.freeze(&mut desk)?;
                 shared.due.notify_one();
             } else if let Some(why) = &desk.stuck {
                 return Err(StoreError::Unavailable(format!(
@@ -276,9 +274,9 @@ impl Store for DiskStore {
                 desk = shared.wait(&shared.done, desk);
             }
         }
-        if let Err(error) = desk.wal.append() {
+        if let Err(error) = desk.wal.append(last) {
             desk.in_doubt = true;
-            return Err(StoreError::Unavailable(format!("the write-ahead log: {error}")));
+            return Err(log_failed(&error));
         }
         if desk.frozen && desk.wal.is_half_full() {
             // Before anybody has to wait.
@@ -327,9 +325,7 @@ impl Store for DiskStore {
         let mut desk = shared.desk();
         if desk.in_doubt {
             shared.reserve.give_up_if_full();
-            desk.wal
-                .take_back()
-                .map_err(|error| StoreError::Unavailable(format!("the write-ahead log: {error}")))?;
+            desk.wal.take_back().map_err(|error| log_failed(&error))?;
             desk.in_doubt = false;
         }
         if desk.stuck.is_some() {
@@ -356,6 +352,19 @@ impl Drop for DiskStore {
             let _ = thread.join();
         }
     }
+}
+
+fn log_failed(error: &io::Error) -> StoreError {
+    StoreError::Unavailable(format!("the write-ahead log: {error}"))
+}
+
+/// A piece of the store is not what it has to be.
+fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Damaged(format!(
+        "{} {what}. The files of a data directory belong together: put all of them back from one copy, or see what \
+         `repair` can save",
+        path.display()
+    ))
 }
 
 fn at(path: &Path, error: &io::Error) -> StoreError {

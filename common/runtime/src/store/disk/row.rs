@@ -1,7 +1,7 @@
 //! How the history lies in its table: a run of revisions of one start to a row, whose key is the last of them.
 //!
 //! A row is the start, 8 bytes, and how many revisions there are, 4 bytes; then of each its time, 8 bytes, the length of
-//! its history, 4 bytes, and that. All numbers are big-endian.
+//! its history, 4 bytes, and that; and last a CRC-32 of the key and of all before it. All numbers are big-endian.
 
 use common::revision::{Revision, Start};
 use common::time::Timestamp;
@@ -62,7 +62,12 @@ impl Row {
     ) -> Result<(), StoreError> {
         if self.revisions > 0 {
             self.bytes[START..HEAD].copy_from_slice(&self.revisions.to_be_bytes());
-            put(self.last.0, &self.bytes)?;
+            let sum = sum(self.last, &self.bytes);
+            self.bytes.extend_from_slice(&sum.to_be_bytes());
+            if let Err(error) = put(self.last.0, &self.bytes) {
+                self.bytes.truncate(self.bytes.len() - size_of::<u32>());
+                return Err(error);
+            }
         }
         self.bytes.truncate(HEAD);
         self.revisions = 0;
@@ -73,14 +78,18 @@ impl Row {
 /// The revisions of a row, in order.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] if it is cut short, or longer than it says.
+/// [`StoreError::Damaged`] if it is not what was written.
 pub(super) fn revisions(last: Revision, row: &[u8]) -> Result<Vec<Recorded>, StoreError> {
     let damaged = || {
         StoreError::Damaged(format!(
-            "the history up to revision {} is cut short, or does not end",
+            "the history up to revision {} is not what was written",
             last.0
         ))
     };
+    let (row, found) = row.split_last_chunk().ok_or_else(damaged)?;
+    if sum(last, row) != u32::from_be_bytes(*found) {
+        return Err(damaged());
+    }
     let (start, rest) = row.split_first_chunk().ok_or_else(damaged)?;
     let (count, mut rest) = rest.split_first_chunk().ok_or_else(damaged)?;
     let start = Start(u64::from_be_bytes(*start));
@@ -104,6 +113,13 @@ pub(super) fn revisions(last: Revision, row: &[u8]) -> Result<Vec<Recorded>, Sto
         true => Ok(found),
         false => Err(damaged()),
     }
+}
+
+fn sum(last: Revision, row: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&last.0.to_be_bytes());
+    hasher.update(row);
+    hasher.finalize()
 }
 
 #[cfg(test)]

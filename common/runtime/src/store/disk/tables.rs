@@ -3,10 +3,13 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | one per [`Table`] | the record's | the record's |
-//! | `runtime/history_rows` | the last of some revisions | what they recorded |
+//! | one per [`Table`] | the record's | the record's, and a sum of table, key and value ([`summed`]) |
+//! | `runtime/history_rows` | the last of some revisions | what they recorded, and a sum |
 //! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
-//! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `wal_seed`: 8 bytes, while the log is in use |
+//! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `generation`: the last round of the log of which all is here |
+//!
+//! *Proof.* redb has a sum on each of its pages, and looks at them when it is asked to: at each start, before anything else
+//! (`verify.rs`). Our own sums find what goes wrong later, and are what `check` names a record by.
 //!
 //! *Repair.* After a kill redb rebuilds its allocator's state by walking the whole file: 0.6 to 1.6 ms per MB. "Quick
 //! repair" records that state with each transaction instead, and opens in a millisecond whatever the size. It makes a
@@ -18,7 +21,6 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
@@ -29,13 +31,12 @@ use redb::{
 };
 use uuid::Uuid;
 
-use super::frame::Seed;
 use super::layer::Layer;
 use super::pace::Pace;
 use super::paced_file::PacedFile;
 use super::row::{self, Row};
 use crate::store::spans::Spans;
-use crate::store::{Identity, Order, Pair, Recorded, StoreError, Table};
+use crate::store::{Order, Pair, Recorded, StoreError, Table};
 
 type Records<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
@@ -43,16 +44,17 @@ type Records<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 const OWN: &str = "runtime/";
 
 const HISTORY: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("runtime/history_rows");
-/// A row for each revision: no released build has written any.
-const HISTORY_OF_OLD: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("runtime/history");
 const STARTS: TableDefinition<'static, u64, (u64, u64)> = TableDefinition::new("runtime/starts");
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("runtime/meta");
 const STORE_ID: &str = "store_id";
 const OLDEST: &str = "oldest";
-const WAL_SEED: &str = "wal_seed";
+const GENERATION: &str = "generation";
+
+/// Instead of a round: the whole log of a start that has ended is in the tables.
+pub(super) const TAKEN_IN: u64 = u64::MAX;
 
 /// The file in the data directory.
-const FILE: &str = "store.redb";
+pub(super) const FILE: &str = "store.redb";
 
 /// Trimmed revisions that one transaction takes out, beside twice as many as it puts in: so it keeps up with any rate,
 /// and is over soon.
@@ -60,13 +62,6 @@ const TRIM_PIECE: u64 = 10_000;
 
 /// Records between two looks at the time: a tenth of a millisecond's work.
 const REST_EVERY: u64 = 8;
-
-/// How long a file that another process has open is waited for. A child that a killed service had just forked holds
-/// its files until it has become another program: for a moment, and the service may be started again within it.
-const TAKEN_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Between two looks at it.
-const TAKEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// What must fit on the disk before a database that failed is opened again: opening writes, and while it has
 /// not begun the old one still serves reads.
@@ -83,14 +78,15 @@ pub(super) struct Tables {
 }
 
 /// What an earlier start left.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Left {
     /// None where the store is new.
+    pub store_id: Option<StoreId>,
     pub start: Option<Start>,
     /// The last revision in the tables.
     pub current: Revision,
-    /// Of the log, where it has to be looked at.
-    pub seed: Option<Seed>,
+    /// The last round of the log of which all is in the tables.
+    pub generation: u64,
 }
 
 impl Tables {
@@ -105,60 +101,31 @@ impl Tables {
         })
     }
 
-    /// What an earlier start left.
-    pub(super) fn left(&self) -> Result<Left, StoreError> {
-        let transaction = self.database()?.begin_read().map_err(failed)?;
-        if existing(transaction.open_table(HISTORY_OF_OLD))?.is_some() {
-            return Err(StoreError::Unavailable(format!(
-                "{} was made by a build from before the first release, and cannot be read any more: start with an \
-                 empty data directory",
-                self.path.display()
-            )));
-        }
-        let Some(meta) = existing(transaction.open_table(META))? else {
-            return Ok(Left {
-                start: None,
-                current: Revision(0),
-                seed: None,
-            });
-        };
-        let starts = transaction.open_table(STARTS).map_err(failed)?;
-        let last = starts.last().map_err(failed)?;
-        Ok(Left {
-            start: last.map(|(_, start)| Start(start.value().0)),
-            current: current(&transaction)?,
-            seed: fixed(&meta, WAL_SEED)?,
-        })
-    }
-
-    /// Reads whose store it is, and records a new start, whose log is of `seed`.
-    pub(super) fn begin(&self, seed: Seed) -> Result<(Identity, Spans), StoreError> {
+    /// Records a new start of a store; again, where an open was cut off.
+    pub(super) fn begin(&self, store_id: StoreId, start: Start) -> Result<Spans, StoreError> {
         let transaction = self.write()?;
-        let begun = begin(&transaction, seed)?;
+        let spans = begin(&transaction, store_id, start)?;
         transaction.commit().map_err(failed)?;
-        Ok(begun)
+        Ok(spans)
     }
 
-    /// Brings revisions of `start` into the tables, and takes out some of those up to and including `oldest`; says
-    /// whether more of them are left. May be done again if its outcome is unknown.
-    pub(super) fn apply(&self, layer: &Layer, start: Start, oldest: Revision) -> Result<bool, StoreError> {
+    /// Brings revisions of `start` into the tables, which were left in the log up to and including a round, and takes out some of those up
+    /// to and including `oldest`; says whether more of them are left. May be done again if its outcome is unknown.
+    pub(super) fn apply(
+        &self,
+        layer: &Layer,
+        start: Start,
+        generation: u64,
+        oldest: Revision,
+    ) -> Result<bool, StoreError> {
         let transaction = self.write()?;
+        put_generation(&transaction, generation)?;
         let count = put_history(&transaction, layer, start, &self.pace)?;
         put_records(&transaction, layer, &self.pace)?;
         let more = forget(&transaction, oldest, TRIM_PIECE + 2 * count)?;
         // Immediate is redb's default: `commit` returns when the data is on disk.
         transaction.commit().map_err(failed)?;
         Ok(more)
-    }
-
-    /// The log need not be looked at any more: all that it holds is here.
-    pub(super) fn close(self) -> Result<(), StoreError> {
-        let transaction = self.write()?;
-        {
-            let mut meta = transaction.open_table(META).map_err(failed)?;
-            meta.remove(WAL_SEED).map_err(failed)?;
-        }
-        transaction.commit().map_err(failed)
     }
 
     /// The last committed picture of the tables.
@@ -211,6 +178,106 @@ impl Tables {
     }
 }
 
+/// What there is in tables that are looked at.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    pub left: Option<Left>,
+    pub tables: u64,
+    pub records: u64,
+    pub revisions: u64,
+    /// In words, each naming what is wrong.
+    pub faults: Vec<String>,
+}
+
+/// Looks at every record and every row of the history, and has each record that is what was written taken.
+///
+/// # Errors
+/// [`StoreError`] where redb cannot go on.
+pub(super) fn walk(
+    database: &Database,
+    mut take: impl FnMut(&str, &[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<Walked, StoreError> {
+    let transaction = database.begin_read().map_err(failed)?;
+    let mut walked = Walked::default();
+    for table in transaction.list_tables().map_err(failed)? {
+        let name = table.name().to_owned();
+        if name.starts_with(OWN) {
+            continue;
+        }
+        walked.tables += 1;
+        let table = transaction.open_table(Records::new(&name)).map_err(failed)?;
+        for record in table.range::<&[u8]>(..).map_err(failed)? {
+            let (key, value) = record.map_err(failed)?;
+            match whole(&name, key.value(), value.value()) {
+                Ok(value) => {
+                    walked.records += 1;
+                    take(&name, key.value(), &value)?;
+                }
+                Err(fault) => walked.faults.push(fault.to_string()),
+            }
+        }
+    }
+    let left = left(&transaction)?;
+    if left.store_id.is_some() {
+        walk_history(&transaction, &mut walked)?;
+    }
+    walked.left = Some(left);
+    Ok(walked)
+}
+
+/// Every row is whole, and each goes on where the one before ends.
+fn walk_history(transaction: &ReadTransaction, walked: &mut Walked) -> Result<(), StoreError> {
+    let mut next = stored_oldest(&transaction.open_table(META).map_err(failed)?)?.next();
+    let table = transaction.open_table(HISTORY).map_err(failed)?;
+    for row in table.range::<u64>(..).map_err(failed)? {
+        let (last, row) = row.map_err(failed)?;
+        let last = Revision(last.value());
+        match row::revisions(last, row.value()) {
+            Ok(revisions) => {
+                let first = revisions.first().map_or(last, |recorded| recorded.revision);
+                // A row of which a part was trimmed stays until all of it was.
+                if first > next {
+                    let what = format!("the history lacks revisions {} to {}", next.0, first.0 - 1);
+                    walked.faults.push(what);
+                }
+                walked.revisions += revisions.len() as u64;
+            }
+            Err(fault) => walked.faults.push(fault.to_string()),
+        }
+        next = last.next();
+    }
+    Ok(())
+}
+
+/// Makes tables of records that were saved, as of a store that was closed after `revision`.
+///
+/// # Errors
+/// [`StoreError`] where they cannot be written.
+pub(super) fn make_anew<'a>(
+    dir: &Path,
+    store_id: StoreId,
+    start: Start,
+    revision: Revision,
+    records: impl Iterator<Item = (&'a str, &'a [u8], &'a [u8])>,
+) -> Result<(), StoreError> {
+    let pace = Arc::new(Pace::new());
+    let tables = Tables::open(dir, 8 << 20, &pace)?;
+    let transaction = tables.write()?;
+    {
+        let mut meta = transaction.open_table(META).map_err(failed)?;
+        meta.insert(OLDEST, revision.0.to_be_bytes().as_slice())
+            .map_err(failed)?;
+    }
+    begin(&transaction, store_id, start)?;
+    for (name, key, value) in records {
+        let mut table = transaction.open_table(Records::new(name)).map_err(failed)?;
+        table
+            .insert(key, summed(name, key, value).as_slice())
+            .map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}
+
 /// One read transaction.
 pub(super) struct Snapshot {
     transaction: ReadTransaction,
@@ -220,11 +287,13 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(table) = self.records.get(table.0) else {
+        let name = table.0;
+        let Some(table) = self.records.get(name) else {
             return Ok(None);
         };
         let value = table.get(key).map_err(failed)?;
-        Ok(value.map(|value| value.value().to_vec()))
+        let value = value.map(|value| whole(name, key, value.value()));
+        value.transpose()
     }
 
     /// The records of a range, read as they are asked for.
@@ -234,13 +303,14 @@ impl Snapshot {
         range: (Bound<&[u8]>, Bound<&[u8]>),
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<Pair, StoreError>>>, StoreError> {
-        let Some(table) = self.records.get(table.0) else {
+        let name = table.0;
+        let Some(table) = self.records.get(name) else {
             return Ok(Box::new(std::iter::empty()));
         };
         let found = table.range::<&[u8]>(range).map_err(failed)?;
         Ok(match order {
-            Order::Ascending => Box::new(found.map(to_pair)),
-            Order::Descending => Box::new(found.rev().map(to_pair)),
+            Order::Ascending => Box::new(found.map(move |found| to_pair(name, found))),
+            Order::Descending => Box::new(found.rev().map(move |found| to_pair(name, found))),
         })
     }
 
@@ -270,62 +340,99 @@ impl Snapshot {
 
 type Found<'a> = Result<(AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>), StorageError>;
 
-fn to_pair(found: Found<'_>) -> Result<Pair, StoreError> {
+fn to_pair(table: &str, found: Found<'_>) -> Result<Pair, StoreError> {
     let (key, value) = found.map_err(failed)?;
-    Ok((key.value().to_vec(), value.value().to_vec()))
+    Ok((key.value().to_vec(), whole(table, key.value(), value.value())?))
+}
+
+/// Bytes of a record's sum, behind its value.
+const SUM: usize = size_of::<u32>();
+
+/// A record's value as it lies in its table: with the CRC-32 of the table's name, the key and the value, each behind its length.
+fn summed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(value.len() + SUM);
+    bytes.extend_from_slice(value);
+    bytes.extend_from_slice(&sum(table, key, value).to_le_bytes());
+    bytes
+}
+
+/// A record's value, if it is what was written.
+fn whole(table: &str, key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    match bytes.split_last_chunk() {
+        Some((value, found)) if sum(table, key, value) == u32::from_le_bytes(*found) => Ok(value.to_vec()),
+        _ => Err(StoreError::Damaged(format!(
+            "the record {} of table {table} is not what was written",
+            shown(key)
+        ))),
+    }
+}
+
+fn sum(table: &str, key: &[u8], value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in [table.as_bytes(), key, value] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// A key for people: the first bytes, hexadecimal.
+fn shown(key: &[u8]) -> String {
+    key.iter().take(32).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Database, StoreError> {
-    let given_up = Instant::now() + TAKEN_PATIENCE;
-    let is_over = || {
-        std::thread::sleep(TAKEN_PAUSE);
-        Instant::now() >= given_up
-    };
-    while_taken(is_over, || {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| super::at(path, &error))?;
+    let open = || {
         let file = PacedFile::new(FileBackend::new(file)?, Arc::clone(pace));
         Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(file)
-    })
-    .map_err(|error| match error {
+    };
+    open().map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Unavailable(format!(
-            "{} is open already: another process of this service uses the data directory",
+            "{} is open already: another process uses the data directory",
             path.display()
         )),
         error => failed(error),
     })
 }
 
-/// Tries again while somebody else has it open, until that `is_over`, which waits a little.
-fn while_taken<T>(
-    is_over: impl Fn() -> bool,
-    open: impl Fn() -> Result<T, redb::DatabaseError>,
-) -> Result<T, redb::DatabaseError> {
-    loop {
-        match open() {
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) if !is_over() => {}
-            outcome => return outcome,
-        }
-    }
+/// What an earlier start left in tables that are looked at.
+///
+/// # Errors
+/// [`StoreError`] where they cannot be read.
+pub(super) fn left_in(database: &Database) -> Result<Left, StoreError> {
+    left(&database.begin_read().map_err(failed)?)
 }
 
-fn begin(transaction: &WriteTransaction, seed: Seed) -> Result<(Identity, Spans), StoreError> {
+fn left(transaction: &ReadTransaction) -> Result<Left, StoreError> {
+    let Some(meta) = existing(transaction.open_table(META))? else {
+        return Ok(Left::default());
+    };
+    let starts = transaction.open_table(STARTS).map_err(failed)?;
+    let last = starts.last().map_err(failed)?;
+    Ok(Left {
+        store_id: fixed(&meta, STORE_ID)?.map(|id| StoreId::from_uuid(Uuid::from_bytes(id))),
+        start: last.map(|(_, start)| Start(start.value().0)),
+        current: current(transaction)?,
+        generation: fixed(&meta, GENERATION)?.map_or(0, u64::from_be_bytes),
+    })
+}
+
+fn begin(transaction: &WriteTransaction, store_id: StoreId, start: Start) -> Result<Spans, StoreError> {
+    put_generation(transaction, 0)?;
     let mut meta = transaction.open_table(META).map_err(failed)?;
     let history = transaction.open_table(HISTORY).map_err(failed)?;
     let mut starts = transaction.open_table(STARTS).map_err(failed)?;
-    let store_id = match fixed(&meta, STORE_ID)? {
-        Some(id) => StoreId::from_uuid(Uuid::from_bytes(id)),
-        None => StoreId::from_uuid(Uuid::new_v4()),
-    };
     meta.insert(STORE_ID, store_id.as_bytes().as_slice())
         .map_err(failed)?;
-    meta.insert(WAL_SEED, seed.as_slice()).map_err(failed)?;
     let last = history
         .last()
         .map_err(failed)?
@@ -339,12 +446,21 @@ fn begin(transaction: &WriteTransaction, seed: Seed) -> Result<(Identity, Spans)
         let (start, after) = record.map_err(failed)?.1.value();
         spans.push(Start(start), Revision(after));
     }
-    let start = Start(rand::random());
-    starts
-        .insert(spans.len() as u64, (start.0, current.0))
-        .map_err(failed)?;
-    spans.push(start, current);
-    Ok((Identity { store_id, start }, spans))
+    if spans.find(start, current).is_none() {
+        starts
+            .insert(spans.len() as u64, (start.0, current.0))
+            .map_err(failed)?;
+        spans.push(start, current);
+    }
+    Ok(spans)
+}
+
+fn put_generation(transaction: &WriteTransaction, generation: u64) -> Result<(), StoreError> {
+    let mut meta = transaction.open_table(META).map_err(failed)?;
+    let bytes = generation.to_be_bytes();
+    meta.insert(GENERATION, bytes.as_slice())
+        .map(drop)
+        .map_err(failed)
 }
 
 /// Says how many there are.
@@ -378,12 +494,16 @@ fn rest(pace: &Pace, count: u64) {
 
 /// Writes each record once, as the last revision leaves it, table by table and in the order of the keys.
 fn put_records(transaction: &WriteTransaction, layer: &Layer, pace: &Pace) -> Result<(), StoreError> {
-    for (table, records) in layer.tables() {
-        let mut table = transaction.open_table(Records::new(table.0)).map_err(failed)?;
+    for (name, records) in layer.tables() {
+        let mut table = transaction.open_table(Records::new(name.0)).map_err(failed)?;
         for ((key, value), count) in records.zip(0..) {
             rest(pace, count);
             match value {
-                Some(value) => drop(table.insert(key, value).map_err(failed)?),
+                Some(value) => drop(
+                    table
+                        .insert(key, summed(name.0, key, value).as_slice())
+                        .map_err(failed)?,
+                ),
                 None => drop(table.remove(key).map_err(failed)?),
             }
         }
@@ -449,34 +569,5 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Corrupted(what) => StoreError::Damaged(what),
         error => StoreError::Unavailable(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use redb::DatabaseError::{DatabaseAlreadyOpen, UpgradeRequired};
-
-    use super::*;
-
-    #[test]
-    fn what_is_let_go_of_in_a_moment_is_waited_for_and_nothing_else_is() {
-        let left = Cell::new(3);
-        let taken_thrice = || match left.get() {
-            0 => Ok("open"),
-            more => {
-                left.set(more - 1);
-                Err(DatabaseAlreadyOpen)
-            }
-        };
-        assert!(matches!(while_taken(|| false, taken_thrice), Ok("open")));
-        left.set(3);
-        assert!(matches!(
-            while_taken(|| left.get() == 1, taken_thrice),
-            Err(DatabaseAlreadyOpen)
-        ));
-        let damaged = || Err::<(), _>(UpgradeRequired(1));
-        assert!(matches!(while_taken(|| false, damaged), Err(UpgradeRequired(1))));
     }
 }

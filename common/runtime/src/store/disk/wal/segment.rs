@@ -14,7 +14,7 @@ use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// What offsets, lengths and memory are multiples of: no smaller than the blocks of any disk or file system.
-const BLOCK: usize = 4 << 10;
+pub(super) const BLOCK: usize = 4 << 10;
 
 /// How far ahead zeros are written: a millisecond's worth of writing, for some hundred small batches.
 const AHEAD: u64 = 256 << 10;
@@ -34,8 +34,9 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Opens the file or makes it, and takes room for `capacity` bytes. What it holds is written over.
+    /// Opens the file or makes it, and takes room for `capacity` bytes behind its head. What it holds is written over.
     pub(super) fn open(path: &Path, capacity: u64) -> io::Result<Self> {
+        let capacity = length(capacity);
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
         let direct = options
@@ -48,6 +49,10 @@ impl Segment {
             Ok(file) => file,
         };
         let unwritten = allocate(&file, capacity);
+        // A file that is shorter than this was cut.
+        if file.metadata()?.len() < capacity {
+            file.set_len(capacity)?;
+        }
         file.sync_all()?;
         Ok(Self {
             file,
@@ -60,14 +65,13 @@ impl Segment {
     }
 
     /// Where the next append goes.
-    #[cfg(test)]
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Whether it has room for so many bytes. More than fit into it are taken where there is nothing else.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.offset == 0 || self.offset + bytes as u64 <= self.capacity
+        self.offset <= BLOCK as u64 || self.offset + bytes as u64 <= self.capacity
     }
 
     /// Whether it has less room left than it holds.
@@ -103,25 +107,58 @@ impl Segment {
         Ok(())
     }
 
-    /// Makes sure that nothing is left of what could not be appended.
+    /// Makes sure that nothing is left of what could not be appended. The file stays as long as it is: a shorter one counts as cut.
     pub(super) fn take_back(&mut self) -> io::Result<()> {
-        // Needs no room, wherever the write was cut off.
-        self.file.set_len(self.offset)?;
+        let end = self.file.metadata()?.len().max(self.capacity);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // Needs no room, wherever the write was cut off. A block that is begun keeps what is before the offset.
+        match rustix::fs::fallocate(&self.file, flags, self.offset, end - self.offset) {
+            Err(Errno::OPNOTSUPP) => {
+                self.file.set_len(self.offset)?;
+                self.file.set_len(end)?;
+            }
+            outcome => outcome?,
+        }
         self.file.sync_all()?;
         self.unwritten = allocate(&self.file, self.capacity);
         Ok(())
     }
 
-    /// Begins anew: what it holds is written over.
-    pub(super) fn rewind(&mut self) {
-        self.offset = 0;
+    /// Begins anew with a head, a block that says what follows it; what the file holds behind it is written over. When it returns `Ok` the head
+    /// is on disk.
+    ///
+    /// # Errors
+    /// Whether it is on disk is unknown then.
+    pub(super) fn begin(&mut self, head: &[u8]) -> io::Result<()> {
+        let blocks = aligned(&mut self.buffer, BLOCK);
+        blocks.fill(0);
+        blocks[..head.len()].copy_from_slice(head);
+        write(&self.file, blocks, 0)?;
+        self.offset = BLOCK as u64;
         self.begun.clear();
+        if self.unwritten < self.offset {
+            self.unwritten = self.offset;
+        }
+        Ok(())
     }
+}
+
+/// How long a file is that has so much room behind its head.
+pub(super) const fn length(capacity: u64) -> u64 {
+    capacity + BLOCK as u64
+}
+
+/// A part of a file that was written.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// Where it lies.
+    pub offset: u64,
+    pub bytes: Vec<u8>,
 }
 
 /// What was ever written of a file, piece by piece: room that was only allocated is not looked at, and there may be much.
 /// Each piece begins with a block of the file system.
-pub(super) fn written(path: &Path) -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn written(path: &Path) -> io::Result<Vec<Piece>> {
     let file = File::open(path)?;
     // What is read ahead of unwritten room counts as written for as long as it is cached.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
@@ -130,7 +167,10 @@ pub(super) fn written(path: &Path) -> io::Result<Vec<Vec<u8>>> {
         let length = usize::try_from(end - start).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let mut piece = vec![0; length];
         file.read_exact_at(&mut piece, start)?;
-        pieces.push(piece);
+        pieces.push(Piece {
+            offset: start,
+            bytes: piece,
+        });
     }
     Ok(pieces)
 }
@@ -190,9 +230,10 @@ fn is_direct(file: &File) -> io::Result<bool> {
 fn allocate(file: &File, capacity: u64) -> u64 {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, capacity) {
         Ok(()) => rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap_or(u64::MAX),
-        Err(Errno::OPNOTSUPP) => u64::MAX,
         Err(error) => {
-            tracing::warn!(%error, capacity, "no room can be taken ahead for the write-ahead log");
+            if error != Errno::OPNOTSUPP {
+                tracing::warn!(%error, capacity, "no room can be taken ahead for the write-ahead log");
+            }
             u64::MAX
         }
     }
@@ -207,31 +248,38 @@ mod tests {
 
     const CAPACITY: u64 = 1 << 20;
 
-    fn content(path: &Path, bytes: u64) -> Vec<u8> {
+    /// What lies behind the head, up to an offset.
+    fn content(path: &Path, offset: u64) -> Vec<u8> {
         let mut content = fs::read(path).unwrap();
-        content.truncate(usize::try_from(bytes).unwrap());
-        content
+        content.truncate(usize::try_from(offset).unwrap());
+        content.split_off(BLOCK)
+    }
+
+    fn begun(path: &Path, capacity: u64) -> Segment {
+        let mut segment = Segment::open(path, capacity).unwrap();
+        segment.begin(b"head").unwrap();
+        segment
     }
 
     #[test]
     fn what_is_appended_lies_one_behind_the_other_whatever_its_size() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("segment");
-        let mut segment = Segment::open(&path, CAPACITY).unwrap();
+        let mut segment = begun(&path, CAPACITY);
         for round in 0..2_u8 {
             let mut all = Vec::new();
             for (n, size) in (0_u8..).zip([8, 4_088, 4_096, 1, 4_095, 0, 12_000, 300_000, 3, 700_000]) {
                 let bytes = vec![n + 1 + 100 * round; size];
                 segment.append(&bytes).unwrap();
                 all.extend_from_slice(&bytes);
-                assert_eq!(segment.offset(), all.len() as u64);
+                assert_eq!(segment.offset(), (BLOCK + all.len()) as u64);
                 assert!(
                     content(&path, segment.offset()) == all,
                     "round {round}, append {n}"
                 );
             }
             assert!(!segment.has_room_for(usize::try_from(CAPACITY).unwrap()));
-            segment.rewind();
+            segment.begin(b"again").unwrap();
         }
         // More than it is meant for.
         let much = vec![7; usize::try_from(CAPACITY).unwrap() + 5];
@@ -244,21 +292,21 @@ mod tests {
     fn what_is_taken_back_is_gone_and_what_was_before_it_stays() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("segment");
-        let mut segment = Segment::open(&path, CAPACITY).unwrap();
+        let mut segment = begun(&path, CAPACITY);
         segment.append(&[1; 5_000]).unwrap();
         // As one that failed may leave it.
         write(
             &segment.file,
             aligned(&mut vec![2; 6 * BLOCK], 2 * BLOCK),
-            2 * BLOCK as u64,
+            3 * BLOCK as u64,
         )
         .unwrap();
         segment.take_back().unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), CAPACITY);
-        let left = fs::read(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), length(CAPACITY));
+        let left = fs::read(&path).unwrap().split_off(BLOCK);
         assert!(left[..5_000].iter().all(|byte| *byte == 1) && left[5_000..].iter().all(|byte| *byte == 0));
         segment.append(&[3; 3_000]).unwrap();
-        let whole = content(&path, 8_000);
+        let whole = content(&path, BLOCK as u64 + 8_000);
         assert_eq!(whole, [vec![1; 5_000], vec![3; 3_000]].concat());
     }
 
@@ -266,8 +314,8 @@ mod tests {
     fn few_writes_find_room_that_was_never_written() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("segment");
-        let mut segment = Segment::open(&path, CAPACITY).unwrap();
-        if segment.unwritten == u64::MAX || segment.unwritten > 0 {
+        let mut segment = begun(&path, CAPACITY);
+        if segment.unwritten > BLOCK as u64 {
             // A file system that does not tell.
             return;
         }
@@ -277,12 +325,12 @@ mod tests {
             segment.append(&[1; 1_000]).unwrap();
             times += u64::from(segment.unwritten != before);
         }
-        assert_eq!(times, CAPACITY / AHEAD);
-        assert_eq!(segment.unwritten, CAPACITY);
+        assert_eq!(times, CAPACITY / AHEAD + 1);
+        assert_eq!(segment.unwritten, length(CAPACITY));
         assert!(fs::metadata(&path).unwrap().blocks() * 512 >= CAPACITY);
         // Another start finds it written.
         let again = Segment::open(&path, CAPACITY).unwrap();
-        assert_eq!(again.unwritten, CAPACITY);
+        assert_eq!(again.unwritten, length(CAPACITY));
     }
 
     /// Two pieces with a hole between them, as after a round that wrote far into the file; and room that nobody wrote into.
@@ -290,7 +338,7 @@ mod tests {
     fn what_was_written_is_found_and_what_was_only_allocated_is_not_looked_at() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("segment");
-        let mut segment = Segment::open(&path, 64 * CAPACITY).unwrap();
+        let mut segment = begun(&path, 64 * CAPACITY);
         let bytes = [vec![1; 5_000], vec![2; 9]];
         segment.append(&bytes[0]).unwrap();
         segment.offset = 9 * CAPACITY;
@@ -298,12 +346,13 @@ mod tests {
         segment.append(&bytes[1]).unwrap();
 
         let pieces = written(&path).unwrap();
-        if segment.unwritten == u64::MAX || pieces[0].len() as u64 == 64 * CAPACITY {
+        if segment.unwritten == u64::MAX || pieces[0].bytes.len() as u64 == length(64 * CAPACITY) {
             // A file system that does not tell.
             return;
         }
         assert_eq!(pieces.len(), 2);
-        for (piece, bytes) in pieces.iter().zip(&bytes) {
+        for (piece, (bytes, head)) in pieces.iter().zip(bytes.iter().zip([BLOCK, 0])) {
+            let piece = &piece.bytes[head..];
             assert!(piece.starts_with(bytes) && piece[bytes.len()..].iter().all(|byte| *byte == 0));
             assert!(piece.len() as u64 <= AHEAD);
         }
@@ -311,7 +360,7 @@ mod tests {
         fs::read(&path).unwrap();
         let ranges = ranges(&File::open(&path).unwrap()).unwrap();
         assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ranges:?}");
-        assert!(written(&path).unwrap()[0].starts_with(&bytes[0]));
+        assert!(written(&path).unwrap()[0].bytes[BLOCK..].starts_with(&bytes[0]));
         assert!(written(&dir.path().join("nothing")).is_err());
         fs::write(&path, []).unwrap();
         assert!(written(&path).unwrap().is_empty());

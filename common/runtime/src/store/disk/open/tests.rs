@@ -1,0 +1,370 @@
+//! A store of which every piece is cut, changed, left out or exchanged: it is refused, or it is whole.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::PathBuf;
+
+use common::time::Timestamp;
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::disk::{DiskStore, Owner};
+use crate::store::{Commit, Order, Store as _, Table, Write};
+
+const NOTES: Table = Table("notes");
+const OWNER: Owner = Owner::service("test-svc");
+
+fn options() -> Options {
+    Options {
+        wal_bytes: 8 << 10,
+        checkpoint_every: std::time::Duration::from_secs(3_600),
+        cache_bytes: 1 << 20,
+        ..Options::of(OWNER)
+    }
+}
+
+fn commit(store: &DiskStore, revision: u64) {
+    let commit = Commit {
+        revision: Revision(revision),
+        time: Timestamp(7),
+        history: vec![revision as u8; 9],
+        writes: vec![Write {
+            table: NOTES,
+            key: revision.to_be_bytes().to_vec(),
+            value: Some(revision.to_le_bytes().to_vec()),
+        }],
+    };
+    store.commit([commit].into()).unwrap();
+}
+
+/// The last revision of a store that holds exactly what was committed up to it.
+fn content(store: &DiskStore) -> u64 {
+    let reader = store.reader().unwrap();
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let records = reader.scan(NOTES, all, Order::Ascending, usize::MAX).unwrap();
+    let last = reader.revision().0;
+    let expected = (1..=last).map(|n| (n.to_be_bytes().to_vec(), n.to_le_bytes().to_vec()));
+    assert_eq!(records, expected.collect::<Vec<_>>());
+    assert_eq!(store.history(Revision(0), usize::MAX).unwrap().len() as u64, last);
+    for n in 1..=last {
+        assert!(reader.get(NOTES, &n.to_be_bytes()).unwrap().is_some());
+    }
+    last
+}
+
+/// The files of a data directory, without those that anybody may lose.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let names = [
+        manifest::FILE,
+        tables::FILE,
+        wal::FILES[0],
+        wal::FILES[1],
+        seal::FILE,
+    ];
+    let read = |name: &str| Some((PathBuf::from(name), fs::read(dir.join(name)).ok()?));
+    names.into_iter().filter_map(read).collect()
+}
+
+fn laid_out(files: &BTreeMap<PathBuf, Vec<u8>>) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (name, bytes) in files {
+        fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    dir
+}
+
+fn open_at(dir: &Path) -> Result<Arc<DiskStore>, String> {
+    DiskStore::open(dir, options()).map_err(|error| error.to_string())
+}
+
+/// What a directory proves, without writing into it: what an open does before its first write.
+fn proves(dir: &Path) -> Result<u64, String> {
+    let judge = || {
+        let manifest = Manifest::read(dir)?.ok_or_else(|| damaged(dir, "has no manifest"))?;
+        let store_id = manifest
+            .store_id()
+            .ok_or_else(|| damaged(dir, "names no store"))?;
+        let path = dir.join(tables::FILE);
+        let file = fs::File::open(&path).map_err(|error| at(&path, &error))?;
+        let database = verify::whole(&path, file)?;
+        let mut records = BTreeMap::new();
+        let walked = tables::walk(&database, |_, key, value| {
+            records.insert(key.to_vec(), value.to_vec());
+            Ok(())
+        })?;
+        if let Some(fault) = walked.faults.into_iter().next() {
+            return Err(StoreError::Damaged(fault));
+        }
+        let left = walked.left.ok_or_else(|| damaged(dir, "has no tables"))?;
+        if let Judged::LogCounts(layer) = judge(dir, &manifest, store_id, &left)? {
+            for write in layer.commits().flat_map(|commit| &commit.writes) {
+                records.insert(write.key.clone(), write.value.clone().unwrap());
+            }
+        }
+        let expected =
+            (1..=records.len() as u64).map(|n| (n.to_be_bytes().to_vec(), n.to_le_bytes().to_vec()));
+        assert_eq!(records, expected.collect(), "silent, and wrong");
+        Ok(records.len() as u64)
+    };
+    judge().map_err(|error| error.to_string())
+}
+
+/// A store with all there is: two starts, tables and log.
+fn store_in_use() -> (TempDir, Arc<DiskStore>, u64) {
+    let dir = TempDir::new().unwrap();
+    let first = open_at(dir.path()).unwrap();
+    (1..=3).for_each(|revision| commit(&first, revision));
+    drop(first);
+    let second = open_at(dir.path()).unwrap();
+    (4..=70).for_each(|revision| commit(&second, revision));
+    (dir, second, 70)
+}
+
+#[test]
+fn an_open_that_is_cut_off_between_any_two_steps_is_made_up_for_by_the_next() {
+    let (dir, store, committed) = store_in_use();
+    let in_use = files(dir.path());
+    drop(store);
+    let closed = files(dir.path());
+    let nothing = BTreeMap::new();
+    for (state, expected) in [(nothing, 0), (in_use, committed), (closed, committed)] {
+        let dir = laid_out(&state);
+        let mut cuts = Vec::new();
+        let pace = Arc::new(Pace::new());
+        let opened = open_by_steps(dir.path(), &options(), &pace, &mut |step| {
+            cuts.push((step.to_owned(), files(dir.path())));
+        });
+        opened.map(drop).map_err(|error| error.to_string()).unwrap();
+        assert_eq!(cuts.len(), 7);
+        for (step, cut) in cuts {
+            // And cut off again at each step of the next one.
+            let again = laid_out(&cut);
+            let mut twice = Vec::new();
+            let opened = open_by_steps(again.path(), &options(), &pace, &mut |_| {
+                twice.push(files(again.path()))
+            });
+            drop(opened.map_err(|error| format!("{step}: {error}")).unwrap());
+            for files in twice {
+                let store = open_at(laid_out(&files).path()).unwrap_or_else(|why| panic!("{step}: {why}"));
+                assert_eq!(content(&store), expected, "{step}");
+            }
+        }
+    }
+}
+
+/// redb takes numbers in a file at their word, and panics where they are wrong: that is expected here, thousands of times.
+fn without_redbs_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|at| at.file().contains("redb-")) {
+            usual(panic);
+        }
+    }));
+}
+
+/// Of the tables every eighth byte that is not empty, which ones by chance; with `DAMAGE=all` every one.
+#[test]
+fn any_byte_that_changes_is_found_or_means_nothing() {
+    without_redbs_panics();
+    let of_tables = match std::env::var("DAMAGE").as_deref() {
+        Ok("all") => 1,
+        _ => 8,
+    };
+    let phase = rand::random_range(0..of_tables);
+    println!("every byte of {of_tables}, from {phase} on");
+    let (dir, _store, committed) = store_in_use();
+    let whole = files(dir.path());
+    let dir = laid_out(&whole);
+    assert_eq!(proves(dir.path()), Ok(committed));
+    let mut found = BTreeMap::<&Path, (u32, u32)>::new();
+    for (name, bytes) in &whole {
+        let path = dir.path().join(name);
+        let mut changed = bytes.clone();
+        // Empty room is looked at here and there: there is far more of it than of anything else.
+        let step = if name == Path::new(tables::FILE) {
+            of_tables
+        } else {
+            1
+        };
+        let written = (0..bytes.len()).filter(|place| bytes[*place] != 0 && place % step == phase % step);
+        for place in written.chain((0..bytes.len()).step_by(4_093)) {
+            changed[place] ^= 1 << (place % 8);
+            fs::write(&path, &changed).unwrap();
+            changed[place] = bytes[place];
+            let (refused, taken) = found.entry(name).or_default();
+            match proves(dir.path()) {
+                Ok(revision) => {
+                    assert_eq!(revision, committed, "{}, byte {place}", name.display());
+                    *taken += 1;
+                }
+                Err(why) => {
+                    assert!(why.len() > 20, "{why}");
+                    *refused += 1;
+                }
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    println!("refused, and taken because it meant nothing: {found:?}");
+    // A mark that is not whole leaves the one before it.
+    found.remove(Path::new(seal::FILE));
+    assert!(found.values().all(|(refused, _)| *refused > 0), "{found:?}");
+}
+
+#[test]
+fn any_file_that_is_cut_or_missing_is_said_and_named() {
+    without_redbs_panics();
+    let (dir, store, committed) = store_in_use();
+    let in_use = files(dir.path());
+    drop(store);
+    let closed = files(dir.path());
+    for (state, may_go) in [
+        (in_use, &[][..]),
+        (closed, &[wal::FILES[0], wal::FILES[1], seal::FILE][..]),
+    ] {
+        for (name, bytes) in &state {
+            let may_go = may_go.iter().any(|free| Path::new(free) == name);
+            let mut without = state.clone();
+            without.remove(name);
+            match open_at(laid_out(&without).path()) {
+                Ok(store) => assert!(may_go && content(&store) == committed, "{}", name.display()),
+                Err(why) => assert!(!may_go && why.contains(name.to_str().unwrap()), "{why}"),
+            }
+            let step = (bytes.len() / 40).max(1);
+            for length in (0..bytes.len()).step_by(step) {
+                let mut cut = state.clone();
+                cut.insert(name.clone(), bytes[..length].to_vec());
+                match proves(laid_out(&cut).path()) {
+                    Ok(revision) => assert_eq!(revision, committed, "{} cut at {length}", name.display()),
+                    Err(why) => assert!(why.len() > 20, "{why}"),
+                }
+            }
+        }
+    }
+}
+
+/// Each piece of one of some moments, of two stores: what no piece denies, and nothing less.
+#[test]
+fn pieces_of_different_starts_and_stores_are_refused_or_hold_all_that_one_of_them_knows() {
+    without_redbs_panics();
+    let dir = TempDir::new().unwrap();
+    let mut moments = Vec::new();
+    let mut revision = 0;
+    for _ in 0..3 {
+        let store = open_at(dir.path()).unwrap();
+        for _ in 0..40 {
+            revision += 1;
+            commit(&store, revision);
+        }
+        moments.push((files(dir.path()), revision));
+        drop(store);
+        moments.push((files(dir.path()), revision));
+    }
+    let (other, _store, committed) = store_in_use();
+    moments.push((files(other.path()), committed));
+    let names: Vec<_> = moments[0].0.keys().cloned().collect();
+    let (mut refused, mut taken) = (0, 0);
+    let dir = TempDir::new().unwrap();
+    for (one, two) in (0..moments.len()).flat_map(|one| (0..one).map(move |two| (one, two))) {
+        for mixture in 1..31_u32 {
+            let mut knows = 0;
+            for (piece, name) in names.iter().enumerate() {
+                let (files, revision) = &moments[if mixture >> piece & 1 == 1 { one } else { two }];
+                fs::write(dir.path().join(name), &files[name]).unwrap();
+                // Of a moment all pieces together know it all; which of them do is in the tests of the log.
+                if [manifest::FILE, tables::FILE]
+                    .iter()
+                    .any(|key| Path::new(key) == name)
+                {
+                    knows = knows.max(*revision);
+                }
+            }
+            match proves(dir.path()) {
+                Ok(found) => {
+                    assert!(found >= knows, "{found} of {knows}: {one}, {two}, {mixture:05b}");
+                    taken += 1;
+                }
+                Err(why) => {
+                    assert!(why.len() > 20, "{why}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{refused} refused, {taken} taken");
+    assert!(refused > 300, "{refused} refused, {taken} taken");
+}
+
+#[test]
+fn the_store_of_another_service_or_another_one_of_the_same_is_refused_in_words() {
+    let dir = TempDir::new().unwrap();
+    let of = |service, id| {
+        let owner = Owner {
+            service,
+            id: Some(Uuid::from_u128(id)),
+        };
+        DiskStore::open(dir.path(), Options { owner, ..options() }).map_err(|error| error.to_string())
+    };
+    drop(of("one-svc", 1).unwrap());
+    let other = of("other-svc", 1).unwrap_err();
+    assert!(
+        other.contains("one-svc") && other.contains("other-svc"),
+        "{other}"
+    );
+    let another = of("one-svc", 2).unwrap_err();
+    assert!(another.contains(&Uuid::from_u128(1).to_string()), "{another}");
+    assert!(of("one-svc", 1).is_ok());
+}
+
+#[test]
+fn check_names_what_is_wrong_and_repair_saves_the_rest() {
+    let (dir, _store, committed) = store_in_use();
+    let whole = files(dir.path());
+    let report = super::super::check(laid_out(&whole).path(), OWNER).unwrap();
+    assert!(report.faults.is_empty() && report.facts.len() == 3, "{report:?}");
+
+    // The log's last frames are gone, as if it had never been written so far.
+    let mut cut = whole.clone();
+    cut.get_mut(Path::new(wal::FILES[0])).unwrap()[7 << 10..].fill(0);
+    let damaged = laid_out(&cut);
+    let report = super::super::check(damaged.path(), OWNER).unwrap();
+    assert!(
+        report.faults.len() == 1 && report.faults[0].contains(wal::FILES[0]),
+        "{report:?}"
+    );
+    assert!(open_at(damaged.path()).is_err());
+
+    let saved = super::super::repair(damaged.path(), OWNER).unwrap();
+    assert!(
+        saved.lost.iter().any(|line| line.contains("acknowledged after")),
+        "{saved:?}"
+    );
+    let into = TempDir::new().unwrap();
+    saved.write(into.path(), OWNER).unwrap();
+    assert!(saved.write(into.path(), OWNER).is_err(), "it is there already");
+    assert!(super::super::check(into.path(), OWNER).unwrap().faults.is_empty());
+    let store = open_at(into.path()).unwrap();
+    let revision = store.reader().unwrap().revision().0;
+    assert!((30..committed).contains(&revision), "{revision}");
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let records = store
+        .reader()
+        .unwrap()
+        .scan(NOTES, all, Order::Ascending, usize::MAX)
+        .unwrap();
+    assert_eq!(records.len() as u64, revision);
+    let id = |dir: &Path| Manifest::read(dir).unwrap().unwrap().store_id;
+    assert_ne!(
+        id(into.path()),
+        id(damaged.path()),
+        "who remembers more must see that it is another store"
+    );
+    commit(&store, revision + 1);
+
+    // What was damaged is as it was.
+    assert!(files(damaged.path()) == cut);
+    assert!(
+        super::super::repair(dir.path(), OWNER).is_err(),
+        "while a service has it open"
+    );
+}

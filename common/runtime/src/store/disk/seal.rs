@@ -1,0 +1,105 @@
+//! How far the log is sealed: a mark, in a file of its own, of the last frame that is known to be durable. It tells a frame
+//! that was torn by a crash, of which nobody was told, from one that was acknowledged and is damaged: what lies behind the mark may be
+//! torn, and what lies before it must be whole.
+//!
+//! The mark follows the frame and comes before the answer. Writing the mark is not waited for: after a kill the kernel still has it, and after
+//! a power cut an older one is still true, of less.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use common::revision::Revision;
+
+use super::frame::Seed;
+
+/// The file in the data directory.
+pub(super) const FILE: &str = "store.seal";
+
+/// Marks are written by turns into one of two places, in two sectors: one that is torn leaves the other.
+const PLACES: [u64; 2] = [0, 512];
+
+const MAGIC: [u8; 4] = *b"VSL1";
+const BYTES: usize = 32;
+
+/// All up to and including `revision` is durable; in the log's file of this generation it ends at `offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Mark {
+    pub generation: u64,
+    pub offset: u64,
+    pub revision: Revision,
+}
+
+/// The file of one start.
+#[derive(Debug)]
+pub(super) struct Seal {
+    file: File,
+    seed: Seed,
+    turn: usize,
+}
+
+impl Seal {
+    /// Makes the file anew, with a mark in both places; durable when it returns.
+    pub(super) fn create(dir: &Path, seed: Seed, mark: Mark) -> io::Result<Self> {
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        let file = options.open(dir.join(FILE))?;
+        let mut seal = Self { file, seed, turn: 0 };
+        seal.set(mark)?;
+        seal.set(mark)?;
+        seal.file.sync_all()?;
+        Ok(seal)
+    }
+
+    /// Sets the mark further.
+    pub(super) fn set(&mut self, mark: Mark) -> io::Result<()> {
+        self.file
+            .write_all_at(&encode(self.seed, mark), PLACES[self.turn])?;
+        self.turn = 1 - self.turn;
+        Ok(())
+    }
+
+    /// The furthest mark of a log of this seed; none if no place holds one.
+    pub(super) fn read(dir: &Path, seed: Seed) -> io::Result<Option<Mark>> {
+        let file = File::open(dir.join(FILE))?;
+        let mut found = None;
+        for place in PLACES {
+            let mut bytes = [0; BYTES];
+            match file.read_exact_at(&mut bytes, place) {
+                Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+                _ => found = found.max(decode(seed, &bytes)),
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn encode(seed: Seed, mark: Mark) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    bytes[..4].copy_from_slice(&MAGIC);
+    bytes[8..16].copy_from_slice(&mark.generation.to_le_bytes());
+    bytes[16..24].copy_from_slice(&mark.offset.to_le_bytes());
+    bytes[24..].copy_from_slice(&mark.revision.0.to_le_bytes());
+    let sum = sum(seed, &bytes).to_le_bytes();
+    bytes[4..8].copy_from_slice(&sum);
+    bytes
+}
+
+fn decode(seed: Seed, bytes: &[u8; BYTES]) -> Option<Mark> {
+    let number = |at: usize| Some(u64::from_le_bytes(bytes[at..at + 8].try_into().ok()?));
+    let is_whole = bytes[..4] == MAGIC && bytes[4..8] == sum(seed, bytes).to_le_bytes();
+    let mark = Mark {
+        generation: number(8)?,
+        offset: number(16)?,
+        revision: Revision(number(24)?),
+    };
+    is_whole.then_some(mark)
+}
+
+fn sum(seed: Seed, bytes: &[u8; BYTES]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&seed);
+    hasher.update(&bytes[8..]);
+    hasher.finalize()
+}
