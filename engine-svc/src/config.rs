@@ -20,7 +20,7 @@ pub const PREFIX: &str = "ENGINE_SVC";
 /// A flag wins over its variable in the environment, and that over the file that --config names (TOML, the flags'
 /// names with underscores). RUST_LOG filters the log, for example RUST_LOG=engine_svc=debug,info.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "engine-svc", version)]
+#[command(name = "engine-svc", version, after_help = runtime::offline::HELP)]
 pub struct Config {
     /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it. There is
     /// no authentication: keep it on loopback, or behind a proxy.

@@ -23,4 +23,4 @@ pub mod store;
 mod testing;
 
 pub use config::Config;
-pub use service::{RunError, serve, serve_on, serve_over};
+pub use service::{OWNER, RunError, serve, serve_on, serve_over};

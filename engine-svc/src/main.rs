@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use engine_svc::{Config, config, serve};
+use engine_svc::{Config, OWNER, config, serve};
 use mimalloc::MiMalloc;
 use runtime::program::chain;
-use runtime::{memory, program, server, settings, telemetry};
+use runtime::{memory, offline, program, server, settings, telemetry};
 use tracing::error;
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -16,6 +16,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     memory::small_pages();
+    if let Some(done) = offline::command(config::PREFIX, OWNER) {
+        return done;
+    }
     let config: Config = settings::load(config::PREFIX).unwrap_or_else(|error| error.exit());
     if config.health {
         return program::health(&config.data_dir).await;

@@ -15,5 +15,5 @@ mod runner;
 mod service;
 mod settings;
 
-pub use service::{Parts, ServiceError, fail_points, serve, serve_over};
+pub use service::{OWNER, Parts, ServiceError, fail_points, serve, serve_over};
 pub use settings::{PREFIX, Settings};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use runtime::program::chain;
-use runtime::{memory, program, server, settings, telemetry};
-use vdsm_svc::{PREFIX, Settings, fail_points, serve};
+use runtime::{memory, offline, program, server, settings, telemetry};
+use vdsm_svc::{OWNER, PREFIX, Settings, fail_points, serve};
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
 /// a state edge costs a third less with it.
@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         return print_fail_points();
     }
     memory::small_pages();
+    if let Some(done) = offline::command(PREFIX, OWNER) {
+        return done;
+    }
     let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let outcome = telemetry::init(settings.log_format, &filter)

@@ -26,7 +26,7 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 /// A flag wins over its variable in the environment, and that over the file that --config names (TOML, the flags'
 /// names with underscores). RUST_LOG filters the log, for example RUST_LOG=vdsm_svc=debug,info.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "vdsm-svc", version)]
+#[command(name = "vdsm-svc", version, after_help = runtime::offline::HELP)]
 pub struct Settings {
     /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it.
     /// There is no authentication: keep it on loopback, or behind a proxy.

@@ -13,6 +13,7 @@ pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod metadata;
+pub mod offline;
 pub mod page;
 pub mod program;
 pub mod server;

@@ -163,12 +163,28 @@ impl<H: prost::Message + Default> Log<H> {
     }
 
     fn read_store(&self, after: Revision, limit: usize) -> Result<Vec<Arc<Entry<H>>>, ReadError> {
-        let recorded = self.store.history(after, limit)?;
+        let recorded = match self.store.history(after, limit) {
+            Err(StoreError::Damaged(what)) => return Err(self.unreadable(&what)?),
+            recorded => recorded?,
+        };
         // A trim may come between any two reads, so the proof of a whole history is its first revision.
         if recorded.first().map(|first| first.revision) != Some(after.next()) {
             return Err(self.out_of_range(Problem::TooOld)?);
         }
-        Ok(recorded.into_iter().map(decode).collect::<Result<_, _>>()?)
+        match recorded.into_iter().map(decode).collect() {
+            Err(StoreError::Damaged(what)) => Err(self.unreadable(&what)?),
+            entries => Ok(entries?),
+        }
+    }
+
+    /// What cannot be read will not be readable later: whoever comes to it starts with a snapshot, which needs no history,
+    /// instead of coming to it again and again.
+    pub(crate) fn unreadable(&self, what: &str) -> Result<ReadError, StoreError> {
+        tracing::error!(
+            what,
+            "the history is damaged: watches that come to it are sent to a snapshot"
+        );
+        self.out_of_range(Problem::Damaged)
     }
 
     /// Waits until there is a revision after `after`, or until the log is closed.

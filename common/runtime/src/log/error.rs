@@ -61,5 +61,6 @@ fn sentence(problem: Problem) -> &'static str {
         Problem::PastStart => "that start of the service ended before this point",
         Problem::Future => "the point is still to come",
         Problem::TooOld => "the history no longer reaches back that far",
+        Problem::Damaged => "a revision behind this point cannot be read any more, see the service's log",
     }
 }

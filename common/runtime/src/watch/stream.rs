@@ -25,6 +25,7 @@ use super::options::{Start, WatchOptions, to_wire};
 use super::snapshot::{self, Snapshot, SnapshotError, Step};
 use super::{Feed, pieces};
 use crate::log::{Entry, Found, Log, Place, ReadError, Waiters};
+use crate::store::StoreError;
 use crate::{chance, status, threads};
 
 /// Revisions taken from the log at once.
@@ -235,7 +236,13 @@ impl<F: Feed> WatchStream<F> {
     /// Makes the frames of a revision, if the filter selects anything of it.
     #[allow(clippy::result_large_err)] // The stream ends with it.
     fn take_entry(&mut self, entry: &Entry<F::History>) -> Result<(), Status> {
-        let items = self.feed.changes(entry).map_err(status::from_store)?;
+        let items = match self.feed.changes(entry) {
+            Err(StoreError::Damaged(what)) => {
+                let what = format!("revision {}: {what}", entry.revision.0);
+                return Err(self.log.unreadable(&what).map_err(status::from_store)?.into());
+            }
+            items => items.map_err(status::from_store)?,
+        };
         self.cursor = (entry.revision, entry.start);
         let mut pieces = pieces::cut(items, usize::MAX).into_iter().peekable();
         while let Some(items) = pieces.next() {

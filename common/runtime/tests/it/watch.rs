@@ -385,13 +385,15 @@ async fn changed_wakes_for_what_is_new_and_for_the_end() {
     crate::support::patient(wait).await.unwrap();
 }
 
+/// As a revision of a newer version, or a damaged one: in memory, and from the store.
 #[tokio::test(start_paused = true)]
-async fn an_item_that_cannot_be_read_ends_a_watch_that_must_look_and_is_never_left_out() {
+async fn a_revision_that_cannot_be_read_sends_its_watch_to_a_snapshot_and_sticks_nobody() {
     let log = new_log();
     let mut stream = watch(log.clone(), ALICE, from_now()).unwrap();
     opened(&mut stream).await;
     notes(&log, 1..=1);
-    assert_eq!(changes(&mut stream).await.1, [1]);
+    let (_, ids, before) = changes(&mut stream).await;
+    assert_eq!(ids, [1]);
     let damaged = Change {
         history: EngineHistory {
             events: vec![Bytes::from_static(b"\xff")],
@@ -401,8 +403,47 @@ async fn an_item_that_cannot_be_read_ends_a_watch_that_must_look_and_is_never_le
     };
     record_change(&log, damaged);
     notes(&log, 3..=3);
-    let status = next(&mut stream).await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::Internal);
-    assert!(status.message().contains("cannot read"), "{status:?}");
+    let is_damaged = |status: &tonic::Status| {
+        assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+        assert_eq!(
+            status::history_range_of(status).unwrap().problem(),
+            Problem::Damaged
+        );
+    };
+    is_damaged(&next(&mut stream).await.unwrap().unwrap_err());
     assert!(next(&mut stream).await.is_none());
+
+    let mut again = watch(log.clone(), ALICE, after(&before.unwrap())).unwrap();
+    opened(&mut again).await;
+    is_damaged(&next(&mut again).await.unwrap().unwrap_err());
+    let mut anew = watch(log.clone(), ALICE, options(Some(From::Snapshot(())), false)).unwrap();
+    opened(&mut anew).await;
+    while !matches!(frame(&mut anew).await, Frame::SnapshotDone(_)) {}
+    notes(&log, 4..=4);
+    assert_eq!(changes(&mut anew).await.1, [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_of_the_history_that_is_no_message_is_out_of_range_too() {
+    let store = MemoryStore::new();
+    let garbage = runtime::store::Commit {
+        revision: Revision(1),
+        time: common::time::Timestamp(0),
+        history: b"\xff\xff".to_vec(),
+        writes: Vec::new(),
+    };
+    store.commit([garbage].into()).unwrap();
+    let log = log_of(store.clone());
+    let start = Token {
+        store_id: store.identity().store_id,
+        start: store.identity().start,
+        revision: Revision(0),
+    };
+    let mut stream = watch(log, ALL, after(&start)).unwrap();
+    opened(&mut stream).await;
+    let status = next(&mut stream).await.unwrap().unwrap_err();
+    assert_eq!(
+        status::history_range_of(&status).unwrap().problem(),
+        Problem::Damaged
+    );
 }

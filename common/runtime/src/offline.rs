@@ -1,0 +1,103 @@
+//! What people do with a data directory while its service is stopped: `check` and `repair`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::program::chain;
+use crate::store::StoreError;
+use crate::store::disk::{self, Owner};
+
+/// What `--help` of a service says of them.
+pub const HELP: &str = "Commands for a data directory whose service is stopped; each has --help:
+  check   look at all that the directory holds, name each fault, change nothing
+  repair  say what can be saved of a damaged one and what is lost, and save it into a new one if told so";
+
+/// Look at all that a data directory holds, and change nothing. Ends with 0 if the directory is whole, else with 1 and each fault named.
+#[derive(Debug, Parser)]
+struct Check {
+    /// The data directory of a service that is stopped.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+/// Say what can be saved of a damaged data directory and what is lost. The directory itself is not changed.
+#[derive(Debug, Parser)]
+struct Repair {
+    /// The damaged data directory of a service that is stopped.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+
+    /// Save what can be saved into this new directory. It becomes another store: watchers begin anew, and an engine asks
+    /// storage about the tasks of a host that has lost its memory.
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+}
+
+/// Does what the first argument asks for, if it is one of these; otherwise the service is to run.
+pub fn command(prefix: &str, owner: Owner) -> Option<ExitCode> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.get(1)?.to_str()?.to_owned();
+    let outcome = match name.as_str() {
+        "check" => check(&parse(prefix, owner, &name, arguments.split_off(1)), owner),
+        "repair" => repair(&parse(prefix, owner, &name, arguments.split_off(1)), owner),
+        _ => return None,
+    };
+    Some(outcome.unwrap_or_else(|error| {
+        eprintln!("{}", chain(&error));
+        ExitCode::FAILURE
+    }))
+}
+
+/// The data directory may stand in the environment, as for the service.
+fn parse<T: Parser>(prefix: &str, owner: Owner, name: &str, arguments: Vec<OsString>) -> T {
+    let mut command = T::command().bin_name(format!("{} {name}", owner.service));
+    if let Some(dir) = std::env::var_os(format!("{prefix}_DATA_DIR")) {
+        let dir = clap::builder::OsStr::from(dir);
+        command = command.mut_arg("data_dir", |arg| arg.required(false).default_value(dir));
+    }
+    let parsed = T::from_arg_matches(&command.get_matches_from(arguments));
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
+fn check(asked: &Check, owner: Owner) -> Result<ExitCode, StoreError> {
+    let report = disk::check(&asked.data_dir, owner)?;
+    let faults = report.faults.iter().map(|fault| format!("FAULT: {fault}"));
+    let verdict = match report.faults.len() {
+        0 => "whole: a start takes it as it is".to_owned(),
+        1 => "1 fault: a start refuses it; `repair` says what can be saved".to_owned(),
+        more => format!("{more} faults: a start refuses it; `repair` says what can be saved"),
+    };
+    print(report.facts.iter().cloned().chain(faults).chain([verdict]))?;
+    Ok(match report.faults.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn repair(asked: &Repair, owner: Owner) -> Result<ExitCode, StoreError> {
+    let saved = disk::repair(&asked.data_dir, owner)?;
+    let kept = saved.kept.iter().map(|line| format!("can be saved: {line}"));
+    let lost = saved.lost.iter().map(|line| format!("lost: {line}"));
+    let then = match &asked.into {
+        None => "nothing was changed; --into DIR saves it into a new directory".to_owned(),
+        Some(into) => {
+            saved.write(into, owner)?;
+            format!("saved into {}; start the service over it", into.display())
+        }
+    };
+    print(kept.chain(lost).chain([then]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(lines: impl Iterator<Item = String>) -> Result<(), StoreError> {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")
+            .map_err(|error| StoreError::Unavailable(format!("the standard output: {error}")))?;
+    }
+    Ok(())
+}
