@@ -16,6 +16,7 @@ mod loading;
 mod locks;
 mod max_age;
 mod power;
+mod proof;
 mod readme;
 mod resume;
 mod soak;

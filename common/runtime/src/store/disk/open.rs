@@ -334,6 +334,7 @@ fn mark(dir: &Path, manifest: &Manifest) -> Result<seal::Mark, StoreError> {
         Ok(Some(mark)) => Ok(mark),
         Ok(None) => Err(damaged(&path, "holds no mark of this start")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(damaged(&path, "is missing")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(&path, "is cut short")),
         Err(error) => Err(at(&path, &error)),
     }
 }

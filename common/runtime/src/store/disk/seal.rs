@@ -61,15 +61,16 @@ impl Seal {
     }
 
     /// The furthest mark of a log of this seed; none if no place holds one.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file is cut short: both places are written before anything is committed.
     pub(super) fn read(dir: &Path, seed: Seed) -> io::Result<Option<Mark>> {
         let file = File::open(dir.join(FILE))?;
         let mut found = None;
         for place in PLACES {
             let mut bytes = [0; BYTES];
-            match file.read_exact_at(&mut bytes, place) {
-                Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
-                _ => found = found.max(decode(seed, &bytes)),
-            }
+            file.read_exact_at(&mut bytes, place)?;
+            found = found.max(decode(seed, &bytes));
         }
         Ok(found)
     }

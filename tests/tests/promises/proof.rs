@@ -1,0 +1,140 @@
+//! A data directory of which something is missing, older, another one's or damaged is refused by the real programs, in words that
+//! name the file, and is whole again once the file is back.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use proto::engine::v1::ListVmsRequest;
+use tests::fail_point::FailPoints;
+use tests::failure::{Context as _, Outcome, ensure};
+use tests::service::{Recipe, Service};
+use tests::{World, requests, storage};
+
+/// What must be there after a kill.
+const FILES: [&str; 5] = [
+    "manifest",
+    "store.redb",
+    "store.seal",
+    "store.wal-0",
+    "store.wal-1",
+];
+
+/// What a start over `data_dir` says; it must refuse.
+async fn refused(recipe: &Recipe, data_dir: &Path) -> Outcome<String> {
+    let log = data_dir.with_extension("log");
+    let recipe = Recipe {
+        data_dir: data_dir.to_owned(),
+        log: log.clone(),
+        ..recipe.clone()
+    };
+    let mut service = Service::new(recipe);
+    ensure(service.start(&FailPoints::default()).await.is_err(), || {
+        format!("it starts over {}", data_dir.display())
+    })?;
+    let said = std::fs::read_to_string(&log)?;
+    std::fs::remove_file(log)?;
+    Ok(said)
+}
+
+/// What `check` or `repair` prints, and whether it ends with 0.
+fn offline(service: &Service, arguments: &[&str], data_dir: &Path) -> Outcome<(bool, String)> {
+    let done = Command::new(&service.recipe().program)
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .output()?;
+    let said = [done.stdout, done.stderr].concat();
+    Ok((done.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+fn names(what: &str, said: &str, name: &str) -> Outcome<()> {
+    ensure(said.contains(name), || format!("{what}: {said}"))
+}
+
+async fn vms(world: &World) -> Outcome<usize> {
+    let listed = world
+        .client
+        .vms
+        .clone()
+        .list_vms(ListVmsRequest::default())
+        .await?;
+    Ok(listed.into_inner().vms.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_two_times() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let mut older = None;
+    for count in 0..3 {
+        let vm = requests::create_vm(&format!("vm-{count}"), requests::four_disks(&domain));
+        let created = world.create_vm(&vm).await?;
+        world.succeeds(&created).await?;
+        if count == 1 {
+            // Both services are started once more, so what is copied here is of an earlier start than what is there at the end.
+            for service in [&mut world.host, &mut world.engine] {
+                service.kill().await?;
+                let copy = service.recipe().data_dir.with_extension("older");
+                storage::copy_data_dir(&service.recipe().data_dir, &copy)?;
+                service.start(&FailPoints::default()).await?;
+            }
+            world.host_serves().await?;
+            older = Some("older");
+        }
+    }
+    let older = older.context("no copy was made")?;
+    for service in [&mut world.host, &mut world.engine] {
+        service.kill().await?;
+    }
+    for service in [&world.host, &world.engine] {
+        let (recipe, dir) = (service.recipe(), &service.recipe().data_dir);
+        let (is_whole, said) = offline(service, &["check"], dir)?;
+        ensure(is_whole && said.contains("whole"), || said.clone())?;
+        for name in FILES {
+            let trial = trial(dir)?;
+            std::fs::remove_file(trial.join(name))?;
+            names("missing", &refused(recipe, &trial).await.context(name)?, name)?;
+            let (is_whole, said) = offline(service, &["check"], &trial)?;
+            ensure(!is_whole && said.contains("FAULT"), || {
+                format!("{name} is missing: {said}")
+            })?;
+
+            std::fs::copy(dir.with_extension(older).join(name), trial.join(name))?;
+            refused(recipe, &trial)
+                .await
+                .context(format!("an older {name}"))?;
+            let whole = std::fs::read(dir.join(name))?;
+            std::fs::write(trial.join(name), &whole[..whole.len() / 2])?;
+            names(
+                "cut short",
+                &refused(recipe, &trial).await.context(format!("half of {name}"))?,
+                name,
+            )?;
+            let (_, said) = offline(service, &["repair"], &trial)?;
+            names("repair", &said, "nothing was changed")?;
+            std::fs::remove_dir_all(&trial)?;
+        }
+    }
+    let (host, engine) = (world.host.recipe(), world.engine.recipe());
+    names(
+        "another service's",
+        &refused(engine, &host.data_dir).await?,
+        "vdsm-svc",
+    )?;
+    names(
+        "another service's",
+        &refused(host, &engine.data_dir).await?,
+        "engine-svc",
+    )?;
+
+    // All of that has left both as they were.
+    world.restart_host().await?;
+    world.engine.start(&FailPoints::default()).await?;
+    ensure(vms(&world).await? == 3, || "VMs are missing".to_owned())
+}
+
+/// A copy to do things to.
+fn trial(dir: &Path) -> Outcome<PathBuf> {
+    let trial = dir.with_extension("trial");
+    storage::copy_data_dir(dir, &trial)?;
+    Ok(trial)
+}
