@@ -97,6 +97,10 @@ struct Copy<'a> {
 }
 
 impl Content for Copy<'_> {
+    fn disk_type(&self) -> &str {
+        self.source.disk_type()
+    }
+
     fn least_bytes(&self) -> u64 {
         self.meter.data_bytes()
     }

@@ -53,6 +53,11 @@ pub(super) struct Draft<'a> {
 
 /// What a verb does beside making the volume. Each is called once, in this order.
 pub(super) trait Content {
+    /// The use of the disk (VDSM's DISKTYPE). VDSM looks at it nowhere, and keeps it in copies.
+    fn disk_type(&self) -> &str {
+        "DATA"
+    }
+
     /// The least that it will take on the file system, in bytes.
     fn least_bytes(&self) -> u64 {
         0
@@ -112,8 +117,8 @@ impl NewVolume<'_> {
         let Work { root, task, ctx } = work;
         let names = self.steps;
         let domain = root.writable(self.at.domain_id)?;
-        let meta = self.metadata(capacity_bytes);
-        self.check(work, &domain, &meta, content)?;
+        let meta = self.metadata(capacity_bytes, content.disk_type())?;
+        self.check(work, &domain, &meta, capacity_bytes, content)?;
         let mut note = Note::default();
         step(ctx, names.note_intent, || ctx.note(&note.encode(), false))?;
         let image = step(ctx, names.make_image, || self.make_image(&domain))?;
@@ -156,11 +161,16 @@ impl NewVolume<'_> {
         work: Work<'_>,
         domain: &Domain,
         meta: &VolumeMeta,
+        capacity_bytes: u64,
         content: &dyn Content,
     ) -> Result<(), Fault> {
         let volume = self.at.volume_id;
-        if let Some(image) = domain.images.dir(self.at.image_id.to_string())? {
+        if let Some((name, image)) = domain.find_image(self.at.image_id)? {
             let own = names::task_file(work.task);
+            // An image in capitals is another one for VDSM, and ours could not be told from it.
+            if name != self.at.image_id.to_string() {
+                return Err(exists(volume, &format!("a directory {name}")));
+            }
             for entry in image.entries()? {
                 if entry.name != own.as_str() {
                     return Err(exists(volume, &entry.name.to_string_lossy()));
@@ -170,9 +180,7 @@ impl NewVolume<'_> {
         }
         meta.encode().map_err(|e| e.fault(volume))?;
         match self.allocation {
-            Allocation::Preallocated => {
-                allocate::check_space(domain, meta.capacity_bytes, "or make it sparse")
-            }
+            Allocation::Preallocated => allocate::check_space(domain, capacity_bytes, "or make it sparse"),
             Allocation::Sparse => {
                 allocate::check_space(domain, content.least_bytes(), "or use another domain")
             }
@@ -223,24 +231,23 @@ impl NewVolume<'_> {
         write_meta(image, volume, meta)
     }
 
-    fn metadata(&self, capacity_bytes: u64) -> VolumeMeta {
+    fn metadata(&self, capacity_bytes: u64, disk_type: &str) -> Result<VolumeMeta, Fault> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        VolumeMeta {
-            capacity_bytes,
+        Ok(VolumeMeta {
+            capacity_bytes: i64::try_from(capacity_bytes).map_err(|e| Fault::invalid("capacity_bytes", e))?,
             created_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             description: self.description.to_owned(),
-            disk_type: "DATA".to_owned(),
+            disk_type: disk_type.to_owned(),
             domain: self.at.domain_id,
             format: self.format,
             generation: 0,
             image: self.at.image_id,
             legality: Legality::Legal,
-            modified_s: 0,
             parent: None,
             sequence: 0,
             allocation: self.allocation,
             role: Role::Leaf,
-        }
+        })
     }
 
     /// Whether metadata is that which commits it.
@@ -256,7 +263,7 @@ fn exists(volume: VolumeId, name: &str) -> Fault {
     Fault::new(
         FaultCode::VolumeExists,
         format!(
-            "volume {volume} cannot be made: there is {name} in its image already; choose another id, or delete the image"
+            "volume {volume} cannot be made: its image holds {name} already; choose another id, or delete the image"
         ),
     )
     .about(volume)
