@@ -116,6 +116,13 @@ pub(crate) fn task_file(task: TaskId) -> String {
     format!("{TASK_FILE}{task}")
 }
 
+/// Whether a name is [`task_file`], or one that a program of the task made of it.
+pub(crate) fn is_of_task(name: &OsStr, task: TaskId) -> bool {
+    let rest = name.to_str().and_then(|name| name.strip_prefix(TASK_FILE));
+    let rest = rest.and_then(|rest| rest.strip_prefix(&task.to_string()));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// The names under which an image may be set aside to be deleted, in the order in which they are tried.
 pub(crate) fn set_aside(image: ImageId) -> impl Iterator<Item = String> {
     (1u32..).map(move |n| match n {

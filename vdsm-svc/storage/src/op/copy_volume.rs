@@ -3,10 +3,11 @@
 //! The source is held open from the first look to the last, and qemu-img is given that very file: what is copied
 //! is what was looked at, whatever becomes of its name.
 
+use common::operation::CAPACITY_STEP_BYTES;
 use common::{Allocation, CopyVolume, Fault, FaultCode};
 
 use super::context::step;
-use super::new_volume::{Content, Draft, NewVolume, Steps, steps_of};
+use super::new_volume::{Content, Draft, NewVolume, PIECES, Steps, steps_of};
 use super::{Evidence, OpEnd, Work};
 use crate::domain::DirectIo;
 use crate::process::IoCounters;
@@ -34,6 +35,7 @@ pub(super) const STEPS: &[&str] = &[
     NAMES.allocate,
     CONVERT,
     NAMES.sync_file,
+    NAMES.look,
     VERIFY,
     NAMES.note_file,
     NAMES.place_file,
@@ -70,7 +72,9 @@ pub(super) fn run(work: Work<'_>, op: &CopyVolume) -> Result<(), Fault> {
         source: &source,
         target_direct,
     };
-    new_volume(op).make(work, source.capacity_bytes(), &copy)
+    // A volume that was extended or came from elsewhere may have any size; what is made has VDSM's step.
+    let capacity_bytes = source.capacity_bytes().next_multiple_of(CAPACITY_STEP_BYTES);
+    new_volume(op).make(work, capacity_bytes, &copy)
 }
 
 /// Concludes from the note and from storage; the source is not needed any more.
@@ -115,6 +119,20 @@ impl Content for Copy<'_> {
             self.meter.all_converted();
             Ok(())
         })
+    }
+
+    /// A copy of nothing looks like any other empty volume: some pieces of the source are compared by us, whether
+    /// the whole is to be compared or not.
+    fn look(&self, draft: &Draft<'_>) -> Result<(), Fault> {
+        let (source, target) = (self.source.guest()?, draft.guest()?);
+        for piece in source.pieces(PIECES).map_err(|e| self.source.unread(e))? {
+            let expected = source.read(piece).map_err(|e| self.source.unread(e))?;
+            let found = target.read(piece).map_err(|e| draft.unread(e))?;
+            if expected.is_some() && found.is_some() && found != expected {
+                return Err(self.differs(&format!("seen in {} bytes at {}", piece.bytes, piece.at)));
+            }
+        }
+        Ok(())
     }
 
     fn verify(&self, draft: &Draft<'_>) -> Result<(), Fault> {

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_template_is_its_own_chain_and_the_end_of_others() {
         let template = volume(2, None, Role::Shared);
-        assert_eq!(chain(&[template.clone()]), Ok(vec![id(2)]));
+        assert_eq!(chain(std::slice::from_ref(&template)), Ok(vec![id(2)]));
         let mut linked = template;
         if let Some(meta) = &mut linked.meta {
             meta.image = ImageId::from_uuid(Uuid::from_u128(9));

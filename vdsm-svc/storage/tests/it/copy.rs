@@ -271,3 +271,25 @@ fn copies_of_one_source_run_side_by_side() {
         assert!(fs::read(place.data(n)).unwrap() == pattern::bytes());
     }
 }
+
+/// VDSM extends a volume to any capacity, and rounds up what it makes; qemu-img does so too, to another step.
+#[test]
+fn a_copy_of_an_odd_capacity_is_rounded_up_as_by_vdsm() {
+    for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
+        for allocation in [Allocation::Sparse, Allocation::Preallocated] {
+            let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+            let odd = (1 << 20) + 1;
+            let file = OpenOptions::new().write(true).open(place.data(7)).unwrap();
+            file.set_len(odd).unwrap();
+            let text = fs::read_to_string(place.meta(7)).unwrap();
+            fs::write(place.meta(7), text.replace("CAP=4194304", &format!("CAP={odd}"))).unwrap();
+            place.must(&Operation::CopyVolume(copy(format, allocation)), 1);
+            let info = place.root().volume(domain(), image(1), volume(1)).unwrap();
+            assert_eq!(info.meta.unwrap().capacity_bytes, (1 << 20) + 4096, "{format:?}");
+            assert_eq!(info.remarks, Vec::<String>::new());
+            let mut expected = fs::read(place.data(7)).unwrap();
+            expected.resize((1 << 20) + 4096, 0);
+            assert!(pattern::seen(&place.data(1), format) == expected, "{format:?}");
+        }
+    }
+}

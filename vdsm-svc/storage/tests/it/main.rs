@@ -21,3 +21,4 @@ mod sample;
 mod shared_root;
 mod support;
 mod vdsm;
+mod wrong_qemu;

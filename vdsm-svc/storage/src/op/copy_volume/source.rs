@@ -10,7 +10,9 @@ use crate::file::Dir;
 use crate::in_use;
 use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
-use crate::volume::{Legality, Qcow2Header, Role, VolumeMeta, data_bytes, data_name, read_meta, volume_ids};
+use crate::volume::{
+    Guest, Legality, Qcow2Error, Qcow2Header, Role, VolumeMeta, data_bytes, data_name, read_meta, volume_ids,
+};
 
 /// A volume that may be copied, open.
 pub(super) struct Source {
@@ -69,8 +71,21 @@ impl Source {
 
     /// What of the file is data and no hole, in bytes.
     pub(super) fn data_bytes(&self) -> Result<u64, Fault> {
+        data_bytes(&self.file).map_err(|e| self.unread(e))
+    }
+
+    /// What a guest sees of it.
+    pub(super) fn guest(&self) -> Result<Guest<'_>, Fault> {
+        Guest::open(&self.file, self.meta.format, self.capacity_bytes).map_err(|e| match e {
+            Qcow2Error::Io(e) => self.unread(e),
+            other => self.invalid(&other.to_string()),
+        })
+    }
+
+    /// The fault for a file that cannot be read.
+    pub(super) fn unread(&self, error: std::io::Error) -> Fault {
         let name = self.at.volume_id.to_string();
-        data_bytes(&self.file).map_err(|e| self.image.error("look for the holes of", name.as_ref(), e).into())
+        self.image.error("read", name.as_ref(), error).into()
     }
 
     /// For the command line of a process that ends before this does.
@@ -156,11 +171,7 @@ impl Source {
     }
 
     fn file_len(&self) -> Result<u64, Fault> {
-        let name = self.at.volume_id.to_string();
-        let found = self.file.metadata();
-        Ok(found
-            .map_err(|e| self.image.error("look at", name.as_ref(), e))?
-            .len())
+        Ok(self.file.metadata().map_err(|e| self.unread(e))?.len())
     }
 
     fn cow_len(&self) -> Result<u64, Fault> {
