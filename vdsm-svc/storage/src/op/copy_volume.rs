@@ -13,6 +13,7 @@ use crate::domain::DirectIo;
 use crate::process::IoCounters;
 use crate::qemu_img::{Ended, Limits, argv};
 use crate::root::StorageRoot;
+use crate::text::shown;
 
 mod meter;
 mod source;
@@ -145,7 +146,10 @@ impl Content for Copy<'_> {
             if ended.exit() == Some(DIFFERENT) {
                 return Err(self.differs(&ended.stdout_text()));
             }
-            ended.well()?;
+            let said = ended.well()?.stdout.text();
+            if !said.contains(SAME) {
+                return Err(self.not_compared(said.trim()));
+            }
             self.meter.all_compared();
             Ok(())
         })
@@ -155,6 +159,9 @@ impl Content for Copy<'_> {
         step(self.work.ctx, CHECK_SOURCE, || self.source.check_unchanged())
     }
 }
+
+/// What `qemu-img compare` says where it has seen no difference. One that says nothing may have compared nothing.
+const SAME: &str = "Images are identical";
 
 /// With this `qemu-img compare` says that it has seen a difference; more is an error.
 const DIFFERENT: i32 = 1;
@@ -176,6 +183,18 @@ impl Copy<'_> {
             direct: self.target_direct,
             allocated: self.op.allocation == Allocation::Preallocated,
         }
+    }
+
+    fn not_compared(&self, said: &str) -> Fault {
+        let (source, target) = (self.op.source.volume_id, self.op.target.volume_id);
+        Fault::new(
+            FaultCode::QemuImgFailed,
+            format!(
+                "qemu-img compared the copy {target} with volume {source}, ended well and does not say that they are the same ({:?}); the copy is removed: check which qemu-img is installed",
+                shown(said)
+            ),
+        )
+        .about(target)
     }
 
     fn differs(&self, said: &str) -> Fault {

@@ -102,6 +102,20 @@ fn what_is_not_a_copy_is_not_made() {
 }
 
 #[test]
+fn what_was_not_compared_is_not_called_the_same() {
+    let mut place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+    go_wrong(&mut place, "no-compare");
+    let operation = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Sparse));
+    fails(
+        &place,
+        &operation,
+        FaultCode::QemuImgFailed,
+        "does not say that they are",
+        "no-compare",
+    );
+}
+
+#[test]
 fn what_was_preallocated_stays_so() {
     let mut place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
     go_wrong(&mut place, "punched-copy");
