@@ -76,9 +76,9 @@ impl StorageRoot {
             path: path.to_owned(),
             source,
         })?;
-        check_path(&path)?;
         let we_are_root = rustix::process::geteuid().is_root();
         let owner = we_are_root.then(|| (Uid::from_raw(OVIRT_OWNER.0), Gid::from_raw(OVIRT_OWNER.1)));
+        check_path(&path)?;
         let layer = Layer {
             hook: options.hook,
             owner,
