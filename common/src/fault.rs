@@ -234,7 +234,7 @@ faults! {
     StaleHandle = "STALE_HANDLE", Unavailable, Some(384), true;
     /// Reading or writing failed.
     IoError = "IO_ERROR", Internal, Some(2002), true;
-    /// qemu-img ended with an error.
+    /// qemu-img ended with an error, or made something else than it was asked for.
     QemuImgFailed = "QEMU_IMG_FAILED", Internal, Some(205), true;
     /// qemu-img is missing or too old.
     QemuImgMissing = "QEMU_IMG_MISSING", FailedPrecondition, None, false;

@@ -19,6 +19,7 @@ pub mod volume;
 mod in_use;
 mod names;
 mod process;
+mod text;
 
 pub use op::{Evidence, OpContext, OpEnd};
 pub use root::{ListedDomain, Options, StorageRoot};

@@ -1,6 +1,7 @@
 //! The names that stand on storage: oVirt's, and the few of our own.
 
 use std::ffi::OsStr;
+use std::str::FromStr;
 
 use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
 
@@ -28,6 +29,29 @@ const LEASE: &str = ".lease";
 const TASK_FILE: &str = ".vdsm-svc-";
 const NEW_DOMAIN: &str = ".vdsm-new-";
 const PURGED_DOMAIN: &str = ".vdsm-purge-";
+
+/// How the name of an image or a volume may be spelled: as we do, or in capitals. VDSM takes the id for a name as it
+/// is given to it, and some tools give it so.
+pub(crate) fn spellings(id: impl ToString) -> [String; 2] {
+    let id = id.to_string();
+    let capitals = id.to_ascii_uppercase();
+    [id, capitals]
+}
+
+/// The id in one of its [`spellings`].
+fn spelled<T: FromStr>(text: &str) -> Option<T> {
+    let in_capitals = !text.bytes().any(|b| b.is_ascii_lowercase());
+    if in_capitals {
+        text.to_ascii_lowercase().parse().ok()
+    } else {
+        text.parse().ok()
+    }
+}
+
+/// The image that a directory among the images is, by its name.
+pub(crate) fn image(name: &str) -> Option<ImageId> {
+    spelled(name)
+}
 
 /// A file of an image directory, told by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +84,7 @@ impl ImageFile {
         } else {
             (name, Self::Data)
         };
-        id.parse().ok().map(kind)
+        spelled(id).map(kind)
     }
 
     /// The volume that it belongs to, where the name tells.
@@ -70,6 +94,11 @@ impl ImageFile {
             Self::OfTask(_) => None,
         }
     }
+}
+
+/// The metadata file of a volume whose data has this name.
+pub(crate) fn meta_of(data: &str) -> String {
+    format!("{data}{META}")
 }
 
 /// A volume's metadata file.
@@ -87,6 +116,13 @@ pub(crate) fn task_file(task: TaskId) -> String {
     format!("{TASK_FILE}{task}")
 }
 
+/// Whether a name is [`task_file`], or one that a program of the task made of it.
+pub(crate) fn is_of_task(name: &OsStr, task: TaskId) -> bool {
+    let rest = name.to_str().and_then(|name| name.strip_prefix(TASK_FILE));
+    let rest = rest.and_then(|rest| rest.strip_prefix(&task.to_string()));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// The names under which an image may be set aside to be deleted, in the order in which they are tried.
 pub(crate) fn set_aside(image: ImageId) -> impl Iterator<Item = String> {
     (1u32..).map(move |n| match n {
@@ -100,7 +136,7 @@ pub(crate) fn set_aside_image(name: &str) -> Option<ImageId> {
     let rest = name.strip_prefix(REMOVE_ME)?;
     let (id, number) = rest.split_once('_').unwrap_or((rest, "2"));
     number.parse::<u32>().ok()?;
-    id.parse().ok()
+    spelled(id)
 }
 
 /// A domain that is being built, by this host: another one on the same root may build it too, and takes what is of
@@ -135,6 +171,11 @@ mod tests {
             (format!("{ID}.meta"), Some(ImageFile::Meta(volume))),
             (format!("{ID}.meta.new"), Some(ImageFile::MetaNew(volume))),
             (format!("{ID}.lease"), Some(ImageFile::Lease(volume))),
+            (ID.to_uppercase(), Some(ImageFile::Data(volume))),
+            (
+                format!("{}.meta", ID.to_uppercase()),
+                Some(ImageFile::Meta(volume)),
+            ),
             (format!("{ID}.bak"), None),
             ("lost+found".to_owned(), None),
             (
@@ -147,11 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_known_in_its_two_spellings_and_no_third() {
+        let image: ImageId = ID.parse().unwrap();
+        for name in spellings(image) {
+            assert_eq!(super::image(&name), Some(image), "{name}");
+        }
+        assert_eq!(super::image(&ID.replace('b', "B")), None);
+    }
+
+    #[test]
     fn a_name_set_aside_tells_the_image() {
         let image: ImageId = ID.parse().unwrap();
         for name in set_aside(image).take(3) {
             assert_eq!(set_aside_image(&name), Some(image), "{name}");
         }
+        let capitals = format!("{REMOVE_ME}{}", ID.to_uppercase());
+        assert_eq!(set_aside_image(&capitals), Some(image));
         assert_eq!(set_aside_image(&format!("{REMOVE_ME}{ID}_x")), None);
         assert_eq!(set_aside_image(ID), None);
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::Fault;
 use common::id::{DomainId, HostId, ImageId, VolumeId};
+use common::{Fault, FaultCode};
 use rustix::fs::{Gid, Uid};
 
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, Writer};
@@ -68,7 +68,8 @@ impl StorageRoot {
     /// Opens the root, and purges domains that were formatted and not yet purged.
     ///
     /// # Errors
-    /// Of the file system, above all that there is no such directory.
+    /// Of the file system, above all that there is no such directory; `INVALID_ARGUMENT` for a path with control
+    /// characters.
     pub fn open(path: &Path, options: Options) -> Result<Self, Fault> {
         let path = path.canonicalize().map_err(|source| FileError {
             action: "open the storage root",
@@ -77,6 +78,7 @@ impl StorageRoot {
         })?;
         let we_are_root = rustix::process::geteuid().is_root();
         let owner = we_are_root.then(|| (Uid::from_raw(OVIRT_OWNER.0), Gid::from_raw(OVIRT_OWNER.1)));
+        check_path(&path)?;
         let layer = Layer {
             hook: options.hook,
             owner,
@@ -182,6 +184,22 @@ impl StorageRoot {
     /// As [`StorageRoot::volumes`]; `VOLUME_NOT_FOUND`.
     pub fn volume(&self, domain: DomainId, image: ImageId, volume: VolumeId) -> Result<VolumeInfo, Fault> {
         self.domain(domain)?.volume(image, volume)
+    }
+}
+
+/// A domain's metadata holds the path of its root, in a line. One that ended the line would make a domain that nobody
+/// can read.
+fn check_path(path: &Path) -> Result<(), Fault> {
+    let text = path.to_string_lossy();
+    let bad = |c: &char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    match text.chars().find(bad) {
+        None => Ok(()),
+        Some(found) => Err(Fault::new(
+            FaultCode::InvalidArgument,
+            format!(
+                "the path of the storage root, {text:?}, holds the control character {found:?}, and the metadata of its domains could not hold the path; rename the directory"
+            ),
+        )),
     }
 }
 

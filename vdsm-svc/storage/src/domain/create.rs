@@ -7,6 +7,7 @@ use super::{Domain, DomainInfo, DomainMeta};
 use crate::file::{Dir, FileError};
 use crate::names;
 use crate::root::StorageRoot;
+use crate::text::{cut, strip};
 
 /// Characters of a domain's name that its metadata holds (VDSM).
 const NAME_CHARS: usize = 50;
@@ -30,8 +31,8 @@ impl StorageRoot {
     pub fn create_domain(&self, id: DomainId, name: &str) -> Result<DomainInfo, Fault> {
         common::text::name(name).map_err(|e| Fault::invalid("name", e))?;
         // An engine's name may be longer; what storage holds of it is for people who look at the domain alone.
-        let kept: String = name.chars().take(NAME_CHARS).collect();
-        let meta = DomainMeta::new(id, &kept, &self.path().to_string_lossy());
+        let kept = cut(strip(name), NAME_CHARS, usize::MAX);
+        let meta = DomainMeta::new(id, kept, &self.path().to_string_lossy());
         if self.dir().kind(id.to_string())?.is_some() {
             return self.existing(id, &meta);
         }

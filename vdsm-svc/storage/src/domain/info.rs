@@ -112,11 +112,13 @@ impl Domain {
                         name: name.to_owned(),
                         image,
                     }),
-                    None => name.parse().ok().map(ImageName::Image),
+                    None => names::image(name).map(ImageName::Image),
                 }
             })
             .collect();
         found.sort();
+        // One id in two spellings is one image: the one that is opened.
+        found.dedup();
         Ok(found)
     }
 

@@ -62,13 +62,13 @@ impl Domain {
             })
         };
         let dom_md: Dir = part(names::DOM_MD)?;
-        let text = dom_md.read_text(names::METADATA)?.ok_or_else(|| {
+        let text = dom_md.read_bytes(names::METADATA)?.ok_or_else(|| {
             invalid(
                 id,
                 format!("domain {id} has no dom_md/metadata; restore it from a backup"),
             )
         })?;
-        let meta: DomainMeta = text.parse().map_err(|e: super::DomainMetaError| e.fault(id))?;
+        let meta = DomainMeta::read(&text).map_err(|e| e.fault(id))?;
         if meta.id != id {
             return Err(invalid(
                 id,
@@ -98,12 +98,26 @@ impl Domain {
         &self.meta
     }
 
+    /// An image's directory and its name; none if there is none.
+    ///
+    /// # Errors
+    /// Of the file system; `NOT_A_REGULAR_FILE` where something else has the name.
+    pub(crate) fn find_image(&self, image: ImageId) -> Result<Option<(String, Dir)>, Fault> {
+        for name in names::spellings(image) {
+            if let Some(dir) = self.images.dir(&name)? {
+                return Ok(Some((name, dir)));
+            }
+        }
+        Ok(None)
+    }
+
     /// An image's directory.
     ///
     /// # Errors
     /// `IMAGE_NOT_FOUND`.
     pub(crate) fn image(&self, image: ImageId) -> Result<Dir, Fault> {
-        self.images.dir(image.to_string())?.ok_or_else(|| {
+        let found = self.find_image(image)?;
+        found.map(|(_, dir)| dir).ok_or_else(|| {
             Fault::new(
                 FaultCode::ImageNotFound,
                 format!("there is no image {image} in domain {}; list its images", self.id),

@@ -201,19 +201,28 @@ impl Dir {
         }
     }
 
-    /// Reads a small file of text; none if it is missing. A stale NFS handle is opened once more. What is not
-    /// UTF-8 is replaced, and what is far too long is cut: whoever parses it then sees that it is wrong.
+    /// Reads a small file of text; none if it is missing. What is not UTF-8 is replaced, and what is far too long is
+    /// cut: whoever parses it then sees that it is wrong.
     ///
     /// # Errors
     /// Of the file system.
     pub fn read_text(&self, name: &str) -> Result<Option<String>> {
-        match self.read_text_once(name) {
-            Err(e) if e.is_stale() => self.read_text_once(name),
+        let bytes = self.read_bytes(name)?;
+        Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
+    }
+
+    /// As [`Dir::read_text`], as it stands there. A stale NFS handle is opened once more.
+    ///
+    /// # Errors
+    /// As [`Dir::read_text`].
+    pub fn read_bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.read_bytes_once(name) {
+            Err(e) if e.is_stale() => self.read_bytes_once(name),
             done => done,
         }
     }
 
-    fn read_text_once(&self, name: &str) -> Result<Option<String>> {
+    fn read_bytes_once(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.file(name)? else {
             return Ok(None);
         };
@@ -221,7 +230,7 @@ impl Dir {
         file.take(TEXT_LIMIT_BYTES)
             .read_to_end(&mut bytes)
             .map_err(|e| self.error("read", name.as_ref(), e))?;
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(Some(bytes))
     }
 
     pub(super) fn child_path(&self, name: &OsStr) -> PathBuf {

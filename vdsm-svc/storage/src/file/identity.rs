@@ -32,6 +32,13 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Of an open file, whatever name it has by now.
+    pub(crate) fn of_open(file: impl AsFd) -> rustix::io::Result<Self> {
+        Self::of(file, std::ffi::OsStr::new(""))
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.inode, self.born_ns)

@@ -3,15 +3,17 @@
 //! The source is held open from the first look to the last, and qemu-img is given that very file: what is copied
 //! is what was looked at, whatever becomes of its name.
 
+use common::operation::CAPACITY_STEP_BYTES;
 use common::{Allocation, CopyVolume, Fault, FaultCode};
 
 use super::context::step;
-use super::new_volume::{Content, Draft, NewVolume, Steps, steps_of};
+use super::new_volume::{Content, Draft, NewVolume, PIECES, Steps, steps_of};
 use super::{Evidence, OpEnd, Work};
 use crate::domain::DirectIo;
 use crate::process::IoCounters;
 use crate::qemu_img::{Ended, Limits, argv};
 use crate::root::StorageRoot;
+use crate::text::shown;
 
 mod meter;
 mod source;
@@ -34,6 +36,7 @@ pub(super) const STEPS: &[&str] = &[
     NAMES.allocate,
     CONVERT,
     NAMES.sync_file,
+    NAMES.look,
     VERIFY,
     NAMES.note_file,
     NAMES.place_file,
@@ -70,7 +73,9 @@ pub(super) fn run(work: Work<'_>, op: &CopyVolume) -> Result<(), Fault> {
         source: &source,
         target_direct,
     };
-    new_volume(op).make(work, source.capacity_bytes(), &copy)
+    // A volume that was extended or came from elsewhere may have any size; what is made has VDSM's step.
+    let capacity_bytes = source.capacity_bytes().next_multiple_of(CAPACITY_STEP_BYTES);
+    new_volume(op).make(work, capacity_bytes, &copy)
 }
 
 /// Concludes from the note and from storage; the source is not needed any more.
@@ -97,6 +102,10 @@ struct Copy<'a> {
 }
 
 impl Content for Copy<'_> {
+    fn disk_type(&self) -> &str {
+        self.source.disk_type()
+    }
+
     fn least_bytes(&self) -> u64 {
         self.meter.data_bytes()
     }
@@ -113,6 +122,20 @@ impl Content for Copy<'_> {
         })
     }
 
+    /// A copy of nothing looks like any other empty volume: some pieces of the source are compared by us, whether
+    /// the whole is to be compared or not.
+    fn look(&self, draft: &Draft<'_>) -> Result<(), Fault> {
+        let (source, target) = (self.source.guest()?, draft.guest()?);
+        for piece in source.pieces(PIECES).map_err(|e| self.source.unread(e))? {
+            let expected = source.read(piece).map_err(|e| self.source.unread(e))?;
+            let found = target.read(piece).map_err(|e| draft.unread(e))?;
+            if expected.is_some() && found.is_some() && found != expected {
+                return Err(self.differs(&format!("seen in {} bytes at {}", piece.bytes, piece.at)));
+            }
+        }
+        Ok(())
+    }
+
     fn verify(&self, draft: &Draft<'_>) -> Result<(), Fault> {
         if !self.op.verify {
             return Ok(());
@@ -123,7 +146,10 @@ impl Content for Copy<'_> {
             if ended.exit() == Some(DIFFERENT) {
                 return Err(self.differs(&ended.stdout_text()));
             }
-            ended.well()?;
+            let said = ended.well()?.stdout.text();
+            if !said.contains(SAME) {
+                return Err(self.not_compared(said.trim()));
+            }
             self.meter.all_compared();
             Ok(())
         })
@@ -133,6 +159,9 @@ impl Content for Copy<'_> {
         step(self.work.ctx, CHECK_SOURCE, || self.source.check_unchanged())
     }
 }
+
+/// What `qemu-img compare` says where it has seen no difference. One that says nothing may have compared nothing.
+const SAME: &str = "Images are identical";
 
 /// With this `qemu-img compare` says that it has seen a difference; more is an error.
 const DIFFERENT: i32 = 1;
@@ -154,6 +183,18 @@ impl Copy<'_> {
             direct: self.target_direct,
             allocated: self.op.allocation == Allocation::Preallocated,
         }
+    }
+
+    fn not_compared(&self, said: &str) -> Fault {
+        let (source, target) = (self.op.source.volume_id, self.op.target.volume_id);
+        Fault::new(
+            FaultCode::QemuImgFailed,
+            format!(
+                "qemu-img compared the copy {target} with volume {source}, ended well and does not say that they are the same ({:?}); the copy is removed: check which qemu-img is installed",
+                shown(said)
+            ),
+        )
+        .about(target)
     }
 
     fn differs(&self, said: &str) -> Fault {

@@ -17,6 +17,7 @@ pub(super) const STEPS: &[&str] = &[
     NAMES.qemu_img,
     NAMES.allocate,
     NAMES.sync_file,
+    NAMES.look,
     NAMES.note_file,
     NAMES.place_file,
     NAMES.sync_image,

@@ -12,7 +12,7 @@ use super::{Evidence, OpContext, OpEnd};
 use crate::domain::{Domain, ImageName};
 use crate::file::{Dir, Identity};
 use crate::in_use;
-use crate::names::ImageFile;
+use crate::names::{self, ImageFile};
 use crate::root::StorageRoot;
 
 mod check;
@@ -85,7 +85,7 @@ impl Note {
 /// Does it, step by step.
 pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> Result<(), Fault> {
     let domain = root.writable(op.domain_id)?;
-    let (dir, note) = check(&domain, op)?;
+    let (dir, name, note) = check(&domain, op)?;
     step(ctx, NOTE_INTENT, || ctx.note(&note.encode(), false))?;
     step(ctx, CHECK_USE, || in_use::check_all(&dir))?;
     ctx.commit_point()?;
@@ -94,20 +94,19 @@ pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> 
         if note.was_aside {
             return Ok(());
         }
-        Ok(domain.images.rename_new(op.image_id.to_string(), &note.aside)?)
+        Ok(domain.images.rename_new(&name, &note.aside)?)
     })?;
     firm_step(ctx, SYNC_IMAGES, || Ok(domain.images.sync()?))?;
     carry_on(&domain, note, ctx)
 }
 
-/// Looks before anything is noted.
-fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, Note), Fault> {
-    let image = op.image_id.to_string();
-    let (dir, aside, was_aside) = match domain.images.dir(&image)? {
-        Some(dir) => (dir, check::free_name(domain, op.image_id)?, false),
+/// Looks before anything is noted: the image's directory, its name, and what is to be noted.
+fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, String, Note), Fault> {
+    let (dir, name, aside, was_aside) = match domain.find_image(op.image_id)? {
+        Some((name, dir)) => (dir, name, check::free_name(domain, op.image_id)?, false),
         None => {
             let (dir, aside) = leftover(domain, op)?.ok_or_else(|| not_found(op))?;
-            (dir, aside, true)
+            (dir, aside.clone(), aside, true)
         }
     };
     check::contents(&dir)?;
@@ -115,15 +114,14 @@ fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, Note), Fault> {
         check::not_shared(domain, op.image_id, &dir)?;
     }
     in_use::check_all(&dir)?;
-    let name = if was_aside { &aside } else { &image };
-    let identity = domain.images.identity(name)?.ok_or_else(|| not_found(op))?;
+    let identity = domain.images.identity(&name)?.ok_or_else(|| not_found(op))?;
     let note = Note {
         aside,
         image: identity,
         was_aside,
         is_aside: false,
     };
-    Ok((dir, note))
+    Ok((dir, name, note))
 }
 
 /// What an earlier deletion of the image left.
@@ -204,7 +202,10 @@ pub(super) fn recover(
         return Ok(OpEnd::Undone(cause));
     }
     let domain = root.writable(op.domain_id)?;
-    let in_place = domain.images.identity(op.image_id.to_string())? == Some(note.image);
+    let mut in_place = false;
+    for name in names::spellings(op.image_id) {
+        in_place |= domain.images.identity(name)? == Some(note.image);
+    }
     match (in_place, note.is_aside) {
         (true, false) => {
             firm_step(ctx, UNDO_SYNC, || Ok(domain.images.sync()?))?;
@@ -234,8 +235,10 @@ fn came_back(op: &DeleteImage, note: &Note) -> Fault {
 /// What storage alone shows.
 pub(super) fn evidence(root: &StorageRoot, op: &DeleteImage) -> Result<Evidence, Fault> {
     let domain = root.domain(op.domain_id)?;
-    if domain.images.kind(op.image_id.to_string())?.is_some() {
-        return Ok(Evidence::Untouched);
+    for name in names::spellings(op.image_id) {
+        if domain.images.kind(name)?.is_some() {
+            return Ok(Evidence::Untouched);
+        }
     }
     Ok(match leftover(&domain, op)? {
         Some((_, name)) => Evidence::Partial(format!(

@@ -5,7 +5,6 @@
 //! metadata comes last and says LEGAL from its first instant. That one write commits: with it there is a volume,
 //! without it there is nothing but what the task can name as its own.
 
-use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::id::VolumeId;
@@ -23,9 +22,11 @@ use crate::volume::{Legality, Role, VolumeMeta, write_meta};
 
 mod allocate;
 mod evidence;
+mod look;
 mod recover;
 mod steps;
 
+pub(super) use look::{Draft, PIECES};
 pub(super) use steps::{Steps, steps_of};
 
 /// What is to be made, but for its capacity: a copy learns that from its source.
@@ -43,16 +44,13 @@ pub(super) struct NewVolume<'a> {
     pub(super) steps: &'static Steps,
 }
 
-/// The data while it has the task's name.
-pub(super) struct Draft<'a> {
-    /// The image's directory.
-    pub(super) image: &'a Dir,
-    /// The name.
-    pub(super) name: &'a str,
-}
-
 /// What a verb does beside making the volume. Each is called once, in this order.
 pub(super) trait Content {
+    /// The use of the disk (VDSM's DISKTYPE). VDSM looks at it nowhere, and keeps it in copies.
+    fn disk_type(&self) -> &str {
+        "DATA"
+    }
+
     /// The least that it will take on the file system, in bytes.
     fn least_bytes(&self) -> u64 {
         0
@@ -66,7 +64,12 @@ pub(super) trait Content {
         Ok(())
     }
 
-    /// Looks at the data, which is durable by now, before it counts.
+    /// Looks here and there whether the data, which is durable by now, is what was to be filled in.
+    fn look(&self, _draft: &Draft<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Looks at all of the data before it counts.
     fn verify(&self, _draft: &Draft<'_>) -> Result<(), Fault> {
         Ok(())
     }
@@ -112,8 +115,8 @@ impl NewVolume<'_> {
         let Work { root, task, ctx } = work;
         let names = self.steps;
         let domain = root.writable(self.at.domain_id)?;
-        let meta = self.metadata(capacity_bytes);
-        self.check(work, &domain, &meta, content)?;
+        let meta = self.metadata(capacity_bytes, content.disk_type())?;
+        self.check(work, &domain, &meta, capacity_bytes, content)?;
         let mut note = Note::default();
         step(ctx, names.note_intent, || ctx.note(&note.encode(), false))?;
         let image = step(ctx, names.make_image, || self.make_image(&domain))?;
@@ -124,18 +127,30 @@ impl NewVolume<'_> {
             image.unlink(&own)?;
             Ok(image.create_file(&own)?)
         })?;
-        self.make_data(work, capacity_bytes, (&image, &own, &file), content)?;
         let draft = Draft {
             image: &image,
             name: &own,
+            file: &file,
+            volume: self.at.volume_id,
+            format: self.format,
+            capacity_bytes,
         };
+        let taken_bytes = self.make_data(work, &draft, content)?;
         content.fill(&draft)?;
         step(ctx, names.sync_file, || Ok(image.sync_file(&own, &file)?))?;
+        step(ctx, names.look, || {
+            draft.check(ctx)?;
+            draft.check_space(taken_bytes)?;
+            content.look(&draft)
+        })?;
         content.verify(&draft)?;
 
-        note.file = image.identity(&own)?;
+        let made = draft.identity()?;
+        note.file = Some(made);
         step(ctx, names.note_file, || ctx.note(&note.encode(), false))?;
-        step(ctx, names.place_file, || place(&image, &own, self.at.volume_id))?;
+        step(ctx, names.place_file, || {
+            place(&image, &own, self.at.volume_id, made)
+        })?;
         step(ctx, names.sync_image, || Ok(image.sync()?))?;
         content.confirm()?;
 
@@ -156,13 +171,17 @@ impl NewVolume<'_> {
         work: Work<'_>,
         domain: &Domain,
         meta: &VolumeMeta,
+        capacity_bytes: u64,
         content: &dyn Content,
     ) -> Result<(), Fault> {
         let volume = self.at.volume_id;
-        if let Some(image) = domain.images.dir(self.at.image_id.to_string())? {
-            let own = names::task_file(work.task);
+        if let Some((name, image)) = domain.find_image(self.at.image_id)? {
+            // An image in capitals is another one for VDSM, and ours could not be told from it.
+            if name != self.at.image_id.to_string() {
+                return Err(exists(volume, &format!("a directory {name}")));
+            }
             for entry in image.entries()? {
-                if entry.name != own.as_str() {
+                if !names::is_of_task(&entry.name, work.task) {
                     return Err(exists(volume, &entry.name.to_string_lossy()));
                 }
                 work.no_process_left()?;
@@ -170,9 +189,7 @@ impl NewVolume<'_> {
         }
         meta.encode().map_err(|e| e.fault(volume))?;
         match self.allocation {
-            Allocation::Preallocated => {
-                allocate::check_space(domain, meta.capacity_bytes, "or make it sparse")
-            }
+            Allocation::Preallocated => allocate::check_space(domain, capacity_bytes, "or make it sparse"),
             Allocation::Sparse => {
                 allocate::check_space(domain, content.least_bytes(), "or use another domain")
             }
@@ -187,29 +204,27 @@ impl NewVolume<'_> {
         }
     }
 
-    /// An empty volume, with its space if it is to have it.
-    fn make_data(
-        &self,
-        work: Work<'_>,
-        capacity_bytes: u64,
-        (image, own, file): (&Dir, &str, &File),
-        content: &dyn Content,
-    ) -> Result<(), Fault> {
+    /// An empty volume, with its space if it is to have it; returns how much that is, in bytes.
+    fn make_data(&self, work: Work<'_>, draft: &Draft<'_>, content: &dyn Content) -> Result<u64, Fault> {
+        let capacity_bytes = draft.capacity_bytes;
         step(work.ctx, self.steps.qemu_img, || {
-            let argv = argv::create(self.format, own, capacity_bytes);
-            let ended = work.qemu_img(image, &argv, Limits::CREATE, &|_| ())?;
-            ended.well().map(drop)
+            let argv = argv::create(self.format, draft.name, capacity_bytes);
+            let ended = work.qemu_img(draft.image, &argv, Limits::CREATE, &|_| ())?;
+            ended.well()?;
+            draft.check_empty(work.ctx)
         })?;
         step(work.ctx, self.steps.allocate, || match self.allocation {
-            Allocation::Sparse => Ok(()),
+            Allocation::Sparse => Ok(0),
             Allocation::Preallocated => {
                 let space = allocate::Space {
                     format: self.format,
                     capacity_bytes,
                 };
-                space.take((image, own, file), work.ctx, &|done| {
+                let file = (draft.image, draft.name, draft.file);
+                space.take(file, work.ctx, &|done| {
                     content.allocated(done, capacity_bytes);
-                })
+                })?;
+                draft.taken_bytes()
             }
         })
     }
@@ -223,24 +238,23 @@ impl NewVolume<'_> {
         write_meta(image, volume, meta)
     }
 
-    fn metadata(&self, capacity_bytes: u64) -> VolumeMeta {
+    fn metadata(&self, capacity_bytes: u64, disk_type: &str) -> Result<VolumeMeta, Fault> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        VolumeMeta {
-            capacity_bytes,
+        Ok(VolumeMeta {
+            capacity_bytes: i64::try_from(capacity_bytes).map_err(|e| Fault::invalid("capacity_bytes", e))?,
             created_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             description: self.description.to_owned(),
-            disk_type: "DATA".to_owned(),
+            disk_type: disk_type.to_owned(),
             domain: self.at.domain_id,
             format: self.format,
             generation: 0,
             image: self.at.image_id,
             legality: Legality::Legal,
-            modified_s: 0,
             parent: None,
             sequence: 0,
             allocation: self.allocation,
             role: Role::Leaf,
-        }
+        })
     }
 
     /// Whether metadata is that which commits it.
@@ -256,15 +270,25 @@ fn exists(volume: VolumeId, name: &str) -> Fault {
     Fault::new(
         FaultCode::VolumeExists,
         format!(
-            "volume {volume} cannot be made: there is {name} in its image already; choose another id, or delete the image"
+            "volume {volume} cannot be made: its image holds {name} already; choose another id, or delete the image"
         ),
     )
     .about(volume)
 }
 
-fn place(image: &Dir, own: &str, volume: VolumeId) -> Result<(), Fault> {
-    match image.rename_new(own, volume.to_string()) {
-        Err(e) if e.is_taken() => Err(exists(volume, &volume.to_string())),
-        done => Ok(done?),
+/// Puts the file into its place, and sees that it is the one that was looked at and noted.
+fn place(image: &Dir, own: &str, volume: VolumeId, made: Identity) -> Result<(), Fault> {
+    let name = volume.to_string();
+    match image.rename_new(own, &name) {
+        Err(e) if e.is_taken() => return Err(exists(volume, &name)),
+        done => done?,
     }
+    if image.identity(&name)? == Some(made) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::UnexpectedFile,
+        format!("another file took the place of volume {volume} while it was made; see who else writes to the storage"),
+    )
+    .about(volume))
 }

@@ -45,6 +45,9 @@ pub struct VolumeInfo {
     pub apparent_size_bytes: u64,
     /// What the file takes on the file system, in bytes.
     pub true_size_bytes: u64,
+    /// Whether it has a `.meta`, readable or not. For VDSM only such is a volume; without one it is data that was made
+    /// and not yet recorded, or whose record is gone.
+    pub recorded: bool,
     /// What its `.meta` says; none if it cannot be read.
     pub meta: Option<VolumeMeta>,
     /// The header of a qcow2 volume; none for raw ones.
@@ -66,6 +69,7 @@ pub(crate) fn describe(image: &Dir, seen_in: ImageId, id: VolumeId) -> VolumeInf
         status: VolumeStatus::Invalid,
         apparent_size_bytes: 0,
         true_size_bytes: 0,
+        recorded: false,
         meta: None,
         qcow2: None,
         linked: false,
@@ -80,8 +84,13 @@ pub(crate) fn describe(image: &Dir, seen_in: ImageId, id: VolumeId) -> VolumeInf
 
 fn fill(info: &mut VolumeInfo, image: &Dir) -> Result<(), Fault> {
     let id = info.id;
-    info.meta = read_meta(image, id)?;
-    let file = image.file(id.to_string())?;
+    let name = data_name(image, id)?;
+    info.recorded = image.stat(names::meta_of(&name))?.is_some();
+    if let Some((meta, remarks)) = read_record(image, &name, id)? {
+        info.meta = Some(meta);
+        info.remarks = remarks;
+    }
+    let file = image.file(&name)?;
     let (Some(meta), Some(file)) = (&info.meta, file) else {
         let lacking = if info.meta.is_none() { "metadata" } else { "data" };
         return Err(Fault::new(
@@ -100,7 +109,7 @@ fn fill(info: &mut VolumeInfo, image: &Dir) -> Result<(), Fault> {
         }
     }
     // Sizes last: an invalid volume has none.
-    if let Some(stat) = image.stat(id.to_string())? {
+    if let Some(stat) = image.stat(&name)? {
         info.apparent_size_bytes = u64::try_from(stat.st_size).unwrap_or(0);
         info.true_size_bytes = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         info.linked = stat.st_nlink > 1;
@@ -114,7 +123,7 @@ fn fill(info: &mut VolumeInfo, image: &Dir) -> Result<(), Fault> {
 
 fn remarks(meta: &VolumeMeta, header: &Qcow2Header) -> Vec<String> {
     let mut found = Vec::new();
-    if header.virtual_size_bytes > meta.capacity_bytes {
+    if i128::from(header.virtual_size_bytes) > i128::from(meta.capacity_bytes) {
         found.push(format!(
             "the header's virtual size {} is larger than CAP {}",
             header.virtual_size_bytes, meta.capacity_bytes
@@ -130,17 +139,36 @@ fn remarks(meta: &VolumeMeta, header: &Qcow2Header) -> Vec<String> {
     found
 }
 
+/// The name of a volume's data, in the spelling in which the volume is there; ours if it is in none.
+///
+/// # Errors
+/// Of the file system.
+pub(crate) fn data_name(image: &Dir, volume: VolumeId) -> Result<String, Fault> {
+    let [ours, capitals] = names::spellings(volume);
+    let there = |name: &str| -> Result<bool, Fault> {
+        Ok(image.stat(name)?.is_some() || image.stat(names::meta_of(name))?.is_some())
+    };
+    let other = !there(&ours)? && there(&capitals)?;
+    Ok(if other { capitals } else { ours })
+}
+
 /// Reads a volume's metadata; none if there is no `.meta`.
 ///
 /// # Errors
 /// Of the file system; `VOLUME_METADATA_INVALID`.
 pub(crate) fn read_meta(image: &Dir, volume: VolumeId) -> Result<Option<VolumeMeta>, Fault> {
-    match image.read_text(&names::meta(volume))? {
+    let name = data_name(image, volume)?;
+    Ok(read_record(image, &name, volume)?.map(|(meta, _)| meta))
+}
+
+fn read_record(
+    image: &Dir,
+    data: &str,
+    volume: VolumeId,
+) -> Result<Option<(VolumeMeta, Vec<String>)>, Fault> {
+    match image.read_bytes(&names::meta_of(data))? {
         None => Ok(None),
-        Some(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|e: super::MetaError| e.fault(volume)),
+        Some(text) => VolumeMeta::read(&text).map(Some).map_err(|e| e.fault(volume)),
     }
 }
 

@@ -20,19 +20,19 @@ const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXTENSIONS_MAX: usize = 64;
 
 /// Incompatible feature: it was not closed properly; reading it is safe.
-const DIRTY: u64 = 1 << 0;
+pub(super) const DIRTY: u64 = 1 << 0;
 
 /// Incompatible feature: its metadata is known to be broken.
 const CORRUPT: u64 = 1 << 1;
 
 /// Incompatible feature: the data lies in another file.
-const DATA_FILE: u64 = 1 << 2;
+pub(super) const DATA_FILE: u64 = 1 << 2;
 
 /// Incompatible feature: compressed otherwise than with zlib.
 const COMPRESSION: u64 = 1 << 3;
 
 /// Incompatible feature: L2 entries with subclusters.
-const EXTENDED_L2: u64 = 1 << 4;
+pub(super) const EXTENDED_L2: u64 = 1 << 4;
 
 /// What a qcow2 header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,12 @@ pub struct Qcow2Header {
     pub encrypted: bool,
     /// Features that a reader must know. Bit 2: the data lies in another file.
     pub incompatible_features: u64,
+    /// Snapshots within the file, which oVirt never makes.
+    pub snapshots: u32,
+    /// Where the first of the tables begins that say where the data lies.
+    pub l1_offset: u64,
+    /// Entries of that table.
+    pub l1_entries: u32,
 }
 
 /// Why a file is not a qcow2 image that can be described.
@@ -105,7 +111,25 @@ impl Qcow2Header {
             backing_format: backing_format(file, header_bytes, cluster_bytes)?,
             encrypted: be32(&head, 32) != 0,
             incompatible_features,
+            snapshots: be32(&head, 60),
+            l1_offset: be64(&head, 40),
+            l1_entries: be32(&head, 36),
         })
+    }
+
+    /// What is wrong with it as the header of a file that was just made; none if nothing is.
+    pub(crate) fn trouble_when_new(&self) -> Option<&'static str> {
+        if self.version != 3 {
+            Some("is of compat 0.10, and was to be of 1.1")
+        } else if self.snapshots != 0 {
+            Some("holds snapshots of its own")
+        } else if self.incompatible_features & DIRTY != 0 {
+            Some("was not closed properly")
+        } else if self.backing_file.is_some() {
+            Some("names a backing file")
+        } else {
+            self.trouble()
+        }
     }
 
     /// Why a program must not be given it as a volume that stands alone; none if it may.
@@ -163,7 +187,7 @@ fn text(file: &File, at: u64, bytes: u32) -> Result<String, Qcow2Error> {
     Ok(String::from_utf8_lossy(&buffer).into_owned())
 }
 
-fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+pub(super) fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut got = 0;
     while got < buffer.len() {
         match file.read_at(&mut buffer[got..], at + got as u64) {
@@ -180,7 +204,7 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].iter().fold(0, |n, b| n << 8 | u32::from(*b))
 }
 
-fn be64(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn be64(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
 }
 

@@ -26,6 +26,21 @@ fn source_of(place: &Place) -> (Vec<u8>, String) {
     (fs::read(place.data(7)).unwrap(), meta)
 }
 
+/// As VDSM keeps it: whatever it is, one that this build does not know, or none, included.
+#[test]
+fn a_copy_keeps_the_use_of_its_source() {
+    for disk_type in ["DATA", "OVFS", "2", "BCKP", ""] {
+        let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+        let text = fs::read_to_string(place.meta(7)).unwrap();
+        let text = text.replace("DISKTYPE=DATA", &format!("DISKTYPE={disk_type}"));
+        fs::write(place.meta(7), text).unwrap();
+        let operation = Operation::CopyVolume(copy(VolumeFormat::Cow, Allocation::Sparse));
+        place.must(&operation, 1);
+        let info = place.root().volume(domain(), image(1), volume(1)).unwrap();
+        assert_eq!(info.meta.unwrap().disk_type, disk_type);
+    }
+}
+
 #[test]
 fn a_copy_holds_what_its_source_holds_whatever_their_forms() {
     for (source_format, source_allocation) in all_kinds() {
@@ -55,7 +70,7 @@ fn a_copy_holds_what_its_source_holds_whatever_their_forms() {
                 assert_eq!((info.status, info.fault), (VolumeStatus::Ok, None), "{how}");
                 assert_eq!(info.remarks, Vec::<String>::new());
                 let meta = info.meta.unwrap();
-                assert_eq!((meta.generation, meta.capacity_bytes), (0, 4 * MIB));
+                assert_eq!((meta.generation, meta.capacity_bytes), (0, 4 << 20));
                 assert_eq!((meta.format, meta.allocation), (format, allocation));
                 assert_eq!(meta.description, "a copy, Größe");
                 assert!(source_of(&place) == before, "{how}");
@@ -254,5 +269,27 @@ fn copies_of_one_source_run_side_by_side() {
     });
     for n in 10..14 {
         assert!(fs::read(place.data(n)).unwrap() == pattern::bytes());
+    }
+}
+
+/// VDSM extends a volume to any capacity, and rounds up what it makes; qemu-img does so too, to another step.
+#[test]
+fn a_copy_of_an_odd_capacity_is_rounded_up_as_by_vdsm() {
+    for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
+        for allocation in [Allocation::Sparse, Allocation::Preallocated] {
+            let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+            let odd = (1 << 20) + 1;
+            let file = OpenOptions::new().write(true).open(place.data(7)).unwrap();
+            file.set_len(odd).unwrap();
+            let text = fs::read_to_string(place.meta(7)).unwrap();
+            fs::write(place.meta(7), text.replace("CAP=4194304", &format!("CAP={odd}"))).unwrap();
+            place.must(&Operation::CopyVolume(copy(format, allocation)), 1);
+            let info = place.root().volume(domain(), image(1), volume(1)).unwrap();
+            assert_eq!(info.meta.unwrap().capacity_bytes, (1 << 20) + 4096, "{format:?}");
+            assert_eq!(info.remarks, Vec::<String>::new());
+            let mut expected = fs::read(place.data(7)).unwrap();
+            expected.resize((1 << 20) + 4096, 0);
+            assert!(pattern::seen(&place.data(1), format) == expected, "{format:?}");
+        }
     }
 }

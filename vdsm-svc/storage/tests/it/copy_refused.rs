@@ -106,13 +106,39 @@ fn metadata_that_forbids_it_is_heeded() {
         ("CAP=4194304", "CAP=4198400", FaultCode::VolumeDataInvalid),
         ("CAP=4194304", "CAP=4190208", FaultCode::VolumeDataInvalid),
         ("FORMAT=RAW", "FORMAT=COW", FaultCode::VolumeDataInvalid),
-        ("EOF", "", FaultCode::VolumeMetadataInvalid),
+        ("CAP=4194304", "CAP=0", FaultCode::VolumeDataInvalid),
+        ("CAP=4194304", "CAP=-1", FaultCode::VolumeDataInvalid),
+        (
+            "LEGALITY=LEGAL",
+            "LEGALITY=MAYBE",
+            FaultCode::VolumeMetadataInvalid,
+        ),
+        ("LEGALITY=LEGAL\n", "", FaultCode::VolumeMetadataInvalid),
+        (
+            "DISKTYPE=DATA",
+            "DISKTYPE=D\0TA",
+            FaultCode::VolumeMetadataInvalid,
+        ),
     ] {
         let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
         let text = fs::read_to_string(place.meta(7)).unwrap();
         assert!(text.contains(from), "{text}");
         fs::write(place.meta(7), text.replace(from, to)).unwrap();
         refused(&place, &to_raw(), expected, to);
+    }
+}
+
+#[test]
+fn why_an_illegal_volume_is_not_copied_is_said_rightly() {
+    for (legality, reason) in [("ILLEGAL", "cut off"), ("FAKE", "placeholder for a template")] {
+        let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+        let text = fs::read_to_string(place.meta(7)).unwrap();
+        let text = text.replace("LEGALITY=LEGAL", &format!("LEGALITY={legality}"));
+        fs::write(place.meta(7), text).unwrap();
+        let Ran::Ill(fault) = place.run(&to_raw(), task(1)) else {
+            panic!("{legality} was copied");
+        };
+        assert!(fault.message.contains(reason), "{}", fault.message);
     }
 }
 

@@ -1,7 +1,9 @@
 //! Domains: made whole or not at all, written by one, formatted only where they are ours.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 
 use common::{Allocation, FaultCode, VolumeFormat};
 use vdsm_storage::domain::DirectIo;
@@ -203,4 +205,66 @@ fn a_formatted_domain_that_cannot_be_purged_keeps_no_other_from_being_served() {
     place.bench.heal();
     place.reopen();
     place.must(&delete(1), 2);
+}
+
+#[test]
+fn a_root_whose_path_would_break_the_metadata_is_refused_in_words() {
+    let temp = tempfile::tempdir().unwrap();
+    for name in ["a\nb", "a\rb", "a\u{1b}b", "a\u{85}b", "a\u{2028}b"] {
+        let path = temp.path().join(name);
+        fs::create_dir(&path).unwrap();
+        // By another name it is the same directory, and the domain's metadata would hold this one.
+        let link = temp.path().join("link");
+        symlink(&path, &link).unwrap();
+        for path in [&path, &link] {
+            let fault = StorageRoot::open(path, Options::new(host())).err().unwrap();
+            assert_eq!(fault.code, FaultCode::InvalidArgument, "{name:?}");
+            assert!(fault.message.contains("control character"), "{}", fault.message);
+            assert!(!fault.message.contains(char::is_control), "{:?}", fault.message);
+        }
+        fs::remove_file(&link).unwrap();
+    }
+}
+
+#[test]
+fn spaces_around_a_name_are_not_kept_and_the_domain_is_known_again() {
+    let place = Place::bare();
+    let info = place.root().create_domain(domain(), " a b\u{a0} ").unwrap();
+    assert_eq!(info.name, "a b");
+    assert_eq!(place.root().create_domain(domain(), " a b\u{a0} ").unwrap(), info);
+}
+
+/// Its checksum is another one for VDSM.
+#[test]
+fn a_domain_of_an_earlier_build_with_a_name_beyond_ascii_is_still_read() {
+    let mut place = Place::bare();
+    place.root().create_domain(domain(), "Größe").unwrap();
+    let path = place.path(&format!("{}/dom_md/metadata", domain()));
+    let text = fs::read_to_string(&path).unwrap();
+    let lines = text.lines().filter(|l| !l.starts_with('_')).collect::<String>();
+    let sums = sha1(&lines);
+    let sealed: String = text
+        .lines()
+        .map(|l| {
+            if l.starts_with('_') {
+                format!("_SHA_CKSUM={sums}\n")
+            } else {
+                format!("{l}\n")
+            }
+        })
+        .collect();
+    assert_ne!(sealed, text);
+    fs::write(&path, sealed).unwrap();
+    place.reopen();
+    assert_eq!(
+        place.root().domain(domain()).unwrap().info().unwrap().name,
+        "Größe"
+    );
+}
+
+fn sha1(text: &str) -> String {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let output = Command::new("sha1sum").arg(file.path()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..40].to_owned()
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use common::{Allocation, FaultCode, Operation, VolumeFormat};
+use common::{Allocation, CopyVolume, FaultCode, Operation, VolumeFormat};
 use vdsm_storage::domain::ImageName;
 use vdsm_storage::op::{self, Evidence};
 use vdsm_storage::volume::VolumeStatus;
@@ -28,7 +28,7 @@ fn each_kind_is_made_and_deleted() {
         assert_eq!((info.status, &info.fault), (VolumeStatus::Ok, &None));
         assert_eq!(info.remarks, Vec::<String>::new());
         let meta = info.meta.unwrap();
-        assert_eq!((meta.generation, meta.capacity_bytes), (0, 4 * MIB));
+        assert_eq!((meta.generation, meta.capacity_bytes), (0, 4 << 20));
         assert_eq!(meta.description, format!("volume {n}, Größe"));
 
         let file = place.image(n).join(volume(n).to_string());
@@ -243,5 +243,65 @@ fn a_half_made_volume_can_be_deleted() {
         assert!(listed[0].fault.is_some());
         place.must(&delete(n), n);
         assert!(!place.image(n).exists());
+    }
+}
+
+/// VDSM makes an image under the very name that it is given, and so may another tool: in capitals it is the same id.
+#[test]
+fn an_image_in_capitals_is_seen_copied_and_deleted_and_never_doubled() {
+    // Ids with letters in them.
+    const N: u128 = 0xabc;
+    let place = Place::new();
+    place.must(&create(N, VolumeFormat::Cow, Allocation::Sparse), 1);
+    let capitals = place.images().join(image(N).to_string().to_uppercase());
+    fs::rename(place.image(N), &capitals).unwrap();
+    for suffix in ["", ".meta"] {
+        let name = format!("{}{suffix}", volume(N));
+        let other = format!("{}{suffix}", volume(N).to_string().to_uppercase());
+        fs::rename(capitals.join(name), capitals.join(other)).unwrap();
+    }
+    let listed = place.root().images(domain()).unwrap();
+    assert_eq!(listed, [ImageName::Image(image(N))]);
+    let info = place.root().volume(domain(), image(N), volume(N)).unwrap();
+    assert_eq!(info.status, VolumeStatus::Ok);
+
+    assert_eq!(op::evidence(place.root(), &delete(N)), Ok(Evidence::Untouched));
+    let again = create(N, VolumeFormat::Raw, Allocation::Sparse);
+    assert_eq!(code(&place.run(&again, task(2))), Some(FaultCode::VolumeExists));
+    assert!(!place.image(N).exists());
+    place.must(
+        &Operation::CopyVolume(CopyVolume {
+            source: address(domain(), N),
+            ..copy(VolumeFormat::Raw, Allocation::Sparse)
+        }),
+        3,
+    );
+    place.must(&delete(N), 4);
+    assert!(!capitals.exists());
+    assert_eq!(
+        place.root().images(domain()).unwrap(),
+        [ImageName::Image(image(1))]
+    );
+    assert_eq!(op::evidence(place.root(), &delete(N)), Ok(Evidence::ImageAbsent));
+    assert_eq!(
+        code(&place.run(&delete(N), task(5))),
+        Some(FaultCode::ImageNotFound)
+    );
+}
+
+#[test]
+fn of_a_long_description_as_much_is_kept_as_fits() {
+    for (character, kept) in [("a", 210), ("é", 100), ("€", 60), ("💾", 40)] {
+        let place = Place::new();
+        let Operation::CreateVolume(mut op) = create(1, VolumeFormat::Raw, Allocation::Sparse) else {
+            unreachable!()
+        };
+        op.description = format!("  {}", character.repeat(4_000));
+        place.must(&Operation::CreateVolume(op), 1);
+        assert!(fs::metadata(place.meta(1)).unwrap().len() <= 512);
+        let info = place.root().volume(domain(), image(1), volume(1)).unwrap();
+        let found = info.meta.unwrap().description;
+        assert_eq!(found, character.repeat(found.chars().count()));
+        assert!(found.chars().count() >= kept, "{}", found.chars().count());
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adoption;
+mod as_vdsm;
 mod copy;
 mod copy_refused;
 mod cut_short;
@@ -19,3 +20,5 @@ mod replaced;
 mod sample;
 mod shared_root;
 mod support;
+mod vdsm;
+mod wrong_qemu;

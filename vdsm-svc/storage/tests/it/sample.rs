@@ -4,81 +4,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::id::{DomainId, ImageId, VolumeId};
+use common::id::{ImageId, VolumeId};
 use common::{DeleteImage, FaultCode, Operation};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 use vdsm_storage::op;
-use vdsm_storage::volume::{self, VolumeInfo, allocation_text, format_text, parent_text};
-use vdsm_storage::{Options, StorageRoot};
+use vdsm_storage::volume;
 
-use crate::support::{Bench, host, task};
+use crate::support::{Bench, task};
+use crate::vdsm::{Sample, domain_in_vdsms_words, in_vdsms_words, text, unpacked};
 
 /// The archive holds no empty directory, so the leftover of image 7 is made here.
 const LEFTOVER: &str = "_remove_me_00005eed-0000-4000-8000-000000000007";
 
-struct Sample {
-    temp: TempDir,
-    root: StorageRoot,
-    says: Value,
-    domain: DomainId,
-}
-
 fn sample() -> Sample {
-    let temp = TempDir::new().unwrap();
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ovirt-domain-v5.tar.xz");
-    let unpacked = Command::new("tar")
-        .arg("-xJf")
-        .arg(archive)
-        .arg("-C")
-        .arg(temp.path())
-        .status()
-        .unwrap();
-    assert!(unpacked.success());
-    let says: Value =
-        serde_json::from_slice(&fs::read(temp.path().join("as-vdsm-says.json")).unwrap()).unwrap();
-    let domain: DomainId = text(&says["domain"]["uuid"]).parse().unwrap();
-    let leftover = temp.path().join(domain.to_string()).join("images").join(LEFTOVER);
+    let sample = unpacked("ovirt-domain-v5.tar.xz");
+    let leftover = sample
+        .temp
+        .path()
+        .join(sample.domain.to_string())
+        .join("images")
+        .join(LEFTOVER);
     if !leftover.exists() {
         fs::create_dir(leftover).unwrap();
     }
-    let root = StorageRoot::open(temp.path(), Options::new(host())).unwrap();
-    Sample {
-        temp,
-        root,
-        says,
-        domain,
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
-}
-
-/// A volume in VDSM's words, without `truesize`, which is the file system's.
-fn in_vdsms_words(info: &VolumeInfo) -> Value {
-    let meta = info.meta.as_ref().unwrap();
-    json!({
-        "apparentsize": info.apparent_size_bytes.to_string(),
-        "capacity": meta.capacity_bytes.to_string(),
-        "children": [],
-        "ctime": meta.created_s.to_string(),
-        "description": meta.description,
-        "disktype": meta.disk_type,
-        "domain": meta.domain.to_string(),
-        "format": format_text(meta.format),
-        "generation": meta.generation,
-        "image": meta.image.to_string(),
-        "legality": meta.legality.as_str(),
-        "mtime": meta.modified_s.to_string(),
-        "parent": parent_text(meta.parent),
-        "pool": "",
-        "sequence": meta.sequence,
-        "status": info.status.as_str(),
-        "type": allocation_text(meta.allocation),
-        "uuid": info.id.to_string(),
-        "voltype": meta.role.as_str(),
-    })
+    sample
 }
 
 #[test]
@@ -103,19 +52,7 @@ fn every_volume_is_described_as_vdsm_describes_it() {
 fn the_domain_is_described_as_vdsm_describes_it() {
     let sample = sample();
     let info = sample.root.domain(sample.domain).unwrap().info().unwrap();
-    let described = json!({
-        "alignment": info.alignment_bytes,
-        "block_size": info.block_size_bytes,
-        "class": info.class,
-        "name": info.name,
-        "pool": info.pools,
-        "remotePath": info.remote_path,
-        "role": info.role,
-        "type": info.kind,
-        "uuid": info.id.to_string(),
-        "version": info.version.to_string(),
-    });
-    assert_eq!(described, sample.says["domain"]);
+    assert_eq!(domain_in_vdsms_words(&sample), sample.says["domain"]);
     assert_eq!(info.leftovers, [LEFTOVER]);
     assert!(
         info.read_only

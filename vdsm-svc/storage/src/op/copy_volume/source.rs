@@ -10,7 +10,9 @@ use crate::file::Dir;
 use crate::in_use;
 use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
-use crate::volume::{Legality, Qcow2Header, Role, VolumeMeta, data_bytes, read_meta, volume_ids};
+use crate::volume::{
+    Guest, Legality, Qcow2Error, Qcow2Header, Role, VolumeMeta, data_bytes, data_name, read_meta, volume_ids,
+};
 
 /// A volume that may be copied, open.
 pub(super) struct Source {
@@ -20,6 +22,7 @@ pub(super) struct Source {
     /// By this a process of our own opens the very file that was looked at.
     path: String,
     meta: VolumeMeta,
+    capacity_bytes: u64,
     direct: bool,
 }
 
@@ -33,7 +36,7 @@ impl Source {
         let domain = root.domain(at.domain_id)?;
         let info = domain.volume(at.image_id, at.volume_id)?;
         let image = domain.image(at.image_id)?;
-        let file = image.file(at.volume_id.to_string())?;
+        let file = image.file(data_name(&image, at.volume_id)?)?;
         let (Some(meta), Some(file)) = (info.meta, file) else {
             return Err(info.fault.unwrap_or_else(|| vanished(at)));
         };
@@ -45,6 +48,7 @@ impl Source {
             path: format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()),
             image,
             file,
+            capacity_bytes: u64::try_from(meta.capacity_bytes).unwrap_or(0),
             meta,
             direct: domain.direct_io() != DirectIo::Unsupported,
         };
@@ -57,13 +61,31 @@ impl Source {
 
     /// What a guest sees, in bytes.
     pub(super) fn capacity_bytes(&self) -> u64 {
-        self.meta.capacity_bytes
+        self.capacity_bytes
+    }
+
+    /// The use of the disk.
+    pub(super) fn disk_type(&self) -> &str {
+        &self.meta.disk_type
     }
 
     /// What of the file is data and no hole, in bytes.
     pub(super) fn data_bytes(&self) -> Result<u64, Fault> {
+        data_bytes(&self.file).map_err(|e| self.unread(e))
+    }
+
+    /// What a guest sees of it.
+    pub(super) fn guest(&self) -> Result<Guest<'_>, Fault> {
+        Guest::open(&self.file, self.meta.format, self.capacity_bytes).map_err(|e| match e {
+            Qcow2Error::Io(e) => self.unread(e),
+            other => self.invalid(&other.to_string()),
+        })
+    }
+
+    /// The fault for a file that cannot be read.
+    pub(super) fn unread(&self, error: std::io::Error) -> Fault {
         let name = self.at.volume_id.to_string();
-        data_bytes(&self.file).map_err(|e| self.image.error("look for the holes of", name.as_ref(), e).into())
+        self.image.error("read", name.as_ref(), error).into()
     }
 
     /// For the command line of a process that ends before this does.
@@ -93,16 +115,15 @@ impl Source {
     }
 
     fn check_legality(&self) -> Result<(), Fault> {
-        match self.meta.legality {
-            Legality::Legal => Ok(()),
-            other => Err(self.fault(
-                FaultCode::VolumeIllegal,
-                &format!(
-                    "is {}: what worked on it was cut off; finish that, or delete its image",
-                    other.as_str()
-                ),
-            )),
-        }
+        let how = match self.meta.legality {
+            Legality::Legal => return Ok(()),
+            Legality::Illegal => "what worked on it was cut off; finish that, or delete its image",
+            Legality::Fake => {
+                "a placeholder for a template that is on another domain; copy the template itself"
+            }
+        };
+        let legality = self.meta.legality.as_str();
+        Err(self.fault(FaultCode::VolumeIllegal, &format!("is {legality}: {how}")))
     }
 
     /// Neither parent nor child, nor seen here through the link of a template.
@@ -130,11 +151,17 @@ impl Source {
     /// Whether the file is what the metadata says, by a look of our own: no program is given a header that names
     /// other files.
     fn check_data(&self) -> Result<(), Fault> {
+        if self.capacity_bytes == 0 {
+            return Err(self.invalid(&format!(
+                "has the capacity {} in its metadata",
+                self.meta.capacity_bytes
+            )));
+        }
         let bytes = match self.meta.format {
             VolumeFormat::Raw => self.file_len()?,
             VolumeFormat::Cow => self.cow_len()?,
         };
-        if bytes == self.meta.capacity_bytes {
+        if bytes == self.capacity_bytes {
             return Ok(());
         }
         Err(self.invalid(&format!(
@@ -144,11 +171,7 @@ impl Source {
     }
 
     fn file_len(&self) -> Result<u64, Fault> {
-        let name = self.at.volume_id.to_string();
-        let found = self.file.metadata();
-        Ok(found
-            .map_err(|e| self.image.error("look at", name.as_ref(), e))?
-            .len())
+        Ok(self.file.metadata().map_err(|e| self.unread(e))?.len())
     }
 
     fn cow_len(&self) -> Result<u64, Fault> {

@@ -57,7 +57,7 @@ impl NewVolume<'_> {
     }
 
     fn is_as_wished(&self, meta: &VolumeMeta, capacity_bytes: Option<u64>) -> bool {
-        capacity_bytes.is_none_or(|bytes| meta.capacity_bytes == bytes)
+        capacity_bytes.is_none_or(|bytes| i64::try_from(bytes) == Ok(meta.capacity_bytes))
             && meta.allocation == self.allocation
             && meta.parent.is_none()
     }

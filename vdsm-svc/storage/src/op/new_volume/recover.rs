@@ -114,7 +114,11 @@ impl NewVolume<'_> {
     ) -> Result<(), Fault> {
         let (ctx, names, volume) = (work.ctx, self.steps, self.at.volume_id);
         firm_step(ctx, names.undo_file, || {
-            image.unlink(names::task_file(work.task))?;
+            for entry in image.entries()? {
+                if names::is_of_task(&entry.name, work.task) {
+                    image.unlink(&entry.name)?;
+                }
+            }
             if owner == Owner::Ours {
                 image.unlink(volume.to_string())?;
             }

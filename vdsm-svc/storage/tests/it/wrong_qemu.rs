@@ -1,0 +1,157 @@
+//! A `qemu-img` that ends well and has done something else: what it made is looked at, and nothing of it becomes a
+//! volume.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use common::{Allocation, CopyVolume, FaultCode, Operation, VolumeFormat};
+use vdsm_storage::{OpEnd, Options, StorageRoot};
+
+use crate::pattern;
+use crate::support::*;
+
+/// From here on the place has a `qemu-img` that is wrong in this way.
+fn go_wrong(place: &mut Place, how: &str) {
+    place.close();
+    let program = place.temp.path().join(how);
+    let double = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/qemu-img-wrong");
+    symlink(double, &program).unwrap();
+    let options = Options {
+        hook: place.bench.clone(),
+        qemu_img: program,
+        ..Options::new(host())
+    };
+    place.root = Some(StorageRoot::open(place.temp.path(), options).unwrap());
+}
+
+/// It fails for that, in words, and is undone as if it had never been.
+fn fails(place: &Place, operation: &Operation, expected: FaultCode, words: &str, how: &str) {
+    let before = place.picture();
+    let Ran::Ill(fault) = place.run(operation, task(1)) else {
+        panic!("{how}: it became a volume")
+    };
+    assert_eq!(fault.code, expected, "{how}: {fault}");
+    assert!(fault.message.contains(words), "{how}: {}", fault.message);
+    assert!(!place.meta(1).exists(), "{how}");
+    let end = place.recover(operation, task(1), fault.clone());
+    assert!(place.picture() == before, "{how}");
+    assert_eq!(end, Some(OpEnd::Undone(fault)), "{how}");
+}
+
+#[test]
+fn what_is_not_the_volume_that_was_wished_is_not_made() {
+    use VolumeFormat::{Cow, Raw};
+    for (how, format, words) in [
+        ("idle", Raw, "shows 0 bytes"),
+        ("idle", Cow, "is not a qcow2 file"),
+        ("backing", Cow, "names a backing file"),
+        ("data-file", Cow, "keeps its data in another file"),
+        ("other-format", Cow, "is not a qcow2 file"),
+        ("other-format", Raw, "bytes, and was to show"),
+        ("other-size", Raw, "shows 102400 bytes, and was to show 4194304"),
+        (
+            "other-virtual-size",
+            Cow,
+            "shows 1048576 bytes, and was to show 4194304",
+        ),
+        ("old", Cow, "compat 0.10"),
+        ("encrypted", Cow, "is encrypted"),
+        ("snapshot", Cow, "snapshots"),
+        ("cut", Cow, "cut short"),
+        ("replaced", Raw, "was replaced"),
+        ("replaced", Cow, "was replaced"),
+        ("second-name", Raw, "2 names"),
+        ("raw-full", Raw, "holds data"),
+        ("mapped", Cow, "tells of data"),
+    ] {
+        for allocation in [Allocation::Sparse, Allocation::Preallocated] {
+            let mut place = Place::in_memory();
+            go_wrong(&mut place, how);
+            let operation = create(1, format, allocation);
+            fails(&place, &operation, FaultCode::QemuImgFailed, words, how);
+        }
+    }
+}
+
+/// Also where nothing is to be compared, and where the program compares for itself.
+#[test]
+fn what_is_not_a_copy_is_not_made() {
+    use FaultCode::{CopyDiffers, QemuImgFailed};
+    use VolumeFormat::{Cow, Raw};
+    for (how, format, expected, words) in [
+        ("no-copy", Raw, CopyDiffers, "does not hold"),
+        ("no-copy", Cow, CopyDiffers, "does not hold"),
+        ("zeroed-copy", Raw, CopyDiffers, "does not hold"),
+        ("cut-copy", Raw, QemuImgFailed, "bytes, and was to show"),
+        ("cut-copy", Cow, QemuImgFailed, "cut short"),
+        ("backing-copy", Cow, QemuImgFailed, "names a backing file"),
+        ("other-size-copy", Cow, QemuImgFailed, "was to show"),
+    ] {
+        for source in [Raw, Cow] {
+            for verify in [true, false] {
+                let mut place = pattern::place_with(source, Allocation::Sparse);
+                go_wrong(&mut place, how);
+                let operation = Operation::CopyVolume(CopyVolume {
+                    verify,
+                    ..copy(format, Allocation::Sparse)
+                });
+                fails(&place, &operation, expected, words, how);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_not_compared_is_not_called_the_same() {
+    let mut place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+    go_wrong(&mut place, "no-compare");
+    let operation = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Sparse));
+    fails(
+        &place,
+        &operation,
+        FaultCode::QemuImgFailed,
+        "does not say that they are",
+        "no-compare",
+    );
+}
+
+#[test]
+fn what_was_preallocated_stays_so() {
+    let mut place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+    go_wrong(&mut place, "punched-copy");
+    let operation = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Preallocated));
+    fails(
+        &place,
+        &operation,
+        FaultCode::QemuImgFailed,
+        "were preallocated",
+        "punched-copy",
+    );
+}
+
+/// Of a large volume too the look takes no longer than a moment, and sees what is missing at its end.
+#[test]
+fn a_large_copy_of_nothing_is_seen() {
+    use VolumeFormat::{Cow, Raw};
+    for format in [Raw, Cow] {
+        let mut place = Place::new();
+        let Operation::CreateVolume(mut op) = create(7, format, Allocation::Sparse) else {
+            unreachable!()
+        };
+        op.capacity_bytes = 1 << 40;
+        place.must(&Operation::CreateVolume(op), 7);
+        let last = format!("write -P 9 {} 65536", (1u64 << 40) - 65536);
+        pattern::qemu_io(
+            &place.data(7),
+            format,
+            &["write -P 9 300G 65536".to_owned(), last],
+        );
+        go_wrong(&mut place, "no-copy");
+        let operation = Operation::CopyVolume(CopyVolume {
+            verify: false,
+            ..copy(Cow, Allocation::Sparse)
+        });
+        let ran = place.run(&operation, task(1));
+        assert_eq!(code(&ran), Some(FaultCode::CopyDiffers), "{format:?}: {ran:?}");
+    }
+}
