@@ -131,7 +131,8 @@ impl World {
         if self.is_connected(host) || !self.followed.contains_key(&host) {
             return;
         }
-        let facts = self.hosts[&host].facts();
+        let followed = self.engine.state.host(host).and_then(|host| host.cursor);
+        let facts = self.hosts[&host].facts(followed);
         let refused = facts.engine_id.is_some_and(|id| id != super::ENGINE);
         if !refused {
             self.open_stream(host);
@@ -164,8 +165,15 @@ impl World {
         self.streams.insert(host, stream);
     }
 
-    fn observe(&mut self, host: HostId, frame: Frame) {
+    /// As the engine's shell does it: of what is shown, that is marked of which a record is kept that is final.
+    fn observe(&mut self, host: HostId, mut frame: Frame) {
         let store_id = self.hosts[&host].store;
+        for item in frame.tasks_mut() {
+            let key = format!("task {}", item.id);
+            let unknown = self.engine.state.task(item.id).is_none();
+            let ours = |record: &Change| matches!(record, Change::Task(task) if task.command.is_some());
+            item.is_settled = unknown && self.engine.records.get(&key).is_some_and(ours);
+        }
         self.step(Input::Observed {
             host_id: host,
             store_id,
@@ -191,6 +199,26 @@ impl World {
         self.disconnect(host);
         if let Some(fake) = self.hosts.get_mut(&host) {
             fake.lose_memory();
+        }
+    }
+
+    /// The host is killed and started again.
+    pub(crate) fn restart(&mut self, host: HostId) {
+        self.disconnect(host);
+        if let Some(fake) = self.hosts.get_mut(&host) {
+            fake.restart();
+        }
+    }
+
+    /// The host is killed, and started again from a copy of its directory.
+    pub(crate) fn put_back(&mut self, host: HostId, copy: usize) {
+        let copies = &self.hosts[&host].copies;
+        let Some(memory) = copies.get(copy % copies.len().max(1)).cloned() else {
+            return;
+        };
+        self.disconnect(host);
+        if let Some(fake) = self.hosts.get_mut(&host) {
+            fake.put_back(memory);
         }
     }
 
@@ -295,9 +323,14 @@ impl World {
                 if !ours {
                     return None;
                 }
+                // One that it has open again is told to stop first.
+                let Ok(sequence) = host.clear(*task_id) else {
+                    let _ = host.abort(*task_id);
+                    return None;
+                };
                 Some(Input::Cleared {
                     task_id: *task_id,
-                    sequence: host.clear(*task_id),
+                    sequence,
                 })
             }
             Effect::Call { command_id, call, .. } => Some(Input::CallAnswered {
@@ -314,8 +347,10 @@ impl World {
             } => Some(Input::Probed {
                 task_id: *task_id,
                 store_id: host.store,
+                start: host.present_start(),
                 evidence: host.evidence(operation),
-                strangers: !host.strangers.is_empty(),
+                is_busy: !host.strangers.is_empty(),
+                remembered: host.remembered(*task_id),
             }),
             Effect::ObserveDisk { disk_id, .. } => Some(Input::DiskObserved {
                 disk_id: *disk_id,
@@ -349,7 +384,7 @@ impl World {
             self.perform(0, false);
         }
         for host in hosts {
-            let open = self.hosts[&host].open_tasks();
+            let open = self.hosts[&host].moving_tasks();
             moved |= !open.is_empty();
             for task in open {
                 if let Some(fake) = self.hosts.get_mut(&host) {
