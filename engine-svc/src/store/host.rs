@@ -26,6 +26,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
             ..wire::Host::default()
         }),
         start: host.start.map(|start| start.0),
+        has_risen: host.has_risen,
     }
 }
 
@@ -34,7 +35,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
 /// # Errors
 /// [`CodecError`] for what was not written by [`record`].
 pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
-    let start = record.start.map(Start);
+    let (start, has_risen) = (record.start.map(Start), record.has_risen);
     let host = codec::required("host", record.host)?;
     Ok(Host {
         id: codec::id("host_id", &host.host_id)?,
@@ -43,6 +44,7 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
         store_id: codec::optional_id("store_id", &host.store_id)?,
         start,
         cursor: codec::token("cursor", &host.cursor)?,
+        has_risen,
     })
 }
 

@@ -469,14 +469,16 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         option::of(store_id()),
         option::of(any::<u64>()),
         option::of(cursor),
+        any::<bool>(),
     )
-        .prop_map(|(id, name, address, store_id, start, cursor)| Host {
+        .prop_map(|(id, name, address, store_id, start, cursor, has_risen)| Host {
             id,
             name,
             address,
             store_id,
             start: start.map(Start),
             cursor,
+            has_risen,
         })
 }
 

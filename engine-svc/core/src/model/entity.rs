@@ -70,6 +70,8 @@ pub struct Host {
     pub start: Option<Start>,
     /// Up to where the engine has followed the host's history; none: the next stream starts with a snapshot.
     pub cursor: Option<Token>,
+    /// It has shown tasks that are over for good, and may have them still: the next connection starts with a snapshot.
+    pub has_risen: bool,
 }
 
 /// A storage domain.

@@ -79,6 +79,7 @@ fn added(state: &State, p: &AddHost) -> Host {
         store_id: life.map(|life| life.store_id),
         start: life.map(|life| life.start),
         cursor: None,
+        has_risen: false,
     }
 }
 

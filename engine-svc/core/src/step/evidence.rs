@@ -243,8 +243,109 @@ mod tests {
     use common::{FaultCode, TaskState};
 
     use crate::change::Change;
-    use crate::model::{CommandState, ReportedState};
-    use crate::testing::{Fate, World, create_disk, disk_id, host_id};
+    use crate::input::Input;
+    use crate::model::{CommandState, EventCode, ReportedState};
+    use crate::testing::{Fate, Image, World, command_id, create_disk, disk_id, host_id, remove_disk};
+
+    /// A disk in the making, of which its host has told that it runs, and that host with an older memory.
+    fn put_back_under_a_creation() -> World {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).copy();
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        let running = Some(ReportedState::Known(TaskState::Running));
+        while world.engine.state.tasks().all(|task| task.reported != running) {
+            assert!(world.flow(), "the task runs before its host is put back");
+        }
+        world.put_back(host_id(0), 0);
+        world
+    }
+
+    #[test]
+    fn a_host_with_an_older_memory_does_not_decide_by_what_it_does_not_know() {
+        for is_done in [true, false] {
+            let mut world = put_back_under_a_creation();
+            world.step(Input::Cancel {
+                command_id: command_id(1),
+                user: "ann".into(),
+            });
+            world.host_mut(0).end_stranger(is_done);
+            world.settle();
+            let state = world.state_of(1);
+            let there = world.host_mut(0).images.contains_key(&disk_id(1));
+            match is_done {
+                true => assert_eq!((state, there), (CommandState::Succeeded, true)),
+                false => assert_eq!((state, there), (CommandState::Cancelled, false)),
+            }
+            let told = |event: &crate::model::Event| event.code == EventCode::HostStoreChanged;
+            assert!(world.engine.events.iter().any(told), "people are told");
+        }
+    }
+
+    #[test]
+    fn what_a_host_with_an_older_memory_counts_anew_is_no_repeat() {
+        let mut world = put_back_under_a_creation();
+        world.host_mut(0).strangers.clear();
+        world.host_mut(0).vanish(disk_id(1));
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Succeeded, "it was made anew");
+    }
+
+    #[test]
+    fn what_was_undone_by_an_older_memory_is_looked_at() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.perform(0, false);
+        let task = world.host_mut(0).open_tasks()[0];
+        for _ in 0..2 {
+            world.host_mut(0).advance(task);
+        }
+        // Accepted, and nothing of it begun.
+        world.host_mut(0).copy();
+        world.host_mut(0).advance(task);
+        while world.deliver(host_id(0)) {}
+        world.put_back(host_id(0), 0);
+        world.step(Input::Cancel {
+            command_id: command_id(1),
+            user: "ann".into(),
+        });
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Cancelled);
+        assert!(
+            world.host_mut(0).images.is_empty(),
+            "what the lost memory began is gone"
+        );
+    }
+
+    #[test]
+    fn what_is_over_for_good_does_not_begin_again_where_its_host_is_put_back() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        world.submit(2, "RemoveDisk", remove_disk(1));
+        world.perform(0, false);
+        world.host_mut(0).copy();
+        world.settle();
+        assert_eq!(world.state_of(2), CommandState::Succeeded);
+        // The id is used again: what the copy is about to delete is another disk by now.
+        world.submit(3, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        let tasks = |world: &World| {
+            let records = world.engine.records.iter();
+            let tasks = records.filter(|(_, record)| matches!(record, Change::Task(_)));
+            tasks
+                .map(|(key, record)| (key.clone(), record.clone()))
+                .collect::<Vec<_>>()
+        };
+        let before = tasks(&world);
+        world.put_back(host_id(0), 0);
+        world.settle();
+        assert_eq!(tasks(&world), before, "a record that is final has changed");
+        assert_eq!(world.host_mut(0).images.get(&disk_id(1)), Some(&Image::Whole));
+        assert!(
+            world.host_mut(0).open_tasks().is_empty(),
+            "its host has done with it"
+        );
+    }
 
     #[test]
     fn what_went_wrong_in_a_lost_store_is_not_told_of_what_the_next_one_makes() {

@@ -35,6 +35,7 @@ impl Tx<'_> {
             self.see_start(host_id, &facts);
             self.see_store(host_id, facts.store_id);
             self.address_unsent(host_id, facts.start);
+            self.look_for_the_risen(host_id);
             self.forget_strangers(host_id, &facts);
             if facts.engine_id.is_none() && !self.is_being_released(host_id) {
                 self.effect(Effect::Reclaim { host_id });
@@ -153,6 +154,18 @@ impl Tx<'_> {
             vec![EntityKey::Host(host_id)],
             message,
         );
+    }
+
+    /// What was to be laid to rest there, and may not have been.
+    fn look_for_the_risen(&mut self, host_id: HostId) {
+        if let Some(host) = self.state.host(host_id).filter(|host| host.has_risen) {
+            let host = Host {
+                cursor: None,
+                has_risen: false,
+                ..host.clone()
+            };
+            self.put(Change::Host(Arc::new(host)));
+        }
     }
 
     /// What was recorded while the host was away goes to its present start first.

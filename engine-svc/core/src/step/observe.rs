@@ -187,7 +187,17 @@ impl Tx<'_> {
     /// as it is, and the host is to have done with it.
     fn lay_to_rest(&mut self, host_id: HostId, item: &HostTask) {
         let task_id = item.id;
-        let store_id = self.state.host(host_id).and_then(|host| host.store_id);
+        let Some(host) = self.state.host(host_id) else {
+            return;
+        };
+        let store_id = host.store_id;
+        if !host.has_risen {
+            let host = Host {
+                has_risen: true,
+                ..host.clone()
+            };
+            self.put(Change::Host(Arc::new(host)));
+        }
         self.effect(match item.state.is_terminal() {
             true => Effect::ClearTask { host_id, task_id },
             false => Effect::AbortTask {

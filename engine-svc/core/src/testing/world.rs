@@ -69,10 +69,11 @@ impl World {
         self.step(Input::Submit(Box::new(submission(n, rpc, ask)))).reply
     }
 
-    pub(crate) fn step(&mut self, input: Input) -> Transition {
+    pub(crate) fn step(&mut self, mut input: Input) -> Transition {
         if may_come_again(&input) {
             self.said.push(input.clone());
         }
+        self.mark_settled(&mut input);
         let transition = self.engine.step(input);
         if self.engine.was_cut() {
             self.counts = super::invariants::Counts::of(self.engine.records.values());
@@ -87,6 +88,19 @@ impl World {
             self.take(effect.clone());
         }
         transition
+    }
+
+    /// As the engine's shell does it: of what a host shows, that is marked of which a record is kept that is final.
+    fn mark_settled(&self, input: &mut Input) {
+        let Input::Observed { frame, .. } = input else {
+            return;
+        };
+        for item in frame.tasks_mut() {
+            let record = self.engine.records.get(&format!("task {}", item.id));
+            let ours =
+                record.is_some_and(|record| matches!(record, Change::Task(task) if task.command.is_some()));
+            item.is_settled = ours && self.engine.state.task(item.id).is_none();
+        }
     }
 
     /// What a command was given up with is there when the next one comes.
@@ -165,15 +179,8 @@ impl World {
         self.streams.insert(host, stream);
     }
 
-    /// As the engine's shell does it: of what is shown, that is marked of which a record is kept that is final.
-    fn observe(&mut self, host: HostId, mut frame: Frame) {
+    fn observe(&mut self, host: HostId, frame: Frame) {
         let store_id = self.hosts[&host].store;
-        for item in frame.tasks_mut() {
-            let key = format!("task {}", item.id);
-            let unknown = self.engine.state.task(item.id).is_none();
-            let ours = |record: &Change| matches!(record, Change::Task(task) if task.command.is_some());
-            item.is_settled = unknown && self.engine.records.get(&key).is_some_and(ours);
-        }
         self.step(Input::Observed {
             host_id: host,
             store_id,
@@ -400,7 +407,7 @@ impl World {
 
     /// A fair world: everybody connects, every effect is performed, every task comes to its end.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..10_000 {
+        for _ in 0..500 {
             let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
             for host in hosts {
                 self.connect(host);
