@@ -7,7 +7,7 @@ use std::sync::Arc;
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, EngineId, HostId};
 use common::time::Timestamp;
-use engine_core::input::Submission;
+use engine_core::input::{Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
 use engine_core::model::{AsyncTask, Command, EntityKey, Holder, Purpose};
 use engine_core::{Change, Input, Reply, State, Transition};
@@ -18,6 +18,7 @@ use tracing::error;
 
 use crate::store::command::{COMMANDS, REQUESTS, request_key};
 use crate::store::load;
+use crate::store::task::TASKS;
 use crate::store::writes::Revisions;
 
 /// What the engine needs at each load besides the records.
@@ -70,10 +71,16 @@ impl Machine for Engine {
         Some(Input::Recover)
     }
 
-    fn step(&mut self, input: Input, now: Timestamp) -> Step<Self> {
-        match &input {
+    fn step(&mut self, mut input: Input, now: Timestamp) -> Step<Self> {
+        match &mut input {
             Input::Observed { host_id, .. } if !self.connected.contains(host_id) => {
                 return nothing(Reply::Done);
+            }
+            Input::Observed { frame, .. } => {
+                if let Err(error) = self.mark_settled(frame) {
+                    // The commit that follows fails as well, and then the connection begins anew.
+                    error!(%error, "tasks of a host cannot be looked up");
+                }
             }
             Input::HostConnected { host_id, .. } => {
                 self.connected.insert(*host_id);
@@ -132,6 +139,20 @@ impl Engine {
                 Reply::Refused(Fault::new(FaultCode::RequestIdReused, words).about("request_id"))
             }
         }))
+    }
+
+    /// Tasks that have left the working state are over for good, whatever a host that was put back from an older copy
+    /// says of them. Only those that nobody knows are looked up.
+    fn mark_settled(&self, frame: &mut Frame) -> Result<(), StoreError> {
+        let unknown = |item: &&mut HostTask| {
+            item.engine_id.is_some() && !item.removed && self.state.task(item.id).is_none()
+        };
+        for item in frame.tasks_mut().iter_mut().filter(unknown) {
+            let record = TASKS.get(&*self.store.reader()?, item.id.as_bytes())?;
+            let shown = record.and_then(|record| record.task);
+            item.is_settled = shown.is_some_and(|task| !task.command_id.is_empty());
+        }
+        Ok(())
     }
 
     fn settle(&self, transition: Transition, anew: bool) -> Step<Self> {

@@ -260,6 +260,19 @@ pub async fn assert_agreement(view: &View, records: &Records, watchers: &Watcher
     watchers.check()
 }
 
+/// Records and storage agree, whatever the hosts remember: what a host that was put back from an older copy says of its
+/// tasks is not asked.
+///
+/// # Errors
+/// Naming every difference.
+pub fn assert_storage_agrees(view: &View, records: &Records) -> Outcome<()> {
+    let mut differences = parents_and_children(records);
+    differences.extend(records_and_storage(view, records));
+    ensure(differences.is_empty(), || {
+        format!("records and facts differ:\n  {}", differences.join("\n  "))
+    })
+}
+
 /// A parent has ended only after all its children, and names each.
 fn parents_and_children(records: &Records) -> Vec<String> {
     let mut wrong = Vec::new();

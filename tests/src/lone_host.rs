@@ -71,7 +71,7 @@ impl LoneHost {
     pub async fn serves(&self) -> Outcome<()> {
         let answer = persist(|| {
             let mut host = self.client.host.clone();
-            async move { host.get_host_info(GetHostInfoRequest {}).await }
+            async move { host.get_host_info(GetHostInfoRequest::default()).await }
         });
         answer.await.context("the host does not serve").map(drop)
     }

@@ -226,7 +226,7 @@ impl World {
     pub async fn host_serves(&self) -> Outcome<()> {
         let answer = persist(|| {
             let mut host = self.host_client.host.clone();
-            async move { host.get_host_info(GetHostInfoRequest {}).await }
+            async move { host.get_host_info(GetHostInfoRequest::default()).await }
         });
         answer.await.context("the host does not serve").map(drop)
     }

@@ -198,7 +198,7 @@ impl Loading {
         };
         let seed = Seed {
             limits: self.settings.limits(),
-            store_id: self.log.identity().store_id,
+            identity: self.log.identity(),
             alive: Arc::clone(&alive),
         };
         let runner = Runner::new(tools, self.settings.running_per_host);

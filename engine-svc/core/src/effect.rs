@@ -66,8 +66,8 @@ pub enum Effect {
         /// What.
         call: HostCall,
     },
-    /// Look on storage what a task did whose host lost its memory, and whether anything of an earlier store
-    /// still works there.
+    /// Look on storage what a task did whose host lost its memory, or may have, what that host remembers of it, and
+    /// whether anything that it does not work for is still at work there.
     ProbeTask {
         /// Where.
         host_id: HostId,

@@ -1,7 +1,7 @@
 //! What can happen.
 
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
-use common::{Allocation, Fault, Operation, Timestamp, Token, VolumeFormat};
+use common::{Allocation, Fault, Operation, Start, Timestamp, Token, VolumeFormat};
 
 use crate::effect::HostCall;
 use crate::model::{Presence, ReportedState};
@@ -131,16 +131,20 @@ pub enum Input {
         /// Done, or why not. Only verdicts: a cut says nothing.
         result: Result<(), Fault>,
     },
-    /// What storage shows of a task whose host lost its memory.
+    /// What storage shows of a task whose host lost its memory, or may have.
     Probed {
         /// Which.
         task_id: TaskId,
         /// The host's store at the time.
         store_id: StoreId,
+        /// The host's start at the time.
+        start: Start,
         /// What was seen.
         evidence: Evidence,
-        /// Processes of an earlier store still work there: then nothing that was seen is final.
-        strangers: bool,
+        /// Processes that the host does not work for are still at work there: then nothing that was seen is final.
+        is_busy: bool,
+        /// What the host remembered of the task before it looked.
+        remembered: Remembered,
     },
     /// Something was tried on a connected host as often as allowed, without a verdict. For the call of a
     /// command that is being undone, failed connections count as tries too: nobody else would ever decide.
@@ -272,6 +276,13 @@ pub struct HostFacts {
     pub store_id: StoreId,
     /// Whose it is; none if nobody's.
     pub engine_id: Option<EngineId>,
+    /// Of its service.
+    pub start: Start,
+    /// The point that it was asked about: up to where it was followed, as far as the asker knew.
+    pub followed: Option<Token>,
+    /// Why that point is not in its history, in words: it has an older memory than the one that was followed. Empty
+    /// where it is, or where none was asked about.
+    pub forgotten: String,
     /// Tasks of an earlier store whose processes still work in the storage root.
     pub stranger_task_ids: Vec<TaskId>,
 }
@@ -298,6 +309,16 @@ pub enum Frame {
         /// In order.
         tasks: Vec<HostTask>,
     },
+}
+
+impl Frame {
+    /// The tasks that it shows.
+    pub fn tasks_mut(&mut self) -> &mut [HostTask] {
+        match self {
+            Self::Snapshot(tasks) | Self::Changes { tasks, .. } => tasks,
+            Self::Opened | Self::SnapshotDone { .. } => &mut [],
+        }
+    }
 }
 
 /// What a host says of a task.
@@ -327,23 +348,36 @@ pub struct HostTask {
     pub removed: bool,
     /// As the starter gave it.
     pub correlation_id: String,
+    /// Its host waits to be asked for it again before it begins it.
+    pub is_held: bool,
+    /// The engine has a record of it that is final, and nothing of which lives any more.
+    pub is_settled: bool,
 }
 
 /// What storage shows of a task's operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// There is nothing of the image.
-    NothingThere,
-    /// There is the image's directory, and nothing in it.
-    EmptyImage,
     /// All is as it was before the task.
-    Untouched,
+    NotBegun,
+    /// There is the image's directory, and nothing in it: the task takes it over when it begins again.
+    EmptyImage,
+    /// Something of it is there, and it is not whole; in words.
+    Begun(String),
     /// The operation's effect is whole.
     Done,
-    /// Something is there that is neither; in words.
-    Partial(String),
     /// It cannot be told; in words.
-    Unknown(String),
+    Unclear(String),
+}
+
+/// What a host remembers of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remembered {
+    /// Nothing: it does not know it.
+    Unknown,
+    /// That it is not over.
+    Open,
+    /// That it is over.
+    Over,
 }
 
 /// What was tried.

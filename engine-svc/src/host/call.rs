@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{HostId, StoreId, TaskId};
-use common::operation::Operation;
 use engine_core::effect::{Effect, HostCall};
 use engine_core::input::{HostTask, Input, Tried};
 use proto::convert;
@@ -16,11 +15,11 @@ use proto::vdsm::v1::host_service_client::HostServiceClient;
 use proto::vdsm::v1::storage_service_client::StorageServiceClient;
 use proto::vdsm::v1::task_service_client::TaskServiceClient;
 use proto::vdsm::v1::{
-    AbortTaskRequest, ClaimHostRequest, ClearTaskRequest, CreateStorageDomainRequest, GetHostInfoRequest,
-    HostInfo, ReleaseHostRequest, StartTaskRequest, Task,
+    AbortTaskRequest, ClaimHostRequest, ClearTaskRequest, CreateStorageDomainRequest, ReleaseHostRequest,
+    StartTaskRequest, Task,
 };
-use runtime::failpoint;
 use runtime::metadata::EngineCall;
+use runtime::{failpoint, status};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -29,7 +28,7 @@ use tracing::debug;
 
 use super::backoff::{Backoff, CALL_CAP};
 use super::refusal::Refusal;
-use super::{Context, evidence, frame};
+use super::{Context, frame, observation, probe};
 
 /// Attempts that say nothing before the engine is told that they are spent.
 pub(super) const TRIES: u32 = 8;
@@ -193,7 +192,13 @@ impl Connection {
             Effect::ClearTask { task_id, .. } => {
                 let task = task_id.to_string();
                 let request = self.request(ClearTaskRequest { task_id: task }, None, None);
-                let answer = self.tasks().clear_task(request).await?.into_inner();
+                let answer = match self.tasks().clear_task(request).await {
+                    Ok(answer) => answer.into_inner(),
+                    Err(status) => {
+                        self.stop_what_is_over_here(*task_id, &status).await?;
+                        return Err(status);
+                    }
+                };
                 Ok(Some(Input::Cleared {
                     task_id: *task_id,
                     sequence: answer.task.map(|task| task.sequence),
@@ -210,11 +215,13 @@ impl Connection {
             Effect::Reclaim { .. } => self.call(&HostCall::Claim).await.map(|()| None),
             Effect::ProbeTask {
                 task_id, operation, ..
-            } => self.probe(*task_id, operation).await.map(Some),
+            } => probe::look(self.channel.clone(), *task_id, operation)
+                .await
+                .map(Some),
             Effect::ObserveDisk {
                 disk_id, domain_id, ..
             } => {
-                let seen = evidence::observe(self.channel.clone(), *disk_id, *domain_id).await?;
+                let seen = observation::observe(self.channel.clone(), *disk_id, *domain_id).await?;
                 Ok(seen.map(|(presence, note)| Input::DiskObserved {
                     disk_id: *disk_id,
                     presence,
@@ -253,31 +260,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks at storage first and asks for strangers after: one that has ended meanwhile has left what it did.
-    async fn probe(&self, task_id: TaskId, operation: &Operation) -> Result<Input, Status> {
-        let before = self.info().await?;
-        let evidence = evidence::look(self.channel.clone(), operation).await?;
-        let after = self.info().await?;
-        let same_store = before.store_id == after.store_id;
-        Ok(Input::Probed {
-            task_id,
-            store_id: after
-                .store_id
-                .parse()
-                .map_err(|_| Status::unavailable("the host gives no store_id"))?,
-            evidence,
-            strangers: !same_store
-                || !before.stranger_task_ids.is_empty()
-                || !after.stranger_task_ids.is_empty(),
-        })
-    }
-
-    async fn info(&self) -> Result<HostInfo, Status> {
-        let mut host = HostServiceClient::new(self.channel.clone());
-        let answer = host.get_host_info(GetHostInfoRequest {}).await?.into_inner();
-        answer
-            .host
-            .ok_or_else(|| Status::unavailable("the host says nothing about itself"))
+    /// A host that was put back from an older copy may have a task again that was over. It waits there to be asked for
+    /// again, and can be cleared once it was stopped.
+    async fn stop_what_is_over_here(&self, task_id: TaskId, refusal: &Status) -> Result<(), Status> {
+        let unfinished =
+            status::fault_of(refusal).is_some_and(|(fault, _)| fault.code == FaultCode::TaskNotFinished);
+        if unfinished {
+            let task_id = task_id.to_string();
+            let request = self.request(AbortTaskRequest { task_id }, None, None);
+            self.tasks().abort_task(request).await?;
+        }
+        Ok(())
     }
 
     fn tasks(&self) -> TaskServiceClient<Channel> {

@@ -83,6 +83,8 @@ pub(super) fn task(task: Task) -> Option<HostTask> {
         engine_id: task.engine_id.parse::<EngineId>().ok(),
         removed: task.removed,
         correlation_id: task.correlation_id,
+        is_held: task.held,
+        is_settled: false,
     })
 }
 

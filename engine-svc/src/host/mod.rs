@@ -7,9 +7,10 @@
 mod backoff;
 mod board;
 mod call;
-mod evidence;
 mod follower;
 mod frame;
+mod observation;
+mod probe;
 mod refusal;
 mod session;
 mod stream;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, HostId, StoreId};
+use common::revision::Token;
 use engine_core::effect::Effect;
 use engine_core::input::{HostFacts, Input};
 use proto::vdsm::v1::host_service_client::HostServiceClient;
@@ -18,7 +19,8 @@ use super::call::{self, Connection, Outcome};
 use super::follower::{Orders, idle};
 use super::refusal::Refusal;
 use super::wishes::Wishes;
-use super::{Context, stream};
+use super::{Context, probe, stream};
+use crate::store;
 
 /// Calls under way on one host at a time: enough to fill the host's group commit, few enough that an abort
 /// passes ten thousand starts within a moment.
@@ -87,9 +89,16 @@ async fn connect(context: &Context, host_id: HostId, address: &str) -> Result<(C
             format!("the host does not answer: {words}"),
         ))
     })?;
+    let followed = store::host::cursor(&context.log, host_id)
+        .await
+        .map_err(|error| End::Away(Fault::new(FaultCode::StoreUnavailable, error.to_string())))?;
     let hello = HostServiceClient::new(channel.clone());
-    let info = host_info(hello).await?;
-    let facts = identify(context, host_id, &info)?;
+    let (info, forgotten) = host_info(hello, followed).await?;
+    let facts = HostFacts {
+        followed,
+        forgotten,
+        ..identify(context, host_id, &info)?
+    };
     let call = EngineCall {
         engine_id: context.engine_id,
         epoch: context.epoch,
@@ -104,25 +113,25 @@ async fn connect(context: &Context, host_id: HostId, address: &str) -> Result<(C
     Ok((connection, facts))
 }
 
-/// Asks a host who it is.
+/// Asks a host who it is, and whether it has forgotten what was `followed` of it; in words, which are empty where not.
 ///
 /// # Errors
 /// What its refusal means.
 pub(super) async fn host_info(
     mut client: HostServiceClient<tonic::transport::Channel>,
-) -> Result<HostInfo, Refusal> {
-    let mut request = tonic::Request::new(GetHostInfoRequest {});
+    followed: Option<Token>,
+) -> Result<(HostInfo, String), Refusal> {
+    let followed = followed.map(|token| token.to_string()).unwrap_or_default();
+    let mut request = tonic::Request::new(GetHostInfoRequest { followed });
     request.set_timeout(HELLO_DEADLINE);
     let answer = client
         .get_host_info(request)
         .await
         .map_err(|status| Refusal::of(&status))?;
-    answer.into_inner().host.ok_or_else(|| {
-        Refusal::Unclear(Fault::new(
-            FaultCode::HostAway,
-            "the host says nothing about itself",
-        ))
-    })
+    let answer = answer.into_inner();
+    let silent = || Fault::new(FaultCode::HostAway, "the host says nothing about itself");
+    let info = answer.host.ok_or_else(|| Refusal::Unclear(silent()))?;
+    Ok((info, answer.forgotten))
 }
 
 /// Whether it is the host that was added, and still ours or nobody's.
@@ -171,6 +180,9 @@ pub(super) fn facts(info: &HostInfo) -> Result<HostFacts, End> {
     let strangers = info.stranger_task_ids.iter().filter_map(|id| id.parse().ok());
     Ok(HostFacts {
         store_id,
+        start: probe::start(&info.start).ok_or_else(|| unclear("a start"))?,
+        followed: None,
+        forgotten: String::new(),
         engine_id,
         stranger_task_ids: strangers.collect(),
     })

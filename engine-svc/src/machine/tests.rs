@@ -98,6 +98,9 @@ fn connected() -> Input {
         facts: HostFacts {
             store_id: HOST_STORE,
             engine_id: Some(ENGINE),
+            start: Start(1),
+            followed: None,
+            forgotten: String::new(),
             stranger_task_ids: Vec::new(),
         },
     }
@@ -134,6 +137,8 @@ fn host_task(id: TaskId, operation: Operation, state: TaskState, sequence: u64) 
         engine_id: Some(ENGINE),
         removed: false,
         correlation_id: String::new(),
+        is_held: false,
+        is_settled: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hosts: table `host`, the host's id → `HostRecord`.
 
 use common::id::HostId;
-use common::revision::Token;
+use common::revision::{Start, Token};
 use engine_core::model::Host;
 use proto::engine::v1 as wire;
 use proto::store::v1::HostRecord;
@@ -25,6 +25,8 @@ pub(super) fn record(host: &Host) -> HostRecord {
             cursor: codec::text(host.cursor),
             ..wire::Host::default()
         }),
+        start: host.start.map(|start| start.0),
+        has_risen: host.has_risen,
     }
 }
 
@@ -33,13 +35,16 @@ pub(super) fn record(host: &Host) -> HostRecord {
 /// # Errors
 /// [`CodecError`] for what was not written by [`record`].
 pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
+    let (start, has_risen) = (record.start.map(Start), record.has_risen);
     let host = codec::required("host", record.host)?;
     Ok(Host {
         id: codec::id("host_id", &host.host_id)?,
         name: host.name,
         address: host.address,
         store_id: codec::optional_id("store_id", &host.store_id)?,
+        start,
         cursor: codec::token("cursor", &host.cursor)?,
+        has_risen,
     })
 }
 

@@ -7,6 +7,7 @@
 //! | `task/ended` | the time when the engine knew that it was over, its sequence | nothing |
 //! | `task/live` | its sequence | nothing: a foreign task that is part of the working state |
 
+use common::revision::Start;
 use engine_core::jobs::TaskStep;
 use engine_core::model::{AsyncTask, AsyncTaskState, Command, Place, Purpose, ReportedState, Settled};
 use proto::convert;
@@ -80,6 +81,8 @@ pub(crate) fn record(task: &AsyncTask) -> AsyncTaskRecord {
         settled: settled(task.settled).into(),
         abort_wanted: task.abort_wanted,
         begun_before: task.begun_before,
+        host_start: task.start.map(|start| start.0),
+        outlived_a_start: task.outlived_a_start,
     }
 }
 
@@ -120,6 +123,8 @@ pub(crate) fn read(seq: u64, record: AsyncTaskRecord) -> Result<AsyncTask, Codec
         store_id: codec::optional_id("host_store_id", &shown.host_store_id)?,
         abort_wanted: record.abort_wanted,
         begun_before: record.begun_before,
+        start: record.host_start.map(Start),
+        outlived_a_start: record.outlived_a_start,
         user: shown.user,
         correlation_id: shown.correlation_id,
         created: codec::read_time("create_time", shown.create_time.as_ref())?,

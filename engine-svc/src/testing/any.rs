@@ -394,7 +394,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
     );
     let rest = (
         option::of(store_id()),
-        any::<(bool, bool)>(),
+        any::<(bool, bool, Option<u64>, bool)>(),
         text(),
         text(),
         time(),
@@ -409,7 +409,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
         let (host_sequence, sequence, resynced, cancelable) = counts;
         let (
             store_id,
-            (abort_wanted, begun_before),
+            (abort_wanted, begun_before, start, outlived_a_start),
             user,
             correlation_id,
             created,
@@ -441,6 +441,8 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
                 .zip(root)
                 .map(|(command, root)| TaskStep::of(command, root, id)),
             store_id,
+            start: start.map(Start),
+            outlived_a_start,
             abort_wanted,
             begun_before,
             user,
@@ -465,14 +467,18 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         name(),
         text(),
         option::of(store_id()),
+        option::of(any::<u64>()),
         option::of(cursor),
+        any::<bool>(),
     )
-        .prop_map(|(id, name, address, store_id, cursor)| Host {
+        .prop_map(|(id, name, address, store_id, start, cursor, has_risen)| Host {
             id,
             name,
             address,
             store_id,
+            start: start.map(Start),
             cursor,
+            has_risen,
         })
 }
 

@@ -25,6 +25,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+/// The only start of its service.
+const START: Start = Start(7);
+
 /// What the next stream does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
@@ -182,6 +185,7 @@ impl Double {
             store_id: truth.store_id.to_string(),
             engine_id: truth.owner.map(|owner| owner.to_string()).unwrap_or_default(),
             engine_epoch: truth.epoch,
+            start: format!("{:016x}", START.0),
             ..HostInfo::default()
         }
     }
@@ -330,7 +334,7 @@ pub(crate) fn store(number: u128) -> StoreId {
 fn token(store_id: StoreId, revision: u64) -> Token {
     Token {
         store_id,
-        start: Start(7),
+        start: START,
         revision: Revision(revision),
     }
 }
@@ -364,7 +368,8 @@ impl HostService for Double {
         _: Request<GetHostInfoRequest>,
     ) -> Result<Response<GetHostInfoResponse>, Status> {
         let host = Some(self.info());
-        Ok(Response::new(GetHostInfoResponse { host }))
+        let forgotten = String::new();
+        Ok(Response::new(GetHostInfoResponse { host, forgotten }))
     }
 
     async fn claim_host(
@@ -536,5 +541,19 @@ impl StorageService for Double {
 
     async fn get_volume(&self, _: Request<GetVolumeRequest>) -> Result<Response<GetVolumeResponse>, Status> {
         Ok(Response::new(GetVolumeResponse::default()))
+    }
+
+    async fn probe_operation(
+        &self,
+        request: Request<ProbeOperationRequest>,
+    ) -> Result<Response<ProbeOperationResponse>, Status> {
+        let info = self.info();
+        Ok(Response::new(ProbeOperationResponse {
+            verdict: ProbeVerdict::NotBegun.into(),
+            task: self.current(&request.into_inner().task_id),
+            store_id: info.store_id,
+            start: info.start,
+            ..ProbeOperationResponse::default()
+        }))
     }
 }

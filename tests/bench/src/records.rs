@@ -150,6 +150,7 @@ pub(crate) fn engine_revision(slot: u64, task: &AsyncTask, host: &Host) -> Revis
 fn host_put(host: &Host) -> Put {
     let record = store::HostRecord {
         host: Some(host.clone()),
+        ..store::HostRecord::default()
     };
     ("host", host.host_id.clone().into_bytes(), record.encode_to_vec())
 }

@@ -116,7 +116,7 @@ async fn refuses_everything(host: &Host) -> Outcome<()> {
     }
     let mut hosts = host.host.clone();
     refused! {
-        hosts.get_host_info(GetHostInfoRequest {});
+        hosts.get_host_info(GetHostInfoRequest::default());
         tasks.start_task(requests::start_task(verb));
         tasks.get_task(GetTaskRequest { task_id: id() });
         tasks.list_tasks(ListTasksRequest::default());

@@ -15,6 +15,7 @@ mod lists;
 mod loading;
 mod locks;
 mod max_age;
+mod older;
 mod power;
 mod proof;
 mod readme;

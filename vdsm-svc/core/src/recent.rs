@@ -76,16 +76,22 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use common::revision::Start;
     use common::task::TaskState;
     use common::time::Timestamp;
     use uuid::Uuid;
 
     use super::*;
-    use crate::task::Slot;
+    use crate::task::{Asked, Slot};
 
     fn over(n: u64) -> Arc<Task> {
         let id = TaskId::from_uuid(Uuid::from_u128(u128::from(n) + 1));
-        let mut task = Task::init(Slot(n), id, None, None, String::new(), Timestamp(0));
+        let asked = Asked {
+            start: Start(0),
+            engine_id: None,
+            correlation_id: String::new(),
+        };
+        let mut task = Task::init(Slot(n), id, None, asked, Timestamp(0));
         task.state = TaskState::Recovered;
         Arc::new(task)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::id::{DomainId, StoreId, TaskId};
 use common::operation::Operation;
-use common::revision::Revision;
+use common::revision::{Revision, Start};
 use common::task::TaskState;
 
 use crate::change::Change;
@@ -24,6 +24,8 @@ use crate::task::{Slot, Task};
 pub struct Loaded {
     /// Of the data directory.
     pub store_id: StoreId,
+    /// Of the service.
+    pub start: Start,
     /// The last revision.
     pub revision: Revision,
     /// Above every slot that was ever given.
@@ -40,6 +42,7 @@ pub struct Loaded {
 #[derive(Debug, Clone)]
 pub struct State {
     pub(crate) store_id: StoreId,
+    pub(crate) start: Start,
     pub(crate) revision: Revision,
     pub(crate) next_slot: Slot,
     pub(crate) owner: Option<Owner>,
@@ -56,6 +59,7 @@ impl State {
     pub fn load(limits: Limits, loaded: Loaded) -> Self {
         let mut state = Self {
             store_id: loaded.store_id,
+            start: loaded.start,
             revision: loaded.revision,
             next_slot: loaded.next_slot,
             owner: loaded.owner,
@@ -151,7 +155,9 @@ impl State {
         let before = self.tasks.get(&task.slot);
         let is_new = before.is_none();
         let had_place = before.is_some_and(|before| before.has_place());
-        let was_queued = before.is_some_and(|before| before.state == TaskState::Queued);
+        let was_queued =
+            before.is_some_and(|before| before.state == TaskState::Queued && !before.is_held_in(self.start));
+        let is_queued = task.state == TaskState::Queued && !task.is_held_in(self.start);
         let lane = lane(&task);
         let slot = task.slot;
         self.next_slot = self.next_slot.max(Slot(slot.0 + 1));
@@ -175,7 +181,7 @@ impl State {
 
         if task.has_place() && !had_place {
             self.places.enter(slot, lane);
-        } else if task.state == TaskState::Queued && !was_queued && self.request(&task) {
+        } else if is_queued && !was_queued && self.request(&task) {
             self.places.ready(slot, lane);
         }
         if is_new {

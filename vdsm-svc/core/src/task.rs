@@ -3,12 +3,24 @@
 use common::fault::Fault;
 use common::id::{EngineId, TaskId};
 use common::operation::Operation;
+use common::revision::Start as ServiceStart;
 use common::task::{IllegalMove, TaskEvent, TaskState};
 use common::time::Timestamp;
 
 /// A task's place in the order of acceptance, and the key of its record. Never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Slot(pub u64);
+
+/// Who asks for a task, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// The present start of this host.
+    pub(crate) start: ServiceStart,
+    /// None where it is no engine.
+    pub(crate) engine_id: Option<EngineId>,
+    /// For records and logs.
+    pub(crate) correlation_id: String,
+}
 
 /// One storage operation that this host runs, or ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +45,10 @@ pub struct Task {
     pub abort_closed: bool,
     /// Its operation noted that it is past its point of no return: it goes forward only.
     pub past_no_return: bool,
+    /// The start of this host in which it was last asked for; none in records of older builds.
+    pub asked_in: Option<ServiceStart>,
+    /// It waits until it is asked for again: see [`Self::is_held_in`].
+    pub held: bool,
     /// What its operation noted for its undoing; only the operation reads it.
     pub note: Vec<u8>,
     /// The engine that started it.
@@ -55,12 +71,11 @@ pub struct Task {
 
 impl Task {
     /// As it begins.
-    pub(crate) const fn init(
+    pub(crate) fn init(
         slot: Slot,
         id: TaskId,
         operation: Option<Operation>,
-        engine_id: Option<EngineId>,
-        correlation_id: String,
+        asked: Asked,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -74,9 +89,11 @@ impl Task {
             abort_requested: false,
             abort_closed: false,
             past_no_return: false,
+            asked_in: Some(asked.start),
+            held: false,
             note: Vec::new(),
-            engine_id,
-            correlation_id,
+            engine_id: asked.engine_id,
+            correlation_id: asked.correlation_id,
             waiting_for: String::new(),
             create_time: now,
             start_time: None,
@@ -84,6 +101,17 @@ impl Task {
             removed: false,
             clear_time: None,
         }
+    }
+
+    /// Whether it waits, in this start of its host, until its engine asks for it again. What an earlier start accepted and
+    /// did not begin may be wanted no more: where the host's directory was put back from an older copy, its engine has
+    /// heard of the end of it, and of what came after.
+    pub(crate) fn is_held_in(&self, start: ServiceStart) -> bool {
+        let unbegun = matches!(
+            self.state,
+            TaskState::Init | TaskState::Preparing | TaskState::Queued
+        );
+        unbegun && self.engine_id.is_some() && self.asked_in != Some(start)
     }
 
     /// Whether asking that it be stopped would change anything.
@@ -135,6 +163,7 @@ impl Task {
             state if state.is_terminal() => {
                 self.end_time = Some(now);
                 self.waiting_for.clear();
+                self.held = false;
                 // Only the unfinished need it.
                 self.note.clear();
             }

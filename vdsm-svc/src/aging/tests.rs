@@ -46,7 +46,7 @@ impl World {
         let store: Arc<dyn Store> = MemoryStore::new();
         let seed = Seed {
             limits: Limits::default(),
-            store_id: store.identity().store_id,
+            identity: store.identity(),
             alive: Arc::new(Alive::default()),
         };
         let machine = HostMachine::load(&*store.reader().unwrap(), &seed).unwrap();

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use common::Fault;
 use common::id::TaskId;
+use common::revision::{Token, TokenError};
 use proto::convert;
+use proto::task::v1::history_range::Problem;
 use proto::vdsm::v1 as wire;
 use proto::vdsm::v1::host_service_server::HostService;
+use runtime::log::ReadError;
 use runtime::metadata::{self, Caller};
 use runtime::status;
 use tonic::{Request, Response, Status};
@@ -70,11 +74,15 @@ impl Hosts {
 impl HostService for Hosts {
     async fn get_host_info(
         &self,
-        _request: Request<wire::GetHostInfoRequest>,
+        request: Request<wire::GetHostInfoRequest>,
     ) -> Result<Response<wire::GetHostInfoResponse>, Status> {
         let host = self.gate.host()?;
+        let forgotten = forgotten(host, &request.get_ref().followed)?;
         let info = self.info(host).await?;
-        Ok(Response::new(wire::GetHostInfoResponse { host: Some(info) }))
+        Ok(Response::new(wire::GetHostInfoResponse {
+            host: Some(info),
+            forgotten,
+        }))
     }
 
     async fn claim_host(
@@ -105,12 +113,28 @@ impl HostService for Hosts {
     }
 }
 
+/// Why a point that the caller has followed up to is not in this history; empty where it is, or was.
+fn forgotten(host: &Host, followed: &str) -> Result<String, Status> {
+    if followed.is_empty() {
+        return Ok(String::new());
+    }
+    let point: Token = followed
+        .parse()
+        .map_err(|error: TokenError| status::from_fault(&Fault::invalid("followed", error.to_string())))?;
+    match host.log.resume(&point) {
+        Ok(_) => Ok(String::new()),
+        Err(ReadError::OutOfRange(problem)) if problem.problem == Problem::TooOld => Ok(String::new()),
+        Err(ReadError::OutOfRange(problem)) => Ok(problem.to_string()),
+        Err(ReadError::Store(error)) => Err(status::from_store(error)),
+    }
+}
+
 fn engine<T>(request: &Request<T>) -> Result<metadata::Caller, Status> {
     Caller::of(request).map_err(|fault| status::from_fault(&fault))
 }
 
-fn no_engine() -> common::Fault {
-    common::Fault::invalid(
+fn no_engine() -> Fault {
+    Fault::invalid(
         "metadata.x-engine-id",
         "is missing: an engine gives its id and its epoch",
     )

@@ -6,6 +6,7 @@
 mod feed;
 mod filter;
 mod host_service;
+mod probe;
 mod storage;
 mod storage_service;
 mod storage_wire;

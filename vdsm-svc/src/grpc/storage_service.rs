@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use vdsm_core::{CallId, Input, Key};
 use vdsm_storage::StorageRoot;
 
+use super::probe::Probe;
 use super::storage::{self, Lane, Lanes};
 use super::{Gate, Host, caller, refused, storage_wire as to_wire};
 use crate::alive::Alive;
@@ -180,6 +181,21 @@ impl StorageService for Storage {
         let found = self.read(id, move |root| root.volume(id, image, volume)).await?;
         let volume = Some(to_wire::volume(id, &found));
         Ok(Response::new(wire::GetVolumeResponse { volume }))
+    }
+
+    async fn probe_operation(
+        &self,
+        request: Request<wire::ProbeOperationRequest>,
+    ) -> Result<Response<wire::ProbeOperationResponse>, Status> {
+        let host = self.gate.host()?;
+        let probe = Probe::read(request.get_ref()).map_err(|fault| status::from_fault(&fault))?;
+        let lane = match probe.operation().domain_id() {
+            Some(domain) => self.lanes.of(domain),
+            None => self.root_lane.clone(),
+        };
+        let (root, log) = (Arc::clone(&host.root), Arc::clone(&host.log));
+        let answer = storage::read(&lane, move || probe.answer(&root, &log)).await;
+        Ok(Response::new(answer.map_err(|fault| status::from_fault(&fault))?))
     }
 }
 

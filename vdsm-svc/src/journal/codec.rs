@@ -1,6 +1,7 @@
 //! Records to bytes and back.
 
 use bytes::Bytes;
+use common::revision::Start;
 use prost::Message as _;
 use proto::store::v1::{HostOwnerRecord, HostTaskRecord};
 use proto::{convert, encode};
@@ -17,6 +18,7 @@ pub(super) fn encode_task(task: &Task, shown: &Bytes) -> Vec<u8> {
         past_no_return: task.past_no_return,
         abort_closed: task.abort_closed,
         clear_time: task.clear_time.map(convert::timestamp),
+        asked_in: task.asked_in.map(|start| start.0),
     };
     encode::around(shown, &rest)
 }
@@ -47,6 +49,8 @@ pub(crate) fn decode_task(slot: Slot, bytes: &[u8]) -> Result<Task, StoreError> 
         abort_requested: task.abort_requested,
         abort_closed: record.abort_closed,
         past_no_return: record.past_no_return,
+        asked_in: record.asked_in.map(Start),
+        held: task.held,
         note: record.note,
         engine_id: convert::optional_id("engine_id", &task.engine_id).map_err(wrong)?,
         correlation_id: task.correlation_id,
@@ -113,6 +117,8 @@ mod tests {
             abort_requested: true,
             abort_closed: true,
             past_no_return: true,
+            asked_in: Some(Start(5)),
+            held: true,
             note: vec![1, 2, 3],
             engine_id: Some(common::id::EngineId::from_uuid(Uuid::from_u128(4))),
             correlation_id: "nightly-7".into(),
@@ -135,6 +141,8 @@ mod tests {
             operation: None,
             engine_id: None,
             fault: None,
+            asked_in: None,
+            held: false,
             start_time: None,
             end_time: None,
             clear_time: None,

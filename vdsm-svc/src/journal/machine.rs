@@ -5,12 +5,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::id::StoreId;
 use common::time::Timestamp;
 use proto::encode;
 use proto::store::v1::HostHistory;
 use runtime::machine::{Machine, Step};
-use runtime::store::{Order, Reader, StoreError, Table, Write};
+use runtime::store::{Identity, Order, Reader, StoreError, Table, Write};
 use vdsm_core::{Change, Effect, Input, Limits, Loaded, Reply, Slot, State, Task};
 
 use super::codec::{encode_owner, encode_task};
@@ -25,8 +24,8 @@ const PAGE: usize = 1_000;
 pub(crate) struct Seed {
     /// How much the host takes on.
     pub(crate) limits: Limits,
-    /// Of the data directory.
-    pub(crate) store_id: StoreId,
+    /// Of the data directory, and of this start of the service.
+    pub(crate) identity: Identity,
     /// What goes on in this process, whatever becomes of its store.
     pub(crate) alive: Arc<Alive>,
 }
@@ -47,7 +46,8 @@ impl Machine for HostMachine {
 
     fn load(reader: &dyn Reader, seed: &Seed) -> Result<Self, StoreError> {
         let loaded = Loaded {
-            store_id: seed.store_id,
+            store_id: seed.identity.store_id,
+            start: seed.identity.start,
             revision: reader.revision(),
             next_slot: next_slot(reader)?,
             owner: owner(reader)?,

@@ -25,5 +25,6 @@ pub(crate) fn shown(task: &Task) -> wire::Task {
         start_time: task.start_time.map(convert::timestamp),
         end_time: task.end_time.map(convert::timestamp),
         removed: task.removed,
+        held: task.held,
     }
 }

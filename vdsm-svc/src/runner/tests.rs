@@ -62,7 +62,7 @@ fn host(store: Arc<dyn Store>, root: Arc<StorageRoot>) -> Handle<HostMachine> {
     };
     let seed = Seed {
         limits: Limits::default(),
-        store_id: store.identity().store_id,
+        identity: store.identity(),
         alive,
     };
     let runner = Runner::new(tools, 2);

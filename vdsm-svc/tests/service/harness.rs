@@ -72,7 +72,10 @@ impl Host {
             served,
         };
         eventually("the end of loading", async || {
-            host.hosts().get_host_info(wire::GetHostInfoRequest {}).await.ok()
+            host.hosts()
+                .get_host_info(wire::GetHostInfoRequest::default())
+                .await
+                .ok()
         })
         .await;
         host

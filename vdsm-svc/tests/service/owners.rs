@@ -81,7 +81,7 @@ async fn a_host_belongs_to_one_engine_and_to_its_youngest_start() {
     let host = Host::start_in(dir, &[]).await;
     let mut hosts = host.hosts();
     let again = hosts
-        .get_host_info(wire::GetHostInfoRequest {})
+        .get_host_info(wire::GetHostInfoRequest::default())
         .await
         .unwrap()
         .into_inner()

@@ -1,10 +1,53 @@
 //! Calls into storage outside any task.
 
 use common::fault::FaultCode;
+use proto::task::v1::operation::Verb;
+use proto::task::v1::{DeleteImage, Operation};
 use proto::vdsm::v1 as wire;
 use tonic::Code;
 
-use super::harness::{DOMAIN, Host, create_volume, fresh, refusal};
+use super::harness::{DOMAIN, Host, create_volume, delete_image, fresh, refusal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_storage_shows_of_an_operation_is_told_whatever_the_host_remembers() {
+    let host = Host::start().await.with_domain().await;
+    let (image, id) = (fresh(), fresh());
+    let create = create_volume(&image);
+    let delete = delete_image(&image);
+    let probe = async |verb: &Verb| {
+        let request = wire::ProbeOperationRequest {
+            operation: Some(Operation {
+                verb: Some(verb.clone()),
+            }),
+            task_id: id.clone(),
+        };
+        host.storage()
+            .probe_operation(request)
+            .await
+            .unwrap()
+            .into_inner()
+    };
+    let before = probe(&create).await;
+    assert_eq!(before.verdict(), wire::ProbeVerdict::NotBegun);
+    assert_eq!(before.task, None, "it does not know it");
+    host.begin(&id, create.clone()).await.unwrap();
+    host.end_of(&id).await;
+    let after = probe(&create).await;
+    assert_eq!(after.verdict(), wire::ProbeVerdict::Done);
+    assert_eq!(after.task.map(|task| task.task_id), Some(id.clone()));
+    assert_eq!(probe(&delete).await.verdict(), wire::ProbeVerdict::NotBegun);
+    let other = probe(&create_volume(&fresh())).await;
+    assert_eq!(other.verdict(), wire::ProbeVerdict::NotBegun);
+    let elsewhere = Verb::DeleteImage(DeleteImage {
+        domain_id: fresh(),
+        image_id: image,
+    });
+    assert_eq!(
+        probe(&elsewhere).await.verdict(),
+        wire::ProbeVerdict::Unclear,
+        "no such domain"
+    );
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn domains_images_and_volumes_are_shown_as_they_are() {

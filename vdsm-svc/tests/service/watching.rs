@@ -59,7 +59,7 @@ async fn every_edge_is_an_item_of_its_own_and_a_token_resumes() {
     assert!(matches!(next(&mut frames).await, Frame::Opened(_)));
     let info = host
         .hosts()
-        .get_host_info(wire::GetHostInfoRequest {})
+        .get_host_info(wire::GetHostInfoRequest::default())
         .await
         .unwrap()
         .into_inner();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId, VmId, VolumeId};
-use common::{Allocation, Timestamp, Token, VolumeFormat};
+use common::{Allocation, Start, Timestamp, Token, VolumeFormat};
 
 /// Names one thing: the key of its lock, and how outcomes and events point at it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +66,12 @@ pub struct Host {
     pub address: String,
     /// The store that the engine follows; none until the host told it.
     pub store_id: Option<StoreId>,
+    /// The start of its service that was last met; none before any was.
+    pub start: Option<Start>,
     /// Up to where the engine has followed the host's history; none: the next stream starts with a snapshot.
     pub cursor: Option<Token>,
+    /// It has shown tasks that are over for good, and may have them still: the next connection starts with a snapshot.
+    pub has_risen: bool,
 }
 
 /// A storage domain.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use common::id::{CommandId, HostId, StoreId, TaskId};
-use common::{Fault, FaultCode, Operation, TaskState, Timestamp};
+use common::{Fault, FaultCode, Operation, Start, TaskState, Timestamp};
 
 use super::{Awaited, EntityKey, WaitingFor};
 use crate::jobs::TaskStep;
@@ -163,6 +163,13 @@ pub struct AsyncTask {
     /// The host's store that it is addressed to. Where it is another than the host's present one, the task is
     /// undecided: that store's memory is lost, and only storage can tell what became of it.
     pub store_id: Option<StoreId>,
+    /// The start of its host that is known to know it, or that it was first sent to; none before it was sent. Where the
+    /// host's present start is another one, and nothing of the task was seen on its stream, the host may have lost its
+    /// memory of it.
+    pub start: Option<Start>,
+    /// Its host was started anew since it was sent, perhaps from an older copy of its directory: that it was undone is
+    /// believed only where storage shows it.
+    pub outlived_a_start: bool,
     /// It is to be stopped: what goes to the host is an abort, even if it never heard of the task.
     pub abort_wanted: bool,
     /// A store of its host that is lost had begun it, and an empty image is left of that, which the task takes over
@@ -208,6 +215,17 @@ impl AsyncTask {
             note: note.to_owned(),
             since,
         })
+    }
+
+    /// This start of its host knows it.
+    pub(crate) fn met(&mut self, start: Option<Start>) {
+        self.outlived_a_start |= self.start.is_some() && self.start != start;
+        self.start = start;
+    }
+
+    /// Its host says that it was undone, and storage has not yet been asked.
+    pub fn is_doubted(&self) -> bool {
+        self.is_open() && self.reported.is_some_and(ReportedState::is_terminal)
     }
 
     /// What it needs an operator for, while it does.

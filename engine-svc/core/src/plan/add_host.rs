@@ -71,12 +71,15 @@ fn not_ours(fault: &Fault) -> bool {
 }
 
 fn added(state: &State, p: &AddHost) -> Host {
+    let life = state.volatile.connected.get(&p.host_id);
     Host {
         id: p.host_id,
         name: p.name.clone(),
         address: p.address.clone(),
-        store_id: state.volatile.connected.get(&p.host_id).copied(),
+        store_id: life.map(|life| life.store_id),
+        start: life.map(|life| life.start),
         cursor: None,
+        has_risen: false,
     }
 }
 

@@ -206,6 +206,13 @@ pub(crate) fn new_task(
         place: Some(place),
         step: Some(TaskStep::of(command.id, command.root, id)),
         store_id: state.host(planned.host_id).and_then(|host| host.store_id),
+        // What is recorded while the host is away cannot have been sent.
+        start: state
+            .volatile
+            .connected
+            .get(&planned.host_id)
+            .map(|life| life.start),
+        outlived_a_start: false,
         abort_wanted: false,
         begun_before: false,
         user: command.user.clone(),

@@ -150,7 +150,7 @@ pub(crate) fn give_up(command: &Command, image: &dyn NewImage, fault: Fault) -> 
 
 #[cfg(test)]
 mod tests {
-    use crate::input::{Ask, Evidence, Input};
+    use crate::input::{Ask, Evidence, Input, Remembered};
     use crate::model::CommandState::*;
     use crate::model::Purpose;
     use crate::testing::{Image, World, command_id, copy_disk, create_disk, create_vm, disk_id, host_id};
@@ -180,12 +180,14 @@ mod tests {
             user: "ann".into(),
         });
         world.connect(host_id(0));
-        let store_id = world.host_mut(0).store;
+        let (store_id, start) = (world.host_mut(0).store, world.host_mut(0).present_start());
         world.step(Input::Probed {
             task_id,
             store_id,
+            start,
             evidence,
-            strangers: false,
+            is_busy: false,
+            remembered: Remembered::Unknown,
         });
         world
     }
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn what_a_lost_host_left_of_an_unwanted_disk_is_deleted() {
         for maker in makers() {
-            for evidence in [Evidence::EmptyImage, Evidence::Partial("half".into())] {
+            for evidence in [Evidence::EmptyImage, Evidence::Begun("half".into())] {
                 let mut world = unwanted_after_a_loss(maker.clone(), evidence);
                 let undo = world.engine.state.tasks().find(|t| t.purpose == Purpose::Undo);
                 assert!(undo.is_some());
@@ -216,12 +218,14 @@ mod tests {
             world.wipe(host_id(0));
             world.host_mut(0).images.insert(disk_id(1), Image::Partial);
             world.connect(host_id(0));
-            let store_id = world.host_mut(0).store;
+            let (store_id, start) = (world.host_mut(0).store, world.host_mut(0).present_start());
             world.step(Input::Probed {
                 task_id: task_id.unwrap(),
                 store_id,
+                start,
                 evidence: Evidence::EmptyImage,
-                strangers: false,
+                is_busy: false,
+                remembered: Remembered::Unknown,
             });
             world.step(Input::Cancel {
                 command_id: command_id(1),
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn where_nothing_is_there_nothing_is_deleted() {
         for maker in makers() {
-            let mut world = unwanted_after_a_loss(maker, Evidence::NothingThere);
+            let mut world = unwanted_after_a_loss(maker, Evidence::NotBegun);
             assert!(world.engine.state.tasks().all(|t| t.purpose == Purpose::Do));
             world.settle();
             assert_eq!(world.state_of(1), Cancelled);

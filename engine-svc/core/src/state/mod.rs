@@ -7,6 +7,7 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use common::Start;
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::lock::LockTable;
 
@@ -50,10 +51,17 @@ pub(crate) struct Accepted {
     pub(crate) digest: Vec<u8>,
 }
 
+/// Which memory of a host is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) store_id: StoreId,
+    pub(crate) start: Start,
+}
+
 /// What is known only as long as the process lives: of connections and streams.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Volatile {
-    pub(crate) connected: BTreeMap<HostId, StoreId>,
+    pub(crate) connected: BTreeMap<HostId, Life>,
     pub(crate) streams: BTreeMap<HostId, Stream>,
 }
 

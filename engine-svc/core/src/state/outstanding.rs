@@ -41,26 +41,33 @@ impl State {
         let undecided = self.is_undecided(task);
         match task.async_state {
             AsyncTaskState::Initializing | AsyncTaskState::Watching if undecided => Some(probe),
-            AsyncTaskState::Initializing | AsyncTaskState::Watching if task.abort_wanted => {
-                let may = task.cancelable || task.async_state == AsyncTaskState::Initializing;
-                may.then_some(Effect::AbortTask {
+            AsyncTaskState::Initializing | AsyncTaskState::Watching
+                if task.abort_wanted
+                    && (task.cancelable || task.async_state == AsyncTaskState::Initializing) =>
+            {
+                Some(Effect::AbortTask {
                     host_id,
                     task_id,
                     store_id: host.store_id,
                 })
             }
-            AsyncTaskState::Initializing => Some(Effect::StartTask {
-                host_id,
-                task_id,
-                operation,
-                store_id: host.store_id,
-                correlation_id: task.correlation_id.clone(),
-            }),
+            AsyncTaskState::Initializing | AsyncTaskState::Watching if self.is_to_be_asked_for(task) => {
+                Some(Effect::StartTask {
+                    host_id,
+                    task_id,
+                    operation,
+                    store_id: host.store_id,
+                    correlation_id: task.correlation_id.clone(),
+                })
+            }
             AsyncTaskState::Ended if self.is_examined_again(task) => Some(probe),
             AsyncTaskState::AttemptingEndAction | AsyncTaskState::ClearFailed => {
                 Some(Effect::ClearTask { host_id, task_id })
             }
-            AsyncTaskState::Watching | AsyncTaskState::Ended | AsyncTaskState::Cleared => None,
+            AsyncTaskState::Initializing
+            | AsyncTaskState::Watching
+            | AsyncTaskState::Ended
+            | AsyncTaskState::Cleared => None,
         }
     }
 
@@ -86,10 +93,29 @@ impl State {
         })
     }
 
-    /// Whether a task's host lost its memory of it: only storage can tell what became of it.
+    /// Whether only storage can tell what became of a task: its host lost its memory of it, or may have.
     pub(crate) fn is_undecided(&self, task: &AsyncTask) -> bool {
+        let ours = task.command.is_some();
+        self.is_of_lost_store(task) || ours && (self.is_unproven(task) || task.is_doubted())
+    }
+
+    /// Whether an open task was given to a store of its host that is lost.
+    pub(crate) fn is_of_lost_store(&self, task: &AsyncTask) -> bool {
         let present = self.host(task.host_id).and_then(|host| host.store_id);
         task.is_open() && task.store_id.is_some() && task.store_id != present
+    }
+
+    /// Whether an open task was sent to an earlier start of its host, and nothing shows that the present one knows it.
+    fn is_unproven(&self, task: &AsyncTask) -> bool {
+        let present = self.host(task.host_id).and_then(|host| host.start);
+        task.is_open() && task.host_sequence == 0 && task.start.is_some() && task.start != present
+    }
+
+    /// Whether its host waits to be asked for a task: it never was, or was started anew since, and begins nothing for an
+    /// engine that may not want it any more.
+    fn is_to_be_asked_for(&self, task: &AsyncTask) -> bool {
+        let present = self.host(task.host_id).and_then(|host| host.start);
+        task.async_state == AsyncTaskState::Initializing || task.start.is_some() && task.start != present
     }
 
     /// Whether an operator wants storage looked at once more for a task that it did not tell of.

@@ -185,7 +185,7 @@ impl Tx<'_> {
 mod tests {
     use common::{Fault, FaultCode};
 
-    use crate::input::{Evidence, Input, Tried};
+    use crate::input::{Evidence, Input, Remembered, Tried};
     use crate::model::CommandState::*;
     use crate::model::{EntityKey, EventCode, Purpose};
     use crate::step::Reply;
@@ -378,12 +378,14 @@ mod tests {
         let task_id = world.engine.state.tasks().next().unwrap().id;
         world.wipe(host_id(0));
         world.connect(host_id(0));
-        let store_id = world.host_mut(0).store;
+        let (store_id, start) = (world.host_mut(0).store, world.host_mut(0).present_start());
         world.step(Input::Probed {
             task_id,
             store_id,
-            evidence: Evidence::Unknown("it cannot be read".into()),
-            strangers: false,
+            start,
+            evidence: Evidence::Unclear("it cannot be read".into()),
+            is_busy: false,
+            remembered: Remembered::Unknown,
         });
         let root = world.root(1);
         assert_eq!(

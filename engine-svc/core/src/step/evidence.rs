@@ -1,14 +1,17 @@
-//! Tasks whose host lost its memory. That proves nothing about the work: storage itself must show what became of
-//! it, with no process of an earlier store at work any more. Where it does not, somebody must look.
+//! Tasks whose host lost its memory, or may have: it has another store than the one that they were given to, or was
+//! started anew, perhaps from an older copy of its directory. What it does not know, and what it says was undone, proves
+//! nothing about the work: storage itself must show what became of it, with no process from before at work any more.
+//! Where it does not, somebody must look.
 
-use common::id::{CommandId, DiskId, StoreId, TaskId};
-use common::{Fault, FaultCode, Operation};
+use common::id::{CommandId, DiskId, TaskId};
+use common::{Fault, FaultCode};
 
 use super::tx::Tx;
 use crate::change::Change;
-use crate::input::Evidence;
+use crate::input::{Evidence, Remembered};
 use crate::model::{AsyncTask, AsyncTaskState, Disk, EventCode, Observation, Presence, Purpose, Settled};
 use crate::plan;
+use crate::state::Life;
 
 /// What evidence means for a task.
 enum Shown {
@@ -22,38 +25,88 @@ enum Shown {
     Unclear(String),
 }
 
+/// One look at storage.
+pub(super) struct Look {
+    pub(super) evidence: Evidence,
+    pub(super) is_busy: bool,
+    pub(super) remembered: Remembered,
+}
+
 impl Tx<'_> {
-    pub(super) fn probed(&mut self, task_id: TaskId, store_id: StoreId, evidence: Evidence, strangers: bool) {
+    /// What was seen through another memory of the host than the present one is asked for again at its connection.
+    pub(super) fn probed(&mut self, task_id: TaskId, life: Life, look: Look) {
         let Some(task) = self.state.task(task_id).filter(|task| task.command.is_some()) else {
             return;
         };
-        let present = self.state.host(task.host_id).and_then(|host| host.store_id);
-        if present != Some(store_id) {
+        let host = self.state.host(task.host_id);
+        let present =
+            host.is_some_and(|host| (host.store_id, host.start) == (Some(life.store_id), Some(life.start)));
+        if !present {
             return;
         }
-        let shown = shown(task, evidence);
-        if self.state.is_undecided(task) {
-            self.settle(task_id, store_id, shown, strangers);
+        if self.state.is_of_lost_store(task) {
+            self.settle(task_id, life, look);
+        } else if self.state.is_undecided(task) {
+            match (task.is_doubted(), look.remembered) {
+                // It was looked at before it was over.
+                (true, Remembered::Open) => self.ask(task_id),
+                (true, _) | (false, Remembered::Unknown) => self.settle(task_id, life, look),
+                (false, Remembered::Open | Remembered::Over) => self.is_remembered(task_id, life),
+            }
         } else if self.state.is_examined_again(task) {
-            self.settle_again(task_id, shown, strangers);
+            let shown = shown(task, look.evidence);
+            self.settle_again(task_id, shown, look.is_busy);
+        } else if task.is_open() {
+            // Its host has shown meanwhile that it knows it: what was held back until then is due.
+            self.ask(task_id);
         }
     }
 
-    fn settle(&mut self, task_id: TaskId, store_id: StoreId, shown: Shown, strangers: bool) {
-        if strangers {
+    /// The host's present start knows it after all: it is asked for as ever.
+    fn is_remembered(&mut self, task_id: TaskId, life: Life) {
+        let now = self.now;
+        self.edit_task(task_id, |task| {
+            task.start = Some(life.start);
+            task.outlived_a_start = true;
+            task.async_state = AsyncTaskState::Initializing;
+            task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
+        });
+        self.ask(task_id);
+        self.decide_for(task_id);
+    }
+
+    fn settle(&mut self, task_id: TaskId, life: Life, look: Look) {
+        let Some(task) = self.state.task(task_id) else {
+            return;
+        };
+        if look.is_busy {
             return self.needs_somebody(task_id, strangers_at_work());
         }
-        match shown {
+        let is_undone = task.is_doubted();
+        match shown(task, look.evidence) {
             Shown::Effect => self.settle_as(task_id, Settled::Done, None),
-            Shown::Nothing => self.address_anew(task_id, store_id, false),
-            Shown::Begun => self.address_anew(task_id, store_id, true),
+            Shown::Nothing if is_undone => self.believe(task_id, false),
+            Shown::Begun if is_undone => self.believe(task_id, true),
+            Shown::Nothing => self.address_anew(task_id, life, false),
+            Shown::Begun => self.address_anew(task_id, life, true),
             Shown::Unclear(words) => self.settle_as(task_id, Settled::Unclear, Some(unclear(&words))),
         }
         self.decide_for(task_id);
     }
 
+    /// Storage shows it undone, as its host says.
+    fn believe(&mut self, task_id: TaskId, begun: bool) {
+        let now = self.now;
+        self.edit_task(task_id, |task| {
+            task.async_state = AsyncTaskState::Ended;
+            task.begun_before |= begun;
+            task.ended = Some(now);
+            task.waiting_for = None;
+        });
+    }
+
     /// An operator had it looked at once more: the task itself is over, only its command can go on.
-    fn settle_again(&mut self, task_id: TaskId, shown: Shown, strangers: bool) {
+    fn settle_again(&mut self, task_id: TaskId, shown: Shown, is_busy: bool) {
         let Some(id) = self.state.task(task_id).and_then(|task| task.command) else {
             return;
         };
@@ -64,7 +117,7 @@ impl Tx<'_> {
             return;
         };
         let next = match shown {
-            _ if strangers => return self.rest_again(task_id, strangers_at_work()),
+            _ if is_busy => return self.rest_again(task_id, strangers_at_work()),
             Shown::Effect => {
                 self.settle_as(task_id, Settled::Done, None);
                 return self.decide(id);
@@ -114,10 +167,12 @@ impl Tx<'_> {
 
     /// Nothing of it is there: the host's present store gets it as if it were new, and what went wrong with it in the
     /// lost one is nothing to do with what becomes of it here.
-    fn address_anew(&mut self, task_id: TaskId, store_id: StoreId, begun: bool) {
+    fn address_anew(&mut self, task_id: TaskId, life: Life, begun: bool) {
         let now = self.now;
         self.edit_task(task_id, |task| {
-            task.store_id = Some(store_id);
+            task.store_id = Some(life.store_id);
+            task.start = Some(life.start);
+            task.outlived_a_start = false;
             task.async_state = AsyncTaskState::Initializing;
             task.begun_before |= begun;
             task.reported = None;
@@ -157,17 +212,15 @@ impl Tx<'_> {
 }
 
 fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
-    let deletes = matches!(task.operation, Some(Operation::DeleteImage(_)));
     match evidence {
-        Evidence::Partial(words) | Evidence::Unknown(words) => Shown::Unclear(words),
+        Evidence::Begun(words) | Evidence::Unclear(words) => Shown::Unclear(words),
         Evidence::Done => Shown::Effect,
-        Evidence::NothingThere if deletes => Shown::Effect,
         // A creation takes the directory over; one that is not wanted any more would leave it behind.
-        Evidence::EmptyImage if !deletes && task.abort_wanted => {
+        Evidence::EmptyImage if task.abort_wanted && !task.is_doubted() => {
             Shown::Unclear("an empty directory is left of the image".to_owned())
         }
-        Evidence::EmptyImage if !deletes => Shown::Begun,
-        Evidence::NothingThere | Evidence::Untouched | Evidence::EmptyImage => Shown::Nothing,
+        Evidence::EmptyImage => Shown::Begun,
+        Evidence::NotBegun => Shown::Nothing,
     }
 }
 
@@ -180,8 +233,8 @@ fn unclear(words: &str) -> Fault {
 }
 
 fn strangers_at_work() -> Fault {
-    let message = "the host lost its memory, and processes of its earlier store still work there; once they are gone, \
-                   retry the command";
+    let message = "the host lost its memory, and processes from before that still work there; once they are gone, retry the \
+                   command";
     Fault::new(FaultCode::EvidenceMissing, message)
 }
 
@@ -190,8 +243,109 @@ mod tests {
     use common::{FaultCode, TaskState};
 
     use crate::change::Change;
-    use crate::model::{CommandState, ReportedState};
-    use crate::testing::{Fate, World, create_disk, disk_id, host_id};
+    use crate::input::Input;
+    use crate::model::{CommandState, EventCode, ReportedState};
+    use crate::testing::{Fate, Image, World, command_id, create_disk, disk_id, host_id, remove_disk};
+
+    /// A disk in the making, of which its host has told that it runs, and that host with an older memory.
+    fn put_back_under_a_creation() -> World {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).copy();
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        let running = Some(ReportedState::Known(TaskState::Running));
+        while world.engine.state.tasks().all(|task| task.reported != running) {
+            assert!(world.flow(), "the task runs before its host is put back");
+        }
+        world.put_back(host_id(0), 0);
+        world
+    }
+
+    #[test]
+    fn a_host_with_an_older_memory_does_not_decide_by_what_it_does_not_know() {
+        for is_done in [true, false] {
+            let mut world = put_back_under_a_creation();
+            world.step(Input::Cancel {
+                command_id: command_id(1),
+                user: "ann".into(),
+            });
+            world.host_mut(0).end_stranger(is_done);
+            world.settle();
+            let state = world.state_of(1);
+            let there = world.host_mut(0).images.contains_key(&disk_id(1));
+            match is_done {
+                true => assert_eq!((state, there), (CommandState::Succeeded, true)),
+                false => assert_eq!((state, there), (CommandState::Cancelled, false)),
+            }
+            let told = |event: &crate::model::Event| event.code == EventCode::HostStoreChanged;
+            assert!(world.engine.events.iter().any(told), "people are told");
+        }
+    }
+
+    #[test]
+    fn what_a_host_with_an_older_memory_counts_anew_is_no_repeat() {
+        let mut world = put_back_under_a_creation();
+        world.host_mut(0).strangers.clear();
+        world.host_mut(0).vanish(disk_id(1));
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Succeeded, "it was made anew");
+    }
+
+    #[test]
+    fn what_was_undone_by_an_older_memory_is_looked_at() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.perform(0, false);
+        let task = world.host_mut(0).open_tasks()[0];
+        for _ in 0..2 {
+            world.host_mut(0).advance(task);
+        }
+        // Accepted, and nothing of it begun.
+        world.host_mut(0).copy();
+        world.host_mut(0).advance(task);
+        while world.deliver(host_id(0)) {}
+        world.put_back(host_id(0), 0);
+        world.step(Input::Cancel {
+            command_id: command_id(1),
+            user: "ann".into(),
+        });
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Cancelled);
+        assert!(
+            world.host_mut(0).images.is_empty(),
+            "what the lost memory began is gone"
+        );
+    }
+
+    #[test]
+    fn what_is_over_for_good_does_not_begin_again_where_its_host_is_put_back() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        world.submit(2, "RemoveDisk", remove_disk(1));
+        world.perform(0, false);
+        world.host_mut(0).copy();
+        world.settle();
+        assert_eq!(world.state_of(2), CommandState::Succeeded);
+        // The id is used again: what the copy is about to delete is another disk by now.
+        world.submit(3, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        let tasks = |world: &World| {
+            let records = world.engine.records.iter();
+            let tasks = records.filter(|(_, record)| matches!(record, Change::Task(_)));
+            tasks
+                .map(|(key, record)| (key.clone(), record.clone()))
+                .collect::<Vec<_>>()
+        };
+        let before = tasks(&world);
+        world.put_back(host_id(0), 0);
+        world.settle();
+        assert_eq!(tasks(&world), before, "a record that is final has changed");
+        assert_eq!(world.host_mut(0).images.get(&disk_id(1)), Some(&Image::Whole));
+        assert!(
+            world.host_mut(0).open_tasks().is_empty(),
+            "its host has done with it"
+        );
+    }
 
     #[test]
     fn what_went_wrong_in_a_lost_store_is_not_told_of_what_the_next_one_makes() {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use common::Fault;
 use common::id::{HostId, StoreId, TaskId};
+use common::{Fault, Start};
 
 use super::tx::Tx;
 use super::verdict::is_about_identity;
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::HostFacts;
-use crate::model::{Command, CommandState, EntityKey, EventCode, Host, Parameters, Purpose};
+use crate::model::{AsyncTaskState, Command, CommandState, EntityKey, EventCode, Host, Parameters, Purpose};
 use crate::plan;
+use crate::state::Life;
 
 impl Tx<'_> {
     /// It answers as the one that is followed: all that is still to be done there is asked for again.
@@ -20,14 +21,21 @@ impl Tx<'_> {
             let message = format!("the host belongs to engine {other}");
             return self.host_refused(host_id, Fault::new(common::FaultCode::HostOwned, message));
         }
-        let before = self.state.volatile.connected.insert(host_id, facts.store_id);
+        let life = Life {
+            store_id: facts.store_id,
+            start: facts.start,
+        };
+        let before = self.state.volatile.connected.insert(host_id, life);
         self.state.volatile.streams.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
                 let message = format!("host {host_id} is connected");
                 self.tell_of(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
             }
+            self.see_start(host_id, &facts);
             self.see_store(host_id, facts.store_id);
+            self.address_unsent(host_id, facts.start);
+            self.look_for_the_risen(host_id);
             self.forget_strangers(host_id, &facts);
             if facts.engine_id.is_none() && !self.is_being_released(host_id) {
                 self.effect(Effect::Reclaim { host_id });
@@ -97,6 +105,77 @@ impl Tx<'_> {
                 self.settle_down(task_id);
                 self.decide_for(task_id);
             }
+        }
+    }
+
+    /// What a start knows, the next one knows, unless its directory was put back from an older copy. Then the points that
+    /// were followed are not in its history, and what was heard of its tasks is nothing that it counts on from.
+    fn see_start(&mut self, host_id: HostId, facts: &HostFacts) {
+        let Some(host) = self
+            .state
+            .host(host_id)
+            .filter(|host| host.start != Some(facts.start))
+        else {
+            return;
+        };
+        let same_store = host.store_id == Some(facts.store_id);
+        // Where it was not asked about the last point, nothing proves that it knows it.
+        let unproven = host.start.is_some() && (host.cursor.is_none() || facts.followed != host.cursor);
+        let is_older = same_store && (unproven || !facts.forgotten.is_empty());
+        let host = Host {
+            start: Some(facts.start),
+            cursor: host.cursor.filter(|_| !is_older),
+            ..host.clone()
+        };
+        if is_older {
+            for task_id in self.state.tasks_on(host_id) {
+                self.edit_task(task_id, |task| {
+                    task.host_sequence = 0;
+                    task.resynced |= task.is_open();
+                });
+            }
+        }
+        // Last: of a change that took several revisions a store may have kept only the first, and then all is done again.
+        self.put(Change::Host(Arc::new(host)));
+        if is_older && !facts.forgotten.is_empty() {
+            self.tell_of_older_memory(host_id, facts);
+        }
+    }
+
+    fn tell_of_older_memory(&mut self, host_id: HostId, facts: &HostFacts) {
+        let message = format!(
+            "host {host_id} has an older memory than it had ({}): was its directory put back from a copy? {} of its tasks \
+             are decided by what storage shows",
+            facts.forgotten,
+            self.undecided_on(host_id).len()
+        );
+        self.tell_of(
+            EventCode::HostStoreChanged,
+            vec![EntityKey::Host(host_id)],
+            message,
+        );
+    }
+
+    /// What was to be laid to rest there, and may not have been.
+    fn look_for_the_risen(&mut self, host_id: HostId) {
+        if let Some(host) = self.state.host(host_id).filter(|host| host.has_risen) {
+            let host = Host {
+                cursor: None,
+                has_risen: false,
+                ..host.clone()
+            };
+            self.put(Change::Host(Arc::new(host)));
+        }
+    }
+
+    /// What was recorded while the host was away goes to its present start first.
+    fn address_unsent(&mut self, host_id: HostId, start: Start) {
+        for task_id in self.state.tasks_on(host_id) {
+            self.edit_task(task_id, |task| {
+                if task.command.is_some() && task.async_state == AsyncTaskState::Initializing {
+                    task.start.get_or_insert(start);
+                }
+            });
         }
     }
 

@@ -21,7 +21,8 @@ use crate::effect::Effect;
 use crate::input::Input;
 use crate::jobs::JobHead;
 use crate::model::{AsyncTask, Command};
-use crate::state::State;
+use crate::state::{Life, State};
+use evidence::Look;
 use tx::Tx;
 
 /// The outcome of one input.
@@ -116,9 +117,19 @@ impl Tx<'_> {
             Input::Probed {
                 task_id,
                 store_id,
+                start,
                 evidence,
-                strangers,
-            } => self.probed(task_id, store_id, evidence, strangers),
+                is_busy,
+                remembered,
+            } => self.probed(
+                task_id,
+                Life { store_id, start },
+                Look {
+                    evidence,
+                    is_busy,
+                    remembered,
+                },
+            ),
             Input::RetriesSpent { what, fault, .. } => self.retries_spent(what, &fault),
             Input::DiskObserved {
                 disk_id,

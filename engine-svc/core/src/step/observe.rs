@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::id::{HostId, StoreId, TaskId};
-use common::{Timestamp, Token};
+use common::{Start, TaskState, Timestamp, Token};
 
 use super::clear::is_being_cleared;
 use super::tx::Tx;
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::{Frame, HostTask};
-use crate::model::{AsyncTask, AsyncTaskState, EntityKey, EventCode, Host, Purpose};
+use crate::model::{AsyncTask, AsyncTaskState, EntityKey, EventCode, Host, Purpose, ReportedState};
 use crate::state::Stream;
+
+/// What a task waits for that its host says was undone, after the host was started anew.
+const STORAGE_IS_ASKED: &str = "the host to say what storage shows";
 
 /// How what is shown came.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +31,8 @@ impl Tx<'_> {
     /// A frame of another connection than the present one is ignored: its place was not recorded, so it comes
     /// again. The same goes for a host that is being added: once it is ours a new stream begins.
     pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
-        let present = self.state.volatile.connected.get(&host_id) == Some(&store_id);
+        let connected = self.state.volatile.connected.get(&host_id);
+        let present = connected.is_some_and(|life| life.store_id == store_id);
         let cursor = match self.state.host(host_id) {
             Some(host) if present => host.cursor,
             _ => return,
@@ -90,10 +94,16 @@ impl Tx<'_> {
     fn shown(&mut self, host_id: HostId, item: &HostTask, how: Shown, time: Option<Timestamp>) {
         match self.state.task(item.id) {
             None if item.removed => {}
+            None if item.is_settled => self.lay_to_rest(host_id, item),
+            // Nobody will ask for it again, and nothing of it has begun.
+            None if item.is_held && item.engine_id == Some(self.state.seed.engine_id) => {
+                self.foreign_seen(host_id, item, time);
+                self.lay_to_rest(host_id, item);
+            }
             None => self.foreign_seen(host_id, item, time),
             Some(task) if task.host_id != host_id || item.sequence <= task.host_sequence => {}
             // Of an earlier store, or of a later one that was never given it: storage decides.
-            Some(task) if self.state.is_undecided(task) && task.command.is_some() => {}
+            Some(task) if self.state.is_of_lost_store(task) && task.command.is_some() => {}
             Some(task) => {
                 let next = item.sequence == task.host_sequence + 1;
                 if how == Shown::Change && !next {
@@ -119,12 +129,28 @@ impl Tx<'_> {
             return;
         };
         let unstoppable = task.abort_wanted && !task.cancelable;
-        self.edit_task(item.id, |task| take_in(task, item, jumped, time, now));
-        if unstoppable {
-            // It may be one that can be stopped now.
+        let was_undecided = self.state.is_undecided(task);
+        let start = self.state.host(task.host_id).and_then(|host| host.start);
+        self.edit_task(item.id, |task| take_in(task, item, start, jumped, time, now));
+        let is_doubted = self.state.task(item.id).is_some_and(AsyncTask::is_doubted);
+        self.calm(item);
+        if unstoppable || was_undecided || is_doubted {
+            // It may be one that can be stopped now, or that storage is to be asked about.
             self.ask(item.id);
         }
         self.after_move(item.id);
+    }
+
+    /// What is over here and waits on its host to be asked for again is not to begin.
+    fn calm(&mut self, item: &HostTask) {
+        let Some(task) = self.state.task(item.id).filter(|_| item.is_held) else {
+            return;
+        };
+        let unknown = task.purpose == Purpose::Foreign && item.engine_id == Some(self.state.seed.engine_id);
+        if unknown || task.command.is_some() && !task.is_open() {
+            let host_id = task.host_id;
+            self.lay_to_rest(host_id, item);
+        }
     }
 
     /// A command hears of its task when that is over, or when it was thought to need somebody.
@@ -146,14 +172,46 @@ impl Tx<'_> {
     pub(super) fn take_cleared(&mut self, record: &HostTask) {
         if record.state.is_terminal() {
             let now = self.now;
-            self.edit_task(record.id, |task| take_in(task, record, true, None, now));
+            let task = self.state.task(record.id);
+            let start = task
+                .and_then(|task| self.state.host(task.host_id))
+                .and_then(|host| host.start);
+            self.edit_task(record.id, |task| take_in(task, record, start, true, None, now));
+            if self.state.task(record.id).is_some_and(AsyncTask::is_doubted) {
+                self.ask(record.id);
+            }
         }
+    }
+
+    /// The host has a task again that is over for good: its directory was put back from an older copy. The record stays
+    /// as it is, and the host is to have done with it.
+    fn lay_to_rest(&mut self, host_id: HostId, item: &HostTask) {
+        let task_id = item.id;
+        let Some(host) = self.state.host(host_id) else {
+            return;
+        };
+        let store_id = host.store_id;
+        if !host.has_risen {
+            let host = Host {
+                has_risen: true,
+                ..host.clone()
+            };
+            self.put(Change::Host(Arc::new(host)));
+        }
+        self.effect(match item.state.is_terminal() {
+            true => Effect::ClearTask { host_id, task_id },
+            false => Effect::AbortTask {
+                host_id,
+                task_id,
+                store_id,
+            },
+        });
     }
 
     fn foreign_seen(&mut self, host_id: HostId, item: &HostTask, time: Option<Timestamp>) {
         let store_id = self.state.host(host_id).and_then(|host| host.store_id);
         let mut task = foreign(host_id, item, store_id, self.next_seq(), self.now);
-        take_in(&mut task, item, item.sequence > 1, time, self.now);
+        take_in(&mut task, item, None, item.sequence > 1, time, self.now);
         let (open, entities) = (task.is_open(), task.entities());
         self.put(Change::Task(Arc::new(task)));
         if open {
@@ -195,7 +253,7 @@ impl Tx<'_> {
                     self.clear_locally(task_id);
                 }
             }
-            AsyncTaskState::Watching if !self.state.is_undecided(task) => {
+            AsyncTaskState::Watching if !self.state.is_of_lost_store(task) => {
                 self.edit_task(task_id, |task| {
                     task.async_state = AsyncTaskState::Initializing;
                     task.host_sequence = 0;
@@ -218,24 +276,41 @@ fn is_past(token: Option<Token>, cursor: Token) -> bool {
 
 /// The one place where what a host says enters a record. A terminal state is final: of what follows it only the
 /// removal counts.
-fn take_in(task: &mut AsyncTask, item: &HostTask, jumped: bool, time: Option<Timestamp>, now: Timestamp) {
+fn take_in(
+    task: &mut AsyncTask,
+    item: &HostTask,
+    start: Option<Start>,
+    jumped: bool,
+    time: Option<Timestamp>,
+    now: Timestamp,
+) {
     task.host_sequence = item.sequence;
     task.host_commit_time = time.or(task.host_commit_time);
     if task.is_open() {
+        task.met(start);
         task.reported = Some(item.state);
         task.resynced = jumped;
         task.cancelable = item.cancelable;
         task.undo.clone_from(&item.undo);
         task.fault = task.fault.take().or_else(|| item.fault.clone());
         task.undo_fault.clone_from(&item.undo_fault);
-        let over = item.state.is_terminal();
+        // That it was undone may be said by a host that forgot what it did: then storage is asked first.
+        let doubted = task.command.is_some()
+            && task.outlived_a_start
+            && item.state == ReportedState::Known(TaskState::Recovered);
+        let over = item.state.is_terminal() && !doubted;
         task.async_state = if over {
             AsyncTaskState::Ended
         } else {
             AsyncTaskState::Watching
         };
         task.ended = over.then_some(now);
-        let waits = AsyncTask::waits_for(task.async_state, task.host_id, &item.waiting_for, now);
+        let words = if doubted {
+            STORAGE_IS_ASKED
+        } else {
+            &item.waiting_for
+        };
+        let waits = AsyncTask::waits_for(task.async_state, task.host_id, words, now);
         match (&mut task.waiting_for, waits) {
             // Since when it waits is not lost by a change that waits for the same.
             (Some(present), Some(new)) if present.what == new.what => present.note = new.note,
@@ -276,6 +351,8 @@ fn foreign(
         place: None,
         step: None,
         store_id,
+        start: None,
+        outlived_a_start: false,
         abort_wanted: false,
         begun_before: false,
         user: String::new(),

@@ -20,7 +20,13 @@ impl Tx<'_> {
             return;
         }
         let now = self.now;
+        let host = self
+            .state
+            .task(task_id)
+            .and_then(|task| self.state.host(task.host_id));
+        let start = host.and_then(|host| host.start);
         self.edit_task(task_id, |task| {
+            task.met(start);
             if task.async_state == AsyncTaskState::Initializing {
                 task.async_state = AsyncTaskState::Watching;
                 task.store_id = Some(store_id);

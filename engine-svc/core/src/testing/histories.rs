@@ -42,6 +42,9 @@ enum Deed {
     Connect(u16),
     Disconnect(u16),
     Wipe(u16),
+    Restart(u16),
+    Copy(u16),
+    PutBack(u16),
     EndStranger(u16),
     Foreign(u16),
     Fate(u16),
@@ -77,6 +80,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         8 => n.prop_map(Deed::Connect),
         3 => n.prop_map(Deed::Disconnect),
         3 => n.prop_map(Deed::Wipe),
+        2 => n.prop_map(Deed::Restart),
+        4 => n.prop_map(Deed::Copy),
+        4 => n.prop_map(Deed::PutBack),
         2 => n.prop_map(Deed::EndStranger),
         1 => n.prop_map(Deed::Foreign),
         6 => n.prop_map(Deed::Fate),
@@ -234,7 +240,7 @@ impl Life {
             }
             Deed::Advance(n) => {
                 let host = world.hosts.get_mut(&of(n)).expect("one of them");
-                let open = host.open_tasks();
+                let open = host.moving_tasks();
                 if !open.is_empty() {
                     host.advance(open[usize::from(n / 4) % open.len()]);
                 }
@@ -246,6 +252,9 @@ impl Life {
             Deed::Connect(n) => world.connect(of(n)),
             Deed::Disconnect(n) => world.disconnect(of(n)),
             Deed::Wipe(n) => world.wipe(of(n)),
+            Deed::Restart(n) => world.restart(of(n)),
+            Deed::Copy(n) => world.hosts.get_mut(&of(n)).expect("one of them").copy(),
+            Deed::PutBack(n) => world.put_back(of(n), usize::from(n / 4)),
             Deed::EndStranger(n) => world
                 .hosts
                 .get_mut(&of(n))
@@ -377,7 +386,7 @@ fn config() -> ProptestConfig {
         .and_then(|n| n.parse().ok());
     ProptestConfig {
         cases: wanted.unwrap_or(48),
-        max_shrink_iters: 4_000,
+        max_shrink_iters: 0,
         failure_persistence: None,
         ..ProptestConfig::default()
     }

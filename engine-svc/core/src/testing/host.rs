@@ -8,7 +8,7 @@ use common::{CopyVolume, Fault, FaultCode, Operation, Revision, Start, TaskState
 
 use super::{ENGINE, store_id};
 use crate::effect::HostCall;
-use crate::input::{Evidence, Frame, HostFacts, HostTask};
+use crate::input::{Evidence, Frame, HostFacts, HostTask, Remembered};
 use crate::model::{Presence, ReportedState};
 
 /// What will become of a task once it runs.
@@ -35,11 +35,25 @@ struct Record {
     /// It made something of its own, which its undo removes.
     begun: bool,
     committed: bool,
+    /// It was found unfinished by a start, in a memory that may be older than what it did.
+    found: bool,
+}
+
+/// A copy of all that a host remembers.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    store: StoreId,
+    owner: Option<EngineId>,
+    tasks: BTreeMap<TaskId, Record>,
+    history: Vec<HostTask>,
+    starts: Vec<(Start, usize)>,
 }
 
 pub(crate) struct FakeHost {
     pub(crate) store: StoreId,
     pub(crate) owner: Option<EngineId>,
+    /// Copies of its memory, to be put back.
+    pub(crate) copies: Vec<Memory>,
     pub(crate) images: BTreeMap<DiskId, Image>,
     pub(crate) domains: BTreeSet<DomainId>,
     /// Processes of earlier stores that still work.
@@ -52,7 +66,10 @@ pub(crate) struct FakeHost {
     pub(crate) undo_words: String,
     tasks: BTreeMap<TaskId, Record>,
     history: Vec<HostTask>,
+    /// Each with the length of the history at which it began.
+    starts: Vec<(Start, usize)>,
     stores: u128,
+    last_start: u64,
 }
 
 impl FakeHost {
@@ -60,6 +77,7 @@ impl FakeHost {
         let mut host = Self {
             store: store_id(0),
             owner: None,
+            copies: Vec::new(),
             images: BTreeMap::new(),
             domains: BTreeSet::new(),
             strangers: BTreeMap::new(),
@@ -68,6 +86,8 @@ impl FakeHost {
             undo_words: String::new(),
             tasks: BTreeMap::new(),
             history: Vec::new(),
+            starts: Vec::new(),
+            last_start: (id.as_uuid().as_u128() as u64) << 32,
             stores: id.as_uuid().as_u128() << 16,
         };
         host.lose_memory();
@@ -86,6 +106,122 @@ impl FakeHost {
             }
         }
         self.history.clear();
+        self.starts.clear();
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        self.last_start += 1;
+        self.starts.push((Start(self.last_start), self.history.len()));
+    }
+
+    pub(crate) fn present_start(&self) -> Start {
+        self.starts.last().expect("it was started").0
+    }
+
+    /// Somebody copies its directory.
+    pub(crate) fn copy(&mut self) {
+        self.copies.push(self.memory());
+    }
+
+    fn memory(&self) -> Memory {
+        Memory {
+            store: self.store,
+            owner: self.owner,
+            tasks: self.tasks.clone(),
+            history: self.history.clone(),
+            starts: self.starts.clone(),
+        }
+    }
+
+    /// It is started again, with all that it remembers.
+    pub(crate) fn restart(&mut self) {
+        self.wake_with(self.memory());
+    }
+
+    /// A copy of its directory is put back, and it is started. Processes of tasks that the copy does not know work on.
+    pub(crate) fn put_back(&mut self, copy: Memory) {
+        for (id, record) in std::mem::take(&mut self.tasks) {
+            let at_work = known(&record.item) == TaskState::Running;
+            if let Some(operation) = record
+                .item
+                .operation
+                .filter(|_| at_work && !copy.tasks.contains_key(&id))
+            {
+                self.strangers.insert(id, operation);
+            }
+        }
+        self.wake_with(copy);
+    }
+
+    fn wake_with(&mut self, memory: Memory) {
+        let Memory {
+            store,
+            owner,
+            tasks,
+            history,
+            starts,
+        } = memory;
+        (self.store, self.owner) = (store, owner);
+        (self.tasks, self.history, self.starts) = (tasks, history, starts);
+        self.wake();
+        for id in self.open_tasks() {
+            self.find(id);
+        }
+    }
+
+    /// What waited for its turn waits until it is asked for again; what was at work is brought to its end, by what the
+    /// memory says that it did.
+    fn find(&mut self, id: TaskId) {
+        let Some(record) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        record.found = true;
+        let state = known(&record.item);
+        let deletes = matches!(record.item.operation, Some(Operation::DeleteImage(_)));
+        match (state, record.committed && deletes) {
+            (TaskState::Init | TaskState::Preparing | TaskState::Queued, _) => {
+                if record.item.engine_id.is_some() {
+                    record.item.is_held = true;
+                    record.item.sequence += 1;
+                    self.history.push(record.item.clone());
+                }
+            }
+            (TaskState::Running, true) => {
+                let image = record.item.operation.as_ref().and_then(Operation::image_id);
+                let is_aside = |disk: &DiskId| self.images.get(disk) == Some(&Image::Partial);
+                if let Some(disk) = image.map(ImageId::disk).filter(is_aside) {
+                    self.images.remove(&disk);
+                }
+                self.edge(id, TaskState::Finished, None);
+            }
+            _ => {
+                record.committed = false;
+                if state == TaskState::Running {
+                    let fault = Fault::new(FaultCode::Interrupted, "it was started anew");
+                    self.edge(id, TaskState::Aborting, Some(fault));
+                }
+                if known(&self.tasks[&id].item) == TaskState::Aborting {
+                    self.edge(id, TaskState::Recovering, None);
+                }
+                self.undo(id);
+                self.edge(id, TaskState::Recovered, None);
+            }
+        }
+    }
+
+    /// Why a point is not in its history; empty where it is.
+    fn forgotten(&self, point: Token) -> String {
+        let at = self.starts.iter().position(|(start, _)| *start == point.start);
+        let Some(at) = at.filter(|_| point.store_id == self.store) else {
+            return "it never saw that start".to_owned();
+        };
+        let next = self.starts.get(at + 1);
+        let end = next.map_or(self.history.len(), |(_, first)| *first);
+        match point.revision.0 as usize > end {
+            true => "that start ended before this point".to_owned(),
+            false => String::new(),
+        }
     }
 
     /// A process of an earlier store comes to its end: its work is done, or cut off half-way.
@@ -110,20 +246,38 @@ impl FakeHost {
         }
     }
 
-    pub(crate) fn facts(&self) -> HostFacts {
+    /// What it says to somebody who has followed it up to this point.
+    pub(crate) fn facts(&self, followed: Option<Token>) -> HostFacts {
         HostFacts {
             store_id: self.store,
             engine_id: self.owner,
+            start: self.present_start(),
+            followed,
+            forgotten: followed.map(|point| self.forgotten(point)).unwrap_or_default(),
             stranger_task_ids: self.strangers.keys().copied().collect(),
+        }
+    }
+
+    pub(crate) fn remembered(&self, id: TaskId) -> Remembered {
+        match self.tasks.get(&id).map(|record| record.item.state.is_terminal()) {
+            None => Remembered::Unknown,
+            Some(true) => Remembered::Over,
+            Some(false) => Remembered::Open,
         }
     }
 
     pub(crate) fn token(&self, at: usize) -> Token {
         Token {
             store_id: self.store,
-            start: Start(1),
+            start: self.start_at(at),
             revision: Revision(at as u64),
         }
+    }
+
+    /// The start that made the history up to there.
+    fn start_at(&self, at: usize) -> Start {
+        let before = self.starts.iter().rev().find(|(_, first)| *first < at);
+        before.or(self.starts.first()).expect("it was started").0
     }
 
     pub(crate) fn now(&self) -> usize {
@@ -162,7 +316,12 @@ impl FakeHost {
         operation: Operation,
         by: Option<EngineId>,
     ) -> Result<Option<HostTask>, Fault> {
-        if let Some(record) = self.tasks.get(&id) {
+        if let Some(record) = self.tasks.get_mut(&id) {
+            if std::mem::take(&mut record.item.is_held) {
+                record.found = false;
+                record.item.sequence += 1;
+                self.history.push(record.item.clone());
+            }
             let same = record.item.operation.is_none() || record.item.operation.as_ref() == Some(&operation);
             return match (same, record.item.removed) {
                 (false, _) => Err(Fault::new(FaultCode::TaskIdReused, "another operation")),
@@ -185,6 +344,7 @@ impl FakeHost {
             .filter(|record| !record.item.state.is_terminal());
         let open = others.find(|record| {
             record.item.engine_id.is_some()
+                && !record.found
                 && record
                     .item
                     .operation
@@ -248,6 +408,8 @@ impl FakeHost {
             engine_id,
             removed: false,
             correlation_id: String::new(),
+            is_held: false,
+            is_settled: false,
         };
         self.history.push(item.clone());
         self.tasks.insert(
@@ -257,6 +419,7 @@ impl FakeHost {
                 fate,
                 begun: false,
                 committed: false,
+                found: false,
             },
         );
     }
@@ -297,22 +460,28 @@ impl FakeHost {
         Ok(None)
     }
 
-    /// The sequence of the removal; none if the id is unknown.
-    pub(crate) fn clear(&mut self, id: TaskId) -> Option<u64> {
-        let record = self.tasks.get_mut(&id)?;
-        assert!(record.item.state.is_terminal(), "only what is over is cleared");
+    /// The sequence of the removal; none if the id is unknown. What is not over is not cleared.
+    pub(crate) fn clear(&mut self, id: TaskId) -> Result<Option<u64>, Fault> {
+        let Some(record) = self.tasks.get_mut(&id) else {
+            return Ok(None);
+        };
+        if !record.item.state.is_terminal() {
+            assert!(record.found, "only what is over is cleared");
+            return Err(Fault::new(FaultCode::TaskNotFinished, "it is not over"));
+        }
         if !record.item.removed {
             record.item.removed = true;
             record.item.sequence += 1;
             self.history.push(record.item.clone());
         }
-        Some(record.item.sequence)
+        Ok(Some(record.item.sequence))
     }
 
     fn edge(&mut self, id: TaskId, state: TaskState, fault: Option<Fault>) {
         let Some(record) = self.tasks.get_mut(&id) else {
             return;
         };
+        record.item.is_held = false;
         record.item.state = ReportedState::Known(state);
         record.item.sequence += 1;
         record.item.fault = record.item.fault.take().or(fault);
@@ -327,6 +496,13 @@ impl FakeHost {
             .filter(|r| !r.item.state.is_terminal())
             .map(|r| r.item.id)
             .collect()
+    }
+
+    /// Those of them that do not wait until they are asked for again.
+    pub(crate) fn moving_tasks(&self) -> Vec<TaskId> {
+        let mut ids = self.open_tasks();
+        ids.retain(|id| !self.tasks[id].item.is_held);
+        ids
     }
 
     /// One step of a task's life.
@@ -463,12 +639,13 @@ impl FakeHost {
 
     pub(crate) fn evidence(&self, operation: &Operation) -> Evidence {
         let Some(image) = operation.image_id() else {
-            return Evidence::Untouched;
+            return Evidence::NotBegun;
         };
         match (operation, self.images.get(&image.disk())) {
-            (_, None) => Evidence::NothingThere,
-            (_, Some(Image::Partial)) => Evidence::Partial("leftovers".to_owned()),
-            (Operation::DeleteImage(_), Some(Image::Whole)) => Evidence::Untouched,
+            (Operation::DeleteImage(_), None) => Evidence::Done,
+            (_, None) => Evidence::NotBegun,
+            (_, Some(Image::Partial)) => Evidence::Begun("leftovers".to_owned()),
+            (Operation::DeleteImage(_), Some(Image::Whole)) => Evidence::NotBegun,
             (_, Some(Image::Whole)) => Evidence::Done,
         }
     }

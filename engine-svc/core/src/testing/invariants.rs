@@ -9,7 +9,7 @@ use super::host::Image;
 use super::world::host_of;
 use crate::change::Change;
 use crate::effect::Effect;
-use crate::model::{AsyncTaskState, Command, CommandState, EntityKey, Parameters};
+use crate::model::{AsyncTaskState, Command, CommandState, Ending, EntityKey, Parameters};
 use crate::state::Owner;
 use crate::step::Transition;
 
@@ -20,6 +20,7 @@ pub(crate) struct Counts {
     tasks: BTreeMap<TaskId, u64>,
     trees: BTreeMap<CommandId, u64>,
     ended: BTreeSet<CommandId>,
+    endings: BTreeMap<TaskId, Option<Ending>>,
     done_bytes: BTreeMap<CommandId, u64>,
     transitions: u64,
 }
@@ -37,6 +38,9 @@ impl Counts {
                 }
                 Change::Task(t) => {
                     counts.tasks.insert(t.id, t.sequence);
+                    if t.command.is_some() && !t.is_open() {
+                        counts.endings.insert(t.id, t.ending());
+                    }
                     let Some(root) = t.root else { continue };
                     (root, t.tree_sequence)
                 }
@@ -53,6 +57,7 @@ impl Counts {
 pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition) {
     counts.transitions += 1;
     terminal_is_final(counts, transition);
+    endings_are_final(counts, transition);
     sequences_are_dense(counts, transition);
     jobs_never_go_back(counts, transition);
     successes_are_true(world, transition);
@@ -80,6 +85,23 @@ fn terminal_is_final(counts: &mut Counts, transition: &Transition) {
         if command.state.is_terminal() {
             counts.ended.insert(command.id);
         }
+    }
+}
+
+/// What became of a task of ours stays so, whatever its host remembers.
+fn endings_are_final(counts: &mut Counts, transition: &Transition) {
+    for change in &transition.changes {
+        let Change::Task(task) = change else { continue };
+        if task.command.is_none() || task.is_open() {
+            assert!(!counts.endings.contains_key(&task.id), "it was over: {task:#?}");
+            continue;
+        }
+        let before = counts.endings.insert(task.id, task.ending());
+        let is_looked_at_again = matches!(before, Some(Some(Ending::Unclear(_))));
+        assert!(
+            before.is_none() || is_looked_at_again || before == Some(task.ending()),
+            "{before:?} {task:#?}"
+        );
     }
 }
 
@@ -315,6 +337,10 @@ fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
     let stands = |effect: &&Effect| match effect {
         Effect::AbortTask { task_id, .. } => {
             loaded.task(*task_id).is_some_and(|t| t.is_open() && t.cancelable)
+        }
+        // Of a task that is over for good: it is shown again at the next connection.
+        Effect::ClearTask { host_id, task_id } => {
+            loaded.task(*task_id).is_some() || loaded.host(*host_id).is_none_or(|host| !host.has_risen)
         }
         _ => true,
     };

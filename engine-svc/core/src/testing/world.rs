@@ -69,10 +69,11 @@ impl World {
         self.step(Input::Submit(Box::new(submission(n, rpc, ask)))).reply
     }
 
-    pub(crate) fn step(&mut self, input: Input) -> Transition {
+    pub(crate) fn step(&mut self, mut input: Input) -> Transition {
         if may_come_again(&input) {
             self.said.push(input.clone());
         }
+        self.mark_settled(&mut input);
         let transition = self.engine.step(input);
         if self.engine.was_cut() {
             self.counts = super::invariants::Counts::of(self.engine.records.values());
@@ -87,6 +88,19 @@ impl World {
             self.take(effect.clone());
         }
         transition
+    }
+
+    /// As the engine's shell does it: of what a host shows, that is marked of which a record is kept that is final.
+    fn mark_settled(&self, input: &mut Input) {
+        let Input::Observed { frame, .. } = input else {
+            return;
+        };
+        for item in frame.tasks_mut() {
+            let record = self.engine.records.get(&format!("task {}", item.id));
+            let ours =
+                record.is_some_and(|record| matches!(record, Change::Task(task) if task.command.is_some()));
+            item.is_settled = ours && self.engine.state.task(item.id).is_none();
+        }
     }
 
     /// What a command was given up with is there when the next one comes.
@@ -131,7 +145,8 @@ impl World {
         if self.is_connected(host) || !self.followed.contains_key(&host) {
             return;
         }
-        let facts = self.hosts[&host].facts();
+        let followed = self.engine.state.host(host).and_then(|host| host.cursor);
+        let facts = self.hosts[&host].facts(followed);
         let refused = facts.engine_id.is_some_and(|id| id != super::ENGINE);
         if !refused {
             self.open_stream(host);
@@ -191,6 +206,26 @@ impl World {
         self.disconnect(host);
         if let Some(fake) = self.hosts.get_mut(&host) {
             fake.lose_memory();
+        }
+    }
+
+    /// The host is killed and started again.
+    pub(crate) fn restart(&mut self, host: HostId) {
+        self.disconnect(host);
+        if let Some(fake) = self.hosts.get_mut(&host) {
+            fake.restart();
+        }
+    }
+
+    /// The host is killed, and started again from a copy of its directory.
+    pub(crate) fn put_back(&mut self, host: HostId, copy: usize) {
+        let copies = &self.hosts[&host].copies;
+        let Some(memory) = copies.get(copy % copies.len().max(1)).cloned() else {
+            return;
+        };
+        self.disconnect(host);
+        if let Some(fake) = self.hosts.get_mut(&host) {
+            fake.put_back(memory);
         }
     }
 
@@ -295,9 +330,14 @@ impl World {
                 if !ours {
                     return None;
                 }
+                // One that it has open again is told to stop first.
+                let Ok(sequence) = host.clear(*task_id) else {
+                    let _ = host.abort(*task_id);
+                    return None;
+                };
                 Some(Input::Cleared {
                     task_id: *task_id,
-                    sequence: host.clear(*task_id),
+                    sequence,
                 })
             }
             Effect::Call { command_id, call, .. } => Some(Input::CallAnswered {
@@ -314,8 +354,10 @@ impl World {
             } => Some(Input::Probed {
                 task_id: *task_id,
                 store_id: host.store,
+                start: host.present_start(),
                 evidence: host.evidence(operation),
-                strangers: !host.strangers.is_empty(),
+                is_busy: !host.strangers.is_empty(),
+                remembered: host.remembered(*task_id),
             }),
             Effect::ObserveDisk { disk_id, .. } => Some(Input::DiskObserved {
                 disk_id: *disk_id,
@@ -349,7 +391,7 @@ impl World {
             self.perform(0, false);
         }
         for host in hosts {
-            let open = self.hosts[&host].open_tasks();
+            let open = self.hosts[&host].moving_tasks();
             moved |= !open.is_empty();
             for task in open {
                 if let Some(fake) = self.hosts.get_mut(&host) {
@@ -365,7 +407,7 @@ impl World {
 
     /// A fair world: everybody connects, every effect is performed, every task comes to its end.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..10_000 {
+        for _ in 0..500 {
             let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
             for host in hosts {
                 self.connect(host);

@@ -93,7 +93,7 @@ pub(super) async fn start_host(bench: &mut Bench) -> Outcome<(Service, PathBuf)>
     let client = Host::at(host.start(&FailPoints::default()).await?)?;
     persist(|| {
         let mut host = client.host.clone();
-        async move { host.get_host_info(GetHostInfoRequest {}).await }
+        async move { host.get_host_info(GetHostInfoRequest::default()).await }
     })
     .await
     .context("the host does not serve")?;

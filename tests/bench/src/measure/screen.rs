@@ -119,7 +119,10 @@ async fn edges_to_screen(
     make: impl AsyncFn(&World, &HostInfo, &mut Screen) -> Outcome<()>,
 ) -> Outcome<(Vec<f64>, AsyncTask)> {
     let mut host = world.host_client.host.clone();
-    let info = host.get_host_info(GetHostInfoRequest {}).await?.into_inner();
+    let info = host
+        .get_host_info(GetHostInfoRequest::default())
+        .await?
+        .into_inner();
     let info = info.host.context("GetHostInfo answered without a host")?;
     let mut screen = Screen {
         watcher: Watcher::open(&world.client).await?,

@@ -65,7 +65,10 @@ impl Calls {
 impl HostService for Calls {
     async fn get_host_info(&self, _: Request<vdsm::GetHostInfoRequest>) -> Answer<vdsm::GetHostInfoResponse> {
         let host = Some(self.info());
-        Ok(Response::new(vdsm::GetHostInfoResponse { host }))
+        Ok(Response::new(vdsm::GetHostInfoResponse {
+            host,
+            ..vdsm::GetHostInfoResponse::default()
+        }))
     }
 
     async fn claim_host(&self, request: Request<vdsm::ClaimHostRequest>) -> Answer<vdsm::ClaimHostResponse> {
@@ -186,6 +189,19 @@ impl StorageService for Calls {
 
     async fn get_volume(&self, _: Request<vdsm::GetVolumeRequest>) -> Answer<vdsm::GetVolumeResponse> {
         Err(Status::not_found("no such image"))
+    }
+
+    async fn probe_operation(
+        &self,
+        _: Request<vdsm::ProbeOperationRequest>,
+    ) -> Answer<vdsm::ProbeOperationResponse> {
+        let info = self.info();
+        Ok(Response::new(vdsm::ProbeOperationResponse {
+            verdict: vdsm::ProbeVerdict::NotBegun.into(),
+            store_id: info.store_id,
+            start: info.start,
+            ..vdsm::ProbeOperationResponse::default()
+        }))
     }
 }
 

@@ -92,7 +92,7 @@ async fn introduce(stage: &mut Stage, world: &World) -> Outcome<()> {
         .host_client
         .host
         .clone()
-        .get_host_info(GetHostInfoRequest {})
+        .get_host_info(GetHostInfoRequest::default())
         .await?;
     let info = answer.into_inner().host.context("a host without information")?;
     let storage = world.storage_root();

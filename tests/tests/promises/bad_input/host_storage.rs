@@ -1,9 +1,12 @@
 //! Storage of a host that no engine owns.
 
+use proto::task::v1::Operation;
+use proto::task::v1::operation::Verb;
 use proto::vdsm::v1::*;
 use tests::World;
 use tests::failure::Outcome;
 use tests::ids::fresh;
+use tests::requests;
 use tonic::Code;
 
 use super::table::*;
@@ -35,6 +38,12 @@ async fn storage_requests_are_refused_by_field() -> Outcome<()> {
         image_id: image_id.to_owned(),
         volume_id: volume_id.to_owned(),
     };
+    let probe = |domain_id: &str, task_id: &str| ProbeOperationRequest {
+        operation: Some(Operation {
+            verb: Some(Verb::DeleteImage(requests::delete_image(domain_id, &fresh()))),
+        }),
+        task_id: task_id.to_owned(),
+    };
     let id = fresh();
 
     refuse!(table, for x in bad_ids(), storage.create_storage_domain(create(&x, "x")) => invalid("domain_id"));
@@ -47,6 +56,14 @@ async fn storage_requests_are_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in bad_ids(), storage.list_volumes(volumes(&domain, &x)) => invalid("image_id"));
     refuse!(table, for x in bad_ids(), storage.get_volume(volume(&domain, &x, &id)) => invalid("image_id"));
     refuse!(table, for x in bad_ids(), storage.get_volume(volume(&domain, &id, &x)) => invalid("volume_id"));
+    refuse!(table, storage.probe_operation(ProbeOperationRequest::default()) => invalid("operation"));
+    refuse!(table, for x in bad_ids(), storage.probe_operation(probe(&x, "")) => invalid("operation.delete_image.domain_id"));
+    refuse!(table, for x in malformed_ids(), storage.probe_operation(probe(&domain, &x)) => invalid("task_id"));
+    let host = &world.host_client.host;
+    let info = |followed: &str| GetHostInfoRequest {
+        followed: followed.to_owned(),
+    };
+    refuse!(table, for x in ["x", "1.2", "..", " "], host.get_host_info(info(x)) => invalid("followed"));
 
     let no_domain = || refused(Code::NotFound, "DOMAIN_NOT_FOUND", &id);
     refuse!(table, storage.get_storage_domain(get(&id)) => no_domain());

@@ -46,7 +46,11 @@ impl Pair {
 }
 
 async fn id_of(host: &Host) -> Outcome<String> {
-    let answer = host.host.clone().get_host_info(GetHostInfoRequest {}).await?;
+    let answer = host
+        .host
+        .clone()
+        .get_host_info(GetHostInfoRequest::default())
+        .await?;
     Ok(answer.into_inner().host.context("a host without a body")?.host_id)
 }
 

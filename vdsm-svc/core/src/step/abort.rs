@@ -9,7 +9,7 @@ use common::task::{TaskEvent, TaskState};
 use super::{Draft, task};
 use crate::change::{Effect, Refusal, Reply};
 use crate::input::{Caller, Known};
-use crate::task::Task;
+use crate::task::{Asked, Task};
 
 impl Draft<'_> {
     pub(super) fn abort(
@@ -70,7 +70,12 @@ impl Draft<'_> {
     fn never_started(&mut self, caller: Caller, id: TaskId, correlation_id: String) -> Reply {
         let engine_id = caller.engine.map(|engine| engine.engine_id);
         let slot = self.state.next_slot;
-        let mut init = Task::init(slot, id, None, engine_id, correlation_id, self.now);
+        let asked = Asked {
+            start: self.state.start,
+            engine_id,
+            correlation_id,
+        };
+        let mut init = Task::init(slot, id, None, asked, self.now);
         init.abort_requested = true;
         let message = "the task was aborted before this host had heard of it; nothing of it ran or will";
         init.blame(Fault::new(FaultCode::NeverStarted, message).about(id));

@@ -10,8 +10,12 @@ use super::Draft;
 use crate::change::{Answer, Effect, Reply};
 use crate::task::{Slot, Task};
 
+/// What a task waits for that is held.
+const HELD: &str = "its engine to ask for it again, since the host was started anew";
+
 impl Draft<'_> {
-    /// Tasks that wait keep their place in the queue. One that was at work is stopped, and then finished or
+    /// Tasks of no engine that wait keep their place in the queue; those of an engine wait until it asks for them again.
+    /// One that was at work is stopped, and then finished or
     /// undone by what its note and the storage show. One for which a thread of this very process still works
     /// (the store failed and was opened again) is left to that thread, which repeats its report.
     pub(super) fn recover(&mut self, alive: &BTreeSet<TaskId>) -> Reply {
@@ -31,7 +35,13 @@ impl Draft<'_> {
         Ok(Answer::Done)
     }
 
-    fn recover_one(&mut self, task: Arc<Task>) -> Reply {
+    fn recover_one(&mut self, mut task: Arc<Task>) -> Reply {
+        if task.is_held_in(self.state.start) && !task.held {
+            let held = Arc::make_mut(&mut task);
+            held.held = true;
+            held.waiting_for = HELD.into();
+            task = self.show(task);
+        }
         match task.state {
             TaskState::Init => {
                 let preparing = self.edge(task, TaskEvent::Accept)?;

@@ -10,7 +10,7 @@ use super::{Draft, task};
 use crate::change::{Refusal, Reply};
 use crate::input::Start;
 use crate::state::lane;
-use crate::task::Task;
+use crate::task::{Asked, Task};
 
 impl Draft<'_> {
     /// Accepts an operation, and lets it run at once where it can: INIT, PREPARING, QUEUED and RUNNING are then
@@ -25,20 +25,41 @@ impl Draft<'_> {
         } = start;
         self.admit(&caller)?;
         if let Some(accepted) = self.state.live(id) {
-            return again(accepted, &operation);
+            let known = again(accepted, &operation)?;
+            return self.asked_again(known);
         }
         if let Some(accepted) = self.state.recent.resolve(id, known)? {
-            return again(accepted, &operation);
+            return task(again(accepted, &operation)?);
         }
         self.has_room()?;
         let engine_id = caller.engine.map(|engine| engine.engine_id);
         let slot = self.state.next_slot;
-        let init = Task::init(slot, id, Some(operation), engine_id, correlation_id, self.now);
+        let asked = Asked {
+            start: self.state.start,
+            engine_id,
+            correlation_id,
+        };
+        let init = Task::init(slot, id, Some(operation), asked, self.now);
         let init = self.shown(init);
         let mut preparing = self.edge(init, TaskEvent::Accept)?;
         let outlook = self.outlook(&preparing);
         Arc::make_mut(&mut preparing).waiting_for = outlook;
         let queued = self.edge(preparing, TaskEvent::Enqueue)?;
+        self.start_all_whose_turn_it_is();
+        task(self.state.at(slot).cloned().unwrap_or(queued))
+    }
+
+    /// What was accepted by an earlier start, and waits until it is asked for again, goes on.
+    fn asked_again(&mut self, mut known: Arc<Task>) -> Reply {
+        if !known.is_held_in(self.state.start) {
+            return task(known);
+        }
+        let (slot, outlook) = (known.slot, self.outlook(&known));
+        let asked = Arc::make_mut(&mut known);
+        asked.asked_in = Some(self.state.start);
+        asked.held = false;
+        asked.waiting_for = outlook;
+        let queued = self.show(known);
         self.start_all_whose_turn_it_is();
         task(self.state.at(slot).cloned().unwrap_or(queued))
     }
@@ -73,7 +94,7 @@ impl Draft<'_> {
     }
 }
 
-fn again(known: Arc<Task>, operation: &Operation) -> Reply {
+fn again(known: Arc<Task>, operation: &Operation) -> Result<Arc<Task>, Refusal> {
     match &known.operation {
         Some(accepted) if accepted != operation => Err(Refusal::Fault(
             Fault::new(
@@ -86,6 +107,6 @@ fn again(known: Arc<Task>, operation: &Operation) -> Reply {
             )
             .about(known.id),
         )),
-        _ => task(known),
+        _ => Ok(known),
     }
 }

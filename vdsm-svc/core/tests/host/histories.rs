@@ -153,9 +153,10 @@ proptest! {
 
     #[test]
     fn any_history_keeps_the_promises_and_ends(
+        is_owned in any::<bool>(),
         script in prop::collection::vec((moves(), any::<u8>()), 1..150),
     ) {
-        let mut host = Host::new();
+        let mut host = if is_owned { Host::owned() } else { Host::new() };
         for (step, luck) in script {
             let input = make(&mut host, step, luck);
             check(&host);
@@ -168,6 +169,7 @@ proptest! {
         for call in 0..2 {
             host.take(Input::LetGo(CallId(call)), 0);
         }
+        host.ask_again(1);
         let mut patience = 10_000;
         while !host.jobs.is_empty() {
             host.advance(patience % host.jobs.len(), 1);

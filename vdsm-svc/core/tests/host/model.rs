@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
-use common::id::{DomainId, ImageId, StoreId, TaskId, VolumeId};
+use common::id::{DomainId, EngineId, ImageId, StoreId, TaskId, VolumeId};
 use common::operation::{
     Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
 };
@@ -13,8 +13,8 @@ use common::task::TaskState;
 use common::time::Timestamp;
 use uuid::Uuid;
 use vdsm_core::{
-    Caller, Change, Effect, Input, Known, Limits, Loaded, Owner, Refusal, Report, Slot, Start, State, Task,
-    Transition,
+    Caller, Change, Effect, EngineCall, Input, Known, Limits, Loaded, Owner, Refusal, Report, Slot, Start,
+    State, Task, Transition,
 };
 
 pub(crate) const LIMITS: Limits = Limits {
@@ -38,8 +38,11 @@ pub(crate) struct Host {
     pub(crate) jobs: Vec<Job>,
     /// Every item that watchers were shown, in order.
     pub(crate) shown: Vec<Task>,
+    /// Who asks for everything.
+    pub(crate) caller: Caller,
     revision: Revision,
     clock: i64,
+    started: u64,
 }
 
 pub(crate) fn uuid(n: u8) -> Uuid {
@@ -130,13 +133,48 @@ fn recover_plan(task: &Task) -> VecDeque<Report> {
 impl Host {
     pub(crate) fn new() -> Self {
         Self {
-            state: State::load(LIMITS, loaded(Revision(0), None, &BTreeMap::new())),
+            state: State::load(LIMITS, loaded(0, Revision(0), None, &BTreeMap::new())),
             records: BTreeMap::new(),
             owner: None,
             jobs: Vec::new(),
             shown: Vec::new(),
+            caller: Caller::default(),
             revision: Revision(0),
             clock: 0,
+            started: 0,
+        }
+    }
+
+    /// The host of an engine, which asks for everything.
+    pub(crate) fn owned() -> Self {
+        let mut host = Self::new();
+        let engine = EngineCall {
+            engine_id: EngineId::from_uuid(uuid(201)),
+            epoch: 1,
+            store_id: None,
+        };
+        host.take(Input::Claim(engine), 0);
+        host.caller.engine = Some(engine);
+        host
+    }
+
+    /// The engine asks again for all that waits for that.
+    pub(crate) fn ask_again(&mut self, luck: u8) {
+        let held: Vec<Task> = self
+            .state
+            .unfinished()
+            .filter(|task| task.held)
+            .cloned()
+            .collect();
+        for task in held {
+            let again = Input::Start(Start {
+                caller: self.caller,
+                task_id: task.id,
+                operation: task.operation.clone().expect("it has not begun"),
+                correlation_id: String::new(),
+                known: self.known(task.id),
+            });
+            self.take(again, luck);
         }
     }
 
@@ -155,7 +193,7 @@ impl Host {
 
     pub(crate) fn start_operation(&self, id: u8, operation: Operation) -> Input {
         Input::Start(Start {
-            caller: Caller::default(),
+            caller: self.caller,
             task_id: task_id(id),
             operation,
             correlation_id: String::new(),
@@ -165,7 +203,7 @@ impl Host {
 
     pub(crate) fn abort(&self, id: u8) -> Input {
         Input::Abort {
-            caller: Caller::default(),
+            caller: self.caller,
             task_id: task_id(id),
             correlation_id: String::new(),
             known: self.known(task_id(id)),
@@ -174,7 +212,7 @@ impl Host {
 
     pub(crate) fn clear(&self, id: u8) -> Input {
         Input::Clear {
-            caller: Caller::default(),
+            caller: self.caller,
             task_id: task_id(id),
             known: self.known(task_id(id)),
         }
@@ -230,14 +268,21 @@ impl Host {
     /// The process dies and starts again; the threads are gone.
     pub(crate) fn crash(&mut self, luck: u8) {
         self.jobs.clear();
-        self.state = State::load(LIMITS, loaded(self.revision, self.owner, &self.records));
+        self.started += 1;
+        self.state = State::load(
+            LIMITS,
+            loaded(self.started, self.revision, self.owner, &self.records),
+        );
         self.take(Input::Recover { alive: [].into() }, luck);
     }
 
     /// The store fails and is opened again; the threads live on.
     pub(crate) fn reload(&mut self, luck: u8) {
         let alive = self.jobs.iter().map(|job| job.id).collect();
-        self.state = State::load(LIMITS, loaded(self.revision, self.owner, &self.records));
+        self.state = State::load(
+            LIMITS,
+            loaded(self.started, self.revision, self.owner, &self.records),
+        );
         self.take(Input::Recover { alive }, luck);
     }
 
@@ -267,14 +312,18 @@ impl Host {
     }
 
     pub(crate) fn loaded(&self) -> State {
-        State::load(LIMITS, loaded(self.revision, self.owner, &self.records))
+        State::load(
+            LIMITS,
+            loaded(self.started, self.revision, self.owner, &self.records),
+        )
     }
 }
 
-fn loaded(revision: Revision, owner: Option<Owner>, records: &BTreeMap<Slot, Task>) -> Loaded {
+fn loaded(start: u64, revision: Revision, owner: Option<Owner>, records: &BTreeMap<Slot, Task>) -> Loaded {
     let next = records.keys().last().map_or(0, |slot| slot.0 + 1);
     Loaded {
         store_id: StoreId::from_uuid(uuid(200)),
+        start: common::Start(start),
         revision,
         next_slot: Slot(next),
         owner,

@@ -275,6 +275,40 @@ fn a_restart_keeps_the_queue_and_carries_forward_what_was_past_its_point_of_no_r
 }
 
 #[test]
+fn what_an_engine_asked_for_and_was_not_begun_waits_after_a_restart_until_it_is_asked_for_again() {
+    let mut host = Host::owned();
+    host.take(host.start(1, 1), FULL);
+    for id in [2, 3] {
+        host.take(host.start(id, 1), FULL);
+    }
+    host.crash(QUICK);
+    while !host.jobs.is_empty() {
+        host.advance(0, QUICK);
+    }
+    let state_of = |host: &Host, id| host.known(task_id(id)).task.map(|task| (task.state, task.held));
+    assert_eq!(
+        state_of(&host, 2),
+        Some((TaskState::Queued, true)),
+        "nobody has asked for it"
+    );
+    host.reload(QUICK);
+    host.take(host.start(2, 1), FULL);
+    assert_eq!(state_of(&host, 2), Some((TaskState::Running, false)));
+    host.take(host.abort(3), QUICK);
+    assert_eq!(
+        state_of(&host, 3),
+        Some((TaskState::Recovered, false)),
+        "nothing of it ran"
+    );
+    host.reload(QUICK);
+    while !host.jobs.is_empty() {
+        host.advance(0, QUICK);
+    }
+    assert_eq!(state_of(&host, 2), Some((TaskState::Finished, false)));
+    assert!(host.state.no_locks());
+}
+
+#[test]
 fn a_fault_from_before_a_restart_is_the_one_that_is_shown_after_it() {
     let mut host = Host::new();
     host.take(host.start(1, 1), FULL);

@@ -4,6 +4,7 @@
 //! so that what is left of a deletion that fails can still be told for what it is. An image that was set aside
 //! before and not purged (by us or by VDSM) is carried on with.
 
+use common::id::ImageId;
 use common::{DeleteImage, Fault, FaultCode};
 
 use super::context::{firm_step, step};
@@ -105,7 +106,7 @@ fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, String, Note), Fault
     let (dir, name, aside, was_aside) = match domain.find_image(op.image_id)? {
         Some((name, dir)) => (dir, name, check::free_name(domain, op.image_id)?, false),
         None => {
-            let (dir, aside) = leftover(domain, op)?.ok_or_else(|| not_found(op))?;
+            let (dir, aside) = leftover(domain, op.image_id)?.ok_or_else(|| not_found(op))?;
             (dir, aside.clone(), aside, true)
         }
     };
@@ -125,10 +126,10 @@ fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, String, Note), Fault
 }
 
 /// What an earlier deletion of the image left.
-fn leftover(domain: &Domain, op: &DeleteImage) -> Result<Option<(Dir, String)>, Fault> {
+pub(super) fn leftover(domain: &Domain, of: ImageId) -> Result<Option<(Dir, String)>, Fault> {
     for found in domain.image_names()? {
         if let ImageName::Leftover { name, image } = found
-            && image == op.image_id
+            && image == of
             && let Some(dir) = domain.images.dir(&name)?
         {
             return Ok(Some((dir, name)));
@@ -240,7 +241,7 @@ pub(super) fn evidence(root: &StorageRoot, op: &DeleteImage) -> Result<Evidence,
             return Ok(Evidence::Untouched);
         }
     }
-    Ok(match leftover(&domain, op)? {
+    Ok(match leftover(&domain, op.image_id)? {
         Some((_, name)) => Evidence::Partial(format!(
             "image {} is set aside as {name}, not purged",
             op.image_id

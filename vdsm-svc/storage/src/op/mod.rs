@@ -35,7 +35,7 @@ pub enum OpEnd {
     Failed(Fault),
 }
 
-/// What storage alone shows of an operation, for an engine whose host lost its journal.
+/// What storage alone shows of an operation, for an engine whose host lost its journal, or has an older one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// It has taken effect.
@@ -44,6 +44,8 @@ pub enum Evidence {
     ImageAbsent,
     /// Nothing of it is to be seen.
     Untouched,
+    /// Only the empty directory of an image, which the operation takes over when it begins again; in words.
+    Empty(String),
     /// Something of it is to be seen; in words.
     Partial(String),
 }

@@ -3,6 +3,7 @@
 use common::Fault;
 
 use super::super::Evidence;
+use super::super::delete_image::leftover;
 use super::NewVolume;
 use crate::file::Dir;
 use crate::names::ImageFile;
@@ -18,7 +19,10 @@ impl NewVolume<'_> {
     ) -> Result<Evidence, Fault> {
         let domain = root.domain(self.at.domain_id)?;
         let Some(image) = domain.images.dir(self.at.image_id.to_string())? else {
-            return Ok(Evidence::Untouched);
+            return Ok(match leftover(&domain, self.at.image_id)? {
+                Some((_, name)) => Evidence::Partial(format!("{name} is left of the image, not purged")),
+                None => Evidence::Untouched,
+            });
         };
         let volume = self.at.volume_id;
         let data = image.kind(volume.to_string())?.is_some();
@@ -51,7 +55,7 @@ impl NewVolume<'_> {
                 "image {id} holds {} of an operation that was cut off",
                 entry.name.to_string_lossy()
             )),
-            None if entries.is_empty() => Evidence::Partial(format!("image {id} is empty")),
+            None if entries.is_empty() => Evidence::Empty(format!("image {id} is empty")),
             None => Evidence::Untouched,
         })
     }

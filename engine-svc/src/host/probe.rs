@@ -1,0 +1,102 @@
+//! Asks a host what its storage shows of a task's operation. The host judges; here its words are read.
+
+use common::id::TaskId;
+use common::operation::Operation;
+use common::revision::Start;
+use engine_core::input::{Evidence, Input, Remembered};
+use proto::convert;
+use proto::vdsm::v1::storage_service_client::StorageServiceClient;
+use proto::vdsm::v1::{ProbeOperationRequest, ProbeOperationResponse, ProbeVerdict, Task};
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Has the host look.
+///
+/// # Errors
+/// The host's status, where it says nothing about storage.
+pub(super) async fn look(channel: Channel, task_id: TaskId, operation: &Operation) -> Result<Input, Status> {
+    let request = ProbeOperationRequest {
+        operation: Some(convert::operation_to_wire(operation)),
+        task_id: task_id.to_string(),
+    };
+    let answer = StorageServiceClient::new(channel)
+        .probe_operation(request)
+        .await?
+        .into_inner();
+    let unreadable = |what: &str| Status::unavailable(format!("the host answers without {what}"));
+    Ok(Input::Probed {
+        task_id,
+        store_id: answer.store_id.parse().map_err(|_| unreadable("a store_id"))?,
+        start: start(&answer.start).ok_or_else(|| unreadable("a start"))?,
+        evidence: evidence(&answer),
+        is_busy: !answer.busy_task_ids.is_empty(),
+        remembered: remembered(answer.task.as_ref()),
+    })
+}
+
+/// A start of a service, as it prints it.
+pub(super) fn start(text: &str) -> Option<Start> {
+    u64::from_str_radix(text, 16).ok().map(Start)
+}
+
+/// A verdict of a newer host is none.
+fn evidence(answer: &ProbeOperationResponse) -> Evidence {
+    let words = answer.words.clone();
+    match ProbeVerdict::try_from(answer.verdict) {
+        Ok(ProbeVerdict::NotBegun) => Evidence::NotBegun,
+        Ok(ProbeVerdict::Begun) if answer.can_begin_again => Evidence::EmptyImage,
+        Ok(ProbeVerdict::Begun) => Evidence::Begun(words),
+        Ok(ProbeVerdict::Done) => Evidence::Done,
+        Ok(ProbeVerdict::Unclear) => Evidence::Unclear(words),
+        Ok(ProbeVerdict::Unspecified) | Err(_) => {
+            Evidence::Unclear(format!("the host gives the unknown verdict {}", answer.verdict))
+        }
+    }
+}
+
+fn remembered(task: Option<&Task>) -> Remembered {
+    match task.map(|task| convert::state_from_wire(task.state)) {
+        None => Remembered::Unknown,
+        Some(Some(state)) if state.is_terminal() => Remembered::Over,
+        Some(_) => Remembered::Open,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(verdict: ProbeVerdict, can_begin_again: bool) -> Evidence {
+        evidence(&ProbeOperationResponse {
+            verdict: verdict.into(),
+            can_begin_again,
+            words: "words".to_owned(),
+            ..ProbeOperationResponse::default()
+        })
+    }
+
+    #[test]
+    fn only_a_verdict_that_is_known_decides() {
+        assert_eq!(of(ProbeVerdict::NotBegun, false), Evidence::NotBegun);
+        assert_eq!(
+            of(ProbeVerdict::Begun, false),
+            Evidence::Begun("words".to_owned())
+        );
+        assert_eq!(of(ProbeVerdict::Begun, true), Evidence::EmptyImage);
+        assert_eq!(of(ProbeVerdict::Done, false), Evidence::Done);
+        assert_eq!(
+            of(ProbeVerdict::Unclear, false),
+            Evidence::Unclear("words".to_owned())
+        );
+        assert!(matches!(
+            of(ProbeVerdict::Unspecified, false),
+            Evidence::Unclear(_)
+        ));
+    }
+
+    #[test]
+    fn a_start_is_read_as_it_is_printed() {
+        assert_eq!(start("00000000000000ff"), Some(Start(255)));
+        assert_eq!(start(""), None);
+    }
+}

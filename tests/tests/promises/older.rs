@@ -1,0 +1,298 @@
+//! A host's data directory is put back from an older copy: what it told and no longer knows is lost memory, so every
+//! command that it was at work for is decided by what storage shows, and ends, or rests with a way out.
+
+use proto::engine::v1::{
+    AbandonCommandRequest, CancelCommandRequest, Command, CommandState, RetryCommandRequest, host::Connection,
+};
+use tempfile::TempDir;
+use tests::audit::{Records, assert_no_locks, assert_storage_agrees, at_rest};
+use tests::fail_point::{Boundary, FailPoints};
+use tests::failure::{Outcome, ensure};
+use tests::gate::Gate;
+use tests::patience::{eventually, persist};
+use tests::watch::EngineWatchers;
+use tests::{World, requests, storage, words};
+
+/// Points of a creation at which the host dies, to be put back: nothing done, half done, all but told.
+const OF_A_CREATION: [&str; 4] = [
+    "create_volume.note_intent.before",
+    "create_volume.make_image.after",
+    "create_volume.place_file.after",
+    "create_volume.write_meta.after",
+];
+
+/// The same of a removal.
+const OF_A_REMOVAL: [&str; 3] = [
+    "delete_image.note_intent.before",
+    "delete_image.set_aside.after",
+    "delete_image.note_done.before",
+];
+
+/// A copy of a host's data directory as it stood at one moment.
+struct Older {
+    folder: TempDir,
+}
+
+impl Older {
+    /// Copies the directory of a host that serves, as a snapshot of its file system would.
+    fn of(world: &World) -> Outcome<Self> {
+        let folder = tempfile::Builder::new().prefix("older-").tempdir()?;
+        world.host.signal(rustix::process::Signal::STOP)?;
+        let copied = storage::copy_data_dir(&world.host.recipe().data_dir, &folder.path().join("host"));
+        world.host.signal(rustix::process::Signal::CONT)?;
+        copied?;
+        Ok(Self { folder })
+    }
+
+    /// Kills the host, puts the copy in the place of its directory, and starts it again.
+    async fn put_back(&self, world: &mut World) -> Outcome<()> {
+        world.kill_host().await?;
+        let place = world.host.recipe().data_dir.clone();
+        std::fs::remove_dir_all(&place)?;
+        storage::copy_data_dir(&self.folder.path().join("host"), &place)?;
+        world.restart_host().await?;
+        world.host_is(Connection::Connected).await
+    }
+}
+
+async fn cancel(world: &World, command_id: &str) -> Outcome<()> {
+    let asked = persist(|| {
+        let mut commands = world.client.commands.clone();
+        let command_id = command_id.to_owned();
+        async move { commands.cancel_command(CancelCommandRequest { command_id }).await }
+    });
+    asked.await?;
+    Ok(())
+}
+
+/// Waits for the end of a command; one that rests is tried again, and given up where that does not help.
+async fn ended(world: &World, command_id: &str) -> Outcome<Command> {
+    let first = world.settled(command_id).await?;
+    if words::command_is_over(first.state) {
+        return Ok(first);
+    }
+    let command_id = command_id.to_owned();
+    let request = RetryCommandRequest {
+        command_id: command_id.clone(),
+    };
+    world.client.commands.clone().retry_command(request).await?;
+    let second = world.settled(&command_id).await?;
+    if words::command_is_over(second.state) {
+        return Ok(second);
+    }
+    let request = AbandonCommandRequest {
+        command_id: command_id.clone(),
+        reason: "nothing else helps".to_owned(),
+    };
+    world.client.commands.clone().abandon_command(request).await?;
+    let last = world.settled(&command_id).await?;
+    ensure(words::command_is_over(last.state), || format!("{last:#?}"))?;
+    Ok(last)
+}
+
+/// Records, storage and what watchers of the engine were told agree.
+async fn honest(world: &World, watchers: &EngineWatchers) -> Outcome<Records> {
+    let records = at_rest(&world.view()).await?;
+    assert_no_locks(&records)?;
+    assert_storage_agrees(&world.view(), &records)?;
+    let broken = watchers.violations();
+    ensure(broken.is_empty(), || broken.join("\n"))?;
+    Ok(records)
+}
+
+async fn doomed(world: &mut World, point: &str) -> Outcome<()> {
+    world.host.stop().await?;
+    let boundary = Boundary {
+        point: point.to_owned(),
+        hit: 1,
+    };
+    world.host.start(&FailPoints::killing(&boundary)).await?;
+    world.host_serves().await?;
+    world.host_is(Connection::Connected).await
+}
+
+/// What a person sees of it.
+fn tell(what: &str, command: &Command) {
+    let fault = command.fault.as_ref().map(|fault| fault.code.as_str());
+    eprintln!("{what}: {} {fault:?}", words::command_state(command.state));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_whose_host_is_put_back_before_it_ends_by_what_storage_shows() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let watchers = EngineWatchers::start(&world.client);
+    for point in OF_A_CREATION {
+        for is_cancelled in [false, true] {
+            let older = Older::of(&world)?;
+            doomed(&mut world, point).await?;
+            let vm = requests::create_vm(&format!("{point} {is_cancelled}"), requests::four_disks(&domain));
+            let created = world.create_vm(&vm).await?;
+            world.host.killed_itself().await?;
+            if is_cancelled {
+                cancel(&world, &created).await?;
+            }
+            older.put_back(&mut world).await?;
+            let command = ended(&world, &created).await?;
+            tell(&format!("{point}, cancelled {is_cancelled}"), &command);
+            let records = honest(&world, &watchers).await?;
+            let succeeded = command.state == i32::from(CommandState::Succeeded);
+            let exists = records.vms.iter().any(|known| known.vm_id == vm.vm_id);
+            ensure(exists == succeeded, || format!("{point}: {command:#?}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_whose_host_is_put_back_before_it_ends_by_what_storage_shows() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let watchers = EngineWatchers::start(&world.client);
+    for point in OF_A_REMOVAL {
+        for is_cancelled in [false, true] {
+            let vm = requests::create_vm(&format!("{point} {is_cancelled}"), requests::four_disks(&domain));
+            world.succeeds(&world.create_vm(&vm).await?).await?;
+            let older = Older::of(&world)?;
+            doomed(&mut world, point).await?;
+            let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
+            world.host.killed_itself().await?;
+            if is_cancelled {
+                cancel(&world, &removed).await?;
+            }
+            older.put_back(&mut world).await?;
+            let command = ended(&world, &removed).await?;
+            tell(&format!("{point}, cancelled {is_cancelled}"), &command);
+            honest(&world, &watchers).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Where in the life of a disk's creation the copy is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Before,
+    Running,
+    Ended,
+}
+
+/// When it is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// While the task works.
+    Running,
+    /// While the task works, and is to be stopped.
+    Stopping,
+    /// After it has ended well and was cleared.
+    Ended,
+    /// After the disk was removed again.
+    Removed,
+}
+
+const HISTORIES: [(Age, Moment); 9] = [
+    (Age::Before, Moment::Running),
+    (Age::Before, Moment::Stopping),
+    (Age::Before, Moment::Ended),
+    (Age::Before, Moment::Removed),
+    (Age::Running, Moment::Stopping),
+    (Age::Running, Moment::Ended),
+    (Age::Running, Moment::Removed),
+    (Age::Ended, Moment::Ended),
+    (Age::Ended, Moment::Removed),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_any_age_that_is_put_back_at_any_moment_leaves_nothing_unnamed() -> Outcome<()> {
+    let gate = Gate::open().await?;
+    let program = gate.program();
+    let mut world = World::start_with(&["--qemu-img", &program]).await?;
+    let domain = world.furnish().await?;
+    let watchers = EngineWatchers::start(&world.client);
+    for (age, moment) in HISTORIES {
+        let before = records_of_the_past(&world).await?;
+        let mut older = Older::of(&world)?;
+        gate.shut("create")?;
+        let disk = requests::create_disk(&domain, requests::KINDS[2]);
+        let made = world.client.ask_create_disk(&disk).await?;
+        gate.reached().await?;
+        runs(&world, &made).await?;
+        if age == Age::Running {
+            older = Older::of(&world)?;
+        }
+        if matches!(moment, Moment::Ended | Moment::Removed) {
+            gate.reopen()?;
+            world.succeeds(&made).await?;
+            at_rest(&world.view()).await?;
+            if age == Age::Ended {
+                older = Older::of(&world)?;
+            }
+        }
+        if moment == Moment::Removed {
+            let removed = world
+                .client
+                .ask_remove_disk(&requests::remove_disk(&disk.disk_id))
+                .await?;
+            world.succeeds(&removed).await?;
+            at_rest(&world.view()).await?;
+        }
+        let known = records_of_the_past(&world).await?;
+        world.kill_host().await?;
+        if matches!(moment, Moment::Running | Moment::Stopping) {
+            // Whatever worked there comes to its end by itself, after its host.
+            gate.reopen()?;
+        }
+        if moment == Moment::Stopping {
+            cancel(&world, &made).await?;
+        }
+        older.put_back(&mut world).await?;
+        let command = ended(&world, &made).await?;
+        tell(&format!("{age:?}, put back {moment:?}"), &command);
+        let records = honest(&world, &watchers).await?;
+        unchanged(&before, &records)?;
+        unchanged(&known, &records)?;
+        let there = records.disks.iter().any(|known| known.disk_id == disk.disk_id);
+        if there {
+            let removed = world
+                .client
+                .ask_remove_disk(&requests::remove_disk(&disk.disk_id))
+                .await?;
+            world.succeeds(&removed).await?;
+        }
+        honest(&world, &watchers).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the engine has heard that a task of this command runs.
+async fn runs(world: &World, command_id: &str) -> Outcome<()> {
+    eventually("a running task", || async {
+        let records = Records::read(&world.view()).await.ok()?;
+        let mut tasks = records.tasks.iter();
+        let at_work = tasks
+            .any(|task| task.root_command_id == command_id && words::task_state(task.state) == "RUNNING");
+        at_work.then_some(())
+    })
+    .await
+}
+
+async fn records_of_the_past(world: &World) -> Outcome<Records> {
+    Records::read(&world.view()).await
+}
+
+/// A record of a task that was over says ever after what it said.
+fn unchanged(before: &Records, now: &Records) -> Outcome<()> {
+    let over = |task: &&proto::engine::v1::AsyncTask| words::async_state(task.async_state) == "CLEARED";
+    for old in before.tasks.iter().filter(over) {
+        let same = now.tasks.iter().any(|new| {
+            new.task_id == old.task_id
+                && new.state == old.state
+                && new.purpose == old.purpose
+                && new.command_id == old.command_id
+                && new.async_state == old.async_state
+        });
+        ensure(same, || {
+            let new = now.tasks.iter().find(|new| new.task_id == old.task_id);
+            format!("a record that was final has changed: {old:#?} {new:#?}")
+        })?;
+    }
+    Ok(())
+}

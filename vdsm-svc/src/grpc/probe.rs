@@ -1,0 +1,122 @@
+//! ProbeOperation: what storage shows of an operation, and whether what it shows can still change.
+
+use std::sync::Arc;
+
+use common::fault::{Fault, FaultKind};
+use common::id::TaskId;
+use common::operation::Operation;
+use proto::convert;
+use proto::store::v1::HostHistory;
+use proto::vdsm::v1 as wire;
+use runtime::log::Log;
+use runtime::store::{Store, StoreError};
+use vdsm_core::Task;
+use vdsm_storage::op::{self, Evidence};
+use vdsm_storage::{StorageRoot, run_dir};
+
+use super::storage;
+use crate::journal::{self, shown};
+
+/// A request that was read.
+pub(super) struct Probe {
+    operation: Operation,
+    task_id: Option<TaskId>,
+}
+
+impl Probe {
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming the field.
+    pub(super) fn read(request: &wire::ProbeOperationRequest) -> Result<Self, Fault> {
+        Ok(Self {
+            operation: convert::operation_from_wire("operation", request.operation.as_ref())?,
+            task_id: convert::optional_id("task_id", &request.task_id)?,
+        })
+    }
+
+    /// Where the operation works.
+    pub(super) fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// Looks. The task's record is read first and processes are looked for before and after storage is: one that has
+    /// ended meanwhile has left what it did.
+    ///
+    /// # Errors
+    /// Where an answer may come later: the store or the file system does not answer now.
+    pub(super) fn answer(
+        &self,
+        root: &StorageRoot,
+        log: &Arc<Log<HostHistory>>,
+    ) -> Result<wire::ProbeOperationResponse, Fault> {
+        let store = &**log.store();
+        let remembered = self
+            .remembered(store)
+            .map_err(|error| storage::unreadable(&error))?;
+        let mut busy = self.busy(root, store)?;
+        let (verdict, words, can_begin_again) = verdict(op::evidence(root, &self.operation))?;
+        busy.extend(self.busy(root, store)?);
+        busy.sort_unstable();
+        busy.dedup();
+        let identity = log.identity();
+        Ok(wire::ProbeOperationResponse {
+            verdict: verdict.into(),
+            words,
+            can_begin_again,
+            busy_task_ids: busy.iter().map(TaskId::to_string).collect(),
+            task: remembered.as_deref().map(shown),
+            store_id: identity.store_id.to_string(),
+            start: format!("{:016x}", identity.start.0),
+        })
+    }
+
+    fn remembered(&self, store: &dyn Store) -> Result<Option<Arc<Task>>, StoreError> {
+        match self.task_id {
+            Some(id) => Ok(journal::known(&*store.reader()?, id)?.task),
+            None => Ok(None),
+        }
+    }
+
+    /// Tasks of which a process is left though nobody here works for them.
+    fn busy(&self, root: &StorageRoot, store: &dyn Store) -> Result<Vec<TaskId>, Fault> {
+        let reader = store.reader().map_err(|error| storage::unreadable(&error))?;
+        let is_another = |id| Some(id) != self.task_id && journal::may_know(&*reader, id);
+        run_dir::strangers(root, &is_another)
+    }
+}
+
+/// A fault that a repeat may help against is no answer; any other says that it cannot be told.
+fn verdict(evidence: Result<Evidence, Fault>) -> Result<(wire::ProbeVerdict, String, bool), Fault> {
+    use wire::ProbeVerdict as Verdict;
+    Ok(match evidence {
+        Ok(Evidence::Done) => (Verdict::Done, "it has taken effect".to_owned(), false),
+        Ok(Evidence::ImageAbsent) => (
+            Verdict::Done,
+            "there is no such image, and nothing is left of one".to_owned(),
+            false,
+        ),
+        Ok(Evidence::Untouched) => (Verdict::NotBegun, "nothing of it is to be seen".to_owned(), false),
+        Ok(Evidence::Empty(words)) => (Verdict::Begun, words, true),
+        Ok(Evidence::Partial(words)) => (Verdict::Begun, words, false),
+        Err(fault) if fault.code.repeat_may_help() || fault.code.kind() == FaultKind::Unavailable => {
+            return Err(fault);
+        }
+        Err(fault) => (Verdict::Unclear, fault.to_string(), false),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::fault::FaultCode;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_unclear_and_what_may_be_read_later_is_no_answer() {
+        let missing = Fault::new(FaultCode::DomainNotFound, "no such domain");
+        let (verdict, words, _) = super::verdict(Err(missing)).unwrap();
+        assert_eq!(verdict, wire::ProbeVerdict::Unclear);
+        assert!(words.contains("no such domain"), "{words}");
+        let later = Fault::new(FaultCode::StoreUnavailable, "not now");
+        assert!(super::verdict(Err(later)).is_err());
+    }
+}
