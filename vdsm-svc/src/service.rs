@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::fault::Fault;
+use proto::store::v1::HostHistory;
 use proto::task::v1::closing::Reason;
 use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
@@ -15,7 +16,7 @@ use runtime::store::{Store, StoreError};
 use runtime::{clock, threads};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
-use vdsm_storage::{Options, StorageRoot, op, run_dir};
+use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
 
 use crate::aging;
 use crate::alive::Alive;
@@ -80,7 +81,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
 /// What a service is put together from.
 pub struct Parts<I = TcpIncoming> {
     /// The storage domains.
-    pub root: Arc<StorageRoot>,
+    pub root: Arc<NamedRoot>,
     /// The version of the program that makes and reads images, for people.
     pub qemu_img_version: String,
     /// The service's memory.
@@ -149,7 +150,7 @@ async fn serve_until(
     listening: Listening<impl Connections>,
     gate: &Gate,
     health: Health,
-    log: &Log<proto::store::v1::HostHistory>,
+    log: &Log<HostHistory>,
     shutdown: impl Future<Output = ()>,
     ended: impl Future<Output = ServiceError>,
 ) -> Result<(), ServiceError> {
@@ -172,8 +173,8 @@ async fn serve_until(
 /// What loading the tasks takes.
 struct Loading {
     settings: Settings,
-    root: Arc<StorageRoot>,
-    log: Arc<Log<proto::store::v1::HostHistory>>,
+    root: Arc<NamedRoot>,
+    log: Arc<Log<HostHistory>>,
     gate: Gate,
     health: Health,
 }
@@ -203,7 +204,7 @@ impl Loading {
         let log = Arc::clone(&self.log);
         let root = Arc::clone(&self.root);
         let spawned = threads::blocking(move || {
-            sweep(&root, &**log.store())?;
+            look_after(&root, &log)?;
             coordinator::spawn_with::<HostMachine>(Arc::clone(log.store()), seed, log, runner, options)
         });
         let handle = match spawned.await {
@@ -232,6 +233,25 @@ impl Loading {
 /// Removes what dead strangers left, before any task of this service runs: a lost journal's tasks of which no
 /// process is left need their run directories no more. Nor do tasks that have ended well: one whose directory could
 /// not be removed then would keep it for as long as its record is kept.
+fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), StoreError> {
+    // What is opened later in its place may hold others: they are seen to as by a start.
+    let later = Arc::downgrade(log);
+    root.welcome(move |root| {
+        if let Some(log) = later.upgrade()
+            && let Err(error) = sweep(root, &**log.store())
+        {
+            tracing::warn!(%error, "run directories in the storage root that was opened anew could not be looked at");
+        }
+    });
+    match root.now() {
+        Ok(root) => sweep(&root, &**log.store()),
+        Err(fault) => {
+            tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
+            Ok(())
+        }
+    }
+}
+
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
     let reader = store.reader()?;
     if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(&*reader, id)) {
@@ -241,7 +261,7 @@ fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
 }
 
 /// The storage root, and the version of qemu-img.
-fn open_storage(settings: &Settings) -> Result<(Arc<StorageRoot>, String), ServiceError> {
+fn open_storage(settings: &Settings) -> Result<(Arc<NamedRoot>, String), ServiceError> {
     let path = &settings.storage_root;
     // Not tried where it is there: storage that hangs answers no attempt to write, and the host could not even say that
     // it loads.
@@ -258,7 +278,7 @@ fn open_storage(settings: &Settings) -> Result<(Arc<StorageRoot>, String), Servi
         no_progress_timeout: settings.no_progress_timeout(),
         ..Options::new(settings.host_id)
     };
-    let root = StorageRoot::open(path, options).map_err(ServiceError::Storage)?;
+    let root = NamedRoot::open(path, options).map_err(ServiceError::Storage)?;
     let version = root.qemu_img().probe().map_err(ServiceError::Storage)?;
     Ok((Arc::new(root), version.to_string()))
 }

@@ -268,7 +268,9 @@ impl Connection {
             evidence,
             strangers: !same_store
                 || !before.stranger_task_ids.is_empty()
-                || !after.stranger_task_ids.is_empty(),
+                || !after.stranger_task_ids.is_empty()
+                || !before.unreadable_run_directories.is_empty()
+                || !after.unreadable_run_directories.is_empty(),
         })
     }
 

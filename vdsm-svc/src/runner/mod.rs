@@ -16,7 +16,7 @@ use runtime::coordinator::{Handle, Perform};
 use runtime::log::Log;
 use tokio::sync::watch;
 use vdsm_core::{Effect, Task};
-use vdsm_storage::StorageRoot;
+use vdsm_storage::NamedRoot;
 
 use self::job::{Job, Next};
 use self::pool::Pool;
@@ -26,7 +26,7 @@ use crate::journal::HostMachine;
 /// What every job needs.
 #[derive(Clone)]
 pub(crate) struct Tools {
-    pub(crate) root: Arc<StorageRoot>,
+    pub(crate) root: Arc<NamedRoot>,
     pub(crate) alive: Arc<Alive>,
     pub(crate) log: Arc<Log<HostHistory>>,
     /// Set once the coordinator runs; jobs wait for it.

@@ -1,6 +1,7 @@
 //! Storage that is damaged, read-only, or somebody else's: a clear error with a stable code, and the rest goes on.
 
 mod damage;
+mod moved;
 mod read_only;
 mod two_hosts;
 
