@@ -40,6 +40,9 @@ pub enum ServiceError {
     /// The store cannot be opened or read.
     #[error("the store in {} cannot be used", .0.display())]
     Store(PathBuf, #[source] StoreError),
+    /// There is no thread for tasks.
+    #[error("no thread can be started for tasks: raise the limit of processes")]
+    Threads(#[source] io::Error),
     /// The address cannot be had.
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] io::Error),
@@ -196,7 +199,7 @@ impl Loading {
             store_id: self.log.identity().store_id,
             alive: Arc::clone(&alive),
         };
-        let runner = Runner::new(tools, self.settings.running_per_host);
+        let runner = Runner::new(tools, self.settings.running_per_host).map_err(ServiceError::Threads)?;
         let options = coordinator::Options {
             name: "host".to_owned(),
             retention: self.settings.retention(),

@@ -18,6 +18,7 @@ mod max_age;
 mod power;
 mod readme;
 mod resume;
+mod signals;
 mod soak;
 mod stopping;
 mod streams;

@@ -9,6 +9,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::Arc;
 
 use proto::store::v1::HostHistory;
@@ -42,11 +43,14 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// With up to `threads` tasks at work.
-    pub(crate) fn new(tools: Tools, threads: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Where there is no thread for any.
+    pub(crate) fn new(tools: Tools, threads: usize) -> io::Result<Self> {
+        Ok(Self {
             tools,
-            pool: Pool::new(threads),
-        }
+            pool: Pool::new(threads)?,
+        })
     }
 
     fn employ(&mut self, task: Arc<Task>, work: fn(&Job) -> Next) {

@@ -66,7 +66,7 @@ fn host(store: Arc<dyn Store>, root: Arc<NamedRoot>) -> Handle<HostMachine> {
         store_id: store.identity().store_id,
         alive,
     };
-    let runner = Runner::new(tools, 2);
+    let runner = Runner::new(tools, 2).unwrap();
     let handle = coordinator::spawn::<HostMachine>(store, seed, log, runner).unwrap();
     employer.send_replace(Some(handle.clone()));
     handle

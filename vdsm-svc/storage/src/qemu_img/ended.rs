@@ -80,7 +80,7 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         FaultCode::NoSpace
     } else if stderr.contains("Is another process using the image") {
         FaultCode::ImageInUse
-    } else if stderr.contains("File too large") {
+    } else if stderr.contains("File too large") || stderr.contains("is too large for file format") {
         FaultCode::FileTooLarge
     } else if stderr.contains("Too many open files") || stderr.contains("Resource temporarily unavailable") {
         FaultCode::ResourceLimit
@@ -105,6 +105,10 @@ mod tests {
         assert_eq!(code(lock), FaultCode::ImageInUse);
         assert_eq!(
             code("Could not resize file: File too large"),
+            FaultCode::FileTooLarge
+        );
+        assert_eq!(
+            code("The image size is too large for file format 'raw'"),
             FaultCode::FileTooLarge
         );
         let no_thread = "qemu: qemu_thread_create: Resource temporarily unavailable";
