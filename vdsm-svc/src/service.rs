@@ -110,6 +110,7 @@ pub async fn serve_over(
         listening,
     } = parts;
     tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listens");
+    let last_look = Arc::clone(&store);
     let log = Log::new(store).map_err(at_store(&settings))?;
     let health = Health::new(&grpc::SERVICES).await;
     let gate = Gate::default();
@@ -145,7 +146,10 @@ pub async fn serve_over(
     {
         tracing::warn!(patience = ?LAST_COMMIT, "the last commit does not end: leaving it");
     }
-    outcome
+    outcome?;
+    // An end in good order would say that the next start finds everything.
+    let kept = threads::blocking(move || last_look.look_after()).await;
+    kept.unwrap_or(Ok(())).map_err(at_store(&settings))
 }
 
 /// Until it is to stop, or until something ends that must not.
@@ -215,6 +219,7 @@ impl Loading {
             Err(_) => return Err(ServiceError::CoordinatorEnded),
         };
         employer.send_replace(Some(handle.clone()));
+        let store = Arc::downgrade(self.log.store());
         tokio::spawn(aging::run(
             handle.clone(),
             Arc::clone(self.log.store()),
@@ -229,6 +234,7 @@ impl Loading {
             watches: self.settings.watch_terms(),
         });
         self.health.set_serving(true).await;
+        tokio::spawn(self.health.follow(store));
         Ok(handle)
     }
 }

@@ -12,8 +12,10 @@ mod hostile_storage;
 mod kills;
 mod life_cycle;
 mod lists;
+
 mod loading;
 mod locks;
+mod lost_directory;
 mod max_age;
 mod power;
 mod readme;

@@ -3,6 +3,7 @@
 mod damage;
 mod moved;
 mod read_only;
+mod run_directories;
 mod two_hosts;
 
 use proto::task::v1::VolumeAddress;

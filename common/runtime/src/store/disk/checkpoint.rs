@@ -150,6 +150,8 @@ impl Checkpointer {
     /// After an error the database takes no more writes until it was opened again.
     fn reopen(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
+        // By its name another store would be opened, or made.
+        shared.home.check()?;
         shared.reserve.give_up_if_full();
         let probed = self.tables.probe().or_else(|error| match error.kind() {
             // The file system has room, and we may have none of it.

@@ -12,6 +12,7 @@
 
 mod checkpoint;
 mod frame;
+mod home;
 mod layer;
 mod pace;
 mod paced_file;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use common::revision::{Revision, Start};
 
 use self::checkpoint::Checkpointer;
+use self::home::Home;
 use self::pace::Pace;
 use self::picture::{Picture, View};
 use self::reserve::Reserve;
@@ -38,6 +40,9 @@ use self::tables::Tables;
 use self::wal::Wal;
 use super::spans::Spans;
 use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+
+/// How long the end of a transaction is waited for before the files are saved as they are: as after a crash.
+const SAVED_ANYWAY: Duration = Duration::from_secs(10);
 
 /// How a store on disk is kept.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +92,7 @@ struct Shared {
     identity: Identity,
     spans: Spans,
     reserve: Reserve,
+    home: Home,
     /// The checkpointer's.
     pace: Arc<Pace>,
     checkpoint_every: Duration,
@@ -145,10 +151,12 @@ impl DiskStore {
             .and_then(|dir| dir.sync_all())
             .map_err(|error| at(dir, &error))?;
         let (identity, spans) = tables.begin(seed)?;
+        let home = Home::of(dir, &[tables::FILE, wal::FILES[0], wal::FILES[1]]);
         let shared = Arc::new(Shared {
             identity,
             spans,
             reserve,
+            home: home.map_err(|error| at(dir, &error))?,
             pace,
             checkpoint_every: options.checkpoint_every,
             desk: Mutex::new(Desk {
@@ -280,6 +288,11 @@ impl Store for DiskStore {
             desk.in_doubt = true;
             return Err(StoreError::Unavailable(format!("the write-ahead log: {error}")));
         }
+        // Only now: what is lost after this is told by who looks after the store.
+        if let Err(error) = shared.home.check() {
+            desk.in_doubt = true;
+            return Err(error);
+        }
         if desk.frozen && desk.wal.is_half_full() {
             // Before anybody has to wait.
             shared.pace.hurry();
@@ -319,11 +332,36 @@ impl Store for DiskStore {
     }
 
     fn has_room(&self) -> bool {
-        self.shared.reserve.is_held()
+        // In a directory that is not ours nothing is made.
+        self.shared.home.last().is_err() || self.shared.reserve.is_held()
+    }
+
+    fn trouble(&self) -> Result<(), StoreError> {
+        self.shared.home.last()
+    }
+
+    fn look_after(&self) -> Result<(), StoreError> {
+        let shared = &*self.shared;
+        let looked = shared.home.check();
+        if looked.is_err() && shared.home.wants_saving() {
+            // Nobody commits while the desk is held, and no transaction is under way where nothing is frozen.
+            let desk = shared.desk();
+            let began = Instant::now();
+            let quiet = |desk: &Desk| !desk.frozen || desk.ended || began.elapsed() > SAVED_ANYWAY;
+            let mut desk = desk;
+            while !quiet(&desk) {
+                let waited = shared.done.wait_timeout(desk, SAVED_ANYWAY);
+                desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            shared.home.save();
+            return shared.home.last();
+        }
+        looked
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
         let shared = &*self.shared;
+        shared.home.check()?;
         let mut desk = shared.desk();
         if desk.in_doubt {
             shared.reserve.give_up_if_full();

@@ -52,7 +52,7 @@ const OLDEST: &str = "oldest";
 const WAL_SEED: &str = "wal_seed";
 
 /// The file in the data directory.
-const FILE: &str = "store.redb";
+pub(super) const FILE: &str = "store.redb";
 
 /// Trimmed revisions that one transaction takes out, beside twice as many as it puts in: so it keeps up with any rate,
 /// and is over soon.

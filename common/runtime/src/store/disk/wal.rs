@@ -18,7 +18,7 @@ use super::layer::Layer;
 use crate::store::{Commit, StoreError, Table};
 
 /// The files in the data directory.
-const FILES: [&str; 2] = ["store.wal-0", "store.wal-1"];
+pub(super) const FILES: [&str; 2] = ["store.wal-0", "store.wal-1"];
 
 /// Where batches become durable.
 #[derive(Debug)]
