@@ -44,7 +44,9 @@ async fn says_so(service: &mut Service, name: &str, address: &Path) -> Outcome<(
 async fn ends_with_an_error(service: &mut Service) -> Outcome<()> {
     service.signal(rustix::process::Signal::TERM)?;
     let status = service.ended().await?.context("it ran")?;
-    ensure(status.code() == Some(1), || format!("{status}:\n{}", service.log_tail(10)))
+    ensure(status.code() == Some(1), || {
+        format!("{status}:\n{}", service.log_tail(10))
+    })
 }
 
 type Lose = fn(&Path) -> std::io::Result<PathBuf>;
@@ -78,7 +80,9 @@ async fn a_host_whose_data_directory_is_lost_says_so_and_what_it_held_is_found_a
         let request = requests::start_task(proto::task::v1::operation::Verb::CreateVolume(volume));
         host.client.run(&request).await?;
         let address = keep_address(&data_dir)?;
-        ensure(is_healthy("vdsm-svc", address.path()).await?, || "it serves".to_owned())?;
+        ensure(is_healthy("vdsm-svc", address.path()).await?, || {
+            "it serves".to_owned()
+        })?;
 
         let found = lose(&data_dir)?;
         says_so(&mut host.service, "vdsm-svc", address.path()).await?;
@@ -99,11 +103,14 @@ async fn a_host_whose_data_directory_is_lost_says_so_and_what_it_held_is_found_a
         std::fs::rename(&found, &data_dir)?;
         host.service.start(&FailPoints::default()).await?;
         host.serves().await?;
-        let task = host.client.tasks.clone().get_task(GetTaskRequest {
+        let request = GetTaskRequest {
             task_id: request.task_id.clone(),
-        });
-        let task = task.await?.into_inner().task.context("the task")?;
-        ensure(words::task_state(task.state) == "FINISHED", || format!("{task:#?}"))?;
+        };
+        let task = host.client.tasks.clone().get_task(request).await;
+        let task = task?.into_inner().task.context("the task")?;
+        ensure(words::task_state(task.state) == "FINISHED", || {
+            format!("{task:#?}")
+        })?;
         host.service.stop().await?;
     }
     Ok(())
@@ -132,9 +139,15 @@ async fn an_engine_whose_data_directory_is_lost_says_so_and_what_it_held_is_foun
         world.engine.start(&FailPoints::default()).await?;
         let hosts = tests::patience::persist(|| {
             let mut hosts = world.client.hosts.clone();
-            async move { hosts.list_hosts(proto::engine::v1::ListHostsRequest::default()).await }
+            async move {
+                hosts
+                    .list_hosts(proto::engine::v1::ListHostsRequest::default())
+                    .await
+            }
         });
-        ensure(hosts.await?.into_inner().hosts.len() == 1, || "the host is gone".to_owned())?;
+        ensure(hosts.await?.into_inner().hosts.len() == 1, || {
+            "the host is gone".to_owned()
+        })?;
         world.engine.stop().await?;
     }
     Ok(())
