@@ -191,6 +191,11 @@ faults! {
     /// Files may not be made or read as the service's user.
     DomainAccessDenied = "DOMAIN_ACCESS_DENIED", FailedPrecondition, Some(379), false;
 
+    /// No directory stands under the storage root's name: it was moved, removed or unmounted.
+    StorageRootGone = "STORAGE_ROOT_GONE", Unavailable, None, true;
+    /// Another directory stands where the work was done: it was mounted over, moved or restored meanwhile.
+    StorageReplaced = "STORAGE_REPLACED", FailedPrecondition, None, true;
+
     // Images and volumes.
     /// There is no such image in the domain.
     ImageNotFound = "IMAGE_NOT_FOUND", NotFound, Some(268), false;
@@ -234,6 +239,8 @@ faults! {
     StaleHandle = "STALE_HANDLE", Unavailable, Some(384), true;
     /// Reading or writing failed.
     IoError = "IO_ERROR", Internal, Some(2002), true;
+    /// A limit of the process or of the machine was met: open files, processes, memory.
+    ResourceLimit = "RESOURCE_LIMIT", ResourceExhausted, None, true;
     /// qemu-img ended with an error, or made something else than it was asked for.
     QemuImgFailed = "QEMU_IMG_FAILED", Internal, Some(205), true;
     /// qemu-img is missing or too old.

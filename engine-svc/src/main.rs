@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use engine_svc::{Config, OWNER, config, serve};
 use mimalloc::MiMalloc;
 use runtime::program::chain;
-use runtime::{memory, offline, program, server, settings, telemetry};
+use runtime::{memory, offline, program, server, settings, telemetry, threads};
 use tracing::error;
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -13,13 +13,22 @@ use tracing::error;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     memory::small_pages();
     if let Some(done) = offline::command(config::PREFIX, OWNER) {
         return done;
     }
     let config: Config = settings::load(config::PREFIX).unwrap_or_else(|error| error.exit());
+    match threads::runtime() {
+        Ok(tokio) => tokio.block_on(run(config)),
+        Err(problem) => {
+            eprintln!("engine-svc: no threads can be started: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> ExitCode {
     if config.health {
         return program::health(&config.data_dir).await;
     }

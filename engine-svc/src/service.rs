@@ -11,7 +11,7 @@ use runtime::coordinator::{self, Options};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Store, StoreError};
-use runtime::{clock, log};
+use runtime::{clock, log, threads};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -86,6 +86,7 @@ pub async fn serve_on(
 ) -> Result<(), RunError> {
     let identity = engine::begin(&store, clock::now())?;
     let log = log::Log::new(Arc::clone(&store))?;
+    let kept = Arc::clone(&store);
     let holders = Holders::default();
     let board = Board::default();
     let (outbox, orders) = host::outbox(holders.clone());
@@ -129,6 +130,7 @@ pub async fn serve_on(
     };
     let health = Health::new(&grpc::SERVICES).await;
     health.set_serving(true).await;
+    let follower = tokio::spawn(health.clone().follow(Arc::downgrade(&kept)));
     info!(
         address = %listening.address(), engine_id = %identity.engine_id, epoch = identity.epoch, "the engine serves"
     );
@@ -146,9 +148,13 @@ pub async fn serve_on(
     .await;
     hosts.abort();
     janitor.abort();
+    follower.abort();
     engine.stop().await;
     served?;
-    outcome
+    outcome?;
+    // An end in good order would say that the next start finds everything.
+    let looked = threads::blocking(move || kept.look_after()).await;
+    Ok(looked.unwrap_or(Ok(()))?)
 }
 
 /// The hosts' orders end with a fault that the engine must stop for, or because the coordinator is gone.

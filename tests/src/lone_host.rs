@@ -12,7 +12,7 @@ use crate::fail_point::FailPoints;
 use crate::failure::{Context, Outcome};
 use crate::ids::{fresh, fresh_loopback};
 use crate::patience::{eventually, persist};
-use crate::service::Service;
+use crate::service::{Recipe, Service};
 use crate::words;
 use crate::world::host_recipe;
 
@@ -42,11 +42,24 @@ impl LoneHost {
     /// # Errors
     /// When it does not come up.
     pub async fn start_with(folder: &Path, arguments: &[&str]) -> Outcome<Self> {
+        let recipe = |recipe: &mut Recipe| recipe.arguments.extend(arguments.iter().map(Into::into));
+        Self::start_changed(folder, recipe).await
+    }
+
+    /// Starts this program, which becomes the service.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_program(folder: &Path, program: &Path) -> Outcome<Self> {
+        Self::start_changed(folder, |recipe| program.clone_into(&mut recipe.program)).await
+    }
+
+    async fn start_changed(folder: &Path, change: impl FnOnce(&mut Recipe)) -> Outcome<Self> {
         let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
         std::fs::create_dir_all(folder.join("storage"))?;
         let host_id = fresh();
         let mut recipe = host_recipe(folder, listen, &host_id)?;
-        recipe.arguments.extend(arguments.iter().map(Into::into));
+        change(&mut recipe);
         let mut service = Service::new(recipe);
         let address = service.start(&FailPoints::default()).await?;
         let host = Self {

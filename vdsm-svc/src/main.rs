@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use runtime::program::chain;
-use runtime::{memory, offline, program, server, settings, telemetry};
+use runtime::{memory, offline, program, server, settings, telemetry, threads};
 use vdsm_svc::{OWNER, PREFIX, Settings, fail_points, serve};
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
-    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let tokio = threads::runtime()?;
     if settings.health {
         return Ok(tokio.block_on(program::health(&settings.data_dir)));
     }

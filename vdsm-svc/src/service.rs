@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::fault::Fault;
+use proto::store::v1::HostHistory;
 use proto::task::v1::closing::Reason;
 use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
@@ -15,7 +16,7 @@ use runtime::store::{Store, StoreError};
 use runtime::{clock, threads};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
-use vdsm_storage::{Options, StorageRoot, op, run_dir};
+use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
 
 use crate::aging;
 use crate::alive::Alive;
@@ -42,6 +43,9 @@ pub enum ServiceError {
     /// The store cannot be opened or read.
     #[error("the store in {} cannot be used", .0.display())]
     Store(PathBuf, #[source] StoreError),
+    /// There is no thread for tasks.
+    #[error("no thread can be started for tasks: raise the limit of processes")]
+    Threads(#[source] io::Error),
     /// The address cannot be had.
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] io::Error),
@@ -86,7 +90,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
 /// What a service is put together from.
 pub struct Parts<I = TcpIncoming> {
     /// The storage domains.
-    pub root: Arc<StorageRoot>,
+    pub root: Arc<NamedRoot>,
     /// The version of the program that makes and reads images, for people.
     pub qemu_img_version: String,
     /// The service's memory.
@@ -112,6 +116,7 @@ pub async fn serve_over(
         listening,
     } = parts;
     tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listens");
+    let last_look = Arc::clone(&store);
     let log = Log::new(store).map_err(at_store(&settings))?;
     let health = Health::new(&grpc::SERVICES).await;
     let gate = Gate::default();
@@ -147,7 +152,10 @@ pub async fn serve_over(
     {
         tracing::warn!(patience = ?LAST_COMMIT, "the last commit does not end: leaving it");
     }
-    outcome
+    outcome?;
+    // An end in good order would say that the next start finds everything.
+    let kept = threads::blocking(move || last_look.look_after()).await;
+    kept.unwrap_or(Ok(())).map_err(at_store(&settings))
 }
 
 /// Until it is to stop, or until something ends that must not.
@@ -155,7 +163,7 @@ async fn serve_until(
     listening: Listening<impl Connections>,
     gate: &Gate,
     health: Health,
-    log: &Log<proto::store::v1::HostHistory>,
+    log: &Log<HostHistory>,
     shutdown: impl Future<Output = ()>,
     ended: impl Future<Output = ServiceError>,
 ) -> Result<(), ServiceError> {
@@ -178,8 +186,8 @@ async fn serve_until(
 /// What loading the tasks takes.
 struct Loading {
     settings: Settings,
-    root: Arc<StorageRoot>,
-    log: Arc<Log<proto::store::v1::HostHistory>>,
+    root: Arc<NamedRoot>,
+    log: Arc<Log<HostHistory>>,
     gate: Gate,
     health: Health,
 }
@@ -201,7 +209,7 @@ impl Loading {
             identity: self.log.identity(),
             alive: Arc::clone(&alive),
         };
-        let runner = Runner::new(tools, self.settings.running_per_host);
+        let runner = Runner::new(tools, self.settings.running_per_host).map_err(ServiceError::Threads)?;
         let options = coordinator::Options {
             name: "host".to_owned(),
             retention: self.settings.retention(),
@@ -209,7 +217,7 @@ impl Loading {
         let log = Arc::clone(&self.log);
         let root = Arc::clone(&self.root);
         let spawned = threads::blocking(move || {
-            sweep(&root, &**log.store())?;
+            look_after(&root, &log)?;
             coordinator::spawn_with::<HostMachine>(Arc::clone(log.store()), seed, log, runner, options)
         });
         let handle = match spawned.await {
@@ -217,6 +225,7 @@ impl Loading {
             Err(_) => return Err(ServiceError::CoordinatorEnded),
         };
         employer.send_replace(Some(handle.clone()));
+        let store = Arc::downgrade(self.log.store());
         tokio::spawn(aging::run(
             handle.clone(),
             Arc::clone(self.log.store()),
@@ -231,6 +240,7 @@ impl Loading {
             watches: self.settings.watch_terms(),
         });
         self.health.set_serving(true).await;
+        tokio::spawn(self.health.follow(store));
         Ok(handle)
     }
 }
@@ -238,6 +248,25 @@ impl Loading {
 /// Removes what dead strangers left, before any task of this service runs: a lost journal's tasks of which no
 /// process is left need their run directories no more. Nor do tasks that have ended well: one whose directory could
 /// not be removed then would keep it for as long as its record is kept.
+fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), StoreError> {
+    // What is opened later in its place may hold others: they are seen to as by a start.
+    let later = Arc::downgrade(log);
+    root.welcome(move |root| {
+        if let Some(log) = later.upgrade()
+            && let Err(error) = sweep(root, &**log.store())
+        {
+            tracing::warn!(%error, "run directories in the storage root that was opened anew could not be looked at");
+        }
+    });
+    match root.now() {
+        Ok(root) => sweep(&root, &**log.store()),
+        Err(fault) => {
+            tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
+            Ok(())
+        }
+    }
+}
+
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
     let reader = store.reader()?;
     if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(&*reader, id)) {
@@ -247,7 +276,7 @@ fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
 }
 
 /// The storage root, and the version of qemu-img.
-fn open_storage(settings: &Settings) -> Result<(Arc<StorageRoot>, String), ServiceError> {
+fn open_storage(settings: &Settings) -> Result<(Arc<NamedRoot>, String), ServiceError> {
     let path = &settings.storage_root;
     // Not tried where it is there: storage that hangs answers no attempt to write, and the host could not even say that
     // it loads.
@@ -264,7 +293,7 @@ fn open_storage(settings: &Settings) -> Result<(Arc<StorageRoot>, String), Servi
         no_progress_timeout: settings.no_progress_timeout(),
         ..Options::new(settings.host_id)
     };
-    let root = StorageRoot::open(path, options).map_err(ServiceError::Storage)?;
+    let root = NamedRoot::open(path, options).map_err(ServiceError::Storage)?;
     let version = root.qemu_img().probe().map_err(ServiceError::Storage)?;
     Ok((Arc::new(root), version.to_string()))
 }

@@ -77,13 +77,19 @@ pub fn from_refusal(refusal: Refusal) -> Status {
     })
 }
 
-/// Whether the store has room for new work. To be asked before work is taken, never before what ends some.
+/// Whether the store can keep new work, and has room for it. To be asked before work is taken, never before what ends some.
 ///
 /// # Errors
-/// `UNAVAILABLE` (`STORE_FULL`).
+/// `UNAVAILABLE` (`STORE_UNAVAILABLE` where its data directory is lost, `STORE_FULL`).
 // A Status is what every RPC answers with, as tonic declares it.
 #[allow(clippy::result_large_err)]
 pub fn admit(store: &dyn Store) -> Result<(), Status> {
+    if let Err(error) = store.trouble() {
+        return Err(from_fault(&Fault::new(
+            FaultCode::StoreUnavailable,
+            format!("{error}. Nothing was changed"),
+        )));
+    }
     if store.has_room() {
         return Ok(());
     }

@@ -8,6 +8,32 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+/// Threads for what blocks that a service has from its start on. Others come and go; where no further ones are to be had,
+/// for a limit of processes is met, these do the work, if slower.
+const AT_LEAST: usize = 4;
+
+/// Long enough that each of them is busy while the next is made.
+const MADE_WITHIN: Duration = Duration::from_millis(20);
+
+/// Longer than any service runs.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// The async runtime of a service, on all processors.
+///
+/// # Errors
+/// [`io::Error`] where the system does not give what it takes.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // None of them ends while the service runs: a new one may not be had.
+        .thread_keep_alive(FOR_EVER)
+        .build()?;
+    for _ in 0..AT_LEAST {
+        tokio.spawn_blocking(|| std::thread::sleep(MADE_WITHIN));
+    }
+    Ok(tokio)
+}
+
 /// Has `work` done where it may block, for as long as a read from the disk takes.
 pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     #[cfg(feature = "simulation")]

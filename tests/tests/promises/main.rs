@@ -12,14 +12,17 @@ mod hostile_storage;
 mod kills;
 mod life_cycle;
 mod lists;
+
 mod loading;
 mod locks;
+mod lost_directory;
 mod max_age;
 mod older;
 mod power;
 mod proof;
 mod readme;
 mod resume;
+mod signals;
 mod soak;
 mod stopping;
 mod streams;

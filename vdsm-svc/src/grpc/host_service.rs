@@ -14,7 +14,7 @@ use runtime::metadata::{self, Caller};
 use runtime::status;
 use tonic::{Request, Response, Status};
 use vdsm_core::{Answer, Input, Owner};
-use vdsm_storage::run_dir;
+use vdsm_storage::run_dir::{self, Strangers};
 
 use super::storage::Lane;
 use super::{Gate, Host, caller, refused, storage, unexpected};
@@ -42,13 +42,15 @@ impl Hosts {
         drop(reader);
         let owner = owner.filter(|owner: &Owner| !owner.released);
         let identity = host.log.identity();
+        let strangers = self.strangers(host).await;
         Ok(wire::HostInfo {
             host_id: host.facts.host_id.to_string(),
             store_id: identity.store_id.to_string(),
             start: format!("{:016x}", identity.start.0),
             engine_id: owner.map(|owner| owner.engine_id.to_string()).unwrap_or_default(),
             engine_epoch: owner.map(|owner| owner.epoch).unwrap_or_default(),
-            stranger_task_ids: self.strangers(host).await?,
+            stranger_task_ids: strangers.tasks.iter().map(TaskId::to_string).collect(),
+            unreadable_run_directories: strangers.unreadable.iter().map(convert::fault_to_wire).collect(),
             qemu_img_version: host.facts.qemu_img_version.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: Some(convert::timestamp(host.facts.start_time)),
@@ -56,17 +58,18 @@ impl Hosts {
         })
     }
 
-    /// Tasks that the journal does not know and of which a process is left. Where that cannot be told the whole
-    /// answer is refused: "none" would be a proof.
-    async fn strangers(&self, host: &Host) -> Result<Vec<String>, Status> {
+    /// Tasks that the journal does not know and of which a process is left. Where that cannot be told the reason stands
+    /// beside them: "none" would be a proof, and the rest of the answer is as true as ever.
+    async fn strangers(&self, host: &Host) -> Strangers {
         let root = Arc::clone(&host.root);
         let store = Arc::clone(host.log.store());
         let found = storage::read(&self.lane, move || {
             let reader = store.reader().map_err(|error| storage::unreadable(&error))?;
-            run_dir::strangers(&root, &|id| journal::may_know(&*reader, id))
+            Ok(run_dir::strangers(&*root.now()?, &|id| {
+                journal::may_know(&*reader, id)
+            }))
         });
-        let found = found.await.map_err(|fault| status::from_fault(&fault))?;
-        Ok(found.iter().map(TaskId::to_string).collect())
+        found.await.unwrap_or_else(Strangers::unreadable)
     }
 }
 

@@ -28,7 +28,7 @@ use runtime::{metadata, status};
 use tonic::Status;
 use tonic::service::Routes;
 use vdsm_core::{Caller, EngineCall, Input, Refusal, Reply};
-use vdsm_storage::StorageRoot;
+use vdsm_storage::NamedRoot;
 
 use self::host_service::Hosts;
 use self::storage_service::Storage;
@@ -47,7 +47,7 @@ pub(crate) const SERVICES: [&str; 3] = [
 pub(crate) struct Host {
     pub(crate) coordinator: Handle<HostMachine>,
     pub(crate) log: Arc<Log<HostHistory>>,
-    pub(crate) root: Arc<StorageRoot>,
+    pub(crate) root: Arc<NamedRoot>,
     pub(crate) alive: Arc<Alive>,
     pub(crate) facts: Facts,
     pub(crate) watches: Terms,

@@ -12,7 +12,8 @@ use runtime::log::Log;
 use runtime::store::{Store, StoreError};
 use vdsm_core::Task;
 use vdsm_storage::op::{self, Evidence};
-use vdsm_storage::{StorageRoot, run_dir};
+use vdsm_storage::run_dir::{self, Strangers};
+use vdsm_storage::{NamedRoot, StorageRoot};
 
 use super::storage;
 use crate::journal::{self, shown};
@@ -45,16 +46,24 @@ impl Probe {
     /// Where an answer may come later: the store or the file system does not answer now.
     pub(super) fn answer(
         &self,
-        root: &StorageRoot,
+        root: &NamedRoot,
         log: &Arc<Log<HostHistory>>,
     ) -> Result<wire::ProbeOperationResponse, Fault> {
+        let root = &*root.now()?;
         let store = &**log.store();
         let remembered = self
             .remembered(store)
             .map_err(|error| storage::unreadable(&error))?;
-        let mut busy = self.busy(root, store)?;
-        let (verdict, words, can_begin_again) = verdict(op::evidence(root, &self.operation))?;
-        busy.extend(self.busy(root, store)?);
+        let before = self.strangers(root, store)?;
+        let evidence = op::evidence(root, &self.operation);
+        let after = self.strangers(root, store)?;
+        let (verdict, words, can_begin_again) = match before.unreadable.iter().chain(&after.unreadable).next()
+        {
+            // "No other" is not proven.
+            Some(fault) => (wire::ProbeVerdict::Unclear, fault.to_string(), false),
+            None => verdict(evidence)?,
+        };
+        let mut busy = [before.tasks, after.tasks].concat();
         busy.sort_unstable();
         busy.dedup();
         let identity = log.identity();
@@ -77,10 +86,10 @@ impl Probe {
     }
 
     /// Tasks of which a process is left though nobody here works for them.
-    fn busy(&self, root: &StorageRoot, store: &dyn Store) -> Result<Vec<TaskId>, Fault> {
+    fn strangers(&self, root: &StorageRoot, store: &dyn Store) -> Result<Strangers, Fault> {
         let reader = store.reader().map_err(|error| storage::unreadable(&error))?;
         let is_another = |id| Some(id) != self.task_id && journal::may_know(&*reader, id);
-        run_dir::strangers(root, &is_another)
+        Ok(run_dir::strangers(root, &is_another))
     }
 }
 

@@ -49,7 +49,7 @@ impl Storage {
     ) -> Result<T, Status> {
         let host = self.gate.host()?;
         let root = Arc::clone(&host.root);
-        let outcome = storage::read(&self.lanes.of(domain), move || work(&root)).await;
+        let outcome = storage::read(&self.lanes.of(domain), move || work(&*root.now()?)).await;
         outcome.map_err(|fault| status::from_fault(&fault))
     }
 
@@ -68,7 +68,7 @@ impl Storage {
         let correlation_id = who.correlation_id.as_deref().unwrap_or_default();
         let span = tracing::info_span!("change", %domain, user = who.user, correlation_id);
         let going_on = async move {
-            let outcome = storage::run(lane, move || work(&root)).await;
+            let outcome = storage::run(lane, move || work(&*root.now()?)).await;
             match &outcome {
                 Ok(_) => tracing::info!("done"),
                 Err(fault) => tracing::info!(%fault, "refused"),
@@ -110,7 +110,7 @@ impl StorageService for Storage {
     ) -> Result<Response<wire::ListStorageDomainsResponse>, Status> {
         let host = self.gate.host()?;
         let root = Arc::clone(&host.root);
-        let found = storage::read(&self.root_lane, move || root.domains()).await;
+        let found = storage::read(&self.root_lane, move || root.now()?.domains()).await;
         let found = found.map_err(|fault| status::from_fault(&fault))?;
         let domains = found.iter().map(to_wire::listed_domain).collect();
         Ok(Response::new(wire::ListStorageDomainsResponse { domains }))

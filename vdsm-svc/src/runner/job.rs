@@ -1,7 +1,7 @@
 //! The work for one task, from its start (or from where a restart found it) to its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
@@ -11,7 +11,7 @@ use runtime::threads;
 use tracing::Span;
 use vdsm_core::{Answer, Report, Task};
 use vdsm_storage::op::{self, OpEnd};
-use vdsm_storage::run_dir;
+use vdsm_storage::{StorageRoot, run_dir};
 
 use super::Tools;
 use super::context::Context;
@@ -24,8 +24,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often a process that outlived SIGKILL is looked for: what keeps it is a disk or a network.
 const STUCK_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often an undo is tried on a domain that somebody else writes to; each time waits for a second.
-const LOCKED_TRIES: u32 = 10;
+/// How often an undo is tried on a domain that somebody else writes to, or in a root that is not there.
+const AWAY_TRIES: u32 = 10;
+
+/// The rest between two of them.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a run directory is tried that cannot be read: a limit may be met for a moment. Then the task ends with that
+/// error, for nothing says that a process is left, and nothing that none is.
+const UNREADABLE_TRIES: u32 = 5;
+
+/// The rest between two of them.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Job {
@@ -33,6 +43,8 @@ pub(super) struct Job {
     entrance: Entrance,
     task: Arc<Task>,
     context: Context,
+    /// That in which the operation began: it is wound back there, whatever stands under the root's name by then.
+    root: OnceLock<Arc<StorageRoot>>,
 }
 
 /// What is still to be done for a task.
@@ -60,6 +72,7 @@ impl Job {
             entrance,
             task,
             context,
+            root: OnceLock::new(),
         }
     }
 
@@ -80,7 +93,7 @@ impl Job {
     /// Runs the operation.
     pub(super) fn run(&self) -> Next {
         self.tell("begins");
-        match guarded(|| op::run(&self.tools.root, self.operation(), self.task.id, &self.context)) {
+        match guarded(|| op::run(self.root()?, self.operation(), self.task.id, &self.context)) {
             Ok(()) => Next::Report,
             Err(fault) => {
                 self.ended(self.wind_back(fault));
@@ -98,6 +111,9 @@ impl Job {
     /// The task is no longer worked for.
     fn over(&self) {
         self.tools.log.progress().forget(self.task.id);
+        if let Some(root) = self.root.get() {
+            op::forget(root, self.task.id);
+        }
         self.tools.alive.end_task(self.task.id);
     }
 
@@ -138,8 +154,11 @@ impl Job {
             self.context.report(Report::Failed(cause.clone()))?;
             return self.stop_and_conclude(cause);
         }
-        self.stop_all(&cause)?;
-        match self.concluded(cause) {
+        let end = match self.stop_all(&cause)? {
+            Ok(()) => self.concluded(cause),
+            Err(unreadable) => OpEnd::Failed(unreadable),
+        };
+        match end {
             OpEnd::Finished => self.context.report(Report::Finished)?,
             OpEnd::Failed(fault) => self.give_up(fault)?,
             OpEnd::Undone(cause) => {
@@ -153,7 +172,10 @@ impl Job {
 
     /// No process first, then the undo, then the end: each is durable before the next begins.
     fn stop_and_conclude(&self, cause: Fault) -> Result<(), LetGo> {
-        self.stop_all(&cause)?;
+        if let Err(unreadable) = self.stop_all(&cause)? {
+            self.give_up(unreadable)?;
+            return Ok(());
+        }
         self.context.report(Report::Stopped)?;
         match self.concluded(cause) {
             OpEnd::Finished => self.context.report(Report::Finished)?,
@@ -163,23 +185,58 @@ impl Job {
         Ok(())
     }
 
-    /// Returns when no process of the task is left, however long that takes: nothing is undone under one.
-    fn stop_all(&self, cause: &Fault) -> Result<(), LetGo> {
-        while let Err(fault) = run_dir::kill_leftovers(&self.tools.root, self.task.id, GRACE) {
-            tracing::warn!(%fault, "its processes cannot be ended");
-            self.context.report(Report::Failed(cause.clone()))?;
-            self.context.report(Report::Stuck(fault))?;
-            threads::sleep(STUCK_PAUSE);
+    /// Returns when no process of the task is left, however long that takes: nothing is undone under one. Where that
+    /// cannot be told, however often it is tried, the fault says why: no error counts as a process.
+    fn stop_all(&self, cause: &Fault) -> Result<Result<(), Fault>, LetGo> {
+        if !op::starts_processes(self.operation()) {
+            return Ok(Ok(()));
         }
-        Ok(())
+        let mut tries = 1;
+        while let Err(fault) = self
+            .root()
+            .and_then(|root| run_dir::kill_leftovers(root, self.task.id, GRACE))
+        {
+            if fault.code == FaultCode::ProcessStuck {
+                tracing::warn!(%fault, "its processes cannot be ended");
+                self.context.report(Report::Failed(cause.clone()))?;
+                self.context.report(Report::Stuck(fault))?;
+                threads::sleep(STUCK_PAUSE);
+            } else if self.never_began() {
+                return Ok(Ok(()));
+            } else if tries < UNREADABLE_TRIES {
+                tracing::warn!(%fault, "whether a process of it is left cannot be told; trying again");
+                tries += 1;
+                threads::sleep(UNREADABLE_PAUSE);
+            } else {
+                return Ok(Err(fault));
+            }
+        }
+        Ok(Ok(()))
     }
 
-    /// Where somebody else writes to the domain, that is no reason yet to leave it to people.
+    /// Whether nothing was noted, so that nothing was begun: no process either.
+    fn never_began(&self) -> bool {
+        self.context.note_now().is_none()
+    }
+
+    /// The storage root as it was when the operation began here.
+    fn root(&self) -> Result<&StorageRoot, Fault> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        let root = self.tools.root.now()?;
+        Ok(self.root.get_or_init(|| root))
+    }
+
+    /// Where somebody else writes to the domain, or the root is away, that is no reason yet to leave it to people.
     fn concluded(&self, cause: Fault) -> OpEnd {
-        for _ in 1..LOCKED_TRIES {
+        for _ in 1..AWAY_TRIES {
             match self.conclude(cause.clone()) {
-                OpEnd::Failed(fault) if fault.code == FaultCode::DomainLocked => {
+                OpEnd::Failed(fault)
+                    if matches!(fault.code, FaultCode::DomainLocked | FaultCode::StorageRootGone) =>
+                {
                     tracing::warn!(%fault, "the undo waits");
+                    threads::sleep(AWAY_PAUSE);
                 }
                 end => return end,
             }
@@ -189,10 +246,13 @@ impl Job {
 
     fn conclude(&self, cause: Fault) -> OpEnd {
         let note = self.context.note_now();
+        if self.root.get().is_none() && self.never_began() {
+            return OpEnd::Undone(cause);
+        }
         guarded(|| {
-            let (root, id) = (&self.tools.root, self.task.id);
+            let id = self.task.id;
             Ok(op::recover(
-                root,
+                self.root()?,
                 self.operation(),
                 id,
                 note.as_deref(),

@@ -9,6 +9,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::Arc;
 
 use proto::store::v1::HostHistory;
@@ -16,7 +17,7 @@ use runtime::coordinator::{Handle, Perform};
 use runtime::log::Log;
 use tokio::sync::watch;
 use vdsm_core::{Effect, Task};
-use vdsm_storage::StorageRoot;
+use vdsm_storage::NamedRoot;
 
 use self::job::{Job, Next};
 use self::pool::Pool;
@@ -26,7 +27,7 @@ use crate::journal::HostMachine;
 /// What every job needs.
 #[derive(Clone)]
 pub(crate) struct Tools {
-    pub(crate) root: Arc<StorageRoot>,
+    pub(crate) root: Arc<NamedRoot>,
     pub(crate) alive: Arc<Alive>,
     pub(crate) log: Arc<Log<HostHistory>>,
     /// Set once the coordinator runs; jobs wait for it.
@@ -42,11 +43,14 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// With up to `threads` tasks at work.
-    pub(crate) fn new(tools: Tools, threads: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Where there is no thread for any.
+    pub(crate) fn new(tools: Tools, threads: usize) -> io::Result<Self> {
+        Ok(Self {
             tools,
-            pool: Pool::new(threads),
-        }
+            pool: Pool::new(threads)?,
+        })
     }
 
     fn employ(&mut self, task: Arc<Task>, work: fn(&Job) -> Next) {

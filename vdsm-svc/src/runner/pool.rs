@@ -1,6 +1,8 @@
-//! Threads that take work in its order; made when there is more work than idle threads, up to a bound.
+//! Threads that take work in its order; made when there is more work than idle threads, up to a bound. The first is made
+//! at once, so that work is done, if slower, where no further one is to be had.
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -33,12 +35,18 @@ struct Queue {
 }
 
 impl Pool {
-    pub(super) fn new(most: usize) -> Self {
-        Self(Entrance(Arc::new(Shared {
+    /// # Errors
+    /// Where there is not even one thread.
+    pub(super) fn new(most: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
             most: most.max(1),
             queue: Mutex::default(),
             filled: Condvar::new(),
-        })))
+        });
+        if threads::may_idle() {
+            Shared::add_thread(&shared, &mut shared.lock())?;
+        }
+        Ok(Self(Entrance(shared)))
     }
 
     pub(super) fn entrance(&self) -> &Entrance {
@@ -66,22 +74,11 @@ impl Entrance {
             return drop(work);
         }
         queue.work.push_back(work);
-        if queue.work.len() > queue.idle && queue.threads < self.0.most {
-            self.grow(&mut queue);
-        }
+        Shared::grow(&self.0, &mut queue);
         let wakes = queue.wakes_another();
         drop(queue);
         if wakes {
             self.0.filled.notify_one();
-        }
-    }
-
-    fn grow(&self, queue: &mut Queue) {
-        let shared = Arc::clone(&self.0);
-        match threads::spawn(format!("task-{}", queue.threads), move || shared.serve()) {
-            Ok(()) => queue.threads += 1,
-            // The work stays in the queue for the threads that there are, or for the next attempt.
-            Err(error) => tracing::error!(%error, threads = queue.threads, "no further thread for tasks"),
         }
     }
 }
@@ -108,8 +105,26 @@ impl Queue {
 }
 
 impl Shared {
-    fn serve(&self) {
-        while let Some(work) = self.next() {
+    /// Makes a further thread if there is more work than idle ones.
+    fn grow(shared: &Arc<Self>, queue: &mut Queue) {
+        if queue.work.len() <= queue.idle || queue.threads >= shared.most {
+            return;
+        }
+        if let Err(error) = Self::add_thread(shared, queue) {
+            // The work stays in the queue for the threads that there are, and each of them tries again.
+            tracing::error!(%error, threads = queue.threads, "no further thread for tasks: raise the limit of processes");
+        }
+    }
+
+    fn add_thread(shared: &Arc<Self>, queue: &mut Queue) -> io::Result<()> {
+        let serving = Arc::clone(shared);
+        threads::spawn(format!("task-{}", queue.threads), move || Self::serve(&serving))?;
+        queue.threads += 1;
+        Ok(())
+    }
+
+    fn serve(shared: &Arc<Self>) {
+        while let Some(work) = Self::next(shared) {
             // A defect in one operation is that task's; a job reports it itself, so nothing is lost here.
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("the work for a task ended in a panic");
@@ -118,19 +133,20 @@ impl Shared {
     }
 
     /// None when the pool is gone; what it had not begun by then is not begun.
-    fn next(&self) -> Option<Work> {
-        let mut queue = self.lock();
+    fn next(shared: &Arc<Self>) -> Option<Work> {
+        let mut queue = shared.lock();
         while !queue.closed {
             if let Some(work) = queue.work.pop_front() {
+                Self::grow(shared, &mut queue);
                 let wakes = queue.wakes_another();
                 drop(queue);
                 if wakes {
-                    self.filled.notify_one();
+                    shared.filled.notify_one();
                 }
                 return Some(work);
             }
             queue.idle += 1;
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
             queue.waking = false;
         }
@@ -153,7 +169,7 @@ mod tests {
 
     #[test]
     fn all_work_is_done_by_a_bounded_number_of_threads() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2).unwrap();
         let (done, all) = mpsc::channel();
         for n in 0..20 {
             let done = done.clone();
@@ -167,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_not_begun_when_it_is_dropped_is_let_go_of() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1).unwrap();
         let entrance = pool.entrance().clone();
         let (begun, has_begun) = mpsc::channel();
         let (go, gone) = mpsc::channel::<()>();
@@ -192,7 +208,7 @@ mod tests {
     #[test]
     fn as_many_are_at_work_at_once_as_there_are_threads() {
         const THREADS: usize = 8;
-        let pool = Pool::new(THREADS);
+        let pool = Pool::new(THREADS).unwrap();
         let (begun, has_begun) = mpsc::channel();
         // With new threads first, then with idle ones.
         for _ in 0..50 {
@@ -212,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_panic_costs_no_thread() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1).unwrap();
         let (done, all) = mpsc::channel();
         pool.entrance().run(Box::new(|| panic!("on purpose")));
         pool.entrance().run(Box::new(move || done.send(()).unwrap()));

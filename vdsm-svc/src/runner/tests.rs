@@ -16,7 +16,7 @@ use runtime::store::memory::MemoryStore;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vdsm_core::{Answer, Caller, Input, Limits, Start, Task};
-use vdsm_storage::{Options, StorageRoot};
+use vdsm_storage::{NamedRoot, Options};
 
 use super::{Runner, Tools};
 use crate::alive::Alive;
@@ -43,13 +43,14 @@ fn operation() -> Operation {
     })
 }
 
-fn root(dir: &Path) -> Arc<StorageRoot> {
-    let root = StorageRoot::open(dir, Options::new(HostId::from_uuid(uuid(9)))).unwrap();
-    root.create_domain(DomainId::from_uuid(uuid(1)), "data").unwrap();
+fn root(dir: &Path) -> Arc<NamedRoot> {
+    let root = NamedRoot::open(dir, Options::new(HostId::from_uuid(uuid(9)))).unwrap();
+    let now = root.now().unwrap();
+    now.create_domain(DomainId::from_uuid(uuid(1)), "data").unwrap();
     Arc::new(root)
 }
 
-fn host(store: Arc<dyn Store>, root: Arc<StorageRoot>) -> Handle<HostMachine> {
+fn host(store: Arc<dyn Store>, root: Arc<NamedRoot>) -> Handle<HostMachine> {
     let log = Log::new(Arc::clone(&store)).unwrap();
     let alive = Arc::new(Alive::default());
     let (employer, coordinator) = watch::channel(None);
@@ -65,7 +66,7 @@ fn host(store: Arc<dyn Store>, root: Arc<StorageRoot>) -> Handle<HostMachine> {
         identity: store.identity(),
         alive,
     };
-    let runner = Runner::new(tools, 2);
+    let runner = Runner::new(tools, 2).unwrap();
     let handle = coordinator::spawn::<HostMachine>(store, seed, log, runner).unwrap();
     employer.send_replace(Some(handle.clone()));
     handle
@@ -123,7 +124,7 @@ async fn whichever_commit_fails_the_task_ends_once_and_records_and_storage_agree
             store.fail_commit(nth, when);
             start(&host, &*store, id).await;
             let task = end(&*store, id).await;
-            let there = root.domain(DomainId::from_uuid(uuid(1))).unwrap();
+            let there = root.now().unwrap().domain(DomainId::from_uuid(uuid(1))).unwrap();
             let volumes = there.volumes(ImageId::from_uuid(uuid(2)));
             let fault = task.fault.map(|fault| fault.code);
             match task.state {

@@ -17,9 +17,12 @@ pub mod run_dir;
 pub mod volume;
 
 mod in_use;
+mod named_root;
 mod names;
 mod process;
 mod text;
+mod under_way;
 
+pub use named_root::NamedRoot;
 pub use op::{Evidence, OpContext, OpEnd};
 pub use root::{ListedDomain, Options, StorageRoot};

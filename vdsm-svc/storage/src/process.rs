@@ -1,21 +1,33 @@
 //! Processes: waiting for them, signalling them, and knowing one again after a restart.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::process::Child;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Fault, FaultCode};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+};
 
 /// A handle on a process that stays with it: its number may be given away, this is not.
 pub(crate) struct PidFd(OwnedFd);
 
 impl PidFd {
+    /// Of a child that was not waited for.
+    ///
+    /// # Errors
+    /// `RESOURCE_LIMIT` where there is no handle to be had; `INTERNAL`.
     pub(crate) fn of_child(child: &Child) -> Result<Self, Fault> {
-        Self::open(Pid::from_child(child)).ok_or_else(|| internal("a child cannot be watched"))
+        let opened = pidfd_open(Pid::from_child(child), PidfdFlags::empty());
+        opened.map(Self).map_err(|e| match limit(&e.into()) {
+            Some(fault) => fault,
+            None => internal(&format!("a child cannot be watched: {e}")),
+        })
     }
 
     /// None if there is no such process.
@@ -23,24 +35,51 @@ impl PidFd {
         pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
     }
 
-    /// Waits at most so long for its end.
-    pub(crate) fn ended_within(&self, time: Duration) -> Result<bool, Fault> {
-        let time = Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: time.subsec_nanos().into(),
-        };
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut fds, Some(&time)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(e) => Err(internal(&format!("waiting for a child failed: {e}"))),
-        }
-    }
-
     /// Signals it. One that has ended needs no signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.0, signal);
     }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// How often a child is looked at that is to end.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits at most so long for the end of a child, and leaves it to be waited for: until then its number is its own. Needs
+/// no handle, so it works where no more are to be had.
+pub(crate) fn child_ended_within(child: &Child, time: Duration) -> Result<bool, Fault> {
+    let began = Instant::now();
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    loop {
+        match waitid(WaitId::Pid(Pid::from_child(child)), how) {
+            Ok(Some(_)) => return Ok(true),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(e) => return Err(internal(&format!("waiting for a child failed: {e}"))),
+        }
+        if began.elapsed() > time {
+            return Ok(false);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// The fault for a limit of this process or of the machine, if the error is one.
+pub(crate) fn limit(error: &io::Error) -> Option<Fault> {
+    let is_limit = matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN)
+    );
+    is_limit.then(|| {
+        Fault::new(
+            FaultCode::ResourceLimit,
+            format!("{error}: {}", crate::file::LIMIT_ADVICE),
+        )
+    })
 }
 
 /// Signals a group. One that has ended needs no signal.

@@ -7,18 +7,16 @@ use std::time::Duration;
 
 use common::id::{DomainId, HostId, ImageId, VolumeId};
 use common::{Fault, FaultCode};
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{CWD, Gid, Uid};
 
-use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, Writer};
-use crate::file::{Dir, FileError, FileHook, Layer, NoHook};
+use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, WriterSlot};
+use crate::file::{Dir, FileError, FileHook, Layer, NoHook, Spot, mount_of};
 use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
+use crate::under_way::UnderWay;
 use crate::volume::VolumeInfo;
 
 /// The user and group that oVirt's files belong to: vdsm and kvm.
 const OVIRT_OWNER: (u32, u32) = (36, 36);
-
-/// The writer's lock of one domain, once it is taken.
-type Slot = Arc<Mutex<Option<Arc<Writer>>>>;
 
 /// How a root is opened.
 #[derive(Clone)]
@@ -54,14 +52,32 @@ pub struct ListedDomain {
     pub info: Result<DomainInfo, Fault>,
 }
 
-/// The open storage root. Its methods block; call them where that is allowed.
+/// Where the configured name of a root leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leads {
+    /// To the directory that is open, by the mount by which it was opened.
+    Here,
+    /// To another one, or by another mount.
+    Elsewhere,
+    /// To no directory.
+    Nowhere,
+}
+
+/// The open storage root. Its methods block; call them where that is allowed. What is open stays open whatever becomes
+/// of its name: [`crate::NamedRoot`] compares the two.
 pub struct StorageRoot {
     dir: Dir,
+    /// As configured; links in it may be turned elsewhere later.
+    name: PathBuf,
     path: PathBuf,
+    mount: Option<u64>,
+    /// Another directory stood here when the service had begun.
+    opened_anew: bool,
     host_id: HostId,
     qemu_img: QemuImg,
     /// The writer's locks that this process holds, until it ends or the domain is formatted.
-    writers: Mutex<BTreeMap<DomainId, Slot>>,
+    writers: Mutex<BTreeMap<DomainId, Arc<WriterSlot>>>,
+    under_way: UnderWay,
 }
 
 impl StorageRoot {
@@ -71,11 +87,13 @@ impl StorageRoot {
     /// Of the file system, above all that there is no such directory; `INVALID_ARGUMENT` for a path with control
     /// characters.
     pub fn open(path: &Path, options: Options) -> Result<Self, Fault> {
-        let path = path.canonicalize().map_err(|source| FileError {
+        let fail = |source| FileError {
             action: "open the storage root",
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let name = std::path::absolute(path).map_err(fail)?;
+        let path = path.canonicalize().map_err(fail)?;
         let we_are_root = rustix::process::geteuid().is_root();
         let owner = we_are_root.then(|| (Uid::from_raw(OVIRT_OWNER.0), Gid::from_raw(OVIRT_OWNER.1)));
         check_path(&path)?;
@@ -86,12 +104,83 @@ impl StorageRoot {
         let dir = Dir::open_root(&path, Arc::new(layer))?;
         domain::purge_leftovers(&dir)?;
         Ok(Self {
+            mount: mount_of(&dir, Path::new("")),
             dir,
+            name,
             path,
+            opened_anew: false,
             host_id: options.host_id,
             qemu_img: QemuImg::new(options.qemu_img).stopped_after(options.no_progress_timeout),
             writers: Mutex::default(),
+            under_way: UnderWay::default(),
         })
+    }
+
+    /// The same, in place of another one.
+    pub(crate) fn opened_anew(self) -> Self {
+        Self {
+            opened_anew: true,
+            ..self
+        }
+    }
+
+    /// Its configured name, from the root of all names.
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Where its name leads now.
+    ///
+    /// # Errors
+    /// Of the file system: where the name leads cannot be told.
+    pub(crate) fn leads(&self) -> Result<Leads, Fault> {
+        let found = Spot::of_directory(&self.name).map_err(|source| FileError {
+            action: "look at the storage root",
+            path: self.name.clone(),
+            source: source.into(),
+        })?;
+        Ok(match found {
+            None => Leads::Nowhere,
+            Some(spot) if spot != self.dir.spot()? => Leads::Elsewhere,
+            Some(_) if mount_of(CWD, &self.name) != self.mount => Leads::Elsewhere,
+            Some(_) => Leads::Here,
+        })
+    }
+
+    /// Refuses to go on where the name does not lead here any more. The same directory by another mount is here.
+    ///
+    /// # Errors
+    /// `STORAGE_ROOT_GONE`, `STORAGE_REPLACED`; those of the file system.
+    pub(crate) fn check_name(&self) -> Result<(), Fault> {
+        match self.leads()? {
+            Leads::Here => Ok(()),
+            Leads::Elsewhere if Spot::of_directory(&self.name).ok().flatten() == Some(self.dir.spot()?) => {
+                Ok(())
+            }
+            Leads::Elsewhere => Err(Fault::new(
+                FaultCode::StorageReplaced,
+                format!(
+                    "another directory stands under the storage root's name {} than the one that was worked in: it was mounted over, unmounted, moved or restored; see what stands there, then send the work again",
+                    self.name.display()
+                ),
+            )),
+            Leads::Nowhere => Err(self.gone()),
+        }
+    }
+
+    /// The fault for a name that leads nowhere.
+    pub(crate) fn gone(&self) -> Fault {
+        Fault::new(
+            FaultCode::StorageRootGone,
+            format!(
+                "there is no directory {} any more, which was the storage root: it was moved or removed; put it back, or mount it again, and the service goes on with it",
+                self.name.display()
+            ),
+        )
+    }
+
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
     /// Where it is.
@@ -132,32 +221,35 @@ impl StorageRoot {
     /// # Errors
     /// `DOMAIN_NOT_FOUND`, and those of its metadata.
     pub fn domain(&self, id: DomainId) -> Result<Domain, Fault> {
-        Domain::open(&self.dir, id)
+        Domain::open(&self.dir, id).map_err(|mut fault| {
+            if fault.code == FaultCode::DomainNotFound && self.opened_anew {
+                fault.message += &format!(
+                    ". Since the service began, {} was replaced by another directory: see whether its file system is mounted",
+                    self.name.display()
+                );
+            }
+            fault
+        })
     }
 
-    /// Opens a domain for writing. Its writer's lock is taken at the first time and kept.
+    /// Opens a domain for writing. Its writer's lock is taken at the first time and kept, and taken anew where another
+    /// file stands under the lock's name.
     ///
     /// # Errors
     /// `DOMAIN_READ_ONLY` with the reason; `DOMAIN_LOCKED` naming the other writer; as [`StorageRoot::domain`].
     pub fn writable(&self, id: DomainId) -> Result<WritableDomain, Fault> {
         let domain = self.domain(id)?;
-        // The map is locked only to find the domain's own slot: a domain that hangs holds up no other.
-        let slot = self.slot(id);
-        let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = match held.take().filter(|_| domain.meta.read_only_reason().is_none()) {
-            Some(writer) => writer,
-            None => Arc::new(Writer::take(&domain, self.host_id)?),
-        };
-        *held = Some(writer.clone());
+        let writer = self.slot(id).writer(&domain, self.host_id)?;
         Ok(WritableDomain::new(domain, writer))
     }
 
     /// Lets go of a domain that is no more.
     pub(crate) fn forget_writer(&self, id: DomainId) {
-        *self.slot(id).lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.slot(id).forget();
     }
 
-    fn slot(&self, id: DomainId) -> Slot {
+    /// The map is locked only to find the domain's own slot: a domain that hangs holds up no other.
+    fn slot(&self, id: DomainId) -> Arc<WriterSlot> {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.entry(id).or_default().clone()
     }

@@ -11,11 +11,11 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Fault;
 use common::id::TaskId;
+use common::{Fault, FaultCode};
 use rustix::process::{Pid, Signal};
 
-use crate::file::{Dir, FileError, Kind};
+use crate::file::{Dir, FileError};
 use crate::names;
 use crate::process::{self, PidFd};
 use crate::root::StorageRoot;
@@ -140,25 +140,59 @@ pub fn is_alive(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> {
     }
 }
 
-/// The tasks that `known` does not know and of which a process is left: writers of a service that lost its
-/// journal, or of another one.
-///
-/// # Errors
-/// Of the file system.
-pub fn strangers(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Result<Vec<TaskId>, Fault> {
-    let mut found = Vec::new();
-    let Some(runs) = root.dir().dir(names::RUN)? else {
-        return Ok(found);
-    };
-    for entry in runs.entries()?.iter().filter(|e| e.kind == Kind::Dir) {
-        let Some(task) = entry.name.to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        if !known(task) && is_alive(root, task)? {
-            found.push(task);
+/// Why it cannot be told of a run directory whether a process is left: so many are told, and one more for the rest.
+const UNREADABLE_TOLD: usize = 16;
+
+/// What run directories show of tasks that a service does not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strangers {
+    /// Those of which a process is left: writers of a service that lost its journal, or of another one.
+    pub tasks: Vec<TaskId>,
+    /// Why there may be more: run directories that cannot be read. While there are any, "no other" is not proven.
+    pub unreadable: Vec<Fault>,
+}
+
+impl Strangers {
+    /// Nothing can be told, for this reason.
+    pub fn unreadable(fault: Fault) -> Self {
+        Self {
+            tasks: Vec::new(),
+            unreadable: vec![fault],
         }
     }
-    Ok(found)
+
+    fn cannot_tell(&mut self, fault: Fault) {
+        if self.unreadable.len() < UNREADABLE_TOLD {
+            self.unreadable.push(fault);
+        }
+    }
+}
+
+/// The tasks that `known` does not know and of which a process is left. A run directory that cannot be read hides no
+/// other, and is no process.
+pub fn strangers(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Strangers {
+    let mut found = Strangers::default();
+    let entries = match task_entries(root) {
+        Ok(entries) => entries,
+        Err(fault) => return Strangers::unreadable(fault),
+    };
+    for task in entries.into_iter().filter(|task| !known(*task)) {
+        match is_alive(root, task) {
+            Ok(true) => found.tasks.push(task),
+            Ok(false) => {}
+            Err(fault) => found.cannot_tell(fault.about(task)),
+        }
+    }
+    found
+}
+
+/// The tasks after which something in the directory of run directories is named.
+fn task_entries(root: &StorageRoot) -> Result<Vec<TaskId>, Fault> {
+    let Some(runs) = root.dir().dir(names::RUN)? else {
+        return Ok(Vec::new());
+    };
+    let entries = runs.entries()?.into_iter();
+    Ok(entries.filter_map(|e| e.name.to_str()?.parse().ok()).collect())
 }
 
 /// Removes the run directories of tasks that `known` does not know and of which no process is left. One that
@@ -167,14 +201,9 @@ pub fn strangers(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Result<V
 /// # Errors
 /// Of the file system, in listing.
 pub fn sweep(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Result<(), Fault> {
-    let Some(runs) = root.dir().dir(names::RUN)? else {
-        return Ok(());
-    };
-    for entry in runs.entries()?.iter().filter(|e| e.kind == Kind::Dir) {
-        let Some(task) = entry.name.to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        if !known(task) && !is_alive(root, task)? {
+    for task in task_entries(root)? {
+        // One that cannot be read is no reason to leave the others.
+        if !known(task) && is_alive(root, task) == Ok(false) {
             let _ = remove(root, task);
         }
     }
@@ -184,8 +213,16 @@ pub fn sweep(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Result<(), F
 /// Ends what is left of a task's processes, SIGTERM first and SIGKILL after `grace`, and waits until none is.
 ///
 /// # Errors
-/// `PROCESS_STUCK` where one outlives SIGKILL: nothing may be undone then. Those of the file system.
+/// `PROCESS_STUCK` where one outlives SIGKILL: nothing may be undone then. Those of the file system, where it cannot be
+/// told whether there is one; not for a task that this very process began, and started nothing for.
 pub fn kill_leftovers(root: &StorageRoot, task: TaskId, grace: Duration) -> Result<(), Fault> {
+    match end_leftovers(root, task, grace) {
+        Err(fault) if fault.code != FaultCode::ProcessStuck && root.under_way().never_spawned(task) => Ok(()),
+        done => done,
+    }
+}
+
+fn end_leftovers(root: &StorageRoot, task: TaskId, grace: Duration) -> Result<(), Fault> {
     let Some((_, dir)) = find(root, task)? else {
         return Ok(());
     };

@@ -1,7 +1,16 @@
 //! `grpc.health.v1`, by service.
 
+use std::sync::Weak;
+use std::time::Duration;
+
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+
+use crate::store::Store;
+use crate::threads;
+
+/// How often the store is looked after: a loss is told within this.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Says which services serve. Until told otherwise none does: they still load.
 #[derive(Debug, Clone)]
@@ -27,6 +36,24 @@ impl Health {
     pub async fn set_serving(&self, serving: bool) {
         for service in &self.services {
             self.set_service(service, serving).await;
+        }
+    }
+
+    /// Looks after the store for as long as there is one, from a time at which all of them serve: none does while what is
+    /// acknowledged would be lost.
+    pub async fn follow(self, store: Weak<dyn Store>) {
+        let mut serving = true;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Some(looked) = store.upgrade() else { return };
+            // A defect there is told by whoever commits.
+            let well = threads::blocking(move || looked.look_after().is_ok())
+                .await
+                .unwrap_or(serving);
+            if well != serving {
+                serving = well;
+                self.set_serving(serving).await;
+            }
         }
     }
 

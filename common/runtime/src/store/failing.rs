@@ -160,6 +160,14 @@ impl Store for FailingStore {
         self.inner.has_room()
     }
 
+    fn trouble(&self) -> Result<(), StoreError> {
+        self.inner.trouble()
+    }
+
+    fn look_after(&self) -> Result<(), StoreError> {
+        self.inner.look_after()
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         let mut plan = self.lock();
         if plan.failing_reopens > 0 {

@@ -171,6 +171,23 @@ pub trait Store: Send + Sync + 'static {
         true
     }
 
+    /// Whether new work may be taken, by what was last seen of where the store is kept. Cheap.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] in words for people, where what is committed would be lost.
+    fn trouble(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Looks whether what was committed is where the next start will look for it, and saves what can be saved where it is
+    /// not. To be asked now and then, where it may block.
+    ///
+    /// # Errors
+    /// As [`Store::trouble`].
+    fn look_after(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// After a failed commit: opens the database again. Reads went on meanwhile from the last committed picture
     /// where the database allows.
     ///

@@ -5,6 +5,7 @@
 
 mod coordinator;
 mod kill;
+mod lost;
 mod server;
 mod store;
 mod support;

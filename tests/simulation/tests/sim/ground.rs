@@ -13,7 +13,7 @@ use runtime::chance;
 use runtime::store::memory::Disk;
 use tempfile::TempDir;
 use vdsm_storage::file::FileHook;
-use vdsm_storage::{Options, StorageRoot};
+use vdsm_storage::{NamedRoot, Options};
 use vdsm_svc::Parts;
 
 use crate::fate::Fate;
@@ -137,7 +137,7 @@ impl Ground {
             hook: Arc::clone(&disks) as Arc<dyn FileHook>,
             ..Options::new(host.id)
         };
-        let root = StorageRoot::open(&host.storage, options).map_err(|fault| fault.to_string())?;
+        let root = NamedRoot::open(&host.storage, options).map_err(|fault| fault.to_string())?;
         disks.open.store(true, Ordering::SeqCst);
         let (storage, id) = (host.storage.to_string_lossy(), host.id.to_string());
         let arguments = [

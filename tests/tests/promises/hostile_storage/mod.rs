@@ -1,7 +1,9 @@
 //! Storage that is damaged, read-only, or somebody else's: a clear error with a stable code, and the rest goes on.
 
 mod damage;
+mod moved;
 mod read_only;
+mod run_directories;
 mod two_hosts;
 
 use proto::task::v1::VolumeAddress;

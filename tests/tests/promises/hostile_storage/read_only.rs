@@ -15,11 +15,11 @@ use super::*;
 
 const CODE: &str = "FILE_SYSTEM_READ_ONLY";
 
-fn mount() -> Outcome<Option<LoopMount>> {
+pub(super) fn mount() -> Outcome<Option<LoopMount>> {
     match LoopMount::make(FileSystem::Ext4) {
         Ok(mount) => Ok(Some(mount)),
         Err(NoMount::Skip(why)) => {
-            crate::skipped("read-only storage", &why);
+            crate::skipped("storage on a file system of its own", &why);
             Ok(None)
         }
         Err(NoMount::Failed(failure)) => Err(failure),

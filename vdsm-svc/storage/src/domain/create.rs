@@ -26,8 +26,9 @@ impl StorageRoot {
     /// The caller holds the domain's lock exclusively.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for the name, `DOMAIN_EXISTS` where there is another of this id, those of the file
-    /// system. After an error nothing stands under the domain's name.
+    /// `INVALID_ARGUMENT` for the name, `DOMAIN_EXISTS` where there is another of this id, `STORAGE_REPLACED` and
+    /// `STORAGE_ROOT_GONE` where the root's name leads elsewhere, those of the file system. After an error nothing stands
+    /// under the domain's name.
     pub fn create_domain(&self, id: DomainId, name: &str) -> Result<DomainInfo, Fault> {
         common::text::name(name).map_err(|e| Fault::invalid("name", e))?;
         // An engine's name may be longer; what storage holds of it is for people who look at the domain alone.
@@ -39,6 +40,7 @@ impl StorageRoot {
         let aside = names::new_domain(id, self.host_id());
         discard(self.dir(), &aside)?;
         build(self.dir(), &aside, &meta)?;
+        self.check_name()?;
         // The point of no return: before it there is no domain, after it there is a whole one.
         match self.dir().rename_new(&aside, id.to_string()) {
             Err(e) if e.is_taken() => {
@@ -48,6 +50,7 @@ impl StorageRoot {
             done => done?,
         }
         self.dir().sync()?;
+        self.check_name()?;
         self.domain(id)?.info()
     }
 

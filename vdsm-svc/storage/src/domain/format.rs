@@ -16,18 +16,20 @@ impl StorageRoot {
     ///
     /// # Errors
     /// `DOMAIN_NOT_FOUND`, `DOMAIN_READ_ONLY`, `DOMAIN_LOCKED`; `DOMAIN_NOT_EMPTY` where it has images (or
-    /// leftovers of them) and `force` is not set; `IMAGE_IN_USE`; those of the file system. What could not be
+    /// leftovers of them) and `force` is not set; `IMAGE_IN_USE`; `STORAGE_REPLACED` and `STORAGE_ROOT_GONE` where the
+    /// root's name leads elsewhere; those of the file system. What could not be
     /// purged is purged when the root is opened next.
     pub fn format_domain(&self, id: DomainId, force: bool) -> Result<(), Fault> {
         let domain = self.writable(id)?;
         check_empty(&domain, force)?;
         let aside = free_name(self.dir(), id)?;
+        self.check_name()?;
         // The point of no return.
         self.dir().rename_new(id.to_string(), &aside)?;
         self.dir().sync()?;
         self.forget_writer(id);
         purge(self.dir(), &aside)?;
-        Ok(())
+        self.check_name()
     }
 }
 

@@ -13,4 +13,4 @@ pub(crate) use format::purge_leftovers;
 pub use info::{DomainInfo, ImageName};
 pub use metadata::{DomainMeta, DomainMetaError};
 pub use open::{Domain, WritableDomain};
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Writer, WriterSlot};

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use common::id::HostId;
 use common::{Fault, FaultCode};
 
 use super::Domain;
-use crate::file::{Dir, FileError};
+use crate::file::{Dir, FileError, Spot};
 use crate::names;
 
 /// How much is read of what the writer wrote about itself.
@@ -22,43 +23,128 @@ const INSTANT: Duration = Duration::from_secs(1);
 /// How often the lock is tried within it.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Who is seen to hold the lock within this time is taken for the same as before.
+const SAME_HOLDER: Duration = Duration::from_secs(2);
+
 /// The lock of a domain's writer; freed when it is dropped.
 pub(crate) struct Writer {
     _lock: File,
+    /// Of the locked file: another one may take its name, and another host may lock that.
+    spot: Spot,
+}
+
+/// Where this process keeps the lock of one domain.
+#[derive(Default)]
+pub(crate) struct WriterSlot(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    writer: Option<Arc<Writer>>,
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Somebody else was seen to hold the lock.
+#[derive(Clone, Copy)]
+struct Elsewhere {
+    since: Instant,
+    last: Instant,
+}
+
+impl WriterSlot {
+    /// The lock of a domain that is ours to write: the one that is held if its file still has its name, else one that
+    /// is taken now. All who wait for it wait for the same instant, and none of them keeps another from looking.
+    ///
+    /// # Errors
+    /// `DOMAIN_READ_ONLY` with the reason; `DOMAIN_LOCKED` naming the holder; those of the file system.
+    pub(crate) fn writer(&self, domain: &Domain, host: HostId) -> Result<Arc<Writer>, Fault> {
+        loop {
+            if let Some(writer) = self.held().attempt(domain, host)? {
+                return Ok(writer);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Gives the lock back, once nobody works with it any more.
+    pub(crate) fn forget(&self) {
+        self.held().writer = None;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// None where somebody else has the lock, perhaps only for an instant.
+    fn attempt(&mut self, domain: &Domain, host: HostId) -> Result<Option<Arc<Writer>>, Fault> {
+        if let Some(reason) = domain.meta.read_only_reason() {
+            self.writer = None;
+            return Err(read_only(domain, &reason));
+        }
+        if let Some(writer) = &self.writer
+            && writer.has_its_name(&domain.dom_md)?
+        {
+            return Ok(Some(Arc::clone(writer)));
+        }
+        self.writer = None;
+        if let Some(reason) = read_only_reason(domain) {
+            return Err(read_only(domain, &reason));
+        }
+        let lock = open(&domain.dom_md)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if self.may_pass() => return Ok(None),
+            Err(TryLockError::WouldBlock) => return Err(locked(domain, &lock)),
+            Err(TryLockError::Error(e)) => {
+                return Err(domain.dom_md.error("lock", names::WRITER.as_ref(), e).into());
+            }
+        }
+        self.elsewhere = None;
+        let writer = Writer::new(domain, lock, host)?;
+        // Another file may have taken the name between the opening and the locking.
+        if !writer.has_its_name(&domain.dom_md)? {
+            return Ok(None);
+        }
+        let writer = Arc::new(writer);
+        self.writer = Some(Arc::clone(&writer));
+        Ok(Some(writer))
+    }
+
+    /// Whether whoever holds the lock may hold it for an instant only. One that was given its instant is not given
+    /// another one by each task that comes.
+    fn may_pass(&mut self) -> bool {
+        let now = Instant::now();
+        let seen = self.elsewhere.filter(|seen| now - seen.last < SAME_HOLDER);
+        let since = seen.map_or(now, |seen| seen.since);
+        self.elsewhere = Some(Elsewhere { since, last: now });
+        now - since < INSTANT
+    }
 }
 
 impl Writer {
-    /// Takes the lock of a domain that is ours to write, and writes into its file who holds it.
-    ///
-    /// # Errors
-    /// `DOMAIN_READ_ONLY` with the reason; `DOMAIN_LOCKED` naming the holder.
-    pub(crate) fn take(domain: &Domain, host: HostId) -> Result<Self, Fault> {
-        if let Some(reason) = read_only_reason(domain) {
-            return Err(Fault::new(
-                FaultCode::DomainReadOnly,
-                format!("domain {} may only be read here: {reason}", domain.id),
-            )
-            .about(domain.id));
-        }
-        let mut lock = open(&domain.dom_md)?;
-        let started = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if started.elapsed() < INSTANT => thread::sleep(LOOK),
-                Err(TryLockError::WouldBlock) => return Err(locked(domain, &lock)),
-                Err(TryLockError::Error(e)) => {
-                    return Err(domain.dom_md.error("lock", names::WRITER.as_ref(), e).into());
-                }
-            }
-        }
-        // For people and for the refusal above. Only the lock decides, so this needs no sync.
+    /// With the lock, whose file is told who holds it.
+    fn new(domain: &Domain, mut lock: File, host: HostId) -> Result<Self, Fault> {
+        // For people and for refusals. Only the lock decides, so this needs no sync.
         let fail = |e: io::Error| domain.dom_md.error("write", names::WRITER.as_ref(), e);
+        let spot = Spot::of(&lock).map_err(|e| fail(e.into()))?;
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(fail)?;
         let text = format!("host {host}, process {}\n", std::process::id());
         domain.dom_md.write(names::WRITER, &lock, text.as_bytes())?;
-        Ok(Self { _lock: lock })
+        Ok(Self { _lock: lock, spot })
     }
+
+    fn has_its_name(&self, dom_md: &Dir) -> Result<bool, FileError> {
+        Ok(dom_md.spot_of(names::WRITER)? == Some(self.spot))
+    }
+}
+
+fn read_only(domain: &Domain, reason: &str) -> Fault {
+    Fault::new(
+        FaultCode::DomainReadOnly,
+        format!("domain {} may only be read here: {reason}", domain.id),
+    )
+    .about(domain.id)
 }
 
 /// Why a domain may only be read here; none if it is ours to write.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::{FileError, FileHook, Identity};
+use super::{FileError, FileHook, Identity, Spot};
 
 /// How much is read of a file of text at most: metadata is far smaller, and nobody fills our memory.
 const TEXT_LIMIT_BYTES: u64 = 64 << 10;
@@ -159,6 +159,22 @@ impl Dir {
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(e) => Err(self.error("look at", name, e.into())),
         }
+    }
+
+    /// Which directory this handle leads to, whatever became of its name.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn spot(&self) -> Result<Spot> {
+        Spot::of(&self.fd).map_err(|e| self.error("look at", OsStr::new(""), e.into()))
+    }
+
+    /// What a name leads to now, a symlink not followed; none if it is missing.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn spot_of(&self, name: impl AsRef<OsStr>) -> Result<Option<Spot>> {
+        Ok(self.stat(name)?.as_ref().map(Spot::from))
     }
 
     /// Opens a regular file for reading; none if it is missing.

@@ -48,6 +48,9 @@ impl From<FileError> for Fault {
     }
 }
 
+/// What to do where a limit was met.
+pub(crate) const LIMIT_ADVICE: &str = "a limit of this process or of the machine was met; close what is not needed, or raise it (ulimit, systemd's Limit… and TasksMax, a container's pids limit), then try again";
+
 /// The fault code of an error of the file system, and what to do about it.
 fn verdict(error: &io::Error) -> (FaultCode, &'static str) {
     match Errno::from_io_error(error) {
@@ -55,7 +58,7 @@ fn verdict(error: &io::Error) -> (FaultCode, &'static str) {
         Some(Errno::DQUOT) => (FaultCode::QuotaExceeded, "raise the quota or free space"),
         Some(Errno::FBIG) => (
             FaultCode::FileTooLarge,
-            "use a file system that holds files of this size",
+            "use a file system that holds files of this size, or raise the service's limit on them (ulimit -f, LimitFSIZE)",
         ),
         Some(Errno::ROFS) => (
             FaultCode::FileSystemReadOnly,
@@ -70,6 +73,9 @@ fn verdict(error: &io::Error) -> (FaultCode, &'static str) {
             FaultCode::NotARegularFile,
             "symlinks and special files are not followed; remove it if it is not wanted",
         ),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN) => {
+            (FaultCode::ResourceLimit, LIMIT_ADVICE)
+        }
         _ => (FaultCode::IoError, "see the kernel's log, then try again"),
     }
 }
@@ -88,6 +94,8 @@ mod tests {
             (Errno::STALE, FaultCode::StaleHandle),
             (Errno::ACCESS, FaultCode::DomainAccessDenied),
             (Errno::LOOP, FaultCode::NotARegularFile),
+            (Errno::MFILE, FaultCode::ResourceLimit),
+            (Errno::NFILE, FaultCode::ResourceLimit),
             (Errno::IO, FaultCode::IoError),
         ] {
             let fault = Fault::from(FileError {

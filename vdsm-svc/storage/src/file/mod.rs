@@ -6,9 +6,12 @@ mod dir;
 mod error;
 mod hook;
 mod identity;
+mod spot;
 
 pub(crate) use dir::Layer;
 pub use dir::{Dir, Entry, Kind};
 pub use error::FileError;
+pub(crate) use error::LIMIT_ADVICE;
 pub use hook::{FileCall, FileHook, NoHook};
 pub use identity::Identity;
+pub(crate) use spot::{Spot, mount_of};

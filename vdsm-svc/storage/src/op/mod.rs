@@ -6,6 +6,7 @@
 //! - What it made is known by the task's name or by its [`crate::file::Identity`]; nothing else is ever removed.
 //! - [`recover`] may be cut off at any step and run again.
 
+mod confirm;
 mod context;
 mod copy_volume;
 mod create_volume;
@@ -17,9 +18,11 @@ mod work;
 use common::id::TaskId;
 use common::{Fault, Operation};
 
+use self::confirm::Confirming;
 use self::work::Work;
 use crate::root::StorageRoot;
 use crate::run_dir;
+use crate::under_way::Standing;
 
 pub use context::OpContext;
 
@@ -68,13 +71,36 @@ pub fn steps(verb: &str) -> &'static [&'static str] {
 /// # Errors
 /// Why it did not take effect, or not surely: the caller goes on with [`recover`], whatever the fault.
 pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext) -> Result<(), Fault> {
+    let standing = standing(root, op)?;
+    root.under_way().begin(task, standing);
+    let ctx = &Confirming { ctx, root, standing };
     let work = Work { root, task, ctx };
     match op {
-        Operation::CreateVolume(op) => create_volume::run(work, op),
-        Operation::CopyVolume(op) => copy_volume::run(work, op),
-        Operation::DeleteImage(op) => delete_image::run(root, op, ctx),
-        Operation::Noop => Ok(()),
+        Operation::CreateVolume(op) => create_volume::run(work, op)?,
+        Operation::CopyVolume(op) => copy_volume::run(work, op)?,
+        Operation::DeleteImage(op) => delete_image::run(root, op, ctx)?,
+        Operation::Noop => {}
     }
+    confirm::took_effect(root, op, standing)
+}
+
+fn standing(root: &StorageRoot, op: &Operation) -> Result<Option<Standing>, Fault> {
+    op.domain_id()
+        .map(|domain| Standing::of(root, domain))
+        .transpose()
+}
+
+/// Whether the operation starts processes of its own, which may outlive the service.
+pub const fn starts_processes(op: &Operation) -> bool {
+    match op {
+        Operation::CreateVolume(_) | Operation::CopyVolume(_) => true,
+        Operation::DeleteImage(_) | Operation::Noop => false,
+    }
+}
+
+/// The task is over: what this process knew of it is forgotten.
+pub fn forget(root: &StorageRoot, task: TaskId) {
+    root.under_way().end(task);
 }
 
 /// Brings an operation to its end after a failure, an abort or a restart, from the last note and from what
@@ -88,15 +114,35 @@ pub fn recover(
     ctx: &dyn OpContext,
 ) -> OpEnd {
     let work = Work { root, task, ctx };
-    let concluded = work.no_process_left().and_then(|()| match op {
-        Operation::CreateVolume(op) => create_volume::recover(work, op, note, cause),
-        Operation::CopyVolume(op) => copy_volume::recover(work, op, note, cause),
-        Operation::DeleteImage(op) => delete_image::recover(root, op, note, cause, ctx),
-        Operation::Noop => Ok(OpEnd::Undone(cause)),
-    });
+    let concluded = conclude(work, op, note, cause);
     // A run directory that stays hurts nobody: it is empty of processes, and seen at the next start.
     let _ = run_dir::remove(root, task);
     concluded.unwrap_or_else(OpEnd::Failed)
+}
+
+fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -> Result<OpEnd, Fault> {
+    let Work { root, task, ctx } = work;
+    // Without a note nothing was begun, wherever it was.
+    if note.is_some() {
+        if starts_processes(op) {
+            work.all_have_ended()?;
+        }
+        root.under_way().check_same(root, task)?;
+    }
+    let standing = match note {
+        Some(_) => standing(root, op)?,
+        None => None,
+    };
+    let end = match op {
+        Operation::CreateVolume(op) => create_volume::recover(work, op, note, cause)?,
+        Operation::CopyVolume(op) => copy_volume::recover(work, op, note, cause)?,
+        Operation::DeleteImage(op) => delete_image::recover(root, op, note, cause, ctx)?,
+        Operation::Noop => OpEnd::Undone(cause),
+    };
+    if end == OpEnd::Finished {
+        confirm::took_effect(root, op, standing)?;
+    }
+    Ok(end)
 }
 
 /// What storage alone shows of the operation.

@@ -32,6 +32,7 @@ impl Work<'_> {
         moved: &dyn Fn(IoCounters),
     ) -> Result<Ended, Fault> {
         let run_dir = RunDir::open(self.root, self.task)?;
+        self.root.under_way().spawns(self.task);
         self.root.qemu_img().run(&Job {
             argv,
             dir,
@@ -48,11 +49,29 @@ impl Work<'_> {
         if run_dir::is_quiet(self.root, self.task)? {
             return Ok(());
         }
+        Err(self.a_process_is_left())
+    }
+
+    /// The same, for an operation that is wound back: where it cannot be told, and this very process has begun the
+    /// operation and started nothing for it, there is none.
+    ///
+    /// # Errors
+    /// As [`Work::no_process_left`]; those of the file system.
+    pub(super) fn all_have_ended(&self) -> Result<(), Fault> {
+        match run_dir::is_quiet(self.root, self.task) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.a_process_is_left()),
+            Err(_) if self.root.under_way().never_spawned(self.task) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn a_process_is_left(&self) -> Fault {
         let task = self.task;
-        Err(Fault::new(
+        Fault::new(
             FaultCode::ProcessStuck,
             format!("a process of task {task} is left; nothing is undone under it"),
         )
-        .about(task))
+        .about(task)
     }
 }

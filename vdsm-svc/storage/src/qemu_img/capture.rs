@@ -1,8 +1,5 @@
 //! What a child prints, kept in head and tail only: a child that prints without end fills no memory.
 
-use std::io::{ErrorKind, Read};
-use std::thread::{self, JoinHandle};
-
 /// Kept of the beginning.
 const HEAD_BYTES: usize = 32 << 10;
 
@@ -19,7 +16,7 @@ pub struct Captured {
 }
 
 impl Captured {
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         let room = HEAD_BYTES - self.head.len();
         let (head, rest) = bytes.split_at(bytes.len().min(room));
         self.head.extend_from_slice(head);
@@ -47,22 +44,6 @@ impl Captured {
     pub const fn is_whole(&self) -> bool {
         self.dropped == 0
     }
-}
-
-/// Reads to the end in a thread of its own, so that the child never waits for a reader.
-pub(crate) fn capture(mut from: impl Read + Send + 'static) -> JoinHandle<Captured> {
-    thread::spawn(move || {
-        let mut kept = Captured::default();
-        let mut buffer = [0u8; 4096];
-        loop {
-            match from.read(&mut buffer) {
-                Ok(0) => return kept,
-                Ok(n) => kept.push(&buffer[..n]),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return kept,
-            }
-        }
-    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::process::ExitStatus;
 
 use common::{Fault, FaultCode};
 
+use rustix::process::Signal;
+
 use super::capture::Captured;
 
 /// What a child printed.
@@ -38,13 +40,24 @@ impl Ended {
     /// What it printed, if it ended with 0.
     ///
     /// # Errors
-    /// `QEMU_IMG_FAILED` with the command line, how it ended and what it said; `NO_SPACE` and `IMAGE_IN_USE`
-    /// where it says that.
+    /// `QEMU_IMG_FAILED` with the command line, how it ended and what it said; `NO_SPACE`, `IMAGE_IN_USE`,
+    /// `FILE_TOO_LARGE` and `RESOURCE_LIMIT` where it says that.
     pub(crate) fn well(self) -> Result<Output, Fault> {
         if self.status.success() {
             return Ok(self.output);
         }
-        Err(failed(&self.argv, &how(self.status), &self.output.stderr.text()))
+        let fault = failed(&self.argv, &how(self.status), &self.output.stderr.text());
+        if self.status.signal() == Some(Signal::XFSZ.as_raw()) {
+            return Err(Fault {
+                code: FaultCode::FileTooLarge,
+                message: format!(
+                    "{}: a file would have become larger than the service's limit (ulimit -f, LimitFSIZE); raise it",
+                    fault.message
+                ),
+                ..fault
+            });
+        }
+        Err(fault)
     }
 }
 
@@ -67,6 +80,10 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         FaultCode::NoSpace
     } else if stderr.contains("Is another process using the image") {
         FaultCode::ImageInUse
+    } else if stderr.contains("File too large") || stderr.contains("is too large for file format") {
+        FaultCode::FileTooLarge
+    } else if stderr.contains("Too many open files") || stderr.contains("Resource temporarily unavailable") {
+        FaultCode::ResourceLimit
     } else {
         FaultCode::QemuImgFailed
     };
@@ -86,6 +103,16 @@ mod tests {
         );
         let lock = "Failed to get shared \"write\" lock\nIs another process using the image [v]?";
         assert_eq!(code(lock), FaultCode::ImageInUse);
+        assert_eq!(
+            code("Could not resize file: File too large"),
+            FaultCode::FileTooLarge
+        );
+        assert_eq!(
+            code("The image size is too large for file format 'raw'"),
+            FaultCode::FileTooLarge
+        );
+        let no_thread = "qemu: qemu_thread_create: Resource temporarily unavailable";
+        assert_eq!(code(no_thread), FaultCode::ResourceLimit);
         assert_eq!(code("Unknown option"), FaultCode::QemuImgFailed);
     }
 }

@@ -4,6 +4,7 @@ pub mod argv;
 mod capture;
 mod ended;
 mod info;
+mod pipes;
 mod run;
 mod stall;
 mod version;

@@ -9,8 +9,8 @@ use common::{Fault, FaultCode};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::QemuImg;
-use super::capture::{Captured, capture};
 use super::ended::{Ended, Output, failed};
+use super::pipes::Pipes;
 use super::stall::Stall;
 use super::version::missing;
 use crate::file::Dir;
@@ -29,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// After that, a child that is still there is stuck in the kernel.
 const STUCK: Duration = Duration::from_secs(10);
+
+/// How long what a child printed may still come once it has ended: then a process of its own holds the pipe.
+const PIPES: Duration = Duration::from_secs(2);
 
 /// Bounds of a child.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +99,7 @@ impl QemuImg {
     ///
     /// # Errors
     /// `ABORTED`; `NO_PROGRESS` where it moved no byte for as long as is allowed; `QEMU_IMG_FAILED` where it took
-    /// too long or could not be started; `PROCESS_STUCK`; `QEMU_IMG_MISSING`.
+    /// too long or could not be started; `RESOURCE_LIMIT`; `PROCESS_STUCK`; `QEMU_IMG_MISSING`.
     pub(crate) fn run(&self, job: &Job<'_>) -> Result<Ended, Fault> {
         let stdin = job.run_dir.stdin()?;
         let child = self.spawn(job.argv, Some(job.dir), stdin)?;
@@ -141,7 +144,9 @@ impl QemuImg {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
                 missing(&format!("cannot be started ({}: {e})", self.program.display()))
             }
-            _ => failed(argv, &format!("could not be started: {e}"), ""),
+            _ => {
+                process::limit(&e).unwrap_or_else(|| failed(argv, &format!("could not be started: {e}"), ""))
+            }
         })
     }
 }
@@ -162,36 +167,47 @@ fn with_huge_pages<T>(start: impl FnOnce() -> T) -> T {
 
 impl Watch<'_> {
     fn to_its_end(&self, mut child: Child, recorded: Result<(), Fault>) -> Result<Ended, Fault> {
-        let stdout = child.stdout.take().map(capture);
-        let stderr = child.stderr.take().map(capture);
         let verdict = recorded.and_then(|()| {
             limit(&child, self.limits);
-            self.wait(&child)
+            let mut pipes = Pipes::of(&mut child)?;
+            self.wait(&child, &mut pipes)?;
+            self.rest(&child, pipes)
         });
         if verdict.is_err() {
-            end(&mut child, self.argv)?;
+            end(&child, self.argv)?;
         }
         let status = child
             .wait()
             .map_err(|e| failed(self.argv, &format!("cannot be waited for: {e}"), ""))?;
-        let text = |thread: Option<std::thread::JoinHandle<Captured>>| {
-            thread.and_then(|t| t.join().ok()).unwrap_or_default()
-        };
-        let (stdout, stderr) = (text(stdout), text(stderr));
-        verdict?;
         Ok(Ended {
             argv: self.argv.to_vec(),
             status,
-            output: Output { stdout, stderr },
+            output: verdict?,
         })
     }
 
+    /// What else it printed. Whoever of its group still has its pipes then is ended with it; what has left the group may
+    /// keep them, and is heard no more.
+    fn rest(&self, child: &Child, mut pipes: Pipes) -> Result<Output, Fault> {
+        if !pipes.drained_within(PIPES, self.stop)? {
+            process::signal_group(Pid::from_child(child), Signal::KILL);
+            pipes.drained_within(LOOK_LATEST, &|| false)?;
+        }
+        Ok(pipes.into_output())
+    }
+
     /// Waits until the child has ended.
-    fn wait(&self, child: &Child) -> Result<(), Fault> {
+    fn wait(&self, child: &Child, pipes: &mut Pipes) -> Result<(), Fault> {
         let pidfd = PidFd::of_child(child)?;
         let started = Instant::now();
         let mut stall = Stall::new(started);
-        while !pidfd.ended_within(next_look(started.elapsed()))? {
+        let mut due = started + LOOK_SOONEST;
+        while !pipes.ended_within(&pidfd, due.saturating_duration_since(Instant::now()))? {
+            if Instant::now() < due {
+                // It has only said something.
+                continue;
+            }
+            due = Instant::now() + next_look(started.elapsed());
             if (self.stop)() {
                 return Err(Fault::new(
                     FaultCode::Aborted,
@@ -235,12 +251,11 @@ fn limit(child: &Child, limits: Limits) {
 }
 
 /// Ends a child's group: politely, then not. A stopped process does not hear the first signal, but the second.
-fn end(child: &mut Child, argv: &[String]) -> Result<(), Fault> {
-    let pidfd = PidFd::of_child(child)?;
+fn end(child: &Child, argv: &[String]) -> Result<(), Fault> {
     for (signal, patience) in [(Signal::TERM, GRACE), (Signal::KILL, STUCK)] {
         // It has not been waited for, so the number is still its own.
         process::signal_group(Pid::from_child(child), signal);
-        if pidfd.ended_within(patience)? {
+        if process::child_ended_within(child, patience)? {
             return Ok(());
         }
     }

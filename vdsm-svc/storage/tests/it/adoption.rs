@@ -172,20 +172,20 @@ fn nothing_is_undone_while_a_process_of_the_task_is_left() {
 #[test]
 fn a_strangers_writer_is_found_until_it_ends() {
     let place = Place::new();
-    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![]));
+    assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, []);
     let orphan = Orphan::of(&place, None);
-    assert_eq!(run_dir::strangers(place.root(), &|_| false), Ok(vec![task(1)]));
-    assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)), Ok(vec![]));
+    assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [task(1)]);
+    assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)).tasks, []);
     run_dir::sweep(place.root(), &|_| false).unwrap();
     assert_eq!(
-        run_dir::strangers(place.root(), &|_| false),
-        Ok(vec![task(1)]),
+        run_dir::strangers(place.root(), &|_| false).tasks,
+        [task(1)],
         "a live one is not swept"
     );
     drop(orphan);
     // A child that another test was just starting may have had a copy of the lock, until its exec.
     assert!(soon(|| run_dir::strangers(place.root(), &|_| false)
-        .unwrap()
+        .tasks
         .is_empty()));
     let runs = place.root().path().join(".vdsm-run").join(task(1).to_string());
     run_dir::sweep(place.root(), &|t| t == task(1)).unwrap();

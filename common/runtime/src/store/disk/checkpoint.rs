@@ -69,6 +69,14 @@ impl Checkpointer {
                 if desk.waiting_since.is_none() {
                     break;
                 }
+                if desk.in_doubt {
+                    // What follows must not be taken for what goes on from it. Whoever commits next opens the log again.
+                    if desk.stopping {
+                        return;
+                    }
+                    drop(self.wait_for(RETRY_AT_MOST, desk));
+                    continue;
+                }
                 if let Err(error) = self.shared.freeze(&mut desk) {
                     tracing::error!(%error, "the write-ahead log cannot go on with its other file");
                     if desk.stopping {
@@ -94,6 +102,10 @@ impl Checkpointer {
             view.revision()
         });
         drop(self.tables);
+        if self.shared.home.check().is_err() {
+            // Another directory may stand under the name. The next start over this one looks at its log.
+            return;
+        }
         if let Err(error) = self.closing.manifest.closed(last).write(&self.closing.dir) {
             tracing::warn!(%error, "the store could not be closed: the next start looks at the write-ahead log");
         }
@@ -183,6 +195,8 @@ impl Checkpointer {
     /// After an error the database takes no more writes until it was opened again.
     fn reopen(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
+        // By its name another store would be opened, or made.
+        shared.home.check()?;
         shared.reserve.give_up_if_full();
         let probed = self.tables.probe().or_else(|error| match error.kind() {
             // The file system has room, and we may have none of it.

@@ -14,6 +14,7 @@
 mod check;
 mod checkpoint;
 mod frame;
+mod home;
 mod layer;
 mod lock;
 mod manifest;
@@ -42,6 +43,7 @@ use uuid::Uuid;
 
 pub use self::check::{Report, check};
 use self::checkpoint::{Checkpointer, Closing};
+use self::home::Home;
 use self::open::Opened;
 use self::pace::Pace;
 use self::picture::{Picture, View};
@@ -50,6 +52,9 @@ use self::reserve::Reserve;
 use self::wal::Wal;
 use super::spans::Spans;
 use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+
+/// How long the end of a transaction is waited for before the files are saved as they are: as after a crash.
+const SAVED_ANYWAY: Duration = Duration::from_secs(10);
 
 /// Whose data directory it is: the store of another service, or of another one of the same, is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +114,7 @@ struct Shared {
     identity: Identity,
     spans: Spans,
     reserve: Reserve,
+    home: Home,
     /// The checkpointer's.
     pace: Arc<Pace>,
     checkpoint_every: Duration,
@@ -156,10 +162,21 @@ impl DiskStore {
             identity,
             spans,
         } = open::open(dir, &options, &pace)?;
+        let home = Home::of(
+            dir,
+            &[
+                manifest::FILE,
+                tables::FILE,
+                wal::FILES[0],
+                wal::FILES[1],
+                seal::FILE,
+            ],
+        );
         let shared = Arc::new(Shared {
             identity,
             spans,
             reserve,
+            home: home.map_err(|error| at(dir, &error))?,
             pace,
             checkpoint_every: options.checkpoint_every,
             desk: Mutex::new(Desk {
@@ -274,10 +291,17 @@ impl Store for DiskStore {
                 desk = shared.wait(&shared.done, desk);
             }
         }
-        if let Err(error) = desk.wal.append(last) {
+        if let Err(error) = desk.wal.append() {
             desk.in_doubt = true;
             return Err(log_failed(&error));
         }
+        // Only now: what is lost after this is told by who looks after the store.
+        if let Err(error) = shared.home.check() {
+            desk.wal.reject();
+            desk.in_doubt = true;
+            return Err(error);
+        }
+        desk.wal.seal(last);
         if desk.frozen && desk.wal.is_half_full() {
             // Before anybody has to wait.
             shared.pace.hurry();
@@ -317,11 +341,36 @@ impl Store for DiskStore {
     }
 
     fn has_room(&self) -> bool {
-        self.shared.reserve.is_held()
+        // In a directory that is not ours nothing is made.
+        self.shared.home.last().is_err() || self.shared.reserve.is_held()
+    }
+
+    fn trouble(&self) -> Result<(), StoreError> {
+        self.shared.home.last()
+    }
+
+    fn look_after(&self) -> Result<(), StoreError> {
+        let shared = &*self.shared;
+        let looked = shared.home.check();
+        if looked.is_err() && shared.home.wants_saving() {
+            // Nobody commits while the desk is held, and no transaction is under way where nothing is frozen.
+            let desk = shared.desk();
+            let began = Instant::now();
+            let quiet = |desk: &Desk| !desk.frozen || desk.ended || began.elapsed() > SAVED_ANYWAY;
+            let mut desk = desk;
+            while !quiet(&desk) {
+                let waited = shared.done.wait_timeout(desk, SAVED_ANYWAY);
+                desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            shared.home.save();
+            return shared.home.last();
+        }
+        looked
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
         let shared = &*self.shared;
+        shared.home.check()?;
         let mut desk = shared.desk();
         if desk.in_doubt {
             shared.reserve.give_up_if_full();

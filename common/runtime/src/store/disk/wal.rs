@@ -122,12 +122,16 @@ impl Wal {
         self.segments[self.turn].has_room_for(self.frame.len())
     }
 
-    /// Appends the frame that was prepared, whose last revision is `last`. When it returns `Ok` it is on disk, and sealed.
+    /// Appends the frame that was prepared. When it returns `Ok` it is on disk, and is to be sealed or rejected.
     ///
     /// # Errors
     /// Whether it is on disk is unknown then: [`Wal::take_back`] it.
-    pub(super) fn append(&mut self, last: Revision) -> io::Result<()> {
-        self.segments[self.turn].append(&self.frame)?;
+    pub(super) fn append(&mut self) -> io::Result<()> {
+        self.segments[self.turn].append(&self.frame)
+    }
+
+    /// Seals what was appended, whose last revision is `last`: it is about to be acknowledged.
+    pub(super) fn seal(&mut self, last: Revision) {
         let mark = Mark {
             generation: self.generation,
             offset: self.segments[self.turn].offset(),
@@ -137,7 +141,11 @@ impl Wal {
             // The frame is on disk all the same. An older mark is still true, of less.
             tracing::error!(%error, "the seal of the write-ahead log cannot be written");
         }
-        Ok(())
+    }
+
+    /// What was appended last is not to be acknowledged: [`Wal::take_back`] it.
+    pub(super) fn reject(&mut self) {
+        self.segments[self.turn].reject();
     }
 
     /// Whether the file that is written now has less room left than it holds.

@@ -28,6 +28,8 @@ pub(super) struct Segment {
     offset: u64,
     /// What the file holds of the block that `offset` is in, which the next append writes again.
     begun: Vec<u8>,
+    /// Both as they were before the last append.
+    before: (u64, Vec<u8>),
     /// From here on no block was ever written; the largest number where that is not known to be so.
     unwritten: u64,
     buffer: Vec<u8>,
@@ -59,6 +61,7 @@ impl Segment {
             capacity,
             offset: 0,
             begun: Vec::new(),
+            before: (0, Vec::new()),
             unwritten,
             buffer: Vec::new(),
         })
@@ -99,12 +102,20 @@ impl Segment {
         blocks[begun..whole].copy_from_slice(bytes);
         blocks[whole..].fill(0);
         write(&self.file, blocks, at)?;
+        self.before.0 = self.offset;
+        std::mem::swap(&mut self.before.1, &mut self.begun);
         self.begun.clear();
         self.begun
             .extend_from_slice(&blocks[((last - first) as usize) * BLOCK..whole]);
         self.offset = end;
         self.unwritten = self.unwritten.max(through);
         Ok(())
+    }
+
+    /// What was appended last counts as what could not be: [`Segment::take_back`] it.
+    pub(super) fn reject(&mut self) {
+        self.offset = self.before.0;
+        std::mem::swap(&mut self.before.1, &mut self.begun);
     }
 
     /// Makes sure that nothing is left of what could not be appended. The file stays as long as it is: a shorter one counts as cut.

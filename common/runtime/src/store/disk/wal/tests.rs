@@ -44,7 +44,8 @@ fn create(dir: &TempDir) -> Wal {
 /// Appends a revision; where its frame ends.
 fn append(wal: &mut Wal, revision: u64) -> usize {
     assert!(wal.prepare(&commit(revision, 11 * (revision as usize % 5))));
-    wal.append(Revision(revision)).unwrap();
+    wal.append().unwrap();
+    wal.seal(Revision(revision));
     usize::try_from(wal.segments[wal.turn].offset()).unwrap()
 }
 
@@ -300,7 +301,8 @@ fn a_frame_that_is_taken_back_was_never_there() {
     let dir = TempDir::new().unwrap();
     let mut wal = create(&dir);
     wal.prepare(&commit(1, 11));
-    wal.append(Revision(1)).unwrap();
+    wal.append().unwrap();
+    wal.seal(Revision(1));
     wal.prepare(&commit(2, 22));
     // As if it were on disk, and the write had failed.
     let file = fs::File::options().write(true).open(first_file(&dir)).unwrap();
@@ -309,8 +311,24 @@ fn a_frame_that_is_taken_back_was_never_there() {
     wal.take_back().unwrap();
     assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(1)));
     wal.prepare(&commit(2, 22));
-    wal.append(Revision(2)).unwrap();
+    wal.append().unwrap();
+    wal.seal(Revision(2));
     assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(2)));
+}
+
+#[test]
+fn a_frame_that_is_rejected_and_taken_back_was_never_there() {
+    let dir = TempDir::new().unwrap();
+    let mut wal = create(&dir);
+    append(&mut wal, 1);
+    wal.prepare(&commit(2, 22));
+    wal.append().unwrap();
+    wal.reject();
+    wal.take_back().unwrap();
+    assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(1)));
+    append(&mut wal, 2);
+    append(&mut wal, 3);
+    assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(3)));
 }
 
 #[test]
@@ -335,12 +353,14 @@ fn a_batch_that_is_larger_than_a_file_gets_one_of_its_own() {
     let dir = TempDir::new().unwrap();
     let mut wal = create(&dir);
     wal.prepare(&commit(1, 11));
-    wal.append(Revision(1)).unwrap();
+    wal.append().unwrap();
+    wal.seal(Revision(1));
     let large = 2 * usize::try_from(CAPACITY).unwrap();
     assert!(!wal.prepare(&commit(2, large)));
     wal.switch(Revision(1)).unwrap();
     assert!(wal.prepare(&commit(2, large)));
-    wal.append(Revision(2)).unwrap();
+    wal.append().unwrap();
+    wal.seal(Revision(2));
     let expected = Expected {
         of: of(),
         file_bytes: file_bytes(CAPACITY),

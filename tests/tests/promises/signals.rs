@@ -1,0 +1,211 @@
+//! Signals and limits of the system: the service ends in order or goes on, and a limit costs what met it and no more.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use proto::task::v1::operation::Verb;
+use proto::task::v1::{Allocation, CreateVolume, VolumeFormat};
+use proto::vdsm::v1::StartTaskRequest;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
+use tests::fail_point::FailPoints;
+use tests::failure::{Context as _, Outcome, ensure};
+use tests::lone_host::LoneHost;
+use tests::patience::eventually;
+use tests::programs::write_script;
+use tests::world::World;
+use tests::{requests, words};
+
+/// Those at which a service goes on.
+const GOES_ON: [Signal; 9] = [
+    Signal::HUP,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::IO,
+    Signal::XFSZ,
+    Signal::XCPU,
+];
+
+const STOPS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::POWER];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> Outcome<()> {
+    let mut world = World::start().await?;
+    for stop in STOPS {
+        for service in [&mut world.host, &mut world.engine] {
+            let process = service.pid();
+            for signal in GOES_ON {
+                service.signal(signal)?;
+            }
+            // It is told, so it was heard before this.
+            eventually("SIGHUP to be told", || {
+                std::future::ready(
+                    service
+                        .log_tail(50)
+                        .contains("SIGHUP: nothing is read again")
+                        .then_some(()),
+                )
+            })
+            .await?;
+            ensure(service.pid() == process && !service.has_ended(), || {
+                format!("it ended:\n{}", service.log_tail(20))
+            })?;
+            service.signal(stop)?;
+            let status = service.ended().await?.context("it did not run")?;
+            ensure(status.success(), || format!("{status} at {stop:?}"))?;
+            service.start(&FailPoints::default()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A volume that is larger than a file may be, once with a file that qemu-img makes so and once with one that we do.
+fn too_large(domain_id: &str, format: VolumeFormat) -> StartTaskRequest {
+    let volume = requests::create_volume(domain_id, (format, Allocation::Preallocated));
+    requests::start_task(Verb::CreateVolume(CreateVolume {
+        capacity_bytes: 256 << 20,
+        ..volume
+    }))
+}
+
+fn limit(host: &LoneHost, resource: Resource, soft: Option<u64>) -> Outcome<()> {
+    let pid = host.service.pid().context("it runs")?;
+    let limit = Rlimit {
+        current: soft,
+        maximum: getrlimit(resource).maximum,
+    };
+    prlimit(Some(pid), resource, limit).map_err(std::io::Error::from)?;
+    Ok(())
+}
+
+/// That a task fails for a limit, undone, and that the service goes on.
+async fn meets(host: &LoneHost, request: &StartTaskRequest, code: &str) -> Outcome<()> {
+    let task = host.client.run(request).await?;
+    let fault = task.fault.clone().unwrap_or_default();
+    ensure(
+        words::task_state(task.state) == "RECOVERED" && fault.code == code,
+        || format!("it was to fail with {code}: {task:#?}"),
+    )
+}
+
+async fn works(host: &LoneHost, domain_id: &str) -> Outcome<()> {
+    let volume = requests::create_volume(domain_id, requests::KINDS[2]);
+    let task = host
+        .client
+        .run(&requests::start_task(Verb::CreateVolume(volume)))
+        .await?;
+    ensure(words::task_state(task.state) == "FINISHED", || {
+        format!("{task:#?}")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_files_costs_the_task_that_meets_it() -> Outcome<()> {
+    let folder = tempfile::tempdir()?;
+    let mut host = LoneHost::start_below(folder.path()).await?;
+    let domain_id = host.client.create_domain().await?;
+    let process = host.service.pid();
+    // More than the store ever writes to.
+    limit(&host, Resource::Fsize, Some(128 << 20))?;
+    for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
+        meets(&host, &too_large(&domain_id, format), "FILE_TOO_LARGE").await?;
+        works(&host, &domain_id).await?;
+    }
+    limit(&host, Resource::Fsize, None)?;
+
+    let open = std::fs::read_dir(format!(
+        "/proc/{}/fd",
+        process.map_or(0, |pid| pid.as_raw_nonzero().get())
+    ))?;
+    limit(&host, Resource::Nofile, Some(open.count() as u64))?;
+    let volume = requests::create_volume(&domain_id, requests::KINDS[0]);
+    let task = host
+        .client
+        .run(&requests::start_task(Verb::CreateVolume(volume)))
+        .await?;
+    let code = task.fault.clone().unwrap_or_default().code;
+    ensure(code == "RESOURCE_LIMIT", || format!("{task:#?}"))?;
+    limit(&host, Resource::Nofile, Some(1 << 10))?;
+    works(&host, &domain_id).await?;
+    ensure(host.service.pid() == process, || {
+        "it was started again".to_owned()
+    })?;
+    host.service.stop().await
+}
+
+/// The user that the service runs as: nobody else's processes count for its limit.
+const USER: u32 = 54_360;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_processes_costs_the_task_that_meets_it() -> Outcome<()> {
+    if !rustix::process::geteuid().is_root() {
+        crate::skipped("a limit on processes", "another user needs root");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let mut host = as_another_user(folder.path()).await?;
+    let domain_id = host.client.create_domain().await?;
+    works(&host, &domain_id).await?;
+    let process = host.service.pid();
+    processes(&host, Some(1)).await?;
+    for _ in 0..10 {
+        let volume = requests::create_volume(&domain_id, requests::KINDS[2]);
+        meets(
+            &host,
+            &requests::start_task(Verb::CreateVolume(volume)),
+            "RESOURCE_LIMIT",
+        )
+        .await?;
+        host.serves().await?;
+    }
+    processes(&host, None).await?;
+    works(&host, &domain_id).await?;
+    ensure(host.service.pid() == process, || {
+        "it was started again".to_owned()
+    })?;
+    host.service.stop().await
+}
+
+/// Sets how many processes and threads the service's user may have: only that user may, and only up to what it had.
+async fn processes(host: &LoneHost, most: Option<u64>) -> Outcome<()> {
+    let all = getrlimit(Resource::Nproc).maximum;
+    let most = most
+        .or(all)
+        .map_or("unlimited".to_owned(), |most| most.to_string());
+    let pid = host.service.pid().context("it runs")?.as_raw_nonzero();
+    let ran = tokio::process::Command::new("setpriv")
+        .args([
+            format!("--reuid={USER}"),
+            format!("--regid={USER}"),
+            "--clear-groups".to_owned(),
+        ])
+        .args([
+            "prlimit".to_owned(),
+            format!("--pid={pid}"),
+            format!("--nproc={most}:"),
+        ])
+        .output()
+        .await?;
+    ensure(ran.status.success(), || format!("{ran:?}"))
+}
+
+async fn as_another_user(folder: &Path) -> Outcome<LoneHost> {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777))?;
+    for name in ["storage", "host"] {
+        let path = folder.join(name);
+        std::fs::create_dir(&path)?;
+        std::os::unix::fs::chown(&path, Some(USER), Some(USER))?;
+    }
+    let program = folder.join("as-another-user");
+    let service = tests::programs::program("vdsm-svc")?;
+    // A copy: the way to the built one may be closed to others.
+    std::fs::copy(&service, folder.join("vdsm-svc"))?;
+    let script = format!(
+        "#!/bin/sh\nexec setpriv --reuid={USER} --regid={USER} --clear-groups {} \"$@\"\n",
+        folder.join("vdsm-svc").display()
+    );
+    write_script(&program, &script).await?;
+    LoneHost::start_program(folder, &program).await
+}

@@ -1,0 +1,114 @@
+//! The storage root by its configured name. A directory that is open stays what it is when another one is mounted over
+//! it, or moved into its place: so before each use the name is compared with what is open.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use common::Fault;
+
+use crate::qemu_img::QemuImg;
+use crate::root::{Leads, Options, StorageRoot};
+
+/// What is done with a root that was opened anew.
+type Welcome = Box<dyn Fn(&StorageRoot) + Send + Sync>;
+
+/// See the module. [`NamedRoot::now`] is the only way to the domains.
+pub struct NamedRoot {
+    name: PathBuf,
+    options: Options,
+    qemu_img: QemuImg,
+    opened: Mutex<Opened>,
+    /// Held by who opens: others wait, and find what was opened.
+    opening: Mutex<()>,
+    welcome: OnceLock<Welcome>,
+}
+
+struct Opened {
+    now: Arc<StorageRoot>,
+    /// Those before, as long as tasks work in them. One that comes back is gone on with: it holds its writers' locks.
+    before: Vec<Weak<StorageRoot>>,
+}
+
+impl NamedRoot {
+    /// Opens what stands under the name now.
+    ///
+    /// # Errors
+    /// As [`StorageRoot::open`].
+    pub fn open(name: &Path, options: Options) -> Result<Self, Fault> {
+        let now = StorageRoot::open(name, options.clone())?;
+        Ok(Self {
+            name: now.name().to_owned(),
+            options,
+            qemu_img: now.qemu_img().clone(),
+            opened: Mutex::new(Opened {
+                now: Arc::new(now),
+                before: Vec::new(),
+            }),
+            opening: Mutex::new(()),
+            welcome: OnceLock::new(),
+        })
+    }
+
+    /// Has `welcome` look at each root that is opened from now on. Only the first is kept.
+    pub fn welcome(&self, welcome: impl Fn(&StorageRoot) + Send + Sync + 'static) {
+        let _ = self.welcome.set(Box::new(welcome));
+    }
+
+    /// The program that makes and reads images.
+    pub fn qemu_img(&self) -> &QemuImg {
+        &self.qemu_img
+    }
+
+    /// The directory that the name leads to now, opened anew if it is another one than before.
+    ///
+    /// # Errors
+    /// `STORAGE_ROOT_GONE` where the name leads nowhere; as [`StorageRoot::open`].
+    pub fn now(&self) -> Result<Arc<StorageRoot>, Fault> {
+        let held = Arc::clone(&self.opened().now);
+        match held.leads()? {
+            Leads::Here => Ok(held),
+            Leads::Nowhere => Err(held.gone()),
+            Leads::Elsewhere => self.open_anew(),
+        }
+    }
+
+    fn open_anew(&self) -> Result<Arc<StorageRoot>, Fault> {
+        let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = Arc::clone(&self.opened().now);
+        match held.leads()? {
+            Leads::Here => return Ok(held),
+            Leads::Nowhere => return Err(held.gone()),
+            Leads::Elsewhere => {}
+        }
+        let known = self
+            .opened()
+            .before
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect::<Vec<_>>();
+        let back = known
+            .into_iter()
+            .find(|root| matches!(root.leads(), Ok(Leads::Here)));
+        let found = match back {
+            Some(root) => root,
+            None => Arc::new(StorageRoot::open(&self.name, self.options.clone())?.opened_anew()),
+        };
+        let mut opened = self.opened();
+        let old = std::mem::replace(&mut opened.now, Arc::clone(&found));
+        opened.before.retain(|root| root.strong_count() > 0);
+        opened.before.push(Arc::downgrade(&old));
+        drop((opened, old, held));
+        tracing::warn!(
+            storage_root = %self.name.display(),
+            "another directory stands under the storage root's name: it was mounted over, unmounted, moved or restored; it is opened anew, and tasks that worked in the old one are checked before they end"
+        );
+        if let Some(welcome) = self.welcome.get() {
+            welcome(&found);
+        }
+        Ok(found)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,69 @@
+//! Before an operation takes effect, and before it is said to have: what was worked in must be where its name leads.
+
+use common::{Fault, FaultCode, Operation};
+
+use super::{Evidence, OpContext};
+use crate::root::StorageRoot;
+use crate::under_way::Standing;
+
+/// An operation's context that lets it commit only where its domain stands as it did at the begin.
+pub(super) struct Confirming<'a> {
+    pub(super) ctx: &'a dyn OpContext,
+    pub(super) root: &'a StorageRoot,
+    pub(super) standing: Option<Standing>,
+}
+
+impl OpContext for Confirming<'_> {
+    fn note(&self, note: &[u8], past_no_return: bool) -> Result<(), Fault> {
+        self.ctx.note(note, past_no_return)
+    }
+
+    fn commit_point(&self) -> Result<(), Fault> {
+        confirm(self.root, self.standing)?;
+        self.ctx.commit_point()
+    }
+
+    fn aborted(&self) -> bool {
+        self.ctx.aborted()
+    }
+
+    fn fail_point(&self, name: &str) {
+        self.ctx.fail_point(name);
+    }
+
+    fn progress(&self, done_bytes: u64, total_bytes: u64) {
+        self.ctx.progress(done_bytes, total_bytes);
+    }
+}
+
+/// Refuses to call a success what did not come about where its names lead: the domain must stand as it did, and what was
+/// to be made must be there, found anew from the root on.
+///
+/// # Errors
+/// `STORAGE_REPLACED`, `STORAGE_ROOT_GONE`; those of the domain, where it can no longer be written.
+pub(super) fn took_effect(
+    root: &StorageRoot,
+    op: &Operation,
+    standing: Option<Standing>,
+) -> Result<(), Fault> {
+    confirm(root, standing)?;
+    let made = match op {
+        Operation::CreateVolume(op) => op.image_id,
+        Operation::CopyVolume(op) => op.target.image_id,
+        Operation::DeleteImage(_) | Operation::Noop => return Ok(()),
+    };
+    if super::evidence(root, op)? == Evidence::Done {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::StorageReplaced,
+        format!(
+            "what the task made is not in image {made} any more: somebody moved, replaced or removed it meanwhile; look at the image, then delete it, or send the work again"
+        ),
+    )
+    .about(made))
+}
+
+fn confirm(root: &StorageRoot, standing: Option<Standing>) -> Result<(), Fault> {
+    standing.map_or(Ok(()), |standing| standing.confirm(root))
+}

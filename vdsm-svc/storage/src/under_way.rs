@@ -1,0 +1,125 @@
+//! What this process knows of the operations that it began itself. A restart knows nothing of it, and asks storage.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::id::{DomainId, TaskId};
+use common::{Fault, FaultCode};
+
+use crate::file::Spot;
+use crate::names;
+use crate::root::StorageRoot;
+
+/// The directories of a domain, by which it is known again: its own, and the two below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    domain: DomainId,
+    spots: Option<[Spot; 3]>,
+}
+
+impl Standing {
+    /// Where the name of a domain leads in a root.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn of(root: &StorageRoot, domain: DomainId) -> Result<Self, Fault> {
+        let Some(dir) = root.dir().dir(domain.to_string())? else {
+            return Ok(Self { domain, spots: None });
+        };
+        let spots = match (dir.spot_of(names::DOM_MD)?, dir.spot_of(names::IMAGES)?) {
+            (Some(dom_md), Some(images)) => Some([dir.spot()?, dom_md, images]),
+            _ => None,
+        };
+        Ok(Self { domain, spots })
+    }
+
+    /// Whether the configured name still leads to what was worked in: the root, the domain in it, and the writer's lock
+    /// of the domain, which is taken again where its file was replaced and nobody else has it.
+    ///
+    /// # Errors
+    /// `STORAGE_ROOT_GONE`, `STORAGE_REPLACED`; those of [`StorageRoot::writable`]; those of the file system.
+    pub(crate) fn confirm(self, root: &StorageRoot) -> Result<(), Fault> {
+        root.check_name()?;
+        if self.spots.is_none() || Self::of(root, self.domain)? != self {
+            return Err(self.replaced());
+        }
+        root.writable(self.domain).map(drop)
+    }
+
+    fn replaced(self) -> Fault {
+        let domain = self.domain;
+        Fault::new(
+            FaultCode::StorageReplaced,
+            format!(
+                "the directory of domain {domain} is not the one any more that the task worked in: it was moved, mounted over or restored; see what stands there, then send the work again"
+            ),
+        )
+        .about(domain)
+    }
+}
+
+/// An operation that this process began.
+#[derive(Debug, Clone, Copy, Default)]
+struct Begun {
+    standing: Option<Standing>,
+    /// A process was started for it, or was about to be.
+    spawned: bool,
+}
+
+/// See the module. An entry goes with the end of its task.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay(Mutex<BTreeMap<TaskId, Begun>>);
+
+impl UnderWay {
+    /// An operation begins, in a domain if it works in one.
+    pub(crate) fn begin(&self, task: TaskId, standing: Option<Standing>) {
+        let begun = Begun {
+            standing,
+            spawned: false,
+        };
+        self.locked().insert(task, begun);
+    }
+
+    /// A process is about to be started for a task.
+    pub(crate) fn spawns(&self, task: TaskId) {
+        if let Some(begun) = self.locked().get_mut(&task) {
+            begun.spawned = true;
+        }
+    }
+
+    /// Whether this process began the task and started nothing for it.
+    pub(crate) fn never_spawned(&self, task: TaskId) -> bool {
+        self.locked().get(&task).is_some_and(|begun| !begun.spawned)
+    }
+
+    /// Refuses to undo in another directory than the one that was worked in: what stands there now is not the task's.
+    ///
+    /// # Errors
+    /// `STORAGE_REPLACED` naming what is left; those of the file system.
+    pub(crate) fn check_same(&self, root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
+        let begun = self.locked().get(&task).copied();
+        let Some(standing) = begun.and_then(|begun| begun.standing) else {
+            return Ok(());
+        };
+        if Standing::of(root, standing.domain)? == standing {
+            return Ok(());
+        }
+        let domain = standing.domain;
+        Err(Fault::new(
+            FaultCode::StorageReplaced,
+            format!(
+                "what task {task} began lies in the directory that stood under domain {domain} before, and cannot be undone from here; nothing was touched in the one that stands there now. If the old one comes back, look for an image with a file .vdsm-svc-{task}, or with what the task was to make, and delete it"
+            ),
+        )
+        .about(domain))
+    }
+
+    /// The task is over.
+    pub(crate) fn end(&self, task: TaskId) {
+        self.locked().remove(&task);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<TaskId, Begun>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
