@@ -221,6 +221,7 @@ impl Loading {
             log: self.log,
             root: self.root,
             alive,
+            presence: Arc::default(),
             facts,
             watches: self.settings.watch_terms(),
         });

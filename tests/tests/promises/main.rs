@@ -15,6 +15,7 @@ mod lists;
 mod loading;
 mod locks;
 mod max_age;
+mod one_life;
 mod power;
 mod readme;
 mod resume;

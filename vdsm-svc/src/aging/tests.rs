@@ -24,6 +24,7 @@ const AGES: Ages = Ages {
 const ENGINE: EngineCall = EngineCall {
     engine_id: EngineId::from_uuid(Uuid::from_u128(0xE)),
     epoch: 1,
+    incarnation: None,
     store_id: None,
 };
 

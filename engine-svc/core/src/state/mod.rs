@@ -7,6 +7,7 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use common::Fault;
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::lock::LockTable;
 
@@ -55,6 +56,8 @@ pub(crate) struct Accepted {
 pub(crate) struct Volatile {
     pub(crate) connected: BTreeMap<HostId, StoreId>,
     pub(crate) streams: BTreeMap<HostId, Stream>,
+    /// Hosts that another life of this engine has, as they said themselves.
+    pub(crate) fenced: BTreeMap<HostId, Fault>,
 }
 
 /// Where the engine is in a host's open stream.

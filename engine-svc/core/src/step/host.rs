@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use common::Fault;
 use common::id::{HostId, StoreId, TaskId};
+use common::{Fault, FaultCode};
 
 use super::tx::Tx;
 use super::verdict::is_about_identity;
@@ -18,10 +18,11 @@ impl Tx<'_> {
     pub(super) fn host_connected(&mut self, host_id: HostId, facts: HostFacts) {
         if let Some(other) = facts.engine_id.filter(|id| *id != self.state.seed.engine_id) {
             let message = format!("the host belongs to engine {other}");
-            return self.host_refused(host_id, Fault::new(common::FaultCode::HostOwned, message));
+            return self.host_refused(host_id, Fault::new(FaultCode::HostOwned, message));
         }
         let before = self.state.volatile.connected.insert(host_id, facts.store_id);
         self.state.volatile.streams.remove(&host_id);
+        self.state.volatile.fenced.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
                 let message = format!("host {host_id} is connected");
@@ -66,8 +67,14 @@ impl Tx<'_> {
         if self.state.host(host_id).is_none() {
             return;
         }
+        let code = if fault.code == FaultCode::EngineFenced {
+            self.state.volatile.fenced.insert(host_id, fault.clone());
+            EventCode::EngineFenced
+        } else {
+            EventCode::HostRefused
+        };
         let message = format!("host {host_id} is refused: {fault}");
-        self.tell_of(EventCode::HostRefused, vec![EntityKey::Host(host_id)], message);
+        self.tell_of(code, vec![EntityKey::Host(host_id)], message);
         for task_id in self.state.tasks_on(host_id) {
             self.needs_somebody(task_id, fault.clone());
         }
@@ -79,6 +86,7 @@ impl Tx<'_> {
         };
         let next = match &command.parameters {
             Parameters::AddHost(_) => plan::add_host::refused(command, fault.clone()),
+            Parameters::TakeOverHost(_) => plan::take_over_host::refused(command, fault.clone()),
             _ if command.state == CommandState::NeedsAttention => return,
             _ => plan::rest(command, fault.clone(), false),
         };

@@ -230,14 +230,14 @@ impl Host {
     /// The process dies and starts again; the threads are gone.
     pub(crate) fn crash(&mut self, luck: u8) {
         self.jobs.clear();
-        self.state = State::load(LIMITS, loaded(self.revision, self.owner, &self.records));
+        self.state = State::load(LIMITS, loaded(self.revision, self.owner.clone(), &self.records));
         self.take(Input::Recover { alive: [].into() }, luck);
     }
 
     /// The store fails and is opened again; the threads live on.
     pub(crate) fn reload(&mut self, luck: u8) {
         let alive = self.jobs.iter().map(|job| job.id).collect();
-        self.state = State::load(LIMITS, loaded(self.revision, self.owner, &self.records));
+        self.state = State::load(LIMITS, loaded(self.revision, self.owner.clone(), &self.records));
         self.take(Input::Recover { alive }, luck);
     }
 
@@ -259,7 +259,7 @@ impl Host {
             Change::Noted(task) => {
                 self.records.insert(task.slot, (**task).clone());
             }
-            Change::Owner(owner) => self.owner = Some(*owner),
+            Change::Owner(owner) => self.owner = Some(owner.clone()),
             Change::Forgotten { slot, .. } => {
                 self.records.remove(slot);
             }
@@ -267,7 +267,7 @@ impl Host {
     }
 
     pub(crate) fn loaded(&self) -> State {
-        State::load(LIMITS, loaded(self.revision, self.owner, &self.records))
+        State::load(LIMITS, loaded(self.revision, self.owner.clone(), &self.records))
     }
 }
 
