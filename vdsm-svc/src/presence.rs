@@ -39,10 +39,13 @@ impl Presence {
     /// For how long `line`, the last of which asks now, has asked to succeed `predecessor`; none where that one is
     /// not connected.
     pub(crate) fn waited(&self, predecessor: Incarnation, line: &[Incarnation]) -> Option<Duration> {
+        self.waited_at(predecessor, line, Instant::now())
+    }
+
+    fn waited_at(&self, predecessor: Incarnation, line: &[Incarnation], now: Instant) -> Option<Duration> {
         if !locked(&self.streams).contains_key(&predecessor) {
             return None;
         }
-        let now = Instant::now();
         let mut asking = locked(&self.asking);
         let first = asking
             .iter()
@@ -85,23 +88,23 @@ mod tests {
         Incarnation::from_uuid(Uuid::from_u128(n))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_asks_while_the_other_is_connected_is_remembered_with_all_that_descends_from_it() {
+    #[test]
+    fn who_asks_while_the_other_is_connected_is_remembered_with_all_that_descends_from_it() {
         let presence = Arc::new(Presence::default());
-        let waited = |line: &[u128]| {
+        let (begin, seconds) = (Instant::now(), Duration::from_secs);
+        let waited = |line: &[u128], after| {
             let line: Vec<_> = line.iter().map(|n| start(*n)).collect();
-            presence.waited(start(1), &line)
+            presence.waited_at(start(1), &line, begin + after)
         };
-        assert_eq!(waited(&[2]), None);
+        assert_eq!(waited(&[2], seconds(0)), None);
         let streams = [presence.arrives(start(1)), presence.arrives(start(1))];
-        assert_eq!(waited(&[2]), Some(Duration::ZERO));
-        tokio::time::advance(Duration::from_secs(9)).await;
-        assert_eq!(waited(&[2, 3]), Some(Duration::from_secs(9)));
-        assert_eq!(waited(&[4]), Some(Duration::ZERO));
+        assert_eq!(waited(&[2], seconds(1)), Some(Duration::ZERO));
+        assert_eq!(waited(&[2, 3], seconds(10)), Some(seconds(9)));
+        assert_eq!(waited(&[4], seconds(10)), Some(Duration::ZERO));
         let [first, second] = streams;
         drop(first);
-        assert!(waited(&[2]).is_some());
+        assert!(waited(&[2], seconds(11)).is_some());
         drop(second);
-        assert_eq!(waited(&[2]), None);
+        assert_eq!(waited(&[2], seconds(12)), None);
     }
 }

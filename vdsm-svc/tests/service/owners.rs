@@ -157,11 +157,10 @@ async fn the_start_that_claimed_a_host_has_it_across_a_restart_until_a_successor
     });
     let info = claimed.await.into_inner().host.unwrap();
     assert_eq!((info.engine_epoch, info.engine_incarnation), (6, second.clone()));
-    let late = host
-        .hosts()
-        .release_host(from_start(wire::ReleaseHostRequest {}, &engine, 5, &first));
+    let late = from_start(wire::ReleaseHostRequest {}, &engine, 5, &first);
+    let refused = host.hosts().release_host(late).await;
     assert_eq!(
-        refusal(late.await),
+        refusal(refused),
         (Code::FailedPrecondition, FaultCode::EngineFenced, false)
     );
     host.stop().await;
