@@ -138,8 +138,10 @@ faults! {
     ShuttingDown = "SHUTTING_DOWN", Unavailable, None, true;
     /// The host does not answer.
     HostAway = "HOST_AWAY", Unavailable, None, true;
-    /// A younger start of the engine has taken over; this one must stop.
+    /// The host belongs to another start of this engine, and not to this one.
     EngineFenced = "ENGINE_FENCED", FailedPrecondition, None, false;
+    /// Another start of this engine has the host, and is connected to it.
+    EngineStillConnected = "ENGINE_STILL_CONNECTED", Unavailable, None, true;
     /// The host belongs to another engine.
     HostOwned = "HOST_OWNED", PermissionDenied, None, false;
     /// The host belongs to no engine, or not to the caller's.

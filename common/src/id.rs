@@ -114,6 +114,8 @@ ids! {
     StoreId;
     /// Names a mutating request, so that a repeat is known as one.
     RequestId;
+    /// One start of an engine, told apart from every other start, those of a copy of its data directory included.
+    Incarnation;
 }
 
 impl DiskId {

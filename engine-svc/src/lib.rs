@@ -16,6 +16,7 @@ mod grpc;
 mod holders;
 pub mod host;
 mod janitor;
+pub mod life;
 pub mod machine;
 mod service;
 pub mod store;

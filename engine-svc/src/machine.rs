@@ -309,7 +309,6 @@ const fn kind(input: &Input) -> &'static str {
         Input::Probed { .. } => "probed",
         Input::RetriesSpent { .. } => "retries_spent",
         Input::DiskObserved { .. } => "disk_observed",
-        Input::Fenced { .. } => "fenced",
     }
 }
 

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use common::fault::Fault;
 use proto::task::v1::closing::Reason;
 use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
@@ -39,9 +38,6 @@ pub enum RunError {
     /// The server failed.
     #[error("it cannot be served")]
     Serve(#[from] ServeError),
-    /// The engine had to stop.
-    #[error("the engine must stop: {0}")]
-    Halted(Fault),
     /// The coordinator ended by itself.
     #[error("a defect has stopped the engine; its log says more")]
     Defect,
@@ -84,14 +80,14 @@ pub async fn serve_on(
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let identity = engine::begin(&store, clock::now())?;
+    let life = engine::begin(&store, clock::now())?;
     let log = log::Log::new(Arc::clone(&store))?;
     let kept = Arc::clone(&store);
     let holders = Holders::default();
     let board = Board::default();
     let (outbox, orders) = host::outbox(holders.clone());
     let seed = Seed {
-        engine_id: identity.engine_id,
+        engine_id: life.engine_id,
         store: Arc::clone(&store),
     };
     let options = Options {
@@ -104,14 +100,14 @@ pub async fn serve_on(
         log: Arc::clone(&log),
         connector,
         board: board.clone(),
-        engine_id: identity.engine_id,
-        epoch: identity.epoch,
+        life: life.clone(),
         heartbeat_interval: config.heartbeat_interval(),
     };
-    let (halt, halted) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
     let hosts = tokio::spawn(async move {
+        host::run(context, orders).await;
         // Received only while the engine still serves.
-        let _ = halt.send(host::run(context, orders).await);
+        let _ = end.send(());
     });
     let janitor = tokio::spawn(janitor::run(
         engine.clone(),
@@ -132,14 +128,18 @@ pub async fn serve_on(
     health.set_serving(true).await;
     let follower = tokio::spawn(health.clone().follow(Arc::downgrade(&kept)));
     info!(
-        address = %listening.address(), engine_id = %identity.engine_id, epoch = identity.epoch, "the engine serves"
+        address = %listening.address(), engine_id = %life.engine_id, epoch = life.epoch,
+        incarnation = %life.incarnation, "the engine serves"
     );
     let mut outcome = Ok(());
     let until = async {
         tokio::select! {
             biased;
             () = shutdown => {}
-            fault = halted => outcome = Err(halted_by(fault.ok().flatten())),
+            _ = ended => {
+                error!("the coordinator has ended");
+                outcome = Err(RunError::Defect);
+            }
         }
     };
     let served = server::serve(listening, grpc::routes(&api), health, until, || {
@@ -155,15 +155,4 @@ pub async fn serve_on(
     // An end in good order would say that the next start finds everything.
     let looked = threads::blocking(move || kept.look_after()).await;
     Ok(looked.unwrap_or(Ok(()))?)
-}
-
-/// The hosts' orders end with a fault that the engine must stop for, or because the coordinator is gone.
-fn halted_by(fault: Option<Fault>) -> RunError {
-    match fault {
-        Some(fault) => RunError::Halted(fault),
-        None => {
-            error!("the coordinator has ended");
-            RunError::Defect
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! - `journal/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it
 //! - `runner/`: the threads that work for tasks · `alive.rs`: what goes on in this process
 //! - `grpc/`: the RPCs · `aging.rs`: what time does by itself
+//! - `presence.rs`: which engines are connected · `release.rs`: the repair of a host whose engine is gone
 //!
 //! What is absent: decisions about tasks (they are in `vdsm-core`) and storage formats (`vdsm-storage`).
 
@@ -11,9 +12,12 @@ mod aging;
 mod alive;
 mod grpc;
 mod journal;
+mod presence;
+mod release;
 mod runner;
 mod service;
 mod settings;
 
+pub use release::release_host;
 pub use service::{OWNER, Parts, ServiceError, fail_points, serve, serve_over};
 pub use settings::{PREFIX, Settings};

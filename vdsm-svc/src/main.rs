@@ -40,6 +40,9 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
+    if settings.release_host {
+        return release(&settings);
+    }
     let tokio = threads::runtime()?;
     if settings.health {
         return Ok(tokio.block_on(program::health(&settings.data_dir)));
@@ -47,6 +50,13 @@ fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
     let outcome = tokio.block_on(async { serve(settings, server::termination()).await });
     tokio.shutdown_timeout(LINGER);
     Ok(outcome.map(|()| ExitCode::SUCCESS)?)
+}
+
+fn release(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
+    use std::io::Write as _;
+    let done = vdsm_svc::release_host(&settings.data_dir)?;
+    writeln!(std::io::stdout(), "{done}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_fail_points() -> ExitCode {

@@ -236,6 +236,7 @@ impl Loading {
             log: self.log,
             root: self.root,
             alive,
+            presence: Arc::default(),
             facts,
             watches: self.settings.watch_terms(),
         });

@@ -50,6 +50,11 @@ pub struct Settings {
     #[arg(long)]
     pub health: bool,
 
+    /// Make the host nobody's, whichever engine or start of an engine has it, print what was done, and exit. Only while
+    /// the service is stopped. For a host whose engine is gone for good; a living engine takes a host over online.
+    #[arg(long)]
+    pub release_host: bool,
+
     /// What log lines, on stderr, look like.
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use common::fault::Fault;
-use common::id::{EngineId, StoreId};
+use common::id::{EngineId, Incarnation, StoreId};
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
@@ -14,6 +14,7 @@ const USER: &str = "x-user";
 const CORRELATION_ID: &str = "x-correlation-id";
 const ENGINE_ID: &str = "x-engine-id";
 const ENGINE_EPOCH: &str = "x-engine-epoch";
+const ENGINE_INCARNATION: &str = "x-engine-incarnation";
 const STORE_ID: &str = "x-store-id";
 const TRACEPARENT: &str = "traceparent";
 
@@ -37,6 +38,8 @@ pub struct EngineCall {
     pub engine_id: EngineId,
     /// Rises at each start of the engine.
     pub epoch: u64,
+    /// Which start of the engine, of all copies of its data directory; none from engines of older builds.
+    pub incarnation: Option<Incarnation>,
     /// The host's store that the call is meant for; none for any.
     pub store_id: Option<StoreId>,
 }
@@ -73,14 +76,16 @@ impl EngineCall {
                     .map_err(|_| wrong(ENGINE_EPOCH, "is not a number of 64 bits"))?,
             ),
         };
+        let incarnation = parsed::<Incarnation>(metadata, ENGINE_INCARNATION)?;
         let store_id = parsed::<StoreId>(metadata, STORE_ID)?;
         match (engine_id, epoch) {
             (Some(engine_id), Some(epoch)) => Ok(Some(Self {
                 engine_id,
                 epoch,
+                incarnation,
                 store_id,
             })),
-            (None, None) if store_id.is_none() => Ok(None),
+            (None, None) if store_id.is_none() && incarnation.is_none() => Ok(None),
             (None, _) => Err(wrong(
                 ENGINE_ID,
                 "is missing: an engine gives its id and its epoch",
@@ -97,6 +102,9 @@ impl EngineCall {
         let metadata = request.metadata_mut();
         insert(metadata, ENGINE_ID, &self.engine_id.to_string());
         insert(metadata, ENGINE_EPOCH, &self.epoch.to_string());
+        if let Some(incarnation) = self.incarnation {
+            insert(metadata, ENGINE_INCARNATION, &incarnation.to_string());
+        }
         if let Some(store_id) = self.store_id {
             insert(metadata, STORE_ID, &store_id.to_string());
         }
@@ -161,10 +169,14 @@ mod tests {
 
     #[test]
     fn an_engine_reads_back_as_it_was_attached() {
-        for store_id in [None, Some(ID.parse().unwrap())] {
+        for (incarnation, store_id) in [
+            (None, None),
+            (Some(ID.parse().unwrap()), Some(ID.parse().unwrap())),
+        ] {
             let call = EngineCall {
                 engine_id: ID.parse().unwrap(),
                 epoch: u64::MAX,
+                incarnation,
                 store_id,
             };
             let mut request = request(&[("x-user", "alice"), ("traceparent", "00-aa-bb-01")]);
@@ -186,7 +198,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_by_its_key() {
         let long = "x".repeat(256);
-        let cases: [(&str, &[(&'static str, &str)]); 9] = [
+        let cases: [(&str, &[(&'static str, &str)]); 11] = [
             (
                 "metadata.x-engine-id",
                 &[("x-engine-id", "7"), ("x-engine-epoch", "1")],
@@ -201,6 +213,15 @@ mod tests {
             (
                 "metadata.x-store-id",
                 &[("x-engine-id", ID), ("x-engine-epoch", "1"), ("x-store-id", "x")],
+            ),
+            ("metadata.x-engine-id", &[("x-engine-incarnation", ID)]),
+            (
+                "metadata.x-engine-incarnation",
+                &[
+                    ("x-engine-id", ID),
+                    ("x-engine-epoch", "1"),
+                    ("x-engine-incarnation", "x"),
+                ],
             ),
             ("metadata.x-user", &[("x-user", &long)]),
             ("metadata.x-user", &[("x-user", "")]),

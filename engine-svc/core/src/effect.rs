@@ -1,7 +1,7 @@
 //! What is to be done in the world, once the change behind it is durable.
 
+use common::Operation;
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId};
-use common::{Fault, Operation};
 
 /// Something to do. Values that [`crate::State::step`] returns, never calls that it makes.
 ///
@@ -90,11 +90,6 @@ pub enum Effect {
         /// Whose.
         host_id: HostId,
     },
-    /// This engine must stop: another start of it has taken over.
-    Halt {
-        /// What the host said.
-        fault: Fault,
-    },
 }
 
 /// A call that answers when it is done, and that is harmless to repeat.
@@ -104,6 +99,15 @@ pub enum HostCall {
     Claim,
     /// Give it up.
     Release,
+    /// Take it, whoever has it: a person has decided so.
+    TakeOver {
+        /// Who.
+        user: String,
+        /// Why.
+        reason: String,
+        /// Of the request.
+        correlation_id: String,
+    },
     /// Create a storage domain.
     CreateDomain {
         /// Its id.

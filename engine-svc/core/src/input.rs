@@ -10,6 +10,7 @@ use crate::plan::attach_disk::AttachDisk;
 use crate::plan::create_storage_domain::CreateStorageDomain;
 use crate::plan::detach_disk::DetachDisk;
 use crate::plan::remove_host::RemoveHost;
+use crate::plan::take_over_host::TakeOverHost;
 
 /// One input. Each may come twice, late, or after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +60,11 @@ pub enum Input {
         /// Which.
         host_id: HostId,
     },
-    /// A host answers, but not as the one that is followed, or it is another engine's.
+    /// A host answers, but not as the one that is followed, or it is another engine's or another life's of this one.
     HostRefused {
         /// Whom the engine called.
         host_id: HostId,
-        /// `HOST_ID_MISMATCH`, `HOST_OWNED`, …
+        /// `HOST_ID_MISMATCH`, `HOST_OWNED`, `ENGINE_FENCED`, …
         fault: Fault,
     },
     /// A frame of a host's task stream, in order, on the connection that [`Input::HostConnected`] told of. One of
@@ -165,11 +166,6 @@ pub enum Input {
         /// In words.
         note: String,
     },
-    /// A host refused a call because a younger start of this engine has taken over.
-    Fenced {
-        /// What it said.
-        fault: Fault,
-    },
 }
 
 /// A request for something to be done.
@@ -200,6 +196,8 @@ pub enum Ask {
     AddHost(AddHost),
     /// Give a host up.
     RemoveHost(RemoveHost),
+    /// Take a host, whoever has it.
+    TakeOverHost(TakeOverHost),
     /// Create a storage domain.
     CreateStorageDomain(CreateStorageDomain),
     /// Create a VM.

@@ -56,7 +56,9 @@ fn call_is_stopped(root: &Command) -> Option<bool> {
     match &root.parameters {
         // There is a call for the opposite.
         Parameters::AddHost(_) | Parameters::RemoveHost(_) => Some(true),
-        Parameters::CreateStorageDomain(_) => Some(plan::stopped_unheard(root).is_some()),
+        Parameters::CreateStorageDomain(_) | Parameters::TakeOverHost(_) => {
+            Some(plan::stopped_unheard(root).is_some())
+        }
         _ => None,
     }
 }

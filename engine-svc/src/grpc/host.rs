@@ -7,11 +7,12 @@ use common::id::HostId;
 use engine_core::input::Ask;
 use engine_core::plan::add_host::AddHost;
 use engine_core::plan::remove_host::RemoveHost;
+use engine_core::plan::take_over_host::TakeOverHost;
 use proto::convert;
 use proto::engine::v1::host_service_server::HostService;
 use proto::engine::v1::{
     AddHostRequest, AddHostResponse, AsyncTask, GetHostRequest, GetHostResponse, ListHostsRequest,
-    ListHostsResponse, RemoveHostRequest, RemoveHostResponse,
+    ListHostsResponse, RemoveHostRequest, RemoveHostResponse, TakeOverHostRequest, TakeOverHostResponse,
 };
 use runtime::store::{Reader, StoreError};
 use runtime::{client, page, status};
@@ -96,6 +97,19 @@ impl HostService for Api {
             token: accepted.token,
         }))
     }
+
+    async fn take_over_host(
+        &self,
+        request: Request<TakeOverHostRequest>,
+    ) -> Result<Response<TakeOverHostResponse>, Status> {
+        let caller = api::caller(&request)?;
+        let wish = decode_take_over(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
+        let accepted = self.submit(caller, wish).await?;
+        Ok(Response::new(TakeOverHostResponse {
+            command: Some(accepted.command),
+            token: accepted.token,
+        }))
+    }
 }
 
 /// Counts the tasks that are not over, by host.
@@ -124,4 +138,28 @@ fn decode_remove(request: RemoveHostRequest) -> Result<Wish, Fault> {
         host_id: convert::id("host_id", &request.host_id)?,
     });
     Ok(api::wish!("RemoveHost", request, ask))
+}
+
+fn decode_take_over(request: TakeOverHostRequest) -> Result<Wish, Fault> {
+    // Both are empty for a host that is recorded.
+    if !request.address.is_empty() {
+        client::endpoint(&request.address)?;
+    }
+    if !request.name.is_empty() {
+        field::name("name", &request.name)?;
+    }
+    let reason = field::description("reason", &request.reason)?;
+    if reason.is_empty() {
+        return Err(Fault::invalid(
+            "reason",
+            "is empty; say why the host changes hands",
+        ));
+    }
+    let ask = Ask::TakeOverHost(TakeOverHost {
+        host_id: convert::id("host_id", &request.host_id)?,
+        name: request.name.clone(),
+        address: request.address.clone(),
+        reason,
+    });
+    Ok(api::wish!("TakeOverHost", request, ask))
 }

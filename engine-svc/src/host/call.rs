@@ -28,6 +28,7 @@ use tracing::debug;
 
 use super::backoff::{Backoff, CALL_CAP};
 use super::refusal::Refusal;
+use super::session::TakeOver;
 use super::{Context, frame, observation, probe};
 
 /// Attempts that say nothing before the engine is told that they are spent.
@@ -47,6 +48,8 @@ pub(super) struct Connection {
     pub(super) store_id: StoreId,
     pub(super) channel: Channel,
     pub(super) call: EngineCall,
+    /// How the host is claimed, by whose it was when it was connected.
+    pub(super) claim: ClaimHostRequest,
 }
 
 /// What came of an effect.
@@ -71,7 +74,7 @@ impl From<Option<Input>> for Outcome {
 /// holds none.
 ///
 /// # Errors
-/// What ends the connection: the transport's failure, another owner, or a younger start of the engine.
+/// What ends the connection: the transport's failure, or another owner.
 pub(super) async fn perform(
     context: &Context,
     connection: &Connection,
@@ -229,9 +232,7 @@ impl Connection {
                 }))
             }
             // These are no calls.
-            Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } | Effect::Halt { .. } => {
-                Ok(None)
-            }
+            Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } => Ok(None),
         }
     }
 
@@ -239,7 +240,20 @@ impl Connection {
         let mut host = HostServiceClient::new(self.channel.clone());
         match call {
             HostCall::Claim => {
-                host.claim_host(self.request(ClaimHostRequest {}, None, None))
+                host.claim_host(self.request(self.claim.clone(), None, None))
+                    .await?;
+            }
+            HostCall::TakeOver {
+                user,
+                reason,
+                correlation_id,
+            } => {
+                let decided = TakeOver {
+                    user: user.clone(),
+                    reason: reason.clone(),
+                    correlation_id: correlation_id.clone(),
+                };
+                host.claim_host(self.request(decided.claim(), None, Some(correlation_id)))
                     .await?;
             }
             HostCall::Release => {
@@ -320,8 +334,7 @@ fn verdict(effect: &Effect, fault: &Fault, is_final: bool) -> Option<Input> {
         | Effect::Reclaim { .. }
         | Effect::Follow { .. }
         | Effect::Unfollow { .. }
-        | Effect::Resync { .. }
-        | Effect::Halt { .. } => None,
+        | Effect::Resync { .. } => None,
     }
 }
 
@@ -356,7 +369,6 @@ pub(super) const fn kind(effect: &Effect) -> &'static str {
         Effect::ProbeTask { .. } => "probe_task",
         Effect::ObserveDisk { .. } => "observe_disk",
         Effect::Resync { .. } => "resync",
-        Effect::Halt { .. } => "halt",
     }
 }
 
@@ -371,11 +383,10 @@ const fn after(effect: &Effect) -> &'static str {
         Effect::ObserveDisk { .. } => "effect.after/observe_disk",
         Effect::Call { call, .. } => match call {
             HostCall::Claim => "effect.after/claim",
+            HostCall::TakeOver { .. } => "effect.after/take_over",
             HostCall::Release => "effect.after/release",
             HostCall::CreateDomain { .. } => "effect.after/create_domain",
         },
-        Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } | Effect::Halt { .. } => {
-            "effect.after/none"
-        }
+        Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } => "effect.after/none",
     }
 }

@@ -1,18 +1,24 @@
 //! Follows one host: connect, stay while it lasts, say that it is away, wait, connect again.
 
+use std::time::Duration;
+
 use common::fault::Fault;
 use common::id::HostId;
-use engine_core::effect::Effect;
+use engine_core::effect::{Effect, HostCall};
 use engine_core::input::{Input, Tried};
 use runtime::clock;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::backoff::{Backoff, CONNECT_CAP};
 use super::call::TRIES;
-use super::session::{self, End};
+use super::session::{self, End, TakeOver};
 use super::{Context, Link};
 use crate::store::{command, read};
+
+/// How often the log says that a host refuses this engine.
+const REMINDER: Duration = Duration::from_secs(60);
 
 /// What the engine wants done on this host.
 pub(super) type Orders = UnboundedReceiver<Effect>;
@@ -26,6 +32,7 @@ pub(super) async fn follow(context: Context, host_id: HostId, address: String, o
         address,
         orders,
         known: None,
+        reminded: None,
     }
     .run()
     .instrument(span)
@@ -39,6 +46,8 @@ struct Follower {
     orders: Orders,
     /// What the engine was last told of this host.
     known: Option<Link>,
+    /// When the log was last told that the host is not connected.
+    reminded: Option<Instant>,
 }
 
 impl Follower {
@@ -46,8 +55,17 @@ impl Follower {
         let mut backoff = Backoff::new(CONNECT_CAP);
         let context = self.context.clone();
         let mut failures = 0_u32;
+        let mut decided = None;
         loop {
-            let end = match session::open(&context, self.host_id, &self.address, &mut self.orders).await {
+            let take_over = decided.take();
+            let open = session::open(
+                &context,
+                self.host_id,
+                &self.address,
+                take_over.as_ref(),
+                &mut self.orders,
+            );
+            let end = match open.await {
                 Ok(session) => {
                     failures = 0;
                     // The board hears of it once the stream is up to date.
@@ -65,15 +83,50 @@ impl Follower {
                     }
                     self.tell(Link::Away(fault)).await;
                 }
-                End::Refused(fault) => self.tell(Link::Refused(fault)).await,
-                End::Fenced(fault) => {
-                    warn!(%fault, "a younger start of this engine has taken over");
-                    let _ = self.context.engine.send(Input::Fenced { fault }).await;
+                End::Refused(fault) => {
+                    self.tell(Link::Refused(fault)).await;
+                    decided = self.taking_over().await;
+                    if decided.is_some() && take_over.is_none() {
+                        continue;
+                    }
                 }
                 End::Again => {}
             }
-            idle(&mut self.orders, tokio::time::sleep(backoff.wait())).await;
+            self.rest(backoff.wait()).await;
         }
+    }
+
+    /// Waits before the next attempt to connect: until its time has come, or somebody has decided to take the host over.
+    async fn rest(&mut self, time: Duration) {
+        let sleep = tokio::time::sleep(time);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut sleep => return,
+                Some(effect) = self.orders.recv() => {
+                    if matches!(effect, Effect::Call { call: HostCall::TakeOver { .. }, .. }) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The decision that this host is to be taken over, where it is recorded and not yet done.
+    async fn taking_over(&self) -> Option<TakeOver> {
+        let host_id = self.host_id;
+        let found = read::on(&self.context.log, move |reader| {
+            command::taking_over(reader, host_id)
+        });
+        let found = found
+            .await
+            .inspect_err(|error| warn!(%error, "whether it is taken over cannot be read"));
+        found.ok().flatten().map(|decided| TakeOver {
+            user: decided.user,
+            reason: decided.reason,
+            correlation_id: decided.correlation_id,
+        })
     }
 
     /// What a command undoes by calling a host that does not answer would never be decided by anybody: failed
@@ -100,9 +153,11 @@ impl Follower {
         self.known = Some(link);
     }
 
-    /// Tells the engine of a change; attempts that fail as the last one did are noted only on the board.
+    /// Tells the engine of a change; attempts that fail as the last one did are noted only on the board, and a refusal
+    /// once a minute in the log as well.
     async fn tell(&mut self, link: Link) {
         let host_id = self.host_id;
+        self.remind(&link);
         let input = match (&self.known, &link) {
             (Some(Link::Away(_)), Link::Away(_)) => None,
             (Some(Link::Refused(old)), Link::Refused(new)) if old.code == new.code => None,
@@ -114,9 +169,17 @@ impl Follower {
         };
         if let Some(input) = input {
             warn!(fault = %fault_of(&link), "the host is not connected");
+            self.reminded = Some(Instant::now());
             let _ = self.context.engine.send(input).await;
         }
         self.note(link);
+    }
+    fn remind(&mut self, link: &Link) {
+        let due = self.reminded.is_none_or(|last| last.elapsed() >= REMINDER);
+        if let (Some(Link::Refused(_)), Link::Refused(fault), true) = (&self.known, link, due) {
+            warn!(%fault, "the host still refuses this engine: nothing is sent to it, and what is shown of it is old");
+            self.reminded = Some(Instant::now());
+        }
     }
 }
 

@@ -19,8 +19,7 @@ mod wishes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::fault::Fault;
-use common::id::{EngineId, HostId};
+use common::id::HostId;
 use engine_core::effect::Effect;
 use runtime::client::Connector;
 use runtime::coordinator::{Handle, Perform};
@@ -30,6 +29,7 @@ use tracing::info;
 
 pub use self::board::{Board, Link, Standing};
 use crate::holders::Holders;
+use crate::life::Life;
 use crate::machine::{self, Engine};
 use crate::store::Log;
 
@@ -85,18 +85,14 @@ pub struct Context {
     /// Where followers note how they stand.
     pub board: Board,
     /// Who calls the hosts.
-    pub engine_id: EngineId,
-    /// Of this start.
-    pub epoch: u64,
+    pub life: Life,
     /// What hosts are asked to send when nothing else is to be sent. Three that stay out mean that the
     /// host is away.
     pub heartbeat_interval: Duration,
 }
 
-/// Routes effects to the hosts' followers until the engine must halt. All followers end with it.
-///
-/// Returns why the engine must halt; none when the coordinator has ended.
-pub async fn run(context: Context, mut orders: Orders) -> Option<Fault> {
+/// Routes effects to the hosts' followers until the coordinator has ended. All followers end with it.
+pub async fn run(context: Context, mut orders: Orders) {
     let mut followers = BTreeMap::<HostId, Follower>::new();
     while let Some(effect) = orders.0.recv().await {
         match effect {
@@ -111,16 +107,14 @@ pub async fn run(context: Context, mut orders: Orders) -> Option<Fault> {
                 followers.remove(&host_id);
                 context.board.forget(host_id);
             }
-            Effect::Halt { fault } => return Some(fault),
             effect => {
-                if let Some(follower) = host_of(&effect).and_then(|host_id| followers.get(&host_id)) {
+                if let Some(follower) = followers.get(&host_of(&effect)) {
                     // A follower ends only when it is dropped.
                     let _ = follower.orders.send(effect);
                 }
             }
         }
     }
-    None
 }
 
 /// One host's follower; ends when dropped.
@@ -144,7 +138,7 @@ impl Drop for Follower {
 }
 
 /// The host that an effect is for.
-const fn host_of(effect: &Effect) -> Option<HostId> {
+const fn host_of(effect: &Effect) -> HostId {
     match effect {
         Effect::Follow { host_id, .. }
         | Effect::Unfollow { host_id }
@@ -155,7 +149,6 @@ const fn host_of(effect: &Effect) -> Option<HostId> {
         | Effect::Call { host_id, .. }
         | Effect::ProbeTask { host_id, .. }
         | Effect::ObserveDisk { host_id, .. }
-        | Effect::Resync { host_id } => Some(*host_id),
-        Effect::Halt { .. } => None,
+        | Effect::Resync { host_id } => *host_id,
     }
 }

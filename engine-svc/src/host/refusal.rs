@@ -14,7 +14,7 @@ pub(super) enum Refusal {
     Lost(Fault),
     /// The host is another engine's now.
     Owned(Fault),
-    /// A younger start of this engine has taken over.
+    /// The host is another life's of this engine.
     Fenced(Fault),
     /// Full for now: wait, however often.
     Full(Fault),

@@ -8,7 +8,7 @@ use common::revision::Token;
 use engine_core::effect::Effect;
 use engine_core::input::{HostFacts, Input};
 use proto::vdsm::v1::host_service_client::HostServiceClient;
-use proto::vdsm::v1::{GetHostInfoRequest, HostInfo};
+use proto::vdsm::v1::{ClaimHostRequest, GetHostInfoRequest, HostInfo};
 use runtime::client;
 use runtime::metadata::EngineCall;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -20,6 +20,7 @@ use super::follower::{Orders, idle};
 use super::refusal::Refusal;
 use super::wishes::Wishes;
 use super::{Context, probe, stream};
+use crate::life::{Life, Loyalty};
 use crate::store;
 
 /// Calls under way on one host at a time: enough to fill the host's group commit, few enough that an abort
@@ -34,10 +35,9 @@ const HELLO_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) enum End {
     /// The host does not answer.
     Away(Fault),
-    /// It answers as somebody else, or belongs to somebody else.
+    /// It answers as somebody else, or belongs to somebody else: another engine, or another life of this one. That
+    /// is one host's word, and ends nothing but what goes on with this host.
     Refused(Fault),
-    /// A younger start of this engine has taken over.
-    Fenced(Fault),
     /// It is as well as it was: connect again.
     Again,
 }
@@ -45,13 +45,39 @@ pub(super) enum End {
 impl From<Refusal> for End {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Owned(fault) => Self::Refused(fault),
-            Refusal::Fenced(fault) => Self::Fenced(fault),
+            Refusal::Owned(fault) | Refusal::Fenced(fault) => Self::Refused(fault),
             Refusal::Lost(fault)
             | Refusal::Full(fault)
             | Refusal::Unclear(fault)
             | Refusal::Answer(fault)
             | Refusal::Final(fault) => Self::Away(fault),
+        }
+    }
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
+/// A person's decision that a host changes hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TakeOver {
+    pub(super) user: String,
+    pub(super) reason: String,
+    pub(super) correlation_id: String,
+}
+
+impl TakeOver {
+    /// The claim that makes it so.
+    pub(super) fn claim(&self) -> ClaimHostRequest {
+        ClaimHostRequest {
+            take_over: Some(proto::vdsm::v1::TakeOver {
+                user: self.user.clone(),
+                reason: self.reason.clone(),
+            }),
+            ..ClaimHostRequest::default()
         }
     }
 }
@@ -62,7 +88,8 @@ pub(super) struct Session<'a> {
     connection: Connection,
 }
 
-/// Connects, asks the host who it is, and tells the engine, which answers with all that is outstanding there.
+/// Connects, asks the host who it is, claims it where it is still an earlier start's or to be taken over, and tells the
+/// engine, which answers with all that is outstanding there.
 ///
 /// # Errors
 /// Why there is no connection.
@@ -70,9 +97,10 @@ pub(super) async fn open<'a>(
     context: &'a Context,
     host_id: HostId,
     address: &str,
+    take_over: Option<&TakeOver>,
     orders: &mut Orders,
 ) -> Result<Session<'a>, End> {
-    let connected = idle(orders, connect(context, host_id, address)).await?;
+    let connected = idle(orders, connect(context, host_id, address, take_over)).await?;
     let (connection, facts) = connected;
     // From here on effects count: what comes before the engine's answer is at worst done twice, which is harmless.
     let told = context.engine.call(Input::HostConnected { host_id, facts }).await;
@@ -80,7 +108,12 @@ pub(super) async fn open<'a>(
     Ok(Session { context, connection })
 }
 
-async fn connect(context: &Context, host_id: HostId, address: &str) -> Result<(Connection, HostFacts), End> {
+async fn connect(
+    context: &Context,
+    host_id: HostId,
+    address: &str,
+    take_over: Option<&TakeOver>,
+) -> Result<(Connection, HostFacts), End> {
     let endpoint = client::endpoint(address).map_err(End::Refused)?;
     let channel = context.connector.connect(endpoint).await.map_err(|error| {
         let words = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
@@ -92,25 +125,67 @@ async fn connect(context: &Context, host_id: HostId, address: &str) -> Result<(C
     let followed = store::host::cursor(&context.log, host_id)
         .await
         .map_err(|error| End::Away(Fault::new(FaultCode::StoreUnavailable, error.to_string())))?;
-    let hello = HostServiceClient::new(channel.clone());
-    let (info, forgotten) = host_info(hello, followed).await?;
+    let mut hello = HostServiceClient::new(channel.clone());
+    let (info, forgotten) = host_info(hello.clone(), followed).await?;
+    is_the_one(host_id, &info)?;
+    let life = &context.life;
+    let (call, claim) = (engine_call(life, &info)?, life.claim(&info));
+    let loyalty = life.loyalty(host_id, &info).map_err(End::Away)?;
+    let wanted = match (loyalty, take_over) {
+        (Loyalty::Ours | Loyalty::Nobodys, _) => None,
+        (Loyalty::Inherited, _) => Some((claim.clone(), "")),
+        (Loyalty::Other(fault), None) => return Err(fault.into()),
+        (Loyalty::Other(_), Some(decided)) => Some((decided.claim(), decided.correlation_id.as_str())),
+    };
+    let info = match wanted {
+        None => info,
+        // Before the host is shown as connected, and before any call that changes something there.
+        Some((claim, correlation_id)) => take(&mut hello, &call, claim, correlation_id).await?,
+    };
     let facts = HostFacts {
         followed,
         forgotten,
-        ..identify(context, host_id, &info)?
-    };
-    let call = EngineCall {
-        engine_id: context.engine_id,
-        epoch: context.epoch,
-        store_id: Some(facts.store_id),
+        ..facts(&info)?
     };
     let connection = Connection {
         host_id,
         store_id: facts.store_id,
         channel,
         call,
+        claim,
     };
     Ok((connection, facts))
+}
+
+fn engine_call(life: &Life, info: &HostInfo) -> Result<EngineCall, End> {
+    Ok(EngineCall {
+        engine_id: life.engine_id,
+        epoch: life.epoch,
+        incarnation: Some(life.incarnation),
+        store_id: Some(facts(info)?.store_id),
+    })
+}
+
+/// Claims the host. What it then says of itself may have changed with that.
+async fn take(
+    client: &mut HostServiceClient<tonic::transport::Channel>,
+    call: &EngineCall,
+    claim: ClaimHostRequest,
+    correlation_id: &str,
+) -> Result<HostInfo, Refusal> {
+    let mut request = tonic::Request::new(claim);
+    request.set_timeout(HELLO_DEADLINE);
+    call.attach(&mut request, Some(correlation_id).filter(|id| !id.is_empty()));
+    let answer = client.claim_host(request).await;
+    let answer = answer.map_err(|status| Refusal::of(&status))?;
+    answer.into_inner().host.ok_or_else(silent)
+}
+
+fn silent() -> Refusal {
+    Refusal::Unclear(Fault::new(
+        FaultCode::HostAway,
+        "the host says nothing about itself",
+    ))
 }
 
 /// Asks a host who it is, and whether it has forgotten what was `followed` of it; in words, which are empty where not.
@@ -129,38 +204,22 @@ pub(super) async fn host_info(
         .await
         .map_err(|status| Refusal::of(&status))?;
     let answer = answer.into_inner();
-    let silent = || Fault::new(FaultCode::HostAway, "the host says nothing about itself");
-    let info = answer.host.ok_or_else(|| Refusal::Unclear(silent()))?;
+    let info = answer.host.ok_or_else(silent)?;
     Ok((info, answer.forgotten))
 }
 
-/// Whether it is the host that was added, and still ours or nobody's.
-fn identify(context: &Context, host_id: HostId, info: &HostInfo) -> Result<HostFacts, End> {
-    if info.host_id != host_id.to_string() {
-        let words = format!(
-            "the host at this address says that it is {}; correct its --host-id or the address",
-            info.host_id
-        );
-        return Err(End::Refused(
-            Fault::new(FaultCode::HostIdMismatch, words).about(host_id),
-        ));
+/// Whether it is the host that was added.
+fn is_the_one(host_id: HostId, info: &HostInfo) -> Result<(), End> {
+    if info.host_id == host_id.to_string() {
+        return Ok(());
     }
-    let facts = facts(info)?;
-    match facts.engine_id {
-        Some(owner) if owner != context.engine_id => {
-            let words = format!("the host belongs to engine {owner}; remove it there first");
-            Err(End::Refused(
-                Fault::new(FaultCode::HostOwned, words).about(host_id),
-            ))
-        }
-        Some(_) if info.engine_epoch > context.epoch => {
-            let words = format!("the host has seen epoch {} of this engine", info.engine_epoch);
-            Err(End::Fenced(
-                Fault::new(FaultCode::EngineFenced, words).about(host_id),
-            ))
-        }
-        _ => Ok(facts),
-    }
+    let words = format!(
+        "the host at this address says that it is {}; correct its --host-id or the address",
+        info.host_id
+    );
+    Err(End::Refused(
+        Fault::new(FaultCode::HostIdMismatch, words).about(host_id),
+    ))
 }
 
 /// What a host says of itself, parsed. Who gives ids that are none is not understood, and so is away.

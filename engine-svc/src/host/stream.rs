@@ -155,6 +155,9 @@ impl<'a> Reading<'a> {
             include_progress: true,
         };
         let mut client = TaskServiceClient::new(self.connection.channel.clone());
+        // The host knows by it who is connected.
+        let mut request = tonic::Request::new(request);
+        self.connection.call.attach(&mut request, None);
         Ok(client.watch_tasks(request).await?.into_inner())
     }
 

@@ -26,7 +26,6 @@ impl Subject {
             | Effect::Unfollow { host_id }
             | Effect::Reclaim { host_id }
             | Effect::Resync { host_id } => host_id.as_uuid(),
-            Effect::Halt { .. } => Uuid::nil(),
         };
         Self(kind(effect), id)
     }

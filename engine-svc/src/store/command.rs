@@ -251,12 +251,55 @@ pub(crate) fn undoing_on(reader: &dyn Reader, host_id: HostId) -> Result<Vec<Com
     }
 }
 
+/// A person's decision that a host is to be taken over.
+pub(crate) struct TakingOver {
+    pub(crate) user: String,
+    pub(crate) reason: String,
+    pub(crate) correlation_id: String,
+}
+
+/// The oldest decision that this host is to be taken over, of those that are recorded and not yet done.
+///
+/// # Errors
+/// [`StoreError`] if they cannot be read.
+pub(crate) fn taking_over(reader: &dyn Reader, host_id: HostId) -> Result<Option<TakingOver>, StoreError> {
+    let host_id = host_id.to_string();
+    let mut after = None;
+    loop {
+        let scan = COMMANDS.live(reader, after.as_deref(), PIECE)?;
+        let shown = scan.found.into_iter().filter_map(|(_, record)| record.command);
+        let found = shown
+            .filter_map(|command| taking_over_by(command, &host_id))
+            .next();
+        after = scan.next;
+        if found.is_some() || after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+fn taking_over_by(command: wire::Command, host_id: &str) -> Option<TakingOver> {
+    use wire::command_parameters::Kind;
+    if read_state(command.state).is_ok_and(CommandState::is_terminal) {
+        return None;
+    }
+    match command.parameters?.kind? {
+        Kind::TakeOverHost(p) if p.host_id == host_id => Some(TakingOver {
+            user: command.user,
+            reason: p.reason,
+            correlation_id: command.correlation_id,
+        }),
+        _ => None,
+    }
+}
+
 /// The host that the command itself calls.
 fn called_host(command: &wire::Command) -> Option<&str> {
     use wire::command_parameters::Kind;
     match command.parameters.as_ref()?.kind.as_ref()? {
         Kind::AddHost(p) => Some(&p.host_id),
         Kind::RemoveHost(p) => Some(&p.host_id),
+        Kind::TakeOverHost(p) => Some(&p.host_id),
         Kind::CreateStorageDomain(p) => Some(&p.host_id),
         Kind::CreateVm(_)
         | Kind::CreateImage(_)

@@ -2,45 +2,42 @@
 
 use std::sync::Arc;
 
-use common::id::EngineId;
+use common::id::{EngineId, Incarnation};
 use common::time::Timestamp;
 use prost::Message as _;
 use proto::store::v1::{EngineHistory, EngineRecord};
+use runtime::chance;
 use runtime::store::{Commit, Store, StoreError, Table};
 
 use super::scan::{decode, write};
+use crate::life::{Life, MAX_LINE};
 
 const ENGINE: Table = Table("engine");
 const KEY: &[u8] = b"self";
 
-/// Who this engine is, in this start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// Made once, with the data directory.
-    pub engine_id: EngineId,
-    /// Rises with each start.
-    pub epoch: u64,
-}
-
-/// Raises the epoch, durably: to be called at each start, before the first call to a host and before anything
-/// else is committed. A hostile or restored copy of the engine is told apart by it.
+/// Raises the epoch and takes an incarnation, durably: to be called at each start, before the first call to a host and
+/// before anything else is committed. Copies and older states of the data directory are told apart by it.
 ///
 /// # Errors
 /// [`StoreError`] if the record cannot be read or written.
-pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Identity, StoreError> {
+pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Life, StoreError> {
     let reader = store.reader()?;
-    let (engine_id, epoch) = match reader.get(ENGINE, KEY)? {
-        Some(bytes) => read(&decode(ENGINE, &bytes)?)?,
-        // The id that the data directory was made with: its manifest names the engine by it.
-        None => (EngineId::from_uuid(store.identity().store_id.as_uuid()), 0),
-    };
-    let identity = Identity {
-        engine_id,
-        epoch: epoch + 1,
+    let incarnation = Incarnation::from_uuid(chance::uuid());
+    let life = match reader.get(ENGINE, KEY)? {
+        Some(bytes) => next(&decode(ENGINE, &bytes)?, incarnation)?,
+        None => Life {
+            // The id that the data directory was made with: its manifest names the engine by it.
+            engine_id: EngineId::from_uuid(store.identity().store_id.as_uuid()),
+            epoch: 1,
+            incarnation,
+            line: Arc::default(),
+        },
     };
     let record = EngineRecord {
-        engine_id: engine_id.to_string(),
-        epoch: identity.epoch,
+        engine_id: life.engine_id.to_string(),
+        epoch: life.epoch,
+        incarnation: life.incarnation.to_string(),
+        line: life.line.iter().flat_map(|start| *start.as_bytes()).collect(),
     };
     store.commit(
         [Commit {
@@ -51,13 +48,34 @@ pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Identity, StoreEr
         }]
         .into(),
     )?;
-    Ok(identity)
+    Ok(life)
 }
 
-fn read(record: &EngineRecord) -> Result<(EngineId, u64), StoreError> {
-    let engine_id = record.engine_id.parse();
-    let engine_id = engine_id.map_err(|error| StoreError::Damaged(format!("the engine's id {error}")))?;
-    Ok((engine_id, record.epoch))
+/// The start after the one that was recorded.
+fn next(record: &EngineRecord, incarnation: Incarnation) -> Result<Life, StoreError> {
+    let damaged = |what: &str, error| StoreError::Damaged(format!("the engine's {what} {error}"));
+    let engine_id = record.engine_id.parse().map_err(|error| damaged("id", error))?;
+    let (earlier, rest) = record.line.as_chunks::<16>();
+    if !rest.is_empty() {
+        let words = "the engine's line is cut off";
+        return Err(StoreError::Damaged(words.to_owned()));
+    }
+    let mut line: Vec<Incarnation> = earlier
+        .iter()
+        .map(|bytes| Incarnation::from_slice(bytes).map_err(|error| damaged("line", error)))
+        .collect::<Result<_, _>>()?;
+    if !record.incarnation.is_empty() {
+        let last = record.incarnation.parse();
+        line.push(last.map_err(|error| damaged("incarnation", error))?);
+    }
+    line.drain(..line.len().saturating_sub(MAX_LINE));
+    let epoch = record.epoch.checked_add(1);
+    Ok(Life {
+        engine_id,
+        epoch: epoch.ok_or_else(|| StoreError::Damaged("the engine's epoch has no next".to_owned()))?,
+        incarnation,
+        line: line.into(),
+    })
 }
 
 #[cfg(test)]
@@ -67,11 +85,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_epoch_rises_with_each_start_and_the_id_stays() {
+    fn each_start_has_a_higher_epoch_and_descends_from_those_before_it() {
         let store: Arc<dyn Store> = MemoryStore::new();
-        let first = begin(&store, Timestamp(0)).unwrap();
-        let second = begin(&store, Timestamp(0)).unwrap();
-        assert_eq!((first.epoch, second.epoch), (1, 2));
-        assert_eq!(first.engine_id, second.engine_id);
+        let lives: Vec<Life> = (0..4).map(|_| begin(&store, Timestamp(0)).unwrap()).collect();
+        for (at, life) in lives.iter().enumerate() {
+            assert_eq!((life.engine_id, life.epoch), (lives[0].engine_id, at as u64 + 1));
+            let before: Vec<_> = lives[..at].iter().map(|life| life.incarnation).collect();
+            assert_eq!(&*life.line, before);
+        }
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_keeps_the_youngest() {
+        let record = EngineRecord {
+            engine_id: EngineId::from_uuid(chance::uuid()).to_string(),
+            epoch: 9_999,
+            incarnation: chance::uuid().to_string(),
+            line: (0..MAX_LINE).flat_map(|_| *chance::uuid().as_bytes()).collect(),
+        };
+        let life = next(&record, Incarnation::from_uuid(chance::uuid())).unwrap();
+        assert_eq!(life.line.len(), MAX_LINE);
+        assert_eq!(
+            life.line.last().map(ToString::to_string),
+            Some(record.incarnation)
+        );
+    }
+
+    #[test]
+    fn a_record_of_an_older_build_is_taken_up_and_a_damaged_one_refused() {
+        let old = EngineRecord {
+            engine_id: EngineId::from_uuid(chance::uuid()).to_string(),
+            epoch: 5,
+            ..EngineRecord::default()
+        };
+        let start = Incarnation::from_uuid(chance::uuid());
+        let life = next(&old, start).unwrap();
+        assert_eq!((life.epoch, life.incarnation, life.line.len()), (6, start, 0));
+        for damaged in [
+            EngineRecord {
+                line: vec![1; 17],
+                ..old.clone()
+            },
+            EngineRecord {
+                incarnation: "x".into(),
+                ..old.clone()
+            },
+            EngineRecord {
+                epoch: u64::MAX,
+                ..old
+            },
+        ] {
+            assert!(next(&damaged, start).is_err());
+        }
     }
 }

@@ -48,6 +48,7 @@ fn parameters_name(parameters: &CommandParameters, id: &str) -> bool {
     match &parameters.kind {
         Some(Kind::AddHost(p)) => p.host_id == id,
         Some(Kind::RemoveHost(p)) => p.host_id == id,
+        Some(Kind::TakeOverHost(p)) => p.host_id == id,
         Some(Kind::CreateStorageDomain(p)) => p.domain_id == id || p.host_id == id,
         Some(Kind::CreateVm(p)) => p.vm_id == id || p.disks.iter().any(disk_names),
         Some(Kind::CreateImage(p)) => {

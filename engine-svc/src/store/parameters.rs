@@ -15,6 +15,7 @@ use engine_core::plan::remove_disk::RemoveDisk;
 use engine_core::plan::remove_host::RemoveHost;
 use engine_core::plan::remove_image::RemoveImage;
 use engine_core::plan::remove_vm::RemoveVm;
+use engine_core::plan::take_over_host::TakeOverHost;
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::command_parameters::Kind;
@@ -38,6 +39,7 @@ pub(crate) const fn kind(kind: CommandKind) -> wire::CommandKind {
         CommandKind::DetachDisk => wire::CommandKind::DetachDisk,
         CommandKind::CopyDisk => wire::CommandKind::CopyDisk,
         CommandKind::CopyImage => wire::CommandKind::CopyImage,
+        CommandKind::TakeOverHost => wire::CommandKind::TakeOverHost,
     }
 }
 
@@ -57,6 +59,7 @@ pub(super) fn read_kind(value: i32) -> Result<CommandKind, CodecError> {
         Ok(wire::CommandKind::DetachDisk) => CommandKind::DetachDisk,
         Ok(wire::CommandKind::CopyDisk) => CommandKind::CopyDisk,
         Ok(wire::CommandKind::CopyImage) => CommandKind::CopyImage,
+        Ok(wire::CommandKind::TakeOverHost) => CommandKind::TakeOverHost,
         Ok(wire::CommandKind::Unspecified) | Err(_) => return Err(codec::unknown("kind", value)),
     })
 }
@@ -71,6 +74,12 @@ pub(crate) fn encode(parameters: &Parameters) -> wire::CommandParameters {
         }),
         Parameters::RemoveHost(p) => Kind::RemoveHost(wire::RemoveHostParameters {
             host_id: p.host_id.to_string(),
+        }),
+        Parameters::TakeOverHost(p) => Kind::TakeOverHost(wire::TakeOverHostParameters {
+            host_id: p.host_id.to_string(),
+            name: p.name.clone(),
+            address: p.address.clone(),
+            reason: p.reason.clone(),
         }),
         Parameters::CreateStorageDomain(p) => {
             Kind::CreateStorageDomain(wire::CreateStorageDomainParameters {
@@ -146,6 +155,12 @@ pub(super) fn decode(parameters: Option<wire::CommandParameters>) -> Result<Para
         }),
         Kind::RemoveHost(p) => Parameters::RemoveHost(RemoveHost {
             host_id: codec::id("host_id", &p.host_id)?,
+        }),
+        Kind::TakeOverHost(p) => Parameters::TakeOverHost(TakeOverHost {
+            host_id: codec::id("host_id", &p.host_id)?,
+            name: p.name,
+            address: p.address,
+            reason: p.reason,
         }),
         Kind::CreateStorageDomain(p) => Parameters::CreateStorageDomain(CreateStorageDomain {
             domain_id: codec::id("domain_id", &p.domain_id)?,

@@ -29,6 +29,7 @@ use engine_core::plan::remove_disk::RemoveDisk;
 use engine_core::plan::remove_host::RemoveHost;
 use engine_core::plan::remove_image::RemoveImage;
 use engine_core::plan::remove_vm::RemoveVm;
+use engine_core::plan::take_over_host::TakeOverHost;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -120,6 +121,14 @@ fn parameters() -> impl Strategy<Value = Parameters> {
             })
         }),
         host_id().prop_map(|host_id| Parameters::RemoveHost(RemoveHost { host_id })),
+        (host_id(), name(), text(), text()).prop_map(|(host_id, name, address, reason)| {
+            Parameters::TakeOverHost(TakeOverHost {
+                host_id,
+                name,
+                address,
+                reason,
+            })
+        }),
         (domain_id(), name(), host_id()).prop_map(|(domain_id, name, host_id)| {
             Parameters::CreateStorageDomain(CreateStorageDomain {
                 domain_id,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
-use common::id::{EngineId, HostId, StoreId, TaskId};
+use common::id::{EngineId, HostId, Incarnation, StoreId, TaskId};
 use common::revision::{Revision, Start, Token};
 use proto::encode;
 use proto::encoded::v1::WatchResponse;
@@ -56,6 +56,10 @@ pub(crate) struct Truth {
     pub(crate) store_id: StoreId,
     pub(crate) owner: Option<EngineId>,
     pub(crate) epoch: u64,
+    /// Which start of the owner claimed it; as a host of an older build where none.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// Why it was last taken over, and by whom.
+    pub(crate) taken_over: Option<TakeOver>,
     /// Whether it was claimed or released, each time that it was asked.
     pub(crate) asked: Vec<Asked>,
     /// This is heard, and not done or answered as long as it stands here.
@@ -96,6 +100,8 @@ impl Double {
                 store_id: store(1),
                 owner: None,
                 epoch: 0,
+                incarnation: None,
+                taken_over: None,
                 asked: Vec::new(),
                 holds: None,
                 history: Vec::new(),
@@ -186,6 +192,10 @@ impl Double {
             engine_id: truth.owner.map(|owner| owner.to_string()).unwrap_or_default(),
             engine_epoch: truth.epoch,
             start: format!("{:016x}", START.0),
+            engine_incarnation: truth
+                .incarnation
+                .map(|start| start.to_string())
+                .unwrap_or_default(),
             ..HostInfo::default()
         }
     }
@@ -382,6 +392,8 @@ impl HostService for Double {
             let mut truth = self.truth();
             truth.owner = Some(engine.engine_id);
             truth.epoch = engine.epoch;
+            truth.incarnation = engine.incarnation;
+            truth.taken_over = request.into_inner().take_over;
         }
         let host = Some(self.info());
         Ok(Response::new(ClaimHostResponse { host }))

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use common::id::{EngineId, HostId};
-use engine_svc::RunError;
+use common::id::{EngineId, HostId, Incarnation};
 use proto::engine::v1::CommandState;
 use proto::engine::v1::host::Connection;
 use runtime::store::memory::Disk;
@@ -92,19 +91,78 @@ async fn cancelled_while_held(world: &World, double: &Double, command_id: &str) 
     assert_eq!(command.state(), CommandState::Cancelled, "{command:#?}");
 }
 
+/// One host's word: it may lie, and it may be right. Either way it costs what goes on with this host, and no more.
 #[tokio::test]
-async fn an_engine_that_was_overtaken_stops() {
+async fn a_host_that_says_it_is_another_lifes_is_left_alone_and_ends_nothing_else() {
     let (double, address) = Double::start(host_id());
     let world = World::start(&Disk::new()).await;
     world.follow(address).await;
-    double.truth().epoch = 99;
+    let domain_id = world.domain().await;
+    let (epoch, incarnation) = {
+        let mut truth = double.truth();
+        let before = (truth.epoch, truth.incarnation);
+        truth.epoch = u64::MAX;
+        truth.incarnation = Some(Incarnation::from_uuid(Uuid::from_u128(0x888)));
+        before
+    };
     double.cut_streams();
-    let ended = tokio::time::timeout(Duration::from_secs(20), world.running)
-        .await
-        .unwrap()
-        .unwrap();
-    match ended {
-        Err(RunError::Halted(fault)) => assert_eq!(fault.code_text(), "ENGINE_FENCED"),
-        other => panic!("{other:?}"),
+    let host = world.linked(Connection::Refused).await;
+    assert_eq!(host.connection_fault.unwrap().code, "ENGINE_FENCED");
+
+    let refused = world.ask_for_a_disk(&domain_id).await.unwrap_err();
+    let (fault, _) = runtime::status::fault_of(&refused).unwrap();
+    assert_eq!(fault.code_text(), "ENGINE_FENCED");
+    assert!(fault.message.contains("TakeOverHost"), "{fault}");
+
+    {
+        let mut truth = double.truth();
+        truth.epoch = epoch;
+        truth.incarnation = incarnation;
     }
+    world.linked(Connection::Connected).await;
+    world.ask_for_a_disk(&domain_id).await.unwrap();
+    assert!(!world.running.is_finished());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_of_another_engine_or_of_another_life_of_this_one_is_had_by_a_take_over() {
+    let (double, address) = Double::start(host_id());
+    double.truth().owner = Some(EngineId::from_uuid(Uuid::from_u128(0x777)));
+    let world = World::start(&Disk::new()).await;
+    let command = world.take_over(Some(address)).await;
+    assert_eq!(command.state(), CommandState::Succeeded, "{command:#?}");
+    world.linked(Connection::Connected).await;
+    assert_eq!(double.truth().taken_over.as_ref().unwrap().reason, "burnt down");
+
+    double.truth().taken_over = None;
+    double.truth().incarnation = Some(Incarnation::from_uuid(Uuid::from_u128(0x888)));
+    double.cut_streams();
+    world.linked(Connection::Refused).await;
+    let command = world.take_over(None).await;
+    assert_eq!(command.state(), CommandState::Succeeded, "{command:#?}");
+    world.linked(Connection::Connected).await;
+    assert_eq!(double.truth().taken_over.as_ref().unwrap().user, "127.0.0.1");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_next_start_of_an_engine_claims_its_host_before_it_sends_anything() {
+    let (double, address) = Double::start(host_id());
+    let disk = Disk::new();
+    let world = World::start(&disk).await;
+    world.follow(address).await;
+    let first = claimed(&double);
+    world.stop().await;
+    let world = World::start(&disk).await;
+    world.linked(Connection::Connected).await;
+    let second = claimed(&double);
+    assert!(second.0 > first.0 && second.1 != first.1, "{first:?} {second:?}");
+    assert_eq!(double.truth().asked, [Asked::Claim, Asked::Claim]);
+    world.stop().await;
+}
+
+fn claimed(double: &Double) -> (u64, Option<Incarnation>) {
+    let truth = double.truth();
+    (truth.epoch, truth.incarnation)
 }

@@ -9,12 +9,13 @@ use clap::Parser as _;
 use common::id::{HostId, TaskId};
 use engine_svc::{Config, RunError, serve_over};
 use proto::engine::v1::command_service_client::CommandServiceClient;
+use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::host_service_client::HostServiceClient;
 use proto::engine::v1::storage_domain_service_client::StorageDomainServiceClient;
 use proto::engine::v1::task_service_client::TaskServiceClient;
 use proto::engine::v1::watch_tasks_response::Frame;
 use proto::engine::v1::*;
-use proto::task::v1::{WatchStart, watch_start};
+use proto::task::v1::{Allocation, VolumeFormat, WatchStart, watch_start};
 use runtime::store::memory::{Disk as MemoryDisk, MemoryStore};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -118,6 +119,33 @@ impl World {
         };
         let accepted = self.hosts().add_host(request).await.unwrap().into_inner();
         accepted.command.unwrap().command_id
+    }
+
+    /// Has the host taken over and waits for the end of it; without an address it is one that is recorded.
+    pub(crate) async fn take_over(&self, address: Option<SocketAddr>) -> Command {
+        let request = TakeOverHostRequest {
+            host_id: host_id().to_string(),
+            name: address.map(|_| "h1".to_owned()).unwrap_or_default(),
+            address: address.map(|address| address.to_string()).unwrap_or_default(),
+            reason: "burnt down".into(),
+            ..TakeOverHostRequest::default()
+        };
+        let accepted = self.hosts().take_over_host(request).await.unwrap().into_inner();
+        self.wait(&accepted.command.unwrap().command_id).await
+    }
+
+    /// Asks for a disk: the command's id.
+    pub(crate) async fn ask_for_a_disk(&self, domain_id: &str) -> Result<String, tonic::Status> {
+        let request = CreateDiskRequest {
+            domain_id: domain_id.to_owned(),
+            capacity_bytes: 4096,
+            format: VolumeFormat::Raw.into(),
+            allocation: Allocation::Sparse.into(),
+            ..CreateDiskRequest::default()
+        };
+        let mut disks = DiskServiceClient::new(self.channel.clone());
+        let accepted = disks.create_disk(request).await?.into_inner();
+        Ok(accepted.command.unwrap().command_id)
     }
 
     /// Asks for the host to be given up: the command's id.

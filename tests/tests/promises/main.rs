@@ -18,6 +18,7 @@ mod locks;
 mod lost_directory;
 mod max_age;
 mod older;
+mod one_life;
 mod power;
 mod proof;
 mod readme;

@@ -53,7 +53,7 @@ pub enum Answer {
     Done,
 }
 
-/// A refusal. Nothing was begun, and but for a higher epoch nothing is recorded.
+/// A refusal. Nothing was begun, and but for whose host it is nothing is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The caller is told so.

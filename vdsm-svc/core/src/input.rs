@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::fault::Fault;
-use common::id::{EngineId, StoreId, TaskId};
+use common::id::{EngineId, Incarnation, StoreId, TaskId};
 use common::operation::Operation;
 use common::revision::Revision;
 
@@ -24,10 +25,39 @@ pub struct Caller {
 pub struct EngineCall {
     /// Which engine.
     pub engine_id: EngineId,
-    /// Which start of it.
+    /// Rises with each start of it.
     pub epoch: u64,
+    /// Which start of it, copies of its data directory told apart; none from engines of older builds.
+    pub incarnation: Option<Incarnation>,
     /// Which of this host's stores it means; none where it has not met one yet.
     pub store_id: Option<StoreId>,
+}
+
+/// An engine takes the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who takes it.
+    pub call: EngineCall,
+    /// The earlier start of the same engine that the caller says it descends from.
+    pub predecessor: Option<Incarnation>,
+    /// The caller's starts between that one and this, oldest first.
+    pub since: Vec<Incarnation>,
+    /// Set where a person has decided that the host changes hands, whoever has it.
+    pub take_over: Option<TakeOver>,
+    /// Set while the start that has the host is connected to it: how long ago this caller, or one that it descends
+    /// from, first asked for the host meanwhile.
+    pub waited_for: Option<Duration>,
+}
+
+/// Who decided that a host changes hands, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The person.
+    pub user: String,
+    /// The person's words.
+    pub reason: String,
+    /// Of the request.
+    pub correlation_id: String,
 }
 
 /// What the store knew of a task id, and when it was asked.
@@ -85,7 +115,7 @@ pub enum Input {
         known: Known,
     },
     /// ClaimHost.
-    Claim(EngineCall),
+    Claim(Claim),
     /// ReleaseHost.
     Release(Caller),
     /// A call that changes storage at once, outside any task, asks for what it will touch.

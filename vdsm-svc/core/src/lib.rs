@@ -21,9 +21,9 @@ mod step;
 mod task;
 
 pub use change::{Answer, Change, Effect, Refusal, Reply, Transition};
-pub use input::{Caller, EngineCall, Input, Known, Report, Start};
+pub use input::{Caller, Claim, EngineCall, Input, Known, Report, Start, TakeOver};
 pub use lock::{CallId, Key, keys};
-pub use owner::Owner;
+pub use owner::{Owner, TakenOver};
 pub use places::Limits;
 pub use state::{Loaded, State};
 pub use task::{Slot, Task};

@@ -146,7 +146,7 @@ impl State {
             Change::Noted(task) => {
                 self.tasks.insert(task.slot, Arc::clone(task));
             }
-            Change::Owner(owner) => self.owner = Some(*owner),
+            Change::Owner(owner) => self.owner = Some(owner.clone()),
             Change::Forgotten { id, .. } => self.recent.forget(*id),
         }
     }

@@ -24,6 +24,7 @@ const AGES: Ages = Ages {
 const ENGINE: EngineCall = EngineCall {
     engine_id: EngineId::from_uuid(Uuid::from_u128(0xE)),
     epoch: 1,
+    incarnation: None,
     store_id: None,
 };
 
@@ -89,7 +90,14 @@ impl World {
     /// A task of an engine that is over.
     fn over_and_owned(&mut self, n: u128, now: Timestamp) -> Caller {
         let caller = Caller { engine: Some(ENGINE) };
-        self.step(Input::Claim(ENGINE), now).unwrap();
+        let claim = vdsm_core::Claim {
+            call: ENGINE,
+            predecessor: None,
+            since: Vec::new(),
+            take_over: None,
+            waited_for: None,
+        };
+        self.step(Input::Claim(claim), now).unwrap();
         self.over(n, caller, now);
         caller
     }

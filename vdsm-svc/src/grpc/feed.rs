@@ -13,6 +13,7 @@ use runtime::watch::{self, Feed, Page};
 use super::filter::Filter;
 use crate::alive::Alive;
 use crate::journal::{TASK, decode_task, shown, slot_of};
+use crate::presence::Present;
 
 /// Records of one page of a snapshot; at some 300 bytes each, and 17 kB at most.
 const PAGE: usize = 200;
@@ -21,11 +22,17 @@ const PAGE: usize = 200;
 pub(super) struct TaskFeed {
     filter: Filter,
     alive: Arc<Alive>,
+    /// Whose stream it is, where an engine opened it.
+    _present: Option<Present>,
 }
 
 impl TaskFeed {
-    pub(super) fn new(filter: Filter, alive: Arc<Alive>) -> Self {
-        Self { filter, alive }
+    pub(super) fn new(filter: Filter, alive: Arc<Alive>, present: Option<Present>) -> Self {
+        Self {
+            filter,
+            alive,
+            _present: present,
+        }
     }
 }
 

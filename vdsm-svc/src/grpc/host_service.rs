@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use common::Fault;
-use common::id::TaskId;
+use common::id::{Incarnation, TaskId};
 use common::revision::{Token, TokenError};
+use common::text;
 use proto::convert;
 use proto::task::v1::history_range::Problem;
 use proto::vdsm::v1 as wire;
@@ -13,12 +14,16 @@ use runtime::log::ReadError;
 use runtime::metadata::{self, Caller};
 use runtime::status;
 use tonic::{Request, Response, Status};
-use vdsm_core::{Answer, Input, Owner};
+use vdsm_core::{Answer, Claim, Input, Owner, TakeOver};
 use vdsm_storage::run_dir::{self, Strangers};
 
 use super::storage::Lane;
 use super::{Gate, Host, caller, refused, storage, unexpected};
 use crate::journal;
+use crate::presence::Presence;
+
+/// Starts that a claim may name as those since its predecessor: as many as an engine keeps.
+const MAX_SINCE: usize = 4_096;
 
 /// See the module.
 pub(super) struct Hosts {
@@ -40,6 +45,9 @@ impl Hosts {
         let reader = host.log.store().reader().map_err(status::from_store)?;
         let owner = journal::owner(&*reader).map_err(status::from_store)?;
         drop(reader);
+        let start = owner.as_ref().and_then(|owner| owner.incarnation);
+        let last_take_over = owner.as_ref().and_then(|owner| owner.taken_over.as_ref());
+        let last_take_over = last_take_over.map(journal::shown_take_over);
         let owner = owner.filter(|owner: &Owner| !owner.released);
         let identity = host.log.identity();
         let strangers = self.strangers(host).await;
@@ -47,7 +55,10 @@ impl Hosts {
             host_id: host.facts.host_id.to_string(),
             store_id: identity.store_id.to_string(),
             start: format!("{:016x}", identity.start.0),
-            engine_id: owner.map(|owner| owner.engine_id.to_string()).unwrap_or_default(),
+            engine_id: owner
+                .as_ref()
+                .map(|owner| owner.engine_id.to_string())
+                .unwrap_or_default(),
             engine_epoch: owner.map(|owner| owner.epoch).unwrap_or_default(),
             stranger_task_ids: strangers.tasks.iter().map(TaskId::to_string).collect(),
             unreadable_run_directories: strangers.unreadable.iter().map(convert::fault_to_wire).collect(),
@@ -55,6 +66,8 @@ impl Hosts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: Some(convert::timestamp(host.facts.start_time)),
             token,
+            engine_incarnation: start.map(|start| start.to_string()).unwrap_or_default(),
+            last_take_over,
         })
     }
 
@@ -94,11 +107,23 @@ impl HostService for Hosts {
     ) -> Result<Response<wire::ClaimHostResponse>, Status> {
         let host = self.gate.host()?;
         let who = engine(&request)?;
-        let engine = caller(&who)
-            .engine
-            .ok_or_else(|| status::from_fault(&no_engine()))?;
-        change_owner(host, Input::Claim(engine)).await?;
-        tracing::info!(engine_id = %engine.engine_id, epoch = engine.epoch, "claimed");
+        let claim = claim(&who, request.into_inner(), &host.presence);
+        let claim = claim.map_err(|fault| status::from_fault(&fault))?;
+        let (call, take_over) = (claim.call, claim.take_over.clone());
+        change_owner(host, Input::Claim(claim)).await?;
+        let incarnation = call
+            .incarnation
+            .map(|start| start.to_string())
+            .unwrap_or_default();
+        tracing::info!(engine_id = %call.engine_id, epoch = call.epoch, incarnation, "claimed");
+        if let Some(by) = take_over {
+            tracing::warn!(
+                user = by.user,
+                reason = by.reason,
+                correlation_id = by.correlation_id,
+                "taken over"
+            );
+        }
         let info = self.info(host).await?;
         Ok(Response::new(wire::ClaimHostResponse { host: Some(info) }))
     }
@@ -141,6 +166,49 @@ fn no_engine() -> Fault {
         "metadata.x-engine-id",
         "is missing: an engine gives its id and its epoch",
     )
+}
+
+/// Reads a claim.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, naming the field.
+fn claim(
+    who: &metadata::Caller,
+    request: wire::ClaimHostRequest,
+    presence: &Presence,
+) -> Result<Claim, common::Fault> {
+    let call = caller(who).engine.ok_or_else(no_engine)?;
+    let predecessor = convert::optional_id("predecessor", &request.predecessor)?;
+    let count = request.since.len();
+    if count > MAX_SINCE {
+        let words = format!("has {count} items; expected {MAX_SINCE} at most");
+        return Err(common::Fault::invalid("since", words));
+    }
+    let since = request.since.iter().enumerate();
+    let since: Vec<Incarnation> = since
+        .map(|(at, id)| convert::id(format!("since[{at}]"), id))
+        .collect::<Result<_, _>>()?;
+    let line: Vec<_> = since.iter().copied().chain(call.incarnation).collect();
+    Ok(Claim {
+        call,
+        predecessor,
+        take_over: request.take_over.map(|by| take_over(by, who)).transpose()?,
+        waited_for: predecessor.and_then(|start| presence.waited(start, &line)),
+        since,
+    })
+}
+
+fn take_over(by: wire::TakeOver, who: &metadata::Caller) -> Result<TakeOver, common::Fault> {
+    text::name(&by.user).map_err(|error| common::Fault::invalid("take_over.user", error))?;
+    if by.reason.is_empty() {
+        return Err(common::Fault::invalid("take_over.reason", "is empty; say why"));
+    }
+    text::description(&by.reason).map_err(|error| common::Fault::invalid("take_over.reason", error))?;
+    Ok(TakeOver {
+        user: by.user,
+        reason: by.reason,
+        correlation_id: who.correlation_id.clone().unwrap_or_default(),
+    })
 }
 
 async fn change_owner(host: &Host, input: Input) -> Result<(), Status> {

@@ -35,6 +35,7 @@ use self::storage_service::Storage;
 use self::task_service::Tasks;
 use crate::alive::Alive;
 use crate::journal::HostMachine;
+use crate::presence::Presence;
 
 /// The names by which health knows the services.
 pub(crate) const SERVICES: [&str; 3] = [
@@ -49,6 +50,7 @@ pub(crate) struct Host {
     pub(crate) log: Arc<Log<HostHistory>>,
     pub(crate) root: Arc<NamedRoot>,
     pub(crate) alive: Arc<Alive>,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) facts: Facts,
     pub(crate) watches: Terms,
 }
@@ -103,6 +105,7 @@ fn caller(caller: &metadata::Caller) -> Caller {
         engine: caller.engine.map(|engine| EngineCall {
             engine_id: engine.engine_id,
             epoch: engine.epoch,
+            incarnation: engine.incarnation,
             store_id: engine.store_id,
         }),
     }

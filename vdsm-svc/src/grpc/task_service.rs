@@ -162,6 +162,7 @@ impl TaskService for Tasks {
         request: Request<wire::WatchTasksRequest>,
     ) -> Result<Response<Self::WatchTasksStream>, Status> {
         let host = self.gate.host()?;
+        let who = Caller::of(&request).map_err(|fault| status::from_fault(&fault))?;
         let request = request.into_inner();
         let options = WatchOptions::read(
             request.start.as_ref(),
@@ -173,7 +174,9 @@ impl TaskService for Tasks {
         .map_err(|fault| status::from_fault(&fault))?;
         let filter =
             Filter::read(request.filter.unwrap_or_default()).map_err(|fault| status::from_fault(&fault))?;
-        let feed = TaskFeed::new(filter, Arc::clone(&host.alive));
+        let start = who.engine.and_then(|engine| engine.incarnation);
+        let present = start.map(|start| host.presence.arrives(start));
+        let feed = TaskFeed::new(filter, Arc::clone(&host.alive), present);
         let stream = watch::watch(Arc::clone(&host.log), feed, options)?;
         Ok(Response::new(stream))
     }

@@ -1,12 +1,14 @@
 //! Records to bytes and back.
 
 use bytes::Bytes;
+use common::fault::Fault;
 use common::revision::Start;
 use prost::Message as _;
 use proto::store::v1::{HostOwnerRecord, HostTaskRecord};
+use proto::vdsm::v1::HostTakeOver;
 use proto::{convert, encode};
 use runtime::store::StoreError;
-use vdsm_core::{Owner, Slot, Task};
+use vdsm_core::{Owner, Slot, TakeOver, TakenOver, Task};
 
 use super::damaged;
 
@@ -72,8 +74,26 @@ pub(super) fn encode_owner(owner: &Owner) -> Vec<u8> {
         engine_id: owner.engine_id.to_string(),
         engine_epoch: owner.epoch,
         released: owner.released,
+        incarnation: owner.incarnation.map(|id| id.to_string()).unwrap_or_default(),
+        copies: owner.copies.iter().map(ToString::to_string).collect(),
+        last_take_over: owner.taken_over.as_ref().map(shown_take_over),
     }
     .encode_to_vec()
+}
+
+/// A take-over as it is recorded and shown.
+pub(crate) fn shown_take_over(taken: &TakenOver) -> HostTakeOver {
+    HostTakeOver {
+        user: taken.by.user.clone(),
+        reason: taken.by.reason.clone(),
+        correlation_id: taken.by.correlation_id.clone(),
+        time: Some(convert::timestamp(taken.time)),
+        from_engine_id: taken.from_engine.map(|id| id.to_string()).unwrap_or_default(),
+        from_incarnation: taken
+            .from_incarnation
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+    }
 }
 
 /// Reads the owner's record.
@@ -82,11 +102,32 @@ pub(super) fn encode_owner(owner: &Owner) -> Vec<u8> {
 /// [`StoreError::Damaged`]: a host that cannot tell whose it is must not serve.
 pub(crate) fn decode_owner(bytes: &[u8]) -> Result<Owner, StoreError> {
     let record = HostOwnerRecord::decode(bytes).map_err(|error| damaged("the owner", error))?;
+    let wrong = |fault| damaged("the owner", fault);
+    let copies = record.copies.iter().map(|id| convert::id("copies", id));
     Ok(Owner {
-        engine_id: convert::id("engine_id", &record.engine_id)
-            .map_err(|fault| damaged("the owner", fault))?,
+        engine_id: convert::id("engine_id", &record.engine_id).map_err(wrong)?,
         epoch: record.engine_epoch,
+        incarnation: convert::optional_id("incarnation", &record.incarnation).map_err(wrong)?,
         released: record.released,
+        copies: copies.collect::<Result<_, _>>().map_err(wrong)?,
+        taken_over: record.last_take_over.map(take_over).transpose().map_err(wrong)?,
+    })
+}
+
+fn take_over(record: HostTakeOver) -> Result<TakenOver, Fault> {
+    Ok(TakenOver {
+        by: TakeOver {
+            user: record.user,
+            reason: record.reason,
+            correlation_id: record.correlation_id,
+        },
+        time: record
+            .time
+            .as_ref()
+            .map(convert::from_timestamp)
+            .unwrap_or_default(),
+        from_engine: convert::optional_id("from_engine_id", &record.from_engine_id)?,
+        from_incarnation: convert::optional_id("from_incarnation", &record.from_incarnation)?,
     })
 }
 
@@ -172,12 +213,33 @@ mod tests {
 
     #[test]
     fn an_owner_reads_back_as_it_was_recorded() {
+        let start = |n| Some(common::id::Incarnation::from_uuid(Uuid::from_u128(n)));
         let owner = Owner {
             engine_id: common::id::EngineId::from_uuid(Uuid::from_u128(4)),
             epoch: u64::MAX,
+            incarnation: start(5),
             released: true,
+            copies: start(6).into_iter().collect(),
+            taken_over: Some(TakenOver {
+                by: TakeOver {
+                    user: "ann".into(),
+                    reason: "it burnt down".into(),
+                    correlation_id: "c-1".into(),
+                },
+                time: Timestamp(7),
+                from_engine: Some(common::id::EngineId::from_uuid(Uuid::from_u128(8))),
+                from_incarnation: start(9),
+            }),
         };
-        assert_eq!(decode_owner(&encode_owner(&owner)).unwrap(), owner);
+        let of_an_older_build = Owner {
+            incarnation: None,
+            copies: Vec::new(),
+            taken_over: None,
+            ..owner.clone()
+        };
+        for owner in [owner, of_an_older_build] {
+            assert_eq!(decode_owner(&encode_owner(&owner)).unwrap(), owner);
+        }
         assert!(decode_owner(b"").is_err());
     }
 }

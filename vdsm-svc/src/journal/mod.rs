@@ -22,7 +22,7 @@ use common::task::TaskState;
 use runtime::store::{Reader, StoreError, Table};
 use vdsm_core::{Known, Owner, Slot, Task};
 
-pub(crate) use codec::{decode_owner, decode_task};
+pub(crate) use codec::{decode_owner, decode_task, shown_take_over};
 pub(crate) use list::{Listing, list};
 pub(crate) use machine::{HostMachine, Seed};
 pub(crate) use shown::shown;

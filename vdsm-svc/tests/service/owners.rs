@@ -4,7 +4,7 @@ use common::fault::FaultCode;
 use proto::vdsm::v1 as wire;
 use tonic::{Code, Request};
 
-use super::harness::{Host, create_volume, fresh, refusal, start};
+use super::harness::{Host, create_volume, eventually, fresh, refusal, start};
 
 fn from_engine<T>(message: T, engine: &str, epoch: u64, store: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
@@ -21,7 +21,7 @@ fn from_engine<T>(message: T, engine: &str, epoch: u64, store: Option<&str>) -> 
 async fn a_host_belongs_to_one_engine_and_to_its_youngest_start() {
     let host = Host::start().await;
     let (engine, other) = (fresh(), fresh());
-    let claim = |epoch| from_engine(wire::ClaimHostRequest {}, &engine, epoch, None);
+    let claim = |epoch| from_engine(wire::ClaimHostRequest::default(), &engine, epoch, None);
     let mut hosts = host.hosts();
     let info = hosts
         .claim_host(claim(5))
@@ -32,13 +32,13 @@ async fn a_host_belongs_to_one_engine_and_to_its_youngest_start() {
         .unwrap();
     assert_eq!((info.engine_id.as_str(), info.engine_epoch), (engine.as_str(), 5));
 
-    let nobody = hosts.claim_host(wire::ClaimHostRequest {}).await;
+    let nobody = hosts.claim_host(wire::ClaimHostRequest::default()).await;
     assert_eq!(
         refusal(nobody),
         (Code::InvalidArgument, FaultCode::InvalidArgument, false)
     );
     let stranger = hosts
-        .claim_host(from_engine(wire::ClaimHostRequest {}, &other, 9, None))
+        .claim_host(from_engine(wire::ClaimHostRequest::default(), &other, 9, None))
         .await;
     assert_eq!(
         refusal(stranger),
@@ -99,5 +99,69 @@ async fn a_host_belongs_to_one_engine_and_to_its_youngest_start() {
         .unwrap();
     assert_eq!((released.engine_id.as_str(), released.engine_epoch), ("", 0));
     host.abort(&fresh()).await.unwrap();
+    host.stop().await;
+}
+
+/// As engines call: with the start that they are.
+fn from_start<T>(message: T, engine: &str, epoch: u64, incarnation: &str) -> Request<T> {
+    let mut request = from_engine(message, engine, epoch, None);
+    let incarnation = incarnation.parse().unwrap();
+    request.metadata_mut().insert("x-engine-incarnation", incarnation);
+    request
+}
+
+fn after(predecessor: &str) -> wire::ClaimHostRequest {
+    wire::ClaimHostRequest {
+        predecessor: predecessor.to_owned(),
+        ..wire::ClaimHostRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_that_claimed_a_host_has_it_across_a_restart_until_a_successor_claims_it() {
+    let host = Host::start().await;
+    let (engine, first, second, copy) = (fresh(), fresh(), fresh(), fresh());
+    let claim = |epoch, start: &str, predecessor: &str| from_start(after(predecessor), &engine, epoch, start);
+    host.hosts().claim_host(claim(5, &first, "")).await.unwrap();
+    let dir = host.stop().await;
+
+    let host = Host::start_in(dir, &[]).await;
+    for epoch in [5, 6, 99] {
+        let refused = host.hosts().claim_host(claim(epoch, &copy, &fresh())).await;
+        assert_eq!(
+            refusal(refused),
+            (Code::FailedPrecondition, FaultCode::EngineFenced, false)
+        );
+        let work = from_start(start(&fresh(), create_volume(&fresh())), &engine, epoch, &copy);
+        let refused = host.tasks().start_task(work).await;
+        assert_eq!(
+            refusal(refused),
+            (Code::FailedPrecondition, FaultCode::EngineFenced, false)
+        );
+    }
+    // While the first one is connected, its successor waits.
+    let watch = wire::WatchTasksRequest::default();
+    let watch = host
+        .tasks()
+        .watch_tasks(from_start(watch, &engine, 5, &first))
+        .await
+        .unwrap();
+    let waits = host.hosts().claim_host(claim(6, &second, &first)).await;
+    assert_eq!(
+        refusal(waits),
+        (Code::Unavailable, FaultCode::EngineStillConnected, false)
+    );
+    drop(watch);
+    let claimed = eventually("the end of that connection", async || {
+        host.hosts().claim_host(claim(6, &second, &first)).await.ok()
+    });
+    let info = claimed.await.into_inner().host.unwrap();
+    assert_eq!((info.engine_epoch, info.engine_incarnation), (6, second.clone()));
+    let late = from_start(wire::ReleaseHostRequest {}, &engine, 5, &first);
+    let refused = host.hosts().release_host(late).await;
+    assert_eq!(
+        refusal(refused),
+        (Code::FailedPrecondition, FaultCode::EngineFenced, false)
+    );
     host.stop().await;
 }

@@ -20,6 +20,7 @@ use crate::plan::remove_disk::RemoveDisk;
 use crate::plan::remove_host::RemoveHost;
 use crate::plan::remove_image::RemoveImage;
 use crate::plan::remove_vm::RemoveVm;
+use crate::plan::take_over_host::TakeOverHost;
 
 /// What a command does, with all it needs to do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Parameters {
     AddHost(AddHost),
     /// Gives a host up.
     RemoveHost(RemoveHost),
+    /// Takes a host, whoever has it.
+    TakeOverHost(TakeOverHost),
     /// Creates a storage domain on a host.
     CreateStorageDomain(CreateStorageDomain),
     /// Creates a VM with its disks.
@@ -61,6 +64,8 @@ pub enum CommandKind {
     AddHost,
     /// See [`Parameters::RemoveHost`].
     RemoveHost,
+    /// See [`Parameters::TakeOverHost`].
+    TakeOverHost,
     /// See [`Parameters::CreateStorageDomain`].
     CreateStorageDomain,
     /// See [`Parameters::CreateVm`].
@@ -93,6 +98,7 @@ impl Parameters {
         match self {
             Self::AddHost(_) => CommandKind::AddHost,
             Self::RemoveHost(_) => CommandKind::RemoveHost,
+            Self::TakeOverHost(_) => CommandKind::TakeOverHost,
             Self::CreateStorageDomain(_) => CommandKind::CreateStorageDomain,
             Self::CreateVm(_) => CommandKind::CreateVm,
             Self::CreateImage(_) => CommandKind::CreateImage,
@@ -113,6 +119,7 @@ impl Parameters {
         match self {
             Self::AddHost(p) => EntityKey::Host(p.host_id),
             Self::RemoveHost(p) => EntityKey::Host(p.host_id),
+            Self::TakeOverHost(p) => EntityKey::Host(p.host_id),
             Self::CreateStorageDomain(p) => EntityKey::Domain(p.domain_id),
             Self::CreateVm(p) => EntityKey::Vm(p.vm_id),
             Self::CreateImage(p) => EntityKey::Disk(p.disk.disk_id),
@@ -162,6 +169,7 @@ impl Parameters {
         match self {
             Self::AddHost(p) => Some(p.host_id),
             Self::RemoveHost(p) => Some(p.host_id),
+            Self::TakeOverHost(p) => Some(p.host_id),
             Self::CreateStorageDomain(p) => Some(p.host_id),
             _ => None,
         }

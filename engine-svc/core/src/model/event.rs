@@ -58,6 +58,12 @@ event_codes! {
     HostRemoveCancelled = "HOST_REMOVE_CANCELLED", Info;
     /// A storage domain is there.
     StorageDomainCreated = "STORAGE_DOMAIN_CREATED", Info;
+    /// A host was taken over, by a person's decision.
+    HostTakenOver = "HOST_TAKEN_OVER", Alert;
+    /// A host was not taken over.
+    HostTakeOverFailed = "HOST_TAKE_OVER_FAILED", Error;
+    /// Taking a host over was stopped.
+    HostTakeOverCancelled = "HOST_TAKE_OVER_CANCELLED", Info;
     /// A storage domain was not made.
     StorageDomainCreateFailed = "STORAGE_DOMAIN_CREATE_FAILED", Error;
     /// Making a storage domain was stopped.
@@ -120,7 +126,7 @@ event_codes! {
     TaskSettledByEvidence = "TASK_SETTLED_BY_EVIDENCE", Warning;
     /// A task that no command of ours started is at work on our host.
     ForeignTaskSeen = "FOREIGN_TASK_SEEN", Warning;
-    /// Another start of this engine has taken over.
+    /// A host belongs to another life of this engine: nothing is done there.
     EngineFenced = "ENGINE_FENCED", Alert;
 }
 

@@ -67,7 +67,10 @@ pub(crate) fn refused(command: &Command, fault: Fault) -> Next {
 }
 
 fn not_ours(fault: &Fault) -> bool {
-    matches!(fault.code, FaultCode::HostOwned | FaultCode::HostNotOwned)
+    matches!(
+        fault.code,
+        FaultCode::HostOwned | FaultCode::HostNotOwned | FaultCode::EngineFenced
+    )
 }
 
 fn added(state: &State, p: &AddHost) -> Host {

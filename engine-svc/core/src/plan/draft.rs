@@ -34,6 +34,13 @@ pub(crate) struct Part {
     pub(crate) task: Option<PlannedTask>,
 }
 
+impl Part {
+    fn add_hosts(&self, hosts: &mut Vec<HostId>) {
+        hosts.extend(self.task.as_ref().map(|task| task.host_id));
+        self.children.iter().for_each(|part| part.add_hosts(hosts));
+    }
+}
+
 /// What a leaf has its host do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlannedTask {
@@ -50,6 +57,13 @@ pub(crate) struct Records {
 }
 
 impl Draft {
+    /// The hosts that it would have something done on.
+    pub(crate) fn hosts(&self) -> Vec<HostId> {
+        let mut hosts: Vec<HostId> = self.parameters.called_host().into_iter().collect();
+        self.children.iter().for_each(|part| part.add_hosts(&mut hosts));
+        hosts
+    }
+
     /// The records as they are at acceptance. `seq` numbers are taken from `first_seq` on.
     pub(crate) fn records(
         self,

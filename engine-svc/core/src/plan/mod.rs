@@ -25,6 +25,7 @@ pub mod remove_disk;
 pub mod remove_host;
 pub mod remove_image;
 pub mod remove_vm;
+pub mod take_over_host;
 mod words;
 
 use common::{Fault, Timestamp};
@@ -43,6 +44,7 @@ pub(crate) fn draft(state: &State, submission: &Submission) -> Result<Draft, Fau
     match &submission.ask {
         Ask::AddHost(wanted) => add_host::draft(state, wanted),
         Ask::RemoveHost(wanted) => remove_host::draft(state, wanted),
+        Ask::TakeOverHost(wanted) => take_over_host::draft(state, wanted),
         Ask::CreateStorageDomain(wanted) => create_storage_domain::draft(state, wanted),
         Ask::CreateVm {
             vm_id,
@@ -70,9 +72,10 @@ pub(crate) fn draft(state: &State, submission: &Submission) -> Result<Draft, Fau
 /// What is to become of an unfinished command. `now` only dates records; nothing is decided by it.
 pub(crate) fn next(state: &State, command: &Command, now: Timestamp) -> Next {
     match &command.parameters {
-        Parameters::AddHost(_) | Parameters::RemoveHost(_) | Parameters::CreateStorageDomain(_) => {
-            next::call_awaited(command)
-        }
+        Parameters::AddHost(_)
+        | Parameters::RemoveHost(_)
+        | Parameters::TakeOverHost(_)
+        | Parameters::CreateStorageDomain(_) => next::call_awaited(command),
         Parameters::CreateVm(p) => create_vm::next(state, command, p, now),
         Parameters::CreateImage(p) => new_image::next(state, command, p),
         Parameters::CopyImage(p) => new_image::next(state, command, p),
@@ -94,6 +97,7 @@ pub(crate) fn call(command: &Command) -> Option<HostCall> {
     match &command.parameters {
         Parameters::AddHost(_) => Some(add_host::call(command)),
         Parameters::RemoveHost(_) => Some(remove_host::call(command)),
+        Parameters::TakeOverHost(p) => Some(take_over_host::call(command, p)),
         Parameters::CreateStorageDomain(p) => Some(create_storage_domain::call(p)),
         _ => None,
     }
@@ -104,6 +108,7 @@ pub(crate) fn answered(state: &State, command: &Command, result: Result<(), Faul
     match &command.parameters {
         Parameters::AddHost(p) => add_host::answered(state, command, p, result),
         Parameters::RemoveHost(p) => remove_host::answered(command, p, result),
+        Parameters::TakeOverHost(p) => take_over_host::answered(state, command, p, result),
         Parameters::CreateStorageDomain(p) => create_storage_domain::answered(command, p, result),
         _ => Next::Stay,
     }

@@ -9,6 +9,7 @@ pub(crate) fn describe(parameters: &Parameters) -> String {
     match parameters {
         Parameters::AddHost(p) => format!("Adding host {} at {}", p.name, p.address),
         Parameters::RemoveHost(p) => format!("Removing host {}", p.host_id),
+        Parameters::TakeOverHost(p) => format!("Taking over host {} ({})", p.host_id, p.reason),
         Parameters::CreateStorageDomain(p) => format!("Creating storage domain {}", p.name),
         Parameters::CreateVm(p) => format!("Creating VM {}", p.name),
         Parameters::CreateImage(p) => format!("Creating disk {}", p.disk.disk_id),
@@ -54,6 +55,9 @@ pub(crate) const fn end_code(kind: CommandKind, state: CommandState) -> Option<E
         (CommandKind::RemoveHost, Succeeded) => EventCode::HostRemoved,
         (CommandKind::RemoveHost, Failed) => EventCode::HostRemoveFailed,
         (CommandKind::RemoveHost, Cancelled) => EventCode::HostRemoveCancelled,
+        (CommandKind::TakeOverHost, Succeeded) => EventCode::HostTakenOver,
+        (CommandKind::TakeOverHost, Failed) => EventCode::HostTakeOverFailed,
+        (CommandKind::TakeOverHost, Cancelled) => EventCode::HostTakeOverCancelled,
         (CommandKind::CreateStorageDomain, Succeeded) => EventCode::StorageDomainCreated,
         (CommandKind::CreateStorageDomain, Failed) => EventCode::StorageDomainCreateFailed,
         (CommandKind::CreateStorageDomain, Cancelled) => EventCode::StorageDomainCreateCancelled,

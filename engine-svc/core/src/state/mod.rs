@@ -7,9 +7,9 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::Start;
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::lock::LockTable;
+use common::{Fault, Start};
 
 use crate::change::Change;
 use crate::model::{AsyncTask, AsyncTaskState, Command, Disk, Domain, EntityKey, Host, Presence, Vm};
@@ -63,6 +63,8 @@ pub(crate) struct Life {
 pub(crate) struct Volatile {
     pub(crate) connected: BTreeMap<HostId, Life>,
     pub(crate) streams: BTreeMap<HostId, Stream>,
+    /// Hosts that another life of this engine has, as they said themselves.
+    pub(crate) fenced: BTreeMap<HostId, Fault>,
 }
 
 /// Where the engine is in a host's open stream.

@@ -17,6 +17,12 @@ impl Tx<'_> {
                 // A stream may be open since before the host was ours, and nothing of it was taken in.
                 self.effect(Effect::Resync { host_id: p.host_id });
             }
+            (Parameters::TakeOverHost(p), CommandState::Succeeded) => {
+                self.effect(Effect::Resync { host_id: p.host_id });
+            }
+            (Parameters::TakeOverHost(p), _) if self.state.host(p.host_id).is_none() => {
+                self.effect(Effect::Unfollow { host_id: p.host_id });
+            }
             (Parameters::AddHost(p), _) => self.effect(Effect::Unfollow { host_id: p.host_id }),
             (Parameters::RemoveHost(p), CommandState::Succeeded) => {
                 for task_id in self.state.tasks_on(p.host_id) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::id::{HostId, StoreId, TaskId};
-use common::{Fault, Start};
+use common::{Fault, FaultCode, Start};
 
 use super::tx::Tx;
 use super::verdict::is_about_identity;
@@ -19,7 +19,7 @@ impl Tx<'_> {
     pub(super) fn host_connected(&mut self, host_id: HostId, facts: HostFacts) {
         if let Some(other) = facts.engine_id.filter(|id| *id != self.state.seed.engine_id) {
             let message = format!("the host belongs to engine {other}");
-            return self.host_refused(host_id, Fault::new(common::FaultCode::HostOwned, message));
+            return self.host_refused(host_id, Fault::new(FaultCode::HostOwned, message));
         }
         let life = Life {
             store_id: facts.store_id,
@@ -27,6 +27,7 @@ impl Tx<'_> {
         };
         let before = self.state.volatile.connected.insert(host_id, life);
         self.state.volatile.streams.remove(&host_id);
+        self.state.volatile.fenced.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
                 let message = format!("host {host_id} is connected");
@@ -74,8 +75,14 @@ impl Tx<'_> {
         if self.state.host(host_id).is_none() {
             return;
         }
+        let code = if fault.code == FaultCode::EngineFenced {
+            self.state.volatile.fenced.insert(host_id, fault.clone());
+            EventCode::EngineFenced
+        } else {
+            EventCode::HostRefused
+        };
         let message = format!("host {host_id} is refused: {fault}");
-        self.tell_of(EventCode::HostRefused, vec![EntityKey::Host(host_id)], message);
+        self.tell_of(code, vec![EntityKey::Host(host_id)], message);
         for task_id in self.state.tasks_on(host_id) {
             self.needs_somebody(task_id, fault.clone());
         }
@@ -87,6 +94,7 @@ impl Tx<'_> {
         };
         let next = match &command.parameters {
             Parameters::AddHost(_) => plan::add_host::refused(command, fault.clone()),
+            Parameters::TakeOverHost(_) => plan::take_over_host::refused(command, fault.clone()),
             _ if command.state == CommandState::NeedsAttention => return,
             _ => plan::rest(command, fault.clone(), false),
         };

@@ -136,7 +136,6 @@ impl Tx<'_> {
                 presence,
                 note,
             } => self.disk_observed(disk_id, presence, note),
-            Input::Fenced { fault } => self.fenced(fault),
         }
         Reply::Done
     }

@@ -36,6 +36,11 @@ impl Tx<'_> {
                 Parameters::AddHost(p) if !command.state.is_terminal() => {
                     Some((p.host_id, p.address.clone()))
                 }
+                Parameters::TakeOverHost(p)
+                    if !command.state.is_terminal() && self.state.host(p.host_id).is_none() =>
+                {
+                    Some((p.host_id, p.address.clone()))
+                }
                 _ => None,
             });
         ours.chain(wanted)

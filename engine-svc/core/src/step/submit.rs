@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::id::HostId;
 use common::{Fault, FaultCode};
 
 use super::Reply;
@@ -9,7 +10,7 @@ use super::tx::Tx;
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::Submission;
-use crate::model::{EntityKey, Holder, Parameters};
+use crate::model::{Command, EntityKey, Holder, Parameters};
 use crate::plan::{self, Draft, Records};
 use crate::state::{Owner, RequestScope};
 use crate::when::utc;
@@ -19,7 +20,9 @@ impl Tx<'_> {
         if let Some(reply) = self.repeat(&asked) {
             return reply;
         }
-        let planned = plan::draft(self.state, &asked).and_then(|draft| self.allowed(&asked, draft));
+        let planned = plan::draft(self.state, &asked)
+            .and_then(|draft| self.is_ours(draft))
+            .and_then(|draft| self.allowed(&asked, draft));
         let draft = match planned {
             Ok(draft) => draft,
             Err(fault) => return Reply::Refused(fault),
@@ -53,6 +56,36 @@ impl Tx<'_> {
             command: self.state.command(before.command_id).cloned().map(Box::new),
             repeat: true,
         })
+    }
+
+    /// What would only rest, because another life of this engine has the host, is refused. So is everything once most
+    /// hosts are another life's: then it is that one which goes on, and what this one knows is old. One host's word is
+    /// never enough for that where there are others.
+    fn is_ours(&self, draft: Draft) -> Result<Draft, Fault> {
+        if matches!(draft.parameters, Parameters::TakeOverHost(_)) {
+            return Ok(draft);
+        }
+        let fenced = &self.state.volatile.fenced;
+        let is_over = 2 * self
+            .state
+            .hosts()
+            .filter(|host| fenced.contains_key(&host.id))
+            .count()
+            > self.state.hosts().count();
+        let of_another_life = |host: &HostId| Some((*host, fenced.get(host)?));
+        let touched = draft.hosts().iter().find_map(of_another_life);
+        let (host_id, fault) =
+            match touched.or_else(|| fenced.keys().find_map(of_another_life).filter(|_| is_over)) {
+                Some(found) => found,
+                None => return Ok(draft),
+            };
+        let what = if touched.is_some() {
+            "nothing can be done on"
+        } else {
+            "most hosts are another life's, among them"
+        };
+        let message = format!("{what} host {host_id}: {}", fault.message);
+        Err(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
     }
 
     fn allowed(&mut self, asked: &Submission, draft: Draft) -> Result<Draft, Fault> {
@@ -101,12 +134,7 @@ impl Tx<'_> {
             self.put_all(task.map(|task| Change::Task(Arc::new(task))));
         }
         self.put(Change::Command(Box::new(root.clone())));
-        if let Parameters::AddHost(p) = &root.parameters {
-            self.effect(Effect::Follow {
-                host_id: p.host_id,
-                address: p.address.clone(),
-            });
-        }
+        self.follow_for(&root);
         for task_id in tasks {
             self.ask(task_id);
         }
@@ -121,6 +149,22 @@ impl Tx<'_> {
             command: Some(Box::new(command)),
             repeat: false,
         }
+    }
+    /// A host that is to be ours is followed from now on; one that is recorded, and refuses this engine, is tried at once.
+    fn follow_for(&mut self, root: &Command) {
+        let (host_id, address) = match &root.parameters {
+            Parameters::AddHost(p) => (p.host_id, &p.address),
+            Parameters::TakeOverHost(p) if self.state.host(p.host_id).is_none() => (p.host_id, &p.address),
+            Parameters::TakeOverHost(_) => {
+                let call = self.state.call_of(root);
+                return self.effects(call);
+            }
+            _ => return,
+        };
+        self.effect(Effect::Follow {
+            host_id,
+            address: address.clone(),
+        });
     }
 }
 

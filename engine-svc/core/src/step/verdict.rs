@@ -168,18 +168,12 @@ impl Tx<'_> {
             self.take(id, plan::Next::Wait(plan::Awaits::host(host_id)));
         }
     }
-
-    pub(super) fn fenced(&mut self, fault: Fault) {
-        let message = format!("another start of this engine has taken over, this one stops: {fault}");
-        self.tell_of(crate::model::EventCode::EngineFenced, Vec::new(), message);
-        self.effect(crate::effect::Effect::Halt { fault });
-    }
 }
 
 /// Whether a fault says that the host is not, or no longer, this engine's host.
 pub(super) fn is_about_identity(fault: &Fault) -> bool {
     matches!(
         fault.code,
-        FaultCode::HostOwned | FaultCode::HostNotOwned | FaultCode::HostIdMismatch
+        FaultCode::HostOwned | FaultCode::HostNotOwned | FaultCode::HostIdMismatch | FaultCode::EngineFenced
     )
 }

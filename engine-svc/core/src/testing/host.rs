@@ -663,7 +663,7 @@ impl FakeHost {
             return Err(Fault::new(code, "as fated"));
         }
         match call {
-            HostCall::Claim => self.owner = Some(ENGINE),
+            HostCall::Claim | HostCall::TakeOver { .. } => self.owner = Some(ENGINE),
             HostCall::Release => self.owner = None,
             HostCall::CreateDomain { domain_id, .. } => {
                 self.domains.insert(*domain_id);

@@ -326,11 +326,7 @@ fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
     let derived = |effect: &&Effect| {
         !matches!(
             effect,
-            Effect::Follow { .. }
-                | Effect::Unfollow { .. }
-                | Effect::Resync { .. }
-                | Effect::Reclaim { .. }
-                | Effect::Halt { .. }
+            Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } | Effect::Reclaim { .. }
         )
     };
     // Asked for and made needless by what the same input told later.
@@ -345,7 +341,7 @@ fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
         _ => true,
     };
     for effect in transition.effects.iter().filter(derived).filter(stands) {
-        let host = host_of(effect).expect("only Halt is for no host");
+        let host = host_of(effect);
         assert!(
             loaded.outstanding(host).contains(effect),
             "lost for ever in a crash: {effect:#?}"

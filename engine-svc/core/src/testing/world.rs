@@ -30,7 +30,6 @@ pub(crate) struct World {
     pub(crate) pending: Vec<Effect>,
     /// What was said before and may be said again.
     pub(crate) said: Vec<Input>,
-    pub(crate) halted: bool,
     /// Images of which commands that were given up left something.
     pub(crate) leftovers: BTreeSet<DiskId>,
     counts: super::invariants::Counts,
@@ -47,7 +46,6 @@ impl World {
             streams: BTreeMap::new(),
             pending: Vec::new(),
             said: Vec::new(),
-            halted: false,
             leftovers: BTreeSet::new(),
             counts: super::invariants::Counts::default(),
         }
@@ -125,12 +123,9 @@ impl World {
                 self.followed.remove(&host_id);
                 self.cut(host_id);
             }
-            Effect::Halt { .. } => self.halted = true,
             // Those for a host that is not connected are dropped.
             effect => {
-                if host_of(&effect).is_some_and(|host| self.streams.contains_key(&host))
-                    && !self.pending.contains(&effect)
-                {
+                if self.streams.contains_key(&host_of(&effect)) && !self.pending.contains(&effect) {
                     self.pending.push(effect);
                 }
             }
@@ -191,7 +186,7 @@ impl World {
     /// The connection breaks, without the engine having been told yet.
     pub(crate) fn cut(&mut self, host: HostId) {
         self.streams.remove(&host);
-        self.pending.retain(|effect| host_of(effect) != Some(host));
+        self.pending.retain(|effect| host_of(effect) != host);
     }
 
     pub(crate) fn disconnect(&mut self, host: HostId) {
@@ -280,7 +275,7 @@ impl World {
 
     /// What the host answers; none where that is no verdict.
     fn on_host(&mut self, effect: &Effect) -> Option<Option<Input>> {
-        let host = self.hosts.get_mut(&host_of(effect)?)?;
+        let host = self.hosts.get_mut(&host_of(effect))?;
         let ours = host.owner == Some(super::ENGINE);
         Some(match effect {
             Effect::StartTask {
@@ -370,7 +365,7 @@ impl World {
                 self.observe(host_id, Frame::Opened);
                 None
             }
-            Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Halt { .. } => None,
+            Effect::Follow { .. } | Effect::Unfollow { .. } => None,
         })
     }
 
@@ -451,7 +446,7 @@ fn may_come_again(input: &Input) -> bool {
     }
 }
 
-pub(crate) fn host_of(effect: &Effect) -> Option<HostId> {
+pub(crate) fn host_of(effect: &Effect) -> HostId {
     match effect {
         Effect::Follow { host_id, .. }
         | Effect::Unfollow { host_id }
@@ -462,8 +457,7 @@ pub(crate) fn host_of(effect: &Effect) -> Option<HostId> {
         | Effect::Call { host_id, .. }
         | Effect::ProbeTask { host_id, .. }
         | Effect::ObserveDisk { host_id, .. }
-        | Effect::Resync { host_id } => Some(*host_id),
-        Effect::Halt { .. } => None,
+        | Effect::Resync { host_id } => *host_id,
     }
 }
 

@@ -157,6 +157,7 @@ impl Narrator {
             Some(Kind::CreateStorageDomain(it)) => Some(it.name.clone()),
             Some(Kind::RemoveAllVmImages(it)) => Some(self.name(&it.vm_id)),
             Some(Kind::RemoveHost(it)) => Some(self.name(&it.host_id)),
+            Some(Kind::TakeOverHost(it)) => Some(self.name(&it.host_id)),
             Some(Kind::CreateDisk(it)) => it.disk.as_ref().map(|disk| self.name(&disk.disk_id)),
             Some(Kind::RemoveDisk(it)) => Some(self.name(&it.disk_id)),
             Some(Kind::AttachDisk(it)) => Some(self.name(&it.disk_id)),

@@ -66,6 +66,35 @@ async fn host_requests_are_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
+async fn take_overs_are_refused_by_field() -> Outcome<()> {
+    let (world, _) = World::furnished().await?;
+    at_rest(&world.view()).await?;
+    let mut table = Table::new(&world).await?;
+    let hosts = &world.client.hosts;
+    let take_over = |change: &dyn Fn(&mut TakeOverHostRequest)| {
+        let good = TakeOverHostRequest {
+            host_id: fresh(),
+            name: "other".to_owned(),
+            address: "127.0.0.1:1".to_owned(),
+            reason: "its engine is gone".to_owned(),
+            request_id: fresh(),
+            validate_only: false,
+        };
+        with(good, change)
+    };
+    refuse!(table, for x in bad_ids(), hosts.take_over_host(take_over(&|r| r.host_id = x.clone())) => invalid("host_id"));
+    refuse!(table, for x in bad_names(), hosts.take_over_host(take_over(&|r| r.name = x.clone())) => invalid("name"));
+    refuse!(table, for x in bad_addresses(), hosts.take_over_host(take_over(&|r| r.address = x.clone())) => invalid("address"));
+    refuse!(table, for x in bad_descriptions(), hosts.take_over_host(take_over(&|r| r.reason = x.clone())) => invalid("reason"));
+    refuse!(table, hosts.take_over_host(take_over(&|r| r.reason.clear())) => invalid("reason"));
+    refuse!(table, for x in malformed_ids(), hosts.take_over_host(take_over(&|r| r.request_id = x.clone())) => invalid("request_id"));
+    let recorded = |r: &mut TakeOverHostRequest| r.host_id.clone_from(&world.host_id);
+    let taken = refused(Code::AlreadyExists, "ENTITY_EXISTS", "");
+    refuse!(table, hosts.take_over_host(take_over(&recorded)) => taken);
+    table.verdict()
+}
+
+#[tokio::test]
 async fn domain_requests_are_refused_by_field() -> Outcome<()> {
     let (world, domain_id) = World::furnished().await?;
     at_rest(&world.view()).await?;

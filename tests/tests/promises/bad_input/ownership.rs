@@ -27,6 +27,21 @@ async fn a_claim_without_a_proper_engine_is_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in ["x", nil], host.claim_host(by(claim(), x, "1")) => invalid("metadata.x-engine-id"));
     let overflow = "18446744073709551616";
     refuse!(table, for x in ["-1", "x", overflow], host.claim_host(by(claim(), &engine, x)) => invalid("metadata.x-engine-epoch"));
+    let good = |change: &dyn Fn(&mut ClaimHostRequest)| by(with(claim(), change), &engine, "1");
+    refuse!(table, for x in malformed_ids(), host.claim_host(good(&|r| r.predecessor = x.clone())) => invalid("predecessor"));
+    refuse!(table, for x in bad_ids(), host.claim_host(good(&|r| r.since = vec![fresh(), x.clone()])) => invalid("since[1]"));
+    refuse!(table, host.claim_host(good(&|r| r.since = vec![fresh(); 4_097])) => invalid("since"));
+    let decided = |user: &str, reason: &str| {
+        let take_over = TakeOver {
+            user: user.to_owned(),
+            reason: reason.to_owned(),
+        };
+        good(&|r| r.take_over = Some(take_over.clone()))
+    };
+    refuse!(table, for x in bad_names(), host.claim_host(decided(&x, "why")) => invalid("take_over.user"));
+    refuse!(table, host.claim_host(decided("ann", "")) => invalid("take_over.reason"));
+    refuse!(table, for x in bad_descriptions(), host.claim_host(decided("ann", &x)) => invalid("take_over.reason"));
+    refuse!(table, for x in ["18446744073709551615", "4294967297"], host.claim_host(by(claim(), &engine, x)) => invalid("metadata.x-engine-epoch"));
     let release = ReleaseHostRequest::default;
     refuse!(table, for x in ["x", nil], host.release_host(by(release(), x, "1")) => invalid("metadata.x-engine-id"));
     refuse!(table, for x in ["-1", "x", overflow], host.release_host(by(release(), &engine, x)) => invalid("metadata.x-engine-epoch"));

@@ -1,34 +1,37 @@
 //! ClaimHost and ReleaseHost.
 
 use super::Draft;
-use crate::change::{Answer, Change, Reply};
-use crate::input::{Caller, EngineCall};
+use crate::change::{Answer, Change, Refusal, Reply};
+use crate::input::{Caller, Claim};
 use crate::owner::{self, Owner};
 
 impl Draft<'_> {
-    pub(super) fn claim(&mut self, call: &EngineCall) -> Reply {
-        let fresh = owner::claim(self.state.owner(), self.state.store_id, call)?;
-        if let Some(owner) = fresh {
+    pub(super) fn claim(&mut self, claim: &Claim) -> Reply {
+        let claimed = owner::claim(self.state.owner(), self.state.store_id, claim, self.now)?;
+        if let Some(owner) = claimed.owner {
             self.change(Change::Owner(owner));
         }
-        Ok(Answer::Owner(self.owner()))
+        match claimed.refusal {
+            Some(fault) => Err(Refusal::Fault(fault)),
+            None => Ok(Answer::Owner(self.owner())),
+        }
     }
 
     pub(super) fn release(&mut self, caller: Caller) -> Reply {
-        let Some(owner) = self.owner() else {
+        if self.owner().is_none() {
             return Ok(Answer::Owner(None));
-        };
+        }
         self.admit(&caller)?;
-        let epoch = self.owner().map_or(owner.epoch, |newest| newest.epoch);
-        self.change(Change::Owner(Owner {
-            epoch,
-            released: true,
-            ..owner
-        }));
+        if let Some(owner) = self.owner() {
+            self.change(Change::Owner(Owner {
+                released: true,
+                ..owner
+            }));
+        }
         Ok(Answer::Owner(None))
     }
 
     fn owner(&self) -> Option<Owner> {
-        self.state.owner().copied().filter(|owner| !owner.released)
+        self.state.owner().cloned().filter(|owner| !owner.released)
     }
 }

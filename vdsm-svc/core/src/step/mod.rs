@@ -66,7 +66,7 @@ impl Draft<'_> {
                 task_id,
                 known,
             } => self.clear(caller, task_id, known),
-            Input::Claim(call) => self.claim(&call),
+            Input::Claim(claim) => self.claim(&claim),
             Input::Release(caller) => self.release(caller),
             Input::Hold { caller, call, keys } => self.hold(caller, call, &keys),
             Input::LetGo(call) => self.let_go(call),

@@ -13,8 +13,8 @@ use common::task::TaskState;
 use common::time::Timestamp;
 use uuid::Uuid;
 use vdsm_core::{
-    Caller, Change, Effect, EngineCall, Input, Known, Limits, Loaded, Owner, Refusal, Report, Slot, Start,
-    State, Task, Transition,
+    Caller, Change, Claim, Effect, EngineCall, Input, Known, Limits, Loaded, Owner, Refusal, Report, Slot,
+    Start, State, Task, Transition,
 };
 
 pub(crate) const LIMITS: Limits = Limits {
@@ -151,9 +151,17 @@ impl Host {
         let engine = EngineCall {
             engine_id: EngineId::from_uuid(uuid(201)),
             epoch: 1,
+            incarnation: None,
             store_id: None,
         };
-        host.take(Input::Claim(engine), 0);
+        let claim = Claim {
+            call: engine,
+            predecessor: None,
+            since: Vec::new(),
+            take_over: None,
+            waited_for: None,
+        };
+        host.take(Input::Claim(claim), 0);
         host.caller.engine = Some(engine);
         host
     }
@@ -271,7 +279,7 @@ impl Host {
         self.started += 1;
         self.state = State::load(
             LIMITS,
-            loaded(self.started, self.revision, self.owner, &self.records),
+            loaded(self.started, self.revision, self.owner.clone(), &self.records),
         );
         self.take(Input::Recover { alive: [].into() }, luck);
     }
@@ -281,7 +289,7 @@ impl Host {
         let alive = self.jobs.iter().map(|job| job.id).collect();
         self.state = State::load(
             LIMITS,
-            loaded(self.started, self.revision, self.owner, &self.records),
+            loaded(self.started, self.revision, self.owner.clone(), &self.records),
         );
         self.take(Input::Recover { alive }, luck);
     }
@@ -304,7 +312,7 @@ impl Host {
             Change::Noted(task) => {
                 self.records.insert(task.slot, (**task).clone());
             }
-            Change::Owner(owner) => self.owner = Some(*owner),
+            Change::Owner(owner) => self.owner = Some(owner.clone()),
             Change::Forgotten { slot, .. } => {
                 self.records.remove(slot);
             }
@@ -314,7 +322,7 @@ impl Host {
     pub(crate) fn loaded(&self) -> State {
         State::load(
             LIMITS,
-            loaded(self.started, self.revision, self.owner, &self.records),
+            loaded(self.started, self.revision, self.owner.clone(), &self.records),
         )
     }
 }

@@ -1,0 +1,255 @@
+//! Takes a host for this engine, whoever has it: a person has decided so, because the engine that has it is dead, or
+//! is another life of this one that must not go on (docs/adr/0012).
+//!
+//! While the host belongs to somebody else, there is no connection over which it could be called: the shell takes it as
+//! soon as it sees that, by this command's record. The call that is made then, as at each connection, is a repeat.
+//!
+//! It has no undo, for nobody knows whether the former owner still lives: once the host may have heard of it, it runs to
+//! its verdict.
+
+use std::sync::Arc;
+
+use common::id::HostId;
+use common::lock::Mode;
+use common::{Fault, FaultCode};
+
+use super::{Draft, End, Next};
+use crate::change::Change;
+use crate::effect::HostCall;
+use crate::model::{Command, EntityKey, Host, Parameters};
+use crate::state::State;
+
+/// See [`crate::model::Parameters::TakeOverHost`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeOverHost {
+    /// The id that the host was configured with.
+    pub host_id: HostId,
+    /// For people; empty for a host that this engine has recorded.
+    pub name: String,
+    /// `host:port`; empty for a host that this engine has recorded.
+    pub address: String,
+    /// Why, for the records of both.
+    pub reason: String,
+}
+
+pub(super) fn draft(state: &State, wanted: &TakeOverHost) -> Result<Draft, Fault> {
+    let mode = match state.host(wanted.host_id) {
+        // What else is to be done there rests until this is done, and must not be in its way.
+        Some(host) => as_recorded(host, wanted).map(|()| Mode::Shared)?,
+        None if wanted.address.is_empty() => {
+            let message = "is empty, and this engine has no record of the host: say where it is";
+            return Err(Fault::invalid("address", message));
+        }
+        None if wanted.name.is_empty() => {
+            let message = "is empty, and this engine has no record of the host: name it";
+            return Err(Fault::invalid("name", message));
+        }
+        None => Mode::Exclusive,
+    };
+    Ok(Draft {
+        locks: vec![(EntityKey::Host(wanted.host_id), mode)],
+        children: Vec::new(),
+        parameters: Parameters::TakeOverHost(wanted.clone()),
+        forbidden: None,
+    })
+}
+
+fn as_recorded(host: &Host, wanted: &TakeOverHost) -> Result<(), Fault> {
+    for (field, asked, recorded) in [
+        ("name", &wanted.name, &host.name),
+        ("address", &wanted.address, &host.address),
+    ] {
+        if !asked.is_empty() && asked != recorded {
+            let message =
+                format!("this engine has recorded {recorded:?} for the host; leave the field empty");
+            return Err(Fault::new(FaultCode::EntityExists, message).about(field));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn call(command: &Command, p: &TakeOverHost) -> HostCall {
+    HostCall::TakeOver {
+        user: command.user.clone(),
+        reason: p.reason.clone(),
+        correlation_id: command.correlation_id.clone(),
+    }
+}
+
+pub(super) fn answered(
+    state: &State,
+    command: &Command,
+    p: &TakeOverHost,
+    result: Result<(), Fault>,
+) -> Next {
+    match result {
+        Ok(()) if state.host(p.host_id).is_some() => End::succeeded(Vec::new()),
+        Ok(()) => {
+            let life = state.volatile.connected.get(&p.host_id);
+            End::succeeded(vec![Change::Host(Arc::new(Host {
+                id: p.host_id,
+                name: p.name.clone(),
+                address: p.address.clone(),
+                store_id: life.map(|life| life.store_id),
+                start: life.map(|life| life.start),
+                has_risen: false,
+                cursor: None,
+            }))])
+        }
+        Err(fault) => End::without_trace(command, Some(fault)),
+    }
+}
+
+/// That somebody else has the host is why it is taken over; that it is another host ends it.
+pub(crate) fn refused(command: &Command, fault: Fault) -> Next {
+    if matches!(fault.code, FaultCode::HostOwned | FaultCode::EngineFenced) {
+        Next::Stay
+    } else {
+        End::without_trace(command, Some(fault))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{Fault, FaultCode};
+
+    use super::TakeOverHost;
+    use crate::input::{Ask, Input};
+    use crate::model::CommandState::*;
+    use crate::model::EventCode;
+    use crate::step::Reply;
+    use crate::testing::{World, add_host, command_id, create_domain, create_vm, host_id};
+
+    fn take_over(name: &str, address: &str) -> Ask {
+        Ask::TakeOverHost(TakeOverHost {
+            host_id: host_id(0),
+            name: name.to_owned(),
+            address: address.to_owned(),
+            reason: "its engine burnt down".to_owned(),
+        })
+    }
+
+    fn refuse(world: &mut World, code: FaultCode) {
+        world.disconnect(host_id(0));
+        world.step(Input::HostRefused {
+            host_id: host_id(0),
+            fault: Fault::new(code, "somebody else has it"),
+        });
+    }
+
+    fn code(reply: Reply) -> Option<FaultCode> {
+        match reply {
+            Reply::Refused(fault) => Some(fault.code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_host_of_another_engine_is_recorded_once_it_is_taken_over() {
+        let mut world = World::new(1);
+        world.submit(1, "TakeOverHost", take_over("host-0", "host-0:1"));
+        refuse(&mut world, FaultCode::HostOwned);
+        assert_eq!(world.state_of(1), Active, "that is why it is taken over");
+        world.crash();
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded);
+        let host = world.engine.state.host(host_id(0)).unwrap();
+        assert!(host.cursor.is_some(), "and followed from then on");
+        let told = world
+            .engine
+            .events
+            .iter()
+            .find(|e| e.code == EventCode::HostTakenOver);
+        let told = told.expect("people are told");
+        assert!(told.message.contains("its engine burnt down"), "{}", told.message);
+        assert_eq!(told.user, "ann");
+    }
+
+    #[test]
+    fn while_another_life_has_a_host_nothing_new_is_taken_for_it_and_the_rest_waits_for_the_take_over() {
+        let mut world = World::with_domains(2);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        refuse(&mut world, FaultCode::EngineFenced);
+        assert_eq!(world.state_of(1), NeedsAttention);
+        for (n, ask) in [(2, create_vm(2, [2], 0)), (3, create_domain(7, 0))] {
+            assert_eq!(code(world.submit(n, "Any", ask)), Some(FaultCode::EngineFenced));
+        }
+        assert_eq!(
+            code(world.submit(4, "CreateVm", create_vm(4, [4], 1))),
+            None,
+            "another host"
+        );
+        assert_eq!(code(world.submit(5, "TakeOverHost", take_over("", ""))), None);
+        world.settle();
+        for n in [1, 4, 5] {
+            assert_eq!(world.state_of(n), Succeeded, "{n}");
+        }
+        assert_eq!(code(world.submit(6, "CreateVm", create_vm(6, [6], 0))), None);
+    }
+
+    #[test]
+    fn an_engine_most_of_whose_hosts_are_another_lifes_takes_nothing_but_take_overs() {
+        let bare = |n| create_vm(n, [], 0);
+        let mut world = World::with_domains(3);
+        refuse(&mut world, FaultCode::EngineFenced);
+        assert_eq!(
+            code(world.submit(1, "CreateVm", bare(1))),
+            None,
+            "one of three is not most"
+        );
+        world.disconnect(host_id(1));
+        world.step(Input::HostRefused {
+            host_id: host_id(1),
+            fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
+        });
+        assert_eq!(
+            code(world.submit(2, "CreateVm", bare(2))),
+            Some(FaultCode::EngineFenced)
+        );
+        let loyal = world.submit(3, "CreateVm", create_vm(3, [3], 2));
+        assert_eq!(code(loyal), Some(FaultCode::EngineFenced));
+        assert_eq!(code(world.submit(4, "TakeOverHost", take_over("", ""))), None);
+        world.settle();
+        assert_eq!(code(world.submit(5, "CreateVm", bare(5))), None);
+    }
+
+    #[test]
+    fn it_can_be_stopped_until_the_host_may_have_heard_of_it_and_another_host_ends_it() {
+        let mut world = World::new(1);
+        world.submit(1, "TakeOverHost", take_over("host-0", "host-0:1"));
+        world.step(Input::Cancel {
+            command_id: command_id(1),
+            user: "ann".into(),
+        });
+        assert_eq!(world.state_of(1), Cancelled);
+        assert!(world.followed.is_empty());
+        world.submit(2, "TakeOverHost", take_over("host-0", "host-0:1"));
+        refuse(&mut world, FaultCode::HostIdMismatch);
+        assert_eq!(world.state_of(2), Failed);
+        assert!(world.followed.is_empty());
+    }
+
+    #[test]
+    fn a_host_without_a_record_needs_a_name_and_an_address_and_one_with_a_record_keeps_its_own() {
+        let mut world = World::new(1);
+        for (ask, field) in [
+            (take_over("", "host-0:1"), "name"),
+            (take_over("host-0", ""), "address"),
+        ] {
+            let Reply::Refused(fault) = world.submit(1, "TakeOverHost", ask) else {
+                panic!("{field}")
+            };
+            assert_eq!(
+                (fault.code, fault.subject.as_str()),
+                (FaultCode::InvalidArgument, field)
+            );
+        }
+        world.submit(1, "AddHost", add_host(0));
+        world.settle();
+        let other = world.submit(2, "TakeOverHost", take_over("", "elsewhere:1"));
+        assert_eq!(code(other), Some(FaultCode::EntityExists));
+        world.submit(3, "TakeOverHost", take_over("host-0", "host-0:1"));
+        world.settle();
+        assert_eq!(world.state_of(3), Succeeded, "harmless for a host that is ours");
+    }
+}

@@ -1,0 +1,336 @@
+//! One engine, one life: of engines on copies of one data directory each host has one, and no one host ends an engine.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use proto::engine::v1::{CommandState, GetHostRequest, Host, TakeOverHostRequest, host::Connection};
+use proto::task::v1::{Allocation, VolumeFormat};
+use proto::vdsm::v1::{ClaimHostRequest, GetHostInfoRequest, HostInfo};
+use rustix::process::Signal;
+use tests::World;
+use tests::audit::at_rest;
+use tests::client::{Engine, Refusal, with_metadata};
+use tests::fail_point::FailPoints;
+use tests::failure::{Context as _, Outcome, ensure};
+use tests::ids::{fresh, fresh_loopback};
+use tests::patience::eventually;
+use tests::requests;
+use tests::service::{Recipe, Service};
+use tests::storage::{copy_data_dir, images};
+use tonic::Code;
+
+/// What the disks here are like.
+const SMALL: (VolumeFormat, Allocation) = (VolumeFormat::Raw, Allocation::Sparse);
+
+/// A second engine.
+struct Other {
+    service: Service,
+    client: Engine,
+}
+
+impl Other {
+    /// One over the directory of this name below the world's folder.
+    async fn start(world: &World, name: &str) -> Outcome<Self> {
+        let recipe = Recipe {
+            data_dir: world.folder().join(name),
+            log: world.folder().join(format!("{name}.log")),
+            listen: SocketAddr::new(IpAddr::V4(fresh_loopback()), 0),
+            ..world.engine.recipe().clone()
+        };
+        let mut service = Service::new(recipe);
+        let address = service.start(&FailPoints::default()).await?;
+        Ok(Self {
+            service,
+            client: Engine::at(address)?,
+        })
+    }
+
+    async fn restart(&mut self) -> Outcome<()> {
+        self.service.kill().await?;
+        self.service.start(&FailPoints::default()).await.map(drop)
+    }
+}
+
+async fn host_of(engine: &Engine, host_id: &str) -> Option<Host> {
+    let request = GetHostRequest {
+        host_id: host_id.to_owned(),
+    };
+    let answer = engine.hosts.clone().get_host(request).await.ok()?;
+    answer.into_inner().host
+}
+
+/// Waits until the engine says of the host that it is so, for this reason.
+async fn stands(engine: &Engine, host_id: &str, wanted: Connection, code: &str) -> Outcome<()> {
+    eventually(&format!("the host to be {wanted:?} for {code}"), || async {
+        let host = host_of(engine, host_id).await?;
+        let fault = host.connection_fault.as_ref().map(|fault| fault.code.as_str());
+        (host.connection() == wanted && fault.unwrap_or_default() == code).then_some(())
+    })
+    .await
+}
+
+/// Creates a disk: its id, once that is told to have succeeded.
+async fn makes_a_disk(engine: &Engine, domain_id: &str) -> Outcome<String> {
+    let request = requests::create_disk(domain_id, SMALL);
+    let command_id = engine.ask_create_disk(&request).await?;
+    engine.succeeds(&command_id).await?;
+    Ok(request.disk_id)
+}
+
+/// Asks an engine that must not act for a disk: refused in words that say why.
+async fn makes_none(engine: &Engine, domain_id: &str) -> Outcome<()> {
+    let request = requests::create_disk(domain_id, SMALL);
+    let refused = engine.disks.clone().create_disk(request).await;
+    let refusal = Refusal::from(&refused.err().context("it was accepted")?);
+    ensure(
+        (refusal.code, refusal.reason.as_str()) == (Code::FailedPrecondition, "ENGINE_FENCED"),
+        || format!("{refusal:?}"),
+    )
+}
+
+async fn info(world: &World) -> Outcome<HostInfo> {
+    let answer = world
+        .host_client
+        .host
+        .clone()
+        .get_host_info(GetHostInfoRequest::default())
+        .await;
+    answer
+        .context("GetHostInfo")?
+        .into_inner()
+        .host
+        .context("no host")
+}
+
+/// Has the engine take the host over; without an address it is one that is recorded.
+async fn takes_over(engine: &Engine, world: &World, is_recorded: bool) -> Outcome<()> {
+    let address = world.host.address().to_string();
+    let request = TakeOverHostRequest {
+        host_id: world.host_id.clone(),
+        name: if is_recorded {
+            String::new()
+        } else {
+            "host".to_owned()
+        },
+        address: if is_recorded { String::new() } else { address },
+        reason: "its engine is gone".to_owned(),
+        request_id: fresh(),
+        validate_only: false,
+    };
+    let request = with_metadata(request, &[("x-user", "ann"), ("x-correlation-id", "fire-7")]);
+    let answer = engine
+        .hosts
+        .clone()
+        .take_over_host(request)
+        .await
+        .context("TakeOverHost")?;
+    let command = answer.into_inner().command.context("no command")?;
+    engine.succeeds(&command.command_id).await?;
+    engine.sees_host(&world.host_id, Connection::Connected).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_engines_on_copies_one_goes_on_however_often_which_restarts() -> Outcome<()> {
+    let (mut world, domain_id) = World::furnished().await?;
+    let mut told = BTreeSet::from([makes_a_disk(&world.client, &domain_id).await?]);
+    world.engine.stop().await?;
+    copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"))?;
+    world.restart_engine().await?;
+    world.host_is(Connection::Connected).await?;
+    let mut other = Other::start(&world, "copy").await?;
+    // The copy's epoch reaches the other one's, and passes it.
+    for round in 0..6 {
+        other.restart().await?;
+        stands(
+            &other.client,
+            &world.host_id,
+            Connection::Refused,
+            "ENGINE_FENCED",
+        )
+        .await?;
+        makes_none(&other.client, &domain_id).await?;
+        if round % 2 == 1 {
+            world.kill_engine().await?;
+            other.restart().await?;
+            stands(
+                &other.client,
+                &world.host_id,
+                Connection::Refused,
+                "ENGINE_FENCED",
+            )
+            .await?;
+            world.restart_engine().await?;
+            world.host_is(Connection::Connected).await?;
+        }
+        told.insert(makes_a_disk(&world.client, &domain_id).await?);
+    }
+    ensure(!other.service.has_ended(), || other.service.log_tail(20))?;
+    let records = at_rest(&world.view()).await?;
+    let known: BTreeSet<_> = records.disks.iter().map(|disk| disk.disk_id.clone()).collect();
+    let stored = images(&world.storage_root(), &domain_id);
+    ensure(known == told && stored == told, || {
+        format!("told {told:?}, known {known:?}, stored {stored:?}")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> Outcome<()> {
+    let (world, domain_id) = World::furnished().await?;
+    world.engine.signal(Signal::STOP)?;
+    let copied = copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"));
+    world.engine.signal(Signal::CONT)?;
+    copied?;
+    let mut other = Other::start(&world, "copy").await?;
+    stands(
+        &other.client,
+        &world.host_id,
+        Connection::Away,
+        "ENGINE_STILL_CONNECTED",
+    )
+    .await?;
+    makes_a_disk(&world.client, &domain_id).await?;
+    // By then it is plain that the one at work did not end before the other one began, and it stays so.
+    stands(
+        &other.client,
+        &world.host_id,
+        Connection::Refused,
+        "ENGINE_FENCED",
+    )
+    .await?;
+    let mut world = world;
+    world.kill_engine().await?;
+    other.restart().await?;
+    stands(
+        &other.client,
+        &world.host_id,
+        Connection::Refused,
+        "ENGINE_FENCED",
+    )
+    .await?;
+    makes_none(&other.client, &domain_id).await?;
+    world.restart_engine().await?;
+    world.host_is(Connection::Connected).await?;
+    makes_a_disk(&world.client, &domain_id).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_from_outside_ends_no_engine_and_what_it_does_is_mended() -> Outcome<()> {
+    let (mut world, domain_id) = World::furnished().await?;
+    let second = world.neighbour("second", &[]).await?;
+    let elsewhere = second.furnish(&world.client, "second").await?;
+    let ours = info(&world).await?;
+    let host = world.host_client.host.clone();
+    let by = |epoch: u64, predecessor: &str| {
+        let metadata = [
+            ("x-engine-id", ours.engine_id.clone()),
+            ("x-engine-epoch", epoch.to_string()),
+            ("x-engine-incarnation", fresh()),
+        ];
+        let metadata = metadata.each_ref().map(|(key, value)| (*key, value.as_str()));
+        let claim = ClaimHostRequest {
+            predecessor: predecessor.to_owned(),
+            ..ClaimHostRequest::default()
+        };
+        with_metadata(claim, &metadata)
+    };
+    for predecessor in ["", ours.engine_incarnation.as_str()] {
+        let refused = host.clone().claim_host(by(u64::MAX, predecessor)).await;
+        let refusal = Refusal::from(&refused.err().context("it was accepted")?);
+        ensure(refusal.reason == "INVALID_ARGUMENT", || format!("{refusal:?}"))?;
+    }
+    makes_a_disk(&world.client, &domain_id).await?;
+
+    // Whoever reaches the port may say that it is the next start of the engine, once that one is not connected.
+    world.kill_engine().await?;
+    let epoch = ours.engine_epoch + (1 << 32);
+    let stolen = eventually("the host to see the connection end", || async {
+        host.clone()
+            .claim_host(by(epoch, &ours.engine_incarnation))
+            .await
+            .ok()
+    });
+    stolen.await?;
+    world.restart_engine().await?;
+    stands(
+        &world.client,
+        &world.host_id,
+        Connection::Refused,
+        "ENGINE_FENCED",
+    )
+    .await?;
+    world.client.sees_host(second.id(), Connection::Connected).await?;
+    makes_none(&world.client, &domain_id).await?;
+    makes_a_disk(&world.client, &elsewhere).await?;
+    ensure(!world.engine.has_ended(), || world.engine.log_tail(20))?;
+    takes_over(&world.client, &world, true).await?;
+    makes_a_disk(&world.client, &domain_id).await?;
+    world.kill_engine().await?;
+    world.restart_engine().await?;
+    world.host_is(Connection::Connected).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_of_a_dead_engine_is_taken_over_and_the_dead_one_stays_away() -> Outcome<()> {
+    let (mut world, _) = World::furnished().await?;
+    world.kill_engine().await?;
+    let other = Other::start(&world, "new").await?;
+    let request = requests::add_host(&world.host_id, "host", world.host.address());
+    let added = other.client.ask_add_host(&request).await?;
+    let added = other.client.settled(&added).await?;
+    let code = added.fault.as_ref().map(|fault| fault.code.as_str());
+    ensure(
+        (added.state(), code) == (CommandState::Failed, Some("HOST_OWNED")),
+        || format!("{added:#?}"),
+    )?;
+    let before = info(&world).await?;
+    takes_over(&other.client, &world, false).await?;
+    let after = info(&world).await?;
+    let told = after.last_take_over.context("the host does not tell of it")?;
+    let told = [told.user, told.reason, told.correlation_id, told.from_engine_id];
+    ensure(
+        told == ["ann", "its engine is gone", "fire-7", before.engine_id.as_str()],
+        || format!("{told:?}"),
+    )?;
+    let domain = requests::create_domain(&world.host_id, "second");
+    other
+        .client
+        .succeeds(&other.client.ask_create_domain(&domain).await?)
+        .await?;
+    makes_a_disk(&other.client, &domain.domain_id).await?;
+    world.restart_engine().await?;
+    stands(&world.client, &world.host_id, Connection::Refused, "HOST_OWNED").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_any_engine_is_made_nobodys_while_it_is_stopped() -> Outcome<()> {
+    let (mut world, _) = World::furnished().await?;
+    world.kill_engine().await?;
+    let owner = info(&world).await?.engine_id;
+    let release = |world: &World| {
+        let recipe = world.host.recipe();
+        std::process::Command::new(&recipe.program)
+            .arg("--data-dir")
+            .arg(&recipe.data_dir)
+            .args(&recipe.arguments)
+            .arg("--release-host")
+            .output()
+    };
+    let at_work = release(&world)?;
+    ensure(!at_work.status.success(), || {
+        "done beside a service that runs".to_owned()
+    })?;
+    world.host.stop().await?;
+    let done = release(&world)?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    ensure(done.status.success() && said.contains(&owner), || {
+        format!("{done:?}")
+    })?;
+    world.host.start(&FailPoints::default()).await?;
+    world.host_serves().await?;
+    let other = Other::start(&world, "new").await?;
+    let request = requests::add_host(&world.host_id, "host", world.host.address());
+    other
+        .client
+        .succeeds(&other.client.ask_add_host(&request).await?)
+        .await
+}

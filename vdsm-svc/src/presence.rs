@@ -1,0 +1,110 @@
+//! Which starts of engines are connected, as their open streams of tasks show, and who asks to succeed one of them.
+//!
+//! Kept by the process and not recorded: a restart of the host cuts all streams, and begins anew.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::id::Incarnation;
+use tokio::time::Instant;
+
+/// Starts that ask and are remembered for it; more are asked by nobody who means it, and the oldest make room.
+const MAX_ASKING: usize = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    streams: Mutex<BTreeMap<Incarnation, usize>>,
+    asking: Mutex<VecDeque<(Incarnation, Instant)>>,
+}
+
+/// One open stream; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Present {
+    presence: Arc<Presence>,
+    incarnation: Incarnation,
+}
+
+impl Presence {
+    /// A start of an engine has opened a stream.
+    pub(crate) fn arrives(self: &Arc<Self>, incarnation: Incarnation) -> Present {
+        *locked(&self.streams).entry(incarnation).or_insert(0) += 1;
+        Present {
+            presence: Arc::clone(self),
+            incarnation,
+        }
+    }
+
+    /// For how long `line`, the last of which asks now, has asked to succeed `predecessor`; none where that one is
+    /// not connected.
+    pub(crate) fn waited(&self, predecessor: Incarnation, line: &[Incarnation]) -> Option<Duration> {
+        self.waited_at(predecessor, line, Instant::now())
+    }
+
+    fn waited_at(&self, predecessor: Incarnation, line: &[Incarnation], now: Instant) -> Option<Duration> {
+        if !locked(&self.streams).contains_key(&predecessor) {
+            return None;
+        }
+        let mut asking = locked(&self.asking);
+        let first = asking
+            .iter()
+            .find(|(start, _)| line.contains(start))
+            .map(|(_, at)| *at);
+        if let (None, Some(wants_it)) = (first, line.last()) {
+            if asking.len() == MAX_ASKING {
+                asking.pop_front();
+            }
+            asking.push_back((*wants_it, now));
+        }
+        Some(first.map_or(Duration::ZERO, |first| now.duration_since(first)))
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let mut streams = locked(&self.presence.streams);
+        if let Some(count) = streams.get_mut(&self.incarnation) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.incarnation);
+            }
+        }
+    }
+}
+
+/// No code that holds one of these can panic, so a poisoned one is as good as any.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn start(n: u128) -> Incarnation {
+        Incarnation::from_uuid(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn who_asks_while_the_other_is_connected_is_remembered_with_all_that_descends_from_it() {
+        let presence = Arc::new(Presence::default());
+        let (begin, seconds) = (Instant::now(), Duration::from_secs);
+        let waited = |line: &[u128], after| {
+            let line: Vec<_> = line.iter().map(|n| start(*n)).collect();
+            presence.waited_at(start(1), &line, begin + after)
+        };
+        assert_eq!(waited(&[2], seconds(0)), None);
+        let streams = [presence.arrives(start(1)), presence.arrives(start(1))];
+        assert_eq!(waited(&[2], seconds(1)), Some(Duration::ZERO));
+        assert_eq!(waited(&[2, 3], seconds(10)), Some(seconds(9)));
+        assert_eq!(waited(&[4], seconds(10)), Some(Duration::ZERO));
+        let [first, second] = streams;
+        drop(first);
+        assert!(waited(&[2], seconds(11)).is_some());
+        drop(second);
+        assert_eq!(waited(&[2], seconds(12)), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! `--release-host`: gives the host up while the service is stopped, whoever has it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use prost::Message as _;
+use proto::store::v1::HostHistory;
+use runtime::clock;
+use runtime::store::disk::{self, DiskStore};
+use runtime::store::{Commit, Store, StoreError, Write};
+
+use crate::journal::{OWNER, OWNER_KEY, owner};
+
+/// Without it a directory holds no store, and one must not be made here.
+const STORE: &str = "store.redb";
+
+/// Forgets whose host it is, durably, in the store of this data directory. From then on the host is as one that no
+/// engine ever had: the first one that claims it gets it. Tasks are left as they are. Returns what was done, in words.
+///
+/// # Errors
+/// [`StoreError`] if the directory holds no store, is in use, or cannot be read or written.
+pub fn release_host(data_dir: &Path) -> Result<String, StoreError> {
+    if !data_dir.join(STORE).is_file() {
+        let words = format!("there is no store in {}: nothing was changed", data_dir.display());
+        return Err(StoreError::Damaged(words));
+    }
+    let store: Arc<dyn Store> = DiskStore::open(data_dir, disk::Options::of(crate::service::OWNER))?;
+    release(&store)
+}
+
+fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
+    let reader = store.reader()?;
+    let was = match owner(&*reader) {
+        Ok(None) => return Ok("no engine has this host: nothing was changed".to_owned()),
+        Ok(Some(owner)) => {
+            let start = owner.incarnation.map(|start| format!(", incarnation {start}"));
+            let released = if owner.released {
+                ", which had given it up"
+            } else {
+                ""
+            };
+            format!(
+                "engine {}, epoch {}{}{released}",
+                owner.engine_id,
+                owner.epoch,
+                start.unwrap_or_default()
+            )
+        }
+        Err(error) => format!("an engine that cannot be told ({error})"),
+    };
+    store.commit(
+        [Commit {
+            revision: reader.revision().next(),
+            time: clock::now(),
+            history: HostHistory::default().encode_to_vec(),
+            writes: vec![Write {
+                table: OWNER,
+                key: OWNER_KEY.to_vec(),
+                value: None,
+            }],
+        }]
+        .into(),
+    )?;
+    Ok(format!(
+        "this host belonged to {was}; it belongs to no engine now, and the first one that claims it gets it. Its tasks are as they were"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::store::memory::MemoryStore;
+
+    use super::*;
+
+    fn owned(record: Vec<u8>) -> Arc<dyn Store> {
+        let store: Arc<dyn Store> = MemoryStore::new();
+        let commit = Commit {
+            revision: store.reader().unwrap().revision().next(),
+            time: clock::now(),
+            history: HostHistory::default().encode_to_vec(),
+            writes: vec![Write {
+                table: OWNER,
+                key: OWNER_KEY.to_vec(),
+                value: Some(record),
+            }],
+        };
+        store.commit([commit].into()).unwrap();
+        store
+    }
+
+    #[test]
+    fn a_host_is_given_up_whoever_has_it_and_what_was_done_is_said() {
+        let record = proto::store::v1::HostOwnerRecord {
+            engine_id: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".into(),
+            engine_epoch: 7,
+            ..Default::default()
+        };
+        for (record, named) in [
+            (
+                record.encode_to_vec(),
+                "6ba7b810-9dad-41d1-80b4-00c04fd430c8, epoch 7",
+            ),
+            (b"\xff\xff".to_vec(), "cannot be told"),
+        ] {
+            let store = owned(record);
+            let said = release(&store).unwrap();
+            assert!(said.contains(named), "{said}");
+            assert!(owner(&*store.reader().unwrap()).unwrap().is_none());
+            assert!(release(&store).unwrap().contains("nothing was changed"));
+        }
+    }
+}
