@@ -296,6 +296,42 @@ fn what_is_lived_is_what_is_loaded_after_every_step() {
 }
 
 #[test]
+fn a_host_that_shows_a_cleared_task_again_changes_no_record_and_is_to_have_done_with_it() {
+    let mut world = World::furnished();
+    world.accepted(submission(3, 0, Ask::CreateDisk(disk_ask(Some(DISK)))));
+    let task = world.engine.state.tasks().next().cloned().unwrap();
+    let operation = task.operation.clone().unwrap();
+    world.play_out();
+    let record = |world: &World| {
+        TASKS
+            .find(&*world.store.reader().unwrap(), task.id.as_bytes())
+            .unwrap()
+    };
+    let before = record(&world);
+    assert!(
+        world.engine.state.task(task.id).is_none(),
+        "it has left the working state"
+    );
+    for (state, sequence) in [(TaskState::Queued, 3), (TaskState::Recovered, 6)] {
+        world.step(connected());
+        world.step(observed(Frame::Opened));
+        let shown = Frame::Snapshot(vec![host_task(task.id, operation.clone(), state, sequence)]);
+        let (_, effects) = world.step(observed(shown));
+        let asked = effects.iter().any(|effect| match effect {
+            engine_core::Effect::AbortTask { task_id, .. } => {
+                *task_id == task.id && state == TaskState::Queued
+            }
+            engine_core::Effect::ClearTask { task_id, .. } => {
+                *task_id == task.id && state == TaskState::Recovered
+            }
+            _ => false,
+        });
+        assert!(asked, "{effects:?}");
+        assert_eq!(record(&world), before);
+    }
+}
+
+#[test]
 fn a_disk_is_shown_with_the_vm_that_has_it_on_its_list_and_with_no_other() {
     let shown = |world: &World, id: DiskId| {
         let found = disk::find(&*world.store.reader().unwrap(), id.as_bytes());

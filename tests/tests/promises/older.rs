@@ -10,6 +10,7 @@ use tests::fail_point::{Boundary, FailPoints};
 use tests::failure::{Outcome, ensure};
 use tests::gate::Gate;
 use tests::patience::{eventually, persist};
+use tests::service::Service;
 use tests::watch::EngineWatchers;
 use tests::{World, requests, storage, words};
 
@@ -28,29 +29,46 @@ const OF_A_REMOVAL: [&str; 3] = [
     "delete_image.note_done.before",
 ];
 
-/// A copy of a host's data directory as it stood at one moment.
+/// A copy of a service's data directory as it stood at one moment.
 struct Older {
     folder: TempDir,
 }
 
 impl Older {
-    /// Copies the directory of a host that serves, as a snapshot of its file system would.
-    fn of(world: &World) -> Outcome<Self> {
+    /// Copies the directory of a service that serves, as a snapshot of its file system would.
+    fn copy(service: &Service) -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("older-").tempdir()?;
-        world.host.signal(rustix::process::Signal::STOP)?;
-        let copied = storage::copy_data_dir(&world.host.recipe().data_dir, &folder.path().join("host"));
-        world.host.signal(rustix::process::Signal::CONT)?;
+        service.signal(rustix::process::Signal::STOP)?;
+        let copied = storage::copy_data_dir(&service.recipe().data_dir, &folder.path().join("copy"));
+        service.signal(rustix::process::Signal::CONT)?;
         copied?;
         Ok(Self { folder })
+    }
+
+    /// The same of a world's host.
+    fn of(world: &World) -> Outcome<Self> {
+        Self::copy(&world.host)
+    }
+
+    fn replace(&self, service: &Service) -> Outcome<()> {
+        let place = &service.recipe().data_dir;
+        std::fs::remove_dir_all(place)?;
+        storage::copy_data_dir(&self.folder.path().join("copy"), place)
     }
 
     /// Kills the host, puts the copy in the place of its directory, and starts it again.
     async fn put_back(&self, world: &mut World) -> Outcome<()> {
         world.kill_host().await?;
-        let place = world.host.recipe().data_dir.clone();
-        std::fs::remove_dir_all(&place)?;
-        storage::copy_data_dir(&self.folder.path().join("host"), &place)?;
+        self.replace(&world.host)?;
         world.restart_host().await?;
+        world.host_is(Connection::Connected).await
+    }
+
+    /// The same with the engine.
+    async fn put_back_engine(&self, world: &mut World) -> Outcome<()> {
+        world.kill_engine().await?;
+        self.replace(&world.engine)?;
+        world.restart_engine().await?;
         world.host_is(Connection::Connected).await
     }
 }
@@ -293,6 +311,80 @@ fn unchanged(before: &Records, now: &Records) -> Outcome<()> {
             let new = now.tasks.iter().find(|new| new.task_id == old.task_id);
             format!("a record that was final has changed: {old:#?} {new:#?}")
         })?;
+    }
+    Ok(())
+}
+
+/// VMs that are made and removed at one time: more than the host runs, so that some wait in its queue.
+const CROWD: usize = 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_put_back_under_load_leaves_nothing_stuck_or_unnamed() -> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let watchers = EngineWatchers::start(&world.client);
+    let mut commands = Vec::new();
+    let mut vms = Vec::new();
+    for n in 0..CROWD {
+        let vm = requests::create_vm(&format!("vm-{n}"), requests::four_disks(&domain));
+        commands.push(world.create_vm(&vm).await?);
+        vms.push(vm.vm_id);
+    }
+    world.succeeds(&commands[0]).await?;
+    let older = Older::of(&world)?;
+    // The first are gone, and more are coming, when the host is put back to where it made them.
+    for vm in &vms[..CROWD / 3] {
+        let command = commands.remove(0);
+        world.succeeds(&command).await?;
+        commands.push(world.remove_vm(&requests::remove_vm(vm)).await?);
+    }
+    for n in CROWD..2 * CROWD {
+        let vm = requests::create_vm(&format!("vm-{n}"), requests::four_disks(&domain));
+        commands.push(world.create_vm(&vm).await?);
+    }
+    let removal = commands[CROWD - CROWD / 3].clone();
+    world.settled(&removal).await?;
+    for command_id in commands.iter().rev().take(3) {
+        cancel(&world, command_id).await?;
+    }
+    older.put_back(&mut world).await?;
+    let mut states = std::collections::BTreeMap::new();
+    for command_id in &commands {
+        let command = ended(&world, command_id).await?;
+        *states.entry(words::command_state(command.state)).or_insert(0) += 1;
+    }
+    eprintln!("{states:?}");
+    honest(&world, &watchers).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_put_back_ends_what_its_host_has_ended_meanwhile() -> Outcome<()> {
+    let gate = Gate::open().await?;
+    let program = gate.program();
+    let mut world = World::start_with(&["--qemu-img", &program]).await?;
+    let domain = world.furnish().await?;
+    for is_running in [false, true] {
+        gate.shut("create")?;
+        let disk = requests::create_disk(&domain, requests::KINDS[2]);
+        let made = world.client.ask_create_disk(&disk).await?;
+        gate.reached().await?;
+        runs(&world, &made).await?;
+        let older = Older::copy(&world.engine)?;
+        if !is_running {
+            gate.reopen()?;
+            world.succeeds(&made).await?;
+            at_rest(&world.view()).await?;
+        }
+        older.put_back_engine(&mut world).await?;
+        if is_running {
+            gate.reopen()?;
+        }
+        let watchers = EngineWatchers::start(&world.client);
+        let command = ended(&world, &made).await?;
+        tell("an engine was put back", &command);
+        ensure(command.state == i32::from(CommandState::Succeeded), || {
+            format!("{command:#?}")
+        })?;
+        honest(&world, &watchers).await?;
     }
     Ok(())
 }

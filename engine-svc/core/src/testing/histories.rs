@@ -386,7 +386,7 @@ fn config() -> ProptestConfig {
         .and_then(|n| n.parse().ok());
     ProptestConfig {
         cases: wanted.unwrap_or(48),
-        max_shrink_iters: 0,
+        max_shrink_iters: 4_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     }

@@ -402,7 +402,7 @@ impl World {
 
     /// A fair world: everybody connects, every effect is performed, every task comes to its end.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..500 {
+        for _ in 0..10_000 {
             let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
             for host in hosts {
                 self.connect(host);
