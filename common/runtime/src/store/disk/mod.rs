@@ -289,7 +289,7 @@ impl Store for DiskStore {
             return Err(StoreError::Unavailable(format!("the write-ahead log: {error}")));
         }
         // Only now: what is lost after this is told by who looks after the store.
-        if let Err(error) = shared.home.check() {
+        if let Err(error) = shared.home.check_soon() {
             desk.in_doubt = true;
             return Err(error);
         }
