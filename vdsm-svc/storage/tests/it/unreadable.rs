@@ -28,8 +28,10 @@ fn run_path(place: &Place) -> PathBuf {
     place.path(&format!(".vdsm-run/{}", task(1)))
 }
 
+type Put = fn(&Place);
+
 /// What may stand in a run directory's way.
-const PUT: [(&str, fn(&Place)); 7] = [
+const PUT: [(&str, Put); 7] = [
     ("a file as .vdsm-run", |place| {
         fs::write(place.path(".vdsm-run"), "").unwrap();
     }),

@@ -296,7 +296,7 @@ impl Store for DiskStore {
             return Err(log_failed(&error));
         }
         // Only now: what is lost after this is told by who looks after the store.
-        if let Err(error) = shared.home.check() {
+        if let Err(error) = shared.home.check_soon() {
             desk.wal.reject();
             desk.in_doubt = true;
             return Err(error);
