@@ -165,12 +165,13 @@ async fn lone_edges(world: &World, info: &HostInfo, screen: &mut Screen) -> Outc
     Ok(())
 }
 
-/// In the name of the engine that owns the host.
+/// In the name of the start of an engine that owns the host.
 fn owned<T>(request: T, info: &HostInfo) -> Request<T> {
     let epoch = info.engine_epoch.to_string();
     let metadata = [
         ("x-engine-id", info.engine_id.as_str()),
         ("x-engine-epoch", epoch.as_str()),
+        ("x-engine-incarnation", info.engine_incarnation.as_str()),
         ("x-store-id", info.store_id.as_str()),
     ];
     with_metadata(request, &metadata)
