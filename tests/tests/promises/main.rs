@@ -5,6 +5,7 @@ mod bad_input;
 mod cancel;
 mod copy;
 mod cuts;
+mod diagnostics;
 mod disks;
 mod duplicates;
 mod full;
