@@ -48,10 +48,10 @@ impl Service {
         }
     }
 
-    /// The same, with a variable in its environment at each start from now on.
-    pub fn with_variable(mut self, name: &'static str, value: &str) -> Self {
+    /// Has a variable in its environment at each start from now on.
+    pub fn set_variable(&mut self, name: &'static str, value: &str) {
+        self.variables.retain(|(other, _)| *other != name);
         self.variables.push((name, value.to_owned()));
-        self
     }
 
     /// Starts it and waits until it has written where it listens. If it ended before that, it may be started

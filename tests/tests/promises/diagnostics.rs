@@ -137,7 +137,8 @@ async fn a_host_whose_log_nobody_reads_answers_and_ends() -> Outcome<()> {
 
 async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> Outcome<Client>) -> Outcome<()> {
     let mut pipe = Pipe::make(&recipe.log)?;
-    let mut service = Service::new(recipe).with_variable("RUST_LOG", LEVEL);
+    let mut service = Service::new(recipe);
+    service.set_variable("RUST_LOG", LEVEL);
     let client = client(service.start(&FailPoints::default()).await?)?;
     // The pipe is full once, and after it the queue behind it: then lines are missing.
     let mut before = 0;

@@ -3,6 +3,7 @@
 mod away;
 mod bad_input;
 mod cancel;
+mod clocks;
 mod copy;
 mod cuts;
 mod diagnostics;
