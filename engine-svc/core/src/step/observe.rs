@@ -26,7 +26,8 @@ enum Shown {
 
 impl Tx<'_> {
     /// A frame of another connection than the present one is ignored: its place was not recorded, so it comes
-    /// again. The same goes for a host that is being added: once it is ours a new stream begins.
+    /// again. After the state was read anew no connection is present: frames before it may have been lost with a
+    /// failed commit, and only a new connection begins where the records end. The same goes for a host that is being added: once it is ours a new stream begins.
     pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
         let present = self.state.volatile.connected.get(&host_id) == Some(&store_id);
         let cursor = match self.state.host(host_id) {
