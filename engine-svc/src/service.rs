@@ -84,7 +84,7 @@ pub async fn serve_on(
     let log = log::Log::new(Arc::clone(&store))?;
     let holders = Holders::default();
     let board = Board::default();
-    let (outbox, orders) = host::outbox(holders.clone());
+    let (outbox, orders) = host::outbox(holders.clone(), Arc::clone(&log));
     let seed = Seed {
         engine_id: identity.engine_id,
         store: Arc::clone(&store),
