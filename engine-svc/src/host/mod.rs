@@ -11,6 +11,7 @@ mod evidence;
 mod follower;
 mod frame;
 mod refusal;
+mod room;
 mod session;
 mod stream;
 mod wishes;
@@ -27,7 +28,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-pub use self::board::{Board, Link, Standing};
+pub use self::board::{Board, Full, Link, Standing};
 use crate::holders::Holders;
 use crate::machine::{self, Engine};
 use crate::store::Log;
