@@ -87,8 +87,8 @@ fn dropped(log: &[u8]) -> Option<u64> {
 
 /// A client of the service under test.
 enum Client {
-    Engine(Engine),
-    Host(Host),
+    Engine(Box<Engine>),
+    Host(Box<Host>),
 }
 
 impl Client {
@@ -123,7 +123,10 @@ async fn an_engine_whose_log_nobody_reads_answers_and_ends() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let recipe = engine_recipe(folder.path(), listen)?;
-    unread(recipe, |address| Engine::at(address).map(Client::Engine)).await
+    unread(recipe, |address| {
+        Engine::at(address).map(Box::new).map(Client::Engine)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +135,10 @@ async fn a_host_whose_log_nobody_reads_answers_and_ends() -> Outcome<()> {
     std::fs::create_dir(folder.path().join("storage"))?;
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let recipe = host_recipe(folder.path(), listen, &fresh())?;
-    unread(recipe, |address| Host::at(address).map(Client::Host)).await
+    unread(recipe, |address| {
+        Host::at(address).map(Box::new).map(Client::Host)
+    })
+    .await
 }
 
 async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> Outcome<Client>) -> Outcome<()> {
@@ -188,7 +194,7 @@ async fn the_last_lines_of_an_end_are_in_the_log() -> Outcome<()> {
     let mut service = Service::new(engine_recipe(folder.path(), listen)?);
     let address = service.start(&FailPoints::default()).await?;
     // Who answers heeds signals.
-    Client::Engine(Engine::at(address)?).call().await?;
+    Client::Engine(Box::new(Engine::at(address)?)).call().await?;
     service.stop().await?;
     let log = service.log_tail(5);
     ensure(log.contains("SIGTERM: stopping"), || log)
