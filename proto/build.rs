@@ -23,6 +23,7 @@ const FILES: &[&str] = &[
     "engine/v1/storage_domain_service.proto",
     "engine/v1/task_service.proto",
     "engine/v1/vm_service.proto",
+    "store/v1/clock_record.proto",
     "store/v1/engine_record.proto",
     "store/v1/host_record.proto",
 ];

@@ -3,6 +3,7 @@
 //! Everything here is pure: no IO, no clock, no randomness, no async runtime, no wire format. What needs a
 //! time or an id is given it by the caller.
 
+pub mod age;
 pub mod fault;
 pub mod id;
 pub mod lock;

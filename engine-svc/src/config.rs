@@ -81,6 +81,11 @@ impl Config {
         days(self.command_days)
     }
 
+    /// The greatest age that is asked for.
+    pub(crate) fn greatest_age(&self) -> Duration {
+        self.command_age().max(self.retention().max_age)
+    }
+
     /// How often a host sends a heartbeat.
     pub(crate) fn heartbeat_interval(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms.into())

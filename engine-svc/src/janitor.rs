@@ -1,11 +1,12 @@
 //! Has commands forgotten that ended long ago.
 
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use common::id::CommandId;
 use common::time::Timestamp;
 use engine_core::Input;
-use runtime::clock;
+use runtime::ages::Ages;
 use runtime::coordinator::Handle;
 use runtime::store::{Reader, StoreError};
 use tracing::warn;
@@ -21,25 +22,36 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const PIECE: usize = 100;
 
 /// Runs until it is aborted. `age`: how long a command is kept after its end.
-pub(crate) async fn run(engine: Handle<Engine>, log: Log, age: Duration) {
+pub(crate) async fn run(engine: Handle<Engine>, log: Log, ages: Ages, age: Duration) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-        let before = clock::now().plus_seconds(-age);
-        if let Err(error) = forget(&engine, &log, before).await {
+        if let Err(error) = forget(&engine, &log, &ages.present().young(age)).await {
             warn!(%error, "old commands cannot be forgotten now");
         }
     }
 }
 
-/// Forgets what ended before `before`, a bounded piece at a time. What cannot go yet, because a host has not heard that
-/// it may forget its tasks, is passed over until the next look.
-pub(crate) async fn forget(engine: &Handle<Engine>, log: &Log, before: Timestamp) -> Result<(), StoreError> {
+/// Forgets what ended at another time than the young may have, a bounded piece at a time. What cannot go yet, because a
+/// host has not heard that it may forget its tasks, is passed over until the next look.
+pub(crate) async fn forget(
+    engine: &Handle<Engine>,
+    log: &Log,
+    young: &RangeInclusive<Timestamp>,
+) -> Result<(), StoreError> {
+    let after = Timestamp(young.end().0.saturating_add(1));
+    for times in [Timestamp(i64::MIN)..*young.start(), after..Timestamp(i64::MAX)] {
+        forget_ended(engine, log, times).await?;
+    }
+    Ok(())
+}
+
+async fn forget_ended(engine: &Handle<Engine>, log: &Log, times: Range<Timestamp>) -> Result<(), StoreError> {
     let mut after = None;
     loop {
-        let piece = read::on(log, move |reader| old_roots(reader, before, after.as_deref())).await?;
+        let times = times.clone();
+        let piece = read::on(log, move |reader| old_roots(reader, &times, after.as_deref())).await?;
         let command_ids = piece.command_ids;
         if !command_ids.is_empty() && engine.call(Input::Forget { command_ids }).await.is_err() {
             return Ok(());
@@ -58,8 +70,12 @@ struct Piece {
 }
 
 /// The roots of a piece of the commands that ended first. A part ends before its root, and goes with it.
-fn old_roots(reader: &dyn Reader, before: Timestamp, after: Option<&[u8]>) -> Result<Piece, StoreError> {
-    let scan = COMMANDS.ended_before(reader, before, after, PIECE)?;
+fn old_roots(
+    reader: &dyn Reader,
+    times: &Range<Timestamp>,
+    after: Option<&[u8]>,
+) -> Result<Piece, StoreError> {
+    let scan = COMMANDS.ended_within(reader, times, after, PIECE)?;
     let ended = scan.found.into_iter().filter_map(|(_, record)| record.command);
     let roots = ended.filter(|command| command.parent_command_id.is_empty());
     Ok(Piece {

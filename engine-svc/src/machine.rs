@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
-use common::id::{CommandId, EngineId, HostId};
+use common::id::{CommandId, EngineId, TaskId};
 use common::time::Timestamp;
 use engine_core::input::{Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
@@ -38,17 +38,16 @@ pub enum Effect {
     Core(engine_core::Effect),
     /// Show who holds these entities from now on.
     Held(Vec<(EntityKey, Option<Holder>)>),
-    /// Forget who held what: the working state was read anew, and what is held comes next.
-    HeldAnew,
+    /// These tasks are at work from now on, or over: what is shown of their progress ends before their end is seen.
+    AtWork(Vec<(TaskId, bool)>),
+    /// Forget who held what and which tasks were at work: the working state was read anew, and both come next.
+    Anew,
 }
 
 /// The engine's mind.
 pub struct Engine {
     state: State,
     store: Arc<dyn Store>,
-    /// The hosts that have connected since the state was read. A frame of another connection is dropped: frames
-    /// before it may have been lost with a failed commit, and only a new connection begins where the records end.
-    connected: BTreeSet<HostId>,
 }
 
 impl Machine for Engine {
@@ -63,7 +62,6 @@ impl Machine for Engine {
         Ok(Self {
             state: State::load(core, load::changes(reader)?),
             store: Arc::clone(&seed.store),
-            connected: BTreeSet::new(),
         })
     }
 
@@ -72,29 +70,19 @@ impl Machine for Engine {
     }
 
     fn step(&mut self, mut input: Input, now: Timestamp) -> Step<Self> {
-        match &mut input {
-            Input::Observed { host_id, .. } if !self.connected.contains(host_id) => {
-                return nothing(Reply::Done);
-            }
-            Input::Observed { frame, .. } => {
-                if let Err(error) = self.mark_settled(frame) {
-                    // The commit that follows fails as well, and then the connection begins anew.
-                    error!(%error, "tasks of a host cannot be looked up");
-                }
-            }
-            Input::HostConnected { host_id, .. } => {
-                self.connected.insert(*host_id);
-            }
-            Input::HostAway { host_id } | Input::HostRefused { host_id, .. } => {
-                self.connected.remove(host_id);
-            }
-            Input::Submit(submission) => match self.repeated(submission) {
+        if let Input::Observed { frame, .. } = &mut input
+            && let Err(error) = self.mark_settled(frame)
+        {
+            // The commit that follows fails as well, and then the connection begins anew.
+            error!(%error, "tasks of a host cannot be looked up");
+        }
+        if let Input::Submit(submission) = &input {
+            match self.repeated(submission) {
                 Ok(Some(reply)) => return nothing(reply),
                 Ok(None) => {}
                 // The commit that follows fails as well, and then nobody is told anything.
                 Err(error) => error!(%error, "a request cannot be looked up"),
-            },
-            _ => {}
+            }
         }
         let anew = matches!(input, Input::Recover);
         let transition = self.state.step(input, now);
@@ -169,13 +157,17 @@ impl Engine {
         }
         let mut effects = Vec::new();
         let held = if anew {
-            effects.push(Effect::HeldAnew);
+            effects.push(Effect::Anew);
             self.all_held()
         } else {
             self.touched(&transition.changes)
         };
         if !held.is_empty() {
             effects.push(Effect::Held(self.holders(held)));
+        }
+        let at_work = self.at_work(&transition.changes, anew);
+        if !at_work.is_empty() {
+            effects.push(Effect::AtWork(at_work));
         }
         effects.extend(transition.effects.into_iter().map(Effect::Core));
         Step {
@@ -233,6 +225,16 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Which tasks have begun and ended; after a load all that are at work.
+    fn at_work(&self, changes: &[Change], anew: bool) -> Vec<(TaskId, bool)> {
+        let loaded = self.state.tasks().filter(|task| anew && task.is_open());
+        let changed = changes.iter().filter_map(|change| match change {
+            Change::Task(task) if task.sequence == 1 || !task.is_open() => Some((task.id, task.is_open())),
+            _ => None,
+        });
+        loaded.map(|task| (task.id, true)).chain(changed).collect()
     }
 
     /// The entities whose holder may have changed.

@@ -33,10 +33,14 @@ async fn run(config: Config) -> ExitCode {
         return program::health(&config.data_dir).await;
     }
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    if let Err(problem) = telemetry::init(config.log_format, &filter) {
-        eprintln!("engine-svc: {}", chain(&problem));
-        return ExitCode::from(2);
-    }
+    // Until the end: it writes the last lines.
+    let _logging = match telemetry::init(config.log_format, &filter) {
+        Ok(logging) => logging,
+        Err(problem) => {
+            eprintln!("engine-svc: {}", chain(&problem));
+            return ExitCode::from(2);
+        }
+    };
     match serve(config, server::termination()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

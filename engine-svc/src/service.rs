@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use proto::task::v1::closing::Reason;
+use runtime::ages::Ages;
 use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
@@ -80,12 +81,13 @@ pub async fn serve_on(
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    let ages = Ages::open(&*store, config.greatest_age())?;
     let life = engine::begin(&store, clock::now())?;
     let log = log::Log::new(Arc::clone(&store))?;
     let kept = Arc::clone(&store);
     let holders = Holders::default();
     let board = Board::default();
-    let (outbox, orders) = host::outbox(holders.clone());
+    let (outbox, orders) = host::outbox(holders.clone(), Arc::clone(&log));
     let seed = Seed {
         engine_id: life.engine_id,
         store: Arc::clone(&store),
@@ -93,6 +95,7 @@ pub async fn serve_on(
     let options = Options {
         name: "engine".to_owned(),
         retention: config.retention(),
+        ages: ages.clone(),
     };
     let engine = coordinator::spawn_with(store, seed, Arc::clone(&log), outbox, options)?;
     let context = Context {
@@ -112,8 +115,11 @@ pub async fn serve_on(
     let janitor = tokio::spawn(janitor::run(
         engine.clone(),
         Arc::clone(&log),
+        ages.clone(),
         config.command_age(),
     ));
+    // Ends with the coordinator.
+    tokio::spawn(ages.keep(engine.clone()));
     let api = Api {
         engine: engine.clone(),
         log: Arc::clone(&log),

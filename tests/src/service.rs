@@ -34,13 +34,24 @@ pub struct Recipe {
 #[derive(Debug)]
 pub struct Service {
     recipe: Recipe,
+    variables: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
 impl Service {
     /// One that does not run yet.
     pub fn new(recipe: Recipe) -> Self {
-        Self { recipe, child: None }
+        Self {
+            recipe,
+            variables: Vec::new(),
+            child: None,
+        }
+    }
+
+    /// Has a variable in its environment at each start from now on.
+    pub fn set_variable(&mut self, name: &'static str, value: &str) {
+        self.variables.retain(|(other, _)| *other != name);
+        self.variables.push((name, value.to_owned()));
     }
 
     /// Starts it and waits until it has written where it listens. If it ended before that, it may be started
@@ -83,6 +94,7 @@ impl Service {
             .arg(data_dir)
             .args(&self.recipe.arguments)
             .envs(fail_points.variables())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -223,7 +235,10 @@ impl Service {
 
     /// The last lines of its log.
     pub fn log_tail(&self, lines: usize) -> String {
-        let text = std::fs::read_to_string(&self.recipe.log).unwrap_or_default();
+        // A pipe would be read until its writers have gone.
+        let is_file = self.recipe.log.is_file();
+        let text = is_file.then(|| std::fs::read_to_string(&self.recipe.log).unwrap_or_default());
+        let text = text.unwrap_or_default();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }

@@ -4,10 +4,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::age::Present;
 use common::time::Timestamp;
+use runtime::ages::Ages;
 use runtime::coordinator::{Handle, Refusal};
 use runtime::store::{Order, Reader, Store, StoreError, Table};
-use runtime::{clock, threads};
+use runtime::threads;
 use vdsm_core::{Input, Known, Task};
 
 use crate::journal::{CLEARED, HostMachine, TASK, decode_task, slot_of};
@@ -25,25 +27,30 @@ const LOOKED_AT: usize = 1_000;
 
 /// How old is old.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ages {
+pub(crate) struct Limits {
     unowned: Duration,
     cleared: Duration,
 }
 
-impl Ages {
+impl Limits {
     pub(crate) const fn of(settings: &Settings) -> Self {
         Self {
             unowned: days(settings.unowned_days),
             cleared: days(settings.cleared_days),
         }
     }
+
+    /// The greater of them.
+    pub(crate) fn greatest(self) -> Duration {
+        self.unowned.max(self.cleared)
+    }
 }
 
 /// Looks now and then, until the service stops.
-pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>, ages: Ages) {
+pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>, limits: Limits, ages: Ages) {
     loop {
-        let reading = Arc::clone(&store);
-        let looked = threads::blocking(move || look(&*reading.reader()?, ages, clock::now())).await;
+        let (reading, present) = (Arc::clone(&store), ages.present());
+        let looked = threads::blocking(move || look(&*reading.reader()?, limits, present)).await;
         let more = match looked {
             Ok(Ok(Some(input))) => match coordinator.call(input).await {
                 Ok(_) => true,
@@ -69,11 +76,12 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
 }
 
 /// What is old now; none if nothing is.
-fn look(reader: &dyn Reader, ages: Ages, now: Timestamp) -> Result<Option<Input>, StoreError> {
-    let unowned = |task: &Task| task.engine_id.is_none() && older(task.end_time, ages.unowned, now);
+fn look(reader: &dyn Reader, limits: Limits, present: Present) -> Result<Option<Input>, StoreError> {
+    let older = |since: Option<Timestamp>, age| since.is_some_and(|since| present.is_older(since, age));
+    let unowned = |task: &Task| task.engine_id.is_none() && older(task.end_time, limits.unowned);
     let clear = oldest(reader, TASK, unowned)?;
     // Not before it was cleared for so long: its engine may have been away, and may still send it once more.
-    let cleared = |task: &Task| older(task.clear_time.or(task.end_time), ages.cleared, now);
+    let cleared = |task: &Task| older(task.clear_time.or(task.end_time), limits.cleared);
     let forget = oldest(reader, CLEARED, cleared)?;
     if clear.is_empty() && forget.is_empty() {
         return Ok(None);
@@ -109,12 +117,6 @@ fn oldest(
         }
     }
     Ok(found)
-}
-
-/// Times are for people, and clocks jump: a time in the future is young.
-fn older(since: Option<Timestamp>, age: Duration, now: Timestamp) -> bool {
-    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-    since.is_some_and(|since| since.plus_seconds(seconds) < now)
 }
 
 #[cfg(test)]

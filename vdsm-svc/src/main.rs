@@ -27,10 +27,15 @@ fn main() -> ExitCode {
     }
     let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    let outcome = telemetry::init(settings.log_format, &filter)
-        .map_err(Into::into)
-        .and_then(|()| run(settings));
-    match outcome {
+    // Until the end: it writes the last lines.
+    let _logging = match telemetry::init(settings.log_format, &filter) {
+        Ok(logging) => logging,
+        Err(problem) => {
+            eprintln!("vdsm-svc: {}", chain(&problem));
+            return ExitCode::from(2);
+        }
+    };
+    match run(settings) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{}", chain(&*error));

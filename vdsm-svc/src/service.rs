@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::fault::Fault;
 use proto::store::v1::HostHistory;
 use proto::task::v1::closing::Reason;
+use runtime::ages::Ages;
 use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
 use runtime::server::{self, Connections, Health, Listening, ServeError};
@@ -117,6 +118,9 @@ pub async fn serve_over(
     } = parts;
     tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listens");
     let last_look = Arc::clone(&store);
+    let limits = aging::Limits::of(&settings);
+    let window = limits.greatest().max(settings.retention().max_age);
+    let ages = Ages::open(&*store, window).map_err(at_store(&settings))?;
     let log = Log::new(store).map_err(at_store(&settings))?;
     let health = Health::new(&grpc::SERVICES).await;
     let gate = Gate::default();
@@ -130,6 +134,7 @@ pub async fn serve_over(
         settings: settings.clone(),
         root,
         log: Arc::clone(&log),
+        ages,
         gate: gate.clone(),
         health: health.clone(),
     };
@@ -188,6 +193,7 @@ struct Loading {
     settings: Settings,
     root: Arc<NamedRoot>,
     log: Arc<Log<HostHistory>>,
+    ages: Ages,
     gate: Gate,
     health: Health,
 }
@@ -213,6 +219,7 @@ impl Loading {
         let options = coordinator::Options {
             name: "host".to_owned(),
             retention: self.settings.retention(),
+            ages: self.ages.clone(),
         };
         let log = Arc::clone(&self.log);
         let root = Arc::clone(&self.root);
@@ -229,8 +236,11 @@ impl Loading {
         tokio::spawn(aging::run(
             handle.clone(),
             Arc::clone(self.log.store()),
-            aging::Ages::of(&self.settings),
+            aging::Limits::of(&self.settings),
+            self.ages.clone(),
         ));
+        // Ends with the coordinator.
+        tokio::spawn(self.ages.keep(handle.clone()));
         self.gate.open(Host {
             coordinator: handle.clone(),
             log: self.log,

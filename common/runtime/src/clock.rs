@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::time::Timestamp;
 
+use crate::failpoint;
+
 /// The present time.
 pub fn now() -> Timestamp {
     #[cfg(feature = "simulation")]
@@ -14,5 +16,5 @@ pub fn now() -> Timestamp {
         Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
     };
-    Timestamp(micros)
+    Timestamp(micros).plus_seconds(failpoint::clock_off())
 }

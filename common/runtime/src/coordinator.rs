@@ -21,9 +21,10 @@ pub use self::retention::Retention;
 use self::worker::Worker;
 #[cfg(feature = "simulation")]
 use self::{committer::Committer, inline::Inline};
+use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Write};
 
 /// Inputs that may wait. A few batches: enough that the next batch is full when the disk is the bottleneck,
 /// and few enough that a caller waits for room rather than for an answer that comes after its deadline.
@@ -73,6 +74,8 @@ pub struct Options {
     pub name: String,
     /// How much of the history is kept.
     pub retention: Retention,
+    /// By which clock.
+    pub ages: Ages,
 }
 
 impl Default for Options {
@@ -80,6 +83,7 @@ impl Default for Options {
         Self {
             name: "coordinator".to_owned(),
             retention: Retention::default(),
+            ages: Ages::begin(Retention::default().max_age),
         }
     }
 }
@@ -93,6 +97,8 @@ pub(crate) struct Envelope<M: Machine> {
 /// What comes to a coordinator.
 pub(crate) enum Message<M: Machine> {
     Input(Envelope<M>),
+    /// Records that are the shell's own: the machine has no part in them.
+    Note(Vec<Write>, oneshot::Sender<()>),
     /// All before it is still worked on. Dropped when everything is let go of.
     Stop(oneshot::Sender<()>),
 }
@@ -127,7 +133,7 @@ pub fn spawn_with<M: Machine>(
     let (sender, inbox) = mpsc::channel(QUEUE);
     #[cfg(feature = "simulation")]
     if crate::simulation::world().is_some() {
-        let committer = Committer::new(Arc::clone(&store), Arc::clone(&log), perform, options.retention);
+        let committer = Committer::new(Arc::clone(&store), Arc::clone(&log), perform, &options);
         let inline = Inline {
             store,
             seed,

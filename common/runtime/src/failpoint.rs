@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `FAILPOINT_KILL=<name>@<n>` | SIGKILL at the `n`th hit of the point (1 is the first) |
 //! | `FAILPOINT_TRACE=<file>` | each hit appends the point's name as a line |
+//! | `FAILPOINT_CLOCK=<seconds>` | the wall clock is so much ahead, or behind where it is negative |
 //! | `FAILPOINT_BATCH=1` | the coordinator takes one input a batch, so that every point between two is reached |
 
 /// The process passes the point `name`.
@@ -30,6 +31,14 @@ pub(crate) fn single_batches() -> bool {
     cfg!(feature = "failpoints") && std::env::var_os("FAILPOINT_BATCH").is_some_and(|value| value == "1")
 }
 
+/// How many seconds the wall clock is to be off.
+pub(crate) fn clock_off() -> i64 {
+    #[cfg(feature = "failpoints")]
+    return enabled::clock_off();
+    #[cfg(not(feature = "failpoints"))]
+    0
+}
+
 #[cfg(feature = "failpoints")]
 mod enabled {
     use std::fs::{File, OpenOptions};
@@ -52,6 +61,15 @@ mod enabled {
             hits: AtomicU64::new(0),
         })
     });
+
+    static CLOCK: LazyLock<i64> = LazyLock::new(|| {
+        let seconds = std::env::var("FAILPOINT_CLOCK").ok();
+        seconds.and_then(|text| text.parse().ok()).unwrap_or(0)
+    });
+
+    pub(super) fn clock_off() -> i64 {
+        *CLOCK
+    }
 
     static TRACE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
         let path = std::env::var_os("FAILPOINT_TRACE")?;

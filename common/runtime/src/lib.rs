@@ -4,6 +4,7 @@
 //! [`coordinator`] (its one owner), over a [`store::Store`] (its memory), with a [`log::Log`] of
 //! what was committed, from which [`watch`] serves every Watch RPC.
 
+pub mod ages;
 pub mod chance;
 pub mod client;
 pub mod clock;

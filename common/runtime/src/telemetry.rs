@@ -1,10 +1,27 @@
 //! Logs, to stderr: stdout belongs to what a program prints for its user.
+//!
+//! What is logged must never stop what serves: a pipe that nobody reads, or a terminal that is held, blocks whoever writes
+//! to it. So a line is queued, and one thread of its own writes what is queued. The queue is bounded; what does not fit
+//! is dropped, counted, and said in its place. Once [`init`] was called, nothing else may write to stderr.
 
-use std::io::IsTerminal as _;
+mod line;
+mod queue;
+mod writer;
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::line::Line;
+use self::queue::Queue;
+
+/// How long the end of the process waits for the last lines to be written: a reader that lives takes them in
+/// milliseconds.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -25,22 +42,78 @@ pub enum TelemetryError {
     /// It was set up before.
     #[error("logging is set up already")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
+    /// There is no thread to write.
+    #[error("there is no thread to write the log")]
+    Thread(#[source] io::Error),
 }
 
-/// Sets up logging for the process. `filter` is a level, or a list as `target=level,level`.
+/// The process's log. Dropped at the end of the process, it waits a second at most for the last lines to be written.
+#[derive(Debug)]
+#[must_use = "the last lines are lost without it"]
+pub struct Logging {
+    queue: Queue,
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.queue.flush(LAST_LINES);
+    }
+}
+
+/// Sets up logging for the process, of panics too. `filter` is a level, or a list as `target=level,level`.
 ///
 /// # Errors
-/// [`TelemetryError`] for a filter that cannot be read, and at a second call.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+/// [`TelemetryError`] for a filter that cannot be read, without a thread, and at a second call.
+pub fn init(format: LogFormat, filter: &str) -> Result<Logging, TelemetryError> {
     let filter =
         EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter(filter.to_owned(), error))?;
+    let queue = Queue::default();
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer()
+        // Those would be written to stderr directly.
+        .log_internal_errors(false)
+        .with_writer(queue.clone());
     match format {
         LogFormat::Human => registry
-            .with(layer.with_ansi(std::io::stderr().is_terminal()))
+            .with(layer.with_ansi(io::stderr().is_terminal()))
             .try_init()?,
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
     }
-    Ok(())
+    let writing = queue.clone();
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || {
+            writer::run(&writing, rustix::stdio::stderr(), |lines| {
+                Line::gap(format, lines)
+            })
+        })
+        .map_err(TelemetryError::Thread)?;
+    let panics = queue.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        panics.push(Line::panic(format, info).into_bytes())
+    }));
+    Ok(Logging { queue })
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Queued<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Queued(self)
+    }
+}
+
+/// Queues whatever is written at once as one line: tracing writes each event at once.
+#[derive(Debug)]
+struct Queued<'a>(&'a Queue);
+
+impl io::Write for Queued<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -7,7 +7,7 @@ use common::id::{CommandId, TaskId};
 use common::{Fault, TaskState, Timestamp};
 
 use crate::change::Change;
-use crate::model::{AsyncTask, Command, CommandKind, CommandState, Purpose, ReportedState};
+use crate::model::{AsyncTask, Command, CommandKind, CommandState, Ending, Purpose, ReportedState};
 use crate::plan;
 use crate::state::State;
 
@@ -30,7 +30,7 @@ pub struct JobHead {
     pub description: String,
     /// Of the root, after the transition.
     pub state: CommandState,
-    /// What is over of what the job is for. It never goes back: what is over stays so.
+    /// What is done of what the job is for. It never goes back: what is done stays so.
     pub progress: Progress,
     /// Of the root.
     pub fault: Option<Fault>,
@@ -369,8 +369,8 @@ impl Steps<'_> {
         }
     }
 
-    /// A part that is over counts in full, one that is at work as its task says. What its host had begun and has
-    /// undone does not count.
+    /// A part that is done counts in full, one that is at work as its task says. What did not come about, or was begun
+    /// and undone, does not count.
     fn progress(&self, command: &Command) -> Progress {
         let own = own_progress(command);
         let parts = command.children.iter().filter_map(|id| self.commands.get(id));
@@ -384,7 +384,7 @@ impl Steps<'_> {
         let (done, total) = parts.fold((own.done_bytes, own.total_bytes), |(done, total), part| {
             (done + part.done_bytes, total + part.total_bytes)
         });
-        if command.state.is_terminal() && !command.is_root() {
+        if command.state == CommandState::Succeeded && !command.is_root() {
             Progress::whole(total)
         } else {
             Progress::of(done, total)
@@ -395,7 +395,7 @@ impl Steps<'_> {
 /// Of a command by itself, without its parts.
 fn own_progress(command: &Command) -> Progress {
     let bytes = command.parameters.bytes();
-    if command.state.is_terminal() {
+    if command.state == CommandState::Succeeded {
         Progress::whole(bytes)
     } else {
         Progress::of(0, bytes)
@@ -451,17 +451,16 @@ fn phases(root: &Command) -> [Step; 3] {
         started: root.created,
         ended,
     };
-    let over = root.state.is_terminal();
+    let (over, done) = (root.state.is_terminal(), root.state == CommandState::Succeeded);
     let executing = command_state(root.state);
     let finalizing = if over {
         StepState::Succeeded
     } else {
         StepState::Pending
     };
-    let progress = if over {
-        Progress::whole(0)
-    } else {
-        Progress::default()
+    let whole = |is_whole| match is_whole {
+        true => Progress::whole(0),
+        false => Progress::default(),
     };
     let mut phases = [
         phase(
@@ -471,12 +470,18 @@ fn phases(root: &Command) -> [Step; 3] {
             Progress::whole(0),
             Some(root.created),
         ),
-        phase(StepKind::Executing, "Executing", executing, progress, root.ended),
+        phase(
+            StepKind::Executing,
+            "Executing",
+            executing,
+            whole(done),
+            root.ended,
+        ),
         phase(
             StepKind::Finalizing,
             "Finalizing",
             finalizing,
-            progress,
+            whole(over),
             root.ended,
         ),
     ];
@@ -512,7 +517,6 @@ const fn command_state(state: CommandState) -> StepState {
 }
 
 fn task_state(task: &AsyncTask) -> StepState {
-    use crate::model::Ending;
     match task.ending() {
         None if task.attention().is_some() => StepState::NeedsAttention,
         None => match task.reported {
@@ -530,10 +534,10 @@ fn task_state(task: &AsyncTask) -> StepState {
 /// A task is about the disk of its command.
 fn task_progress(command: &Command, task: &AsyncTask, percent: &dyn Fn(TaskId) -> Option<f64>) -> Progress {
     let bytes = command.parameters.bytes();
-    if task.is_open() {
-        Progress::share(percent(task.id).unwrap_or(0.0), bytes)
-    } else {
-        Progress::whole(bytes)
+    match task.ending() {
+        None => Progress::share(percent(task.id).unwrap_or(0.0), bytes),
+        Some(Ending::Done) => Progress::whole(bytes),
+        Some(Ending::Untouched(_) | Ending::Unclear(_)) => Progress::of(0, bytes),
     }
 }
 
@@ -608,6 +612,30 @@ mod tests {
         );
         world.settle();
         assert_eq!(job(&world, 1, 0.0).head.progress, Progress::whole(16_384));
+    }
+
+    #[test]
+    fn what_did_not_come_about_does_not_count() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", unequal());
+        world.settle();
+        world.host_mut(0).fates = vec![Fate::Finish, Fate::Recover(FaultCode::NoSpace)];
+        world.submit(2, "RemoveVm", remove_vm(1));
+        world.settle();
+        let job = job(&world, 2, 0.0);
+        assert!(job.steps.iter().any(|step| step.state == StepState::Failed));
+        for step in &job.steps {
+            let done = step.state == StepState::Succeeded;
+            assert_eq!(step.progress.percent == 100.0, done, "{step:#?}");
+        }
+        assert!(job.head.progress.percent < 100.0, "{:#?}", job.head);
+        let told = world
+            .engine
+            .heads
+            .iter()
+            .rev()
+            .find(|head| head.root == command_id(2));
+        assert_eq!(told.map(|head| head.progress), Some(job.head.progress));
     }
 
     #[test]

@@ -20,6 +20,13 @@ use crate::store::{Log, load};
 /// How deep a chain of waiting is followed: deeper than any command tree.
 const MAX_DEPTH: usize = 16;
 
+/// Who is waited for in the end.
+struct End {
+    host_id: String,
+    /// The task that the host is to do.
+    task_id: Option<TaskId>,
+}
+
 /// Fills in what is known only at reading. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Show {
@@ -55,8 +62,11 @@ impl Show {
     }
 
     pub(crate) fn task(&self, mut task: wire::AsyncTask) -> wire::AsyncTask {
-        let host_id = task.host_id.clone();
-        self.refine(task.waiting_for.as_mut(), Some(&host_id));
+        let end = End {
+            host_id: task.host_id.clone(),
+            task_id: task.task_id.parse().ok(),
+        };
+        self.refine(task.waiting_for.as_mut(), Some(end));
         task
     }
 
@@ -108,21 +118,30 @@ impl Show {
         self.log.progress().newest(task_id).map(|sample| sample.percent)
     }
 
-    /// Who waits for a host that is away, or for a task of such a host, or for a part that does, waits for that
-    /// host.
-    fn refine(&self, waiting: Option<&mut wire::WaitingFor>, host_id: Option<&str>) {
+    /// Who waits for a host that is away or has no room, or for a task of such a host, or for a part that does, waits for
+    /// that host.
+    fn refine(&self, waiting: Option<&mut wire::WaitingFor>, end: Option<End>) {
         let Some(waiting) = waiting else { return };
         // The common case by far; what follows reads records.
-        if self.board.all_connected() {
+        if self.board.all_well() {
             return;
         }
-        let host_id = match waiting.what.clone() {
-            None => host_id.map(str::to_owned),
-            Some(what) => self.host_at_the_end(what),
+        let end = match waiting.what.clone() {
+            // A task that its host has not taken waits for the host, in its own name.
+            Some(What::HostId(_)) | None if end.is_some() => end,
+            None => None,
+            Some(what) => self.end_of(what),
         };
-        let Some(id) = host_id.as_ref().and_then(|id| id.parse().ok()) else {
+        let Some(End { host_id, task_id }) = end else {
             return;
         };
+        let Ok(id) = host_id.parse() else { return };
+        if let Some(full) = task_id.and_then(|task_id| self.board.full(task_id)) {
+            waiting.since = Some(convert::timestamp(full.since));
+            waiting.note = format!("room on host {id}: {}", full.fault);
+            waiting.what = Some(What::HostId(host_id));
+            return;
+        }
         let fault = match self.board.standing(id) {
             Some(Standing {
                 link: Link::Away(fault) | Link::Refused(fault),
@@ -134,21 +153,25 @@ impl Show {
             Some(_) | None => return,
         };
         waiting.note = format!("host {id} is away: {}", fault.message);
-        waiting.what = Some(What::HostId(id.to_string()));
+        waiting.what = Some(What::HostId(host_id));
     }
 
-    /// The host that is waited for in the end: a command waits for a part of it, that for its task, that for its
-    /// host.
-    fn host_at_the_end(&self, mut what: What) -> Option<String> {
+    /// What is waited for in the end: a command waits for a part of it, that for its task, that for its host.
+    fn end_of(&self, mut what: What) -> Option<End> {
         let reader = self.log.store().reader().ok()?;
         // A damaged record must not lead in circles.
         for _ in 0..MAX_DEPTH {
             what = match what {
                 What::Attention(_) => return None,
-                What::HostId(host_id) => return Some(host_id),
+                What::HostId(host_id) => {
+                    let task_id = None;
+                    return Some(End { host_id, task_id });
+                }
                 What::TaskId(id) => {
                     let id: TaskId = id.parse().ok()?;
-                    return Some(TASKS.get(&*reader, id.as_bytes()).ok()??.task?.host_id);
+                    let host_id = TASKS.get(&*reader, id.as_bytes()).ok()??.task?.host_id;
+                    let task_id = Some(id);
+                    return Some(End { host_id, task_id });
                 }
                 What::CommandId(id) => {
                     let id: CommandId = id.parse().ok()?;

@@ -14,6 +14,10 @@ pub(crate) const CONNECT_CAP: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts of one call on a host that is connected.
 pub(crate) const CALL_CAP: Duration = Duration::from_secs(60);
 
+/// The longest wait before a host that was full is asked again without a sign of room: a disk that is given room
+/// gives none.
+pub(crate) const FULL_CAP: Duration = Duration::from_secs(5);
+
 /// Waits that double up to a cap, each shortened by up to half at random, so that many who lost the same peer
 /// do not come back at the same moment.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use common::fault::Fault;
-use common::id::HostId;
+use common::id::{HostId, TaskId};
 use common::time::Timestamp;
 
 /// How the engine stands with a host.
@@ -28,10 +28,36 @@ pub struct Standing {
     pub since: Timestamp,
 }
 
+/// A host has no room for a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full {
+    /// Which.
+    pub host_id: HostId,
+    /// What it says.
+    pub fault: Fault,
+    /// Since when; for people.
+    pub since: Timestamp,
+}
+
 /// The standing of every followed host. Cheap to clone; all clones are one board.
 #[derive(Debug, Clone, Default)]
 pub struct Board {
     hosts: Arc<RwLock<BTreeMap<HostId, Standing>>>,
+    full: Arc<RwLock<BTreeMap<TaskId, Full>>>,
+}
+
+/// A task that waits for room on its host: shown for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct WaitsForRoom {
+    board: Board,
+    task_id: TaskId,
+}
+
+impl Drop for WaitsForRoom {
+    fn drop(&mut self) {
+        let mut full = self.board.full.write().unwrap_or_else(PoisonError::into_inner);
+        full.remove(&self.task_id);
+    }
 }
 
 impl Board {
@@ -41,10 +67,27 @@ impl Board {
         hosts.get(&host_id).cloned()
     }
 
-    /// Whether every followed host is connected.
-    pub(crate) fn all_connected(&self) -> bool {
+    /// Whether every followed host is connected, and none has no room.
+    pub(crate) fn all_well(&self) -> bool {
+        let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        hosts.values().all(|standing| standing.link == Link::Connected)
+        full.is_empty() && hosts.values().all(|standing| standing.link == Link::Connected)
+    }
+
+    /// What keeps a task from being taken by its host.
+    pub(crate) fn full(&self, task_id: TaskId) -> Option<Full> {
+        let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
+        full.get(&task_id).cloned()
+    }
+
+    /// Shows that a task waits for room.
+    pub(crate) fn waits_for_room(&self, task_id: TaskId, full: Full) -> WaitsForRoom {
+        let mut all = self.full.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(task_id, full);
+        WaitsForRoom {
+            board: self.clone(),
+            task_id,
+        }
     }
 
     /// Notes a link. One that is the same in kind keeps its time: since when it is so does not move with each
@@ -94,5 +137,20 @@ mod tests {
         assert_eq!(board.standing(host).unwrap().since, Timestamp(3));
         board.forget(host);
         assert_eq!(board.standing(host), None);
+    }
+
+    #[test]
+    fn that_a_host_is_full_is_shown_for_as_long_as_somebody_waits() {
+        let board = Board::default();
+        let task = TaskId::from_uuid(Uuid::from_u128(2));
+        let full = Full {
+            host_id: HostId::from_uuid(Uuid::from_u128(1)),
+            fault: Fault::new(FaultCode::QueueFull, "full"),
+            since: Timestamp(1),
+        };
+        let waits = board.waits_for_room(task, full.clone());
+        assert_eq!((board.full(task), board.all_well()), (Some(full), false));
+        drop(waits);
+        assert_eq!((board.full(task), board.all_well()), (None, true));
     }
 }

@@ -4,6 +4,7 @@
 //! no answer is simply asked again, with back-off, until [`TRIES`] are spent or the connection is gone. After a
 //! reconnection the engine derives anew what is outstanding.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
@@ -19,17 +20,18 @@ use proto::vdsm::v1::{
     StartTaskRequest, Task,
 };
 use runtime::metadata::EngineCall;
-use runtime::{failpoint, status};
+use runtime::{clock, failpoint, status};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tracing::debug;
 
-use super::backoff::{Backoff, CALL_CAP};
+use super::backoff::{Backoff, CALL_CAP, FULL_CAP};
 use super::refusal::Refusal;
+use super::room::Room;
 use super::session::TakeOver;
-use super::{Context, frame, observation, probe};
+use super::{Context, Full, frame, observation, probe};
 
 /// Attempts that say nothing before the engine is told that they are spent.
 pub(super) const TRIES: u32 = 8;
@@ -52,6 +54,15 @@ pub(super) struct Connection {
     pub(super) claim: ClaimHostRequest,
 }
 
+/// What bounds the calls to one connected host.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// How many calls may be under way.
+    pub(super) places: Semaphore,
+    /// Who was refused for want of room waits here.
+    pub(super) room: Arc<Room>,
+}
+
 /// What came of an effect.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -70,8 +81,7 @@ impl From<Option<Input>> for Outcome {
 }
 
 /// Performs `effect`, as often as needed, or until another one is `wanted` in its place: an attempt that is under way
-/// then is the last one. `places` bounds how many calls are under way on this host; who waits between two attempts
-/// holds none.
+/// then is the last one. Who waits between two attempts holds no place.
 ///
 /// # Errors
 /// What ends the connection: the transport's failure, or another owner.
@@ -80,11 +90,15 @@ pub(super) async fn perform(
     connection: &Connection,
     effect: &Effect,
     wanted: &mut watch::Receiver<Effect>,
-    places: &Semaphore,
+    Limits { places, room }: &Limits,
 ) -> Result<Outcome, Refusal> {
     let mut backoff = Backoff::new(CALL_CAP);
+    let mut until_room = Backoff::new(FULL_CAP);
     let mut tries = 0_u32;
+    // Shown until this call is over, however often the host says so.
+    let mut waits_for_room = None;
     loop {
+        let seen = room.seen();
         let answer = {
             // The semaphore is never closed.
             let _place = places.acquire().await;
@@ -101,7 +115,21 @@ pub(super) async fn perform(
             // Its queue empties, or its disk is given room: waiting for it is no failure.
             Refusal::Full(fault) => {
                 debug!(kind = kind(effect), %fault, "the host is full; it is asked again");
-                match rest(backoff.wait(), wanted).await {
+                if let (Effect::StartTask { task_id, .. }, None) = (effect, &waits_for_room) {
+                    let (host_id, since) = (connection.host_id, clock::now());
+                    let full = Full {
+                        host_id,
+                        fault,
+                        since,
+                    };
+                    waits_for_room = Some(context.board.waits_for_room(*task_id, full));
+                }
+                let rested = tokio::select! {
+                    biased;
+                    rested = rest(until_room.wait(), wanted) => rested,
+                    () = room.freed(seen) => Rested::Whole,
+                };
+                match rested {
                     Rested::Superseded => return Ok(Outcome::Superseded),
                     Rested::Whole => continue,
                 }

@@ -16,8 +16,11 @@ pub(super) enum Seen {
     Opened(Option<StoreId>),
     /// For the engine; the token where the stream may be resumed after it.
     Frame(Frame, Option<Token>),
-    /// Nothing up to here is missing.
-    Heartbeat,
+    /// The stream is alive; whether nothing up to here is missing.
+    Heartbeat {
+        /// Not while a snapshot is read.
+        whole: bool,
+    },
     /// Samples, for whoever looks.
     Progress(Vec<proto::task::v1::Progress>),
     /// The host ends the stream on purpose.
@@ -46,7 +49,9 @@ pub(super) fn read(frame: Option<wire::Frame>) -> Seen {
             Seen::Frame(Frame::Changes { token, time, tasks }, token)
         }
         Some(wire::Frame::Progress(samples)) => Seen::Progress(samples.items),
-        Some(wire::Frame::Heartbeat(_)) => Seen::Heartbeat,
+        Some(wire::Frame::Heartbeat(beat)) => Seen::Heartbeat {
+            whole: !beat.token.is_empty(),
+        },
         Some(wire::Frame::Closing(_)) => Seen::Closing,
         None => Seen::Unknown,
     }

@@ -12,6 +12,7 @@ mod frame;
 mod observation;
 mod probe;
 mod refusal;
+mod room;
 mod session;
 mod stream;
 mod wishes;
@@ -27,20 +28,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-pub use self::board::{Board, Link, Standing};
+pub use self::board::{Board, Full, Link, Standing};
 use crate::holders::Holders;
 use crate::life::Life;
 use crate::machine::{self, Engine};
 use crate::store::Log;
 
-/// Takes the engine's effects from the coordinator: shows who holds what, and hands the rest to [`run`].
+/// Takes the engine's effects from the coordinator: shows who holds what and what is at work, and hands the rest to
+/// [`run`].
 ///
 /// The channel has no bound of its own, because the coordinator must not wait for a host. What is in it is
 /// bounded by the state: [`run`] takes it out at once, and one connection sees each outstanding thing once.
-#[derive(Debug)]
 pub struct Outbox {
     orders: mpsc::UnboundedSender<Effect>,
     holders: Holders,
+    log: Log,
 }
 
 /// The other end of an [`Outbox`].
@@ -48,9 +50,10 @@ pub struct Outbox {
 pub struct Orders(mpsc::UnboundedReceiver<Effect>);
 
 /// A new pair.
-pub fn outbox(holders: Holders) -> (Outbox, Orders) {
+pub fn outbox(holders: Holders, log: Log) -> (Outbox, Orders) {
     let (orders, receiver) = mpsc::unbounded_channel();
-    (Outbox { orders, holders }, Orders(receiver))
+    let outbox = Outbox { orders, holders, log };
+    (outbox, Orders(receiver))
 }
 
 impl Perform<machine::Effect> for Outbox {
@@ -60,7 +63,7 @@ impl Perform<machine::Effect> for Outbox {
                 // Nobody receives only while the service stops.
                 let _ = self.orders.send(effect);
             }
-            machine::Effect::Held(_) | machine::Effect::HeldAnew => {}
+            machine::Effect::Held(_) | machine::Effect::AtWork(_) | machine::Effect::Anew => {}
         }
     }
 
@@ -68,7 +71,19 @@ impl Perform<machine::Effect> for Outbox {
         match effect {
             machine::Effect::Core(_) => {}
             machine::Effect::Held(held) => self.holders.note(held),
-            machine::Effect::HeldAnew => self.holders.clear(),
+            machine::Effect::AtWork(tasks) => {
+                let progress = self.log.progress();
+                for (task_id, at_work) in tasks {
+                    match at_work {
+                        true => progress.begin(*task_id),
+                        false => progress.forget(*task_id),
+                    }
+                }
+            }
+            machine::Effect::Anew => {
+                self.holders.clear();
+                self.log.progress().clear();
+            }
         }
     }
 }
@@ -99,12 +114,14 @@ pub async fn run(context: Context, mut orders: Orders) {
             Effect::Follow { host_id, address } => {
                 // Also after the engine has read its state anew: then what was on its way is lost, and the
                 // follower begins again with what is committed.
+                end(followers.remove(&host_id)).await;
                 info!(%host_id, address, "follow a host");
                 followers.insert(host_id, Follower::spawn(context.clone(), host_id, address));
             }
             Effect::Unfollow { host_id } => {
                 info!(%host_id, "follow a host no more");
-                followers.remove(&host_id);
+                // First it ends, and then what it noted goes.
+                end(followers.remove(&host_id)).await;
                 context.board.forget(host_id);
             }
             effect => {
@@ -128,6 +145,15 @@ impl Follower {
         let (orders, receiver) = mpsc::unbounded_channel();
         let task = tokio::spawn(follower::follow(context, host_id, address, receiver));
         Self { orders, task }
+    }
+}
+
+/// Ends a follower and sees it gone: it notes nothing any more. That takes no longer than the step that it is making.
+async fn end(follower: Option<Follower>) {
+    if let Some(mut follower) = follower {
+        follower.task.abort();
+        // Cut off, as it was to be.
+        let _ = (&mut follower.task).await;
     }
 }
 

@@ -15,9 +15,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
-use super::call::{self, Connection, Outcome};
+use super::call::{self, Connection, Limits, Outcome};
 use super::follower::{Orders, idle};
 use super::refusal::Refusal;
+use super::room::Room;
 use super::wishes::Wishes;
 use super::{Context, probe, stream};
 use crate::life::{Life, Loyalty};
@@ -255,17 +256,17 @@ impl Session<'_> {
 
     /// Reads the stream and performs effects side by side, until either ends the connection.
     pub(super) async fn run(&self, orders: &mut Orders, backoff: &mut Backoff) -> End {
-        let resync = Notify::new();
+        let (resync, room) = (Notify::new(), Arc::new(Room::new()));
         tokio::select! {
             // Both are asked each time, in an order that is not left to chance.
             biased;
-            end = stream::read(self.context, &self.connection, &resync, backoff) => end,
-            end = self.perform_all(orders, &resync) => end,
+            end = stream::read(self.context, &self.connection, &resync, &room, backoff) => end,
+            end = self.perform_all(orders, &resync, &room) => end,
         }
     }
 
-    async fn perform_all(&self, orders: &mut Orders, resync: &Notify) -> End {
-        let mut work = Work::on(self.context, &self.connection);
+    async fn perform_all(&self, orders: &mut Orders, resync: &Notify, room: &Arc<Room>) -> End {
+        let mut work = Work::on(self.context, &self.connection, room);
         loop {
             tokio::select! {
                 // Calls end, each once, so they do not keep an order waiting for long.
@@ -302,17 +303,20 @@ impl Session<'_> {
 struct Work<'a> {
     context: &'a Context,
     connection: &'a Connection,
-    places: Arc<Semaphore>,
+    limits: Arc<Limits>,
     wishes: Wishes,
     calls: JoinSet<(Effect, Result<Outcome, Refusal>)>,
 }
 
 impl<'a> Work<'a> {
-    fn on(context: &'a Context, connection: &'a Connection) -> Self {
+    fn on(context: &'a Context, connection: &'a Connection, room: &Arc<Room>) -> Self {
         Self {
             context,
             connection,
-            places: Arc::new(Semaphore::new(CALLS)),
+            limits: Arc::new(Limits {
+                places: Semaphore::new(CALLS),
+                room: Arc::clone(room),
+            }),
             wishes: Wishes::default(),
             calls: JoinSet::new(),
         }
@@ -321,9 +325,9 @@ impl<'a> Work<'a> {
     fn order(&mut self, effect: Effect) {
         if let Some(mut wanted) = self.wishes.wish(&effect) {
             let (context, connection) = (self.context.clone(), self.connection.clone());
-            let places = Arc::clone(&self.places);
+            let limits = Arc::clone(&self.limits);
             self.calls.spawn(async move {
-                let outcome = call::perform(&context, &connection, &effect, &mut wanted, &places).await;
+                let outcome = call::perform(&context, &connection, &effect, &mut wanted, &limits).await;
                 (effect, outcome)
             });
         }
@@ -338,7 +342,7 @@ impl<'a> Work<'a> {
     /// Performs it while all else waits.
     async fn perform(&self, effect: &Effect) -> Result<(), Refusal> {
         let (_sender, mut wanted) = watch::channel(effect.clone());
-        call::perform(self.context, self.connection, effect, &mut wanted, &self.places)
+        call::perform(self.context, self.connection, effect, &mut wanted, &self.limits)
             .await
             .map(|_| ())
     }

@@ -20,6 +20,7 @@ use super::backoff::Backoff;
 use super::call::Connection;
 use super::frame::{self, Seen};
 use super::refusal::Refusal;
+use super::room::Room;
 use super::session::End;
 use super::{Context, Link};
 use crate::store;
@@ -42,9 +43,10 @@ pub(super) async fn read(
     context: &Context,
     connection: &Connection,
     resync: &Notify,
+    room: &Room,
     backoff: &mut Backoff,
 ) -> End {
-    let mut reading = match Reading::begin(context, connection).await {
+    let mut reading = match Reading::begin(context, connection, room).await {
         Ok(reading) => reading,
         Err(end) => return end,
     };
@@ -69,6 +71,7 @@ pub(super) async fn read(
 struct Reading<'a> {
     context: &'a Context,
     connection: &'a Connection,
+    room: &'a Room,
     /// The last point that the engine was given; none before a snapshot.
     after: Option<Token>,
     /// The board has heard that the host is connected.
@@ -77,13 +80,14 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     /// Goes on where the engine's last commit stands, if that is a point in this store of the host.
-    async fn begin(context: &'a Context, connection: &'a Connection) -> Result<Self, End> {
+    async fn begin(context: &'a Context, connection: &'a Connection, room: &'a Room) -> Result<Self, End> {
         let after = store::host::cursor(&context.log, connection.host_id)
             .await
             .map_err(|error| End::Away(Fault::new(FaultCode::StoreUnavailable, error.to_string())))?;
         Ok(Self {
             context,
             connection,
+            room,
             after: after.filter(|token| token.store_id == connection.store_id),
             up_to_date: false,
         })
@@ -117,10 +121,11 @@ impl<'a> Reading<'a> {
                         self.is_up_to_date(backoff);
                     }
                 }
-                Seen::Closing | Seen::Unknown => {}
-                Seen::Heartbeat => self.is_up_to_date(backoff),
+                Seen::Closing | Seen::Unknown | Seen::Heartbeat { whole: false } => {}
+                Seen::Heartbeat { whole: true } => self.is_up_to_date(backoff),
                 Seen::Progress(samples) => self.report(&samples),
                 Seen::Frame(frame, token) => {
+                    self.look_for_room(&frame);
                     if let Err(end) = self.forward(frame).await {
                         return Ended::Connection(end);
                     }
@@ -159,6 +164,16 @@ impl<'a> Reading<'a> {
         let mut request = tonic::Request::new(request);
         self.connection.call.attach(&mut request, None);
         Ok(client.watch_tasks(request).await?.into_inner())
+    }
+
+    /// A task that is over leaves its place in the host's queue to another one.
+    fn look_for_room(&self, frame: &Frame) {
+        if let Frame::Changes { tasks, .. } = frame {
+            let over = tasks
+                .iter()
+                .filter(|task| task.state.is_terminal() && !task.removed);
+            over.for_each(|_| self.room.task_ended());
+        }
     }
 
     async fn forward(&self, frame: Frame) -> Result<(), End> {

@@ -183,7 +183,7 @@ impl World {
         }
         let core = step.effects.into_iter().filter_map(|effect| match effect {
             Effect::Core(effect) => Some(effect),
-            Effect::Held(_) | Effect::HeldAnew => None,
+            Effect::Held(_) | Effect::AtWork(_) | Effect::Anew => None,
         });
         (step.reply, core.collect())
     }
@@ -463,7 +463,8 @@ async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_
     let handle = coordinator::spawn::<Engine>(store, seed, Arc::clone(&log), |_| {}).unwrap();
     let ended_at = Timestamp(1_000);
     for (before, kept) in [(ended_at, true), (Timestamp(1_001), false)] {
-        let forget = janitor::forget(&handle, &log, before);
+        let young = before..=Timestamp(i64::MAX);
+        let forget = janitor::forget(&handle, &log, &young);
         let in_time = tokio::time::timeout(Duration::from_secs(20), forget).await;
         in_time.expect("it comes to its end").unwrap();
         let reader = world.store.reader().unwrap();

@@ -11,7 +11,7 @@
 //! thousand old records slow neither.
 
 use std::marker::PhantomData;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 use common::time::Timestamp;
@@ -113,22 +113,20 @@ impl<R: Message + Default> Ledger<R> {
         })
     }
 
-    /// The records that ended before `before`, the oldest first, after the index key `after`.
+    /// The records that ended within these times, the oldest first, after the index key `after`.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    pub(crate) fn ended_before(
+    pub(crate) fn ended_within(
         &self,
         reader: &dyn Reader,
-        before: Timestamp,
+        times: &Range<Timestamp>,
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Scan<R>, StoreError> {
-        let before = key::moment(before);
-        let range = (
-            after.map_or(Bound::Unbounded, Bound::Excluded),
-            Bound::Excluded(before.as_slice()),
-        );
+        let (from, to) = (key::moment(times.start), key::moment(times.end));
+        let start = after.map_or(Bound::Included(from.as_slice()), Bound::Excluded);
+        let range = (start, Bound::Excluded(to.as_slice()));
         let keys = reader.scan(self.ended, range, Order::Ascending, limit)?;
         self.follow(reader, keys, limit, |key| {
             key::ended_sequence(key).map(key::sequence)

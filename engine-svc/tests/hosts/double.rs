@@ -78,10 +78,26 @@ pub(crate) struct Truth {
     pub(crate) starting: (usize, usize),
     /// `StartTask` answers with this many statuses that say nothing first.
     pub(crate) unclear_starts: u32,
+    /// Refuses to take more tasks than this that are not over.
+    pub(crate) limit: Option<usize>,
     /// How many streams were opened, and how many of them after a token.
     pub(crate) streams: (u32, u32),
     /// Streams of an earlier era end.
     pub(crate) era: u32,
+}
+
+impl Truth {
+    /// How many tasks are not over.
+    pub(crate) fn open(&self) -> usize {
+        let over = i32::from(words::TaskState::Finished);
+        let began = self.history.iter().filter(|task| task.sequence == 1).count();
+        began
+            - self
+                .history
+                .iter()
+                .filter(|task| task.state == over && !task.removed)
+                .count()
+    }
 }
 
 /// The host.
@@ -111,6 +127,7 @@ impl Double {
                 slowness: Duration::ZERO,
                 starting: (0, 0),
                 unclear_starts: 0,
+                limit: None,
                 streams: (0, 0),
                 era: 0,
             })),
@@ -434,6 +451,10 @@ impl TaskService for Double {
             }
             if caller.engine.map(|engine| engine.engine_id) != truth.owner {
                 let fault = Fault::new(FaultCode::HostOwned, "not yours");
+                return Err(status::from_fault(&fault));
+            }
+            if truth.limit.is_some_and(|limit| truth.open() >= limit) {
+                let fault = Fault::new(FaultCode::QueueFull, "1 task waits already");
                 return Err(status::from_fault(&fault));
             }
         }

@@ -4,6 +4,7 @@ use common::id::TaskId;
 use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::job_service_client::JobServiceClient;
+use proto::engine::v1::task_service_client::TaskServiceClient;
 use proto::engine::v1::watch_jobs_response::Frame;
 use proto::engine::v1::*;
 use proto::task::v1::{Allocation, VolumeFormat, WatchStart, watch_start};
@@ -24,9 +25,11 @@ async fn disk_in_the_making(world: &World, double: &Double) -> (String, TaskId) 
         ..CreateDiskRequest::default()
     };
     let mut disks = DiskServiceClient::new(world.channel.clone());
+    let newest = || double.truth().history.last().map(|task| task.task_id.clone());
+    let before = newest();
     let accepted = disks.create_disk(request).await.unwrap().into_inner();
     let task_id = eventually("the host to hear of the task", || async {
-        double.truth().history.last().map(|task| task.task_id.clone())
+        newest().filter(|task_id| before.as_ref() != Some(task_id))
     });
     let task_id = task_id.await.parse().unwrap();
     for _ in 0..3 {
@@ -116,6 +119,60 @@ async fn who_watches_jobs_with_progress_gets_the_samples_of_their_tasks() {
     let samples = tokio::time::timeout(PATIENCE, samples).await.expect("samples");
     let seen: Vec<_> = samples.iter().map(|s| (s.task_id.clone(), s.percent)).collect();
     assert_eq!(seen, [(task_id.to_string(), 25.0)]);
+    world.stop().await;
+}
+
+/// Every sample that a watch from now gets until a change comes.
+async fn samples_before_a_change(world: &World, change: impl Future<Output = ()>) -> Vec<String> {
+    let mut tasks = TaskServiceClient::new(world.channel.clone());
+    let request = WatchTasksRequest {
+        start: Some(WatchStart {
+            start: Some(watch_start::Start::Now(())),
+        }),
+        include_progress: true,
+        ..WatchTasksRequest::default()
+    };
+    let mut stream = tasks.watch_tasks(request).await.unwrap().into_inner();
+    let opened = stream.message().await.unwrap().unwrap().frame;
+    assert!(matches!(opened, Some(watch_tasks_response::Frame::Opened(_))));
+    change.await;
+    let mut seen = Vec::new();
+    let until = async {
+        loop {
+            match stream.message().await.unwrap().unwrap().frame {
+                Some(watch_tasks_response::Frame::Progress(samples)) => {
+                    seen.extend(samples.items.into_iter().map(|sample| sample.task_id));
+                }
+                Some(watch_tasks_response::Frame::Changes(_)) => break,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, until).await.expect("a change");
+    seen
+}
+
+#[tokio::test]
+async fn no_sample_of_a_task_comes_after_its_end() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&MemoryDisk::new()).await;
+    world.follow(address).await;
+    let (job_id, task_id) = disk_in_the_making(&world, &double).await;
+    double.report(task_id, 50, 100);
+    is_at(&world, &job_id, 50.0).await;
+    double.advance(task_id);
+    let command = world.wait(&job_id).await;
+    assert_eq!(command.state(), CommandState::Succeeded);
+    // One that was late, and then something else.
+    let later = async {
+        double.report(task_id, 60, 100);
+        let (next, task_id) = disk_in_the_making(&world, &double).await;
+        double.report(task_id, 25, 100);
+        is_at(&world, &next, 25.0).await;
+        double.advance(task_id);
+    };
+    let seen = samples_before_a_change(&world, later).await;
+    assert!(!seen.contains(&task_id.to_string()), "{seen:?}");
     world.stop().await;
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::vm_service_client::VmServiceClient;
-use proto::engine::v1::{CommandState, CreateVmRequest, DiskSpec};
+use proto::engine::v1::waiting_for::What;
+use proto::engine::v1::{CommandState, CreateVmRequest, DiskSpec, GetCommandRequest, WaitingFor};
 use proto::task::v1::{Allocation, VolumeFormat};
 use runtime::store::memory::Disk;
 
@@ -82,4 +84,59 @@ async fn a_status_that_says_nothing_is_no_verdict() {
     finish_all(&double).await;
     assert_eq!(world.wait(&command).await.state(), CommandState::Succeeded);
     world.stop().await;
+}
+
+async fn waiting_for(world: &World, command_id: &str) -> Option<WaitingFor> {
+    let mut commands = CommandServiceClient::new(world.channel.clone());
+    let command_id = command_id.to_owned();
+    let got = commands.get_command(GetCommandRequest { command_id }).await;
+    got.unwrap().into_inner().command?.waiting_for
+}
+
+#[tokio::test]
+async fn a_full_host_is_seen_and_asked_again_when_a_task_of_it_ends() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    let domain = world.domain().await;
+    double.truth().limit = Some(1);
+    let command = create_vm(&world, &domain, DISKS / 2).await;
+    let waiting = eventually("the full host to be named", || async {
+        waiting_for(&world, &command)
+            .await
+            .filter(|waiting| waiting.note.contains("QUEUE_FULL"))
+    })
+    .await;
+    assert_eq!(
+        waiting.what,
+        Some(What::HostId(host_id().to_string())),
+        "{waiting:?}"
+    );
+    assert!(waiting.note.starts_with("room on host"), "{waiting:?}");
+    // With rests between them that double up to seconds, so many one after the other would take minutes.
+    let mut ended = 0;
+    while ended < DISKS / 2 {
+        eventually("the next one to be started", || async {
+            (double.truth().open() == 1).then_some(())
+        })
+        .await;
+        finish_open(&double);
+        ended += 1;
+    }
+    assert_eq!(world.wait(&command).await.state(), CommandState::Succeeded);
+    world.stop().await;
+}
+
+/// Drives the tasks that are not over to their ends.
+fn finish_open(double: &Double) {
+    let newest = double
+        .truth()
+        .history
+        .iter()
+        .rfind(|task| task.sequence == 1)
+        .cloned();
+    let task_id = newest.unwrap().task_id.parse().unwrap();
+    for _ in 1..5 {
+        double.advance(task_id);
+    }
 }

@@ -98,6 +98,7 @@ impl<I: Item> Checker<I> {
             (P::Asked { snapshot: true }, Frame::Opened { .. }) => P::InSnapshot,
             (P::Asked { snapshot: false }, Frame::Opened { .. }) => P::Changing,
             (P::InSnapshot, Frame::Snapshot(_)) => P::InSnapshot,
+            (P::InSnapshot, Frame::Heartbeat { token }) if token.is_empty() => P::InSnapshot,
             (P::InSnapshot, Frame::SnapshotDone { .. }) => P::Changing,
             (P::Changing, Frame::Changes(_) | Frame::Progress(_) | Frame::Heartbeat { .. }) => P::Changing,
             (P::Changing, Frame::Closing { .. }) => P::Closing,

@@ -3,8 +3,10 @@
 mod away;
 mod bad_input;
 mod cancel;
+mod clocks;
 mod copy;
 mod cuts;
+mod diagnostics;
 mod disks;
 mod duplicates;
 mod full;

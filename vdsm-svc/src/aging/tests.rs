@@ -10,13 +10,13 @@ use runtime::machine::Machine as _;
 use runtime::store::memory::MemoryStore;
 use runtime::store::{Commit, Write};
 use uuid::Uuid;
-use vdsm_core::{Caller, EngineCall, Limits, Reply};
+use vdsm_core::{Caller, EngineCall, Limits as HostLimits, Reply};
 
 use super::*;
 use crate::alive::Alive;
 use crate::journal::{self, Seed};
 
-const AGES: Ages = Ages {
+const LIMITS: Limits = Limits {
     unowned: days(7),
     cleared: days(30),
 };
@@ -46,7 +46,7 @@ impl World {
     fn new() -> Self {
         let store: Arc<dyn Store> = MemoryStore::new();
         let seed = Seed {
-            limits: Limits::default(),
+            limits: HostLimits::default(),
             identity: store.identity(),
             alive: Arc::new(Alive::default()),
         };
@@ -112,7 +112,14 @@ impl World {
     }
 
     fn look(&self, now: Timestamp) -> Option<Input> {
-        look(&*self.store.reader().unwrap(), AGES, now).unwrap()
+        // What is not over yet then is of a clock that was ahead, not too long ago.
+        let most = day(20_000);
+        look(
+            &*self.store.reader().unwrap(),
+            LIMITS,
+            Present { least: now, most },
+        )
+        .unwrap()
     }
 
     /// Looks and decides once, as the service does: how many records were old.

@@ -64,6 +64,10 @@ impl Context {
         &self,
         report: Report,
     ) -> impl Future<Output = Result<vdsm_core::Reply, NoAnswer>> + Send + 'static {
+        if matches!(report, Report::Finished | Report::Undone | Report::UndoFailed(_)) {
+            // Its progress goes before its end is seen; nothing of it moves any more.
+            self.tools.log.progress().forget(self.task_id);
+        }
         let input = Input::Report {
             task_id: self.task_id,
             report,

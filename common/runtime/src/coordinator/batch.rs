@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{Answer, Envelope, Perform, Refusal};
 use crate::log::{Entry, Log};
 use crate::machine::Machine;
-use crate::store::Commit;
+use crate::store::{Commit, Write};
 use crate::{clock, failpoint};
 
 /// Inputs in a batch: with random keys a group of this size makes some 60 thousand updates a second, and larger
@@ -35,6 +35,7 @@ pub(super) struct Batch<M: Machine> {
     histories: Vec<M::History>,
     answers: Vec<(Answerer<M>, M::Reply, Revision)>,
     outcomes: Vec<Outcome<M>>,
+    notes: Vec<oneshot::Sender<()>>,
 }
 
 /// What fail points and effects need to know of an input.
@@ -61,6 +62,7 @@ impl<M: Machine> Batch<M> {
             histories: Vec::new(),
             answers: Vec::new(),
             outcomes: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -125,6 +127,20 @@ impl<M: Machine> Batch<M> {
         }
     }
 
+    /// Takes in records that the machine has no part in; `noted` hears when they are durable.
+    pub(super) fn note(&mut self, writes: Vec<Write>, noted: oneshot::Sender<()>) {
+        self.last = self.last.next();
+        self.inputs += 1;
+        self.commits.push(Commit {
+            revision: self.last,
+            time: clock::now(),
+            history: M::History::default().encode_to_vec(),
+            writes,
+        });
+        self.histories.push(M::History::default());
+        self.notes.push(noted);
+    }
+
     /// Passes a fail point of each input that has revisions.
     pub(super) fn hit(&self, point: &str) {
         if failpoint::armed() {
@@ -142,9 +158,10 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Its `commits` are durable. Publishes and shows first, so that whoever is answered sees what is theirs. Answers
-    /// before it wakes watchers: there may be many, and each that is woken may take the processor from this thread. The
-    /// effects, which nobody waits for, come last.
+    /// Its `commits` are durable. Shows and publishes first, so that whoever is answered sees what is theirs, and in this
+    /// order, so that whoever sees a change in the log sees nothing in memory that was before it. Answers before it wakes
+    /// watchers: there may be many, and each that is woken may take the processor from this thread. The effects, which
+    /// nobody waits for, come last.
     pub(super) fn finish(
         self,
         commits: &[Commit],
@@ -159,15 +176,19 @@ impl<M: Machine> Batch<M> {
             history,
             bytes: commit.history.len(),
         });
-        log.publish(entries.collect());
         for effect in self.outcomes.iter().flat_map(|outcome| &outcome.effects) {
             perform.show(effect);
         }
+        log.publish(entries.collect());
         let answers = self.answers.into_iter().map(|(answer, reply, revision)| {
             let token = log.token_at(revision, start);
             (answer, Answer { reply, token })
         });
         answer_all::<M>(answers.collect());
+        for noted in self.notes {
+            // Whoever no longer waits for it does not miss it.
+            let _ = noted.send(());
+        }
         if !commits.is_empty() {
             log.wake();
         }

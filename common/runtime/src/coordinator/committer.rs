@@ -10,8 +10,8 @@ use std::{io, thread};
 use tokio::sync::mpsc;
 
 use super::batch::Batch;
-use super::{Perform, Refusal, Retention};
-use crate::clock;
+use super::{Options, Perform, Refusal, Retention};
+use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::store::{Store, StoreError};
@@ -26,6 +26,7 @@ pub(super) struct Committer<M: Machine, P> {
     log: Arc<Log<M::History>>,
     perform: P,
     retention: Retention,
+    ages: Ages,
     trimmed_at: u64,
 }
 
@@ -34,13 +35,14 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
         store: Arc<dyn Store>,
         log: Arc<Log<M::History>>,
         perform: P,
-        retention: Retention,
+        options: &Options,
     ) -> Self {
         Self {
             store,
             log,
             perform,
-            retention,
+            retention: options.retention,
+            ages: options.ages.clone(),
             trimmed_at: 0,
         }
     }
@@ -70,7 +72,7 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     pub(super) fn trim(&mut self) -> bool {
         let current = self.log.current();
         self.trimmed_at = current.0;
-        let trimmed = self.retention.trim(&*self.store, current, clock::now());
+        let trimmed = self.retention.trim(&*self.store, current, &self.ages);
         trimmed.unwrap_or_else(|error| {
             tracing::warn!(%error, "the history could not be trimmed");
             false

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Envelope, Message, Refusal};
 use crate::machine::Machine;
+use crate::store::Write;
 
 /// Speaks to a coordinator, which ends when it is stopped or when the last handle is dropped.
 pub struct Handle<M: Machine> {
@@ -73,6 +74,18 @@ impl<M: Machine> Handle<M> {
             .map_err(|_| Refusal::Stopping)
     }
 
+    /// Has records of the shell's own written, in a revision of which watchers are shown nothing.
+    ///
+    /// # Errors
+    /// [`Refusal`]: with `StoreUnavailable` it is unknown whether they were.
+    pub(crate) async fn note(&self, writes: Vec<Write>) -> Result<(), Refusal> {
+        let (noted, wait) = oneshot::channel();
+        let sent = self.sender.send(Message::Note(writes, noted)).await;
+        sent.map_err(|_| Refusal::Stopping)?;
+        // Dropped without an answer: not committed, as far as is known.
+        wait.await.map_err(|_| Refusal::StoreUnavailable)
+    }
+
     /// Has the coordinator finish what was sent before, refuse the rest, and let go of its store; waits for it.
     pub async fn stop(&self) {
         let (stopped, wait) = oneshot::channel();
@@ -119,6 +132,8 @@ fn envelope<M: Machine>(
 fn input_of<M: Machine>(message: Message<M>) -> M::Input {
     match message {
         Message::Input(envelope) => envelope.input,
-        Message::Stop(_) => unreachable!("a handle gets back what it sent, and that was an input"),
+        Message::Note(..) | Message::Stop(_) => {
+            unreachable!("a handle gets back what it sent, and that was an input")
+        }
     }
 }

@@ -70,6 +70,7 @@ impl<M: Machine, P: Perform<M::Effect>> Inline<M, P> {
             if batch.is_empty() {
                 match timeout(patience, self.inbox.recv()).await {
                     Ok(Some(Message::Input(envelope))) => batch.step(&mut machine, envelope),
+                    Ok(Some(Message::Note(writes, noted))) => batch.note(writes, noted),
                     Ok(Some(Message::Stop(waiting))) => return Some(self.stop(waiting)),
                     Ok(None) => return Some(Vec::new()),
                     Err(_) => {
@@ -83,6 +84,7 @@ impl<M: Machine, P: Perform<M::Effect>> Inline<M, P> {
             while stop.is_none() && !batch.is_full() {
                 match self.inbox.try_recv() {
                     Ok(Message::Input(envelope)) => batch.step(&mut machine, envelope),
+                    Ok(Message::Note(writes, noted)) => batch.note(writes, noted),
                     Ok(Message::Stop(waiting)) => stop = Some(waiting),
                     Err(_) => break,
                 }
@@ -116,6 +118,7 @@ impl<M: Machine, P: Perform<M::Effect>> Inline<M, P> {
         loop {
             match self.inbox.try_recv() {
                 Ok(Message::Input(envelope)) => refuse(envelope, refusal),
+                Ok(Message::Note(..)) => {}
                 Ok(Message::Stop(waiting)) => return Some(vec![waiting]),
                 Err(_) => return None,
             }

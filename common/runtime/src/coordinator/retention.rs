@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use common::revision::Revision;
-use common::time::Timestamp;
 
+use crate::ages::Ages;
 use crate::store::{Store, StoreError};
 
 /// Revisions looked at as one, when it is decided by age: all of them must be too old.
@@ -30,23 +30,16 @@ impl Default for Retention {
 
 impl Retention {
     /// Forgets one bounded piece, if there is one to forget; says whether there may be more.
-    pub(super) fn trim(
-        &self,
-        store: &dyn Store,
-        current: Revision,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    pub(super) fn trim(&self, store: &dyn Store, current: Revision, ages: &Ages) -> Result<bool, StoreError> {
         let oldest = store.oldest()?;
         let by_count = Revision(current.0.saturating_sub(self.max_revisions));
         if by_count > oldest {
             return store.trim(by_count);
         }
-        let max_age = i64::try_from(self.max_age.as_micros()).unwrap_or(i64::MAX);
-        let cutoff = Timestamp(now.0.saturating_sub(max_age));
         // One that is not there is one that is still to come.
         let last = store.history(Revision(oldest.0 + PIECE - 1), 1)?;
         match last.first() {
-            Some(last) if last.time < cutoff => {
+            Some(last) if ages.present().is_older(last.time, self.max_age) => {
                 store.trim(last.revision)?;
                 Ok(true)
             }

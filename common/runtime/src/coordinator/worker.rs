@@ -13,7 +13,7 @@ use super::committer::{Committer, Desk, Outcome};
 use super::{Envelope, Message, Options, Perform, Refusal};
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Write};
 
 /// How often an idle coordinator looks for history that is too old.
 pub(super) const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
@@ -49,6 +49,7 @@ enum End {
 /// What came.
 enum Next<M: Machine> {
     Input(Envelope<M>),
+    Note(Vec<Write>, oneshot::Sender<()>),
     /// The committer is back: whether there is more to trim.
     Committed(Outcome),
     Nothing,
@@ -64,7 +65,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         options: Options,
         inbox: mpsc::Receiver<Message<M>>,
     ) -> io::Result<Self> {
-        let committer = Committer::new(Arc::clone(&store), Arc::clone(&log), perform, options.retention);
+        let committer = Committer::new(Arc::clone(&store), Arc::clone(&log), perform, &options);
         Ok(Self {
             store,
             seed,
@@ -130,6 +131,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
             };
             match next {
                 Next::Input(envelope) => open.step(&mut machine, envelope),
+                Next::Note(writes, noted) => open.note(writes, noted),
                 Next::Committed(Ok(more)) => {
                     if more {
                         patience = TRIM_NEXT_PIECE;
@@ -159,6 +161,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         while !open.is_full() {
             match self.inbox.try_recv() {
                 Ok(Message::Input(envelope)) => open.step(machine, envelope),
+                Ok(Message::Note(writes, noted)) => open.note(writes, noted),
                 Ok(Message::Stop(waiting)) => return Some(waiting),
                 Err(_) => break,
             }
@@ -209,6 +212,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         };
         match received {
             Some(Message::Input(envelope)) => Next::Input(envelope),
+            Some(Message::Note(writes, noted)) => Next::Note(writes, noted),
             Some(Message::Stop(waiting)) => Next::End(self.refuse_rest(waiting)),
             // The last handle is gone.
             None => Next::End(Vec::new()),
@@ -238,6 +242,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         loop {
             match self.wait(until.saturating_duration_since(Instant::now()), true) {
                 Next::Input(envelope) => refuse(envelope, Refusal::StoreUnavailable),
+                Next::Note(..) => {}
                 Next::Nothing | Next::Committed(_) => return Ok(()),
                 Next::End(waiting) => return Err(waiting),
             }
@@ -250,6 +255,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::Input(envelope) => refuse(envelope, Refusal::Stopping),
+                Message::Note(..) => {}
                 Message::Stop(waiting) => all.push(waiting),
             }
         }

@@ -1,6 +1,7 @@
-//! The newest progress sample of each running task. Never durable, and merged freely.
+//! The newest progress sample of each running task. Never durable, and merged freely. Progress is of the living: a task's
+//! sample goes before anybody sees the task's end, and none comes after.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ struct Board {
     /// Each sample with its number.
     by_task: HashMap<TaskId, (u64, Sample)>,
     by_number: BTreeMap<u64, TaskId>,
+    /// Whose samples may be relayed: the tasks that are recorded and not over.
+    living: HashSet<TaskId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,16 +42,17 @@ struct Sample {
 }
 
 impl ProgressBoard {
-    /// How far a task is, in bytes; a `total_bytes` of 0 means that it is unknown. How fast it goes, and how long it will still take, is measured here.
+    /// How far a task of this process is, told by whoever works for it; a `total_bytes` of 0 means that it is unknown. How
+    /// fast it goes, and how long it will still take, is measured here.
     pub fn report(&self, task_id: TaskId, done_bytes: u64, total_bytes: u64) {
         let now = Instant::now();
-        self.put(task_id, |old| {
+        self.put(task_id, |_, old| {
             let before = old.and_then(|old| old.pace);
             let pace = before.map_or_else(
                 || Pace::begin(done_bytes, now),
                 |before| before.after(done_bytes, now),
             );
-            Sample {
+            Some(Sample {
                 done_bytes,
                 total_bytes,
                 rate_bytes_per_second: pace.rate_bytes_per_second(),
@@ -57,29 +61,34 @@ impl ProgressBoard {
                     total => pace.time_for(total.saturating_sub(done_bytes)),
                 },
                 pace: Some(pace),
-            }
+            })
         });
     }
 
-    /// A sample of somebody else's board, as it came.
+    /// A sample of somebody else's board, as it came. One of a task that is not recorded, or over, is dropped: it may be
+    /// late.
     pub fn relay(&self, task_id: TaskId, sample: &wire::Progress) {
         let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
-        self.put(task_id, |_| Sample {
-            done_bytes: bytes(sample.done_bytes),
-            total_bytes: bytes(sample.total_bytes),
-            rate_bytes_per_second: bytes(sample.rate_bytes_per_second),
-            time_left: sample.time_left.and_then(|time| Duration::try_from(time).ok()),
-            pace: None,
+        self.put(task_id, |board, _| {
+            board.living.contains(&task_id).then(|| Sample {
+                done_bytes: bytes(sample.done_bytes),
+                total_bytes: bytes(sample.total_bytes),
+                rate_bytes_per_second: bytes(sample.rate_bytes_per_second),
+                time_left: sample.time_left.and_then(|time| Duration::try_from(time).ok()),
+                pace: None,
+            })
         });
     }
 
-    /// Puts a task's next sample up, under the next number.
-    fn put(&self, task_id: TaskId, next: impl FnOnce(Option<&Sample>) -> Sample) {
+    /// Puts a task's next sample up, under the next number, if there is one.
+    fn put(&self, task_id: TaskId, next: impl FnOnce(&Board, Option<&Sample>) -> Option<Sample>) {
         let mut board = self.lock();
+        let old = board.by_task.get(&task_id).copied();
+        let Some(sample) = next(&board, old.as_ref().map(|(_, sample)| sample)) else {
+            return;
+        };
         board.last += 1;
         let number = board.last;
-        let old = board.by_task.get(&task_id).copied();
-        let sample = next(old.as_ref().map(|(_, sample)| sample));
         board.by_task.insert(task_id, (number, sample));
         if let Some((old, _)) = old {
             board.by_number.remove(&old);
@@ -94,12 +103,26 @@ impl ProgressBoard {
         self.waiters.wake_all();
     }
 
-    /// The task no longer runs.
+    /// The task is recorded: its samples may be relayed until it is over.
+    pub fn begin(&self, task_id: TaskId) {
+        self.lock().living.insert(task_id);
+    }
+
+    /// The task is over: to be called before anybody can see that.
     pub fn forget(&self, task_id: TaskId) {
         let mut board = self.lock();
+        board.living.remove(&task_id);
         if let Some((old, _)) = board.by_task.remove(&task_id) {
             board.by_number.remove(&old);
         }
+    }
+
+    /// Forgets every task: those that are not over are told anew.
+    pub fn clear(&self) {
+        let mut board = self.lock();
+        board.living.clear();
+        board.by_task.clear();
+        board.by_number.clear();
     }
 
     /// The newest sample of a task.
@@ -180,7 +203,7 @@ mod tests {
     #[test]
     fn a_relayed_sample_is_shown_as_it_came() {
         let board = ProgressBoard::default();
-        board.report(task(1), 9, 9);
+        board.begin(task(1));
         let sample = wire::Progress {
             task_id: task(1).to_string(),
             done_bytes: 250,
@@ -191,6 +214,30 @@ mod tests {
         };
         board.relay(task(1), &sample);
         assert_eq!(board.newest(task(1)), Some(sample));
+    }
+
+    #[test]
+    fn nothing_is_relayed_of_what_is_not_at_work() {
+        let board = ProgressBoard::default();
+        let sample = wire::Progress {
+            task_id: task(1).to_string(),
+            done_bytes: 1,
+            ..wire::Progress::default()
+        };
+        let is_shown = || {
+            board.relay(task(1), &sample);
+            board.newest(task(1)).is_some()
+        };
+        assert!(!is_shown(), "nobody has recorded it");
+        board.begin(task(1));
+        assert!(is_shown());
+        board.forget(task(1));
+        assert!(!is_shown(), "it is over");
+        board.begin(task(1));
+        assert!(is_shown());
+        board.clear();
+        assert!(!is_shown());
+        assert!(board.since(0, |_| true).0.is_empty());
     }
 
     #[test]

@@ -149,7 +149,8 @@ impl<F: Feed> WatchStream<F> {
                 let _ = self.log.poll_changed(Revision(u64::MAX), &self.change, context);
                 let Poll::Ready(step) = Pin::new(&mut job).poll(context) else {
                     self.phase = Phase::Reading(job);
-                    return Poll::Pending;
+                    // However long the disk takes, the stream is alive: it must not be taken for a dead one.
+                    return self.poll_heartbeat(context).map(Ok);
                 };
                 self.take_step(joined(step)?.map_err(snapshot_status)?);
             }
@@ -189,7 +190,11 @@ impl<F: Feed> WatchStream<F> {
         // A reader for whom there is always more must let others have their turn.
         ready!(tokio::task::coop::poll_proceed(context)).made_progress();
         if let Some(job) = &mut self.fetching {
-            let fetched = ready!(Pin::new(job).poll(context));
+            let Poll::Ready(fetched) = Pin::new(job).poll(context) else {
+                return self
+                    .poll_clocks(self.heartbeat_at.min(self.ends_at), context)
+                    .map(Ok);
+            };
             self.fetching = None;
             self.entries.extend(joined(fetched)??);
             return Poll::Ready(Ok(()));
@@ -227,10 +232,29 @@ impl<F: Feed> WatchStream<F> {
                 }
             }
         }
+        self.poll_clocks(until, context)
+    }
+
+    fn poll_clocks(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
         if self.timer.deadline() != until {
             self.timer.as_mut().reset(until);
         }
         self.timer.as_mut().poll(context)
+    }
+
+    /// While there is no point yet at which resuming would be right: heartbeats say so by having none.
+    fn poll_heartbeat(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if std::mem::take(&mut self.sent) {
+            self.heartbeat_at = now + self.options.heartbeat;
+        }
+        if now < self.heartbeat_at {
+            return self.poll_clocks(self.heartbeat_at, context);
+        }
+        self.heartbeat_at = now + self.options.heartbeat;
+        let token = String::new();
+        self.ready.push_back(Frame::Heartbeat(wire::Heartbeat { token }));
+        Poll::Ready(())
     }
 
     /// Makes the frames of a revision, if the filter selects anything of it.

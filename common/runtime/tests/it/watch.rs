@@ -16,7 +16,7 @@ use runtime::machine::Change;
 use runtime::status;
 use runtime::store::Store as _;
 use runtime::store::memory::MemoryStore;
-use runtime::watch::{WatchStream, watch};
+use runtime::watch::{MAX_AGE, Terms, WatchOptions, WatchStream, watch};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -316,6 +316,67 @@ async fn shutdown_says_closing_then_unavailable_and_takes_no_more() {
     assert!(next(&mut idle).await.is_none());
     let refused = watch(log, ALL, from_now()).err().unwrap();
     assert_eq!(refused.code(), Code::Unavailable);
+}
+
+/// A feed whose store takes its time.
+struct Slow(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl runtime::watch::Feed for Slow {
+    type History = EngineHistory;
+
+    fn changes(
+        &self,
+        entry: &runtime::log::Entry<EngineHistory>,
+    ) -> Result<Vec<Bytes>, runtime::store::StoreError> {
+        ALL.changes(entry)
+    }
+
+    fn snapshot(
+        &self,
+        reader: &dyn runtime::store::Reader,
+        after: Option<&[u8]>,
+    ) -> Result<runtime::watch::Page, runtime::store::StoreError> {
+        // Until the test says so.
+        let _ = self.0.lock().unwrap().recv();
+        ALL.snapshot(reader, after)
+    }
+
+    fn selects(&self, task_id: TaskId) -> bool {
+        ALL.selects(task_id)
+    }
+}
+
+/// Whoever takes a silent stream for a dead one would begin anew for as long as the disk is slow.
+#[tokio::test]
+async fn while_a_snapshot_is_read_the_stream_shows_that_it_lives() {
+    let log = new_log();
+    notes(&log, 1..=1);
+    let (go_on, told) = std::sync::mpsc::channel();
+    // A time that is paused stands still while a thread reads.
+    let start = proto::task::v1::WatchStart { start: None };
+    let terms = Terms {
+        heartbeat: Duration::from_millis(100),
+        max_age: MAX_AGE,
+    };
+    let options = WatchOptions::read(Some(&start), None, None, false, terms).unwrap();
+    let mut stream = watch(log.clone(), Slow(told.into()), options).unwrap();
+    let mut frame = async || read(&next(&mut stream).await.unwrap().unwrap());
+    assert!(matches!(frame().await, Frame::Opened(_)));
+    for _ in 0..5 {
+        let Frame::Heartbeat(beat) = frame().await else {
+            panic!("a heartbeat");
+        };
+        assert_eq!(beat.token, "", "no point to resume after");
+    }
+    go_on.send(()).unwrap();
+    loop {
+        match frame().await {
+            Frame::Heartbeat(beat) => assert_eq!(beat.token, ""),
+            Frame::Snapshot(Snapshot { items }) => assert_eq!(items.len(), 1),
+            Frame::SnapshotDone(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,8 +90,9 @@ fn added(state: &State, p: &AddHost) -> Host {
 mod tests {
     use common::FaultCode;
 
-    use crate::input::Input;
+    use crate::input::{Ask, Input};
     use crate::model::CommandState::*;
+    use crate::plan::remove_host::RemoveHost;
     use crate::step::Reply;
     use crate::testing::{World, add_host, command_id, host_id};
 
@@ -140,6 +141,29 @@ mod tests {
         world.settle();
         assert_eq!(world.state_of(1), Cancelled);
         assert!(world.hosts[&host_id(0)].owner.is_none());
+    }
+
+    #[test]
+    fn of_a_host_that_was_given_up_nothing_is_kept_for_its_next_life() {
+        let mut world = World::new(1);
+        world.submit(1, "AddHost", add_host(0));
+        world.settle();
+        let given_up = Ask::RemoveHost(RemoveHost { host_id: host_id(0) });
+        world.submit(2, "RemoveHost", given_up);
+        world.settle();
+        // Said before the engine stopped following it, and heard after.
+        let facts = world.hosts[&host_id(0)].facts();
+        world.step(Input::HostConnected {
+            host_id: host_id(0),
+            facts,
+        });
+        world.submit(3, "AddHost", add_host(0));
+        assert!(!world.root(3).call_sent, "the host has not answered yet");
+        world.step(Input::Cancel {
+            command_id: command_id(3),
+            user: "ann".into(),
+        });
+        assert_eq!(world.state_of(3), Cancelled);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) struct Tree {
     pub(crate) sequence: u64,
     /// What its commands work on, in bytes.
     pub(crate) total_bytes: u64,
-    /// What those of them work on that have ended.
+    /// What those of them work on that have succeeded.
     pub(crate) done_bytes: u64,
     /// Tasks that are not over, whatever for.
     pub(crate) open: usize,
@@ -85,13 +85,17 @@ impl Tree {
     pub(super) fn count_command(&mut self, command: &Command) {
         let bytes = command.parameters.bytes();
         self.total_bytes += bytes;
-        self.done_bytes += if command.state.is_terminal() { bytes } else { 0 };
+        if command.state == CommandState::Succeeded {
+            self.done_bytes += bytes;
+        }
     }
 
     pub(super) fn forget_command(&mut self, command: &Command) {
         let bytes = command.parameters.bytes();
         self.total_bytes -= bytes;
-        self.done_bytes -= if command.state.is_terminal() { bytes } else { 0 };
+        if command.state == CommandState::Succeeded {
+            self.done_bytes -= bytes;
+        }
     }
 
     pub(super) fn count(&mut self, task: &AsyncTask) {

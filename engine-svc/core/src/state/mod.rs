@@ -67,6 +67,14 @@ pub(crate) struct Volatile {
     pub(crate) fenced: BTreeMap<HostId, Fault>,
 }
 
+impl Volatile {
+    /// The host is followed no longer.
+    pub(crate) fn forget(&mut self, host_id: HostId) {
+        self.connected.remove(&host_id);
+        self.streams.remove(&host_id);
+    }
+}
+
 /// Where the engine is in a host's open stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stream {

@@ -45,6 +45,11 @@ impl State {
         self.hosts.get(&id).map(|host| &**host)
     }
 
+    /// Whether a host is to be followed: it is this engine's, or is about to be.
+    pub(crate) fn is_followed(&self, id: HostId) -> bool {
+        self.hosts.contains_key(&id) || !self.calls_to(id).is_empty()
+    }
+
     /// All hosts of this engine.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.hosts.values().map(|host| &**host)

@@ -1,6 +1,6 @@
 //! The end of a tree: people are told, and the hosts may forget its tasks.
 
-use common::id::TaskId;
+use common::id::{HostId, TaskId};
 
 use super::tx::Tx;
 use crate::effect::Effect;
@@ -21,17 +21,23 @@ impl Tx<'_> {
                 self.effect(Effect::Resync { host_id: p.host_id });
             }
             (Parameters::TakeOverHost(p), _) if self.state.host(p.host_id).is_none() => {
-                self.effect(Effect::Unfollow { host_id: p.host_id });
+                self.unfollow(p.host_id);
             }
-            (Parameters::AddHost(p), _) => self.effect(Effect::Unfollow { host_id: p.host_id }),
+            (Parameters::AddHost(p), _) => self.unfollow(p.host_id),
             (Parameters::RemoveHost(p), CommandState::Succeeded) => {
                 for task_id in self.state.tasks_on(p.host_id) {
                     self.clear_locally(task_id);
                 }
-                self.effect(Effect::Unfollow { host_id: p.host_id });
+                self.unfollow(p.host_id);
             }
             _ => {}
         }
+    }
+
+    /// Nothing that is known of the connection outlives it: the host may come back as one that does not answer.
+    fn unfollow(&mut self, host_id: HostId) {
+        self.state.volatile.forget(host_id);
+        self.effect(Effect::Unfollow { host_id });
     }
 
     fn tell_end(&mut self, root: &Command) {

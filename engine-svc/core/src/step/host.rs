@@ -17,6 +17,10 @@ use crate::state::Life;
 impl Tx<'_> {
     /// It answers as the one that is followed: all that is still to be done there is asked for again.
     pub(super) fn host_connected(&mut self, host_id: HostId, facts: HostFacts) {
+        if !self.state.is_followed(host_id) {
+            // It was given up while this was on its way.
+            return;
+        }
         if let Some(other) = facts.engine_id.filter(|id| *id != self.state.seed.engine_id) {
             let message = format!("the host belongs to engine {other}");
             return self.host_refused(host_id, Fault::new(FaultCode::HostOwned, message));
@@ -67,8 +71,7 @@ impl Tx<'_> {
 
     /// What is to be done there can go on only if somebody sets it right, so all of it rests.
     pub(super) fn host_refused(&mut self, host_id: HostId, fault: Fault) {
-        self.state.volatile.connected.remove(&host_id);
-        self.state.volatile.streams.remove(&host_id);
+        self.state.volatile.forget(host_id);
         for id in self.state.calls_to(host_id) {
             self.refuse_call(id, &fault);
         }

@@ -29,7 +29,8 @@ enum Shown {
 
 impl Tx<'_> {
     /// A frame of another connection than the present one is ignored: its place was not recorded, so it comes
-    /// again. The same goes for a host that is being added: once it is ours a new stream begins.
+    /// again. After the state was read anew no connection is present: frames before it may have been lost with a
+    /// failed commit, and only a new connection begins where the records end. The same goes for a host that is being added: once it is ours a new stream begins.
     pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
         let connected = self.state.volatile.connected.get(&host_id);
         let present = connected.is_some_and(|life| life.store_id == store_id);

@@ -1,5 +1,6 @@
 //! Copies of a disk that take a moment: one is watched to its end, another is cancelled in the middle.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
@@ -19,6 +20,9 @@ const MIB: i64 = 512;
 
 /// A copy may be over before it can be cancelled; then another one is.
 const ATTEMPTS: usize = 10;
+
+/// In the middle is where at least so much has moved, and not all.
+const MOVED: i64 = 32 << 20;
 
 /// The act: returns the jobs.
 pub(crate) async fn act(stage: &mut Stage, world: &World, domain_id: &str) -> Outcome<Vec<String>> {
@@ -53,6 +57,8 @@ pub(crate) async fn act(stage: &mut Stage, world: &World, domain_id: &str) -> Ou
 struct Copied {
     command_id: String,
     state: CommandState,
+    /// The bytes that had moved when it was cancelled in the middle; none where it was not.
+    moved: Option<i64>,
 }
 
 async fn cancelled_in_the_middle(
@@ -69,7 +75,13 @@ async fn cancelled_in_the_middle(
             ensure(!images.contains(&copy.disk_id), || {
                 "the cancelled copy left its image".to_owned()
             })?;
-            stage.note("cancelled in the middle: what it had made is gone, its source is as it was");
+            let moved = copied
+                .moved
+                .context("it was cancelled before it had moved anything")?;
+            stage.note(format!(
+                "cancelled in the middle, with {} of {MIB} MiB copied: what it had made is gone, its source is as it was",
+                moved >> 20
+            ));
             return Ok(copied.command_id);
         }
         stage.note("it was over before it could be cancelled; once more");
@@ -82,7 +94,7 @@ async fn cancelled_in_the_middle(
     Err(Failure::new("no copy was ever cancelled in the middle"))
 }
 
-/// Copies, and shows how far it is; cancels it at the first sign of progress where that is wished.
+/// Copies, and shows how far it is; cancels it in its middle where that is wished.
 async fn watched(
     stage: &mut Stage,
     world: &World,
@@ -93,15 +105,27 @@ async fn watched(
     let mut frames = Tasks::open(channel, Start::Now, &Selection::default()).await?;
     let command_id = world.client.ask_copy_disk(copy).await?;
     let mut end = std::pin::pin!(world.settled(&command_id));
-    let mut asked = !cancel;
+    let mut moved = None;
+    // Samples of others are none of its.
+    let mut own = BTreeSet::new();
     let command = loop {
         tokio::select! {
             command = &mut end => break command?,
             frame = frames.next() => {
-                let Frame::Progress(samples) = frame.context("the stream of tasks ended")?? else { continue };
-                for sample in samples.iter().filter(|sample| sample.total_bytes >= MIB << 20) {
+                let samples = match frame.context("the stream of tasks ended")?? {
+                    Frame::Progress(samples) => samples,
+                    Frame::Changes(changes) => {
+                        let tasks = changes.items.into_iter().filter(|task| task.root_command_id == command_id);
+                        own.extend(tasks.map(|task| task.task_id));
+                        continue;
+                    }
+                    _ => continue,
+                };
+                for sample in samples.iter().filter(|sample| own.contains(&sample.task_id)) {
                     stage.progress(line(sample));
-                    if !std::mem::replace(&mut asked, true) {
+                    let is_amid = sample.done_bytes >= MOVED && sample.done_bytes < sample.total_bytes;
+                    if cancel && is_amid && moved.is_none() {
+                        moved = Some(sample.done_bytes);
                         let request = CancelCommandRequest { command_id: command_id.clone() };
                         match world.client.commands.clone().cancel_command(request).await {
                             // Too late: how it ended tells.
@@ -118,6 +142,7 @@ async fn watched(
     Ok(Copied {
         state: command.state(),
         command_id: command_id.clone(),
+        moved,
     })
 }
 

@@ -1,0 +1,244 @@
+//! How old what was recorded is, whatever the wall clock does: [`common::age`] with the clocks of this machine and a place
+//! in the store, table `clock`, the key `self` → `ClockRecord`.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::age::{AgeClock, Era, Jump, Kept, Present};
+use common::revision::Revision;
+use common::time::Timestamp;
+use prost::Message as _;
+use proto::store::v1::{ClockRecord, clock_record};
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::coordinator::{Handle, Refusal};
+use crate::machine::Machine;
+use crate::store::{Commit, Store, StoreError, Table, Write};
+
+const CLOCK: Table = Table("clock");
+const KEY: &[u8] = b"self";
+
+/// How often the wall clock is looked at: what is recorded between its being set and this may count as of another time.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The ages of one service. Cheap to clone; all clones are one clock.
+#[derive(Debug, Clone)]
+pub struct Ages(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: AgeClock,
+    looked: Instant,
+    /// What the store has.
+    kept: Kept,
+}
+
+impl Ages {
+    /// Of a service that never ran before. Nothing may be asked for a greater age than `window`.
+    pub fn begin(window: Duration) -> Self {
+        Self::over(AgeClock::begin(window, clock::now()), Kept::default())
+    }
+
+    /// Of the service whose memory this is, before anything else is recorded in this start. Tells the log where the
+    /// clock has jumped since the last one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if what earlier starts kept cannot be read, or not be added to.
+    pub fn open(store: &dyn Store, window: Duration) -> Result<Self, StoreError> {
+        let reader = store.reader()?;
+        let kept = reader.get(CLOCK, KEY)?.map(|bytes| decode(&bytes)).transpose()?;
+        let resumed = kept.clone().and_then(|kept| AgeClock::resume(window, kept));
+        let clock = match resumed {
+            Some(clock) => clock,
+            // An earlier build kept nothing. Its last record is the last time that is known.
+            None => AgeClock::begin(
+                window,
+                last_record(store, reader.revision())?.unwrap_or_else(clock::now),
+            ),
+        };
+        let is_new = kept.is_none();
+        let ages = Self::over(clock, kept.unwrap_or_default());
+        let mut inner = ages.inner();
+        inner.look();
+        let kept = inner.clock.kept();
+        if !is_new && inner.clock.is_due(&inner.kept) {
+            let commit = Commit {
+                revision: reader.revision().next(),
+                time: clock::now(),
+                history: Vec::new(),
+                writes: vec![write(&kept)],
+            };
+            store.commit([commit].into())?;
+            inner.kept = kept;
+        }
+        drop(inner);
+        Ok(ages)
+    }
+
+    fn over(clock: AgeClock, kept: Kept) -> Self {
+        let looked = Instant::now();
+        Self(Arc::new(Mutex::new(Inner { clock, looked, kept })))
+    }
+
+    /// The present, to tell what is old from.
+    pub fn present(&self) -> Present {
+        let mut inner = self.inner();
+        inner.look();
+        inner.clock.present()
+    }
+
+    /// Keeps what the clocks show, until the service stops.
+    pub async fn keep<M: Machine>(self, coordinator: Handle<M>) {
+        loop {
+            let due = {
+                let mut inner = self.inner();
+                inner.look();
+                let due = inner.clock.is_due(&inner.kept);
+                due.then(|| inner.clock.kept())
+            };
+            if let Some(kept) = due {
+                match coordinator.note(vec![write(&kept)]).await {
+                    Ok(()) => self.inner().kept = kept,
+                    // At the next look.
+                    Err(Refusal::StoreUnavailable) => {}
+                    Err(Refusal::Stopping) => return,
+                }
+            }
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(LOOK) => {}
+                // Not a moment longer: whoever stopped it may want to open the store again.
+                () = coordinator.ended() => return,
+            }
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn look(&mut self) {
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.looked);
+        self.looked = self.looked.max(now);
+        if let Some(jump) = self.clock.look(clock::now(), elapsed) {
+            tell(jump);
+        }
+    }
+}
+
+fn tell(jump: Jump) {
+    let seconds = jump.micros / 1_000_000;
+    if seconds > 0 {
+        tracing::warn!(
+            seconds,
+            "the clock is ahead of where it was, or the service did not run for so long: nothing expires by that; ages \
+             count the time for which the service runs, until that is as long as things are kept"
+        );
+    } else {
+        tracing::warn!(
+            seconds,
+            "the clock was set back: nothing expires by that, and nothing is kept for longer than it is to be, in \
+             time for which the service runs"
+        );
+    }
+}
+
+/// When the newest revision was recorded; none where there is none.
+fn last_record(store: &dyn Store, revision: Revision) -> Result<Option<Timestamp>, StoreError> {
+    let before = Revision(revision.0.saturating_sub(1));
+    Ok(store.history(before, 1)?.first().map(|last| last.time))
+}
+
+fn write(kept: &Kept) -> Write {
+    let record = ClockRecord {
+        running_micros: kept.running,
+        eras: kept
+            .eras
+            .iter()
+            .map(|era| clock_record::Era {
+                begin_micros: era.begin,
+                last_micros: era.last,
+                least_micros: era.least,
+                most_micros: era.most,
+            })
+            .collect(),
+    };
+    Write {
+        table: CLOCK,
+        key: KEY.to_vec(),
+        value: Some(record.encode_to_vec()),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Kept, StoreError> {
+    let record = ClockRecord::decode(bytes);
+    let record = record.map_err(|error| StoreError::Damaged(format!("the record of the clock: {error}")))?;
+    let eras = record.eras.into_iter().map(|era| Era {
+        begin: era.begin_micros,
+        last: era.last_micros,
+        least: era.least_micros,
+        most: era.most_micros,
+    });
+    Ok(Kept {
+        running: record.running_micros,
+        eras: eras.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+    fn commit(store: &dyn Store, time: Timestamp, writes: Vec<Write>) {
+        let revision = store.reader().unwrap().revision().next();
+        let commit = Commit {
+            revision,
+            time,
+            history: Vec::new(),
+            writes,
+        };
+        store.commit([commit].into()).unwrap();
+    }
+
+    /// The machine's clock is 40 days ahead of when the store was last written, as after the loss of a clock's battery.
+    #[test]
+    fn a_store_that_kept_no_clock_is_as_old_as_its_last_record() {
+        let store = MemoryStore::new();
+        let then = clock::now().plus_seconds(-40 * 24 * 3_600);
+        commit(&*store, then, Vec::new());
+        let ages = Ages::open(&*store, WEEK).unwrap();
+        assert!(!ages.present().is_older(then, WEEK));
+        assert!(!ages.present().is_older(clock::now(), WEEK));
+        assert!(ages.present().is_older(then.plus_seconds(-8 * 24 * 3_600), WEEK));
+    }
+
+    #[test]
+    fn what_a_start_sees_of_the_clock_is_kept_before_anything_else() {
+        for days in [-7_300, -40, 40, 7_300] {
+            let store = MemoryStore::new();
+            // Where the clock was, seen from the present start.
+            let before = clock::now().plus_seconds(-days * 24 * 3_600);
+            commit(
+                &*store,
+                before,
+                vec![write(&AgeClock::begin(WEEK, before).kept())],
+            );
+            let ages = Ages::open(&*store, WEEK).unwrap();
+            assert_eq!(store.reader().unwrap().revision(), Revision(2), "{days}");
+            let again = Ages::open(&*store, WEEK).unwrap();
+            assert_eq!(store.reader().unwrap().revision(), Revision(2), "nothing new");
+            for ages in [ages, again] {
+                for time in [before, clock::now()] {
+                    assert!(!ages.present().is_older(time, WEEK), "{days} {time:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! How old something is, by wall clocks that jump.
+//!
+//! What is recorded bears the time of the wall clock, for people. How old it is cannot be told from that alone: a
+//! machine may start with its clock years off, either way, and be set right later. What can be trusted is how long the
+//! service has *run*: that is measured by a clock that cannot be set. So it is kept how far the wall clock was ahead of
+//! the running time, the least and the most of it, for as long a running time as anything is to be kept (the window).
+//!
+//! Something recorded at running time `x` bears the time `x + offset(x)`. At running time `now`, as long as `x` is within
+//! the window, that lies between `now + least - (now - x)` and `now + most`. So whatever bears an earlier time than
+//! `now + least - age`, or a later one than `now + most`, has been kept for the age, or for the window, of running time.
+//! In words: a jump ages nothing before the service has run for the window since. See docs/adr/0013.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// Into so many pieces the window is cut: by one of them at most something is kept for longer than it must.
+const PIECES: i64 = 32;
+
+/// A change of the wall clock's lead by more than this is a jump, or a time for which the service did not run.
+const JUMP: i64 = 3_600 * SECOND;
+
+/// A lead that has become this much less must not be forgotten by a crash: what is recorded now would look old.
+const LESS: i64 = SECOND;
+
+/// One that has become this much more: what is recorded now would look as if it were of another time. Together with
+/// [`OFTEN`] less than what [`AgeClock::present`] allows for.
+const MORE: i64 = JUMP / 2;
+
+/// How much running time a crash may lose.
+const OFTEN: i64 = 600 * SECOND;
+
+const SECOND: i64 = 1_000_000;
+
+/// What the wall clock has shown while the service ran. All in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgeClock {
+    window: i64,
+    running: i64,
+    /// The lead at the last look.
+    lead: i64,
+    /// Oldest first; never empty.
+    eras: VecDeque<Era>,
+}
+
+/// What the wall clock's lead over the running time was for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Era {
+    /// The running time at its beginning.
+    pub begin: i64,
+    /// The running time at its last look.
+    pub last: i64,
+    /// The least lead.
+    pub least: i64,
+    /// The most.
+    pub most: i64,
+}
+
+/// What is kept of an [`AgeClock`] between two runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// How long the service has run in its life.
+    pub running: i64,
+    /// Oldest first.
+    pub eras: Vec<Era>,
+}
+
+/// The wall clock was set, or the service did not run: it is ahead by this much more (less, if negative) than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jump {
+    /// In microseconds.
+    pub micros: i64,
+}
+
+/// The present, as the wall clock may have shown it to whatever was recorded within the window: what is old is told from
+/// this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Present {
+    /// The earliest.
+    pub least: Timestamp,
+    /// The latest.
+    pub most: Timestamp,
+}
+
+impl AgeClock {
+    /// Of a service that runs for the first time, or of which only the time of its last record is known.
+    pub fn begin(window: Duration, at: Timestamp) -> Self {
+        let era = Era {
+            begin: 0,
+            last: 0,
+            least: at.0,
+            most: at.0,
+        };
+        Self {
+            window: micros(window),
+            running: 0,
+            lead: at.0,
+            eras: VecDeque::from([era]),
+        }
+    }
+
+    /// Goes on with what was kept; none where that holds nothing. Nothing may be asked for a greater age than `window`.
+    pub fn resume(window: Duration, kept: Kept) -> Option<Self> {
+        let last = *kept.eras.last()?;
+        Some(Self {
+            window: micros(window),
+            running: kept.running.max(last.last),
+            // A jump is told by what is outside of what was seen last.
+            lead: last.most,
+            eras: kept.eras.into(),
+        })
+    }
+
+    /// Looks at the wall clock, `elapsed` after the last look by a clock that cannot be set; says where it has jumped.
+    pub fn look(&mut self, wall: Timestamp, elapsed: Duration) -> Option<Jump> {
+        self.running = self.running.saturating_add(micros(elapsed));
+        let lead = wall.0.saturating_sub(self.running);
+        let jumped = lead.saturating_sub(self.lead);
+        self.lead = lead;
+        self.note(lead);
+        let known = self.running.saturating_sub(self.window);
+        while self.eras.len() > 1 && self.eras.front().is_some_and(|era| era.last < known) {
+            self.eras.pop_front();
+        }
+        (jumped.saturating_abs() > JUMP).then_some(Jump { micros: jumped })
+    }
+
+    fn note(&mut self, lead: i64) {
+        let now = self.running;
+        match self.eras.back_mut() {
+            Some(era) if now - era.begin < self.window / PIECES => {
+                era.last = now;
+                era.least = era.least.min(lead);
+                era.most = era.most.max(lead);
+            }
+            _ => self.eras.push_back(Era {
+                begin: now,
+                last: now,
+                least: lead,
+                most: lead,
+            }),
+        }
+    }
+
+    /// The present as of the last look.
+    pub fn present(&self) -> Present {
+        let least = self.eras.iter().map(|era| era.least).min().unwrap_or(self.lead);
+        let most = self.eras.iter().map(|era| era.most).max().unwrap_or(self.lead);
+        Present {
+            least: Timestamp(self.running.saturating_add(least)),
+            most: Timestamp(self.running.saturating_add(most).saturating_add(JUMP)),
+        }
+    }
+
+    /// What is to be kept of it.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            running: self.running,
+            eras: self.eras.iter().copied().collect(),
+        }
+    }
+
+    /// Whether it is time to keep what was seen since `kept` was kept: a crash may lose some running time, and then all
+    /// stays for as much longer.
+    pub fn is_due(&self, kept: &Kept) -> bool {
+        let least = kept.eras.iter().map(|era| era.least).min().unwrap_or(i64::MAX);
+        let most = kept.eras.iter().map(|era| era.most).max().unwrap_or(i64::MIN);
+        self.running.saturating_sub(kept.running) >= OFTEN
+            || self.lead < least.saturating_sub(LESS)
+            || self.lead > most.saturating_add(MORE)
+    }
+}
+
+impl Present {
+    /// The times that something younger than `age` may bear.
+    pub fn young(&self, age: Duration) -> RangeInclusive<Timestamp> {
+        Timestamp(self.least.0.saturating_sub(micros(age)))..=self.most
+    }
+
+    /// Whether what bears this time has surely been kept for `age`.
+    pub fn is_older(&self, time: Timestamp, age: Duration) -> bool {
+        !self.young(age).contains(&time)
+    }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: i64 = 3_600 * SECOND;
+    const DAY: i64 = 24 * HOUR;
+    const YEAR: i64 = 365 * DAY;
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+    const fn time(micros: i64) -> Duration {
+        Duration::from_micros(micros.cast_unsigned())
+    }
+
+    /// A service, its machine's clock, and what it has recorded.
+    struct Life {
+        clock: AgeClock,
+        kept: Kept,
+        /// Truly.
+        running: i64,
+        wall: i64,
+        records: Vec<(i64, Timestamp)>,
+    }
+
+    impl Life {
+        fn begin() -> Self {
+            let wall = 50 * YEAR;
+            let clock = AgeClock::begin(MONTH, Timestamp(wall));
+            Self {
+                kept: clock.kept(),
+                clock,
+                running: 0,
+                wall,
+                records: Vec::new(),
+            }
+        }
+
+        fn record(&mut self) {
+            self.records.push((self.running, Timestamp(self.wall)));
+        }
+
+        /// Runs on, and looks as often as services do, or somewhat less often.
+        fn run(&mut self, micros: i64) -> Option<Jump> {
+            let mut left = micros;
+            loop {
+                let step = left.min(OFTEN / 4);
+                left -= step;
+                self.running += step;
+                self.wall += step;
+                let jump = self.clock.look(Timestamp(self.wall), time(step));
+                if self.clock.is_due(&self.kept) {
+                    self.kept = self.clock.kept();
+                }
+                if left == 0 {
+                    return jump;
+                }
+            }
+        }
+
+        fn set(&mut self, by: i64) -> Option<Jump> {
+            self.wall += by;
+            self.run(0)
+        }
+
+        fn start_again(&mut self, by: i64) -> Option<Jump> {
+            self.clock = AgeClock::resume(MONTH, self.kept.clone()).unwrap();
+            self.set(by)
+        }
+
+        fn is_older(&self, record: usize, age: Duration) -> bool {
+            self.clock.present().is_older(self.records[record].1, age)
+        }
+    }
+
+    #[test]
+    fn while_nothing_jumps_the_age_is_the_age() {
+        let mut life = Life::begin();
+        life.record();
+        for _ in 0..7 * 24 {
+            assert!(!life.is_older(0, WEEK));
+            assert_eq!(life.run(HOUR), None);
+        }
+        life.run(SECOND);
+        assert!(life.is_older(0, WEEK));
+    }
+
+    #[test]
+    fn a_start_with_a_clock_far_off_ages_nothing_either_way() {
+        for by in [40 * DAY, 20 * YEAR, -40 * DAY, -20 * YEAR] {
+            let mut life = Life::begin();
+            life.run(DAY);
+            life.record();
+            assert_eq!(life.start_again(by), Some(Jump { micros: by }));
+            life.record();
+            // And it is set right.
+            life.run(HOUR);
+            assert!(life.set(-by).is_some());
+            life.record();
+            for hour in 1..7 * 24 {
+                assert!((0..3).all(|record| !life.is_older(record, WEEK)), "{by} {hour}");
+                life.run(HOUR);
+            }
+            for _ in 0..64 * 24 {
+                life.run(HOUR);
+            }
+            assert!((0..3).all(|record| life.is_older(record, WEEK)), "{by}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_was_away_for_long_goes_by_its_running_time_for_a_while() {
+        let mut life = Life::begin();
+        life.run(DAY);
+        life.record();
+        life.start_again(20 * DAY);
+        life.run(5 * DAY);
+        assert!(!life.is_older(0, WEEK));
+        life.run(3 * DAY);
+        assert!(life.is_older(0, WEEK));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Record,
+        Run(i64),
+        Set(i64),
+        StartAgain(i64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let far = prop_oneof![-20 * YEAR..20 * YEAR, -40 * DAY..40 * DAY, -2 * HOUR..2 * HOUR];
+        prop_oneof![
+            3 => Just(Event::Record),
+            6 => (0..2 * DAY).prop_map(Event::Run),
+            1 => far.clone().prop_map(Event::Set),
+            1 => far.prop_map(Event::StartAgain),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50))]
+
+        #[test]
+        fn nothing_goes_before_its_time_and_everything_goes(events in prop::collection::vec(event(), 1..40)) {
+            let mut life = Life::begin();
+            for event in events {
+                match event {
+                    Event::Record => life.record(),
+                    Event::Run(micros) => drop(life.run(micros)),
+                    Event::Set(by) => drop(life.set(by)),
+                    Event::StartAgain(by) => drop(life.start_again(by)),
+                }
+                for (at, (begun, _)) in life.records.iter().enumerate() {
+                    for age in [WEEK, MONTH] {
+                        // A second of a lead that became less may be lost.
+                        let ran = life.running - begun + SECOND;
+                        prop_assert!(ran > micros(age) || !life.is_older(at, age), "{begun} of {}", life.running);
+                    }
+                }
+                prop_assert!(life.clock.eras.len() <= 40);
+            }
+            // Whoever looks now and then finds each of them old once.
+            let mut found = vec![false; life.records.len()];
+            for _ in 0..64 * 4 {
+                life.run(DAY / 4);
+                for (at, found) in found.iter_mut().enumerate() {
+                    *found |= life.is_older(at, MONTH);
+                }
+            }
+            prop_assert!(found.iter().all(|found| *found), "{found:?}");
+        }
+    }
+}
