@@ -152,7 +152,7 @@ mod tests {
         world.submit(2, "RemoveHost", given_up);
         world.settle();
         // Said before the engine stopped following it, and heard after.
-        let facts = world.hosts[&host_id(0)].facts();
+        let facts = world.hosts[&host_id(0)].facts(None);
         world.step(Input::HostConnected {
             host_id: host_id(0),
             facts,
