@@ -47,7 +47,7 @@ pub struct Task {
     pub past_no_return: bool,
     /// The start of this host in which it was last asked for; none in records of older builds.
     pub asked_in: Option<ServiceStart>,
-    /// It waits until it is asked for again: see [`Self::is_held_in`].
+    /// It waits until it is asked for again: see `is_held_in`.
     pub held: bool,
     /// What its operation noted for its undoing; only the operation reads it.
     pub note: Vec<u8>,

@@ -55,8 +55,8 @@ pub fn repair(dir: &Path, owner: Owner) -> Result<Saved, StoreError> {
         Ok(None) => saved.lost.push("the manifest, which is missing".to_owned()),
         Err(error) => saved.lost.push(format!("the manifest: {error}")),
     }
-    let left = saved.from_tables(dir)?;
-    saved.from_log(dir, left)?;
+    let left = saved.take_from_tables(dir)?;
+    saved.take_from_log(dir, left)?;
     saved
         .lost
         .push("the history that watchers resume in: they begin anew".to_owned());
@@ -65,7 +65,7 @@ pub fn repair(dir: &Path, owner: Owner) -> Result<Saved, StoreError> {
 
 impl Saved {
     /// Every record that is what was written.
-    fn from_tables(&mut self, dir: &Path) -> Result<Option<Left>, StoreError> {
+    fn take_from_tables(&mut self, dir: &Path) -> Result<Option<Left>, StoreError> {
         let path = dir.join(tables::FILE);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -115,7 +115,7 @@ impl Saved {
     }
 
     /// What the log has behind that, up to the first revision that is missing.
-    fn from_log(&mut self, dir: &Path, left: Option<Left>) -> Result<(), StoreError> {
+    fn take_from_log(&mut self, dir: &Path, left: Option<Left>) -> Result<(), StoreError> {
         let Some(Left {
             store_id: Some(store_id),
             start: Some(start),
