@@ -227,7 +227,7 @@ fn is_small_and_closed(deployment: &Deployment, service: Service) -> Outcome<()>
     };
     // A container that was never started shows the image, and nothing of a volume.
     let listing = format!(
-        "id=$({tool} create {image}) && {tool} export $id | tar -tv | tr -s ' ' | cut -d ' ' -f 1,2,6; {tool} rm $id >&2",
+        "id=$({tool} create {image}) && {tool} export $id | tar -tv --numeric-owner | tr -s ' ' | cut -d ' ' -f 1,2,6; {tool} rm $id >&2",
         tool = deployment.tool_name()
     );
     let listing = deployment.shell(&listing)?;
