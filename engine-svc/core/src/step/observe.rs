@@ -135,7 +135,7 @@ impl Tx<'_> {
         self.edit_task(item.id, |task| take_in(task, item, start, jumped, time, now));
         let is_doubted = self.state.task(item.id).is_some_and(AsyncTask::is_doubted);
         self.calm(item);
-        if unstoppable || was_undecided || is_doubted {
+        if unstoppable || was_undecided || is_doubted || item.is_held {
             // It may be one that can be stopped now, or that storage is to be asked about.
             self.ask(item.id);
         }
@@ -302,6 +302,9 @@ fn take_in(
         let over = item.state.is_terminal() && !doubted;
         task.async_state = if over {
             AsyncTaskState::Ended
+        } else if item.is_held {
+            // It waits there to be asked for, whatever the engine asked before: until it is shown otherwise, each connection asks.
+            AsyncTaskState::Initializing
         } else {
             AsyncTaskState::Watching
         };

@@ -151,6 +151,15 @@ impl FakeHost {
                 self.strangers.insert(id, operation);
             }
         }
+        // A process of a task that it knows again is no stranger: a host ends what is left of its own before it works on it.
+        let again: Vec<TaskId> = copy.tasks.keys().copied().collect();
+        for operation in again
+            .iter()
+            .filter_map(|id| self.strangers.remove(id))
+            .collect::<Vec<_>>()
+        {
+            self.end_process(operation, false);
+        }
         self.wake_with(copy);
     }
 
@@ -226,9 +235,12 @@ impl FakeHost {
 
     /// A process of an earlier store comes to its end: its work is done, or cut off half-way.
     pub(crate) fn end_stranger(&mut self, done: bool) {
-        let Some((_, operation)) = self.strangers.pop_first() else {
-            return;
-        };
+        if let Some((_, operation)) = self.strangers.pop_first() {
+            self.end_process(operation, done);
+        }
+    }
+
+    fn end_process(&mut self, operation: Operation, done: bool) {
         let Some(disk) = operation.image_id().map(ImageId::disk) else {
             return;
         };
@@ -329,6 +341,8 @@ impl FakeHost {
                 (true, false) => Ok(None),
             };
         }
+        // What is left of this very task is ended first: its processes hold the task's lock, and nothing of the task begins while one does.
+        self.strangers.remove(&id);
         self.assert_alone(&operation);
         let fate = self.fates.pop().unwrap_or(Fate::Finish);
         self.insert(id, Some(operation), by, TaskState::Init, None, fate);
