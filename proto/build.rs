@@ -7,47 +7,56 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 const FILES: &[&str] = &[
-    "encoded/v1/watch.proto",
-    "task/v1/task.proto",
-    "task/v1/watch.proto",
-    "vdsm/v1/host_service.proto",
-    "vdsm/v1/storage_service.proto",
-    "vdsm/v1/task_service.proto",
-    "engine/v1/command.proto",
-    "engine/v1/command_service.proto",
-    "engine/v1/disk_service.proto",
-    "engine/v1/entity.proto",
-    "engine/v1/event_service.proto",
-    "engine/v1/host_service.proto",
-    "engine/v1/job_service.proto",
-    "engine/v1/storage_domain_service.proto",
-    "engine/v1/task_service.proto",
-    "engine/v1/vm_service.proto",
-    "store/v1/clock_record.proto",
-    "store/v1/engine_record.proto",
-    "store/v1/host_record.proto",
+    "vdsm_engine/encoded/v1/encoded_watch.proto",
+    "vdsm_engine/task/v1/task.proto",
+    "vdsm_engine/task/v1/watch.proto",
+    "vdsm_engine/host/v1/vdsm_host_service.proto",
+    "vdsm_engine/host/v1/vdsm_storage_service.proto",
+    "vdsm_engine/host/v1/vdsm_task_service.proto",
+    "vdsm_engine/engine/v1/command.proto",
+    "vdsm_engine/engine/v1/command_service.proto",
+    "vdsm_engine/engine/v1/disk_service.proto",
+    "vdsm_engine/engine/v1/entity.proto",
+    "vdsm_engine/engine/v1/event_service.proto",
+    "vdsm_engine/engine/v1/host_service.proto",
+    "vdsm_engine/engine/v1/job_service.proto",
+    "vdsm_engine/engine/v1/storage_domain_service.proto",
+    "vdsm_engine/engine/v1/task_service.proto",
+    "vdsm_engine/engine/v1/vm_service.proto",
+    "vdsm_engine/store/v1/clock_record.proto",
+    "vdsm_engine/store/v1/engine_record.proto",
+    "vdsm_engine/store/v1/host_record.proto",
 ];
 
 /// What reflection serves: the records of the databases are nobody's business.
-const SERVED: &[&str] = &["task/", "vdsm/", "engine/", "google/"];
+const SERVED: &[&str] = &[
+    "vdsm_engine/task/",
+    "vdsm_engine/host/",
+    "vdsm_engine/engine/",
+    "google/",
+];
 
 /// Packages with services.
-const SERVICES: &[&str] = &["vdsm", "engine"];
+const SERVICES: &[&str] = &["host", "engine"];
 
 /// The other ones.
 const MESSAGES: &[&str] = &["task", "encoded", "store"];
 
-/// What servers send as `encoded.v1.WatchResponse`.
+/// What servers send as `vdsm_engine.encoded.v1.WatchResponse`.
 const WATCH_RESPONSES: &[&str] = &[
-    ".vdsm.v1.WatchTasksResponse",
-    ".engine.v1.WatchCommandsResponse",
-    ".engine.v1.WatchTasksResponse",
-    ".engine.v1.WatchJobsResponse",
-    ".engine.v1.WatchEventsResponse",
+    ".vdsm_engine.host.v1.WatchTasksResponse",
+    ".vdsm_engine.engine.v1.WatchCommandsResponse",
+    ".vdsm_engine.engine.v1.WatchTasksResponse",
+    ".vdsm_engine.engine.v1.WatchJobsResponse",
+    ".vdsm_engine.engine.v1.WatchEventsResponse",
 ];
 
 /// Bytes that are shared by all who send them.
-const SHARED: &[&str] = &[".encoded.v1", ".store.v1.HostHistory", ".store.v1.EngineHistory"];
+const SHARED: &[&str] = &[
+    ".vdsm_engine.encoded.v1",
+    ".vdsm_engine.store.v1.HostHistory",
+    ".vdsm_engine.store.v1.EngineHistory",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {
@@ -71,7 +80,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(false)
         .out_dir(servers_dir);
     for package in SERVICES.iter().chain(MESSAGES) {
-        servers = servers.extern_path(format!(".{package}.v1"), format!("crate::{package}::v1"));
+        servers = servers.extern_path(
+            format!(".vdsm_engine.{package}.v1"),
+            format!("crate::{package}::v1"),
+        );
     }
     for response in WATCH_RESPONSES {
         servers = servers.extern_path(response, "crate::encoded::v1::WatchResponse");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, HostId, Incarnation};
 use proto::convert;
-use proto::vdsm::v1::{ClaimHostRequest, HostInfo};
+use proto::host::v1::{ClaimHostRequest, HostInfo};
 
 /// Starts that a line is kept for. A host that none of the last so many starts has met takes the engine for another
 /// one; a person then has it taken over.

@@ -31,9 +31,9 @@ mod tests {
     use crate::encoded::v1::WatchResponse;
     use crate::encoded::v1::watch_response::{Changes, Frame, Snapshot};
     use crate::engine::v1 as engine;
+    use crate::host::v1 as vdsm;
     use crate::store::v1::HostTaskRecord;
     use crate::task::v1::{Closing, Heartbeat, Opened, Progress, ProgressSamples, SnapshotDone};
-    use crate::vdsm::v1 as vdsm;
 
     /// One of each kind, with every field set.
     fn frames(item: &Bytes) -> [Frame; 7] {

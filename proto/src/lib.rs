@@ -23,13 +23,13 @@ macro_rules! package {
 
 package! {
     /// Words that both sides share.
-    task = "task.v1";
+    task = "vdsm_engine.task.v1";
     /// What a host serves.
-    vdsm = "vdsm.v1", servers "vdsm.v1";
+    host = "vdsm_engine.host.v1", servers "vdsm_engine.host.v1";
     /// What an engine serves.
-    engine = "engine.v1", servers "engine.v1";
+    engine = "vdsm_engine.engine.v1", servers "vdsm_engine.engine.v1";
     /// What both send to those who watch.
-    encoded = "encoded.v1";
+    encoded = "vdsm_engine.encoded.v1";
     /// What both keep.
-    store = "store.v1";
+    store = "vdsm_engine.store.v1";
 }

@@ -9,7 +9,7 @@ use proto::engine::v1::{
     ListHostsRequest, ListStorageDomainsRequest, ListTasksRequest, ListVmsRequest, StorageDomain, Vm,
     disk_observation::Presence,
 };
-use proto::vdsm::v1 as vdsm;
+use proto::host::v1 as vdsm;
 
 use crate::client::{Engine, Host};
 use crate::failure::{Context, Outcome, ensure};

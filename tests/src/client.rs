@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use proto::task::v1::Fault;
-use proto::{engine::v1 as engine, vdsm::v1 as vdsm};
+use proto::{engine::v1 as engine, host::v1 as vdsm};
 use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
@@ -151,7 +151,7 @@ impl From<&tonic::Status> for Refusal {
                 .flat_map(|bad| bad.field_violations)
                 .map(|violation| violation.field)
                 .collect(),
-            fault: detail(status, "type.googleapis.com/task.v1.Fault").unwrap_or_default(),
+            fault: detail(status, "type.googleapis.com/vdsm_engine.task.v1.Fault").unwrap_or_default(),
         }
     }
 }

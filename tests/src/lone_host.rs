@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use proto::vdsm::v1::{
+use proto::host::v1::{
     CreateStorageDomainRequest, GetHostInfoRequest, GetTaskRequest, StartTaskRequest, Task,
 };
 

@@ -6,11 +6,11 @@ use proto::engine::v1::{
     AddHostRequest, AttachDiskRequest, CopyDiskRequest, CreateDiskRequest, CreateStorageDomainRequest,
     CreateVmRequest, DetachDiskRequest, DiskSpec, RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest,
 };
+use proto::host::v1::StartTaskRequest;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{
     Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
 };
-use proto::vdsm::v1::StartTaskRequest;
 
 use crate::ids::fresh;
 

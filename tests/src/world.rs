@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proto::engine::v1::{Command, CreateVmRequest, RemoveVmRequest, host::Connection};
-use proto::vdsm::v1::GetHostInfoRequest;
+use proto::host::v1::GetHostInfoRequest;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 

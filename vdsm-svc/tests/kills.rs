@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use proto::host::v1 as wire;
+use proto::host::v1::storage_service_client::StorageServiceClient;
+use proto::host::v1::task_service_client::TaskServiceClient;
 use proto::task::v1 as task_wire;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{TaskResult, TaskState, TaskStatus};
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::storage_service_client::StorageServiceClient;
-use proto::vdsm::v1::task_service_client::TaskServiceClient;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 

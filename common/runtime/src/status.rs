@@ -1,7 +1,7 @@
 //! Faults to gRPC statuses and back. The one place that maps a fault's kind to a code.
 //!
 //! Every failure carries, in its details: `google.rpc.ErrorInfo` with the stable code as its reason,
-//! `BadRequest` where a field is wrong, `RetryInfo` where a repeat may help, and our own `task.v1.Fault`, which
+//! `BadRequest` where a field is wrong, `RetryInfo` where a repeat may help, and our own `vdsm_engine.task.v1.Fault`, which
 //! programs decide by.
 
 use common::fault::{Fault, FaultCode, FaultKind};
@@ -22,8 +22,8 @@ const DOMAIN: &str = "vdsm-engine";
 /// What `RetryInfo` asks for: long enough for a service to open its store again, short enough for a person.
 const RETRY_AFTER_SECONDS: i64 = 1;
 
-const FAULT_TYPE: &str = "type.googleapis.com/task.v1.Fault";
-const HISTORY_RANGE_TYPE: &str = "type.googleapis.com/task.v1.HistoryRange";
+const FAULT_TYPE: &str = "type.googleapis.com/vdsm_engine.task.v1.Fault";
+const HISTORY_RANGE_TYPE: &str = "type.googleapis.com/vdsm_engine.task.v1.HistoryRange";
 
 /// The gRPC code of a kind of fault.
 pub const fn code(kind: FaultKind) -> Code {

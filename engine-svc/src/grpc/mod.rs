@@ -31,14 +31,14 @@ use self::api::Api;
 
 /// The full names of the services, as health and reflection know them.
 pub(crate) const SERVICES: [&str; 8] = [
-    "engine.v1.CommandService",
-    "engine.v1.DiskService",
-    "engine.v1.EventService",
-    "engine.v1.HostService",
-    "engine.v1.JobService",
-    "engine.v1.StorageDomainService",
-    "engine.v1.TaskService",
-    "engine.v1.VmService",
+    "vdsm_engine.engine.v1.CommandService",
+    "vdsm_engine.engine.v1.DiskService",
+    "vdsm_engine.engine.v1.EventService",
+    "vdsm_engine.engine.v1.HostService",
+    "vdsm_engine.engine.v1.JobService",
+    "vdsm_engine.engine.v1.StorageDomainService",
+    "vdsm_engine.engine.v1.TaskService",
+    "vdsm_engine.engine.v1.VmService",
 ];
 
 /// All services.

@@ -12,10 +12,10 @@ use common::id::{HostId, StoreId, TaskId};
 use engine_core::effect::{Effect, HostCall};
 use engine_core::input::{HostTask, Input, Tried};
 use proto::convert;
-use proto::vdsm::v1::host_service_client::HostServiceClient;
-use proto::vdsm::v1::storage_service_client::StorageServiceClient;
-use proto::vdsm::v1::task_service_client::TaskServiceClient;
-use proto::vdsm::v1::{
+use proto::host::v1::host_service_client::HostServiceClient;
+use proto::host::v1::storage_service_client::StorageServiceClient;
+use proto::host::v1::task_service_client::TaskServiceClient;
+use proto::host::v1::{
     AbortTaskRequest, ClaimHostRequest, ClearTaskRequest, CreateStorageDomainRequest, ReleaseHostRequest,
     StartTaskRequest, Task,
 };

@@ -5,8 +5,8 @@ use common::revision::Token;
 use engine_core::input::{Frame, HostTask};
 use engine_core::model::ReportedState;
 use proto::convert;
-use proto::vdsm::v1::Task;
-use proto::vdsm::v1::watch_tasks_response as wire;
+use proto::host::v1::Task;
+use proto::host::v1::watch_tasks_response as wire;
 use tracing::warn;
 
 /// What a frame means to the follower.

@@ -3,8 +3,8 @@
 use common::fault::FaultCode;
 use common::id::{DiskId, DomainId};
 use engine_core::model::Presence;
-use proto::vdsm::v1::storage_service_client::StorageServiceClient;
-use proto::vdsm::v1::{GetImageRequest, GetImageResponse, Legality, Volume};
+use proto::host::v1::storage_service_client::StorageServiceClient;
+use proto::host::v1::{GetImageRequest, GetImageResponse, Legality, Volume};
 use runtime::status;
 use tonic::Status;
 use tonic::transport::Channel;

@@ -5,8 +5,8 @@ use common::operation::Operation;
 use common::revision::Start;
 use engine_core::input::{Evidence, Input, Remembered};
 use proto::convert;
-use proto::vdsm::v1::storage_service_client::StorageServiceClient;
-use proto::vdsm::v1::{ProbeOperationRequest, ProbeOperationResponse, ProbeVerdict, Task};
+use proto::host::v1::storage_service_client::StorageServiceClient;
+use proto::host::v1::{ProbeOperationRequest, ProbeOperationResponse, ProbeVerdict, Task};
 use tonic::Status;
 use tonic::transport::Channel;
 

@@ -7,8 +7,8 @@ use common::id::{EngineId, HostId, StoreId};
 use common::revision::Token;
 use engine_core::effect::Effect;
 use engine_core::input::{HostFacts, Input};
-use proto::vdsm::v1::host_service_client::HostServiceClient;
-use proto::vdsm::v1::{ClaimHostRequest, GetHostInfoRequest, HostInfo};
+use proto::host::v1::host_service_client::HostServiceClient;
+use proto::host::v1::{ClaimHostRequest, GetHostInfoRequest, HostInfo};
 use runtime::client;
 use runtime::metadata::EngineCall;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -74,7 +74,7 @@ impl TakeOver {
     /// The claim that makes it so.
     pub(super) fn claim(&self) -> ClaimHostRequest {
         ClaimHostRequest {
-            take_over: Some(proto::vdsm::v1::TakeOver {
+            take_over: Some(proto::host::v1::TakeOver {
                 user: self.user.clone(),
                 reason: self.reason.clone(),
             }),

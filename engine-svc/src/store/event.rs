@@ -1,4 +1,4 @@
-//! Events: table `event`, the event's number → `engine.v1.Event`. Written once, never read back by the engine.
+//! Events: table `event`, the event's number → `vdsm_engine.engine.v1.Event`. Written once, never read back by the engine.
 
 use std::ops::Bound;
 

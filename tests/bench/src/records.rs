@@ -3,9 +3,9 @@
 use prost::Message;
 use proto::encode;
 use proto::engine::v1::{AsyncTask, AsyncTaskState, Host};
+use proto::host::v1::Task;
 use proto::store::v1 as store;
 use proto::task::v1::{DeleteImage, Noop, Operation, TaskResult, TaskState, TaskStatus, operation::Verb};
-use proto::vdsm::v1::Task;
 
 use crate::bare::commit::{Put, Revision};
 use crate::clock;

@@ -226,7 +226,7 @@ fn revision_of(token: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use proto::vdsm::v1::Task;
+    use proto::host::v1::Task;
 
     use super::super::record::{Arrived, Changes};
     use super::*;

@@ -230,7 +230,7 @@ fn is_a_move(from: TaskState, to: TaskState) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proto::vdsm::v1::Task;
+    use proto::host::v1::Task;
 
     use super::super::record::Arrived;
     use super::*;

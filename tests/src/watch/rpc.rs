@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 use prost_types::Duration;
 use proto::engine::v1 as engine;
+use proto::host::v1 as vdsm;
 use proto::task::v1::{WatchStart, watch_start};
-use proto::vdsm::v1 as vdsm;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -144,27 +144,27 @@ macro_rules! watch {
 }
 
 watch!(
-    /// `engine.v1.CommandService.WatchCommands`.
+    /// `vdsm_engine.engine.v1.CommandService.WatchCommands`.
     Commands, engine::Command, engine, command_service_client, CommandServiceClient, watch_commands,
     WatchCommandsRequest, watch_commands_request, WatchCommandsResponse, watch_commands_response
 );
 watch!(
-    /// `engine.v1.TaskService.WatchTasks`.
+    /// `vdsm_engine.engine.v1.TaskService.WatchTasks`.
     Tasks, engine::AsyncTask, engine, task_service_client, TaskServiceClient, watch_tasks,
     WatchTasksRequest, watch_tasks_request, WatchTasksResponse, watch_tasks_response
 );
 watch!(
-    /// `engine.v1.JobService.WatchJobs`.
+    /// `vdsm_engine.engine.v1.JobService.WatchJobs`.
     Jobs, engine::Job, engine, job_service_client, JobServiceClient, watch_jobs,
     WatchJobsRequest, watch_jobs_request, WatchJobsResponse, watch_jobs_response
 );
 watch!(
-    /// `engine.v1.EventService.WatchEvents`.
+    /// `vdsm_engine.engine.v1.EventService.WatchEvents`.
     Events, engine::Event, engine, event_service_client, EventServiceClient, watch_events,
     WatchEventsRequest, watch_events_request, WatchEventsResponse, watch_events_response
 );
 watch!(
-    /// `vdsm.v1.TaskService.WatchTasks`.
+    /// `vdsm_engine.host.v1.TaskService.WatchTasks`.
     HostTasks, vdsm::Task, vdsm, task_service_client, TaskServiceClient, watch_tasks,
     WatchTasksRequest, watch_tasks_request, WatchTasksResponse, watch_tasks_response
 );

@@ -1,6 +1,6 @@
 //! All watches of a world at once.
 
-use proto::{engine::v1 as engine, vdsm::v1 as vdsm};
+use proto::{engine::v1 as engine, host::v1 as vdsm};
 
 use super::check::violations;
 use super::recorder::Recorder;

@@ -43,7 +43,7 @@ pub(crate) fn ask(method: &str, request: &Value) -> Outcome<String> {
 pub(crate) async fn succeeds(command_id: &str) -> Outcome<()> {
     let command = eventually(&format!("command {command_id} to end"), || {
         let answer = call(
-            "engine.v1.CommandService/GetCommand",
+            "vdsm_engine.engine.v1.CommandService/GetCommand",
             &json!({"command_id": command_id}),
         );
         let command = answer.ok().map(|answer| answer["command"].clone());
@@ -63,7 +63,10 @@ pub(crate) async fn succeeds(command_id: &str) -> Outcome<()> {
 /// Waits until a task of a command is part of its way: neither at its beginning nor at its end.
 pub(crate) async fn moves(command_id: &str) -> Outcome<()> {
     eventually(&format!("a task of {command_id} to be on its way"), || {
-        let answer = call("engine.v1.JobService/GetJob", &json!({"job_id": command_id}));
+        let answer = call(
+            "vdsm_engine.engine.v1.JobService/GetJob",
+            &json!({"job_id": command_id}),
+        );
         let steps = answer
             .map(|answer| answer["job"]["steps"].clone())
             .unwrap_or_default();
@@ -80,7 +83,7 @@ pub(crate) async fn moves(command_id: &str) -> Outcome<()> {
 pub(crate) async fn has_tasks(command_id: &str) -> Outcome<()> {
     eventually(&format!("a task of {command_id}"), || {
         let request = json!({"filter": {"root_command_id": command_id}});
-        let tasks = call("engine.v1.TaskService/ListTasks", &request).ok();
+        let tasks = call("vdsm_engine.engine.v1.TaskService/ListTasks", &request).ok();
         std::future::ready(tasks.filter(|tasks| tasks["tasks"].is_array()).map(drop))
     })
     .await
@@ -92,7 +95,7 @@ pub(crate) struct Watch(std::process::Child);
 impl Watch {
     pub(crate) fn begin() -> Outcome<Self> {
         let request = json!({"start": {"snapshot": {}}});
-        let mut grpcurl = grpcurl("engine.v1.TaskService/WatchTasks", &request)?;
+        let mut grpcurl = grpcurl("vdsm_engine.engine.v1.TaskService/WatchTasks", &request)?;
         Ok(Self(
             grpcurl.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?,
         ))
@@ -111,7 +114,7 @@ pub(crate) async fn create_domain(host_id: &str) -> Outcome<String> {
     let domain_id = ids::fresh();
     let request = json!({"domain_id": domain_id, "name": "data", "host_id": host_id});
     succeeds(&ask(
-        "engine.v1.StorageDomainService/CreateStorageDomain",
+        "vdsm_engine.engine.v1.StorageDomainService/CreateStorageDomain",
         &request,
     )?)
     .await?;
@@ -125,13 +128,16 @@ pub(crate) async fn create_vm(domain_id: &str) -> Outcome<String> {
         {"domain_id": domain_id, "capacity_bytes": 1 << 30, "format": "VOLUME_FORMAT_COW", "allocation": "ALLOCATION_SPARSE"},
         {"domain_id": domain_id, "capacity_bytes": 1 << 24, "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_PREALLOCATED"},
     ]});
-    succeeds(&ask("engine.v1.VmService/CreateVm", &request)?).await?;
+    succeeds(&ask("vdsm_engine.engine.v1.VmService/CreateVm", &request)?).await?;
     Ok(vm_id)
 }
 
 /// Asks for a VM's removal; the command's id.
 pub(crate) fn remove_vm(vm_id: &str) -> Outcome<String> {
-    ask("engine.v1.VmService/RemoveVm", &json!({"vm_id": vm_id}))
+    ask(
+        "vdsm_engine.engine.v1.VmService/RemoveVm",
+        &json!({"vm_id": vm_id}),
+    )
 }
 
 /// Creates a disk of its own; its id.
@@ -139,7 +145,7 @@ pub(crate) async fn create_disk(domain_id: &str, bytes: u64) -> Outcome<String> 
     let disk_id = ids::fresh();
     let request = json!({"disk_id": disk_id, "domain_id": domain_id, "capacity_bytes": bytes,
         "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_PREALLOCATED"});
-    succeeds(&ask("engine.v1.DiskService/CreateDisk", &request)?).await?;
+    succeeds(&ask("vdsm_engine.engine.v1.DiskService/CreateDisk", &request)?).await?;
     Ok(disk_id)
 }
 
@@ -148,13 +154,16 @@ pub(crate) fn copy_disk(domain_id: &str, source: &str) -> Outcome<(String, Strin
     let disk_id = ids::fresh();
     let request = json!({"source_disk_id": source, "disk_id": disk_id, "domain_id": domain_id, "verify": true,
         "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_SPARSE"});
-    Ok((ask("engine.v1.DiskService/CopyDisk", &request)?, disk_id))
+    Ok((
+        ask("vdsm_engine.engine.v1.DiskService/CopyDisk", &request)?,
+        disk_id,
+    ))
 }
 
 /// Removes a disk.
 pub(crate) async fn remove_disk(disk_id: &str) -> Outcome<()> {
     succeeds(&ask(
-        "engine.v1.DiskService/RemoveDisk",
+        "vdsm_engine.engine.v1.DiskService/RemoveDisk",
         &json!({"disk_id": disk_id}),
     )?)
     .await

@@ -1,7 +1,7 @@
 //! What was promised for days is kept for days, whatever the machine's clock says at a start.
 
 use proto::engine::v1::RemoveVmRequest;
-use proto::vdsm::v1::{GetTaskRequest, ListTasksRequest};
+use proto::host::v1::{GetTaskRequest, ListTasksRequest};
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::patience::{eventually, persist};
 use tests::requests::{self, KINDS};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proto::engine::v1::ListHostsRequest;
-use proto::vdsm::v1::GetHostInfoRequest;
+use proto::host::v1::GetHostInfoRequest;
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::io::ioctl_fionread;
 use rustix::process::Signal;

@@ -1,8 +1,8 @@
 //! What is sent twice runs once.
 
 use proto::engine::v1::CreateVmRequest;
+use proto::host::v1::{AbortTaskRequest, ClearTaskRequest, ListTasksRequest};
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::{AbortTaskRequest, ClearTaskRequest, ListTasksRequest};
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::patience::persist;
@@ -42,7 +42,7 @@ async fn a_task_that_is_sent_many_times_runs_once() -> Outcome<()> {
         record
             .history(&request.task_id)
             .last()
-            .is_some_and(|last: &&proto::vdsm::v1::Task| last.sequence == task.sequence)
+            .is_some_and(|last: &&proto::host::v1::Task| last.sequence == task.sequence)
             .then_some(())
     };
     told.until("the end", last).await?;

@@ -6,7 +6,7 @@ use proto::engine::v1::{
     CommandKind, GetJobRequest, GetVmRequest, ListEventsRequest, StepState, disk_observation::Presence,
     list_events_request,
 };
-use proto::vdsm::v1::{Legality, ListVolumesRequest, VolumeRole};
+use proto::host::v1::{Legality, ListVolumesRequest, VolumeRole};
 use tests::audit::{Records, all_is_well};
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::watch::Watchers;

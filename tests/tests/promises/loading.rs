@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use proto::engine::v1::{AsyncTask, CommandState, GetHostRequest, host::Connection};
-use proto::vdsm::v1::*;
+use proto::host::v1::*;
 use tests::audit::{self, Place};
 use tests::client::{Host, Refusal};
 use tests::fail_point::{Boundary, FailPoints};

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use proto::vdsm::v1::GetTaskRequest;
+use proto::host::v1::GetTaskRequest;
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::lone_host::LoneHost;

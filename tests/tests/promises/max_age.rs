@@ -1,8 +1,8 @@
 //! A stream that is old enough ends in good order, and whoever resumes after its last point misses nothing.
 
 use proto::engine::v1::{AsyncTask, Command, Event, Job, host::Connection};
+use proto::host::v1::Task;
 use proto::task::v1::closing::Reason;
-use proto::vdsm::v1::Task;
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::patience::PATIENCE;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use proto::engine::v1::{CommandState, GetHostRequest, Host, TakeOverHostRequest, host::Connection};
+use proto::host::v1::{ClaimHostRequest, GetHostInfoRequest, HostInfo};
 use proto::task::v1::{Allocation, VolumeFormat};
-use proto::vdsm::v1::{ClaimHostRequest, GetHostInfoRequest, HostInfo};
 use rustix::process::Signal;
 use tests::World;
 use tests::audit::at_rest;

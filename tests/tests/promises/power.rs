@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
+use proto::host::v1::{GetTaskRequest, GetVolumeRequest, Legality, StartTaskRequest, Volume};
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::{GetTaskRequest, GetVolumeRequest, Legality, StartTaskRequest, Volume};
 use tests::fail_point::{self, Boundary, FailPoints};
 use tests::failure::{Context as _, Failure, Outcome, ensure};
 use tests::lone_host::LoneHost;

@@ -13,8 +13,8 @@ const ENGINE: &str = "127.0.0.1:54320";
 
 /// What the session must show somewhere.
 const SHOWN: [&str; 8] = [
-    "engine.v1.VmService",
-    "vdsm.v1.TaskService",
+    "vdsm_engine.engine.v1.VmService",
+    "vdsm_engine.host.v1.TaskService",
     "rpc RemoveVm",
     "\"state\": \"COMMAND_STATE_SUCCEEDED\"",
     "\"name\": \"web-01\"",

@@ -130,8 +130,8 @@ async fn a_token_is_good_for_every_watch_of_its_service_and_for_no_other() -> Ou
 
 fn out_of_range<I: Item>(answer: Result<Option<Frame<I>>, tonic::Status>, problem: Problem) -> Outcome<()> {
     let status = answer.err().context("a stream started silently somewhere else")?;
-    let range: HistoryRange =
-        detail(&status, "type.googleapis.com/task.v1.HistoryRange").context("no range in the details")?;
+    let range: HistoryRange = detail(&status, "type.googleapis.com/vdsm_engine.task.v1.HistoryRange")
+        .context("no range in the details")?;
     let named = status.code() == Code::OutOfRange
         && range.problem == i32::from(problem)
         && !range.oldest_token.is_empty()

@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use proto::host::v1::StartTaskRequest;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{Allocation, CreateVolume, VolumeFormat};
-use proto::vdsm::v1::StartTaskRequest;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Outcome, ensure};

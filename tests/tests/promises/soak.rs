@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use proto::engine::v1::{self as engine, CancelCommandRequest, CreateVmRequest, RemoveVmRequest};
-use proto::vdsm::v1 as vdsm;
+use proto::host::v1 as vdsm;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tests::audit::all_is_well;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use proto::host::v1::Task;
 use proto::task::v1::history_range::Problem;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{HistoryRange, Noop};
-use proto::vdsm::v1::Task;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tests::client::{Host, detail};
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -91,7 +91,7 @@ async fn a_watcher_that_falls_behind_the_history_is_told_so() -> Outcome<()> {
     };
     ensure(status.code() == Code::OutOfRange, || format!("{status:?}"))?;
     let range: HistoryRange =
-        detail(&status, "type.googleapis.com/task.v1.HistoryRange").context("details")?;
+        detail(&status, "type.googleapis.com/vdsm_engine.task.v1.HistoryRange").context("details")?;
     ensure(range.problem() == Problem::TooOld, || format!("{range:?}"))?;
     // What was told up to there is whole, and the oldest token is one that can be resumed after.
     let found = violations(&stalled.record);

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use common::fault::Fault;
 use common::id::{EngineId, IdError, TaskId, VolumeId};
 use proto::convert;
+use proto::host::v1 as wire;
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1 as wire;
 
 /// Task ids that a filter may name: a watcher of more wants them all.
 const MAX_TASK_IDS: usize = 1_000;
@@ -90,8 +90,8 @@ fn names(task: &wire::Task, entity: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proto::host::v1::watch_tasks_request::Filter as Asked;
     use proto::task::v1 as task_wire;
-    use proto::vdsm::v1::watch_tasks_request::Filter as Asked;
 
     use super::*;
 

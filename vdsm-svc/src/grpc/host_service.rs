@@ -1,4 +1,4 @@
-//! `vdsm.v1.HostService`.
+//! `vdsm_engine.host.v1.HostService`.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use common::id::{Incarnation, TaskId};
 use common::revision::{Token, TokenError};
 use common::text;
 use proto::convert;
+use proto::host::v1 as wire;
+use proto::host::v1::host_service_server::HostService;
 use proto::task::v1::history_range::Problem;
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::host_service_server::HostService;
 use runtime::log::ReadError;
 use runtime::metadata::{self, Caller};
 use runtime::status;

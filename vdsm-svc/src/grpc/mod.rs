@@ -17,10 +17,10 @@ use std::sync::{Arc, OnceLock};
 use common::fault::{Fault, FaultCode};
 use common::id::HostId;
 use common::time::Timestamp;
+use proto::host::v1::host_service_server::HostServiceServer;
+use proto::host::v1::storage_service_server::StorageServiceServer;
+use proto::host::v1::task_service_server::TaskServiceServer;
 use proto::store::v1::HostHistory;
-use proto::vdsm::v1::host_service_server::HostServiceServer;
-use proto::vdsm::v1::storage_service_server::StorageServiceServer;
-use proto::vdsm::v1::task_service_server::TaskServiceServer;
 use runtime::coordinator::{Answer, Handle};
 use runtime::log::Log;
 use runtime::watch::Terms;
@@ -39,9 +39,9 @@ use crate::presence::Presence;
 
 /// The names by which health knows the services.
 pub(crate) const SERVICES: [&str; 3] = [
-    "vdsm.v1.TaskService",
-    "vdsm.v1.HostService",
-    "vdsm.v1.StorageService",
+    "vdsm_engine.host.v1.TaskService",
+    "vdsm_engine.host.v1.HostService",
+    "vdsm_engine.host.v1.StorageService",
 ];
 
 /// A loaded host.

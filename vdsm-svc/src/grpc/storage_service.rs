@@ -1,12 +1,12 @@
-//! `vdsm.v1.StorageService`. Calls that change storage take their entities from the same lock table as tasks.
+//! `vdsm_engine.host.v1.StorageService`. Calls that change storage take their entities from the same lock table as tasks.
 
 use std::sync::Arc;
 
 use common::fault::Fault;
 use common::id::DomainId;
 use proto::convert;
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::storage_service_server::StorageService;
+use proto::host::v1 as wire;
+use proto::host::v1::storage_service_server::StorageService;
 use runtime::coordinator::{Handle, Refusal as NoAnswer};
 use runtime::metadata::Caller;
 use runtime::status;

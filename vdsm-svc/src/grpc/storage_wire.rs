@@ -4,7 +4,7 @@ use common::fault::{Fault, FaultCode};
 use common::id::{DomainId, ImageId};
 use common::time::Timestamp;
 use proto::convert;
-use proto::vdsm::v1 as wire;
+use proto::host::v1 as wire;
 use vdsm_storage::domain::{DirectIo, DomainInfo, ImageName};
 use vdsm_storage::volume::{Legality, Role, VolumeInfo, chain};
 use vdsm_storage::{ListedDomain, StorageRoot};

@@ -1,4 +1,4 @@
-//! `vdsm.v1.TaskService`.
+//! `vdsm_engine.host.v1.TaskService`.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use common::id::TaskId;
 use common::operation::Operation;
 use common::task::TaskState;
 use proto::convert;
+use proto::host::v1 as wire;
+use proto::host::v1::task_service_server::TaskService;
 use proto::task::v1 as task_wire;
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::task_service_server::TaskService;
 use runtime::metadata::Caller;
 use runtime::watch::{self, WatchOptions, WatchStream};
 use runtime::{page, status, threads};

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use common::task::TaskState;
-use proto::vdsm::v1 as wire;
+use proto::host::v1 as wire;
 use runtime::store::{Order, Pair, Reader, StoreError};
 
 use super::{CLEARED, TASK, decode_task, shown, slot_of};

@@ -2,10 +2,10 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | [`TASK`] | slot, big-endian | `store.v1.HostTaskRecord`, of a task that is not cleared |
+//! | [`TASK`] | slot, big-endian | `vdsm_engine.store.v1.HostTaskRecord`, of a task that is not cleared |
 //! | [`CLEARED`] | slot, big-endian | the same, of one that is |
 //! | [`TASK_ID`] | the task's id, 16 bytes | its slot |
-//! | [`OWNER`] | [`OWNER_KEY`] | `store.v1.HostOwnerRecord` |
+//! | [`OWNER`] | [`OWNER_KEY`] | `vdsm_engine.store.v1.HostOwnerRecord` |
 //!
 //! Two tables of tasks, so that a start reads, and a snapshot shows, only what is not cleared, and accepting a
 //! task needs no third record for an index.

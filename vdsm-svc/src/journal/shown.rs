@@ -1,7 +1,7 @@
 //! A task as it is shown.
 
 use proto::convert;
-use proto::vdsm::v1 as wire;
+use proto::host::v1 as wire;
 use vdsm_core::Task;
 
 /// The task on the wire, derived values included.

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::fault::FaultCode;
+use proto::host::v1 as wire;
+use proto::host::v1::watch_tasks_response::Frame;
 use proto::task::v1 as task_wire;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::watch_start::Start;
 use proto::task::v1::{Progress, TaskState};
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::watch_tasks_response::Frame;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 use tokio::time::timeout;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use common::fault::FaultCode;
+use proto::host::v1 as wire;
+use proto::host::v1::host_service_client::HostServiceClient;
+use proto::host::v1::storage_service_client::StorageServiceClient;
+use proto::host::v1::task_service_client::TaskServiceClient;
 use proto::task::v1 as task_wire;
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::host_service_client::HostServiceClient;
-use proto::vdsm::v1::storage_service_client::StorageServiceClient;
-use proto::vdsm::v1::task_service_client::TaskServiceClient;
 use runtime::status;
 use tempfile::TempDir;
 use tokio::sync::oneshot;

@@ -1,7 +1,7 @@
 //! Whose host it is.
 
 use common::fault::FaultCode;
-use proto::vdsm::v1 as wire;
+use proto::host::v1 as wire;
 use tonic::{Code, Request};
 
 use super::harness::{Host, create_volume, eventually, fresh, refusal, start};

@@ -1,9 +1,9 @@
 //! Calls into storage outside any task.
 
 use common::fault::FaultCode;
+use proto::host::v1 as wire;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{DeleteImage, Operation};
-use proto::vdsm::v1 as wire;
 use tonic::Code;
 
 use super::harness::{DOMAIN, Host, create_volume, delete_image, fresh, refusal};

@@ -1,9 +1,9 @@
 //! The life of tasks.
 
 use common::fault::FaultCode;
+use proto::host::v1 as wire;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{Noop, TaskResult, TaskState};
-use proto::vdsm::v1 as wire;
 use tonic::{Code, Request};
 
 use super::harness::{Host, create_volume, delete_image, fresh, refusal, start};

@@ -1,10 +1,10 @@
 //! WatchTasks.
 
+use proto::host::v1 as wire;
+use proto::host::v1::watch_tasks_response::Frame;
 use proto::task::v1 as task_wire;
 use proto::task::v1::TaskState;
 use proto::task::v1::watch_start::Start;
-use proto::vdsm::v1 as wire;
-use proto::vdsm::v1::watch_tasks_response::Frame;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
 

@@ -57,7 +57,7 @@ struct Running {
     dir: TempDir,
 }
 
-const NAME: &str = "engine.v1.EventService";
+const NAME: &str = "vdsm_engine.engine.v1.EventService";
 
 async fn start() -> Running {
     let dir = TempDir::new().unwrap();
@@ -140,7 +140,7 @@ async fn both_reflections_know_the_services_and_the_details_of_errors() {
         NAME,
         "grpc.health.v1.Health",
         "google.rpc.ErrorInfo",
-        "task.v1.Fault",
+        "vdsm_engine.task.v1.Fault",
     ];
     let mut client = ServerReflectionClient::new(channel(running.address).await);
     let ask = symbols.map(|symbol| ServerReflectionRequest {

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use proto::engine::v1::task_service_server::TaskServiceServer as EngineTaskServiceServer;
-use proto::vdsm::v1 as vdsm;
-use proto::vdsm::v1::task_service_server::{TaskService, TaskServiceServer};
+use proto::host::v1 as vdsm;
+use proto::host::v1::task_service_server::{TaskService, TaskServiceServer};
 use tests::{Context as _, Failure, Outcome};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;

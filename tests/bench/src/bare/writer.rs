@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use proto::vdsm::v1::Task;
+use proto::host::v1::Task;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::{BareStore, Batch, Revision};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
+use proto::host::v1::WatchTasksRequest;
+use proto::host::v1::watch_tasks_response::Frame;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{Noop, WatchStart, watch_start};
-use proto::vdsm::v1::WatchTasksRequest;
-use proto::vdsm::v1::watch_tasks_response::Frame;
 use tests::client::Host;
 use tests::ids::fresh;
 use tests::{Context as _, Failure, Outcome, requests};

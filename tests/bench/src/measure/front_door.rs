@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use proto::host::v1::GetHostInfoRequest;
+use proto::host::v1::task_service_client::TaskServiceClient;
 use proto::task::v1::Noop;
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::GetHostInfoRequest;
-use proto::vdsm::v1::task_service_client::TaskServiceClient;
 use tests::client::Host;
 use tests::fail_point::FailPoints;
 use tests::ids::fresh;

@@ -16,10 +16,10 @@
 use std::time::{Duration, Instant};
 
 use proto::engine::v1::{AsyncTask, Host};
+use proto::host::v1::watch_tasks_response::Frame;
+use proto::host::v1::{AbortTaskRequest, GetHostInfoRequest, HostInfo, WatchTasksRequest};
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{Noop, TaskState};
-use proto::vdsm::v1::watch_tasks_response::Frame;
-use proto::vdsm::v1::{AbortTaskRequest, GetHostInfoRequest, HostInfo, WatchTasksRequest};
 use tests::client::{Host as HostClient, with_metadata};
 use tests::fail_point::FailPoints;
 use tests::ids::fresh;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use proto::vdsm::v1 as vdsm;
-use proto::vdsm::v1::host_service_server::HostService;
-use proto::vdsm::v1::storage_service_server::StorageService;
-use proto::vdsm::v1::task_service_server::TaskService;
+use proto::host::v1 as vdsm;
+use proto::host::v1::host_service_server::HostService;
+use proto::host::v1::storage_service_server::StorageService;
+use proto::host::v1::task_service_server::TaskService;
 use tonic::{Request, Response, Status};
 
 use super::history::{self, History};

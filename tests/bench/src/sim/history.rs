@@ -9,8 +9,8 @@ use common::task::{TaskEvent, TaskState};
 use proto::convert;
 use proto::encode;
 use proto::encoded::v1::watch_response::Changes;
+use proto::host::v1::Task;
 use proto::task::v1 as wire;
-use proto::vdsm::v1::Task;
 use tokio::sync::watch;
 
 use crate::clock;

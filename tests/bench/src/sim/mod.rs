@@ -12,9 +12,9 @@ mod stream;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use proto::vdsm::v1::host_service_server::HostServiceServer;
-use proto::vdsm::v1::storage_service_server::StorageServiceServer;
-use proto::vdsm::v1::task_service_server::TaskServiceServer;
+use proto::host::v1::host_service_server::HostServiceServer;
+use proto::host::v1::storage_service_server::StorageServiceServer;
+use proto::host::v1::task_service_server::TaskServiceServer;
 use tests::{Context as _, Failure, Outcome};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;

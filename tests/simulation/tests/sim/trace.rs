@@ -12,9 +12,9 @@ use common::revision::{Revision, Start};
 use prost::Message;
 use proto::encode;
 use proto::engine::v1::{AsyncTask, Command};
+use proto::host::v1::Task as HostTask;
 use proto::store::v1::{EngineHistory, HostHistory};
 use proto::task::v1::TaskState;
-use proto::vdsm::v1::Task as HostTask;
 use runtime::store::memory::{Disk, MemoryStore};
 use runtime::store::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use proto::engine::v1::{
     CommandState, DiskSpec, GetCommandRequest, GetHostRequest, GetJobRequest, GetVmRequest, host::Connection,
 };
-use proto::vdsm::v1::GetHostInfoRequest;
+use proto::host::v1::GetHostInfoRequest;
 use rustix::process::Signal;
 use tests::failure::{Context, Failure, Outcome, ensure};
 use tests::storage;

@@ -29,8 +29,8 @@ fn every_rpc_has_a_row() -> Outcome<()> {
     let mut missing = Vec::new();
     for file in &set.file {
         let tables: &[&str] = match file.package() {
-            "engine.v1" => &OF_ENGINE,
-            "vdsm.v1" => &OF_HOST,
+            "vdsm_engine.engine.v1" => &OF_ENGINE,
+            "vdsm_engine.host.v1" => &OF_HOST,
             _ => continue,
         };
         for (service, method) in file

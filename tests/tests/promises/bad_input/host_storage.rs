@@ -1,8 +1,8 @@
 //! Storage of a host that no engine owns.
 
+use proto::host::v1::*;
 use proto::task::v1::Operation;
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::*;
 use tests::World;
 use tests::failure::Outcome;
 use tests::ids::fresh;

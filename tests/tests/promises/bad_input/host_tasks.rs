@@ -1,8 +1,8 @@
 //! Tasks of a host that no engine owns: anybody may change it, so only the input can be refused.
 
+use proto::host::v1::*;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{CopyVolume, CreateVolume, Operation, VolumeAddress};
-use proto::vdsm::v1::*;
 use tests::World;
 use tests::failure::Outcome;
 use tests::ids::fresh;

@@ -1,6 +1,6 @@
 //! Whose host it is: what callers say of themselves in the metadata.
 
-use proto::vdsm::v1::*;
+use proto::host::v1::*;
 use tests::World;
 use tests::client::with_metadata;
 use tests::failure::Outcome;

@@ -2,7 +2,7 @@
 
 use prost_types::Duration;
 use proto::task::v1::{WatchStart, watch_start};
-use proto::{engine::v1 as engine, vdsm::v1 as vdsm};
+use proto::{engine::v1 as engine, host::v1 as vdsm};
 use tests::World;
 use tests::audit::at_rest;
 use tests::failure::Outcome;

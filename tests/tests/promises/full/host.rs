@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::future::ready;
 
+use proto::host::v1::{AbortTaskRequest, GetTaskRequest, ListTasksRequest, StartTaskRequest, Task};
 use proto::task::v1::Noop;
 use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::{AbortTaskRequest, GetTaskRequest, ListTasksRequest, StartTaskRequest, Task};
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
 use tests::ids::fresh;

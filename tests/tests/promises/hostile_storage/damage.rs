@@ -5,11 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use proto::task::v1::VolumeAddress;
-use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::{
+use proto::host::v1::{
     FormatStorageDomainRequest, GetStorageDomainRequest, GetVolumeRequest, StartTaskRequest,
 };
+use proto::task::v1::VolumeAddress;
+use proto::task::v1::operation::Verb;
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
 use tests::lone_host::LoneHost;

@@ -6,11 +6,11 @@ mod read_only;
 mod run_directories;
 mod two_hosts;
 
-use proto::task::v1::VolumeAddress;
-use proto::task::v1::operation::Verb;
-use proto::vdsm::v1::{
+use proto::host::v1::{
     ListStorageDomainsRequest, ListStorageDomainsResponse, ListVolumesRequest, StartTaskRequest, Volume,
 };
+use proto::task::v1::VolumeAddress;
+use proto::task::v1::operation::Verb;
 use tests::client::Host;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
 use tests::{requests, words};

@@ -1,7 +1,7 @@
 //! The storage root is mounted over, taken away or replaced while the host runs: it works where the name leads, and
 //! nothing that was made elsewhere is called a success.
 
-use proto::vdsm::v1::{CreateStorageDomainRequest, GetHostInfoRequest};
+use proto::host::v1::{CreateStorageDomainRequest, GetHostInfoRequest};
 use tests::bind_mount::BindMount;
 use tests::fail_point::FailPoints;
 use tests::failure::{Outcome, ensure};

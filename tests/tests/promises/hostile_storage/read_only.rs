@@ -1,7 +1,7 @@
 //! The file system of the whole root, or of one domain, is read-only: changes are refused with a stable code, reads
 //! go on, domains that lie elsewhere too; when it is writable again, all goes on by itself.
 
-use proto::vdsm::v1::{CreateStorageDomainRequest, FormatStorageDomainRequest};
+use proto::host::v1::{CreateStorageDomainRequest, FormatStorageDomainRequest};
 use tests::bind_mount::BindMount;
 use tests::client::Host;
 use tests::fail_point::FailPoints;

@@ -1,7 +1,7 @@
 //! Run directories that cannot be read: what they hide is said to be hidden, and is not called a process. Nothing waits
 //! for it without an end, and nobody else waits at all.
 
-use proto::vdsm::v1::{GetHostInfoRequest, HostInfo};
+use proto::host::v1::{GetHostInfoRequest, HostInfo};
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::gate::Gate;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use proto::vdsm::v1::{CreateStorageDomainRequest, FormatStorageDomainRequest, GetHostInfoRequest};
+use proto::host::v1::{CreateStorageDomainRequest, FormatStorageDomainRequest, GetHostInfoRequest};
 use tests::client::Host;
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Outcome, ensure};
