@@ -161,6 +161,14 @@ impl Dir {
         }
     }
 
+    /// Which directory this is, whatever became of its name, and for longer than this process runs.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn own_identity(&self) -> Result<Identity> {
+        Identity::of_open(&self.fd).map_err(|e| self.error("look at", OsStr::new(""), e.into()))
+    }
+
     /// Which directory this handle leads to, whatever became of its name.
     ///
     /// # Errors

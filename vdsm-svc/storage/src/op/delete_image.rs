@@ -26,9 +26,9 @@ const NOTE_ASIDE: &str = "delete_image.note_aside";
 const UNLINK_DATA: &str = "delete_image.unlink_data";
 const UNLINK_LEASES: &str = "delete_image.unlink_leases";
 const UNLINK_META: &str = "delete_image.unlink_meta";
+const NOTE_EMPTIED: &str = "delete_image.note_emptied";
 const REMOVE_DIR: &str = "delete_image.remove_dir";
 const SYNC_PURGED: &str = "delete_image.sync_purged";
-const NOTE_DONE: &str = "delete_image.note_done";
 const UNDO_SYNC: &str = "delete_image.undo_sync";
 const FORWARD_SYNC: &str = "delete_image.forward_sync";
 
@@ -42,9 +42,9 @@ pub(super) const STEPS: &[&str] = &[
     UNLINK_DATA,
     UNLINK_LEASES,
     UNLINK_META,
+    NOTE_EMPTIED,
     REMOVE_DIR,
     SYNC_PURGED,
-    NOTE_DONE,
     UNDO_SYNC,
     FORWARD_SYNC,
 ];
@@ -60,6 +60,8 @@ struct Note {
     was_aside: bool,
     /// Whether it is durably aside.
     is_aside: bool,
+    /// Whether nothing is left but the empty directory.
+    is_emptied: bool,
 }
 
 impl Note {
@@ -69,6 +71,7 @@ impl Note {
             .with("image", self.image)
             .with("was_aside", self.was_aside)
             .with("is_aside", self.is_aside)
+            .with("is_emptied", self.is_emptied)
             .encode()
     }
 
@@ -79,6 +82,7 @@ impl Note {
             image: lines.need("image")?,
             was_aside: lines.need("was_aside")?,
             is_aside: lines.need("is_aside")?,
+            is_emptied: lines.get("is_emptied")?.unwrap_or_default(),
         })
     }
 }
@@ -98,7 +102,7 @@ pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> 
         Ok(domain.images.rename_new(&name, &note.aside)?)
     })?;
     firm_step(ctx, SYNC_IMAGES, || Ok(domain.images.sync()?))?;
-    carry_on(&domain, note, ctx)
+    carry_on(&domain, op, note, ctx)
 }
 
 /// Looks before anything is noted: the image's directory, its name, and what is to be noted.
@@ -121,6 +125,7 @@ fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, String, Note), Fault
         image: identity,
         was_aside,
         is_aside: false,
+        is_emptied: false,
     };
     Ok((dir, name, note))
 }
@@ -150,20 +155,31 @@ fn not_found(op: &DeleteImage) -> Fault {
 }
 
 /// From the moment it is durably aside: notes that, and purges it. May be begun again at any place.
-fn carry_on(domain: &Domain, mut note: Note, ctx: &dyn OpContext) -> Result<(), Fault> {
+fn carry_on(domain: &Domain, op: &DeleteImage, mut note: Note, ctx: &dyn OpContext) -> Result<(), Fault> {
     note.is_aside = true;
     firm_step(ctx, NOTE_ASIDE, || ctx.note(&note.encode(), true))?;
-    if domain.images.identity(&note.aside)? == Some(note.image)
-        && let Some(dir) = domain.images.dir(&note.aside)?
-    {
-        purge(domain, &dir, &note.aside, ctx)?;
+    let here = domain.images.identity(&note.aside)? == Some(note.image);
+    match domain.images.dir(&note.aside)?.filter(|_| here) {
+        Some(dir) => purge(domain, &dir, note, ctx)?,
+        None if note.is_emptied => {}
+        None => return Err(moved_away(op, &note)),
     }
-    firm_step(ctx, SYNC_PURGED, || Ok(domain.images.sync()?))?;
-    firm_step(ctx, NOTE_DONE, || ctx.note(&note.encode(), true))
+    firm_step(ctx, SYNC_PURGED, || Ok(domain.images.sync()?))
+}
+
+fn moved_away(op: &DeleteImage, note: &Note) -> Fault {
+    let (image, aside) = (op.image_id, &note.aside);
+    Fault::new(
+        FaultCode::StorageReplaced,
+        format!(
+            "image {image} was set aside as {aside} to be deleted, and no longer stands there: somebody moved, replaced or removed it before it was purged. Look for its volumes elsewhere in the domain, and delete them"
+        ),
+    )
+    .about(image)
 }
 
 /// Unlinks data, then leases, then metadata; only what is not there is passed over.
-fn purge(domain: &Domain, dir: &Dir, name: &str, ctx: &dyn OpContext) -> Result<(), Fault> {
+fn purge(domain: &Domain, dir: &Dir, mut note: Note, ctx: &dyn OpContext) -> Result<(), Fault> {
     firm_step(ctx, UNLINK_DATA, || {
         unlink(dir, |f| matches!(f, ImageFile::Data(_) | ImageFile::OfTask(_)))
     })?;
@@ -175,7 +191,9 @@ fn purge(domain: &Domain, dir: &Dir, name: &str, ctx: &dyn OpContext) -> Result<
     })?;
     // What came in after the check is not ours: it is named, and kept.
     check::nothing_left(dir)?;
-    firm_step(ctx, REMOVE_DIR, || Ok(domain.images.remove_dir(name)?))
+    note.is_emptied = true;
+    firm_step(ctx, NOTE_EMPTIED, || ctx.note(&note.encode(), true))?;
+    firm_step(ctx, REMOVE_DIR, || Ok(domain.images.remove_dir(&note.aside)?))
 }
 
 fn unlink(dir: &Dir, which: impl Fn(ImageFile) -> bool) -> Result<(), Fault> {
@@ -216,7 +234,7 @@ pub(super) fn recover(
         // Aside, or purged already; where an image stands under the id again, it is another one, and stays.
         (false, _) => {
             firm_step(ctx, FORWARD_SYNC, || Ok(domain.images.sync()?))?;
-            carry_on(&domain, note, ctx)?;
+            carry_on(&domain, op, note, ctx)?;
             Ok(OpEnd::Finished)
         }
     }

@@ -83,22 +83,39 @@ pub(super) trait Content {
 /// What is noted of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Note {
+    /// The image's directory, and the file in it under the task's own name, as soon as both are there.
+    made: Option<Made>,
     /// The data that it made; noted before it stands under the volume's name.
     file: Option<Identity>,
 }
 
+/// What is known again wherever it was moved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Made {
+    image: Identity,
+    draft: Identity,
+}
+
 impl Note {
     fn encode(&self) -> Vec<u8> {
-        let lines = Lines::default();
-        match self.file {
-            Some(file) => lines.with("file", file).encode(),
-            None => lines.encode(),
+        let mut lines = Lines::default();
+        if let Some(Made { image, draft }) = self.made {
+            lines = lines.with("image", image).with("draft", draft);
         }
+        if let Some(file) = self.file {
+            lines = lines.with("file", file);
+        }
+        lines.encode()
     }
 
     fn decode(note: &[u8]) -> Result<Self, Fault> {
         let lines = Lines::decode(note)?;
+        let made = match (lines.get("image")?, lines.get("draft")?) {
+            (Some(image), Some(draft)) => Some(Made { image, draft }),
+            _ => None,
+        };
         Ok(Self {
+            made,
             file: lines.get("file")?,
         })
     }
@@ -126,6 +143,14 @@ impl NewVolume<'_> {
         let file = step(ctx, names.create_file, || {
             image.unlink(&own)?;
             Ok(image.create_file(&own)?)
+        })?;
+        step(ctx, names.note_draft, || {
+            note.made = Some(Made {
+                image: image.own_identity()?,
+                draft: Identity::of_open(&file)
+                    .map_err(|e| image.error("look at", own.as_ref(), e.into()))?,
+            });
+            ctx.note(&note.encode(), false)
         })?;
         let draft = Draft {
             image: &image,

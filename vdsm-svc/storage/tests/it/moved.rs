@@ -230,6 +230,103 @@ fn what_is_made_in_a_domain_that_was_replaced_is_no_success_and_the_new_one_is_n
     }
 }
 
+/// What a move leaves behind is named, whether the service saw the move or was started anew after it, and nothing that
+/// lies elsewhere is called undone or deleted.
+#[test]
+fn an_image_that_is_moved_while_it_is_made_or_deleted_is_neither_undone_nor_deleted() {
+    let aside = |n: u128| format!("_remove_me_{}", image(n));
+    let draft = format!("{}/.vdsm-svc-{}", image(1), task(1));
+    let copying = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Sparse));
+    let cases = [
+        (&raw(1), "create_volume.note_draft.after", image(1).to_string()),
+        (&raw(1), "create_volume.look.before", draft.clone()),
+        (&raw(1), "create_volume.sync_image.after", image(1).to_string()),
+        (
+            &raw(1),
+            "create_volume.sync_image.after",
+            format!("{}/{}", image(1), volume(1)),
+        ),
+        (&copying, "copy_volume.convert.after", copied_image(&copying)),
+        (&copying, "copy_volume.verify.after", copied_image(&copying)),
+        (&delete(7), "delete_image.note_aside.after", aside(7)),
+        (&delete(7), "delete_image.sync_images.after", aside(7)),
+    ];
+    for (operation, point, what) in &cases {
+        for (to, restarted) in [("images/elsewhere", false), ("elsewhere", true)] {
+            let (place, fault, end) = moved(operation, point, what, to, restarted);
+            let OpEnd::Failed(left) = end else {
+                panic!("{point}, {what}: {end:?} after {fault}")
+            };
+            assert!(
+                [
+                    FaultCode::StorageReplaced,
+                    FaultCode::UnexpectedFile,
+                    FaultCode::GenerationMismatch
+                ]
+                .contains(&left.code),
+                "{point}, {what}: {left}"
+            );
+            assert!(
+                place.path(&format!("root/{}/{to}", domain())).exists(),
+                "{point}, {what}"
+            );
+        }
+    }
+}
+
+fn copied_image(operation: &Operation) -> String {
+    let Operation::CopyVolume(copy) = operation else {
+        unreachable!("{operation:?}")
+    };
+    copy.target.image_id.to_string()
+}
+
+/// Runs `operation`; at `point` what stands below the domain's images under `what` is moved to `to` in the domain.
+fn moved(
+    operation: &Operation,
+    point: &str,
+    what: &str,
+    to: &str,
+    restarted: bool,
+) -> (Movable, Fault, OpEnd) {
+    let mut place = Movable::new();
+    let root = place.root.now().unwrap();
+    assert_eq!(op::run(&root, &raw(7), task(7), &*place.bench), Ok(()));
+    place.bench.heal();
+    *place.bench.notes.lock().unwrap() = None;
+    let below = |name: &str| place.path(&format!("root/{}/{name}", domain()));
+    // As `_remove_me_<image>.1` or the like: what the name begins with.
+    let (images, what) = (below("images"), what.to_owned());
+    let to = below(to);
+    let meanwhile = move || {
+        let (parent, name) = match what.split_once('/') {
+            Some((image, name)) => (images.join(image), name.to_owned()),
+            None => (images.clone(), what.clone()),
+        };
+        let found = names(&parent).into_iter().find(|found| found.starts_with(&name));
+        fs::rename(parent.join(found.unwrap()), &to).unwrap();
+    };
+    *place.bench.meanwhile.lock().unwrap() = Some((point.to_owned(), Box::new(meanwhile)));
+    let fault = op::run(&root, operation, task(1), &*place.bench).unwrap_err();
+    place.bench.heal();
+    let note = place.bench.notes.lock().unwrap().clone();
+    drop(root);
+    if restarted {
+        // The former one goes, with its locks and with what it knew.
+        place.root = NamedRoot::open(&place.path("root"), Options::new(host())).unwrap();
+    }
+    let root = &place.root.now().unwrap();
+    let end = op::recover(
+        root,
+        operation,
+        task(1),
+        note.as_deref(),
+        fault.clone(),
+        &*place.bench,
+    );
+    (place, fault, end)
+}
+
 fn second(place: &Movable) -> StorageRoot {
     let other_host = HostId::from_uuid(Uuid::from_u128(0x4058));
     StorageRoot::open(&place.path("root"), Options::new(other_host)).unwrap()

@@ -6,18 +6,19 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
-use redb::Database;
+use redb::{Database, StorageBackend as _};
 use uuid::Uuid;
 
 use super::lock::Lock;
 use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::tables::{self, Left};
+use super::verify::quietly;
 use super::wal::{self, Head};
 use super::{Owner, at};
 use crate::store::StoreError;
@@ -37,6 +38,66 @@ pub struct Saved {
     pub kept: Vec<String>,
     /// What is lost, a line each.
     pub lost: Vec<String>,
+}
+
+/// How tables that redb refuses are opened all the same. Nothing is written to the file.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    AsItIs,
+    /// A file that was cut short, with zeros up to the length that its header tells.
+    MadeLonger,
+    /// The same, and as if it had been closed in good order: redb does not look at pages then before they are read.
+    TakenAsClosed,
+}
+
+impl Way {
+    fn overlay(self, file: File) -> io::Result<Overlay<File>> {
+        let mut head = [0; HEAD_BYTES];
+        let there = file.read_at(&mut head, 0)?;
+        let overlay = Overlay::new(file)?;
+        let len = overlay.len()?;
+        if there < HEAD_BYTES || matches!(self, Self::AsItIs) {
+            return Ok(overlay);
+        }
+        let full = full_bytes(&head).max(len.next_multiple_of(PAGE_BYTES));
+        // A header that is damaged may tell anything.
+        if full <= len.saturating_mul(2) {
+            overlay.set_len(full)?;
+        }
+        if matches!(self, Self::TakenAsClosed) {
+            overlay.write(FLAGS_AT, &[head[FLAGS_AT as usize] & !NOT_CLOSED])?;
+        }
+        Ok(overlay)
+    }
+
+    fn caveat(self) -> Option<String> {
+        matches!(self, Self::TakenAsClosed).then(|| {
+            format!(
+                "the proof that the records of {} are the last ones: pages of it are damaged, and a record may be an older one of the same key",
+                tables::FILE
+            )
+        })
+    }
+}
+
+/// redb's file format, version 3: the flags, and the numbers that tell how long the file is.
+const HEAD_BYTES: usize = 32;
+const FLAGS_AT: u64 = 9;
+const NOT_CLOSED: u8 = 2;
+const PAGE_BYTES: u64 = 4096;
+
+/// How long a file is by its header: a page, and the regions.
+fn full_bytes(head: &[u8; HEAD_BYTES]) -> u64 {
+    let number = |at: usize| {
+        let bytes = [head[at], head[at + 1], head[at + 2], head[at + 3]];
+        u64::from(u32::from_le_bytes(bytes))
+    };
+    let (region_head, region, full, last) = (number(16), number(20), number(24), number(28));
+    let trailing = if last > 0 { region_head + last } else { 0 };
+    let pages = full
+        .saturating_mul(region_head + region)
+        .saturating_add(1 + trailing);
+    pages.saturating_mul(PAGE_BYTES)
 }
 
 /// Looks for all that can be saved of a service's data directory.
@@ -76,33 +137,7 @@ impl Saved {
             }
             Err(error) => return Err(at(&path, &error)),
         };
-        let mut records = BTreeMap::new();
-        let walked = catch_unwind(AssertUnwindSafe(|| {
-            let overlay = Overlay::new(file).map_err(|error| at(&path, &error))?;
-            let database = Database::builder()
-                .create_with_backend(overlay)
-                .map_err(|error| StoreError::Damaged(error.to_string()))?;
-            tables::walk(&database, |table, key, value| {
-                records.insert((table.to_owned(), key.to_vec()), value.to_vec());
-                Ok(())
-            })
-        }));
-        let left = match walked {
-            Ok(Ok(walked)) => {
-                self.lost.extend(walked.faults);
-                walked.left
-            }
-            Ok(Err(error)) => {
-                self.lost
-                    .push(format!("what else was in {}: {error}", tables::FILE));
-                None
-            }
-            Err(_) => {
-                self.lost
-                    .push(format!("what else was in {}: it cannot be read on", tables::FILE));
-                None
-            }
-        };
+        let (records, left) = self.best_of_tables(&path, &file)?;
         self.records = records;
         self.revision = left.map_or(Revision(0), |left| left.current);
         self.kept.push(format!(
@@ -112,6 +147,49 @@ impl Saved {
             self.revision.0
         ));
         Ok(left)
+    }
+
+    /// The first way of opening the tables that shows records; of several that show none, what the first one met.
+    fn best_of_tables(
+        &mut self,
+        path: &Path,
+        file: &File,
+    ) -> Result<(BTreeMap<Place, Vec<u8>>, Option<Left>), StoreError> {
+        let mut first_fault = None;
+        for way in [Way::AsItIs, Way::MadeLonger, Way::TakenAsClosed] {
+            let file = file.try_clone().map_err(|error| at(path, &error))?;
+            let mut records = BTreeMap::new();
+            // redb takes some numbers in a file at their word, and panics where they are wrong.
+            let walked = quietly(|| {
+                let overlay = way.overlay(file).map_err(|error| at(path, &error))?;
+                let database = Database::builder()
+                    .create_with_backend(overlay)
+                    .map_err(|error| StoreError::Damaged(error.to_string()))?;
+                tables::walk(&database, |table, key, value| {
+                    records.insert((table.to_owned(), key.to_vec()), value.to_vec());
+                    Ok(())
+                })
+            });
+            let met = match walked {
+                Some(Ok(walked)) => {
+                    self.lost.extend(walked.faults);
+                    self.lost.extend(way.caveat());
+                    return Ok((records, walked.left));
+                }
+                Some(Err(error)) => error.to_string(),
+                None => "it cannot be read on".to_owned(),
+            };
+            let met = first_fault.get_or_insert(met);
+            if !records.is_empty() {
+                self.lost
+                    .push(format!("what else was in {}: {met}", tables::FILE));
+                self.lost.extend(way.caveat());
+                return Ok((records, None));
+            }
+        }
+        let met = first_fault.unwrap_or_default();
+        self.lost.push(format!("all that was in {}: {met}", tables::FILE));
+        Ok((BTreeMap::new(), None))
     }
 
     /// What the log has behind that, up to the first revision that is missing.

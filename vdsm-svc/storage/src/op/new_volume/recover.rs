@@ -46,7 +46,9 @@ impl NewVolume<'_> {
             return Ok(OpEnd::Undone(cause));
         };
         let domain = work.root.writable(self.at.domain_id)?;
-        let Some(image) = domain.images.dir(self.at.image_id.to_string())? else {
+        let found = domain.images.dir(self.at.image_id.to_string())?;
+        self.check_not_moved(work, found.as_ref(), &note)?;
+        let Some(image) = found else {
             firm_step(work.ctx, self.steps.undo_sync_images, || {
                 Ok(domain.images.sync()?)
             })?;
@@ -89,6 +91,39 @@ impl NewVolume<'_> {
         }
     }
 
+    /// What was begun must lie where it was begun: what was moved away cannot be undone, and is not gone.
+    ///
+    /// # Errors
+    /// `STORAGE_REPLACED` naming what is left.
+    fn check_not_moved(&self, work: Work<'_>, image: Option<&Dir>, note: &Note) -> Result<(), Fault> {
+        let Some(made) = note.made else {
+            return Ok(());
+        };
+        let (image_id, task) = (self.at.image_id, work.task);
+        let moved = |what: &str| {
+            Fault::new(
+                FaultCode::StorageReplaced,
+                format!(
+                    "{what} of image {image_id} is not where task {task} made it: somebody moved, replaced or removed it meanwhile. Nothing was touched; look for a directory with a file .vdsm-svc-{task} or {}, delete what is not wanted, then delete image {image_id} if it is there",
+                    self.at.volume_id
+                ),
+            )
+            .about(image_id)
+        };
+        let Some(image) = image else {
+            return Err(moved("the directory"));
+        };
+        if image.own_identity()? != made.image {
+            return Err(moved("the directory"));
+        }
+        for entry in image.entries()? {
+            if image.identity(&entry.name)? == Some(made.draft) {
+                return Ok(());
+            }
+        }
+        Err(moved("the data"))
+    }
+
     fn changed(&self, meta: &VolumeMeta) -> Fault {
         let volume = self.at.volume_id;
         Fault::new(
@@ -113,6 +148,9 @@ impl NewVolume<'_> {
         owner: Owner,
     ) -> Result<(), Fault> {
         let (ctx, names, volume) = (work.ctx, self.steps, self.at.volume_id);
+        // From here on what was made may be missing because it was undone.
+        let undoing = Note { made: None, ..*note };
+        firm_step(ctx, names.note_undo, || ctx.note(&undoing.encode(), false))?;
         firm_step(ctx, names.undo_file, || {
             for entry in image.entries()? {
                 if names::is_of_task(&entry.name, work.task) {
