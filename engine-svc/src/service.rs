@@ -31,7 +31,7 @@ pub const OWNER: disk::Owner = disk::Owner::service("engine-svc");
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The data directory cannot be used.
-    #[error("the data directory cannot be used")]
+    #[error("the service cannot start on its data directory")]
     Store(#[from] StoreError),
     /// The socket cannot be had, or its address not be written down.
     #[error("it cannot be listened")]

@@ -42,7 +42,7 @@ pub enum ServiceError {
     #[error("storage cannot be used")]
     Storage(#[source] Fault),
     /// The store cannot be opened or read.
-    #[error("the store in {} cannot be used", .0.display())]
+    #[error("the service cannot start on the data directory {}", .0.display())]
     Store(PathBuf, #[source] StoreError),
     /// There is no thread for tasks.
     #[error("no thread can be started for tasks: raise the limit of processes")]

@@ -23,6 +23,8 @@ const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// # Errors
 /// [`io::Error`] where the system does not give what it takes.
 pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    // tokio panics where it gets none.
+    std::thread::Builder::new().spawn(|| ())?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // None of them ends while the service runs: a new one may not be had.

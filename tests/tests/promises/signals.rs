@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use proto::host::v1::StartTaskRequest;
 use proto::task::v1::operation::Verb;
@@ -16,7 +17,7 @@ use tests::world::World;
 use tests::{requests, words};
 
 /// Those at which a service goes on.
-const GOES_ON: [Signal; 9] = [
+const GOES_ON: [Signal; 10] = [
     Signal::HUP,
     Signal::USR1,
     Signal::USR2,
@@ -26,7 +27,11 @@ const GOES_ON: [Signal; 9] = [
     Signal::IO,
     Signal::XFSZ,
     Signal::XCPU,
+    Signal::STKFLT,
 ];
+
+/// Real-time signals that mean nothing: the first, one in the middle, and the last.
+const REAL_TIME: [i32; 3] = [34, 50, 64];
 
 const STOPS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::POWER];
 
@@ -38,6 +43,13 @@ async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> Out
             let process = service.pid();
             for signal in GOES_ON {
                 service.signal(signal)?;
+            }
+            for number in REAL_TIME {
+                let pid = process.context("it runs")?.as_raw_nonzero();
+                let sent = Command::new("sh")
+                    .args(["-c", &format!("kill -{number} {pid}")])
+                    .status()?;
+                ensure(sent.success(), || format!("signal {number}: {sent}"))?;
             }
             // It is told, so it was heard before this.
             eventually("SIGHUP to be told", || {

@@ -2,6 +2,7 @@
 //! middle of whatever it does; here each that people, supervisors and limits send has one.
 
 use std::future::{Future, poll_fn};
+use std::ops::RangeInclusive;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(10);
 const NOTHING: &str = "it means nothing to this service, which goes on";
 
 /// Those that may come. Programs that are started get none of this: for them each means what it always does.
-const SIGNALS: [(Number, &str, Meaning); 13] = [
+const SIGNALS: [(Number, &str, Meaning); 14] = [
     (Number::TERM, "SIGTERM", Meaning::Stop),
     (Number::INT, "SIGINT", Meaning::Stop),
     (Number::QUIT, "SIGQUIT", Meaning::Stop),
@@ -55,12 +56,24 @@ const SIGNALS: [(Number, &str, Meaning); 13] = [
     (Number::VTALARM, "SIGVTALRM", Meaning::GoOn(NOTHING)),
     (Number::PROF, "SIGPROF", Meaning::GoOn(NOTHING)),
     (Number::IO, "SIGIO", Meaning::GoOn(NOTHING)),
+    (Number::STKFLT, "SIGSTKFLT", Meaning::GoOn(NOTHING)),
 ];
+
+/// The real-time signals, without the first two: those are the C library's own.
+const REAL_TIME: RangeInclusive<i32> = 34..=64;
+
+/// Every signal that has an answer: its number, its name and its meaning.
+fn all() -> impl Iterator<Item = (i32, String, Meaning)> {
+    let named = SIGNALS.into_iter();
+    let named = named.map(|(number, name, meaning)| (number.as_raw(), name.to_owned(), meaning));
+    let real_time = REAL_TIME.map(|number| (number, format!("signal {number}"), Meaning::GoOn(NOTHING)));
+    named.chain(real_time)
+}
 
 /// A signal that is caught.
 struct Caught {
     signal: Signal,
-    name: &'static str,
+    name: String,
     meaning: Meaning,
     told: Option<Instant>,
 }
@@ -68,7 +81,7 @@ struct Caught {
 /// Catches all signals that have an answer, from this call on and for as long as the process lives; completes at the first
 /// that ends the service. Within a tokio runtime.
 pub fn termination() -> impl Future<Output = ()> {
-    let mut caught: Vec<_> = SIGNALS.into_iter().filter_map(Caught::catch).collect();
+    let mut caught: Vec<_> = all().filter_map(Caught::catch).collect();
     poll_fn(move |context| {
         // All of them are asked, so that each wakes this.
         let mut stops = false;
@@ -80,8 +93,8 @@ pub fn termination() -> impl Future<Output = ()> {
 }
 
 impl Caught {
-    fn catch((number, name, meaning): (Number, &'static str, Meaning)) -> Option<Self> {
-        match signal(SignalKind::from_raw(number.as_raw())) {
+    fn catch((number, name, meaning): (i32, String, Meaning)) -> Option<Self> {
+        match signal(SignalKind::from_raw(number)) {
             Ok(signal) => Some(Self {
                 signal,
                 name,
