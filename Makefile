@@ -4,7 +4,7 @@ FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
 GRPCURL_VENV := target/grpcurl
 COMPOSE_VENV := target/compose
 
-.PHONY: help demo test containers test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
+.PHONY: help demo test containers test-clients test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ test: setup-test ## all tests; some want root (loop mounts) and say so when they
 
 containers: ## both images, by docker or podman; where no base image can be pulled, one is made
 	@scripts/containers
+
+test-clients: ## clients in other languages: generated, compiled or imported; a minute
+	@scripts/test-clients
 
 test-containers: setup-test ## both images at work by compose.yaml: kills, upgrades, the README's lines; some minutes
 	@scripts/test-containers
@@ -68,6 +71,6 @@ purity: ## which crate may reach what
 	@scripts/purity
 
 audit: ## bans, licences, sources
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet --debug cargo-deny
 	cargo fetch --locked
 	cargo deny --offline --locked check bans licenses sources

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
 use tests::{readme, storage};
 
-/// How large an image may be, by the issue of what it holds.
+/// How large an image may be.
 const fn most_bytes(service: Service) -> u64 {
     match service {
         Service::Engine => 60_000_000,

@@ -59,7 +59,9 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     for _ in 1..WORLDS {
         slots.push(Slot::make(scenario).await?);
     }
-    let errands = kills(Victim::Host, host.passages).chain(kills(Victim::Engine, engine.passages));
+    let turn = usize::from(rand::random::<bool>());
+    let errands =
+        kills(Victim::Host, host.passages, turn).chain(kills(Victim::Engine, engine.passages, turn));
     let board = Arc::new(Mutex::new(Board {
         always: [(Victim::Host, host.always), (Victim::Engine, engine.always)].into(),
         open: errands.filter(wanted).collect(),
@@ -76,7 +78,7 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     let board = lock(&board, std::mem::take);
     let missed: Vec<_> = board.missed.iter().map(ToString::to_string).collect();
     eprintln!(
-        "{scenario:?}: {} runs, {} points, {} failed; passages that did not come again: {missed:?}",
+        "{scenario:?}: {} runs, {} points, {} failed; turn {turn}; passages that did not come again: {missed:?}",
         board.runs,
         board.hits.len(),
         board.failures.len(),
@@ -96,18 +98,34 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     Ok(())
 }
 
-/// Each passage, with the one who passes it killed alone, and with both.
-fn kills(victim: Victim, passages: BTreeSet<Boundary>) -> impl Iterator<Item = Errand> {
-    passages.into_iter().flat_map(move |boundary| {
-        [false, true].map(|both| {
-            let kill = Kill {
-                victim,
-                boundary: boundary.clone(),
-                both,
-                again: None,
+/// Each passage: at the first and the last of a point with the one who passes it killed alone, and with both; between
+/// them with one of these, by turns, and which ones by chance. With `KILLS=all` each in both ways.
+fn kills(victim: Victim, passages: BTreeSet<Boundary>, turn: usize) -> impl Iterator<Item = Errand> {
+    let all = std::env::var("KILLS").is_ok_and(|kills| kills == "all");
+    let mut of_point: BTreeMap<String, Vec<Boundary>> = BTreeMap::new();
+    for boundary in passages {
+        of_point.entry(boundary.point.clone()).or_default().push(boundary);
+    }
+    of_point.into_values().flat_map(move |mut boundaries| {
+        boundaries.sort_by_key(|boundary| boundary.hit);
+        let last = boundaries.len() - 1;
+        let each = boundaries.into_iter().enumerate().flat_map(move |(n, boundary)| {
+            let ways = match (n + turn) % 2 {
+                _ if all || n == 0 || n == last => [false, true].as_slice(),
+                0 => &[false],
+                _ => &[true],
             };
-            vec![kill; ATTEMPTS]
-        })
+            ways.iter().map(move |both| {
+                let kill = Kill {
+                    victim,
+                    boundary: boundary.clone(),
+                    both: *both,
+                    again: None,
+                };
+                vec![kill; ATTEMPTS]
+            })
+        });
+        each.collect::<Vec<_>>()
     })
 }
 
