@@ -61,6 +61,8 @@ format: ## the one format
 	cargo fmt --all --check
 
 lint: ## warnings are errors
+	@scripts/need shellcheck=shellcheck
+	shellcheck scripts/* .ci/run
 	cargo clippy --workspace --all-targets --locked $(FAILPOINTS),tests/containers -- -D warnings
 	cargo clippy --locked -p engine-svc -p vdsm-svc --all-targets -- -D warnings
 
