@@ -87,6 +87,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn fuzz_whatever_is_taken_for_a_token_prints_as_one() {
+        let token = Token {
+            store_id: StoreId::from_uuid(Uuid::from_u128(7)),
+            start: Start(9),
+            revision: Revision(1_234),
+        };
+        fuzz::fuzz("tokens", [token.to_string().into_bytes()], |input| {
+            if let Some(token) = std::str::from_utf8(input)
+                .ok()
+                .and_then(|text| text.parse::<Token>().ok())
+            {
+                assert_eq!(token.to_string().parse(), Ok(token));
+            }
+        });
+    }
+
     proptest! {
         #[test]
         fn a_token_reads_back_as_it_was_printed(store: u128, start: u64, revision: u64) {

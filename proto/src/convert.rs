@@ -64,8 +64,9 @@ pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 /// A point in time from the wire, held at the ends of the range.
 pub fn from_timestamp(time: &prost_types::Timestamp) -> Timestamp {
-    let micros = time.seconds.saturating_mul(1_000_000);
-    Timestamp(micros.saturating_add(i64::from(time.nanos / 1_000)))
+    let micros = i128::from(time.seconds) * 1_000_000 + i128::from(time.nanos / 1_000);
+    let ends = (i128::from(i64::MIN), i128::from(i64::MAX));
+    Timestamp(i64::try_from(micros.clamp(ends.0, ends.1)).unwrap_or_default())
 }
 
 /// A volume's format on the wire.
@@ -429,7 +430,16 @@ mod tests {
 
     #[test]
     fn times_before_the_epoch_survive() {
-        for micros in [0, 1, -1, 1_795_487_297_000_001, -1_000_000] {
+        for micros in [
+            0,
+            1,
+            -1,
+            1_795_487_297_000_001,
+            -1_000_000,
+            i64::MIN,
+            i64::MIN + 224_192,
+            i64::MAX,
+        ] {
             assert_eq!(from_timestamp(&timestamp(Timestamp(micros))), Timestamp(micros));
         }
     }

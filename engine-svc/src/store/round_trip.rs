@@ -1,7 +1,7 @@
 //! What is kept is read back as it was, through the bytes.
 
-use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use prost::Message;
 use proto::encode;
 
@@ -52,15 +52,51 @@ proptest! {
     fn a_vm(value in any::vm()) {
         prop_assert_eq!(vm::read_record(kept(vm::record(&value))), Ok(value));
     }
+}
 
-    #[test]
-    fn bytes_that_are_no_record_are_refused_without_a_panic(bytes in vec(proptest::arbitrary::any::<u8>(), 0..200)) {
-        use proto::store::v1::{AsyncTaskRecord, CommandRecord};
-        if let Ok(record) = CommandRecord::decode(bytes.as_slice()) {
-            let _ = command::read(1, record);
-        }
-        if let Ok(record) = AsyncTaskRecord::decode(bytes.as_slice()) {
-            let _ = task::read(1, record);
-        }
-    }
+/// A few of what a strategy gives, as bytes.
+fn some<T: std::fmt::Debug>(of: impl Strategy<Value = T>, encoded: impl Fn(&T) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let mut value = || of.new_tree(&mut runner).unwrap().current();
+    (0..8).map(|_| encoded(&value())).collect()
+}
+
+#[test]
+fn fuzz_bytes_that_are_no_record_are_refused_without_a_panic() {
+    use proto::store::v1::{AsyncTaskRecord, CommandRecord};
+    let commands = some(any::command(), |value| {
+        encode::around(&encode::once(&command::show(value)), &command::record(value))
+    });
+    let tasks = some(any::task(), |value| {
+        encode::around(&encode::once(&task::show(value, None)), &task::record(value))
+    });
+    let hosts = some(any::host(), |value| host::record(value).encode_to_vec());
+    let disks = some(any::disk(), |value| disk::record(value).encode_to_vec());
+    fuzz::fuzz(
+        "engine-records",
+        [commands, tasks, hosts, disks].concat(),
+        |input| {
+            if let Ok(record) = CommandRecord::decode(input)
+                && let Ok(read) = command::read(1, record)
+            {
+                let again = kept_around(&command::show(&read), &command::record(&read));
+                assert_eq!(command::read(1, again), Ok(read));
+            }
+            if let Ok(record) = AsyncTaskRecord::decode(input) {
+                let _ = task::read(1, record);
+            }
+            if let Ok(record) = Message::decode(input) {
+                let _ = host::read_record(record);
+            }
+            if let Ok(record) = Message::decode(input) {
+                let _ = disk::read_record(record);
+            }
+            if let Ok(record) = Message::decode(input) {
+                let _ = domain::read_record(record);
+            }
+            if let Ok(record) = Message::decode(input) {
+                let _ = vm::read_record(record);
+            }
+        },
+    );
 }

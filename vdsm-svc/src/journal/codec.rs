@@ -172,6 +172,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn fuzz_bytes_that_are_no_record_are_refused_without_a_panic() {
+        fuzz::fuzz("host-records", [encoded(&full())], |input| {
+            if let Ok(task) = decode_task(Slot(7), input) {
+                assert_eq!(decode_task(Slot(7), &encoded(&task)).unwrap(), task);
+            }
+        });
+    }
+
     fn encoded(task: &Task) -> Vec<u8> {
         encode_task(task, &encode::once(&shown(task)))
     }

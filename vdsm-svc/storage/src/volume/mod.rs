@@ -3,6 +3,8 @@
 mod chain;
 mod data;
 mod describe;
+#[cfg(test)]
+mod fuzzed;
 mod guest;
 mod keys;
 mod meta;

@@ -9,6 +9,7 @@ mod copy_refused;
 mod cut_short;
 mod domains;
 mod full_domain;
+mod fuzzed;
 mod hostile;
 mod kills;
 mod life_cycle;

@@ -419,3 +419,21 @@ fn saved_of(damaged: &BTreeMap<PathBuf, Vec<u8>>) -> (usize, Vec<String>) {
     }
     (records.len(), saved.lost)
 }
+
+#[test]
+fn fuzz_a_log_of_other_bytes_proves_all_of_the_store_or_is_refused() {
+    without_redbs_panics();
+    let (dir, _store, committed) = store_in_use();
+    let whole = files(dir.path());
+    let log = Path::new(wal::FILES[0]);
+    // What lies behind is zeros.
+    let (head, rest) = whole[log].split_at(whole[log].len().min(16 << 10));
+    assert!(rest.iter().all(|byte| *byte == 0));
+    fuzz::fuzz("log-frames", [head.to_vec()], |input| {
+        let mut damaged = whole.clone();
+        damaged.insert(log.to_owned(), [input, rest].concat());
+        if let Ok(count) = proves(laid_out(&damaged).path()) {
+            assert_eq!(count, committed);
+        }
+    });
+}
