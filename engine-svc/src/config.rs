@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use runtime::coordinator::Retention;
+use runtime::server::Limits;
 use runtime::telemetry::LogFormat;
 use runtime::watch::{MAX_AGE, Terms};
 
@@ -65,6 +66,10 @@ pub struct Config {
     /// Memory for the database's pages, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub cache_mib: u32,
+
+    /// What clients may use.
+    #[command(flatten)]
+    pub wire: Limits,
 }
 
 impl Config {

@@ -148,7 +148,7 @@ pub async fn serve_on(
             }
         }
     };
-    let served = server::serve(listening, grpc::routes(&api), health, until, || {
+    let served = server::serve(listening, grpc::routes(&api), health, config.wire, until, || {
         log.close(Reason::Shutdown)
     })
     .await;

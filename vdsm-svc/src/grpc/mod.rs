@@ -21,6 +21,7 @@ use proto::host::v1::host_service_server::HostServiceServer;
 use proto::host::v1::storage_service_server::StorageServiceServer;
 use proto::host::v1::task_service_server::TaskServiceServer;
 use proto::store::v1::HostHistory;
+use runtime::compressed;
 use runtime::coordinator::{Answer, Handle};
 use runtime::log::Log;
 use runtime::watch::Terms;
@@ -86,9 +87,9 @@ impl Gate {
 
 /// All services, behind one gate.
 pub(crate) fn routes(gate: &Gate) -> Routes {
-    Routes::new(TaskServiceServer::new(Tasks::new(gate.clone())))
-        .add_service(HostServiceServer::new(Hosts::new(gate.clone())))
-        .add_service(StorageServiceServer::new(Storage::new(gate.clone())))
+    Routes::new(compressed!(TaskServiceServer::new(Tasks::new(gate.clone()))))
+        .add_service(compressed!(HostServiceServer::new(Hosts::new(gate.clone()))))
+        .add_service(compressed!(StorageServiceServer::new(Storage::new(gate.clone()))))
 }
 
 impl Host {
