@@ -14,7 +14,7 @@ mod list;
 pub(crate) mod show;
 mod task;
 mod vm;
-mod wait;
+pub(crate) mod wait;
 mod watching;
 
 use proto::engine::v1::command_service_server::CommandServiceServer;

@@ -7,13 +7,13 @@ use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::operation::{Allocation, Operation, VolumeFormat};
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
-use engine_core::HostCall;
 use engine_core::input::{Ask, CopyAsk, DiskAsk, Frame, HostFacts, HostTask};
 use engine_core::model::ReportedState;
 use engine_core::plan::add_host::AddHost;
 use engine_core::plan::attach_disk::AttachDisk;
 use engine_core::plan::create_storage_domain::CreateStorageDomain;
 use engine_core::plan::detach_disk::DetachDisk;
+use engine_core::{HostCall, Limits};
 use prost::Message as _;
 use proto::encode;
 use proto::engine::v1 as wire;
@@ -40,6 +40,7 @@ fn seed(store: &Arc<dyn Store>) -> Seed {
     Seed {
         engine_id: ENGINE,
         store: Arc::clone(store),
+        limits: Limits::default(),
     }
 }
 
@@ -517,4 +518,45 @@ async fn a_commit_that_fails_is_answered_so_and_the_repeat_is_taken() {
         }
         handle.stop().await;
     }
+}
+
+/// What a request leaves in the store, by table, with the history.
+fn bytes_of(world: &mut World, input: Input) -> std::collections::BTreeMap<&'static str, usize> {
+    let step = world.engine.step(input, Timestamp(1_000));
+    assert!(matches!(step.reply, Reply::Accepted { .. }), "{:?}", step.reply);
+    let mut found = std::collections::BTreeMap::new();
+    for change in &step.revisions {
+        let history = &change.history;
+        for (name, items) in [
+            ("history: heads", &history.heads),
+            ("history: commands", &history.commands),
+            ("history: tasks", &history.tasks),
+            ("history: events", &history.events),
+        ] {
+            *found.entry(name).or_default() += items.iter().map(|item| item.len()).sum::<usize>();
+        }
+        for write in &change.writes {
+            *found.entry(write.table.0).or_default() +=
+                write.key.len() + write.value.as_ref().map_or(0, Vec::len);
+        }
+    }
+    found
+}
+
+#[test]
+fn what_a_request_leaves_in_the_store_is_a_small_multiple_of_it() {
+    let mut world = World::furnished();
+    // 17 kB on the wire: 64 disks, each with its ids and a description.
+    let mut ask = create_vm(64);
+    let Ask::CreateVm { disks, .. } = &mut ask else {
+        unreachable!("it is one")
+    };
+    for disk in disks {
+        disk.disk_id = Some(DiskId::from_uuid(Uuid::new_v4()));
+        disk.description = "x".repeat(180);
+    }
+    let bytes = bytes_of(&mut world, submission(9, 0, ask));
+    let all: usize = bytes.values().sum();
+    println!("{all}: {bytes:#?}");
+    assert!(all < 17_000 * 16, "{all}: {bytes:#?}");
 }

@@ -324,6 +324,9 @@ mod below {
         }
         let request = request.body(tonic::body::Body::new(Full::new(body))).unwrap();
         let mut channel = channel(address).await;
+        patient(std::future::poll_fn(|context| channel.poll_ready(context)))
+            .await
+            .unwrap();
         let response = patient(channel.call(request)).await.unwrap();
         if let Some(status) = Status::from_header_map(response.headers()) {
             return status;
