@@ -32,6 +32,7 @@ use vdsm_core::{Caller, EngineCall, Input, Refusal, Reply};
 use vdsm_storage::NamedRoot;
 
 use self::host_service::Hosts;
+use self::storage::Lanes;
 use self::storage_service::Storage;
 use self::task_service::Tasks;
 use crate::alive::Alive;
@@ -87,9 +88,16 @@ impl Gate {
 
 /// All services, behind one gate.
 pub(crate) fn routes(gate: &Gate) -> Routes {
+    let lanes = Arc::new(Lanes::default());
     Routes::new(compressed!(TaskServiceServer::new(Tasks::new(gate.clone()))))
-        .add_service(compressed!(HostServiceServer::new(Hosts::new(gate.clone()))))
-        .add_service(compressed!(StorageServiceServer::new(Storage::new(gate.clone()))))
+        .add_service(compressed!(HostServiceServer::new(Hosts::new(
+            gate.clone(),
+            lanes.another()
+        ))))
+        .add_service(compressed!(StorageServiceServer::new(Storage::new(
+            gate.clone(),
+            lanes
+        ))))
 }
 
 impl Host {

@@ -78,6 +78,11 @@ impl Lanes {
         self.root.clone()
     }
 
+    /// A lane for something else, with threads of the same number.
+    pub(super) fn another(&self) -> Lane {
+        Lane::beside(&self.strangers.all)
+    }
+
     /// The domain is there: it has a lane of its own from now on.
     pub(super) fn found(&self, domain: DomainId) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

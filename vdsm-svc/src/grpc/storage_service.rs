@@ -27,15 +27,12 @@ const STORE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// See the module.
 pub(super) struct Storage {
     gate: Gate,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
 }
 
 impl Storage {
-    pub(super) fn new(gate: Gate) -> Self {
-        Self {
-            gate,
-            lanes: Lanes::default(),
-        }
+    pub(super) fn new(gate: Gate, lanes: Arc<Lanes>) -> Self {
+        Self { gate, lanes }
     }
 
     /// Reads from one domain.

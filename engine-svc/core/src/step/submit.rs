@@ -260,7 +260,7 @@ mod tests {
         let (all, of_user) = world.engine.state.live_commands("ann");
         assert_eq!((all, of_user), (0, 0));
         // A VM of one disk is two commands.
-        for (commands, commands_per_user) in [(2, 3), (3, 2)] {
+        for (commands, commands_per_user) in [(2, 9), (9, 2)] {
             let limits = &mut world.engine.state.seed.limits;
             (limits.commands, limits.commands_per_user) = (commands, commands_per_user);
             let vm = commands as u128;

@@ -26,7 +26,7 @@ use crate::store::StoreError;
 /// The file in the data directory.
 pub(super) const FILE: &str = "manifest";
 
-/// Since 2 the rows of the history are packed.
+/// Since 2 records and the rows of the history are packed.
 const FORMAT: u32 = 2;
 
 /// Far more than one has.
