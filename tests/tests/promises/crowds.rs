@@ -214,7 +214,8 @@ async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() 
     // The first has long made room.
     let mut first = connections.swap_remove(0);
     let mut end = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(30), first.read_to_end(&mut end)).await?;
+    let closed = tokio::time::timeout(Duration::from_secs(30), first.read_to_end(&mut end)).await;
+    ensure(closed.is_ok(), || "a silent connection stays".to_owned())?;
     drop(connections);
     let calls = untaken(address).await?;
     tell("answers that nobody takes").await?;

@@ -67,6 +67,13 @@ impl Present {
         }
     }
 
+    /// How many streams the service has; none where the call has ended.
+    pub(crate) fn watches(&self) -> usize {
+        self.0
+            .upgrade()
+            .map_or(0, |call| call.connection.traffic().watches())
+    }
+
     /// Waits for its turn to read the store: the long reads of a connection one after the other, so that those of
     /// others come between.
     pub(crate) async fn turn(&self, is_long: bool) -> Turn {

@@ -56,8 +56,8 @@ pub struct Limits {
     pub request_seconds: u64,
 
     /// MiB for requests that are half read and answers that are not yet taken, of all clients; what does not fit is
-    /// refused with TOO_MANY_REQUESTS. The largest message is 4 MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..=65_536))]
+    /// refused with TOO_MANY_REQUESTS. A message has 4 MiB at most, and takes several times that while it is worked on.
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..=65_536))]
     pub max_held_mib: u32,
 
     /// Lists, and beginnings of watches, that read the store at a time; others wait for their turn, two of a connection at
@@ -78,7 +78,7 @@ impl Default for Limits {
             max_waits: 10_000,
             max_watches: 10_000,
             request_seconds: 60,
-            max_held_mib: 64,
+            max_held_mib: 32,
             max_long_reads: 4,
         }
     }

@@ -21,6 +21,10 @@ const STILL: Duration = Duration::from_secs(1);
 /// Of all that may be held, the part that one connection may have before it may have to give way although it moves.
 const FAIR_PART: usize = 8;
 
+/// Beside the calls that may be under way there is room for a part of as many more, in equal shares, for connections that
+/// have less than their share.
+const SHARES: usize = 2;
+
 /// Long reads of one connection that run or wait for their turn among others.
 const LONG_READS_EACH: usize = 2;
 
@@ -94,7 +98,7 @@ pub(super) struct Connection {
     /// Told to close.
     pub(super) close: Notify,
     closing: AtomicBool,
-    calls: AtomicUsize,
+    calls: [AtomicUsize; 3],
     called: AtomicBool,
     held: AtomicUsize,
     /// When something of it moved last, in milliseconds.
@@ -178,7 +182,7 @@ impl Traffic {
             refused,
             close: Notify::new(),
             closing: AtomicBool::new(false),
-            calls: AtomicUsize::new(0),
+            calls: Default::default(),
             called: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             moved: AtomicU64::new(self.now()),
@@ -196,7 +200,7 @@ impl Traffic {
         let idle = inner.connections.values().filter(|connection| {
             connection.refused.is_none()
                 && (peer.is_none() || connection.peer == peer)
-                && connection.calls.load(Ordering::Relaxed) == 0
+                && connection.is_idle()
         });
         let longest = idle.min_by_key(|connection| {
             (
@@ -264,6 +268,11 @@ impl Traffic {
         true
     }
 
+    /// How many streams there are.
+    pub(super) fn watches(&self) -> usize {
+        self.lock().calls[Class::Watch as usize]
+    }
+
     fn most(&self, class: Class) -> (usize, &'static str) {
         match class {
             Class::Request => (self.limits.max_requests as usize, "--max-requests"),
@@ -313,7 +322,10 @@ impl Connection {
         }
         let (most, setting) = traffic.most(class);
         let mut inner = traffic.lock();
-        if inner.calls[class as usize] >= most {
+        // One that has less than its share goes before those that have more.
+        let share = most / SHARES / inner.connections.len().max(1);
+        let has_share = self.calls[class as usize].load(Ordering::Relaxed) > share;
+        if inner.calls[class as usize] >= most && has_share {
             drop(inner);
             // Who holds answers and does not take them is the first to go: all its calls end with it.
             if !traffic.make_memory(self, 0) {
@@ -326,7 +338,7 @@ impl Connection {
         }
         inner.calls[class as usize] += 1;
         drop(inner);
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls[class as usize].fetch_add(1, Ordering::Relaxed);
         self.called.store(true, Ordering::Relaxed);
         self.move_on();
         Ok(Arc::new(Call {
@@ -335,6 +347,10 @@ impl Connection {
             gone: AtomicBool::new(false),
             is_list,
         }))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 0)
     }
 
     /// Something of it moved.
@@ -425,7 +441,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         let connection = &self.connection;
         connection.traffic.lock().calls[self.class as usize] -= 1;
-        connection.calls.fetch_sub(1, Ordering::Relaxed);
+        connection.calls[self.class as usize].fetch_sub(1, Ordering::Relaxed);
         connection.move_on();
     }
 }

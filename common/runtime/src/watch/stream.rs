@@ -35,6 +35,9 @@ const CHUNK: usize = 256;
 /// Samples go out at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Heartbeats of all streams that begin while there are as many: some thousandths of a processor.
+const HEARTBEATS_PER_SECOND: u32 = 2_000;
+
 /// A tenth of a stream's time either way: streams that began together do not all come back together.
 const MAX_AGE_JITTER: f64 = 0.1;
 
@@ -88,7 +91,13 @@ enum Phase {
 
 impl<F: Feed> WatchStream<F> {
     #[allow(clippy::result_large_err)] // The handlers answer with it as it is.
-    pub(super) fn start(log: Arc<Log<F::History>>, feed: F, options: WatchOptions) -> Result<Self, Status> {
+    pub(super) fn start(
+        log: Arc<Log<F::History>>,
+        feed: F,
+        mut options: WatchOptions,
+    ) -> Result<Self, Status> {
+        let watches = server::present().map_or(0, |call| call.watches());
+        options.heartbeat = options.heartbeat.max(least_heartbeat(watches));
         if log.closed().is_some() {
             return Err(status::from_fault(&status::shutting_down()));
         }
@@ -398,6 +407,11 @@ impl<F: Feed> Stream for WatchStream<F> {
 // All that is pinned is boxed.
 impl<F: Feed> Unpin for WatchStream<F> {}
 
+/// What heartbeats cost does not grow with the number of streams: the more there are, the rarer they are. `Opened` says so.
+fn least_heartbeat(watches: usize) -> Duration {
+    Duration::from_millis(u64::try_from(watches).unwrap_or(u64::MAX)) * 1_000 / HEARTBEATS_PER_SECOND
+}
+
 fn snapshot_status(error: SnapshotError) -> Status {
     match error {
         SnapshotError::Store(error) => status::from_store(error),
@@ -405,5 +419,17 @@ fn snapshot_status(error: SnapshotError) -> Status {
             common::FaultCode::QueueFull,
             error.to_string(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_are_rarer_the_more_streams_there_are() {
+        assert_eq!(least_heartbeat(200), Duration::from_millis(100));
+        assert_eq!(least_heartbeat(10_000), Duration::from_secs(5));
+        assert_eq!(least_heartbeat(0), Duration::ZERO);
     }
 }

@@ -11,11 +11,12 @@ use proto::store::v1::EngineHistory;
 use proto::task::v1::closing::Reason;
 use runtime::log::Log;
 use runtime::server::{Health, Limits, Listening, serve};
+use runtime::store::Table;
 use runtime::store::memory::MemoryStore;
 use runtime::watch::{WatchStream, watch};
-use runtime::{client, compressed, status};
+use runtime::{client, compressed, reads, status};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::health_client::HealthClient;
@@ -26,6 +27,11 @@ use crate::support::{Events, from_now, log_of, patient};
 /// Page sizes by which the service is told to answer otherwise than with a refusal.
 const NEVER: i32 = 7;
 const LARGE: i32 = 8;
+const READS: i32 = 9;
+
+/// A read that would go on for ever has ended.
+static READ_ENDED: Notify = Notify::const_new();
+
 const LARGE_BYTES: usize = 1 << 20;
 
 struct Service(Arc<Log<EngineHistory>>);
@@ -38,6 +44,18 @@ impl EventService for Service {
     ) -> Result<Response<engine::ListEventsResponse>, Status> {
         match request.into_inner().page_size {
             NEVER => std::future::pending().await,
+            READS => {
+                let store = self.0.store().clone();
+                let read = reads::on(store, |reader| {
+                    loop {
+                        if let Err(error) = reader.get(Table("none"), b"") {
+                            READ_ENDED.notify_one();
+                            return Err::<(), _>(error);
+                        }
+                    }
+                });
+                return Err(status::from_store(read.await.unwrap_err()));
+            }
             LARGE => {
                 return Ok(Response::new(engine::ListEventsResponse {
                     next_page_token: "x".repeat(LARGE_BYTES),
@@ -629,13 +647,15 @@ mod bounds {
         let _second = open(running.address).await;
         let mut watcher = EventServiceClient::new(honest.clone());
         let request = engine::WatchEventsRequest::default();
+        // One that has none gets one, whatever the others have.
+        let own = patient(watcher.watch_events(request.clone())).await.unwrap();
         let refused = patient(watcher.watch_events(request.clone())).await.unwrap_err();
         assert_eq!(
             status::fault_of(&refused).unwrap().0.code,
             FaultCode::TooManyRequests
         );
         // What was cancelled takes no place any more.
-        drop((hanging, first));
+        drop((hanging, first, own));
         patient(async {
             while !is_served(&honest).await || watcher.watch_events(request.clone()).await.is_err() {
                 tokio::task::yield_now().await;
@@ -676,6 +696,24 @@ mod bounds {
             }
         })
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_read_ends_when_its_caller_has_gone_or_its_time_is_over() {
+        let running = start_with(Limits {
+            request_seconds: 1,
+            ..Limits::default()
+        })
+        .await;
+        let channel = channel(running.address).await;
+        let mut client = EventServiceClient::new(channel.clone());
+        let cancelled = tokio::time::timeout(Duration::from_millis(300), client.list_events(request(READS)));
+        assert!(cancelled.await.is_err());
+        patient(READ_ENDED.notified()).await;
+        let late = patient(client.list_events(request(READS))).await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+        patient(READ_ENDED.notified()).await;
+        assert!(is_served(&channel).await);
     }
 
     #[tokio::test]
