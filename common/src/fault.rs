@@ -28,6 +28,8 @@ pub enum FaultKind {
     Cancelled,
     /// Served by no part of this build.
     Unimplemented,
+    /// It was not answered in the time that it had.
+    DeadlineExceeded,
     /// Something that should not be.
     Internal,
 }
@@ -122,6 +124,20 @@ faults! {
     TaskNotFinished = "TASK_NOT_FINISHED", FailedPrecondition, Some(410), true;
     /// A bounded queue is full.
     QueueFull = "QUEUE_FULL", ResourceExhausted, None, true;
+    /// The service has as many connections as it takes, or as it takes from one address.
+    TooManyConnections = "TOO_MANY_CONNECTIONS", ResourceExhausted, None, true;
+    /// The service has as many calls under way, or holds as much for them, as it may.
+    TooManyRequests = "TOO_MANY_REQUESTS", ResourceExhausted, None, true;
+    /// There are as many commands that have not ended as may be, in all or of this user.
+    TooManyCommands = "TOO_MANY_COMMANDS", ResourceExhausted, None, true;
+    /// The message is larger than the service takes.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, None, false;
+    /// The call was not answered in the time that it had. Whether it took effect is unknown.
+    DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, None, true;
+    /// The port serves no such method.
+    MethodUnknown = "METHOD_UNKNOWN", Unimplemented, None, false;
+    /// The message is compressed in a way that the service does not read.
+    CompressionUnsupported = "COMPRESSION_UNSUPPORTED", Unimplemented, None, false;
     /// The point of the history is unknown, gone or still to come.
     TokenOutOfRange = "TOKEN_OUT_OF_RANGE", OutOfRange, None, false;
     /// The operation is not served by this build.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use runtime::coordinator::Retention;
+use runtime::server::Limits;
 use runtime::telemetry::LogFormat;
 use runtime::watch::{MAX_AGE, Terms};
 
@@ -65,6 +66,23 @@ pub struct Config {
     /// Memory for the database's pages, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub cache_mib: u32,
+
+    /// Commands that have not ended, each part counted (a VM of 64 disks is 65); what would exceed it is refused with
+    /// TOO_MANY_COMMANDS. Each takes some kB of memory, for as long as its host is away.
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub max_live_commands: u32,
+
+    /// Those of one user (x-user): half of all, so that one does not take the place of the others.
+    #[arg(long, value_name = "N", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub max_live_commands_per_user: u32,
+
+    /// Tasks of one host that somebody else started, as far as they are recorded; of more only the number is told.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_foreign_tasks_per_host: u32,
+
+    /// What clients may use.
+    #[command(flatten)]
+    pub wire: Limits,
 }
 
 impl Config {
@@ -73,6 +91,15 @@ impl Config {
         Retention {
             max_age: days(self.history_days),
             max_revisions: self.history_revisions,
+        }
+    }
+
+    /// How much the engine takes upon itself.
+    pub(crate) fn limits(&self) -> engine_core::Limits {
+        engine_core::Limits {
+            commands: self.max_live_commands as usize,
+            commands_per_user: self.max_live_commands_per_user as usize,
+            foreign_tasks_per_host: self.max_foreign_tasks_per_host as usize,
         }
     }
 

@@ -10,7 +10,7 @@ use common::time::Timestamp;
 use engine_core::input::{Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
 use engine_core::model::{AsyncTask, Command, EntityKey, Holder, Purpose};
-use engine_core::{Change, Input, Reply, State, Transition};
+use engine_core::{Change, Input, Limits, Reply, State, Transition};
 use proto::store::v1::EngineHistory;
 use runtime::machine::{Machine, Step};
 use runtime::store::{Reader, Store, StoreError};
@@ -29,6 +29,8 @@ pub struct Seed {
     /// For what is no part of the working state: requests of commands that ended, and commands that are
     /// forgotten.
     pub store: Arc<dyn Store>,
+    /// How much it takes upon itself.
+    pub limits: Limits,
 }
 
 /// What is to be done once a step is durable.
@@ -58,7 +60,7 @@ impl Machine for Engine {
     type Seed = Seed;
 
     fn load(reader: &dyn Reader, seed: &Seed) -> Result<Self, StoreError> {
-        let core = load::seed(reader, seed.engine_id)?;
+        let core = load::seed(reader, seed.engine_id, seed.limits)?;
         Ok(Self {
             state: State::load(core, load::changes(reader)?),
             store: Arc::clone(&seed.store),

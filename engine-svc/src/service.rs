@@ -18,6 +18,7 @@ use tracing::{error, info};
 use crate::config::Config;
 use crate::grpc::api::Api;
 use crate::grpc::show::Show;
+use crate::grpc::wait::Waits;
 use crate::holders::Holders;
 use crate::host::{self, Board, Context};
 use crate::machine::Seed;
@@ -91,6 +92,7 @@ pub async fn serve_on(
     let seed = Seed {
         engine_id: life.engine_id,
         store: Arc::clone(&store),
+        limits: config.limits(),
     };
     let options = Options {
         name: "engine".to_owned(),
@@ -120,6 +122,8 @@ pub async fn serve_on(
     ));
     // Ends with the coordinator.
     tokio::spawn(ages.keep(engine.clone()));
+    let waits = Waits::default();
+    let waiting = tokio::spawn(waits.clone().follow(Arc::clone(&log)));
     let api = Api {
         engine: engine.clone(),
         log: Arc::clone(&log),
@@ -129,6 +133,7 @@ pub async fn serve_on(
             holders,
         },
         watches: config.watch_terms(),
+        waits,
     };
     let health = Health::new(&grpc::SERVICES).await;
     health.set_serving(true).await;
@@ -148,12 +153,13 @@ pub async fn serve_on(
             }
         }
     };
-    let served = server::serve(listening, grpc::routes(&api), health, until, || {
+    let served = server::serve(listening, grpc::routes(&api), health, config.wire, until, || {
         log.close(Reason::Shutdown)
     })
     .await;
     hosts.abort();
     janitor.abort();
+    waiting.abort();
     follower.abort();
     engine.stop().await;
     served?;

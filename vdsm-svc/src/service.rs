@@ -149,7 +149,16 @@ pub async fn serve_over(
             ServiceError::CoordinatorEnded
         }
     };
-    let outcome = serve_until(listening, &gate, health, &log, shutdown, ended).await;
+    let outcome = serve_until(
+        listening,
+        &gate,
+        health,
+        &log,
+        settings.wire.clone(),
+        shutdown,
+        ended,
+    )
+    .await;
     if let Some(coordinator) = coordinator
         && tokio::time::timeout(LAST_COMMIT, coordinator.stop())
             .await
@@ -169,6 +178,7 @@ async fn serve_until(
     gate: &Gate,
     health: Health,
     log: &Log<HostHistory>,
+    limits: server::Limits,
     shutdown: impl Future<Output = ()>,
     ended: impl Future<Output = ServiceError>,
 ) -> Result<(), ServiceError> {
@@ -181,7 +191,7 @@ async fn serve_until(
         }
     };
     let close = || log.close(Reason::Shutdown);
-    let served = server::serve(listening, grpc::routes(gate), health, stop, close).await;
+    let served = server::serve(listening, grpc::routes(gate), health, limits, stop, close).await;
     match broken {
         Some(error) => Err(error),
         None => Ok(served?),

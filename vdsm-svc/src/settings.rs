@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use common::id::HostId;
 use runtime::coordinator::Retention;
+use runtime::server;
 use runtime::telemetry::LogFormat;
 use runtime::watch::{MAX_AGE, Terms};
 use vdsm_core::Limits;
@@ -102,6 +103,10 @@ pub struct Settings {
     /// The qemu-img program, version 7.2 or later.
     #[arg(long, default_value = "qemu-img", value_name = "PATH")]
     pub qemu_img: PathBuf,
+
+    /// What clients may use.
+    #[command(flatten)]
+    pub wire: server::Limits,
 }
 
 impl Settings {

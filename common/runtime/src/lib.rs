@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod offline;
 pub mod page;
 pub mod program;
+pub mod reads;
 pub mod server;
 pub mod settings;
 #[cfg(feature = "simulation")]

@@ -39,6 +39,7 @@ pub const fn code(kind: FaultKind) -> Code {
         FaultKind::PermissionDenied => Code::PermissionDenied,
         FaultKind::Cancelled => Code::Cancelled,
         FaultKind::Unimplemented => Code::Unimplemented,
+        FaultKind::DeadlineExceeded => Code::DeadlineExceeded,
         FaultKind::Internal => Code::Internal,
     }
 }
@@ -102,8 +103,14 @@ pub fn admit(store: &dyn Store) -> Result<(), Status> {
 
 /// The status for a read that the store refused. What exactly it said is for the log, not for callers.
 pub fn from_store(error: StoreError) -> Status {
-    tracing::error!(%error, "a read from the store failed");
+    if !matches!(error, StoreError::Unwanted) {
+        tracing::error!(%error, "a read from the store failed");
+    }
     from_fault(&match error {
+        StoreError::Unwanted => Fault::new(
+            FaultCode::DeadlineExceeded,
+            "the request was given up before it was answered; repeat it",
+        ),
         StoreError::Unavailable(_) => Fault::new(
             FaultCode::StoreUnavailable,
             "the service cannot read its store now; try again, and look at its log and its disk",

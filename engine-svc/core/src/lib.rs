@@ -26,5 +26,5 @@ mod when;
 pub use change::Change;
 pub use effect::{Effect, HostCall};
 pub use input::Input;
-pub use state::State;
+pub use state::{Limits, State};
 pub use step::{Reply, Transition};

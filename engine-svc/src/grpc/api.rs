@@ -18,9 +18,13 @@ use tonic::{Request, Status};
 use tracing::{Instrument as _, info, info_span};
 
 use super::show::Show;
+use super::wait::Waits;
 use crate::machine::Engine;
 use crate::store::command::{self, COMMANDS};
 use crate::store::{Log, read};
+
+/// Bytes of a request that becomes a command: 64 disks with descriptions of 1,000 characters and more.
+const MAX_BYTES: usize = 128 << 10;
 
 /// What every service is made of. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +33,7 @@ pub(crate) struct Api {
     pub(crate) log: Log,
     pub(crate) show: Show,
     pub(crate) watches: Terms,
+    pub(crate) waits: Waits,
 }
 
 /// A request for a new command, decoded.
@@ -39,6 +44,8 @@ pub(crate) struct Wish {
     pub(crate) request_id: String,
     /// Of the request without its id.
     pub(crate) digest: Vec<u8>,
+    /// The request's, without its id.
+    pub(crate) bytes: usize,
     pub(crate) validate_only: bool,
     pub(crate) ask: Ask,
 }
@@ -54,6 +61,7 @@ macro_rules! wish {
             rpc: $rpc,
             request_id,
             digest: crate::grpc::api::digest(&body),
+            bytes: prost::Message::encoded_len(&body),
             validate_only,
             ask,
         }
@@ -72,6 +80,7 @@ impl Api {
     /// Has a wish accepted as a command, or says what would be done.
     pub(crate) async fn submit(&self, caller: Caller, wish: Wish) -> Result<Accepted, Status> {
         let request_id = request_id(&wish.request_id).map_err(|fault| status::from_fault(&fault))?;
+        bounded(wish.bytes).map_err(|fault| status::from_fault(&fault))?;
         // Where there is no room for a command it is only planned: a repeat is answered as ever, and takes none.
         let full = status::admit(&**self.log.store()).err();
         let full = full.filter(|_| !wish.validate_only);
@@ -209,6 +218,17 @@ pub(crate) fn no_job(id: CommandId) -> Status {
 pub(crate) fn not_found(field: &str, what: &str, id: &str) -> Status {
     let words = format!("there is no {what} {id}");
     status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
+}
+
+/// What is asked for is kept with the command and with its parts, in each of their revisions.
+fn bounded(bytes: usize) -> Result<(), Fault> {
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    let words = format!(
+        "the request has {bytes} bytes, and a command may have {MAX_BYTES}: shorten descriptions, or ask for less at once"
+    );
+    Err(Fault::new(FaultCode::MessageTooLarge, words))
 }
 
 fn request_id(text: &str) -> Result<RequestId, Fault> {

@@ -11,7 +11,7 @@ use proto::engine::v1::{
     RetryCommandResponse, WaitCommandRequest, WaitCommandResponse, WatchCommandsRequest,
 };
 use runtime::watch::{self, WatchStream};
-use runtime::{page, status};
+use runtime::{page, reads, status};
 use tonic::{Request, Response, Status};
 
 use super::api::{self, Api};
@@ -59,7 +59,7 @@ impl CommandService for Api {
                         let command = record.command.filter(|command| filter.selects(command))?;
                         let shown = show.command_now(reader, command);
                         shown
-                            .inspect_err(|error| tracing::error!(%error, "a command is left out"))
+                            .inspect_err(|error| reads::left_out(error, "a command"))
                             .ok()
                     },
                 )

@@ -11,7 +11,7 @@ use proto::engine::v1::{
     GetJobRequest, GetJobResponse, Job, ListJobsRequest, ListJobsResponse, WatchJobsRequest,
 };
 use runtime::watch::{self, WatchStream};
-use runtime::{page, status};
+use runtime::{page, reads, status};
 use tonic::{Request, Response, Status};
 
 use super::api::{self, Api};
@@ -49,9 +49,7 @@ impl JobService for Api {
                     |record| -> Option<Job> {
                         let root = record.command.filter(|command| filter.selects(command))?;
                         let tree = Tree::read(reader, root.command_id.parse().ok()?);
-                        let tree = tree
-                            .inspect_err(|error| tracing::error!(%error, "a job is left out"))
-                            .ok()?;
+                        let tree = tree.inspect_err(|error| reads::left_out(error, "a job")).ok()?;
                         job::of_tree(tree, |task| show.percent(task))
                     },
                 )

@@ -14,7 +14,7 @@ mod list;
 pub(crate) mod show;
 mod task;
 mod vm;
-mod wait;
+pub(crate) mod wait;
 mod watching;
 
 use proto::engine::v1::command_service_server::CommandServiceServer;
@@ -25,6 +25,7 @@ use proto::engine::v1::job_service_server::JobServiceServer;
 use proto::engine::v1::storage_domain_service_server::StorageDomainServiceServer;
 use proto::engine::v1::task_service_server::TaskServiceServer;
 use proto::engine::v1::vm_service_server::VmServiceServer;
+use runtime::compressed;
 use tonic::service::{Routes, RoutesBuilder};
 
 use self::api::Api;
@@ -45,13 +46,13 @@ pub(crate) const SERVICES: [&str; 8] = [
 pub(crate) fn routes(api: &Api) -> Routes {
     let mut routes = RoutesBuilder::default();
     routes
-        .add_service(CommandServiceServer::new(api.clone()))
-        .add_service(DiskServiceServer::new(api.clone()))
-        .add_service(EventServiceServer::new(api.clone()))
-        .add_service(HostServiceServer::new(api.clone()))
-        .add_service(JobServiceServer::new(api.clone()))
-        .add_service(StorageDomainServiceServer::new(api.clone()))
-        .add_service(TaskServiceServer::new(api.clone()))
-        .add_service(VmServiceServer::new(api.clone()));
+        .add_service(compressed!(CommandServiceServer::new(api.clone())))
+        .add_service(compressed!(DiskServiceServer::new(api.clone())))
+        .add_service(compressed!(EventServiceServer::new(api.clone())))
+        .add_service(compressed!(HostServiceServer::new(api.clone())))
+        .add_service(compressed!(JobServiceServer::new(api.clone())))
+        .add_service(compressed!(StorageDomainServiceServer::new(api.clone())))
+        .add_service(compressed!(TaskServiceServer::new(api.clone())))
+        .add_service(compressed!(VmServiceServer::new(api.clone())));
     routes.routes()
 }

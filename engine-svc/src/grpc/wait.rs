@@ -1,18 +1,24 @@
-//! Waiting for a command: on the log of what is committed, never by asking again.
+//! Waiting for a command: on the log of what is committed, never by asking again. One task looks at the log for all who
+//! wait, and wakes those whose command it was.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::fault::{Fault, FaultCode};
 use common::id::CommandId;
 use common::revision::Revision;
 use proto::engine::v1::{Command, CommandState};
 use runtime::log::ReadError;
 use runtime::status;
-use runtime::watch;
+use runtime::watch as items;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::api::Api;
+use crate::store::Log;
 
 /// How long it is waited where the request does not say.
 const DEFAULT: Duration = Duration::from_secs(60);
@@ -34,58 +40,147 @@ pub(super) fn timeout(asked: Option<&prost_types::Duration>) -> Result<Duration,
     }
 }
 
+/// What those who wait for a command are told.
+#[derive(Debug, Clone)]
+enum Told {
+    Nothing,
+    /// It rests, as of this revision.
+    Rests(Revision, Bytes),
+    /// Something may have been missed: the record tells.
+    LookAgain,
+}
+
+/// Who waits for which command. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waits(Arc<Mutex<HashMap<CommandId, watch::Sender<Told>>>>);
+
+/// One who waits; no longer when dropped.
+struct Waiter {
+    waits: Waits,
+    id: CommandId,
+    told: watch::Receiver<Told>,
+}
+
+impl Waits {
+    /// Tells those who wait what the log shows, until it is closed.
+    pub(crate) async fn follow(self, log: Log) {
+        let mut after = log.current();
+        loop {
+            log.changed(after).await;
+            if log.closed().is_some() {
+                // Whoever waits is told by the end of its channel.
+                self.lock().clear();
+                return;
+            }
+            let is_idle = self.lock().is_empty();
+            after = match is_idle {
+                // Who comes later reads the record, and waits for what comes after that.
+                true => log.current(),
+                false => self.look(&log, after),
+            };
+        }
+    }
+
+    /// Looks at a piece of the log; says how far it went.
+    fn look(&self, log: &Log, after: Revision) -> Revision {
+        let mut last = after;
+        let entries = match log.read_after(after, PIECE) {
+            Ok(entries) => entries,
+            Err(error) => {
+                if let ReadError::Store(error) = error {
+                    tracing::error!(%error, "the log cannot be read for those who wait");
+                }
+                last = log.current();
+                for sender in self.lock().values() {
+                    sender.send_replace(Told::LookAgain);
+                }
+                return last;
+            }
+        };
+        for entry in entries {
+            last = entry.revision;
+            for shown in &entry.history.commands {
+                // One that cannot be read is told by whoever reads it for itself.
+                let Ok(Which { command_id }) = items::read(shown) else {
+                    continue;
+                };
+                let waits = self.lock();
+                let Some(sender) = command_id.parse().ok().and_then(|id: CommandId| waits.get(&id)) else {
+                    continue;
+                };
+                if items::read(shown).is_ok_and(|command: Command| rests(&command)) {
+                    sender.send_replace(Told::Rests(entry.revision, shown.clone()));
+                }
+            }
+        }
+        last
+    }
+
+    fn enter(&self, id: CommandId) -> Waiter {
+        let mut waits = self.lock();
+        let sender = waits
+            .entry(id)
+            .or_insert_with(|| watch::Sender::new(Told::Nothing));
+        Waiter {
+            told: sender.subscribe(),
+            waits: self.clone(),
+            id,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CommandId, watch::Sender<Told>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waits = self.waits.lock();
+        // This one still counts.
+        if waits
+            .get(&self.id)
+            .is_some_and(|sender| sender.receiver_count() <= 1)
+        {
+            waits.remove(&self.id);
+        }
+    }
+}
+
 /// Waits until the command has ended or needs attention; says whether it came to that in time.
 pub(super) async fn wait(api: &Api, id: CommandId, patience: Duration) -> Result<(Command, bool), Status> {
     let deadline = Instant::now() + patience;
-    // Read after this point, so that no change falls between the two.
-    let mut after = api.log.current();
+    // Before the record is read, so that no change falls between the two.
+    let mut waiter = api.waits.enter(id);
+    let since = api.log.current();
     let mut command = api.command(id).await?;
-    while !rests(&command) {
-        if timeout_at(deadline, api.log.changed(after)).await.is_err() {
-            return Ok((command, false));
+    loop {
+        if rests(&command) {
+            return Ok((command, true));
         }
         if api.log.closed().is_some() {
-            let words = "the service is stopping; ask again in a moment";
-            return Err(status::from_fault(&Fault::new(FaultCode::ShuttingDown, words)));
+            return Err(stopping());
         }
-        match latest(api, id, after) {
-            Ok((changed, last)) => {
-                after = last;
-                if let Some(changed) = changed {
-                    command = api.show.command(changed);
-                }
-            }
-            // So far behind that the history is gone: the record tells as well.
-            Err(ReadError::OutOfRange(_)) => {
-                after = api.log.current();
-                command = api.command(id).await?;
-            }
-            Err(ReadError::Store(error)) => return Err(status::from_store(error)),
+        match timeout_at(deadline, waiter.told.changed()).await {
+            Err(_) => return Ok((api.command(id).await?, false)),
+            Ok(Err(_)) => return Err(stopping()),
+            Ok(Ok(())) => {}
         }
+        let told = waiter.told.borrow_and_update().clone();
+        command = match told {
+            Told::Rests(revision, shown) if revision > since => {
+                let shown = items::read(&shown).map_err(status::from_store)?;
+                api.show.command(shown)
+            }
+            // From before it was read.
+            Told::Rests(..) | Told::Nothing => continue,
+            Told::LookAgain => api.command(id).await?,
+        };
     }
-    Ok((command, true))
 }
 
-/// The first state after `after` that ends the wait, else the last one; and how far was looked.
-fn latest(api: &Api, id: CommandId, after: Revision) -> Result<(Option<Command>, Revision), ReadError> {
-    let id = id.to_string();
-    let mut found: Option<Command> = None;
-    let mut last = after;
-    for entry in api.log.read_after(after, PIECE)? {
-        last = entry.revision;
-        for shown in &entry.history.commands {
-            if watch::read::<Which>(shown)?.command_id != id {
-                continue;
-            }
-            let command: Command = watch::read(shown)?;
-            let ends = rests(&command);
-            found = Some(command);
-            if ends {
-                return Ok((found, last));
-            }
-        }
-    }
-    Ok((found, last))
+fn stopping() -> Status {
+    let words = "the service is stopping; ask again in a moment";
+    status::from_fault(&Fault::new(FaultCode::ShuttingDown, words))
 }
 
 /// Of a `Command`, which it is: no more need be read of those of others.

@@ -44,6 +44,11 @@ impl Refusal {
             FaultCode::HostStoreChanged | FaultCode::Loading | FaultCode::ShuttingDown => Self::Lost(fault),
             FaultCode::QueueFull | FaultCode::StoreFull => Self::Full(fault),
             code if code.kind() == FaultKind::Unavailable => Self::Unclear(fault),
+            // Below the handlers: nothing was done, or nobody knows.
+            FaultCode::TooManyRequests
+            | FaultCode::TooManyConnections
+            | FaultCode::DeadlineExceeded
+            | FaultCode::MethodUnknown => Self::Unclear(fault),
             FaultCode::EntityBusy => Self::Unclear(fault),
             _ => Self::Answer(fault),
         }
@@ -94,6 +99,8 @@ mod tests {
         assert!(matches!(of(FaultCode::QueueFull), Refusal::Full(_)));
         assert!(matches!(of(FaultCode::StoreFull), Refusal::Full(_)));
         assert!(matches!(of(FaultCode::StoreUnavailable), Refusal::Unclear(_)));
+        assert!(matches!(of(FaultCode::TooManyRequests), Refusal::Unclear(_)));
+        assert!(matches!(of(FaultCode::DeadlineExceeded), Refusal::Unclear(_)));
         assert!(matches!(of(FaultCode::TaskNotAbortable), Refusal::Answer(_)));
     }
 }

@@ -7,13 +7,13 @@ use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::operation::{Allocation, Operation, VolumeFormat};
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
-use engine_core::HostCall;
 use engine_core::input::{Ask, CopyAsk, DiskAsk, Frame, HostFacts, HostTask};
 use engine_core::model::ReportedState;
 use engine_core::plan::add_host::AddHost;
 use engine_core::plan::attach_disk::AttachDisk;
 use engine_core::plan::create_storage_domain::CreateStorageDomain;
 use engine_core::plan::detach_disk::DetachDisk;
+use engine_core::{HostCall, Limits};
 use prost::Message as _;
 use proto::encode;
 use proto::engine::v1 as wire;
@@ -40,6 +40,7 @@ fn seed(store: &Arc<dyn Store>) -> Seed {
     Seed {
         engine_id: ENGINE,
         store: Arc::clone(store),
+        limits: Limits::default(),
     }
 }
 
@@ -517,4 +518,36 @@ async fn a_commit_that_fails_is_answered_so_and_the_repeat_is_taken() {
         }
         handle.stop().await;
     }
+}
+
+/// What a request leaves in the store, packed as it is kept: records one by one, the history as a whole.
+fn kept_bytes(world: &mut World, input: Input) -> (usize, usize) {
+    let packed = |bytes: &[u8]| lz4_flex::block::compress(bytes).len().min(bytes.len());
+    let step = world.engine.step(input, Timestamp(1_000));
+    assert!(matches!(step.reply, Reply::Accepted { .. }), "{:?}", step.reply);
+    let (mut records, mut history) = (0, Vec::new());
+    for change in &step.revisions {
+        history.extend(change.history.encode_to_vec());
+        for write in &change.writes {
+            records += write.key.len() + write.value.as_deref().map_or(0, packed);
+        }
+    }
+    (records, packed(&history))
+}
+
+#[test]
+fn what_a_request_leaves_in_the_store_is_a_small_multiple_of_it() {
+    let mut world = World::furnished();
+    // 17 kB on the wire: 64 disks, each with its ids and a description unlike the others.
+    let mut ask = create_vm(64);
+    let Ask::CreateVm { disks, .. } = &mut ask else {
+        unreachable!("it is one")
+    };
+    for disk in disks {
+        disk.disk_id = Some(DiskId::from_uuid(Uuid::new_v4()));
+        disk.description = (0..5).map(|_| Uuid::new_v4().to_string()).collect();
+    }
+    let (records, history) = kept_bytes(&mut world, submission(9, 0, ask));
+    println!("{records} bytes of records, {history} of history");
+    assert!(records + history < 12 * 17_000, "{records}, {history}");
 }

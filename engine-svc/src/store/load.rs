@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use common::id::EngineId;
-use engine_core::Change;
 use engine_core::model::{AsyncTask, Command};
 use engine_core::state::Seed;
+use engine_core::{Change, Limits};
 use proto::store::v1::{AsyncTaskRecord, CommandRecord};
 use runtime::store::{Reader, StoreError};
 
@@ -27,11 +27,12 @@ const PIECE: usize = 1_000;
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be read.
-pub(crate) fn seed(reader: &dyn Reader, engine_id: EngineId) -> Result<Seed, StoreError> {
+pub(crate) fn seed(reader: &dyn Reader, engine_id: EngineId, limits: Limits) -> Result<Seed, StoreError> {
     Ok(Seed {
         engine_id,
         last_seq: COMMANDS.last_sequence(reader)?.max(TASKS.last_sequence(reader)?),
         last_event_id: event::last_id(reader)?,
+        limits,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Reads from the committed picture, off the threads that serve.
 
+use runtime::reads;
 use runtime::store::{Reader, StoreError};
-use runtime::threads;
 
 use super::Log;
 
@@ -13,8 +13,5 @@ pub(crate) async fn on<T: Send + 'static>(
     log: &Log,
     read: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let store = log.store().clone();
-    let task = threads::blocking(move || read(&*store.reader()?));
-    task.await
-        .unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a read ended early: {error}"))))
+    reads::on(log.store().clone(), read).await
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod cancel;
 mod clocks;
 mod copy;
+mod crowds;
 mod cuts;
 mod diagnostics;
 mod disks;

@@ -32,11 +32,8 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    pub(super) fn new(gate: Gate) -> Self {
-        Self {
-            gate,
-            lane: Lane::default(),
-        }
+    pub(super) fn new(gate: Gate, lane: Lane) -> Self {
+        Self { gate, lane }
     }
 
     async fn info(&self, host: &Host) -> Result<wire::HostInfo, Status> {

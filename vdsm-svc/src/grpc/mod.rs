@@ -21,6 +21,7 @@ use proto::host::v1::host_service_server::HostServiceServer;
 use proto::host::v1::storage_service_server::StorageServiceServer;
 use proto::host::v1::task_service_server::TaskServiceServer;
 use proto::store::v1::HostHistory;
+use runtime::compressed;
 use runtime::coordinator::{Answer, Handle};
 use runtime::log::Log;
 use runtime::watch::Terms;
@@ -31,6 +32,7 @@ use vdsm_core::{Caller, EngineCall, Input, Refusal, Reply};
 use vdsm_storage::NamedRoot;
 
 use self::host_service::Hosts;
+use self::storage::Lanes;
 use self::storage_service::Storage;
 use self::task_service::Tasks;
 use crate::alive::Alive;
@@ -86,9 +88,16 @@ impl Gate {
 
 /// All services, behind one gate.
 pub(crate) fn routes(gate: &Gate) -> Routes {
-    Routes::new(TaskServiceServer::new(Tasks::new(gate.clone())))
-        .add_service(HostServiceServer::new(Hosts::new(gate.clone())))
-        .add_service(StorageServiceServer::new(Storage::new(gate.clone())))
+    let lanes = Arc::new(Lanes::default());
+    Routes::new(compressed!(TaskServiceServer::new(Tasks::new(gate.clone()))))
+        .add_service(compressed!(HostServiceServer::new(Hosts::new(
+            gate.clone(),
+            lanes.another()
+        ))))
+        .add_service(compressed!(StorageServiceServer::new(Storage::new(
+            gate.clone(),
+            lanes
+        ))))
 }
 
 impl Host {

@@ -1,5 +1,6 @@
 //! Calls into storage, which may block for as long as a file system hangs: on threads of their own, so many at a
-//! time, and waited for so long. Each domain has a lane of its own, so one that hangs holds up no other.
+//! time, and waited for so long. Each domain has a lane of its own, so one that hangs holds up no other; and all lanes
+//! together have fewer threads than there are, so that storage that hangs holds up no read of the store.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,35 +16,81 @@ use tokio::time::timeout;
 /// Calls of one lane at a time: a person with a few windows open.
 const AT_ONCE: usize = 4;
 
+/// Calls of all lanes at a time: far fewer than the threads there are (512), for the store is read on those as well.
+const ALL_AT_ONCE: usize = 64;
+
+/// Calls of one lane that wait for their turn: more would be told nothing for longer than anybody waits.
+const WAITING: usize = 100;
+
 /// How long a call is waited for; its thread goes on, and keeps its place in the lane.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lanes that are remembered: more domains than a host has.
+/// Lanes at a time: more domains than a host has.
 const LANES: usize = 1_000;
 
 /// A bound on calls that may hang together.
 #[derive(Debug, Clone)]
-pub(super) struct Lane(Arc<Semaphore>);
+pub(super) struct Lane {
+    at_once: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// That of all lanes.
+    all: Arc<Semaphore>,
+}
 
-impl Default for Lane {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+impl Lane {
+    fn beside(all: &Arc<Semaphore>) -> Self {
+        Self {
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            all: Arc::clone(all),
+        }
     }
 }
 
-/// The lanes of all domains.
-#[derive(Debug, Default)]
-pub(super) struct Lanes(Mutex<BTreeMap<DomainId, Lane>>);
+/// The lanes of all domains that were ever found here, one for ids that were not, and one for what looks at all domains.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    known: Mutex<BTreeMap<DomainId, Lane>>,
+    strangers: Lane,
+    root: Lane,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        let all = Arc::new(Semaphore::new(ALL_AT_ONCE));
+        Self {
+            known: Mutex::default(),
+            strangers: Lane::beside(&all),
+            root: Lane::beside(&all),
+        }
+    }
+}
 
 impl Lanes {
-    /// A domain's lane.
+    /// A domain's lane. Ids of domains that were never found share one: whoever invents ids waits for himself.
     pub(super) fn of(&self, domain: DomainId) -> Lane {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lanes.len() >= LANES {
-            // Ids of domains that there are not, mostly; a lane in use stays with those who use it.
-            lanes.retain(|_, lane| lane.0.available_permits() < AT_ONCE);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&domain).unwrap_or(&self.strangers).clone()
+    }
+
+    /// For what looks at all domains.
+    pub(super) fn root(&self) -> Lane {
+        self.root.clone()
+    }
+
+    /// A lane for something else, with threads of the same number.
+    pub(super) fn another(&self) -> Lane {
+        Lane::beside(&self.strangers.all)
+    }
+
+    /// The domain is there: it has a lane of its own from now on.
+    pub(super) fn found(&self, domain: DomainId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < LANES {
+            known
+                .entry(domain)
+                .or_insert_with(|| Lane::beside(&self.strangers.all));
         }
-        lanes.entry(domain).or_default().clone()
     }
 }
 
@@ -85,14 +132,20 @@ pub(super) async fn run<T: Send + 'static>(
             format!("{what}; please report it, with the log"),
         )
     };
-    let place = lane
-        .0
-        .acquire_owned()
-        .await
-        .map_err(|_| broken("a lane was closed"))?;
+    let closed = |_| broken("a lane was closed");
+    let waits = lane.waiting.try_acquire_owned().map_err(|_| {
+        let words = format!(
+            "{WAITING} calls wait for this storage domain already: it does not answer, or not quickly enough; look at its file \
+             system, and try again"
+        );
+        Fault::new(FaultCode::TooManyRequests, words)
+    })?;
+    let place = lane.at_once.acquire_owned().await.map_err(closed)?;
+    let thread = lane.all.acquire_owned().await.map_err(closed)?;
+    drop(waits);
     let done = threads::blocking(move || {
         let outcome = work();
-        drop(place);
+        drop((place, thread));
         outcome
     });
     done.await
@@ -106,4 +159,57 @@ pub(super) fn unreadable(error: &StoreError) -> Fault {
         FaultCode::StoreUnavailable,
         "the service cannot read its store now; try again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn id(number: u128) -> DomainId {
+        DomainId::from_uuid(uuid::Uuid::from_u128(number))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn storage_that_hangs_leaves_threads_and_other_domains_alone() {
+        let lanes = Arc::new(Lanes::default());
+        lanes.found(id(1));
+        let (hang, hangs) = mpsc::channel::<()>();
+        let hangs = Arc::new(Mutex::new(hangs));
+        let calls: Vec<_> = (1_000..2_200)
+            .map(|number| {
+                let (lane, hangs) = (lanes.of(id(number)), Arc::clone(&hangs));
+                tokio::spawn(run(lane, move || {
+                    // Until the other end is dropped.
+                    let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    Ok(())
+                }))
+            })
+            .collect();
+        // A domain that is there answers, and so does a thread for the store.
+        assert_eq!(run(lanes.of(id(1)), || Ok(7)).await, Ok(7));
+        assert_eq!(threads::blocking(|| 8).await.unwrap(), 8);
+        drop(hang);
+        let mut refused = 0;
+        for call in calls {
+            if let Err(fault) = call.await.unwrap() {
+                assert_eq!(fault.code, FaultCode::TooManyRequests);
+                refused += 1;
+            }
+        }
+        assert!(refused > 0, "1,200 calls do not all wait");
+    }
+
+    #[test]
+    fn lanes_are_made_for_what_was_found_and_bounded() {
+        let lanes = Lanes::default();
+        let is_own = |number| !Arc::ptr_eq(&lanes.of(id(number)).at_once, &lanes.strangers.at_once);
+        assert!(!is_own(1));
+        for number in 0..2 * LANES as u128 {
+            lanes.found(id(number));
+        }
+        assert!(is_own(1) && !is_own(2 * LANES as u128 - 1));
+        assert_eq!(lanes.known.lock().unwrap().len(), LANES);
+    }
 }

@@ -16,7 +16,7 @@ use vdsm_core::{CallId, Input, Key};
 use vdsm_storage::StorageRoot;
 
 use super::probe::Probe;
-use super::storage::{self, Lane, Lanes};
+use super::storage::{self, Lanes};
 use super::{Gate, Host, caller, refused, storage_wire as to_wire};
 use crate::alive::Alive;
 use crate::journal::HostMachine;
@@ -27,18 +27,12 @@ const STORE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// See the module.
 pub(super) struct Storage {
     gate: Gate,
-    lanes: Lanes,
-    /// For what looks at all domains.
-    root_lane: Lane,
+    lanes: Arc<Lanes>,
 }
 
 impl Storage {
-    pub(super) fn new(gate: Gate) -> Self {
-        Self {
-            gate,
-            lanes: Lanes::default(),
-            root_lane: Lane::default(),
-        }
+    pub(super) fn new(gate: Gate, lanes: Arc<Lanes>) -> Self {
+        Self { gate, lanes }
     }
 
     /// Reads from one domain.
@@ -50,6 +44,9 @@ impl Storage {
         let host = self.gate.host()?;
         let root = Arc::clone(&host.root);
         let outcome = storage::read(&self.lanes.of(domain), move || work(&*root.now()?)).await;
+        if outcome.is_ok() {
+            self.lanes.found(domain);
+        }
         outcome.map_err(|fault| status::from_fault(&fault))
     }
 
@@ -86,7 +83,11 @@ impl Storage {
             };
             going_on.await.unwrap_or_else(|_| Err(panicked()))
         });
-        outcome.await.map_err(|fault| status::from_fault(&fault))
+        let outcome = outcome.await;
+        if outcome.is_ok() {
+            self.lanes.found(domain);
+        }
+        outcome.map_err(|fault| status::from_fault(&fault))
     }
 }
 
@@ -110,8 +111,9 @@ impl StorageService for Storage {
     ) -> Result<Response<wire::ListStorageDomainsResponse>, Status> {
         let host = self.gate.host()?;
         let root = Arc::clone(&host.root);
-        let found = storage::read(&self.root_lane, move || root.now()?.domains()).await;
+        let found = storage::read(&self.lanes.root(), move || root.now()?.domains()).await;
         let found = found.map_err(|fault| status::from_fault(&fault))?;
+        found.iter().for_each(|domain| self.lanes.found(domain.id));
         let domains = found.iter().map(to_wire::listed_domain).collect();
         Ok(Response::new(wire::ListStorageDomainsResponse { domains }))
     }
@@ -191,7 +193,7 @@ impl StorageService for Storage {
         let probe = Probe::read(request.get_ref()).map_err(|fault| status::from_fault(&fault))?;
         let lane = match probe.operation().domain_id() {
             Some(domain) => self.lanes.of(domain),
-            None => self.root_lane.clone(),
+            None => self.lanes.root(),
         };
         let (root, log) = (Arc::clone(&host.root), Arc::clone(&host.log));
         let answer = storage::read(&lane, move || probe.answer(&root, &log)).await;

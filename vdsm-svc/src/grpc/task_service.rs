@@ -12,7 +12,7 @@ use proto::host::v1::task_service_server::TaskService;
 use proto::task::v1 as task_wire;
 use runtime::metadata::Caller;
 use runtime::watch::{self, WatchOptions, WatchStream};
-use runtime::{page, status, threads};
+use runtime::{page, reads, status};
 use tonic::{Request, Response, Status};
 use vdsm_core::{Answer, Input, Known, Refusal, Start};
 
@@ -101,8 +101,8 @@ impl TaskService for Tasks {
         let host = self.gate.host()?;
         let listing = listing(request.get_ref()).map_err(|fault| status::from_fault(&fault))?;
         let store = Arc::clone(host.log.store());
-        let listed = threads::blocking(move || journal::list(&*store.reader()?, &listing)).await;
-        let (tasks, next) = listed.map_err(|_| unexpected())?.map_err(status::from_store)?;
+        let listed = reads::on(store, move |reader| journal::list(reader, &listing)).await;
+        let (tasks, next) = listed.map_err(status::from_store)?;
         Ok(Response::new(wire::ListTasksResponse {
             tasks,
             next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),

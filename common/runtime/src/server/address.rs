@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tonic::transport::server::TcpIncoming;
+
+use super::limits::take_all_files;
 
 /// The file in the data directory that holds `address:port` while the service listens.
 pub const ADDRESS: &str = "address";
@@ -54,17 +55,5 @@ impl Listening {
         File::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
         fs::rename(&temporary, &file)?;
         Ok(Self { incoming, address })
-    }
-}
-
-/// A connection is a file, and many systems let a process have 1,024 unless it asks for more.
-fn take_all_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::warn!(%error, "the number of open files stays as limited as it is");
     }
 }

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Health {
     pub(super) reporter: HealthReporter,
-    services: Vec<String>,
+    pub(super) services: Vec<String>,
 }
 
 impl Health {

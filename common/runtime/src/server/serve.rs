@@ -1,24 +1,36 @@
 //! Serving, and stopping.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
-use super::{Health, Listening};
+use super::connection::{self, Served};
+use super::methods::Methods;
+use super::reflection::Reflection;
+use super::traffic::{Traffic, count};
+use super::{Health, Limits, Listening};
+use crate::compressed;
 
-/// How often a client is pinged, streams or not.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// After a connection could not be accepted for want of files or memory: long enough that some are free then, short
+/// enough that nobody notices.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a ping may stay unanswered: then the connection is dropped, and its streams with it.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// That connections cannot be accepted is told this often.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
+
+/// How often connections that hold memory and do not move are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long open calls may go on after the shutdown has begun. Streams end themselves at once, so this is for
 /// clients that do not read; with it a service is gone well within the 10 s after which supervisors kill.
@@ -29,10 +41,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum ServeError {
     /// The descriptors cannot be served.
     #[error("reflection cannot be set up")]
-    Reflection(#[from] tonic_reflection::server::Error),
-    /// The socket failed.
-    #[error("the server failed")]
-    Transport(#[from] tonic::transport::Error),
+    Reflection(#[from] prost::DecodeError),
 }
 
 /// What a server can be served on: connections as they come.
@@ -63,47 +72,106 @@ pub async fn serve(
     listening: Listening<impl Connections>,
     routes: Routes,
     health: Health,
+    limits: Limits,
     shutdown: impl Future<Output = ()>,
     on_shutdown: impl FnOnce(),
 ) -> Result<(), ServeError> {
+    let own = health.services.iter().filter(|name| !name.is_empty());
+    let methods = Arc::new(Methods::of(own.map(String::as_str))?);
+    let reflection = Reflection::of(Arc::clone(&methods));
+    let healths = HealthServer::new(HealthService::from_health_reporter(health.reporter.clone()));
     let routes = routes
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(HealthServer::new(HealthService::from_health_reporter(
-            health.reporter.clone(),
-        )));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(listening.incoming, async {
-            // Dropped or sent: both mean stop.
-            let _ = stopped.await;
-        });
-    tokio::pin!(server);
+        .add_service(reflection.build_v1())
+        .add_service(reflection.build_v1alpha())
+        .add_service(compressed!(healths));
+    let (stop, stopped) = watch::channel(());
+    let traffic = Traffic::new(limits);
+    let served = Served {
+        routes: routes.prepare(),
+        methods,
+        traffic: Arc::clone(&traffic),
+        stop: stopped,
+    };
     tokio::select! {
         biased;
-        outcome = &mut server => return Ok(outcome?),
         () = shutdown => {}
+        () = accept(listening, served) => {}
+        () = look_after(&traffic) => {}
     }
     health.set_serving(false).await;
     on_shutdown();
-    drop(stop);
-    match tokio::time::timeout(GRACE, server).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => {
-            tracing::warn!(grace = ?GRACE, "some calls are still open: abandoning them");
-            Ok(())
+    // Nobody may be there to hear.
+    let _ = stop.send(());
+    if tokio::time::timeout(GRACE, stop.closed()).await.is_err() {
+        tracing::warn!(grace = ?GRACE, "some calls are still open: abandoning them");
+    }
+    Ok(())
+}
+
+/// Takes connections as they come, for as long as there is something to take them from.
+async fn accept(listening: Listening<impl Connections>, served: Served) {
+    let mut incoming = pin!(listening.incoming);
+    let mut told: Option<Instant> = None;
+    while let Some(accepted) = poll_fn(|context| incoming.as_mut().poll_next(context)).await {
+        match accepted {
+            Ok(io) => {
+                if let Some(place) = served.traffic.enter(connection::peer(&io)) {
+                    tokio::spawn(served.clone().run(io, place));
+                }
+            }
+            Err(error) => {
+                let error = error.into();
+                if !is_shortage(&*error) {
+                    // Whoever it was has gone again.
+                    tracing::debug!(%error, "a connection was not accepted");
+                    continue;
+                }
+                count(&served.traffic.counters.accepts_failed);
+                if told.is_none_or(|told| told.elapsed() > TOLD_AGAIN) {
+                    told = Some(Instant::now());
+                    tracing::error!(
+                        %error,
+                        "no connection can be accepted for now: raise the limit of open files (ulimit -n, LimitNOFILE), or see \
+                         what else uses them up"
+                    );
+                }
+                served.traffic.give_way();
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }
 
-/// All that is served, and the details of errors, so that tools can show them in words.
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+/// Whether an error is one of the machine, which comes again at once.
+fn is_shortage(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustix::io::Errno;
+    let code = error.downcast_ref::<io::Error>().and_then(Errno::from_io_error);
+    matches!(
+        code,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}
+
+async fn look_after(traffic: &Traffic) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        traffic.end_stuck();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_files_is_told_from_who_has_gone() {
+        for (code, expected) in [(24, true), (23, true), (105, true), (12, true), (103, false)] {
+            assert_eq!(
+                is_shortage(&io::Error::from_raw_os_error(code)),
+                expected,
+                "{code}"
+            );
+        }
+        assert!(!is_shortage(&io::Error::other("24")));
+    }
 }

@@ -92,6 +92,9 @@ pub enum StoreError {
     /// What is on disk is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// Nobody waits for what was to be read.
+    #[error("nobody waits for this read any more")]
+    Unwanted,
 }
 
 /// A key and its value.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::revision::{Revision, Start as ServiceStart};
 use futures_core::Stream;
 use proto::convert;
@@ -17,7 +18,6 @@ use proto::encoded::v1::WatchResponse;
 use proto::encoded::v1::watch_response::{Changes, Frame, Snapshot as Page};
 use proto::task::v1 as wire;
 use proto::task::v1::closing::Reason;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
@@ -25,14 +25,18 @@ use super::options::{Start, WatchOptions, to_wire};
 use super::snapshot::{self, Snapshot, SnapshotError, Step};
 use super::{Feed, pieces};
 use crate::log::{Entry, Found, Log, Place, ReadError, Waiters};
+use crate::server::{self, Held};
 use crate::store::StoreError;
-use crate::{chance, status, threads};
+use crate::{chance, reads, status};
 
 /// Revisions taken from the log at once.
 const CHUNK: usize = 256;
 
 /// Samples go out at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Heartbeats of all streams that begin while there are as many: some thousandths of a processor.
+const HEARTBEATS_PER_SECOND: u32 = 2_000;
 
 /// A tenth of a stream's time either way: streams that began together do not all come back together.
 const MAX_AGE_JITTER: f64 = 0.1;
@@ -41,6 +45,9 @@ const MAX_AGE_JITTER: f64 = 0.1;
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
 
 type Fetched<H> = Result<Vec<Arc<Entry<H>>>, ReadError>;
+
+/// A read from the store, for the call that this stream answers.
+type Reading<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
 /// See the module.
 pub struct WatchStream<F: Feed> {
@@ -55,7 +62,9 @@ pub struct WatchStream<F: Feed> {
     /// Everything up to here was made into frames, or selected nothing.
     cursor: (Revision, ServiceStart),
     /// A read from the store that is under way.
-    fetching: Option<JoinHandle<Fetched<F::History>>>,
+    fetching: Option<Reading<Fetched<F::History>>>,
+    /// The memory of what is ready or to be looked at.
+    held: Option<Held>,
     change: Place,
     sample: Place,
     samples_seen: u64,
@@ -71,7 +80,7 @@ enum Phase {
     /// To be opened.
     SnapshotDue,
     /// A step of the snapshot is being read.
-    Reading(JoinHandle<Result<Step, SnapshotError>>),
+    Reading(Reading<Result<Step, SnapshotError>>),
     /// The client has not taken all of the last step.
     Paused(Snapshot),
     /// Changes.
@@ -82,7 +91,13 @@ enum Phase {
 
 impl<F: Feed> WatchStream<F> {
     #[allow(clippy::result_large_err)] // The handlers answer with it as it is.
-    pub(super) fn start(log: Arc<Log<F::History>>, feed: F, options: WatchOptions) -> Result<Self, Status> {
+    pub(super) fn start(
+        log: Arc<Log<F::History>>,
+        feed: F,
+        mut options: WatchOptions,
+    ) -> Result<Self, Status> {
+        let watches = server::present().map_or(0, |call| call.watches());
+        options.heartbeat = options.heartbeat.max(least_heartbeat(watches));
         if log.closed().is_some() {
             return Err(status::from_fault(&status::shutting_down()));
         }
@@ -103,6 +118,7 @@ impl<F: Feed> WatchStream<F> {
             entries: VecDeque::new(),
             cursor: (after, log.identity().start),
             fetching: None,
+            held: None,
             change: Waiters::place(log.waiters()),
             sample: Waiters::place(log.progress().waiters()),
             // A new watcher is shown where the running tasks are.
@@ -137,26 +153,38 @@ impl<F: Feed> WatchStream<F> {
         let (feed, log) = (Arc::clone(&self.feed), Arc::clone(&self.log));
         match std::mem::replace(&mut self.phase, Phase::SnapshotDue) {
             Phase::SnapshotDue => {
-                let first = move || snapshot::first(&**log.store(), &*feed);
-                self.phase = Phase::Reading(threads::blocking(first));
+                let first = move |_| Ok(snapshot::first(&**log.store(), &*feed));
+                self.phase = Phase::Reading(Box::pin(reads::in_turn(true, first)));
             }
             Phase::Paused(snapshot) => {
-                let next = move || snapshot.next(&*feed);
-                self.phase = Phase::Reading(threads::blocking(next));
+                let next = move |_| Ok(snapshot.next(&*feed));
+                self.phase = Phase::Reading(Box::pin(reads::in_turn(true, next)));
             }
             Phase::Reading(mut job) => {
                 // The end of the service must end this too.
                 let _ = self.log.poll_changed(Revision(u64::MAX), &self.change, context);
-                let Poll::Ready(step) = Pin::new(&mut job).poll(context) else {
+                let Poll::Ready(step) = job.as_mut().poll(context) else {
                     self.phase = Phase::Reading(job);
                     // However long the disk takes, the stream is alive: it must not be taken for a dead one.
                     return self.poll_heartbeat(context).map(Ok);
                 };
-                self.take_step(joined(step)?.map_err(snapshot_status)?);
+                let step = step.map_err(status::from_store)?.map_err(snapshot_status)?;
+                self.hold(step.pages.iter().flatten().map(Bytes::len).sum())?;
+                self.take_step(step);
             }
             Phase::Live | Phase::Ending(_) => unreachable!("called only while there is a snapshot to read"),
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Counts what was read and is not yet sent as held for the call, in place of what was before.
+    #[allow(clippy::result_large_err)] // The stream ends with it.
+    fn hold(&mut self, bytes: usize) -> Result<(), Status> {
+        self.held = None;
+        if let Some(call) = server::present() {
+            self.held = call.hold(bytes).map_err(|fault| status::from_fault(&fault))?;
+        }
+        Ok(())
     }
 
     fn take_step(&mut self, step: Step) {
@@ -179,6 +207,7 @@ impl<F: Feed> WatchStream<F> {
         if let Some(entry) = self.entries.pop_front() {
             return Poll::Ready(self.take_entry(&entry));
         }
+        self.held = None;
         // All that was read is sent: a point at which the stream may end, and at which it shows that it lives.
         if let Some(reason) = self.log.closed() {
             self.close(reason, self.token());
@@ -190,21 +219,23 @@ impl<F: Feed> WatchStream<F> {
         // A reader for whom there is always more must let others have their turn.
         ready!(tokio::task::coop::poll_proceed(context)).made_progress();
         if let Some(job) = &mut self.fetching {
-            let Poll::Ready(fetched) = Pin::new(job).poll(context) else {
+            let Poll::Ready(fetched) = job.as_mut().poll(context) else {
                 return self
                     .poll_clocks(self.heartbeat_at.min(self.ends_at), context)
                     .map(Ok);
             };
             self.fetching = None;
-            self.entries.extend(joined(fetched)??);
+            let fetched = fetched.map_err(status::from_store)??;
+            self.hold(fetched.iter().map(|entry| entry.bytes).sum())?;
+            self.entries.extend(fetched);
             return Poll::Ready(Ok(()));
         }
         match self.log.read_ring(self.cursor.0, CHUNK) {
             Found::Here(entries) => self.entries.extend(entries),
             Found::Older => {
                 let (log, after) = (Arc::clone(&self.log), self.cursor.0);
-                let read = move || log.read_after(after, CHUNK);
-                self.fetching = Some(threads::blocking(read));
+                let read = move |_| Ok(log.read_after(after, CHUNK));
+                self.fetching = Some(Box::pin(reads::in_turn(false, read)));
             }
             Found::Nothing => ready!(self.poll_quiet(context)),
         }
@@ -376,13 +407,9 @@ impl<F: Feed> Stream for WatchStream<F> {
 // All that is pinned is boxed.
 impl<F: Feed> Unpin for WatchStream<F> {}
 
-#[allow(clippy::result_large_err)] // The stream ends with it.
-fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> Result<T, Status> {
-    outcome.map_err(|error| {
-        tracing::error!(%error, "a read for a watch did not end well");
-        let message = "reading for this watch failed; try again, and report it if it happens again";
-        status::from_fault(&common::Fault::new(common::FaultCode::Internal, message))
-    })
+/// What heartbeats cost does not grow with the number of streams: the more there are, the rarer they are. `Opened` says so.
+fn least_heartbeat(watches: usize) -> Duration {
+    Duration::from_millis(u64::try_from(watches).unwrap_or(u64::MAX)) * 1_000 / HEARTBEATS_PER_SECOND
 }
 
 fn snapshot_status(error: SnapshotError) -> Status {
@@ -392,5 +419,17 @@ fn snapshot_status(error: SnapshotError) -> Status {
             common::FaultCode::QueueFull,
             error.to_string(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_are_rarer_the_more_streams_there_are() {
+        assert_eq!(least_heartbeat(200), Duration::from_millis(100));
+        assert_eq!(least_heartbeat(10_000), Duration::from_secs(5));
+        assert_eq!(least_heartbeat(0), Duration::ZERO);
     }
 }

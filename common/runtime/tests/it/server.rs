@@ -10,12 +10,13 @@ use proto::engine::v1::event_service_server::{EventService, EventServiceServer};
 use proto::store::v1::EngineHistory;
 use proto::task::v1::closing::Reason;
 use runtime::log::Log;
-use runtime::server::{Health, Listening, serve};
+use runtime::server::{Health, Limits, Listening, serve};
+use runtime::store::Table;
 use runtime::store::memory::MemoryStore;
 use runtime::watch::{WatchStream, watch};
-use runtime::{client, status};
+use runtime::{client, compressed, reads, status};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::health_client::HealthClient;
@@ -23,14 +24,46 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 
 use crate::support::{Events, from_now, log_of, patient};
 
+/// Page sizes by which the service is told to answer otherwise than with a refusal.
+const NEVER: i32 = 7;
+const LARGE: i32 = 8;
+const READS: i32 = 9;
+
+/// A read that would go on for ever has ended.
+static READ_ENDED: Notify = Notify::const_new();
+
+const LARGE_BYTES: usize = 1 << 20;
+
 struct Service(Arc<Log<EngineHistory>>);
 
 #[tonic::async_trait]
 impl EventService for Service {
     async fn list_events(
         &self,
-        _request: Request<engine::ListEventsRequest>,
+        request: Request<engine::ListEventsRequest>,
     ) -> Result<Response<engine::ListEventsResponse>, Status> {
+        match request.into_inner().page_size {
+            NEVER => std::future::pending().await,
+            READS => {
+                let store = self.0.store().clone();
+                let read = reads::on(store, |reader| {
+                    loop {
+                        if let Err(error) = reader.get(Table("none"), b"") {
+                            READ_ENDED.notify_one();
+                            return Err::<(), _>(error);
+                        }
+                    }
+                });
+                return Err(status::from_store(read.await.unwrap_err()));
+            }
+            LARGE => {
+                return Ok(Response::new(engine::ListEventsResponse {
+                    next_page_token: "x".repeat(LARGE_BYTES),
+                    ..Default::default()
+                }));
+            }
+            _ => {}
+        }
         Err(status::from_fault(&common::Fault::invalid(
             "page_size",
             "is wrong",
@@ -60,18 +93,22 @@ struct Running {
 const NAME: &str = "vdsm_engine.engine.v1.EventService";
 
 async fn start() -> Running {
+    start_with(Limits::default()).await
+}
+
+async fn start_with(limits: Limits) -> Running {
     let dir = TempDir::new().unwrap();
     let log = log_of(MemoryStore::new());
     let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), dir.path()).unwrap();
     let address = listening.address();
     let health = Health::new(&[NAME]).await;
-    let routes = tonic::service::Routes::new(EventServiceServer::new(Service(log.clone())));
+    let routes = tonic::service::Routes::new(compressed!(EventServiceServer::new(Service(log.clone()))));
     let (stop, stopped) = oneshot::channel();
     let (served_health, closing) = (health.clone(), log.clone());
     let served = tokio::spawn(async move {
         let stopped = async { drop(stopped.await) };
         let close = || closing.close(Reason::Shutdown);
-        serve(listening, routes, served_health, stopped, close)
+        serve(listening, routes, served_health, limits, stopped, close)
             .await
             .unwrap();
     });
@@ -271,4 +308,498 @@ async fn a_call_that_never_ends_does_not_hold_up_the_end() {
     let _stream = open(running.address).await;
     assert!(running.log.closed().is_none());
     ends_within_ten_seconds(running).await;
+}
+
+mod below {
+    //! What is refused below the handlers.
+
+    use bytes::{BufMut as _, Bytes, BytesMut};
+    use common::FaultCode;
+    use http_body_util::{BodyExt as _, Full};
+    use tower_service::Service as _;
+
+    use super::*;
+
+    fn framed(compressed: u8, length: usize, message: &[u8]) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(compressed);
+        bytes.put_u32(u32::try_from(length).unwrap());
+        bytes.put_slice(message);
+        bytes.freeze()
+    }
+
+    fn message(message: &[u8]) -> Bytes {
+        framed(0, message.len(), message)
+    }
+
+    /// How a call ends whose request is these very bytes.
+    async fn ends(address: SocketAddr, path: &str, metadata: &[(&'static str, &str)], body: Bytes) -> Status {
+        let mut request = http::Request::post(format!("http://{address}{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in metadata {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(tonic::body::Body::new(Full::new(body))).unwrap();
+        let mut channel = channel(address).await;
+        patient(std::future::poll_fn(|context| channel.poll_ready(context)))
+            .await
+            .unwrap();
+        let response = patient(channel.call(request)).await.unwrap();
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            return status;
+        }
+        let collected = patient(response.into_body().collect()).await.unwrap();
+        Status::from_header_map(collected.trailers().unwrap()).unwrap()
+    }
+
+    const LIST: &str = "/vdsm_engine.engine.v1.EventService/ListEvents";
+
+    #[tokio::test]
+    async fn each_refusal_has_a_fault_and_the_status_of_its_kind() {
+        let running = start().await;
+        let large = 5 << 20;
+        let gzip = &[("grpc-encoding", "gzip")][..];
+        // An unfinished varint; a text that is none, in field 2; a message that ends early.
+        let cases: [(&str, &str, &[(&'static str, &str)], Bytes, Code, FaultCode); 11] = [
+            (
+                "too large",
+                LIST,
+                &[],
+                framed(0, large, b""),
+                Code::ResourceExhausted,
+                FaultCode::MessageTooLarge,
+            ),
+            (
+                "no protobuf",
+                LIST,
+                &[],
+                message(b"\x08\xff"),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "no UTF-8",
+                LIST,
+                &[],
+                message(b"\x1a\x02\xff\xfe"),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "cut off",
+                LIST,
+                &[],
+                framed(0, 10, b"\x08"),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "none",
+                LIST,
+                &[],
+                Bytes::new(),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "no gzip",
+                LIST,
+                gzip,
+                framed(1, 3, b"abc"),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "no encoding",
+                LIST,
+                &[],
+                framed(1, 3, b"abc"),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "another encoding",
+                LIST,
+                &[("grpc-encoding", "snappy")],
+                framed(1, 3, b"abc"),
+                Code::Unimplemented,
+                FaultCode::CompressionUnsupported,
+            ),
+            (
+                "no time",
+                LIST,
+                &[("grpc-timeout", "soon")],
+                message(b""),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "no such method",
+                "/vdsm_engine.engine.v1.EventService/Moon",
+                &[],
+                message(b""),
+                Code::Unimplemented,
+                FaultCode::MethodUnknown,
+            ),
+            (
+                "another's service",
+                "/vdsm_engine.host.v1.TaskService/ListTasks",
+                &[],
+                message(b""),
+                Code::Unimplemented,
+                FaultCode::MethodUnknown,
+            ),
+        ];
+        for (what, path, metadata, body, code, fault_code) in cases {
+            let status = ends(running.address, path, metadata, body).await;
+            assert_eq!(status.code(), code, "{what}: {status:?}");
+            let (fault, _) = status::fault_of(&status).unwrap_or_else(|| panic!("{what}: no fault"));
+            assert_eq!(fault.code, fault_code, "{what}");
+            assert!(!fault.message.is_empty(), "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_service_is_refused_by_health_with_a_fault() {
+        let running = start().await;
+        let mut health = HealthClient::new(channel(running.address).await);
+        let request = HealthCheckRequest {
+            service: "moon".into(),
+        };
+        let refused = patient(health.check(request)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        assert_eq!(
+            status::fault_of(&refused).unwrap().0.code,
+            FaultCode::EntityNotFound
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_answered_in_time_is_a_deadline_with_a_fault() {
+        let limits = Limits {
+            request_seconds: 1,
+            ..Limits::default()
+        };
+        let running = start_with(limits).await;
+        let mut client = EventServiceClient::new(channel(running.address).await);
+        let request = engine::ListEventsRequest {
+            page_size: NEVER,
+            ..Default::default()
+        };
+        let late = patient(client.list_events(request)).await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+        assert_eq!(
+            status::fault_of(&late).unwrap().0.code,
+            FaultCode::DeadlineExceeded
+        );
+    }
+
+    #[tokio::test]
+    async fn gzip_is_read_and_sent_where_the_client_asks() {
+        let running = start().await;
+        let channel = channel(running.address).await;
+        let request = engine::ListEventsRequest {
+            page_size: LARGE,
+            ..Default::default()
+        };
+        let mut plain = EventServiceClient::new(channel.clone());
+        let answer = patient(plain.list_events(request.clone())).await.unwrap();
+        assert_eq!(answer.metadata().get("grpc-encoding"), None);
+        let mut zipped = compressed!(EventServiceClient::new(channel));
+        let answer = patient(zipped.list_events(request)).await.unwrap();
+        assert_eq!(answer.metadata().get("grpc-encoding").unwrap(), "gzip");
+        assert_eq!(answer.into_inner().next_page_token.len(), LARGE_BYTES);
+        // Refusals and streams as well.
+        let refused = patient(zipped.list_events(engine::ListEventsRequest::default()))
+            .await
+            .unwrap_err();
+        assert!(status::fault_of(&refused).is_some());
+        let stream = patient(zipped.watch_events(engine::WatchEventsRequest::default()))
+            .await
+            .unwrap();
+        assert_eq!(stream.metadata().get("grpc-encoding").unwrap(), "gzip");
+        patient(stream.into_inner().message())
+            .await
+            .unwrap()
+            .expect("opened");
+    }
+}
+
+mod bounds {
+    //! What clients may use, and who is served when others use too much.
+
+    use common::FaultCode;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn request(page_size: i32) -> engine::ListEventsRequest {
+        engine::ListEventsRequest {
+            page_size,
+            ..Default::default()
+        }
+    }
+
+    /// Whether the service answers on this connection, however it answers.
+    async fn is_served(channel: &tonic::transport::Channel) -> bool {
+        let mut client = EventServiceClient::new(channel.clone());
+        let refused = patient(client.list_events(request(0))).await.unwrap_err();
+        status::fault_of(&refused).is_some_and(|(fault, _)| fault.subject == "page_size")
+    }
+
+    async fn is_closed(mut connection: TcpStream) {
+        let mut rest = Vec::new();
+        // By an end or by a reset.
+        let _ = patient(connection.read_to_end(&mut rest)).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_never_speaks_is_closed_in_time() {
+        let running = start_with(Limits {
+            handshake_seconds: 1,
+            ..Limits::default()
+        })
+        .await;
+        is_closed(TcpStream::connect(running.address).await.unwrap()).await;
+        assert!(is_served(&channel(running.address).await).await);
+    }
+
+    #[tokio::test]
+    async fn silent_connections_make_room_for_one_that_speaks() {
+        for limits in [
+            Limits {
+                max_connections: 3,
+                ..Limits::default()
+            },
+            Limits {
+                max_connections_per_peer: 3,
+                ..Limits::default()
+            },
+        ] {
+            let running = start_with(limits).await;
+            let mut silent = Vec::new();
+            for _ in 0..20 {
+                silent.push(TcpStream::connect(running.address).await.unwrap());
+            }
+            let honest = channel(running.address).await;
+            assert!(is_served(&honest).await);
+            is_closed(silent.remove(0)).await;
+            assert!(is_served(&honest).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_told_so_where_all_others_are_used() {
+        for limits in [
+            Limits {
+                max_connections: 2,
+                ..Limits::default()
+            },
+            Limits {
+                max_connections_per_peer: 2,
+                ..Limits::default()
+            },
+        ] {
+            let running = start_with(limits).await;
+            let first = open(running.address).await;
+            let _second = open(running.address).await;
+            let mut third = EventServiceClient::new(channel(running.address).await);
+            let refused = patient(third.list_events(request(0))).await.unwrap_err();
+            assert_eq!(refused.code(), Code::ResourceExhausted);
+            assert_eq!(
+                status::fault_of(&refused).unwrap().0.code,
+                FaultCode::TooManyConnections
+            );
+            drop(first);
+            patient(async {
+                while !is_served(&channel(running.address).await).await {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_too_many_of_its_kind_is_refused_and_those_of_other_kinds_go_on() {
+        let running = start_with(Limits {
+            max_requests: 2,
+            max_watches: 2,
+            ..Limits::default()
+        })
+        .await;
+        let busy = channel(running.address).await;
+        let honest = channel(running.address).await;
+        let mut hanging = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let mut client = EventServiceClient::new(busy.clone());
+            hanging.spawn(async move { client.list_events(request(NEVER)).await.unwrap_err() });
+        }
+        // Two hang, so the one that is over was refused.
+        let refused = patient(hanging.join_next()).await.unwrap().unwrap();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        let (fault, _) = status::fault_of(&refused).unwrap();
+        assert_eq!(fault.code, FaultCode::TooManyRequests);
+        assert!(fault.message.contains("--max-requests"), "{}", fault.message);
+        let first = open(running.address).await;
+        let _second = open(running.address).await;
+        let mut watcher = EventServiceClient::new(honest.clone());
+        let request = engine::WatchEventsRequest::default();
+        // One that has none gets one, whatever the others have.
+        let own = patient(watcher.watch_events(request.clone())).await.unwrap();
+        let refused = patient(watcher.watch_events(request.clone())).await.unwrap_err();
+        assert_eq!(
+            status::fault_of(&refused).unwrap().0.code,
+            FaultCode::TooManyRequests
+        );
+        // What was cancelled takes no place any more.
+        drop((hanging, first, own));
+        patient(async {
+            while !is_served(&honest).await || watcher.watch_events(request.clone()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_not_taken_are_bounded_and_give_way() {
+        let running = start_with(Limits {
+            max_held_mib: 8,
+            ..Limits::default()
+        })
+        .await;
+        let mut takers = Vec::new();
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            // No byte of an answer may be sent to it.
+            let endpoint = client::endpoint(&running.address.to_string()).unwrap();
+            let channel = patient(endpoint.initial_stream_window_size(0).connect())
+                .await
+                .unwrap();
+            for _ in 0..10 {
+                let mut client = EventServiceClient::new(channel.clone());
+                calls.spawn(async move { client.list_events(request(LARGE)).await });
+            }
+            takers.push(channel);
+        }
+        // Thirty answers of 1 MiB do not fit into 8: some are refused at once, or their connections are closed.
+        patient(calls.join_next()).await.unwrap().unwrap().unwrap_err();
+        // Who takes its answers is served, by and by: those who don't give way.
+        let mut honest = EventServiceClient::new(channel(running.address).await);
+        patient(async {
+            while let Err(refused) = honest.list_events(request(LARGE)).await {
+                assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_read_ends_when_its_caller_has_gone_or_its_time_is_over() {
+        let running = start_with(Limits {
+            request_seconds: 1,
+            ..Limits::default()
+        })
+        .await;
+        let channel = channel(running.address).await;
+        let mut client = EventServiceClient::new(channel.clone());
+        let cancelled = tokio::time::timeout(Duration::from_millis(300), client.list_events(request(READS)));
+        assert!(cancelled.await.is_err());
+        patient(READ_ENDED.notified()).await;
+        let late = patient(client.list_events(request(READS))).await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+        patient(READ_ENDED.notified()).await;
+        assert!(is_served(&channel).await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_never_taken_ends_its_connection() {
+        let running = start_with(Limits {
+            request_seconds: 1,
+            ..Limits::default()
+        })
+        .await;
+        let endpoint = client::endpoint(&running.address.to_string()).unwrap();
+        let channel = patient(endpoint.initial_stream_window_size(0).connect())
+            .await
+            .unwrap();
+        let mut client = EventServiceClient::new(channel);
+        let ended = patient(client.list_events(request(LARGE))).await.unwrap_err();
+        assert_ne!(ended.code(), Code::Ok);
+    }
+}
+
+mod reflected {
+    //! What reflection tells.
+
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest as Asked;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse as Answer;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_unknown_is_an_error_in_its_place_and_the_stream_goes_on() {
+        let running = start().await;
+        let mut client = ServerReflectionClient::new(channel(running.address).await);
+        let asked = [
+            Some(Asked::FileContainingSymbol("moon.Phase".into())),
+            Some(Asked::FileByFilename("moon.proto".into())),
+            Some(Asked::FileContainingSymbol(
+                "vdsm_engine.host.v1.TaskService".into(),
+            )),
+            None,
+            Some(Asked::ListServices(String::new())),
+        ];
+        let requests = asked.map(|message_request| ServerReflectionRequest {
+            host: String::new(),
+            message_request,
+        });
+        let answers = client.server_reflection_info(tokio_stream::iter(requests));
+        let mut answers = patient(answers).await.unwrap().into_inner();
+        for code in [
+            Code::NotFound,
+            Code::NotFound,
+            Code::NotFound,
+            Code::InvalidArgument,
+        ] {
+            match patient(answers.message())
+                .await
+                .unwrap()
+                .unwrap()
+                .message_response
+            {
+                Some(Answer::ErrorResponse(error)) => assert_eq!(Code::from(error.error_code), code),
+                other => panic!("{other:?}"),
+            }
+        }
+        let listed = match patient(answers.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .message_response
+        {
+            Some(Answer::ListServicesResponse(listed)) => listed,
+            other => panic!("{other:?}"),
+        };
+        let names: Vec<&str> = listed
+            .service
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                NAME,
+                "grpc.health.v1.Health",
+                "grpc.reflection.v1.ServerReflection",
+                "grpc.reflection.v1alpha.ServerReflection"
+            ]
+        );
+    }
 }

@@ -114,6 +114,8 @@ impl Tree {
 pub(crate) struct HostWork {
     /// Its tasks that are not cleared, foreign ones too.
     pub(crate) tasks: BTreeSet<TaskId>,
+    /// Those of them that are foreign.
+    pub(crate) foreign: BTreeSet<TaskId>,
     /// Unfinished commands that call it.
     pub(crate) calls: BTreeSet<CommandId>,
     /// The storage domains that it serves.
@@ -133,6 +135,17 @@ pub(super) fn foreign_locks(task: &AsyncTask) -> Vec<(EntityKey, Mode)> {
 }
 
 impl State {
+    /// Commands that are not over, with their parts: in all, and those of a user.
+    pub(crate) fn live_commands(&self, user: &str) -> (usize, usize) {
+        let of_user = self.users.get(user).copied().unwrap_or_default();
+        (self.commands.len(), of_user)
+    }
+
+    /// Recorded tasks of a host that are none of ours and not cleared.
+    pub(crate) fn foreign_on(&self, host_id: HostId) -> usize {
+        self.work.get(&host_id).map_or(0, |work| work.foreign.len())
+    }
+
     pub(super) fn work_of(&mut self, host_id: HostId) -> &mut HostWork {
         self.work.entry(host_id).or_default()
     }
@@ -177,6 +190,12 @@ impl State {
         let Some(command) = self.commands.remove(&id) else {
             return;
         };
+        if let Some(count) = self.users.get_mut(&command.user) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&command.user);
+            }
+        }
         if let Some(host_id) = command.parameters.called_host() {
             self.work_of(host_id).calls.remove(&id);
         }

@@ -16,6 +16,28 @@ use crate::model::{AsyncTask, AsyncTaskState, Command, Disk, Domain, EntityKey, 
 
 pub(crate) use index::{Family, Tree};
 
+/// How much the engine takes upon itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Commands of trees that are not over, each part counted.
+    pub commands: usize,
+    /// Those of one user.
+    pub commands_per_user: usize,
+    /// Tasks of one host that are none of ours and not cleared, as far as they are recorded.
+    pub foreign_tasks_per_host: usize,
+}
+
+impl Default for Limits {
+    /// Each costs some kB of memory: together they stay within 200 MB. A VM of 64 disks is 65 commands.
+    fn default() -> Self {
+        Self {
+            commands: 50_000,
+            commands_per_user: 25_000,
+            foreign_tasks_per_host: 2_000,
+        }
+    }
+}
+
 /// What is not in the records that [`State::load`] is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed {
@@ -25,6 +47,8 @@ pub struct Seed {
     pub last_seq: u64,
     /// The id of the last event that was ever recorded; 0 if none.
     pub last_event_id: u64,
+    /// How much the engine takes upon itself.
+    pub limits: Limits,
 }
 
 /// Who holds a lock.
@@ -65,6 +89,8 @@ pub(crate) struct Volatile {
     pub(crate) streams: BTreeMap<HostId, Stream>,
     /// Hosts that another life of this engine has, as they said themselves.
     pub(crate) fenced: BTreeMap<HostId, Fault>,
+    /// How often each host showed a task that is none of ours and for which there was no room.
+    pub(crate) unrecorded: BTreeMap<HostId, u64>,
 }
 
 impl Volatile {
@@ -105,6 +131,8 @@ pub struct State {
     families: BTreeMap<CommandId, Family>,
     trees: BTreeMap<CommandId, Tree>,
     work: BTreeMap<HostId, index::HostWork>,
+    /// How many of the commands are whose.
+    users: BTreeMap<String, usize>,
 }
 
 impl State {
@@ -127,6 +155,7 @@ impl State {
             families: BTreeMap::new(),
             trees: BTreeMap::new(),
             work: BTreeMap::new(),
+            users: BTreeMap::new(),
         }
     }
 
@@ -198,8 +227,12 @@ impl State {
         }
         let old = self.commands.insert(command.id, command.clone());
         let tree = self.trees.entry(command.root).or_default();
-        if let Some(old) = &old {
-            tree.forget_command(old);
+        match &old {
+            Some(old) => tree.forget_command(old),
+            None => match self.users.get_mut(&command.user) {
+                Some(count) => *count += 1,
+                None => drop(self.users.insert(command.user.clone(), 1)),
+            },
         }
         tree.count_command(command);
         tree.sequence = tree.sequence.max(command.tree_sequence);
@@ -259,6 +292,12 @@ impl State {
 
     fn apply_foreign(&mut self, task: &Arc<AsyncTask>, cleared: bool) {
         let owner = Owner::Foreign(task.id);
+        let foreign = &mut self.work_of(task.host_id).foreign;
+        if cleared {
+            foreign.remove(&task.id);
+        } else {
+            foreign.insert(task.id);
+        }
         if !task.is_open() {
             self.locks.release(&owner);
         } else if self.locks.held_by(&owner).is_empty() {

@@ -209,7 +209,27 @@ impl Tx<'_> {
         });
     }
 
+    /// As many as there is room for are recorded; of the others it is told how many there are, less and less often.
     fn foreign_seen(&mut self, host_id: HostId, item: &HostTask, time: Option<Timestamp>) {
+        let most = self.state.seed.limits.foreign_tasks_per_host;
+        if self.state.foreign_on(host_id) >= most {
+            let more = self.state.volatile.unrecorded.entry(host_id).or_default();
+            *more += 1;
+            let more = *more;
+            if is_power_of_ten(more) {
+                let message = format!(
+                    "host {host_id} has more tasks that somebody else started than the {most} that are recorded: it showed \
+                     {more} more. They are neither listed nor kept from colliding with commands; look at the host itself \
+                     (its ListTasks), or raise --max-foreign-tasks-per-host"
+                );
+                self.tell_of(
+                    EventCode::ForeignTaskSeen,
+                    vec![EntityKey::Host(host_id)],
+                    message,
+                );
+            }
+            return;
+        }
         let store_id = self.state.host(host_id).and_then(|host| host.store_id);
         let mut task = foreign(host_id, item, store_id, self.next_seq(), self.now);
         take_in(&mut task, item, None, item.sequence > 1, time, self.now);
@@ -366,5 +386,41 @@ fn foreign(
         host_commit_time: None,
         waiting_for: None,
         tree_sequence: 0,
+    }
+}
+
+fn is_power_of_ten(number: u64) -> bool {
+    10_u64.checked_pow(number.checked_ilog10().unwrap_or_default()) == Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use common::id::TaskId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::testing::{World, host_id};
+
+    #[test]
+    fn tasks_of_others_are_recorded_up_to_a_bound_and_then_counted_in_words() {
+        let mut world = World::with_domains(1);
+        world.engine.state.seed.limits.foreign_tasks_per_host = 3;
+        for number in 0..103 {
+            let id = TaskId::from_uuid(Uuid::from_u128(0x9000 + number));
+            world.host_mut(0).start_foreign(id, common::Operation::Noop);
+        }
+        world.settle();
+        assert_eq!(world.engine.state.foreign_on(host_id(0)), 3);
+        let more = |event: &&crate::model::Event| event.message.contains("--max-foreign-tasks-per-host");
+        let told: Vec<_> = world.engine.events.iter().filter(more).collect();
+        assert!((1..10).contains(&told.len()), "{told:#?}");
+        // The bound is of what is there: where others have gone, there is room again.
+        assert!(world.is_connected(host_id(0)));
+    }
+
+    #[test]
+    fn numbers_are_told_ever_less_often() {
+        let told: Vec<u64> = (0..2_000).filter(|number| is_power_of_ten(*number)).collect();
+        assert_eq!(told, [1, 10, 100, 1_000]);
     }
 }

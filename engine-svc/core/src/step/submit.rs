@@ -28,11 +28,42 @@ impl Tx<'_> {
             Err(fault) => return Reply::Refused(fault),
         };
         let records = draft.records(self.state, &asked, self.next_seq(), self.now);
+        if let Some(fault) = self.too_many(&asked, &records) {
+            return Reply::Refused(fault);
+        }
         if asked.validate_only {
             as_planned(records)
         } else {
             self.accept(records)
         }
+    }
+
+    /// What is under way is bounded, so that nobody fills the memory with what cannot end. What brings a host back is not.
+    fn too_many(&self, asked: &Submission, records: &Records) -> Option<Fault> {
+        if matches!(records.root.parameters, Parameters::TakeOverHost(_)) {
+            return None;
+        }
+        let limits = self.state.seed.limits;
+        let more = records.children.len() + 1;
+        let (all, of_user) = self.state.live_commands(&asked.user);
+        let (whose, live, most, setting) = if of_user + more > limits.commands_per_user {
+            let whose = format!("of {}", asked.user);
+            (
+                whose,
+                of_user,
+                limits.commands_per_user,
+                "--max-live-commands-per-user",
+            )
+        } else if all + more > limits.commands {
+            ("in all".to_owned(), all, limits.commands, "--max-live-commands")
+        } else {
+            return None;
+        };
+        let message = format!(
+            "{live} commands {whose} have not ended, parts counted, and this one would add {more}: at most {most} may be under way \
+             ({setting}). Nothing was changed; wait until some have ended, or cancel some, and repeat"
+        );
+        Some(Fault::new(FaultCode::TooManyCommands, message))
     }
 
     fn repeat(&self, asked: &Submission) -> Option<Reply> {
@@ -221,6 +252,39 @@ mod tests {
             reply, gone,
             "also after it has left the live picture, and after a restart"
         );
+    }
+
+    #[test]
+    fn commands_under_way_are_bounded_by_user_and_in_all_and_those_that_end_make_room() {
+        let mut world = World::with_domains(1);
+        let (all, of_user) = world.engine.state.live_commands("ann");
+        assert_eq!((all, of_user), (0, 0));
+        // A VM of one disk is two commands.
+        for (commands, commands_per_user) in [(2, 9), (9, 2)] {
+            let limits = &mut world.engine.state.seed.limits;
+            (limits.commands, limits.commands_per_user) = (commands, commands_per_user);
+            let vm = commands as u128;
+            let number = vm;
+            let accepted = world.submit(10 * number, "CreateVm", create_vm(vm, [vm], 0));
+            assert!(matches!(accepted, Reply::Accepted { .. }));
+            let mut other = submission(10 * number + 1, "CreateVm", create_vm(vm + 10, [vm + 10], 0));
+            let transition = world.step(Input::Submit(Box::new(other.clone())));
+            assert!(transition.changes.is_empty());
+            let fault = refusal(transition.reply);
+            assert_eq!(fault.code, FaultCode::TooManyCommands);
+            assert!(fault.message.contains("--max-live-commands"), "{}", fault.message);
+            // The bound of one user is not another's.
+            other.user = "bob".to_owned();
+            other.validate_only = true;
+            let reply = world.step(Input::Submit(Box::new(other))).reply;
+            assert_eq!(
+                matches!(reply, Reply::Planned { .. }),
+                commands > commands_per_user,
+                "{reply:?}"
+            );
+            world.settle();
+            assert_eq!(world.engine.state.live_commands("ann"), (0, 0));
+        }
     }
 
     #[test]

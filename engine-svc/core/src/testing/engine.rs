@@ -8,7 +8,7 @@ use super::ENGINE;
 use crate::change::Change;
 use crate::input::Input;
 use crate::jobs::JobHead;
-use crate::state::{Seed, State};
+use crate::state::{Limits, Seed, State};
 use crate::step::Transition;
 
 pub(crate) struct Engine {
@@ -91,10 +91,11 @@ impl Engine {
 
     /// What a new process would have.
     pub(crate) fn reloaded(&self) -> State {
-        State::load(
-            seed(self.last_seq, self.last_event_id),
-            self.records.values().cloned(),
-        )
+        let seed = Seed {
+            limits: self.state.seed.limits,
+            ..seed(self.last_seq, self.last_event_id)
+        };
+        State::load(seed, self.records.values().cloned())
     }
 }
 
@@ -103,6 +104,7 @@ fn seed(last_seq: u64, last_event_id: u64) -> Seed {
         engine_id: ENGINE,
         last_seq,
         last_event_id,
+        limits: Limits::default(),
     }
 }
 

@@ -26,8 +26,8 @@ use crate::store::StoreError;
 /// The file in the data directory.
 pub(super) const FILE: &str = "manifest";
 
-/// The only format there has been.
-const FORMAT: u32 = 1;
+/// Since 2 records and the rows of the history are packed.
+const FORMAT: u32 = 2;
 
 /// Far more than one has.
 const MOST_BYTES: u64 = 4 << 10;

@@ -1,0 +1,397 @@
+//! One call, from its headers to the last byte of its answer: admitted, in time, and with all memory that it takes in
+//! the account of its connection.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::fault::{Fault, FaultCode};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower_service::Service as _;
+
+use super::methods::Methods;
+use super::refusal;
+use super::traffic::{Call, Class, Connection, Held, count};
+use crate::status;
+
+/// An answer goes out in pieces of so many bytes: whether a client takes it is seen by them.
+const PIECE: usize = 64 << 10;
+
+/// The largest message, with its head.
+const LARGEST: usize = (4 << 20) + 5;
+
+tokio::task_local! {
+    static CALL: Weak<Call>;
+}
+
+/// The call that is served here; also on a thread that reads for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Present(Weak<Call>);
+
+/// Leave to read the store.
+pub(crate) struct Turn(#[allow(dead_code)] Vec<OwnedSemaphorePermit>);
+
+/// The call whose handler or stream is being polled; none outside of a server.
+pub(crate) fn present() -> Option<Present> {
+    CALL.try_with(|call| Present(call.clone())).ok()
+}
+
+impl Present {
+    /// Whether nobody waits for the outcome any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0
+            .upgrade()
+            .is_none_or(|call| call.gone.load(Ordering::Relaxed))
+    }
+
+    /// Counts memory that is held for it; nothing where it has ended.
+    ///
+    /// # Errors
+    /// `TOO_MANY_REQUESTS`.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<Option<Held>, Fault> {
+        match self.0.upgrade() {
+            Some(call) => call.hold(bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// How many streams the service has; none where the call has ended.
+    pub(crate) fn watches(&self) -> usize {
+        self.0
+            .upgrade()
+            .map_or(0, |call| call.connection.traffic().watches())
+    }
+
+    /// Waits for its turn to read the store: the long reads of a connection one after the other, so that those of
+    /// others come between.
+    pub(crate) async fn turn(&self, is_long: bool) -> Turn {
+        let semaphores = self.0.upgrade().map(|call| {
+            let connection = &call.connection;
+            let traffic = connection.traffic();
+            match is_long || call.is_list {
+                true => vec![
+                    Arc::clone(&connection.long_reads),
+                    Arc::clone(&traffic.long_reads),
+                ],
+                false => vec![Arc::clone(&traffic.short_reads)],
+            }
+        });
+        let mut permits = Vec::new();
+        for semaphore in semaphores.unwrap_or_default() {
+            permits.extend(Semaphore::acquire_owned(semaphore).await.ok());
+        }
+        Turn(permits)
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    mut routes: Routes,
+    methods: Arc<Methods>,
+    connection: Arc<Connection>,
+) -> Result<Response<Body>, Infallible> {
+    let path = request.uri().path();
+    let Some(class) = methods.class(path) else {
+        let words = format!("this port serves no method {path:.200}; reflection lists what there is");
+        return Ok(refused(&Fault::new(FaultCode::MethodUnknown, words)));
+    };
+    let is_list = path
+        .rsplit('/')
+        .next()
+        .is_some_and(|name| name.starts_with("List"));
+    let call = match connection.call(class, is_list) {
+        Ok(call) => call,
+        Err(fault) => return Ok(refused(&fault)),
+    };
+    let limit = connection.traffic().limits.request();
+    let patience = match timeout(request.headers()) {
+        Ok(asked) => match class {
+            Class::Request | Class::Watch => Some(asked.map_or(limit, |asked| asked.min(limit))),
+            Class::Wait => asked,
+        },
+        Err(fault) => return Ok(refused(&fault)),
+    };
+    let request = request.map(|body| {
+        Body::new(Taken {
+            inner: body,
+            call: Arc::clone(&call),
+            held: VecDeque::new(),
+            bytes: 0,
+        })
+    });
+    let weak = Arc::downgrade(&call);
+    let served = CALL.scope(weak.clone(), async move { routes.call(request).await });
+    let response = match patience {
+        None => served.await?,
+        Some(patience) => match tokio::time::timeout(patience, served).await {
+            Ok(response) => response?,
+            Err(_) => {
+                call.gone.store(true, Ordering::Relaxed);
+                count(&connection.traffic().counters.calls_expired);
+                let words = format!(
+                    "the request was not answered within {patience:?}; whether it took effect is unknown: repeat it as it was, \
+                     with more time"
+                );
+                return Ok(refused(&Fault::new(FaultCode::DeadlineExceeded, words)));
+            }
+        },
+    };
+    let (mut head, body) = response.into_parts();
+    refusal::with_fault(&mut head.headers);
+    Ok(match class {
+        Class::Watch => Response::from_parts(
+            head,
+            Body::new(Flowing {
+                inner: body,
+                call,
+                ended: false,
+            }),
+        ),
+        Class::Request | Class::Wait => match Whole::of(body, call).await {
+            Ok(whole) => Response::from_parts(head, Body::new(whole)),
+            Err(fault) => refused(&fault),
+        },
+    })
+}
+
+fn refused(fault: &Fault) -> Response<Body> {
+    status::from_fault(fault).into_http()
+}
+
+/// The time that the client gives, from `grpc-timeout`: up to eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
+    let Some(value) = headers.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    let wrong = || {
+        Fault::invalid(
+            "metadata.grpc-timeout",
+            "is no time; expected up to eight digits and one of H, M, S, m, u and n",
+        )
+    };
+    let text = value.to_str().map_err(|_| wrong())?;
+    let (digits, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(wrong)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    Ok(Some(match unit {
+        "H" => Duration::from_secs(number * 60 * 60),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return Err(wrong()),
+    }))
+}
+
+/// What a client sends, counted for as long as the call lasts: a message is put together from it.
+struct Taken {
+    inner: Incoming,
+    call: Arc<Call>,
+    held: VecDeque<Held>,
+    bytes: usize,
+}
+
+impl http_body::Body for Taken {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)) else {
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(|error| Status::from_error(error.into()))?;
+        if let Some(data) = frame.data_ref() {
+            let length = data.len();
+            match self.call.hold(length) {
+                Ok(held) => self.held.push_back(held),
+                Err(fault) => return Poll::Ready(Some(Err(status::from_fault(&fault)))),
+            }
+            // Of a stream of messages no more than one is put together at a time.
+            self.bytes += length;
+            while self.bytes > LARGEST + length
+                && let Some(first) = self.held.pop_front()
+            {
+                self.bytes -= first.bytes();
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+}
+
+/// Bytes of an answer, in the account until the transport has sent them.
+struct Kept {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// An answer that is made: all of it is in the account.
+struct Whole {
+    bytes: Bytes,
+    trailers: Option<HeaderMap>,
+    call: Arc<Call>,
+}
+
+impl Whole {
+    async fn of(body: Body, call: Arc<Call>) -> Result<Self, Fault> {
+        // A handler's answer is one message, and it is there: nothing is waited for.
+        let collected = body.collect().await.map_err(|error| {
+            tracing::error!(%error, "an answer could not be encoded");
+            Fault::new(
+                FaultCode::Internal,
+                "the answer could not be encoded; please report it",
+            )
+        })?;
+        let mut trailers = collected.trailers().cloned();
+        if let Some(trailers) = &mut trailers {
+            refusal::with_fault(trailers);
+        }
+        let bytes = collected.to_bytes();
+        if bytes.is_empty() {
+            return Ok(Self {
+                bytes,
+                trailers,
+                call,
+            });
+        }
+        let held = call.hold(bytes.len())?;
+        let bytes = Bytes::from_owner(Kept { bytes, _held: held });
+        Ok(Self {
+            bytes,
+            trailers,
+            call,
+        })
+    }
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        self.call.connection.move_on();
+        let length = self.bytes.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty() && self.trailers.is_none()
+    }
+}
+
+/// A stream's frames, each in the account until it is sent.
+struct Flowing {
+    inner: Body,
+    call: Arc<Call>,
+    ended: bool,
+}
+
+impl http_body::Body for Flowing {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let weak = Arc::downgrade(&self.call);
+        let inner = Pin::new(&mut self.inner);
+        let Some(frame) = ready!(CALL.sync_scope(weak, || inner.poll_frame(context))) else {
+            return Poll::Ready(None);
+        };
+        let mut frame = frame?;
+        if let Some(trailers) = frame.trailers_mut() {
+            refusal::with_fault(trailers);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Ok(bytes) = frame.into_data() else {
+            return Poll::Ready(None);
+        };
+        let held = match self.call.hold(bytes.len()) {
+            Ok(held) => held,
+            Err(fault) => {
+                self.ended = true;
+                let mut trailers = HeaderMap::new();
+                // A status of ours has nothing that a header cannot.
+                let _ = status::from_fault(&fault).add_header(&mut trailers);
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+        };
+        let kept = Bytes::from_owner(Kept { bytes, _held: held });
+        Poll::Ready(Some(Ok(Frame::data(kept))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_grpc_writes_it_and_anything_else_is_named() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            timeout(&headers)
+        };
+        assert_eq!(timeout(&HeaderMap::new()), Ok(None));
+        for (text, millis) in [
+            ("2S", 2_000),
+            ("5m", 5),
+            ("1H", 3_600_000),
+            ("3M", 180_000),
+            ("0n", 0),
+        ] {
+            assert_eq!(read(text), Ok(Some(Duration::from_millis(millis))), "{text}");
+        }
+        for wrong in ["", "S", "5", "-1S", "123456789S", "1s", "1 S"] {
+            assert_eq!(
+                read(wrong).unwrap_err().subject,
+                "metadata.grpc-timeout",
+                "{wrong:?}"
+            );
+        }
+    }
+}

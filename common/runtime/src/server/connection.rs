@@ -1,0 +1,196 @@
+//! One connection, from its acceptance to its end.
+
+use std::any::Any;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use super::call;
+use super::methods::Methods;
+use super::traffic::{Place, Traffic, count};
+
+/// How often a client is pinged, streams or not.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a ping may stay unanswered: then the connection is dropped, and its streams with it.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a client may send ahead on one stream, and on all of a connection, before it is read: requests are small, and a
+/// large one is read as it comes.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
+/// Metadata of a request: some dozen of values of 255 characters.
+const HEADER_BYTES: u32 = 16 << 10;
+
+/// Bytes by which a client shows that it speaks HTTP/2.
+const PREFACE_BYTES: usize = 24;
+
+/// How long a connection that is refused may take to hear why.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What every connection of a server is served with.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) routes: Routes,
+    pub(super) methods: Arc<Methods>,
+    pub(super) traffic: Arc<Traffic>,
+    /// Changes, or is dropped, when no more calls are taken.
+    pub(super) stop: watch::Receiver<()>,
+}
+
+/// The address of who connects, where the network has addresses.
+pub(super) fn peer(connection: &impl Connected) -> Option<IpAddr> {
+    let info = connection.connect_info();
+    let info: &dyn Any = &info;
+    let tcp = info.downcast_ref::<TcpConnectInfo>()?;
+    Some(tcp.remote_addr()?.ip())
+}
+
+impl Served {
+    /// Serves a connection to its end.
+    pub(super) async fn run<C>(self, io: C, place: Place)
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let Self {
+            routes,
+            methods,
+            traffic,
+            mut stop,
+        } = self;
+        let connection = Arc::clone(&place.0);
+        let info = io.connect_info();
+        let (io, read) = Counted::over(io);
+        let service = {
+            let connection = Arc::clone(&connection);
+            service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(info.clone());
+                call::answer(
+                    request,
+                    routes.clone(),
+                    Arc::clone(&methods),
+                    Arc::clone(&connection),
+                )
+            })
+        };
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(PING_INTERVAL))
+            .keep_alive_timeout(PING_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADER_BYTES)
+            .max_concurrent_streams(traffic.limits.max_calls_per_connection);
+        let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let mut silent = pin!(tokio::time::sleep(match connection.refused {
+            Some(_) => FAREWELL,
+            None => traffic.limits.handshake(),
+        }));
+        let (mut is_new, mut stops) = (true, false);
+        loop {
+            tokio::select! {
+                ended = served.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection has ended");
+                    }
+                    return;
+                }
+                () = connection.close.notified() => {
+                    tracing::debug!("a connection makes room");
+                    return;
+                }
+                () = silent.as_mut(), if is_new => {
+                    is_new = false;
+                    if connection.refused.is_some() {
+                        return;
+                    }
+                    if read.load(Ordering::Relaxed) < PREFACE_BYTES {
+                        count(&traffic.counters.handshakes_expired);
+                        tracing::debug!("a connection did not begin to speak HTTP/2 in time");
+                        return;
+                    }
+                }
+                _ = stop.changed(), if !stops => {
+                    stops = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Counts what is read.
+struct Counted<C> {
+    inner: C,
+    read: Arc<AtomicUsize>,
+}
+
+impl<C> Counted<C> {
+    fn over(inner: C) -> (Self, Arc<AtomicUsize>) {
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = Self {
+            inner,
+            read: Arc::clone(&read),
+        };
+        (counted, read)
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(context, into);
+        self.read
+            .fetch_add(into.filled().len() - before, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for Counted<C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,462 @@
+//! Who is connected, what is called, and how much memory it takes: the one place that says whether there is room.
+//!
+//! Who waits for its client gives way to who does not: where a bound is met, a connection without calls is closed for a
+//! new one, and one that holds memory and does not move is closed for a call that needs it. What is left is refused in words.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::fault::{Fault, FaultCode};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::limits::{Limits, REFUSED_AT_ONCE};
+
+/// A connection that has not moved for so long may have to give way.
+const STILL: Duration = Duration::from_secs(1);
+
+/// Of all that may be held, the part that one connection may have before it may have to give way although it moves.
+const FAIR_PART: usize = 8;
+
+/// Beside the calls that may be under way there is room for a part of as many more, in equal shares, for connections that
+/// have less than their share.
+const SHARES: usize = 2;
+
+/// Long reads of one connection that run or wait for their turn among others.
+const LONG_READS_EACH: usize = 2;
+
+/// Short reads at a time: of single records, that wait for the disk at most.
+const SHORT_READS: usize = 32;
+
+/// What kind of call it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Answered once, as soon as may be.
+    Request,
+    /// Answered once, when something happens.
+    Wait,
+    /// A stream.
+    Watch,
+}
+
+/// What was refused or ended since the start, and why.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Connections that were refused.
+    pub(super) connections_refused: AtomicU64,
+    /// Connections without calls that made room for others.
+    pub(super) connections_made_room: AtomicU64,
+    /// Connections that never began to speak.
+    pub(super) handshakes_expired: AtomicU64,
+    /// Connections that held memory and did not move.
+    pub(super) connections_stuck: AtomicU64,
+    /// Times that no connection could be accepted, for want of files or memory.
+    pub(super) accepts_failed: AtomicU64,
+    /// Calls that were refused.
+    pub(super) calls_refused: AtomicU64,
+    /// Calls that ended at a deadline.
+    pub(super) calls_expired: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    pub(super) limits: Limits,
+    pub(super) counters: Counters,
+    max_connections: usize,
+    begun: Instant,
+    held: AtomicUsize,
+    pub(super) long_reads: Arc<Semaphore>,
+    pub(super) short_reads: Arc<Semaphore>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u64,
+    refused: usize,
+    connections: BTreeMap<u64, Arc<Connection>>,
+    peers: HashMap<IpAddr, usize>,
+    calls: [usize; 3],
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    traffic: Arc<Traffic>,
+    number: u64,
+    peer: Option<IpAddr>,
+    /// Why none of its calls is taken.
+    pub(super) refused: Option<Fault>,
+    /// Told to close.
+    pub(super) close: Notify,
+    closing: AtomicBool,
+    calls: [AtomicUsize; 3],
+    called: AtomicBool,
+    held: AtomicUsize,
+    /// When something of it moved last, in milliseconds.
+    moved: AtomicU64,
+    pub(super) long_reads: Arc<Semaphore>,
+}
+
+/// A connection's place; given up when dropped.
+#[derive(Debug)]
+pub(super) struct Place(pub(super) Arc<Connection>);
+
+/// One call, for as long as anything of it is there: its work, its answer, or bytes that are not sent.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) connection: Arc<Connection>,
+    class: Class,
+    /// Nobody waits for it any more.
+    pub(super) gone: AtomicBool,
+    pub(super) is_list: bool,
+}
+
+/// Memory that is held for a call; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    call: Arc<Call>,
+    bytes: usize,
+}
+
+impl Traffic {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            max_connections: limits.connections(),
+            counters: Counters::default(),
+            begun: Instant::now(),
+            held: AtomicUsize::new(0),
+            long_reads: Arc::new(Semaphore::new(limits.max_long_reads as usize)),
+            short_reads: Arc::new(Semaphore::new(SHORT_READS)),
+            inner: Mutex::default(),
+            limits,
+        })
+    }
+
+    /// A place for a connection that was accepted; none where it is closed without a word.
+    pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
+        let mut inner = self.lock();
+        let of_peer = peer.map_or(0, |peer| inner.peers.get(&peer).copied().unwrap_or_default());
+        let most_of_peer = self.limits.max_connections_per_peer as usize;
+        let refused = if of_peer >= most_of_peer {
+            self.make_room(&mut inner, peer).then_some(()).map_or_else(
+                || Some(format!("the service has {of_peer} connections from this address, as many as it takes (--max-connections-per-peer)")),
+                |()| None,
+            )
+        } else if inner.connections.len() - inner.refused >= self.max_connections {
+            let all = self.max_connections;
+            (!self.make_room(&mut inner, None)).then(|| {
+                format!("the service has {all} connections, as many as it takes (--max-connections, and the limit of open files)")
+            })
+        } else {
+            None
+        };
+        let refused = refused.map(|words| {
+            let words = format!("{words}; close those that are not needed, or try again later");
+            Fault::new(FaultCode::TooManyConnections, words)
+        });
+        if refused.is_some() {
+            count(&self.counters.connections_refused);
+            if inner.refused >= REFUSED_AT_ONCE {
+                return None;
+            }
+            inner.refused += 1;
+        }
+        let peer = peer.filter(|_| refused.is_none());
+        if let Some(peer) = peer {
+            *inner.peers.entry(peer).or_default() += 1;
+        }
+        inner.next += 1;
+        let connection = Arc::new(Connection {
+            traffic: Arc::clone(self),
+            number: inner.next,
+            peer,
+            refused,
+            close: Notify::new(),
+            closing: AtomicBool::new(false),
+            calls: Default::default(),
+            called: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
+            moved: AtomicU64::new(self.now()),
+            long_reads: Arc::new(Semaphore::new(LONG_READS_EACH)),
+        });
+        inner
+            .connections
+            .insert(connection.number, Arc::clone(&connection));
+        Some(Place(connection))
+    }
+
+    /// Closes the connection without calls that has been so for longest, one that never had a call first; says whether
+    /// there was one.
+    fn make_room(&self, inner: &mut Inner, peer: Option<IpAddr>) -> bool {
+        let idle = inner.connections.values().filter(|connection| {
+            connection.refused.is_none()
+                && (peer.is_none() || connection.peer == peer)
+                && connection.is_idle()
+        });
+        let longest = idle.min_by_key(|connection| {
+            (
+                connection.called.load(Ordering::Relaxed),
+                connection.moved.load(Ordering::Relaxed),
+            )
+        });
+        let Some(longest) = longest.cloned() else {
+            return false;
+        };
+        count(&self.counters.connections_made_room);
+        inner.forget(&longest);
+        longest.end();
+        true
+    }
+
+    /// Closes a connection without calls for want of files.
+    pub(super) fn give_way(&self) {
+        let mut inner = self.lock();
+        self.make_room(&mut inner, None);
+    }
+
+    /// Closes connections that hold memory and have not moved for as long as a client may take.
+    pub(super) fn end_stuck(&self) {
+        let latest = self.now().saturating_sub(millis(self.limits.request()));
+        let stuck: Vec<_> = self
+            .lock()
+            .connections
+            .values()
+            .filter(|connection| {
+                connection.held.load(Ordering::Relaxed) > 0
+                    && connection.moved.load(Ordering::Relaxed) < latest
+            })
+            .cloned()
+            .collect();
+        for connection in stuck {
+            count(&self.counters.connections_stuck);
+            connection.end();
+        }
+    }
+
+    /// Closes, for `bytes` of another connection, the one that holds most and does not move; says whether there was one.
+    fn make_memory(&self, mine: &Connection, bytes: usize) -> bool {
+        let now = self.now();
+        let mine_then = mine.held.load(Ordering::Relaxed) + bytes;
+        let fair = self.limits.held_bytes() / FAIR_PART;
+        let still = |connection: &Connection| {
+            now.saturating_sub(connection.moved.load(Ordering::Relaxed)) > millis(STILL)
+        };
+        let inner = self.lock();
+        let others = inner.connections.values().filter(|connection| {
+            let held = connection.held.load(Ordering::Relaxed);
+            connection.number != mine.number
+                && !connection.closing.load(Ordering::Relaxed)
+                && held > 0
+                && (held >= mine_then || still(connection))
+                && (held > fair || still(connection))
+        });
+        let most =
+            others.max_by_key(|connection| (still(connection), connection.held.load(Ordering::Relaxed)));
+        let Some(most) = most.cloned() else { return false };
+        drop(inner);
+        count(&self.counters.connections_stuck);
+        most.end();
+        true
+    }
+
+    /// How many streams there are.
+    pub(super) fn watches(&self) -> usize {
+        self.lock().calls[Class::Watch as usize]
+    }
+
+    fn most(&self, class: Class) -> (usize, &'static str) {
+        match class {
+            Class::Request => (self.limits.max_requests as usize, "--max-requests"),
+            Class::Wait => (self.limits.max_waits as usize, "--max-waits"),
+            Class::Watch => (self.limits.max_watches as usize, "--max-watches"),
+        }
+    }
+
+    /// Milliseconds since the service began.
+    fn now(&self) -> u64 {
+        millis(self.begun.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, connection: &Connection) {
+        if self.connections.remove(&connection.number).is_none() {
+            return;
+        }
+        if connection.refused.is_some() {
+            self.refused -= 1;
+        }
+        if let Some(peer) = connection.peer
+            && let Some(count) = self.peers.get_mut(&peer)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.peers.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Takes a call.
+    ///
+    /// # Errors
+    /// `TOO_MANY_CONNECTIONS`, `TOO_MANY_REQUESTS`.
+    pub(super) fn call(self: &Arc<Self>, class: Class, is_list: bool) -> Result<Arc<Call>, Fault> {
+        let traffic = &self.traffic;
+        if let Some(fault) = &self.refused {
+            return Err(fault.clone());
+        }
+        let (most, setting) = traffic.most(class);
+        let mut inner = traffic.lock();
+        // One that has less than its share goes before those that have more.
+        let share = most / SHARES / inner.connections.len().max(1);
+        let has_share = self.calls[class as usize].load(Ordering::Relaxed) > share;
+        if inner.calls[class as usize] >= most && has_share {
+            drop(inner);
+            // Who holds answers and does not take them is the first to go: all its calls end with it.
+            if !traffic.make_memory(self, 0) {
+                count(&traffic.counters.calls_refused);
+                return Err(too_many(format!(
+                    "{most} calls of this kind are under way, as many as may be ({setting})"
+                )));
+            }
+            inner = traffic.lock();
+        }
+        inner.calls[class as usize] += 1;
+        drop(inner);
+        self.calls[class as usize].fetch_add(1, Ordering::Relaxed);
+        self.called.store(true, Ordering::Relaxed);
+        self.move_on();
+        Ok(Arc::new(Call {
+            connection: Arc::clone(self),
+            class,
+            gone: AtomicBool::new(false),
+            is_list,
+        }))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Something of it moved.
+    pub(super) fn move_on(&self) {
+        self.moved.store(self.traffic.now(), Ordering::Relaxed);
+    }
+
+    pub(super) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    fn end(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.close.notify_one();
+    }
+}
+
+impl Call {
+    /// Counts `bytes` that are held in memory for it.
+    ///
+    /// # Errors
+    /// `TOO_MANY_REQUESTS`.
+    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Result<Held, Fault> {
+        let (connection, traffic) = (&self.connection, self.connection.traffic());
+        let most = traffic.limits.held_bytes();
+        while traffic.held.fetch_add(bytes, Ordering::Relaxed) + bytes > most {
+            traffic.held.fetch_sub(bytes, Ordering::Relaxed);
+            if !traffic.make_memory(connection, bytes) {
+                count(&traffic.counters.calls_refused);
+                let most = traffic.limits.max_held_mib;
+                return Err(too_many(format!(
+                    "the service holds {most} MiB of requests that are half read and answers that are not taken, as much as \
+                     may be (--max-held-mib)"
+                )));
+            }
+            // What it held is given back when it is dropped; it counts no longer.
+            connection.traffic.disown();
+        }
+        connection.held.fetch_add(bytes, Ordering::Relaxed);
+        connection.move_on();
+        Ok(Held {
+            call: Arc::clone(self),
+            bytes,
+        })
+    }
+}
+
+impl Held {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Traffic {
+    /// Takes what closing connections hold out of the account at once: it is as good as gone.
+    fn disown(&self) {
+        for connection in self.lock().connections.values() {
+            if connection.closing.load(Ordering::Relaxed) {
+                let held = connection.held.swap(0, Ordering::Relaxed);
+                self.held.fetch_sub(held, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let connection = &self.call.connection;
+        let (mut bytes, mut now) = (self.bytes, connection.held.load(Ordering::Relaxed));
+        // No more than still stands in the account.
+        loop {
+            bytes = bytes.min(now);
+            let left = now - bytes;
+            match connection
+                .held
+                .compare_exchange_weak(now, left, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => break,
+                Err(other) => (now, bytes) = (other, self.bytes),
+            }
+        }
+        connection.traffic.held.fetch_sub(bytes, Ordering::Relaxed);
+        connection.move_on();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.traffic.lock().calls[self.class as usize] -= 1;
+        connection.calls[self.class as usize].fetch_sub(1, Ordering::Relaxed);
+        connection.move_on();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.traffic.lock().forget(&self.0);
+    }
+}
+
+fn too_many(words: String) -> Fault {
+    let words = format!("{words}: nothing was done; try again in a moment");
+    Fault::new(FaultCode::TooManyRequests, words)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
