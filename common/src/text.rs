@@ -107,7 +107,13 @@ mod tests {
 
     #[test]
     fn what_turns_the_direction_of_writing_is_refused_and_right_to_left_writing_is_not() {
-        for turning in ["a\u{202e}txt.exe", "\u{2067}a", "\u{200f}a", "\u{61c}a", "a\u{9b}31m"] {
+        for turning in [
+            "a\u{202e}txt.exe",
+            "\u{2067}a",
+            "\u{200f}a",
+            "\u{61c}a",
+            "a\u{9b}31m",
+        ] {
             assert!(description(turning).is_err(), "{turning:?}");
             let words = description(turning).unwrap_err().to_string();
             assert!(!words.chars().any(steers), "{words}");

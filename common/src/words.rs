@@ -116,6 +116,12 @@ impl<const MAX: usize> PartialEq<&str> for Plain<MAX> {
     }
 }
 
+impl<const MAX: usize> PartialEq<String> for Plain<MAX> {
+    fn eq(&self, other: &String) -> bool {
+        self.0 == *other
+    }
+}
+
 impl<const MAX: usize> fmt::Display for Plain<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -143,6 +149,12 @@ pub fn listed<T: fmt::Display>(items: impl IntoIterator<Item = T>, at_most: usiz
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
+}
+
+/// Sentences, one after the other.
+pub fn joined(items: impl IntoIterator<Item = Words>, between: &str) -> Words {
+    let items: Vec<String> = items.into_iter().map(String::from).collect();
+    items.join(between).into()
 }
 
 #[cfg(test)]
@@ -176,7 +188,11 @@ mod tests {
                 assert!(words.len() <= 2_048, "{unit:?} {count}: {}", words.len());
                 let note = format!("… ({} bytes, cut here)", text.len());
                 assert_eq!(words.ends_with(&note), plain(&text, usize::MAX).len() > 2_048);
-                assert_eq!(Words::from(words.as_str()), words, "taking it again changes nothing");
+                assert_eq!(
+                    Words::from(words.as_str()),
+                    words,
+                    "taking it again changes nothing"
+                );
                 assert_eq!(Words::from(words.to_string()), words);
             }
         }

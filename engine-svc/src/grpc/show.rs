@@ -56,7 +56,7 @@ impl Show {
             let (commands, tasks) = load::whole_tree(Tree::read(reader, id)?);
             let stopping = Stopping::of(&commands, &tasks).unwrap_or_default();
             command.cancelable = stopping.cancelable;
-            command.undo = stopping.undo;
+            command.undo = stopping.undo.into();
         }
         Ok(command)
     }

@@ -256,7 +256,7 @@ impl Connection {
                 Ok(seen.map(|(presence, note)| Input::DiskObserved {
                     disk_id: *disk_id,
                     presence,
-                    note,
+                    note: note.into(),
                 }))
             }
             // These are no calls.

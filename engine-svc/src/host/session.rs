@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, HostId, StoreId};
 use common::revision::Token;
+use common::words::Words;
 use engine_core::effect::Effect;
 use engine_core::input::{HostFacts, Input};
 use proto::host::v1::host_service_client::HostServiceClient;
@@ -145,7 +146,7 @@ async fn connect(
     };
     let facts = HostFacts {
         followed,
-        forgotten,
+        forgotten: forgotten.into(),
         ..facts(&info)?
     };
     let connection = Connection {
@@ -242,9 +243,10 @@ pub(super) fn facts(info: &HostInfo) -> Result<HostFacts, End> {
         store_id,
         start: probe::start(&info.start).ok_or_else(|| unclear("a start"))?,
         followed: None,
-        forgotten: String::new(),
+        forgotten: Words::default(),
         engine_id,
         stranger_task_ids: strangers.collect(),
+        more_strangers: info.stranger_tasks_left_out > 0 || !info.unreadable_run_directories.is_empty(),
     })
 }
 

@@ -100,8 +100,9 @@ fn connected() -> Input {
             engine_id: Some(ENGINE),
             start: Start(1),
             followed: None,
-            forgotten: String::new(),
+            forgotten: common::Words::default(),
             stranger_task_ids: Vec::new(),
+            more_strangers: false,
         },
     }
 }
@@ -131,12 +132,12 @@ fn host_task(id: TaskId, operation: Operation, state: TaskState, sequence: u64) 
         fault: None,
         sequence,
         cancelable: false,
-        undo: String::new(),
+        undo: common::Words::default(),
         undo_fault: None,
-        waiting_for: String::new(),
+        waiting_for: common::Words::default(),
         engine_id: Some(ENGINE),
         removed: false,
-        correlation_id: String::new(),
+        correlation_id: common::Label::default(),
         is_held: false,
         is_settled: false,
     }

@@ -189,7 +189,7 @@ pub(super) fn waiting_for(waiting: &WaitingFor) -> wire::WaitingFor {
     };
     wire::WaitingFor {
         what: Some(what),
-        note: waiting.note.clone(),
+        note: waiting.note.to_string(),
         since: codec::time(waiting.since),
     }
 }
@@ -203,7 +203,7 @@ pub(super) fn read_waiting_for(waiting: wire::WaitingFor) -> Result<WaitingFor, 
     };
     Ok(WaitingFor {
         what,
-        note: waiting.note,
+        note: waiting.note.into(),
         since: codec::read_time("waiting_for.since", waiting.since.as_ref())?,
     })
 }

@@ -111,7 +111,7 @@ fn observation(observation: &Observation) -> wire::DiskObservation {
     wire::DiskObservation {
         presence: presence.into(),
         time: codec::time(observation.time),
-        note: observation.note.clone(),
+        note: observation.note.to_string(),
     }
 }
 
@@ -126,6 +126,6 @@ fn read_observation(observation: wire::DiskObservation) -> Result<Observation, C
     Ok(Observation {
         presence,
         time: codec::read_time("observation.time", observation.time.as_ref())?,
-        note: observation.note,
+        note: observation.note.into(),
     })
 }

@@ -58,7 +58,7 @@ async fn domains_images_and_volumes_are_shown_as_they_are() {
     host.end_of(&id).await;
 
     let listed = storage
-        .list_storage_domains(wire::ListStorageDomainsRequest {})
+        .list_storage_domains(wire::ListStorageDomainsRequest::default())
         .await
         .unwrap()
         .into_inner();
@@ -72,6 +72,7 @@ async fn domains_images_and_volumes_are_shown_as_they_are() {
     let images = storage
         .list_images(wire::ListImagesRequest {
             domain_id: DOMAIN.into(),
+            ..Default::default()
         })
         .await
         .unwrap()
@@ -92,6 +93,7 @@ async fn domains_images_and_volumes_are_shown_as_they_are() {
     let request = wire::ListVolumesRequest {
         domain_id: DOMAIN.into(),
         image_id: image.clone(),
+        ..Default::default()
     };
     let volumes = storage.list_volumes(request).await.unwrap().into_inner().volumes;
     let request = wire::GetVolumeRequest {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId, VmId, VolumeId};
-use common::{Allocation, Start, Timestamp, Token, VolumeFormat};
+use common::{Allocation, Start, Timestamp, Token, VolumeFormat, Words};
 
 /// Names one thing: the key of its lock, and how outcomes and events point at it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,7 +123,7 @@ pub struct Observation {
     /// When it was seen.
     pub time: Timestamp,
     /// In words.
-    pub note: String,
+    pub note: Words,
 }
 
 /// How much of a disk is on storage.

@@ -106,7 +106,7 @@ mod tests {
 
     fn code(reply: Reply) -> (FaultCode, String) {
         match reply {
-            Reply::Refused(fault) => (fault.code, fault.message),
+            Reply::Refused(fault) => (fault.code, fault.message.into()),
             other => panic!("{other:#?}"),
         }
     }

@@ -148,7 +148,7 @@ impl Awaits {
     pub(crate) fn since(self, since: Timestamp) -> WaitingFor {
         WaitingFor {
             what: self.what,
-            note: self.note.to_owned(),
+            note: self.note.into(),
             since,
         }
     }

@@ -4,7 +4,7 @@
 //! Where it does not, somebody must look.
 
 use common::id::{CommandId, DiskId, TaskId};
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Words};
 
 use super::tx::Tx;
 use crate::change::Change;
@@ -22,7 +22,7 @@ enum Shown {
     /// Only a beginning, which it takes over when it is asked for anew.
     Begun,
     /// Neither.
-    Unclear(String),
+    Unclear(Words),
 }
 
 /// One look at storage.
@@ -178,7 +178,7 @@ impl Tx<'_> {
             task.reported = None;
             task.fault = None;
             task.undo_fault = None;
-            task.undo.clear();
+            task.undo = Words::default();
             task.host_sequence = 0;
             task.resynced = true;
             task.cancelable = true;
@@ -194,7 +194,7 @@ impl Tx<'_> {
     }
 
     /// What storage shows of a disk: an observation, with its time.
-    pub(super) fn disk_observed(&mut self, disk_id: DiskId, presence: Presence, note: String) {
+    pub(super) fn disk_observed(&mut self, disk_id: DiskId, presence: Presence, note: Words) {
         let Some(disk) = self.state.disk(disk_id) else {
             return;
         };
@@ -217,7 +217,7 @@ fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
         Evidence::Done => Shown::Effect,
         // A creation takes the directory over; one that is not wanted any more would leave it behind.
         Evidence::EmptyImage if task.abort_wanted && !task.is_doubted() => {
-            Shown::Unclear("an empty directory is left of the image".to_owned())
+            Shown::Unclear("an empty directory is left of the image".into())
         }
         Evidence::EmptyImage => Shown::Begun,
         Evidence::NotBegun => Shown::Nothing,

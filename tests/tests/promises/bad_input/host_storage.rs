@@ -32,6 +32,7 @@ async fn storage_requests_are_refused_by_field() -> Outcome<()> {
     let volumes = |domain_id: &str, image_id: &str| ListVolumesRequest {
         domain_id: domain_id.to_owned(),
         image_id: image_id.to_owned(),
+        ..Default::default()
     };
     let volume = |domain_id: &str, image_id: &str, volume_id: &str| GetVolumeRequest {
         domain_id: domain_id.to_owned(),
