@@ -11,8 +11,9 @@ pub const DEFAULT_SIZE: usize = 100;
 /// The largest size.
 pub const MAX_SIZE: usize = 1_000;
 
-/// Bytes that the items of a page may have on the wire, whatever is in them: clients take answers of 4 MiB by default.
-pub const MAX_BYTES: usize = 3 << 20;
+/// Bytes that the items of a page may have on the wire, whatever is in them: with what stands beside them an answer has 3 MiB
+/// at most, and clients take 4 by default.
+pub const MAX_BYTES: usize = (3 << 20) - (64 << 10);
 
 /// What an item takes beside its own bytes: its field's tag, and its length.
 const FRAMING_BYTES: usize = 8;

@@ -173,6 +173,12 @@ impl Double {
         next
     }
 
+    /// The host says this of a task, true or not.
+    pub(crate) fn say(&self, task: Task) {
+        self.truth().history.push(task);
+        self.changed.notify_waiters();
+    }
+
     /// The task is so far.
     pub(crate) fn report(&self, task_id: TaskId, done_bytes: i64, total_bytes: i64) {
         self.truth().samples.push(words::Progress {
