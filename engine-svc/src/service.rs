@@ -11,7 +11,7 @@ use runtime::coordinator::{self, Options};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Store, StoreError};
-use runtime::{clock, log, threads};
+use runtime::{clock, log, program, threads};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -66,8 +66,14 @@ pub async fn serve_over(
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let listening = Listening::bind(config.listen, &config.data_dir)?;
-    serve_on(listening, Connector::tcp(), config, store, shutdown).await
+    let data_dir = config.data_dir.clone();
+    let listening = Listening::bind(config.listen, &data_dir)?;
+    // Until then no other service may write its own there.
+    let kept = Arc::clone(&store);
+    let outcome = serve_on(listening, Connector::tcp(), config, store, shutdown).await;
+    program::forget_address(&data_dir);
+    drop(kept);
+    outcome
 }
 
 /// As [`serve_over`], where something listens already, and with another way to hosts: for other networks.

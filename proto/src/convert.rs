@@ -13,12 +13,13 @@ use common::time::Timestamp;
 
 use crate::task::v1 as wire;
 
-/// Reads a typed id from a field that must be set.
+/// Reads a typed id from a field that must be set. One in capitals is the same id: what we keep, compare and show has lower
+/// case.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`, naming `field`.
 pub fn id<T: FromStr<Err = common::id::IdError>>(field: impl fmt::Display, text: &str) -> Result<T, Fault> {
-    text.parse().map_err(|error| Fault::invalid(field, error))
+    common::id::in_any_case(text).map_err(|error| Fault::invalid(field, error))
 }
 
 /// Reads a typed id from a field that may be left empty.

@@ -139,8 +139,7 @@ pub(crate) const fn days(days: u64) -> Duration {
 }
 
 fn host_id(text: &str) -> Result<HostId, String> {
-    text.parse()
-        .map_err(|error: common::id::IdError| error.to_string())
+    common::id::in_any_case(text).map_err(|error: common::id::IdError| error.to_string())
 }
 
 fn count(least: u64, most: u64) -> impl clap::builder::TypedValueParser<Value = usize> {

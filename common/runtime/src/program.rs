@@ -106,6 +106,12 @@ fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
     Ok(address)
 }
 
+/// After an orderly end nothing listens where the file in the data directory says.
+pub fn forget_address(data_dir: &Path) {
+    // Where it cannot be removed, it is as after a crash: the next start does that.
+    let _ = std::fs::remove_file(data_dir.join(ADDRESS));
+}
+
 /// The error with what caused it, in one line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -108,7 +108,8 @@ impl Api {
                 command,
                 repeat,
             } => {
-                info!(%command_id, repeat, "accepted");
+                let correlation_id = command.as_ref().map(|command| command.correlation_id.clone());
+                info!(%command_id, repeat, command_correlation_id = correlation_id, "accepted");
                 let command = match command {
                     Some(command) => self.show.command(command::show(&command)),
                     None => self.command(command_id).await?,
@@ -118,8 +119,12 @@ impl Api {
                     token: token.to_string(),
                 })
             }
-            Reply::Planned { command, .. } => Ok(Accepted {
-                command: command::show(&command),
+            Reply::Planned {
+                command,
+                children,
+                tasks,
+            } => Ok(Accepted {
+                command: command::preview(&command, &children, &tasks),
                 token: String::new(),
             }),
             Reply::Refused(fault) => {
@@ -135,8 +140,16 @@ impl Api {
 
     /// Sends an input about a command that exists. The working state knows those that live; of the others the store
     /// tells why the verb does not fit.
-    pub(crate) async fn accept_about(&self, id: CommandId, input: Input) -> Result<Accepted, Status> {
-        let refused = match self.accept(input).await {
+    pub(crate) async fn accept_about(
+        &self,
+        rpc: &'static str,
+        caller: &Caller,
+        id: CommandId,
+        input: Input,
+    ) -> Result<Accepted, Status> {
+        let correlation_id = caller.correlation_id.as_deref();
+        let span = info_span!("ask", rpc, command_id = %id, user = caller.user, correlation_id);
+        let refused = match self.accept(input).instrument(span).await {
             Err(refused) => refused,
             accepted => return accepted,
         };
@@ -146,12 +159,12 @@ impl Api {
         }
         let command = self.command(id).await?;
         let fault = if command.parent_command_id.is_empty() {
-            Fault::new(FaultCode::CommandEnded, "the command has ended")
+            Fault::new(FaultCode::CommandEnded, format!("command {id} has ended"))
         } else {
             let root = &command.root_command_id;
             Fault::new(
                 FaultCode::CommandNotRoot,
-                format!("the command is a part of command {root}; ask that one"),
+                format!("command {id} is a part of command {root}; ask that one"),
             )
         };
         Err(status::from_fault(&fault.about("command_id")))

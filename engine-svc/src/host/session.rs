@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::backoff::Backoff;
 use super::call::{self, Connection, Limits, Outcome};
 use super::follower::{Orders, idle};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, causes};
 use super::room::Room;
 use super::wishes::Wishes;
 use super::{Context, probe, stream};
@@ -118,11 +118,8 @@ async fn connect(
 ) -> Result<(Connection, HostFacts), End> {
     let endpoint = client::endpoint(address).map_err(End::Refused)?;
     let channel = context.connector.connect(endpoint).await.map_err(|error| {
-        let words = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        End::Away(Fault::new(
-            FaultCode::HostAway,
-            format!("the host does not answer: {words}"),
-        ))
+        let words = format!("the host at {address} does not answer: {}", causes(&error));
+        End::Away(Fault::new(FaultCode::HostAway, words))
     })?;
     let followed = store::host::cursor(&context.log, host_id)
         .await

@@ -184,7 +184,7 @@ impl World {
         }
         let core = step.effects.into_iter().filter_map(|effect| match effect {
             Effect::Core(effect) => Some(effect),
-            Effect::Held(_) | Effect::AtWork(_) | Effect::Anew => None,
+            Effect::Held(_) | Effect::Ended(_) | Effect::AtWork(_) | Effect::Anew => None,
         });
         (step.reply, core.collect())
     }
@@ -200,7 +200,7 @@ impl World {
         assert!(now.disks().eq(then.disks()));
         assert!(now.vms().eq(then.vms()));
         for key in self.engine.all_held() {
-            assert_eq!(now.holder(&key), then.holder(&key));
+            assert_eq!(now.holding(&key), then.holding(&key));
         }
     }
 

@@ -75,7 +75,8 @@ pub(super) fn record(disk: &Disk) -> DiskRecord {
             allocation: convert::allocation_to_wire(disk.spec.allocation).into(),
             description: disk.spec.description.clone(),
             observation: disk.observation.as_ref().map(observation),
-            held_by: None,
+            held_by: Vec::new(),
+            held_by_left_out: 0,
         }),
     }
 }

@@ -35,6 +35,21 @@ pub(crate) fn is_open(task: &wire::AsyncTask) -> bool {
     task.async_state != i32::from(wire::AsyncTaskState::Cleared)
 }
 
+/// A task that would be begun.
+pub(crate) fn preview(task: &AsyncTask, command: &Command) -> wire::AsyncTask {
+    wire::AsyncTask {
+        task_id: String::new(),
+        async_state: wire::AsyncTaskState::Unspecified.into(),
+        step_id: String::new(),
+        command_id: String::new(),
+        root_command_id: String::new(),
+        waiting_for: None,
+        create_time: None,
+        sequence: 0,
+        ..show(task, Some(command))
+    }
+}
+
 /// A task as it is shown, with the command that it is part of.
 pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTask {
     let (state, status, result) = reported(task.reported);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId, VmId, VolumeId};
+use common::lock::Mode;
 use common::{Allocation, Start, Timestamp, Token, VolumeFormat, Words};
 
 /// Names one thing: the key of its lock, and how outcomes and events point at it.
@@ -53,6 +54,20 @@ pub enum Holder {
         /// When the engine first saw it.
         since: Timestamp,
     },
+}
+
+/// Who keeps an entity busy, and how: everybody, or the first of very many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// In the order in which they came.
+    pub by: Vec<(Holder, Mode)>,
+    /// How many more share it.
+    pub more: usize,
+}
+
+impl Holding {
+    /// Holders that are told of one entity: a domain may be shared by thousands.
+    pub const TOLD: usize = 10;
 }
 
 /// A host that this engine owns.

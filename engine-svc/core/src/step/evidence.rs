@@ -153,15 +153,15 @@ impl Tx<'_> {
                 task.fault.get_or_insert_with(|| fault.clone());
             }
         });
-        let Some(task) = self.state.task(task_id).cloned() else {
+        // What storage does not tell is settled by nobody yet: that a person must look is told of its command.
+        let shown = matches!(settled, Settled::Done);
+        let Some(task) = self.state.task(task_id).cloned().filter(|_| shown) else {
             return;
         };
-        let what = match settled {
-            Settled::Done => "storage shows that it is done",
-            Settled::Unclear => "storage does not tell whether it was done or undone",
-            Settled::Refused => "it was refused",
-        };
-        let message = format!("host {} lost its memory of task {task_id}; {what}", task.host_id);
+        let message = format!(
+            "host {} lost its memory of task {task_id}; storage shows that it is done",
+            task.host_id
+        );
         self.tell_of(EventCode::TaskSettledByEvidence, task.entities(), message);
     }
 

@@ -36,7 +36,7 @@ pub(super) fn malformed_ids() -> Vec<String> {
     let mut ids: Vec<String> = [
         "x",
         "../../etc/passwd",
-        "6BA7B810-9DAD-41D1-80B4-00C04FD430C8",
+        "{6ba7b810-9dad-41d1-80b4-00c04fd430c8}",
         "6ba7b8109dad41d180b400c04fd430c8",
         "00000000-0000-0000-0000-000000000000",
         "6ba7b810-9dad-41d1-80b4-00c04fd430c8\n",
