@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::task::v1::closing::Reason;
@@ -34,8 +35,8 @@ pub enum RunError {
     #[error("the data directory cannot be used")]
     Store(#[from] StoreError),
     /// The socket cannot be had, or its address not be written down.
-    #[error("it cannot be listened")]
-    Listen(#[from] io::Error),
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
     /// The server failed.
     #[error("it cannot be served")]
     Serve(#[from] ServeError),
@@ -67,7 +68,8 @@ pub async fn serve_over(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let data_dir = config.data_dir.clone();
-    let listening = Listening::bind(config.listen, &data_dir)?;
+    let listening =
+        Listening::bind(config.listen, &data_dir).map_err(|error| RunError::Listen(config.listen, error))?;
     // Until then no other service may write its own there.
     let kept = Arc::clone(&store);
     let outcome = serve_on(listening, Connector::tcp(), config, store, shutdown).await;

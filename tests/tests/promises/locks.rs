@@ -1,6 +1,6 @@
 //! A command holds all that it works on; whoever comes too late is told by whom, and since when.
 
-use proto::engine::v1::{CreateVmRequest, GetVmRequest, host::Connection};
+use proto::engine::v1::{CreateVmRequest, GetVmRequest, LockMode, host::Connection};
 use tests::audit::all_is_well;
 use tests::client::{Refusal, with_metadata};
 use tests::failure::{Context as _, Outcome, ensure};

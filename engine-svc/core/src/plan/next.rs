@@ -127,7 +127,7 @@ impl Awaits {
     pub(crate) const fn child(id: CommandId) -> Self {
         Self {
             what: Awaited::Command(id),
-            note: "its parts to end, this one among them",
+            note: "its child commands to end, this one among them",
         }
     }
 
