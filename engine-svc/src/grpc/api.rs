@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
 use engine_core::input::{Ask, Submission};
+use engine_core::model::{EntityKey, Holder};
 use engine_core::{Input, Reply};
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};
@@ -181,6 +182,24 @@ impl Api {
             .ok_or_else(|| no_command(id))
     }
 
+    /// The refusal of an entity that is not there. A command may be about to make it, and is told then.
+    pub(crate) fn absent(&self, field: &str, key: &EntityKey) -> Status {
+        let holder = self
+            .show
+            .holders
+            .holder(key)
+            .and_then(|held| held.by.into_iter().next());
+        let words = match holder {
+            Some((Holder::Command { command_id, user, .. }, _)) => {
+                format!(
+                    "there is no {key} now, and command {command_id} of {user} works on it: wait for its end (WaitCommand)"
+                )
+            }
+            _ => format!("there is no {key}"),
+        };
+        status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
+    }
+
     /// Reads from the committed picture.
     pub(crate) fn read<T: Send + 'static>(
         &self,
@@ -216,12 +235,6 @@ pub(crate) fn no_command(id: CommandId) -> Status {
 pub(crate) fn no_job(id: CommandId) -> Status {
     let words = format!("there is no job {id}: a job has the id of its root command");
     status::from_fault(&Fault::new(FaultCode::CommandNotFound, words).about("job_id"))
-}
-
-/// The refusal of an unknown entity.
-pub(crate) fn not_found(field: &str, what: &str, id: &str) -> Status {
-    let words = format!("there is no {what} {id}");
-    status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
 }
 
 fn request_id(text: &str) -> Result<RequestId, Fault> {

@@ -282,6 +282,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_cut_list_of_strangers_does_not_name_is_not_taken_for_gone() {
+        let mut world = World::with_domains(1);
+        let id = common::id::TaskId::from_uuid(uuid::Uuid::from_u128(0x77));
+        let operation = common::Operation::DeleteImage(common::DeleteImage {
+            domain_id: crate::testing::domain_id(0),
+            image_id: disk_id(0x77).image(),
+        });
+        world.host_mut(0).start_foreign(id, operation);
+        while world.engine.state.task(id).is_none() {
+            assert!(world.flow(), "it is seen");
+        }
+        world.wipe(host_id(0));
+        for more in [true, false] {
+            world.host_mut(0).strangers.clear();
+            world.host_mut(0).more_strangers = more;
+            world.disconnect(host_id(0));
+            world.connect(host_id(0));
+            assert_eq!(world.engine.state.task(id).is_some(), more);
+        }
+    }
+
+    #[test]
     fn what_a_host_with_an_older_memory_counts_anew_is_no_repeat() {
         let mut world = put_back_under_a_creation();
         world.host_mut(0).strangers.clear();

@@ -64,9 +64,17 @@ pub(super) fn bad_names() -> Vec<String> {
 
 /// Texts that are no description.
 pub(super) fn bad_descriptions() -> Vec<String> {
-    let mut texts: Vec<String> = ["two\nlines", "a\u{0}b", "bell\u{7}", "a\u{2028}b", "tab\there"]
-        .map(str::to_owned)
-        .into();
+    let mut texts: Vec<String> = [
+        "two\nlines",
+        "a\u{0}b",
+        "bell\u{7}",
+        "a\u{2028}b",
+        "tab\there",
+        "a\u{202e}b",
+        "a\u{9b}31m",
+    ]
+    .map(str::to_owned)
+    .into();
     texts.push("n".repeat(10_000));
     texts
 }
