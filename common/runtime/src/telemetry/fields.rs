@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_line_of_json_steers_nothing_and_is_still_one() {
-        let line = format!("{{\"a\":\"\u{9b}31m\u{202e}\"}}\n");
+        let line = "{\"a\":\"\u{9b}31m\u{202e}\"}\n";
         assert_eq!(
             String::from_utf8(json(line.as_bytes())).unwrap(),
             "{\"a\":\"\\u009b31m\\u202e\"}\n"
