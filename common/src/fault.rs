@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::words::{Label, Words};
+
 /// What sort of failure a code is: decides the gRPC status that carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultKind {
@@ -284,20 +286,20 @@ pub struct Fault {
     /// The stable code.
     pub code: FaultCode,
     /// The code's text where it is one of a newer peer ([`FaultCode::Unrecognized`]).
-    pub foreign_code: Option<String>,
+    pub foreign_code: Option<Label>,
     /// The field's path, or the entity, that it is about; may be empty.
-    pub subject: String,
-    /// A sentence for people.
-    pub message: String,
+    pub subject: Label,
+    /// A sentence for people. Its type bounds it and keeps it in one line, whatever storage, a program or a peer put into it.
+    pub message: Words,
 }
 
 impl Fault {
     /// A fault about no entity in particular.
-    pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
+    pub fn new(code: FaultCode, message: impl Into<Words>) -> Self {
         Self {
             code,
             foreign_code: None,
-            subject: String::new(),
+            subject: Label::default(),
             message: message.into(),
         }
     }
@@ -305,7 +307,7 @@ impl Fault {
     /// The same fault, naming the field or entity that it is about.
     #[must_use]
     pub fn about(mut self, subject: impl fmt::Display) -> Self {
-        self.subject = subject.to_string();
+        self.subject = subject.to_string().into();
         self
     }
 
@@ -315,26 +317,22 @@ impl Fault {
     }
 
     /// From the text of a code: one that this build does not know is kept as it came.
-    pub fn from_code_text(code: &str, subject: String, message: String) -> Self {
-        match code.parse() {
-            Ok(code) => Self {
-                code,
-                foreign_code: None,
-                subject,
-                message,
-            },
-            Err(UnknownCode) => Self {
-                code: FaultCode::Unrecognized,
-                foreign_code: Some(code.to_owned()),
-                subject,
-                message,
-            },
+    pub fn from_code_text(code: &str, subject: impl Into<Label>, message: impl Into<Words>) -> Self {
+        let (known, foreign_code) = match code.parse() {
+            Ok(known) => (known, None),
+            Err(UnknownCode) => (FaultCode::Unrecognized, Some(code.into())),
+        };
+        Self {
+            code: known,
+            foreign_code,
+            subject: subject.into(),
+            message: message.into(),
         }
     }
 
     /// The code as it travels.
     pub fn code_text(&self) -> &str {
-        self.foreign_code.as_deref().unwrap_or(self.code.as_str())
+        self.foreign_code.as_deref().unwrap_or_else(|| self.code.as_str())
     }
 }
 
@@ -354,8 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn whatever_it_is_made_of_a_fault_is_short_and_one_line() {
+        let junk = "DESCRIPTION=\u{1b}[2J\nLEGALITY=LEGAL\u{202e}".repeat(100_000);
+        let faults = [
+            Fault::new(FaultCode::VolumeMetadataInvalid, junk.clone()).about(&junk),
+            Fault::invalid(&junk, &junk),
+            Fault::from_code_text(&junk, junk.as_str(), junk.as_str()),
+        ];
+        for fault in faults {
+            let text = format!("{fault} {} {}", fault.subject, fault.code_text());
+            assert!(text.len() < 4_096, "{}", text.len());
+            assert!(!text.chars().any(crate::text::steers), "{text}");
+        }
+    }
+
+    #[test]
     fn a_code_of_a_newer_peer_is_kept_as_it_came() {
-        let fault = Fault::from_code_text("MOON_PHASE_WRONG", String::new(), "wait".into());
+        let fault = Fault::from_code_text("MOON_PHASE_WRONG", "", "wait");
         assert_eq!(fault.code, FaultCode::Unrecognized);
         assert_eq!(fault.code_text(), "MOON_PHASE_WRONG");
         assert_eq!(fault.to_string(), "MOON_PHASE_WRONG: wait");

@@ -12,13 +12,16 @@ pub enum IdError {
     /// The field was left empty.
     #[error("is empty; expected a UUID such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8")]
     Empty,
-    /// Not the canonical form, 36 characters in lower case with hyphens.
-    #[error("is not a UUID in canonical form (36 characters, lower case, with hyphens)")]
+    /// Not the canonical form, 36 characters with hyphens.
+    #[error("is not a UUID in canonical form (36 characters, with hyphens)")]
     Malformed,
     /// The nil UUID means "none" on oVirt storage and never names a thing.
     #[error("is the nil UUID, which never names anything")]
     Nil,
 }
+
+/// Bytes of the canonical form.
+const TEXT_BYTES: usize = 36;
 
 /// Parses the canonical form only: what we print is what we accept, so one thing has one spelling in file
 /// names, logs and databases.
@@ -26,7 +29,7 @@ fn parse(text: &str) -> Result<Uuid, IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
     }
-    let canonical = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
+    let canonical = text.len() == TEXT_BYTES && !text.bytes().any(|b| b.is_ascii_uppercase());
     let uuid = Uuid::try_parse(text)
         .ok()
         .filter(|_| canonical)
@@ -35,6 +38,18 @@ fn parse(text: &str) -> Result<Uuid, IdError> {
         Err(IdError::Nil)
     } else {
         Ok(uuid)
+    }
+}
+
+/// An id as a person or another program may write it: in lower or upper case, and else in the canonical form. Where ids are
+/// names, as on storage, only the canonical form is one ([`FromStr`]).
+///
+/// # Errors
+/// [`IdError`].
+pub fn in_any_case<T: FromStr<Err = IdError>>(text: &str) -> Result<T, IdError> {
+    match text.len() {
+        TEXT_BYTES => text.to_ascii_lowercase().parse(),
+        _ => text.parse(),
     }
 }
 
@@ -185,6 +200,20 @@ mod tests {
             ("6ba7b810-9dad-41d1-80b4-00c04fd430c8\n", IdError::Malformed),
         ] {
             assert_eq!(text.parse::<VolumeId>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_request_capitals_make_no_other_id() {
+        let capitals = TEXT.to_ascii_uppercase();
+        assert_eq!(in_any_case::<TaskId>(&capitals), TEXT.parse());
+        assert_eq!(in_any_case::<TaskId>(TEXT), TEXT.parse());
+        for other in [
+            "",
+            "6BA7B8109DAD41D180B400C04FD430C8",
+            "İBA7B810-9DAD-41D1-80B4-00C04FD430C8",
+        ] {
+            assert!(in_any_case::<TaskId>(other).is_err(), "{other}");
         }
     }
 

@@ -12,6 +12,7 @@ pub mod revision;
 pub mod task;
 pub mod text;
 pub mod time;
+pub mod words;
 
 pub use fault::{Fault, FaultCode};
 pub use operation::{
@@ -20,3 +21,4 @@ pub use operation::{
 pub use revision::{Revision, Start, Token};
 pub use task::{TaskResult, TaskState, TaskStatus};
 pub use time::Timestamp;
+pub use words::{Label, Words};

@@ -147,12 +147,9 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         self.held.get(owner).map_or(&[], Vec::as_slice)
     }
 
-    /// Who holds `key`.
-    pub fn holders(&self, key: &K) -> impl Iterator<Item = &O> {
-        self.keys
-            .get(key)
-            .into_iter()
-            .flat_map(|e| e.holders.iter().map(|(o, _)| o))
+    /// Who holds `key`, and how.
+    pub fn holders(&self, key: &K) -> &[(O, Mode)] {
+        self.keys.get(key).map_or(&[], |entry| &entry.holders)
     }
 
     /// The first of `wants` that somebody who asks now would have to wait for, and who stands before it: a holder,

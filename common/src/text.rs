@@ -1,4 +1,5 @@
-//! Texts that people give: names and descriptions, bounded and free of control characters. A line end in a
+//! Texts that people give: names and descriptions, bounded and free of control characters. Texts that are only shown are
+//! [`crate::words`]'. A line end in a
 //! description could forge a line of a volume's metadata.
 
 /// Characters that a name may have.
@@ -24,9 +25,11 @@ pub enum TextError {
         /// How many are allowed.
         max: usize,
     },
-    /// A control character or a line end.
+    /// A character that [`steers`].
     #[error(
-        "holds the control character {found:?} at character {at}; line ends and control characters are not allowed"
+        "holds the control character {} at character {at}; line ends, control characters and those that turn the \
+         direction of writing are not allowed",
+        .found.escape_default()
     )]
     Control {
         /// The character.
@@ -36,7 +39,18 @@ pub enum TextError {
     },
 }
 
-/// Checks a name: 1 to [`NAME_CHARS`] characters, none of them a control character.
+/// Whether a character does something else than to be read: it ends a line (U+2028 and U+2029 do so for readers that
+/// follow Unicode), controls a terminal (ASCII's and C1's), or turns the direction in which others are shown
+/// (Unicode's `Bidi_Control`).
+pub fn steers(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Checks a name: 1 to [`NAME_CHARS`] characters, none of them one that [`steers`].
 ///
 /// # Errors
 /// What is wrong with it.
@@ -47,7 +61,7 @@ pub fn name(text: &str) -> Result<(), TextError> {
     bounded(text, NAME_CHARS)
 }
 
-/// Checks a description: up to [`DESCRIPTION_CHARS`] characters, none of them a control character.
+/// Checks a description: up to [`DESCRIPTION_CHARS`] characters, none of them one that [`steers`].
 ///
 /// # Errors
 /// What is wrong with it.
@@ -60,12 +74,7 @@ fn bounded(text: &str, max: usize) -> Result<(), TextError> {
     if chars > max {
         return Err(TextError::TooLong { chars, max });
     }
-    // U+2028 and U+2029 end lines too, for readers that follow Unicode.
-    match text
-        .chars()
-        .enumerate()
-        .find(|(_, c)| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
-    {
+    match text.chars().enumerate().find(|(_, letter)| steers(*letter)) {
         Some((at, found)) => Err(TextError::Control { found, at }),
         None => Ok(()),
     }
@@ -94,5 +103,22 @@ mod tests {
                 at: 0
             })
         );
+    }
+
+    #[test]
+    fn what_turns_the_direction_of_writing_is_refused_and_right_to_left_writing_is_not() {
+        for turning in [
+            "a\u{202e}txt.exe",
+            "\u{2067}a",
+            "\u{200f}a",
+            "\u{61c}a",
+            "a\u{9b}31m",
+        ] {
+            assert!(description(turning).is_err(), "{turning:?}");
+            let words = description(turning).unwrap_err().to_string();
+            assert!(!words.chars().any(steers), "{words}");
+        }
+        assert_eq!(name("שרת-אחד"), Ok(()));
+        assert_eq!(name("خادم-واحد"), Ok(()));
     }
 }

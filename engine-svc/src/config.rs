@@ -25,7 +25,7 @@ pub const PREFIX: &str = "ENGINE_SVC";
 pub struct Config {
     /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it. There is
     /// no authentication: keep it on loopback, or behind a proxy.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:54320")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:54320", value_parser = runtime::settings::listen_address)]
     pub listen: SocketAddr,
 
     /// Directory of commands, tasks and their history; made if it is not there. On a local file system that honours

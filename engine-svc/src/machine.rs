@@ -9,7 +9,7 @@ use common::id::{CommandId, EngineId, TaskId};
 use common::time::Timestamp;
 use engine_core::input::{Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
-use engine_core::model::{AsyncTask, Command, EntityKey, Holder, Purpose};
+use engine_core::model::{AsyncTask, Command, EntityKey, Holding, Purpose};
 use engine_core::{Change, Input, Limits, Reply, State, Transition};
 use proto::store::v1::EngineHistory;
 use runtime::machine::{Machine, Step};
@@ -39,7 +39,9 @@ pub enum Effect {
     /// In the world, as the core says.
     Core(engine_core::Effect),
     /// Show who holds these entities from now on.
-    Held(Vec<(EntityKey, Option<Holder>)>),
+    Held(Vec<(EntityKey, Option<Holding>)>),
+    /// Log that this command has ended.
+    Ended(Box<Command>),
     /// These tasks are at work from now on, or over: what is shown of their progress ends before their end is seen.
     AtWork(Vec<(TaskId, bool)>),
     /// Forget who held what and which tasks were at work: the working state was read anew, and both come next.
@@ -171,6 +173,7 @@ impl Engine {
         if !at_work.is_empty() {
             effects.push(Effect::AtWork(at_work));
         }
+        effects.extend(ended(&transition.changes).map(|root| Effect::Ended(Box::new(root.clone()))));
         effects.extend(transition.effects.into_iter().map(Effect::Core));
         Step {
             revisions: revisions.finish(),
@@ -263,14 +266,31 @@ impl Engine {
         commands.chain(foreign.flat_map(AsyncTask::entities)).collect()
     }
 
-    fn holders(&self, keys: BTreeSet<EntityKey>) -> Vec<(EntityKey, Option<Holder>)> {
+    fn holders(&self, keys: BTreeSet<EntityKey>) -> Vec<(EntityKey, Option<Holding>)> {
         keys.into_iter()
             .map(|key| {
-                let holder = self.state.holder(&key);
+                let holder = self.state.holding(&key);
                 (key, holder)
             })
             .collect()
     }
+}
+
+/// The roots that end with these changes. An end is told to people once, by an event of the very same step.
+fn ended(changes: &[Change]) -> impl Iterator<Item = &Command> {
+    let told: BTreeSet<CommandId> = (changes.iter())
+        .filter_map(|change| match change {
+            Change::Event(event) => event.command,
+            _ => None,
+        })
+        .collect();
+    let mut seen = BTreeSet::new();
+    changes.iter().rev().filter_map(move |change| match change {
+        Change::Command(command) if command.is_root() && command.state.is_terminal() => {
+            (told.contains(&command.id) && seen.insert(command.id)).then_some(&**command)
+        }
+        _ => None,
+    })
 }
 
 /// What a change counts as in its tree, if it does.

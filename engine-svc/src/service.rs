@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::task::v1::closing::Reason;
@@ -11,7 +12,7 @@ use runtime::coordinator::{self, Options};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Store, StoreError};
-use runtime::{clock, log, threads};
+use runtime::{clock, log, program, threads};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -35,8 +36,8 @@ pub enum RunError {
     #[error("the service cannot start on its data directory")]
     Store(#[from] StoreError),
     /// The socket cannot be had, or its address not be written down.
-    #[error("it cannot be listened")]
-    Listen(#[from] io::Error),
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
     /// The server failed.
     #[error("it cannot be served")]
     Serve(#[from] ServeError),
@@ -67,8 +68,15 @@ pub async fn serve_over(
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let listening = Listening::bind(config.listen, &config.data_dir)?;
-    serve_on(listening, Connector::tcp(), config, store, shutdown).await
+    let data_dir = config.data_dir.clone();
+    let listening =
+        Listening::bind(config.listen, &data_dir).map_err(|error| RunError::Listen(config.listen, error))?;
+    // Until then no other service may write its own there.
+    let kept = Arc::clone(&store);
+    let outcome = serve_on(listening, Connector::tcp(), config, store, shutdown).await;
+    program::forget_address(&data_dir);
+    drop(kept);
+    outcome
 }
 
 /// As [`serve_over`], where something listens already, and with another way to hosts: for other networks.

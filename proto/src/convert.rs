@@ -13,12 +13,13 @@ use common::time::Timestamp;
 
 use crate::task::v1 as wire;
 
-/// Reads a typed id from a field that must be set.
+/// Reads a typed id from a field that must be set. One in capitals is the same id: what we keep, compare and show has lower
+/// case.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`, naming `field`.
 pub fn id<T: FromStr<Err = common::id::IdError>>(field: impl fmt::Display, text: &str) -> Result<T, Fault> {
-    text.parse().map_err(|error| Fault::invalid(field, error))
+    common::id::in_any_case(text).map_err(|error| Fault::invalid(field, error))
 }
 
 /// Reads a typed id from a field that may be left empty.
@@ -223,20 +224,21 @@ pub fn operation_from_wire(field: &str, operation: Option<&wire::Operation>) -> 
 pub fn fault_to_wire(fault: &Fault) -> wire::Fault {
     wire::Fault {
         code: fault.code_text().to_owned(),
-        subject: fault.subject.clone(),
-        message: fault.message.clone(),
+        subject: fault.subject.to_string(),
+        message: fault.message.to_string(),
         vdsm_code: fault.code.vdsm_code().unwrap_or_default(),
         repeat_may_help: fault.code.repeat_may_help(),
         final_verdict: false,
     }
 }
 
-/// Reads a fault; a code that this build does not know is kept as it came.
+/// Reads a fault, whoever made it: its texts are cut and escaped ([`common::words`]). A code that this build does not know
+/// is kept as it came.
 pub fn fault_from_wire(fault: &wire::Fault) -> Fault {
     if fault.code.is_empty() {
-        return Fault::new(FaultCode::Unrecognized, fault.message.clone()).about(&fault.subject);
+        return Fault::new(FaultCode::Unrecognized, &fault.message).about(&fault.subject);
     }
-    Fault::from_code_text(&fault.code, fault.subject.clone(), fault.message.clone())
+    Fault::from_code_text(&fault.code, &fault.subject, &fault.message)
 }
 
 /// A task's state on the wire.

@@ -159,7 +159,7 @@ impl Records {
             .chain(domains)
             .chain(disks)
             .chain(vms)
-            .filter_map(|(id, holder)| Some((id.clone(), holder.as_ref()?.command_id.clone())))
+            .filter_map(|(id, holders)| Some((id.clone(), holders.first()?.command_id.clone())))
             .collect()
     }
 

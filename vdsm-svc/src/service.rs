@@ -14,7 +14,7 @@ use runtime::log::Log;
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Store, StoreError};
-use runtime::{clock, threads};
+use runtime::{clock, program, threads};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
@@ -82,10 +82,15 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     let parts = Parts {
         root,
         qemu_img_version,
-        store,
+        store: Arc::<DiskStore>::clone(&store),
         listening,
     };
-    serve_over(settings, parts, shutdown).await
+    let data_dir = settings.data_dir.clone();
+    let outcome = serve_over(settings, parts, shutdown).await;
+    program::forget_address(&data_dir);
+    // Until then no other service may write its own there.
+    drop(store);
+    outcome
 }
 
 /// What a service is put together from.

@@ -31,7 +31,7 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 pub struct Settings {
     /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it.
     /// There is no authentication: keep it on loopback, or behind a proxy.
-    #[arg(long, default_value = "127.0.0.1:54321", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:54321", value_name = "ADDRESS", value_parser = runtime::settings::listen_address)]
     pub listen: SocketAddr,
 
     /// Directory of the service's own store; made if it is not there. On a local file system that honours fsync.
@@ -144,8 +144,7 @@ pub(crate) const fn days(days: u64) -> Duration {
 }
 
 fn host_id(text: &str) -> Result<HostId, String> {
-    text.parse()
-        .map_err(|error: common::id::IdError| error.to_string())
+    common::id::in_any_case(text).map_err(|error: common::id::IdError| error.to_string())
 }
 
 fn count(least: u64, most: u64) -> impl clap::builder::TypedValueParser<Value = usize> {

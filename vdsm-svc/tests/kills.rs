@@ -119,6 +119,7 @@ impl Program {
         let request = wire::ListVolumesRequest {
             domain_id: DOMAIN.into(),
             image_id: IMAGE.into(),
+            ..Default::default()
         };
         let answer = StorageServiceClient::new(self.channel.clone())
             .list_volumes(request)

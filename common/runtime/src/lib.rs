@@ -15,6 +15,7 @@ pub mod machine;
 pub mod memory;
 pub mod metadata;
 pub mod offline;
+pub mod own;
 pub mod page;
 pub mod program;
 pub mod reads;

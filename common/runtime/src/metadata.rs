@@ -127,7 +127,9 @@ fn parsed<T: std::str::FromStr<Err = common::id::IdError>>(
 ) -> Result<Option<T>, Fault> {
     match text(metadata, key)? {
         None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|error| wrong(key, error)),
+        Some(text) => common::id::in_any_case(&text)
+            .map(Some)
+            .map_err(|error| wrong(key, error)),
     }
 }
 

@@ -1,14 +1,22 @@
-//! Pages of lists: their size, and the opaque token of the next one.
+//! Pages of lists: their size in items and in bytes, and the opaque token of the next one. The one place that cuts a page.
 
 use std::fmt::Write as _;
 
 use common::fault::Fault;
+use prost::Message;
 
 /// The size where none is asked for.
 pub const DEFAULT_SIZE: usize = 100;
 
-/// The largest size: with items of some kB a page stays below gRPC's 4 MiB.
+/// The largest size.
 pub const MAX_SIZE: usize = 1_000;
+
+/// Bytes that the items of a page may have on the wire, whatever is in them: with what stands beside them an answer has 3 MiB
+/// at most, and clients take 4 by default.
+pub const MAX_BYTES: usize = (3 << 20) - (64 << 10);
+
+/// What an item takes beside its own bytes: its field's tag, and its length.
+const FRAMING_BYTES: usize = 8;
 
 /// Bytes that a position may have: no key of ours is longer, and a caller's text is looked at no further.
 const MAX_POSITION_BYTES: usize = 512;
@@ -26,6 +34,65 @@ pub fn size(asked: i32) -> Result<usize, Fault> {
             format!("is {asked}; expected 1 to {MAX_SIZE}, or 0 for {DEFAULT_SIZE}"),
         )),
     }
+}
+
+/// A page that is being filled.
+#[derive(Debug)]
+pub struct Page<I> {
+    items: Vec<I>,
+    size: usize,
+    bytes: usize,
+}
+
+impl<I: Message> Page<I> {
+    /// An empty one, for so many items.
+    pub fn of(size: usize) -> Self {
+        Self {
+            items: Vec::new(),
+            size,
+            bytes: 0,
+        }
+    }
+
+    /// Whether no other item has a place.
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= self.size || self.bytes >= MAX_BYTES
+    }
+
+    /// Takes an item that fits. One that does not begins the next page; so does a single one that is larger than a whole
+    /// page, and none of ours is: each text and each list in it is bounded.
+    #[must_use]
+    pub fn take(&mut self, item: I) -> bool {
+        let bytes = item.encoded_len() + FRAMING_BYTES;
+        if self.is_full() || !self.items.is_empty() && self.bytes + bytes > MAX_BYTES {
+            return false;
+        }
+        self.bytes += bytes;
+        self.items.push(item);
+        true
+    }
+
+    /// What it holds.
+    pub fn into_items(self) -> Vec<I> {
+        self.items
+    }
+}
+
+/// A page of what `make` makes of `keys`, and the last key on it where there are more. Nothing is made that has no place.
+pub fn fill<K, I: Message>(
+    size: usize,
+    keys: impl IntoIterator<Item = K>,
+    mut make: impl FnMut(&K) -> I,
+) -> (Vec<I>, Option<K>) {
+    let mut page = Page::of(size);
+    let mut last = None;
+    for key in keys {
+        if page.is_full() || !page.take(make(&key)) {
+            return (page.into_items(), last);
+        }
+        last = Some(key);
+    }
+    (page.into_items(), None)
 }
 
 /// The token of a position in a list.
@@ -75,6 +142,30 @@ mod tests {
         assert_eq!((size(0), size(1), size(1000)), (Ok(100), Ok(1), Ok(1000)));
         for wrong in [-1, 1001, i32::MIN, i32::MAX] {
             assert_eq!(size(wrong).unwrap_err().subject, "page_size");
+        }
+    }
+
+    #[test]
+    fn a_page_ends_by_items_or_by_bytes_and_the_next_one_goes_on_after_it() {
+        for (length, size) in [(0, 3), (10, 1000), (500_000, 1000), (2 << 20, 1000), (4 << 20, 2)] {
+            let mut after = None;
+            let mut seen = Vec::new();
+            loop {
+                let keys = (0..20_u32).filter(|key| after.is_none_or(|after| *key > after));
+                let (items, next) = fill(size, keys, |key| format!("{key:02}{}", "x".repeat(length)));
+                let bytes = items.iter().map(|item| item.len() + FRAMING_BYTES).sum::<usize>();
+                assert!(
+                    items.len() <= size && (bytes <= MAX_BYTES || items.len() == 1),
+                    "{length}"
+                );
+                assert!(!items.is_empty(), "each page goes on");
+                seen.extend(items.iter().map(|item| item[..2].parse::<u32>().unwrap()));
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, (0..20).collect::<Vec<_>>(), "{length}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! What both programs do besides serving.
 
 use std::error::Error;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,11 +14,15 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::client::{self, Connector};
+use crate::own;
 use crate::server::ADDRESS;
 
 /// How long a service may take to answer: shorter than the time after which container tools give up by default (30 s),
 /// so that the reason is told.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes that are read of the file that holds an address: more than any has.
+const ADDRESS_BYTES: u64 = 256;
 
 /// Why a service is not healthy.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +90,9 @@ async fn status(address: SocketAddr) -> Result<ServingStatus, Unhealthy> {
 
 /// Where it listens, as seen from this machine: one that listens everywhere is reached by loopback.
 fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
-    let text = fs::read_to_string(file).map_err(|error| Unhealthy::NoAddress(file.to_owned(), error))?;
+    let text =
+        own::read(file, ADDRESS_BYTES).map_err(|error| Unhealthy::NoAddress(file.to_owned(), error))?;
+    let text = String::from_utf8_lossy(&text);
     let text = text.trim();
     let mut address: SocketAddr = text
         .parse()
@@ -99,6 +104,12 @@ fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
         });
     }
     Ok(address)
+}
+
+/// After an orderly end nothing listens where the file in the data directory says.
+pub fn forget_address(data_dir: &Path) {
+    // Where it cannot be removed, it is as after a crash: the next start does that.
+    let _ = std::fs::remove_file(data_dir.join(ADDRESS));
 }
 
 /// The error with what caused it, in one line.
@@ -114,6 +125,8 @@ pub fn chain(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn said(text: &str) -> Result<SocketAddr, String> {

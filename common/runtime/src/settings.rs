@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::program::chain;
@@ -58,9 +58,11 @@ impl SettingsError {
     pub fn exit(&self) -> ! {
         match self {
             Self::Arguments(error) => error.exit(),
-            error => Command::new("settings")
-                .error(ErrorKind::ValueValidation, chain(error))
-                .exit(),
+            error => {
+                // There is no log yet.
+                eprintln!("error: {}", chain(error));
+                std::process::exit(2)
+            }
         }
     }
 }
@@ -108,6 +110,28 @@ pub fn read<T: CommandFactory + FromArgMatches>(
         command = command.mut_arg(id, |arg| with_layers(arg, &variable, given));
     }
     Ok(T::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+}
+
+/// An address to listen on: of a number, or of a name, which is looked up.
+///
+/// # Errors
+/// In words, for what is none.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected an address and a port, such as 127.0.0.1:54320, [::1]:54320 or localhost:54320";
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    match text.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => {
+            let mut found = text.to_socket_addrs().map_err(|error| {
+                format!("{name:?} is no address, and cannot be looked up ({error}); {expected}")
+            })?;
+            found
+                .next()
+                .ok_or_else(|| format!("{name:?} has no address; {expected}"))
+        }
+        _ => Err(expected.to_owned()),
+    }
 }
 
 /// What was given elsewhere takes the place of the default.
@@ -167,7 +191,7 @@ fn from_file(command: &Command, path: &Path) -> Result<BTreeMap<String, Vec<Stri
             return Err(SettingsError::UnknownKey {
                 path: path.to_owned(),
                 key: key.to_owned(),
-                known: known.join(", "),
+                known: known.join(", ").replace('-', "_"),
             });
         }
         found.insert(name, values);
@@ -293,6 +317,27 @@ mod tests {
     }
 
     #[test]
+    fn a_service_listens_on_numbers_and_names_and_what_is_none_is_told() {
+        assert_eq!(listen_address("127.0.0.1:7").unwrap().to_string(), "127.0.0.1:7");
+        assert_eq!(listen_address("[::1]:7").unwrap().to_string(), "[::1]:7");
+        let local = listen_address("localhost:7").unwrap();
+        assert!(local.ip().is_loopback() && local.port() == 7, "{local}");
+        for wrong in [
+            "",
+            "127.0.0.1",
+            ":7",
+            "localhost",
+            "localhost:x",
+            "localhost:70000",
+        ] {
+            assert!(
+                listen_address(wrong).unwrap_err().contains("localhost:54320"),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_file() {
         for (text, named) in [
             ("data_dri = '/x'", "data_dri"),
@@ -305,7 +350,7 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(
-                error.contains(named) && error.contains(path) && error.contains("data-dir"),
+                error.contains(named) && error.contains(path) && error.contains("data_dir"),
                 "{error}"
             );
         }

@@ -173,7 +173,7 @@ fn build(fault: &Fault, final_verdict: bool, range: Option<&wire::HistoryRange>)
         details.push(any("type.googleapis.com/google.rpc.RetryInfo", &info));
     }
     details.extend(range.map(|range| any(HISTORY_RANGE_TYPE, range)));
-    let message = fault.message.clone();
+    let message = fault.message.to_string();
     let status = pb::Status {
         code: code.into(),
         message: message.clone(),
@@ -185,8 +185,8 @@ fn build(fault: &Fault, final_verdict: bool, range: Option<&wire::HistoryRange>)
 fn bad_request(fault: &Fault) -> pb::BadRequest {
     pb::BadRequest {
         field_violations: vec![pb::bad_request::FieldViolation {
-            field: fault.subject.clone(),
-            description: fault.message.clone(),
+            field: fault.subject.to_string(),
+            description: fault.message.to_string(),
             reason: fault.code_text().to_owned(),
             ..Default::default()
         }],

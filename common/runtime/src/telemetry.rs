@@ -1,9 +1,13 @@
 //! Logs, to stderr: stdout belongs to what a program prints for its user.
 //!
+//! A line is one line, whatever is in it: names and messages that others have made can neither forge a second one nor steer
+//! the terminal of whoever reads them ([`fields`]).
+//!
 //! What is logged must never stop what serves: a pipe that nobody reads, or a terminal that is held, blocks whoever writes
 //! to it. So a line is queued, and one thread of its own writes what is queued. The queue is bounded; what does not fit
 //! is dropped, counted, and said in its place. Once [`init`] was called, nothing else may write to stderr.
 
+mod fields;
 mod line;
 mod queue;
 mod writer;
@@ -13,6 +17,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -72,12 +77,28 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logging, TelemetryError> 
     let layer = tracing_subscriber::fmt::layer()
         // Those would be written to stderr directly.
         .log_internal_errors(false)
-        .with_writer(queue.clone());
+        .with_writer(Lines {
+            queue: queue.clone(),
+            format,
+        });
     match format {
         LogFormat::Human => registry
-            .with(layer.with_ansi(io::stderr().is_terminal()))
+            .with(
+                layer
+                    .with_ansi(io::stderr().is_terminal())
+                    .fmt_fields(fields::human()),
+            )
             .try_init()?,
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
+        // Each span once: the list has the present one too.
+        LogFormat::Json => registry
+            .with(
+                layer
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(false)
+                    .fmt_fields(JsonFields::new()),
+            )
+            .try_init()?,
     }
     let writing = queue.clone();
     std::thread::Builder::new()
@@ -95,7 +116,14 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logging, TelemetryError> 
     Ok(Logging { queue })
 }
 
-impl<'a> MakeWriter<'a> for Queue {
+/// Where tracing writes its lines.
+#[derive(Debug)]
+struct Lines {
+    queue: Queue,
+    format: LogFormat,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
     type Writer = Queued<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -105,11 +133,15 @@ impl<'a> MakeWriter<'a> for Queue {
 
 /// Queues whatever is written at once as one line: tracing writes each event at once.
 #[derive(Debug)]
-struct Queued<'a>(&'a Queue);
+struct Queued<'a>(&'a Lines);
 
 impl io::Write for Queued<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line.to_vec());
+        let kept = match self.0.format {
+            LogFormat::Human => line.to_vec(),
+            LogFormat::Json => fields::json(line),
+        };
+        self.0.queue.push(kept);
         Ok(line.len())
     }
 

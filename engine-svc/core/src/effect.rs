@@ -65,6 +65,8 @@ pub enum Effect {
         command_id: CommandId,
         /// What.
         call: HostCall,
+        /// The command's.
+        correlation_id: String,
     },
     /// Look on storage what a task did whose host lost its memory, or may have, what that host remembers of it, and
     /// whether anything that it does not work for is still at work there.

@@ -1,7 +1,7 @@
 //! What can happen.
 
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
-use common::{Allocation, Fault, Operation, Start, Timestamp, Token, VolumeFormat};
+use common::{Allocation, Fault, Label, Operation, Start, Timestamp, Token, VolumeFormat, Words};
 
 use crate::effect::HostCall;
 use crate::model::{Presence, ReportedState};
@@ -164,7 +164,7 @@ pub enum Input {
         /// What was seen.
         presence: Presence,
         /// In words.
-        note: String,
+        note: Words,
     },
 }
 
@@ -280,9 +280,11 @@ pub struct HostFacts {
     pub followed: Option<Token>,
     /// Why that point is not in its history, in words: it has an older memory than the one that was followed. Empty
     /// where it is, or where none was asked about.
-    pub forgotten: String,
+    pub forgotten: Words,
     /// Tasks of an earlier store whose processes still work in the storage root.
     pub stranger_task_ids: Vec<TaskId>,
+    /// There are, or may be, more of them than those: a task that is not among them may still be at work.
+    pub more_strangers: bool,
 }
 
 /// A frame of a host's task stream.
@@ -335,17 +337,17 @@ pub struct HostTask {
     /// Whether it would be stopped.
     pub cancelable: bool,
     /// What stopping it would undo.
-    pub undo: String,
+    pub undo: Words,
     /// Why it could not be undone.
     pub undo_fault: Option<Fault>,
     /// What it waits for on its host, in words; may be empty.
-    pub waiting_for: String,
+    pub waiting_for: Words,
     /// Whose it is; none if no engine's.
     pub engine_id: Option<EngineId>,
     /// Its last change: it was cleared, or its age made it go.
     pub removed: bool,
     /// As the starter gave it.
-    pub correlation_id: String,
+    pub correlation_id: Label,
     /// Its host waits to be asked for it again before it begins it.
     pub is_held: bool,
     /// The engine has a record of it that is final, and nothing of which lives any more.
@@ -360,11 +362,11 @@ pub enum Evidence {
     /// There is the image's directory, and nothing in it: the task takes it over when it begins again.
     EmptyImage,
     /// Something of it is there, and it is not whole; in words.
-    Begun(String),
+    Begun(Words),
     /// The operation's effect is whole.
     Done,
     /// It cannot be told; in words.
-    Unclear(String),
+    Unclear(Words),
 }
 
 /// What a host remembers of a task.

@@ -1,5 +1,8 @@
 //! What asking that a command be stopped would do at this moment. Derived at each reading, never kept.
 
+use common::Words;
+use common::words;
+
 use crate::model::{AsyncTask, Command, CommandState, Parameters, Purpose};
 use crate::plan;
 
@@ -9,7 +12,7 @@ pub struct Stopping {
     /// Whether anything of it would still be stopped: of what its host runs, that which its host would stop.
     pub cancelable: bool,
     /// What would be undone, in words; empty where nothing would.
-    pub undo: String,
+    pub undo: Words,
 }
 
 impl Stopping {
@@ -24,7 +27,7 @@ impl Stopping {
         if let Some(cancelable) = call_is_stopped(root) {
             return Some(Self {
                 cancelable,
-                undo: String::new(),
+                undo: Words::default(),
             });
         }
         // What is being stopped already, because another part has failed, is not stopped by asking.
@@ -32,7 +35,7 @@ impl Stopping {
             task.is_open() && task.purpose == Purpose::Do && task.cancelable && !task.abort_wanted
         };
         let begun = tasks.iter().filter(stops).map(|task| task.undo.clone());
-        let begun: Vec<String> = begun.collect();
+        let begun: Vec<Words> = begun.collect();
         let done = commands.iter().filter_map(|part| undone_if_done(root, part));
         let undone = begun
             .iter()
@@ -42,9 +45,9 @@ impl Stopping {
         let cancelable = !begun.is_empty();
         Some(Self {
             undo: if cancelable {
-                undone.collect::<Vec<_>>().join("; ")
+                words::joined(undone, "; ")
             } else {
-                String::new()
+                Words::default()
             },
             cancelable,
         })
@@ -64,10 +67,10 @@ fn call_is_stopped(root: &Command) -> Option<bool> {
 }
 
 /// What is made of a VM goes again where the rest of it is stopped.
-fn undone_if_done(root: &Command, part: &Command) -> Option<String> {
+fn undone_if_done(root: &Command, part: &Command) -> Option<Words> {
     let undoes = matches!(root.parameters, Parameters::CreateVm(_)) && part.state == CommandState::Succeeded;
     let image = part.parameters.new_image().filter(|_| undoes)?;
-    Some(format!("delete disk {}", image.disk().disk_id))
+    Some(format!("delete disk {}", image.disk().disk_id).into())
 }
 
 #[cfg(test)]
@@ -116,7 +119,7 @@ mod tests {
             stopping(&world, 2),
             Stopping {
                 cancelable: true,
-                undo: String::new()
+                undo: Words::default()
             },
             "nothing has begun"
         );
@@ -128,7 +131,7 @@ mod tests {
             stopping(&world, 2),
             Stopping {
                 cancelable: true,
-                undo: "remove the new volume".to_owned()
+                undo: "remove the new volume".into()
             }
         );
         world.crash();

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
 use engine_core::input::{Ask, Submission};
+use engine_core::model::{EntityKey, Holder};
 use engine_core::{Input, Reply};
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};
@@ -117,7 +118,8 @@ impl Api {
                 command,
                 repeat,
             } => {
-                info!(%command_id, repeat, "accepted");
+                let correlation_id = command.as_ref().map(|command| command.correlation_id.clone());
+                info!(%command_id, repeat, command_correlation_id = correlation_id, "accepted");
                 let command = match command {
                     Some(command) => self.show.command(command::show(&command)),
                     None => self.command(command_id).await?,
@@ -127,8 +129,12 @@ impl Api {
                     token: token.to_string(),
                 })
             }
-            Reply::Planned { command, .. } => Ok(Accepted {
-                command: command::show(&command),
+            Reply::Planned {
+                command,
+                children,
+                tasks,
+            } => Ok(Accepted {
+                command: command::preview(&command, &children, &tasks),
                 token: String::new(),
             }),
             Reply::Refused(fault) => {
@@ -144,8 +150,16 @@ impl Api {
 
     /// Sends an input about a command that exists. The working state knows those that live; of the others the store
     /// tells why the verb does not fit.
-    pub(crate) async fn accept_about(&self, id: CommandId, input: Input) -> Result<Accepted, Status> {
-        let refused = match self.accept(input).await {
+    pub(crate) async fn accept_about(
+        &self,
+        rpc: &'static str,
+        caller: &Caller,
+        id: CommandId,
+        input: Input,
+    ) -> Result<Accepted, Status> {
+        let correlation_id = caller.correlation_id.as_deref();
+        let span = info_span!("ask", rpc, command_id = %id, user = caller.user, correlation_id);
+        let refused = match self.accept(input).instrument(span).await {
             Err(refused) => refused,
             accepted => return accepted,
         };
@@ -155,12 +169,12 @@ impl Api {
         }
         let command = self.command(id).await?;
         let fault = if command.parent_command_id.is_empty() {
-            Fault::new(FaultCode::CommandEnded, "the command has ended")
+            Fault::new(FaultCode::CommandEnded, format!("command {id} has ended"))
         } else {
             let root = &command.root_command_id;
             Fault::new(
                 FaultCode::CommandNotRoot,
-                format!("the command is a part of command {root}; ask that one"),
+                format!("command {id} is a part of command {root}; ask that one"),
             )
         };
         Err(status::from_fault(&fault.about("command_id")))
@@ -175,6 +189,24 @@ impl Api {
         command
             .map(|command| self.show.command(command))
             .ok_or_else(|| no_command(id))
+    }
+
+    /// The refusal of an entity that is not there. A command may be about to make it, and is told then.
+    pub(crate) fn absent(&self, field: &str, key: &EntityKey) -> Status {
+        let holder = self
+            .show
+            .holders
+            .holder(key)
+            .and_then(|held| held.by.into_iter().next());
+        let words = match holder {
+            Some((Holder::Command { command_id, user, .. }, _)) => {
+                format!(
+                    "there is no {key} now, and command {command_id} of {user} works on it: wait for its end (WaitCommand)"
+                )
+            }
+            _ => format!("there is no {key}"),
+        };
+        status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
     }
 
     /// Reads from the committed picture.
@@ -212,12 +244,6 @@ pub(crate) fn no_command(id: CommandId) -> Status {
 pub(crate) fn no_job(id: CommandId) -> Status {
     let words = format!("there is no job {id}: a job has the id of its root command");
     status::from_fault(&Fault::new(FaultCode::CommandNotFound, words).about("job_id"))
-}
-
-/// The refusal of an unknown entity.
-pub(crate) fn not_found(field: &str, what: &str, id: &str) -> Status {
-    let words = format!("there is no {what} {id}");
-    status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
 }
 
 /// What is asked for is kept with the command and with its parts, in each of their revisions.

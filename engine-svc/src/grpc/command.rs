@@ -89,10 +89,16 @@ impl CommandService for Api {
         &self,
         request: Request<CancelCommandRequest>,
     ) -> Result<Response<CancelCommandResponse>, Status> {
-        let user = api::caller(&request)?.user;
+        let caller = api::caller(&request)?;
+        let user = caller.user.clone();
         let command_id = id(&request.into_inner().command_id)?;
         let accepted = self
-            .accept_about(command_id, Input::Cancel { command_id, user })
+            .accept_about(
+                "CancelCommand",
+                &caller,
+                command_id,
+                Input::Cancel { command_id, user },
+            )
             .await?;
         Ok(Response::new(CancelCommandResponse {
             command: Some(accepted.command),
@@ -104,10 +110,16 @@ impl CommandService for Api {
         &self,
         request: Request<RetryCommandRequest>,
     ) -> Result<Response<RetryCommandResponse>, Status> {
-        let user = api::caller(&request)?.user;
+        let caller = api::caller(&request)?;
+        let user = caller.user.clone();
         let command_id = id(&request.into_inner().command_id)?;
         let accepted = self
-            .accept_about(command_id, Input::Retry { command_id, user })
+            .accept_about(
+                "RetryCommand",
+                &caller,
+                command_id,
+                Input::Retry { command_id, user },
+            )
             .await?;
         Ok(Response::new(RetryCommandResponse {
             command: Some(accepted.command),
@@ -119,7 +131,8 @@ impl CommandService for Api {
         &self,
         request: Request<AbandonCommandRequest>,
     ) -> Result<Response<AbandonCommandResponse>, Status> {
-        let user = api::caller(&request)?.user;
+        let caller = api::caller(&request)?;
+        let user = caller.user.clone();
         let request = request.into_inner();
         let command_id = id(&request.command_id)?;
         let reason = field::name("reason", &request.reason).map_err(|fault| status::from_fault(&fault))?;
@@ -128,7 +141,9 @@ impl CommandService for Api {
             user,
             reason,
         };
-        let accepted = self.accept_about(command_id, input).await?;
+        let accepted = self
+            .accept_about("AbandonCommand", &caller, command_id, input)
+            .await?;
         Ok(Response::new(AbandonCommandResponse {
             command: Some(accepted.command),
             token: accepted.token,

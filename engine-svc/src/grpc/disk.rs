@@ -3,6 +3,7 @@
 use common::fault::Fault;
 use common::id::{DiskId, DomainId, VmId};
 use engine_core::input::{Ask, CopyAsk};
+use engine_core::model::EntityKey;
 use engine_core::plan::attach_disk::AttachDisk;
 use engine_core::plan::detach_disk::DetachDisk;
 use proto::convert;
@@ -42,7 +43,7 @@ impl DiskService for Api {
         let disk = self
             .read(move |reader| disk::find(reader, disk_id.as_bytes()))
             .await?;
-        let disk = disk.ok_or_else(|| api::not_found("disk_id", "disk", &asked))?;
+        let disk = disk.ok_or_else(|| self.absent("disk_id", &EntityKey::Disk(disk_id)))?;
         Ok(Response::new(GetDiskResponse {
             disk: Some(self.show.disk(disk)),
         }))

@@ -3,6 +3,7 @@
 use common::fault::Fault;
 use common::id::{DomainId, HostId};
 use engine_core::input::Ask;
+use engine_core::model::EntityKey;
 use engine_core::plan::create_storage_domain::CreateStorageDomain;
 use proto::convert;
 use proto::engine::v1::command_parameters::Kind;
@@ -48,7 +49,7 @@ impl StorageDomainService for Api {
             .read(move |reader| DOMAINS.get(reader, id.as_bytes()))
             .await?;
         let domain = found.and_then(|record| record.domain);
-        let domain = domain.ok_or_else(|| api::not_found("domain_id", "storage domain", &asked))?;
+        let domain = domain.ok_or_else(|| self.absent("domain_id", &EntityKey::Domain(id)))?;
         Ok(Response::new(GetStorageDomainResponse {
             domain: Some(self.show.domain(domain)),
         }))

@@ -46,22 +46,21 @@ pub(crate) fn disk(path: &str, disk: &DiskSpec) -> Result<DiskAsk, Fault> {
 /// The ids of a filter's list, as they are compared; an empty list selects everything.
 pub(crate) fn ids<T>(field: &str, values: &[String]) -> Result<BTreeSet<String>, Fault>
 where
-    T: FromStr<Err = IdError>,
+    T: FromStr<Err = IdError> + fmt::Display,
 {
     bounded(field, values.len())?;
-    for (at, value) in values.iter().enumerate() {
-        convert::id::<T>(format!("{field}[{at}]"), value)?;
-    }
-    Ok(values.iter().cloned().collect())
+    let ids = values.iter().enumerate();
+    let ids = ids.map(|(at, value)| convert::id::<T>(format!("{field}[{at}]"), value));
+    ids.map(|id| Ok(id?.to_string())).collect()
 }
 
 /// An id of a filter, as it is compared; empty selects everything.
 pub(crate) fn id<T>(field: &str, value: &str) -> Result<String, Fault>
 where
-    T: FromStr<Err = IdError>,
+    T: FromStr<Err = IdError> + fmt::Display,
 {
-    convert::optional_id::<T>(field, value)?;
-    Ok(value.to_owned())
+    let id = convert::optional_id::<T>(field, value)?;
+    Ok(id.map(|id| id.to_string()).unwrap_or_default())
 }
 
 /// The id of an entity of any kind. All kinds of ids have one spelling.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use common::fault::Fault;
 use common::id::HostId;
 use engine_core::input::Ask;
+use engine_core::model::EntityKey;
 use engine_core::plan::add_host::AddHost;
 use engine_core::plan::remove_host::RemoveHost;
 use engine_core::plan::take_over_host::TakeOverHost;
@@ -49,7 +50,7 @@ impl HostService for Api {
                 },
             )
             .await?;
-        let (host, open) = found.ok_or_else(|| api::not_found("host_id", "host", &asked))?;
+        let (host, open) = found.ok_or_else(|| self.absent("host_id", &EntityKey::Host(id)))?;
         let count = open.get(&host.host_id).copied().unwrap_or(0);
         Ok(Response::new(GetHostResponse {
             host: Some(self.show.host(host, count)),

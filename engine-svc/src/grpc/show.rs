@@ -2,7 +2,8 @@
 //! for is a host that is away. Filled into records on their way out; never stored.
 
 use common::id::{CommandId, TaskId};
-use engine_core::model::{EntityKey, Holder};
+use common::lock::Mode;
+use engine_core::model::{EntityKey, Holder, Holding};
 use engine_core::stopping::Stopping;
 use proto::convert;
 use proto::engine::v1 as wire;
@@ -56,7 +57,7 @@ impl Show {
             let (commands, tasks) = load::whole_tree(Tree::read(reader, id)?);
             let stopping = Stopping::of(&commands, &tasks).unwrap_or_default();
             command.cancelable = stopping.cancelable;
-            command.undo = stopping.undo;
+            command.undo = stopping.undo.into();
         }
         Ok(command)
     }
@@ -85,25 +86,25 @@ impl Show {
         host.connection_since = since.map(convert::timestamp);
         host.connection_fault = fault.as_ref().map(convert::fault_to_wire);
         host.open_tasks = open_tasks;
-        host.held_by = id.and_then(|id| self.holder(&EntityKey::Host(id)));
+        (host.held_by, host.held_by_left_out) = self.held_by(id.map(EntityKey::Host));
         host
     }
 
     pub(crate) fn domain(&self, mut domain: wire::StorageDomain) -> wire::StorageDomain {
         let id = domain.domain_id.parse().ok();
-        domain.held_by = id.and_then(|id| self.holder(&EntityKey::Domain(id)));
+        (domain.held_by, domain.held_by_left_out) = self.held_by(id.map(EntityKey::Domain));
         domain
     }
 
     pub(crate) fn disk(&self, mut disk: wire::Disk) -> wire::Disk {
         let id = disk.disk_id.parse().ok();
-        disk.held_by = id.and_then(|id| self.holder(&EntityKey::Disk(id)));
+        (disk.held_by, disk.held_by_left_out) = self.held_by(id.map(EntityKey::Disk));
         disk
     }
 
     pub(crate) fn vm(&self, mut vm: wire::Vm) -> wire::Vm {
         let id = vm.vm_id.parse().ok();
-        vm.held_by = id.and_then(|id| self.holder(&EntityKey::Vm(id)));
+        (vm.held_by, vm.held_by_left_out) = self.held_by(id.map(EntityKey::Vm));
         vm
     }
 
@@ -187,24 +188,39 @@ impl Show {
         None
     }
 
-    fn holder(&self, key: &EntityKey) -> Option<wire::Holder> {
-        Some(match self.holders.holder(key)? {
-            Holder::Command {
-                command_id,
-                user,
-                since,
-            } => wire::Holder {
-                command_id: command_id.to_string(),
-                foreign_task_id: String::new(),
-                user,
-                since: Some(convert::timestamp(since)),
-            },
-            Holder::ForeignTask { task_id, since, .. } => wire::Holder {
-                command_id: String::new(),
-                foreign_task_id: task_id.to_string(),
-                user: String::new(),
-                since: Some(convert::timestamp(since)),
-            },
-        })
+    /// Everybody who holds it, as far as they are told, and how many more.
+    fn held_by(&self, key: Option<EntityKey>) -> (Vec<wire::Holder>, u32) {
+        let Some(Holding { by, more }) = key.and_then(|key| self.holders.holder(&key)) else {
+            return (Vec::new(), 0);
+        };
+        let shown = by.into_iter().map(|(holder, mode)| shown_holder(holder, mode));
+        (shown.collect(), u32::try_from(more).unwrap_or(u32::MAX))
+    }
+}
+
+fn shown_holder(holder: Holder, mode: Mode) -> wire::Holder {
+    let mode = match mode {
+        Mode::Shared => wire::LockMode::Shared,
+        Mode::Exclusive => wire::LockMode::Exclusive,
+    };
+    match holder {
+        Holder::Command {
+            command_id,
+            user,
+            since,
+        } => wire::Holder {
+            command_id: command_id.to_string(),
+            foreign_task_id: String::new(),
+            user,
+            since: Some(convert::timestamp(since)),
+            mode: mode.into(),
+        },
+        Holder::ForeignTask { task_id, since, .. } => wire::Holder {
+            command_id: String::new(),
+            foreign_task_id: task_id.to_string(),
+            user: String::new(),
+            since: Some(convert::timestamp(since)),
+            mode: mode.into(),
+        },
     }
 }

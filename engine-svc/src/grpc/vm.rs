@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use common::fault::Fault;
 use common::id::{DiskId, VmId};
 use engine_core::input::{Ask, DiskAsk};
+use engine_core::model::EntityKey;
 use engine_core::plan::create_vm::MAX_DISKS;
 use proto::convert;
 use proto::engine::v1::command_parameters::Kind;
@@ -58,7 +59,7 @@ impl VmService for Api {
                 Ok(vm.map(|vm| (vm, disks)))
             })
             .await?;
-        let (vm, disks) = found.ok_or_else(|| api::not_found("vm_id", "VM", &asked))?;
+        let (vm, disks) = found.ok_or_else(|| self.absent("vm_id", &EntityKey::Vm(vm_id)))?;
         Ok(Response::new(GetVmResponse {
             vm: Some(self.show.vm(vm)),
             disks: disks.into_iter().map(|disk| self.show.disk(disk)).collect(),

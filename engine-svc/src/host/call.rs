@@ -235,15 +235,20 @@ impl Connection {
                     sequence: answer.task.map(|task| task.sequence),
                 }))
             }
-            Effect::Call { command_id, call, .. } => {
-                self.call(call).await?;
+            Effect::Call {
+                command_id,
+                call,
+                correlation_id,
+                ..
+            } => {
+                self.call(call, Some(correlation_id.as_str())).await?;
                 Ok(Some(Input::CallAnswered {
                     command_id: *command_id,
                     call: call.clone(),
                     result: Ok(()),
                 }))
             }
-            Effect::Reclaim { .. } => self.call(&HostCall::Claim).await.map(|()| None),
+            Effect::Reclaim { .. } => self.call(&HostCall::Claim, None).await.map(|()| None),
             Effect::ProbeTask {
                 task_id, operation, ..
             } => probe::look(self.channel.clone(), *task_id, operation)
@@ -256,7 +261,7 @@ impl Connection {
                 Ok(seen.map(|(presence, note)| Input::DiskObserved {
                     disk_id: *disk_id,
                     presence,
-                    note,
+                    note: note.into(),
                 }))
             }
             // These are no calls.
@@ -264,11 +269,12 @@ impl Connection {
         }
     }
 
-    async fn call(&self, call: &HostCall) -> Result<(), Status> {
+    /// `by` is the correlation id of whoever wants it.
+    async fn call(&self, call: &HostCall, by: Option<&str>) -> Result<(), Status> {
         let mut host = HostServiceClient::new(self.channel.clone());
         match call {
             HostCall::Claim => {
-                host.claim_host(self.request(self.claim.clone(), None, None))
+                host.claim_host(self.request(self.claim.clone(), None, by))
                     .await?;
             }
             HostCall::TakeOver {
@@ -285,7 +291,7 @@ impl Connection {
                     .await?;
             }
             HostCall::Release => {
-                host.release_host(self.request(ReleaseHostRequest {}, None, None))
+                host.release_host(self.request(ReleaseHostRequest {}, None, by))
                     .await?;
             }
             HostCall::CreateDomain { domain_id, name } => {
@@ -295,7 +301,7 @@ impl Connection {
                 };
                 let mut storage = StorageServiceClient::new(self.channel.clone());
                 storage
-                    .create_storage_domain(self.request(request, None, None))
+                    .create_storage_domain(self.request(request, None, by))
                     .await?;
             }
         }

@@ -21,7 +21,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::id::HostId;
+use common::words;
 use engine_core::effect::Effect;
+use engine_core::model::Command;
 use runtime::client::Connector;
 use runtime::coordinator::{Handle, Perform};
 use tokio::sync::mpsc;
@@ -33,6 +35,9 @@ use crate::holders::Holders;
 use crate::life::Life;
 use crate::machine::{self, Engine};
 use crate::store::Log;
+
+/// Entities of a command that the log names.
+const LOGGED_ENTITIES: usize = 4;
 
 /// Takes the engine's effects from the coordinator: shows who holds what and what is at work, and hands the rest to
 /// [`run`].
@@ -63,13 +68,14 @@ impl Perform<machine::Effect> for Outbox {
                 // Nobody receives only while the service stops.
                 let _ = self.orders.send(effect);
             }
+            machine::Effect::Ended(root) => log_end(&root),
             machine::Effect::Held(_) | machine::Effect::AtWork(_) | machine::Effect::Anew => {}
         }
     }
 
     fn show(&mut self, effect: &machine::Effect) {
         match effect {
-            machine::Effect::Core(_) => {}
+            machine::Effect::Core(_) | machine::Effect::Ended(_) => {}
             machine::Effect::Held(held) => self.holders.note(held),
             machine::Effect::AtWork(tasks) => {
                 let progress = self.log.progress();
@@ -86,6 +92,30 @@ impl Perform<machine::Effect> for Outbox {
             }
         }
     }
+}
+
+/// The end of a command, told once, after it is durable.
+fn log_end(root: &Command) {
+    let entities = root.parameters.entities();
+    let took = root
+        .ended
+        .map(|ended| ended.as_micros().saturating_sub(root.created.as_micros()));
+    let fault = root
+        .fault
+        .as_ref()
+        .map(|fault| tracing::field::display(fault.clone()));
+    info!(
+        command_id = %root.id,
+        kind = ?root.kind(),
+        state = ?root.state,
+        entities = words::listed(&entities, LOGGED_ENTITIES),
+        user = root.user,
+        correlation_id = root.correlation_id,
+        duration_ms = took.unwrap_or_default() / 1_000,
+        fault,
+        left_behind = root.left_behind.len(),
+        "the command has ended"
+    );
 }
 
 /// What followers need to know of the engine that they work for.
@@ -115,11 +145,11 @@ pub async fn run(context: Context, mut orders: Orders) {
                 // Also after the engine has read its state anew: then what was on its way is lost, and the
                 // follower begins again with what is committed.
                 end(followers.remove(&host_id)).await;
-                info!(%host_id, address, "follow a host");
+                info!(%host_id, address, "following host");
                 followers.insert(host_id, Follower::spawn(context.clone(), host_id, address));
             }
             Effect::Unfollow { host_id } => {
-                info!(%host_id, "follow a host no more");
+                info!(%host_id, "stopped following host");
                 // First it ends, and then what it noted goes.
                 end(followers.remove(&host_id)).await;
                 context.board.forget(host_id);

@@ -36,6 +36,10 @@ fn presence(image: Seen<GetImageResponse>) -> Option<(Presence, String)> {
             _ => (Presence::Partial, format!("renamed, not purged: {leftovers}")),
         });
     };
+    // More volumes than the engine ever makes: of those that are not shown nothing can be said.
+    if !answer.next_page_token.is_empty() {
+        return None;
+    }
     let whole = |volume: &Volume| volume.fault.is_none() && volume.legality == i32::from(Legality::Legal);
     let broken = image.volumes.iter().find(|volume| !whole(volume));
     Some(match (image.fault, broken) {

@@ -3,6 +3,7 @@
 use common::id::TaskId;
 use common::operation::Operation;
 use common::revision::Start;
+use common::words::Words;
 use engine_core::input::{Evidence, Input, Remembered};
 use proto::convert;
 use proto::host::v1::storage_service_client::StorageServiceClient;
@@ -41,7 +42,7 @@ pub(super) fn start(text: &str) -> Option<Start> {
 
 /// A verdict of a newer host is none.
 fn evidence(answer: &ProbeOperationResponse) -> Evidence {
-    let words = answer.words.clone();
+    let words = Words::from(&answer.words);
     match ProbeVerdict::try_from(answer.verdict) {
         Ok(ProbeVerdict::NotBegun) => Evidence::NotBegun,
         Ok(ProbeVerdict::Begun) if answer.can_begin_again => Evidence::EmptyImage,
@@ -49,7 +50,7 @@ fn evidence(answer: &ProbeOperationResponse) -> Evidence {
         Ok(ProbeVerdict::Done) => Evidence::Done,
         Ok(ProbeVerdict::Unclear) => Evidence::Unclear(words),
         Ok(ProbeVerdict::Unspecified) | Err(_) => {
-            Evidence::Unclear(format!("the host gives the unknown verdict {}", answer.verdict))
+            Evidence::Unclear(format!("the host gives the unknown verdict {}", answer.verdict).into())
         }
     }
 }
@@ -78,15 +79,12 @@ mod tests {
     #[test]
     fn only_a_verdict_that_is_known_decides() {
         assert_eq!(of(ProbeVerdict::NotBegun, false), Evidence::NotBegun);
-        assert_eq!(
-            of(ProbeVerdict::Begun, false),
-            Evidence::Begun("words".to_owned())
-        );
+        assert_eq!(of(ProbeVerdict::Begun, false), Evidence::Begun("words".into()));
         assert_eq!(of(ProbeVerdict::Begun, true), Evidence::EmptyImage);
         assert_eq!(of(ProbeVerdict::Done, false), Evidence::Done);
         assert_eq!(
             of(ProbeVerdict::Unclear, false),
-            Evidence::Unclear("words".to_owned())
+            Evidence::Unclear("words".into())
         );
         assert!(matches!(
             of(ProbeVerdict::Unspecified, false),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, HostId, StoreId};
 use common::revision::Token;
+use common::words::Words;
 use engine_core::effect::Effect;
 use engine_core::input::{HostFacts, Input};
 use proto::host::v1::host_service_client::HostServiceClient;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use super::backoff::Backoff;
 use super::call::{self, Connection, Limits, Outcome};
 use super::follower::{Orders, idle};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, causes};
 use super::room::Room;
 use super::wishes::Wishes;
 use super::{Context, probe, stream};
@@ -117,11 +118,8 @@ async fn connect(
 ) -> Result<(Connection, HostFacts), End> {
     let endpoint = client::endpoint(address).map_err(End::Refused)?;
     let channel = context.connector.connect(endpoint).await.map_err(|error| {
-        let words = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        End::Away(Fault::new(
-            FaultCode::HostAway,
-            format!("the host does not answer: {words}"),
-        ))
+        let words = format!("the host at {address} does not answer: {}", causes(&error));
+        End::Away(Fault::new(FaultCode::HostAway, words))
     })?;
     let followed = store::host::cursor(&context.log, host_id)
         .await
@@ -145,7 +143,7 @@ async fn connect(
     };
     let facts = HostFacts {
         followed,
-        forgotten,
+        forgotten: forgotten.into(),
         ..facts(&info)?
     };
     let connection = Connection {
@@ -242,9 +240,10 @@ pub(super) fn facts(info: &HostInfo) -> Result<HostFacts, End> {
         store_id,
         start: probe::start(&info.start).ok_or_else(|| unclear("a start"))?,
         followed: None,
-        forgotten: String::new(),
+        forgotten: Words::default(),
         engine_id,
         stranger_task_ids: strangers.collect(),
+        more_strangers: info.stranger_tasks_left_out > 0 || !info.unreadable_run_directories.is_empty(),
     })
 }
 

@@ -78,6 +78,7 @@ mod tests {
             host_id: HostId::from_uuid(Uuid::from_u128(1)),
             command_id: CommandId::from_uuid(Uuid::from_u128(command)),
             call,
+            correlation_id: String::new(),
         }
     }
 

@@ -101,8 +101,9 @@ fn connected() -> Input {
             engine_id: Some(ENGINE),
             start: Start(1),
             followed: None,
-            forgotten: String::new(),
+            forgotten: common::Words::default(),
             stranger_task_ids: Vec::new(),
+            more_strangers: false,
         },
     }
 }
@@ -132,12 +133,12 @@ fn host_task(id: TaskId, operation: Operation, state: TaskState, sequence: u64) 
         fault: None,
         sequence,
         cancelable: false,
-        undo: String::new(),
+        undo: common::Words::default(),
         undo_fault: None,
-        waiting_for: String::new(),
+        waiting_for: common::Words::default(),
         engine_id: Some(ENGINE),
         removed: false,
-        correlation_id: String::new(),
+        correlation_id: common::Label::default(),
         is_held: false,
         is_settled: false,
     }
@@ -184,7 +185,7 @@ impl World {
         }
         let core = step.effects.into_iter().filter_map(|effect| match effect {
             Effect::Core(effect) => Some(effect),
-            Effect::Held(_) | Effect::AtWork(_) | Effect::Anew => None,
+            Effect::Held(_) | Effect::Ended(_) | Effect::AtWork(_) | Effect::Anew => None,
         });
         (step.reply, core.collect())
     }
@@ -200,7 +201,7 @@ impl World {
         assert!(now.disks().eq(then.disks()));
         assert!(now.vms().eq(then.vms()));
         for key in self.engine.all_held() {
-            assert_eq!(now.holder(&key), then.holder(&key));
+            assert_eq!(now.holding(&key), then.holding(&key));
         }
     }
 

@@ -9,7 +9,7 @@
 //! | `command/request` | the request's id, RPC, user | the id of the root that it was accepted as |
 
 use common::id::{CommandId, HostId};
-use engine_core::model::{Awaited, Command, CommandState, Outcome, RequestKey, WaitingFor};
+use engine_core::model::{AsyncTask, Awaited, Command, CommandState, Outcome, RequestKey, WaitingFor};
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::waiting_for::What;
@@ -18,8 +18,8 @@ use runtime::store::{Reader, StoreError, Table, Write};
 
 use super::codec::{self, CodecError};
 use super::ledger::Ledger;
-use super::parameters;
 use super::scan::write;
+use super::{parameters, task};
 
 /// The tables of commands.
 pub(crate) const COMMANDS: Ledger<CommandRecord> = Ledger::new(
@@ -83,6 +83,30 @@ pub(crate) fn show(command: &Command) -> wire::Command {
         removed: false,
         cancelable: false,
         undo: String::new(),
+        plan: None,
+    }
+}
+
+/// What would be done, of `command` and what is below it: nothing of it is recorded, so nothing of it can be asked for.
+pub(crate) fn preview(command: &Command, children: &[Command], tasks: &[AsyncTask]) -> wire::Command {
+    let parts = children.iter().filter(|part| part.parent == Some(command.id));
+    let own = tasks.iter().filter(|task| task.command == Some(command.id));
+    let plan = wire::CommandPlan {
+        parts: parts.map(|part| preview(part, children, tasks)).collect(),
+        tasks: own.map(|task| task::preview(task, command)).collect(),
+    };
+    wire::Command {
+        command_id: String::new(),
+        parent_command_id: String::new(),
+        root_command_id: String::new(),
+        child_command_ids: Vec::new(),
+        task_ids: Vec::new(),
+        state: wire::CommandState::Unspecified.into(),
+        waiting_for: None,
+        create_time: None,
+        sequence: 0,
+        plan: Some(plan),
+        ..show(command)
     }
 }
 
@@ -189,7 +213,7 @@ pub(super) fn waiting_for(waiting: &WaitingFor) -> wire::WaitingFor {
     };
     wire::WaitingFor {
         what: Some(what),
-        note: waiting.note.clone(),
+        note: waiting.note.to_string(),
         since: codec::time(waiting.since),
     }
 }
@@ -203,7 +227,7 @@ pub(super) fn read_waiting_for(waiting: wire::WaitingFor) -> Result<WaitingFor, 
     };
     Ok(WaitingFor {
         what,
-        note: waiting.note,
+        note: waiting.note.into(),
         since: codec::read_time("waiting_for.since", waiting.since.as_ref())?,
     })
 }

@@ -75,7 +75,8 @@ pub(super) fn record(disk: &Disk) -> DiskRecord {
             allocation: convert::allocation_to_wire(disk.spec.allocation).into(),
             description: disk.spec.description.clone(),
             observation: disk.observation.as_ref().map(observation),
-            held_by: None,
+            held_by: Vec::new(),
+            held_by_left_out: 0,
         }),
     }
 }
@@ -111,7 +112,7 @@ fn observation(observation: &Observation) -> wire::DiskObservation {
     wire::DiskObservation {
         presence: presence.into(),
         time: codec::time(observation.time),
-        note: observation.note.clone(),
+        note: observation.note.to_string(),
     }
 }
 
@@ -126,6 +127,6 @@ fn read_observation(observation: wire::DiskObservation) -> Result<Observation, C
     Ok(Observation {
         presence,
         time: codec::read_time("observation.time", observation.time.as_ref())?,
-        note: observation.note,
+        note: observation.note.into(),
     })
 }

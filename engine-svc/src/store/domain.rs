@@ -18,7 +18,8 @@ pub(super) fn record(domain: &Domain) -> StorageDomainRecord {
             domain_id: domain.id.to_string(),
             name: domain.name.clone(),
             host_id: domain.host_id.to_string(),
-            held_by: None,
+            held_by: Vec::new(),
+            held_by_left_out: 0,
         }),
     }
 }

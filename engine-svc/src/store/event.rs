@@ -27,7 +27,7 @@ pub(crate) fn show(event: &Event) -> wire::Event {
         time: codec::time(event.time),
         severity: severity.into(),
         code: event.code.as_str().to_owned(),
-        message: event.message.clone(),
+        message: event.message.to_string(),
         entities: event.entities.iter().map(codec::entity).collect(),
         command_id: codec::text(event.command),
         root_command_id: codec::text(event.root),

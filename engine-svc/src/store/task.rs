@@ -35,6 +35,21 @@ pub(crate) fn is_open(task: &wire::AsyncTask) -> bool {
     task.async_state != i32::from(wire::AsyncTaskState::Cleared)
 }
 
+/// A task that would be begun.
+pub(crate) fn preview(task: &AsyncTask, command: &Command) -> wire::AsyncTask {
+    wire::AsyncTask {
+        task_id: String::new(),
+        async_state: wire::AsyncTaskState::Unspecified.into(),
+        step_id: String::new(),
+        command_id: String::new(),
+        root_command_id: String::new(),
+        waiting_for: None,
+        create_time: None,
+        sequence: 0,
+        ..show(task, Some(command))
+    }
+}
+
 /// A task as it is shown, with the command that it is part of.
 pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTask {
     let (state, status, result) = reported(task.reported);
@@ -52,7 +67,7 @@ pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTa
         sequence: task.sequence,
         resynced: task.resynced,
         cancelable: task.cancelable,
-        undo: task.undo.clone(),
+        undo: task.undo.to_string(),
         undo_fault: task.undo_fault.as_ref().map(convert::fault_to_wire),
         step_id: codec::text(task.step.map(|step| step.id)),
         command_id: codec::text(task.command),
@@ -112,7 +127,7 @@ pub(crate) fn read(seq: u64, record: AsyncTaskRecord) -> Result<AsyncTask, Codec
         sequence: shown.sequence,
         resynced: shown.resynced,
         cancelable: shown.cancelable,
-        undo: shown.undo,
+        undo: shown.undo.into(),
         undo_fault: shown.undo_fault.as_ref().map(convert::fault_from_wire),
         command,
         root,

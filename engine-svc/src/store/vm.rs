@@ -20,7 +20,8 @@ pub(super) fn record(vm: &Vm) -> VmRecord {
             description: vm.description.clone(),
             disk_ids: vm.disk_ids.iter().map(ToString::to_string).collect(),
             create_time: codec::time(vm.created),
-            held_by: None,
+            held_by: Vec::new(),
+            held_by_left_out: 0,
         }),
     }
 }

@@ -9,6 +9,7 @@ use common::operation::{
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
 use common::time::Timestamp;
+use common::words::Words;
 use engine_core::jobs::TaskStep;
 use engine_core::model::{
     AsyncTask, AsyncTaskState, Awaited, Command, CommandKind, CommandState, Disk, DiskSpec, Domain,
@@ -57,6 +58,10 @@ ids! {
 
 fn text() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9 äß€-]{0,12}"
+}
+
+fn words() -> impl Strategy<Value = Words> {
+    text().prop_map(Words::from)
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -252,7 +257,7 @@ fn waiting_for() -> impl Strategy<Value = WaitingFor> {
         command_id().prop_map(Awaited::Command),
         fault().prop_map(Awaited::Attention),
     ];
-    (what, text(), time()).prop_map(|(what, note, since)| WaitingFor { what, note, since })
+    (what, words(), time()).prop_map(|(what, note, since)| WaitingFor { what, note, since })
 }
 
 fn request() -> impl Strategy<Value = RequestKey> {
@@ -441,7 +446,7 @@ pub(crate) fn task() -> impl Strategy<Value = AsyncTask> {
             sequence,
             resynced,
             cancelable,
-            undo,
+            undo: undo.into(),
             undo_fault,
             command,
             root,
@@ -503,7 +508,7 @@ pub(crate) fn disk() -> impl Strategy<Value = Disk> {
         Presence::Absent,
     ]);
     let observation =
-        (presence, time(), text()).prop_map(|(presence, time, note)| Observation { presence, time, note });
+        (presence, time(), words()).prop_map(|(presence, time, note)| Observation { presence, time, note });
     (spec(), option::of(vm_id()), volume_id(), option::of(observation)).prop_map(
         |(spec, last_vm, volume_id, observation)| Disk {
             spec,

@@ -62,6 +62,8 @@ pub(crate) struct Truth {
     pub(crate) taken_over: Option<TakeOver>,
     /// Whether it was claimed or released, each time that it was asked.
     pub(crate) asked: Vec<Asked>,
+    /// With which correlation id a storage domain was asked for, each time.
+    pub(crate) correlated: Vec<Option<String>>,
     /// This is heard, and not done or answered as long as it stands here.
     pub(crate) holds: Option<Asked>,
     /// One revision an entry: the task as it then was.
@@ -119,6 +121,7 @@ impl Double {
                 incarnation: None,
                 taken_over: None,
                 asked: Vec::new(),
+                correlated: Vec::new(),
                 holds: None,
                 history: Vec::new(),
                 lies: VecDeque::new(),
@@ -171,6 +174,12 @@ impl Double {
         drop(truth);
         self.changed.notify_waiters();
         next
+    }
+
+    /// The host says this of a task, true or not.
+    pub(crate) fn say(&self, task: Task) {
+        self.truth().history.push(task);
+        self.changed.notify_waiters();
     }
 
     /// The task is so far.
@@ -528,8 +537,10 @@ impl TaskService for Double {
 impl StorageService for Double {
     async fn create_storage_domain(
         &self,
-        _: Request<CreateStorageDomainRequest>,
+        request: Request<CreateStorageDomainRequest>,
     ) -> Result<Response<CreateStorageDomainResponse>, Status> {
+        let who = Caller::of(&request).unwrap();
+        self.truth().correlated.push(who.correlation_id);
         Ok(Response::new(CreateStorageDomainResponse::default()))
     }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use common::id::{EngineId, HostId, Incarnation};
-use proto::engine::v1::CommandState;
 use proto::engine::v1::host::Connection;
+use proto::engine::v1::storage_domain_service_client::StorageDomainServiceClient;
+use proto::engine::v1::{CommandState, CreateStorageDomainRequest};
 use runtime::store::memory::Disk;
 use uuid::Uuid;
 
@@ -165,4 +166,24 @@ async fn the_next_start_of_an_engine_claims_its_host_before_it_sends_anything() 
 fn claimed(double: &Double) -> (u64, Option<Incarnation>) {
     let truth = double.truth();
     (truth.epoch, truth.incarnation)
+}
+
+#[tokio::test]
+async fn what_a_command_asks_of_its_host_carries_its_correlation_id() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    let mut domains = StorageDomainServiceClient::new(world.channel.clone());
+    let mut request = tonic::Request::new(CreateStorageDomainRequest {
+        name: "d1".into(),
+        host_id: host_id().to_string(),
+        ..CreateStorageDomainRequest::default()
+    });
+    request
+        .metadata_mut()
+        .insert("x-correlation-id", "c-9".parse().unwrap());
+    let accepted = domains.create_storage_domain(request).await.unwrap().into_inner();
+    world.wait(&accepted.command.unwrap().command_id).await;
+    assert_eq!(double.truth().correlated, [Some("c-9".to_owned())]);
+    world.stop().await;
 }

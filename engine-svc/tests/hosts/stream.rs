@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use common::id::TaskId;
-use proto::engine::v1::AsyncTask;
+use prost::Message as _;
 use proto::engine::v1::host::Connection;
-use proto::task::v1::TaskState;
+use proto::engine::v1::{AsyncTask, ListTasksRequest};
+use proto::task::v1::{self as words, TaskState};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use runtime::store::memory::Disk;
@@ -173,5 +174,74 @@ async fn a_new_store_is_followed_from_its_beginning() {
     assert_eq!(host.store_id, store(2).to_string());
     // It was claimed again: its memory of whose it is was gone as well.
     assert!(double.truth().owner.is_some());
+    world.stop().await;
+}
+
+/// A host may say what it likes of its tasks: nobody who reads or watches the engine takes harm of it.
+#[tokio::test]
+async fn whatever_a_host_says_of_a_task_lists_and_streams_stay_readable() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    let seen = world.watch().await;
+    // Three of them would not fit into one answer as they come.
+    let junk = "\u{1b}[2J\nforged line\u{202e}".repeat(60_000);
+    for number in 0..30 {
+        let fault = || {
+            Some(words::Fault {
+                code: junk.clone(),
+                subject: junk.clone(),
+                message: junk.clone(),
+                ..words::Fault::default()
+            })
+        };
+        let mut task = double.advance(task_id(number));
+        task.sequence = 2;
+        // One field at a time: the host itself cannot send more than a frame holds.
+        match number % 6 {
+            0 => {
+                task.fault = fault().map(|fault| words::Fault {
+                    subject: String::new(),
+                    code: "IO_ERROR".into(),
+                    ..fault
+                })
+            }
+            1 => {
+                task.fault = fault().map(|fault| words::Fault {
+                    message: String::new(),
+                    subject: String::new(),
+                    ..fault
+                })
+            }
+            2 => {
+                task.undo_fault = fault().map(|fault| words::Fault {
+                    message: String::new(),
+                    code: "IO_ERROR".into(),
+                    ..fault
+                })
+            }
+            3 => task.undo = junk.clone(),
+            4 => task.waiting_for = junk.clone(),
+            _ => task.correlation_id = junk.clone(),
+        }
+        double.say(task);
+        seen.reached(task_id(number), 2).await;
+    }
+    let tasks = world
+        .tasks()
+        .list_tasks(ListTasksRequest::default())
+        .await
+        .unwrap();
+    let tasks = tasks.into_inner().tasks;
+    assert_eq!(tasks.len(), 30);
+    for task in &tasks {
+        assert!(task.encoded_len() < 8_192, "{} bytes", task.encoded_len());
+        let waiting = task.waiting_for.clone().unwrap_or_default().note;
+        let faults = task.fault.iter().chain(&task.undo_fault);
+        let texts = faults.flat_map(|fault| [&fault.code, &fault.subject, &fault.message]);
+        for text in texts.chain([&task.undo, &task.correlation_id, &waiting]) {
+            assert!(!text.chars().any(common::text::steers), "{text:?}");
+        }
+    }
     world.stop().await;
 }

@@ -92,6 +92,10 @@ impl World {
         HostServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn tasks(&self) -> TaskServiceClient<Channel> {
+        TaskServiceClient::new(self.channel.clone())
+    }
+
     /// Adds the host at this address, and waits until its stream is up to date.
     pub(crate) async fn follow(&self, address: SocketAddr) {
         let command = self.add(address).await;

@@ -95,6 +95,7 @@ async fn the_volumes_are_legal(
         let request = ListVolumesRequest {
             domain_id: domain_id.to_owned(),
             image_id: spec.disk_id.clone(),
+            ..Default::default()
         };
         let volumes = world
             .host_client

@@ -122,7 +122,7 @@ async fn refuses_everything(host: &Host) -> Outcome<()> {
         tasks.list_tasks(ListTasksRequest::default());
         tasks.abort_task(AbortTaskRequest { task_id: id() });
         tasks.clear_task(ClearTaskRequest { task_id: id() });
-        storage.list_storage_domains(ListStorageDomainsRequest {});
+        storage.list_storage_domains(ListStorageDomainsRequest::default());
     }
     let watch = HostTasks::open(host.channel.clone(), Start::Snapshot, &Selection::default()).await;
     is_loading("watch_tasks", watch.err())

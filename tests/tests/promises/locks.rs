@@ -1,6 +1,6 @@
 //! A command holds all that it works on; whoever comes too late is told by whom, and since when.
 
-use proto::engine::v1::{CreateVmRequest, GetVmRequest, host::Connection};
+use proto::engine::v1::{CreateVmRequest, GetVmRequest, LockMode, host::Connection};
 use tests::audit::all_is_well;
 use tests::client::{Refusal, with_metadata};
 use tests::failure::{Context as _, Outcome, ensure};
@@ -47,15 +47,18 @@ async fn a_second_removal_is_told_who_holds_the_vm_and_since_when() -> Outcome<(
     let shown = vms.get_vm(request).await?.into_inner();
     let holder = shown
         .vm
-        .and_then(|vm| vm.held_by)
+        .and_then(|vm| vm.held_by.into_iter().next())
         .context("nobody holds the VM")?;
     ensure(
-        holder.command_id == first.command_id && holder.user == "alice" && holder.since.is_some(),
+        holder.command_id == first.command_id
+            && holder.user == "alice"
+            && holder.since.is_some()
+            && holder.mode() == LockMode::Exclusive,
         || format!("{holder:?}"),
     )?;
     let disks_too = shown.disks.iter().all(|disk| {
         disk.held_by
-            .as_ref()
+            .first()
             .is_some_and(|holder| holder.command_id == first.command_id)
     });
     ensure(disks_too, || format!("{:?}", shown.disks))?;

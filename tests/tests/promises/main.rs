@@ -22,6 +22,8 @@ mod lost_directory;
 mod max_age;
 mod older;
 mod one_life;
+mod own_files;
+mod plain_words;
 mod power;
 mod proof;
 mod readme;

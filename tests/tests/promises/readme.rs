@@ -1,5 +1,6 @@
 //! The README's grpcurl session works word for word.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -23,15 +24,19 @@ const SHOWN: [&str; 8] = [
     "\"kind\": \"STEP_KIND_FINALIZING\"",
 ];
 
-/// The text of the session, and the host's id as the text before it gives it.
-fn session() -> Outcome<(String, String)> {
-    let (before, block) = readme::marked("session")?;
-    let host_id = before.rsplit_once("--host-id ").context("no --host-id")?.1;
-    let host_id = host_id
-        .split_whitespace()
-        .next()
-        .context("no id after --host-id")?;
-    Ok((block, host_id.to_owned()))
+/// The arguments with which the README starts a service, as a shell reads them.
+fn arguments<'a>(readme: &'a str, name: &str) -> Outcome<&'a str> {
+    let line = format!("cargo run --release -p {name} -- ");
+    let (_, after) = readme.split_once(&line).context(format!("no {line}"))?;
+    Ok(after.split_once("\n```").context("the block does not end")?.0)
+}
+
+/// The data directory among them, below a home.
+fn data_dir(arguments: &str, home: &Path) -> Outcome<PathBuf> {
+    let (_, after) = arguments.split_once("--data-dir ").context("no --data-dir")?;
+    let dir = after.split_whitespace().next().context("no directory")?;
+    let below = dir.strip_prefix("~/").context("it is not below the home")?;
+    Ok(home.join(below))
 }
 
 /// A service as the README starts it. It is killed when this is dropped.
@@ -47,10 +52,15 @@ impl Drop for Running {
 
 /// Starts a service that is to listen there. The README's ports are among those that the system gives to anybody's
 /// connection, so one may be taken for a while: then it is started again.
-async fn start(name: &str, arguments: &[&str], data: &str, address: &str) -> Outcome<Running> {
+async fn start(name: &str, readme: &str, home: &Path, address: &str) -> Outcome<Running> {
+    let arguments = arguments(readme, name)?;
+    let data = data_dir(arguments, home)?;
+    let program = program(name)?;
+    let line = format!("exec {} {arguments}", program.display());
     let spawn = || -> Outcome<Running> {
-        let child = Command::new(program(name)?)
-            .args(arguments)
+        let child = Command::new("bash")
+            .args(["-euc", &line])
+            .env("HOME", home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -59,7 +69,7 @@ async fn start(name: &str, arguments: &[&str], data: &str, address: &str) -> Out
     };
     let mut running = spawn()?;
     eventually(&format!("{name} at {address}"), || {
-        let bound = std::fs::read_to_string(format!("{data}/address")).unwrap_or_default();
+        let bound = std::fs::read_to_string(data.join("address")).unwrap_or_default();
         let is_there = bound.trim() == address;
         if matches!(running.0.try_wait(), Ok(Some(_)))
             && let Ok(again) = spawn()
@@ -74,22 +84,12 @@ async fn start(name: &str, arguments: &[&str], data: &str, address: &str) -> Out
 
 #[tokio::test]
 async fn the_session_of_the_readme_works_word_for_word() -> Outcome<()> {
-    let (text, host_id) = session()?;
+    let (before, text) = readme::marked("session")?;
     let grpcurl = readme::grpcurl_folder()?;
     let folder = tempfile::Builder::new().prefix("readme-").tempdir()?;
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let (host_data, storage, engine_data) = (at("vdsm-data"), at("vdsm-storage"), at("engine-data"));
-    let host = [
-        "--data-dir",
-        &host_data,
-        "--storage-root",
-        &storage,
-        "--host-id",
-        &host_id,
-    ];
-    let _host = start("vdsm-svc", &host, &host_data, HOST).await?;
-    let engine = ["--data-dir", &engine_data];
-    let _engine = start("engine-svc", &engine, &engine_data, ENGINE).await?;
+    // Word for word, but for where the home is and who builds the program.
+    let _host = start("vdsm-svc", &before, folder.path(), HOST).await?;
+    let _engine = start("engine-svc", &before, folder.path(), ENGINE).await?;
     let path = std::env::var("PATH").unwrap_or_default();
     let output = tokio::process::Command::new("bash")
         .args(["-euo", "pipefail", "-c", &format!("{text}\nwait\n")])

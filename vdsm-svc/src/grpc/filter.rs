@@ -1,6 +1,7 @@
 //! What a watcher of tasks wants to see: only by what never changes for a task.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::str::FromStr;
 
 use common::fault::Fault;
@@ -34,15 +35,14 @@ impl Filter {
             );
             return Err(Fault::invalid("filter.task_ids", what));
         }
-        for (at, id) in filter.task_ids.iter().enumerate() {
-            convert::id::<TaskId>(format!("filter.task_ids[{at}]"), id)?;
-        }
-        optional::<VolumeId>("filter.entity_id", &filter.entity_id)?;
-        optional::<EngineId>("filter.engine_id", &filter.engine_id)?;
+        let task_ids = filter.task_ids.iter().enumerate();
+        let task_ids = task_ids.map(|(at, id)| convert::id::<TaskId>(format!("filter.task_ids[{at}]"), id));
         Ok(Self {
-            task_ids: filter.task_ids.into_iter().collect(),
-            entity_id: filter.entity_id,
-            engine_id: filter.engine_id,
+            task_ids: task_ids
+                .map(|id| Ok(id?.to_string()))
+                .collect::<Result<_, Fault>>()?,
+            entity_id: optional::<VolumeId>("filter.entity_id", &filter.entity_id)?,
+            engine_id: optional::<EngineId>("filter.engine_id", &filter.engine_id)?,
             correlation_id: filter.correlation_id,
         })
     }
@@ -64,8 +64,10 @@ impl Filter {
     }
 }
 
-fn optional<T: FromStr<Err = IdError>>(field: &str, text: &str) -> Result<(), Fault> {
-    convert::optional_id::<T>(field, text).map(|_| ())
+/// As ids are compared; empty where none is given.
+fn optional<T: FromStr<Err = IdError> + Display>(field: &str, text: &str) -> Result<String, Fault> {
+    let id = convert::optional_id::<T>(field, text)?;
+    Ok(id.map(|id| id.to_string()).unwrap_or_default())
 }
 
 /// Whether the operation names the domain, image or volume.

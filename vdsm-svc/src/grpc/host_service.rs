@@ -6,6 +6,7 @@ use common::Fault;
 use common::id::{Incarnation, TaskId};
 use common::revision::{Token, TokenError};
 use common::text;
+use common::words::LISTED;
 use proto::convert;
 use proto::host::v1 as wire;
 use proto::host::v1::host_service_server::HostService;
@@ -57,7 +58,14 @@ impl Hosts {
                 .map(|owner| owner.engine_id.to_string())
                 .unwrap_or_default(),
             engine_epoch: owner.map(|owner| owner.epoch).unwrap_or_default(),
-            stranger_task_ids: strangers.tasks.iter().map(TaskId::to_string).collect(),
+            stranger_tasks_left_out: left_out(strangers.tasks.len()),
+            stranger_task_ids: strangers
+                .tasks
+                .iter()
+                .take(LISTED)
+                .map(TaskId::to_string)
+                .collect(),
+            unreadable_left_out: u32::try_from(strangers.unreadable_left_out).unwrap_or(u32::MAX),
             unreadable_run_directories: strangers.unreadable.iter().map(convert::fault_to_wire).collect(),
             qemu_img_version: host.facts.qemu_img_version.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -156,6 +164,11 @@ fn forgotten(host: &Host, followed: &str) -> Result<String, Status> {
 
 fn engine<T>(request: &Request<T>) -> Result<metadata::Caller, Status> {
     Caller::of(request).map_err(|fault| status::from_fault(&fault))
+}
+
+/// How many of so many are not listed.
+pub(super) fn left_out(count: usize) -> u32 {
+    u32::try_from(count.saturating_sub(LISTED)).unwrap_or(u32::MAX)
 }
 
 fn no_engine() -> Fault {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::fault::{Fault, FaultKind};
 use common::id::TaskId;
 use common::operation::Operation;
+use common::words::{LISTED, Words};
 use proto::convert;
 use proto::host::v1 as wire;
 use proto::store::v1::HostHistory;
@@ -15,6 +16,7 @@ use vdsm_storage::op::{self, Evidence};
 use vdsm_storage::run_dir::{self, Strangers};
 use vdsm_storage::{NamedRoot, StorageRoot};
 
+use super::host_service::left_out;
 use super::storage;
 use crate::journal::{self, shown};
 
@@ -69,9 +71,10 @@ impl Probe {
         let identity = log.identity();
         Ok(wire::ProbeOperationResponse {
             verdict: verdict.into(),
-            words,
+            words: Words::from(words).into(),
             can_begin_again,
-            busy_task_ids: busy.iter().map(TaskId::to_string).collect(),
+            busy_tasks_left_out: left_out(busy.len()),
+            busy_task_ids: busy.iter().take(LISTED).map(TaskId::to_string).collect(),
             task: remembered.as_deref().map(shown),
             store_id: identity.store_id.to_string(),
             start: format!("{:016x}", identity.start.0),

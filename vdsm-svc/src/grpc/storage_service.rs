@@ -107,15 +107,16 @@ impl StorageService for Storage {
 
     async fn list_storage_domains(
         &self,
-        _request: Request<wire::ListStorageDomainsRequest>,
+        request: Request<wire::ListStorageDomainsRequest>,
     ) -> Result<Response<wire::ListStorageDomainsResponse>, Status> {
         let host = self.gate.host()?;
+        let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
         let root = Arc::clone(&host.root);
-        let found = storage::read(&self.lanes.root(), move || root.now()?.domains()).await;
+        let found = storage::read(&self.lanes.root(), move || to_wire::domains(&*root.now()?, &paging)).await;
         let found = found.map_err(|fault| status::from_fault(&fault))?;
-        found.iter().for_each(|domain| self.lanes.found(domain.id));
-        let domains = found.iter().map(to_wire::listed_domain).collect();
-        Ok(Response::new(wire::ListStorageDomainsResponse { domains }))
+        let ids = found.domains.iter().filter_map(|domain| domain.domain_id.parse().ok());
+        ids.for_each(|id| self.lanes.found(id));
+        Ok(Response::new(found))
     }
 
     async fn get_storage_domain(
@@ -145,8 +146,11 @@ impl StorageService for Storage {
         request: Request<wire::ListImagesRequest>,
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
         let id = domain_id(&request.get_ref().domain_id)?;
-        let images = self.read(id, move |root| to_wire::images(root, id)).await?;
-        Ok(Response::new(wire::ListImagesResponse { images }))
+        let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
+        let images = self
+            .read(id, move |root| to_wire::images(root, id, &paging))
+            .await?;
+        Ok(Response::new(images))
     }
 
     async fn get_image(
@@ -167,9 +171,9 @@ impl StorageService for Storage {
         let id = domain_id(&request.get_ref().domain_id)?;
         let image =
             convert::id("image_id", &request.get_ref().image_id).map_err(|f| status::from_fault(&f))?;
-        let volumes = self.read(id, move |root| root.volumes(id, image)).await?;
-        let volumes = volumes.iter().map(|volume| to_wire::volume(id, volume)).collect();
-        Ok(Response::new(wire::ListVolumesResponse { volumes }))
+        let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
+        let volumes = self.read(id, move |root| to_wire::volumes(root, id, image, &paging));
+        Ok(Response::new(volumes.await?))
     }
 
     async fn get_volume(
@@ -242,6 +246,10 @@ impl Hold {
 
 fn who<T>(request: &Request<T>) -> Result<Caller, Status> {
     Caller::of(request).map_err(|fault| status::from_fault(&fault))
+}
+
+fn paging(page_size: i32, page_token: &str) -> Result<to_wire::Paging, Status> {
+    to_wire::Paging::read(page_size, page_token).map_err(|fault| status::from_fault(&fault))
 }
 
 fn domain_id(text: &str) -> Result<DomainId, Status> {

@@ -1,34 +1,44 @@
 //! What storage shows, on the wire.
 
+use std::str::FromStr;
+
 use common::fault::{Fault, FaultCode};
-use common::id::{DomainId, ImageId};
+use common::id::{DomainId, ImageId, VolumeId};
 use common::time::Timestamp;
+use common::words::{LISTED, Label, Words};
 use proto::convert;
 use proto::host::v1 as wire;
+use runtime::page;
 use vdsm_storage::domain::{DirectIo, DomainInfo, ImageName};
 use vdsm_storage::volume::{Legality, Role, VolumeInfo, chain};
 use vdsm_storage::{ListedDomain, StorageRoot};
 
+use super::host_service::left_out;
+
+/// Volumes of a chain that are shown: more than any that VDSM makes.
+const CHAIN: usize = 1_000;
+
 pub(super) fn domain(info: &DomainInfo) -> wire::StorageDomain {
     wire::StorageDomain {
         domain_id: info.id.to_string(),
-        name: info.name.clone(),
-        r#type: info.kind.clone(),
-        domain_class: info.class.clone(),
-        role: info.role.clone(),
+        name: info.name.to_string(),
+        r#type: info.kind.to_string(),
+        domain_class: info.class.to_string(),
+        role: info.role.to_string(),
         version: info.version,
-        pool_ids: info.pools.clone(),
+        pool_ids: info.pools.iter().take(LISTED).map(ToString::to_string).collect(),
         block_size_bytes: info.block_size_bytes,
         alignment_bytes: info.alignment_bytes,
-        remote_path: info.remote_path.clone(),
+        remote_path: info.remote_path.to_string(),
         total_bytes: bytes(info.total_bytes),
         free_bytes: bytes(info.free_bytes),
-        read_only_reason: info.read_only.clone().unwrap_or_default(),
+        read_only_reason: info.read_only.clone().unwrap_or_default().into(),
         direct_io: match info.direct_io {
             DirectIo::Steps(_) => true,
             DirectIo::Unsupported => false,
         },
-        leftovers: info.leftovers.clone(),
+        leftovers: info.leftovers.iter().take(LISTED).cloned().collect(),
+        leftovers_left_out: left_out(info.leftovers.len()),
         fault: None,
     }
 }
@@ -45,26 +55,102 @@ pub(super) fn listed_domain(listed: &ListedDomain) -> wire::StorageDomain {
     }
 }
 
-/// The images of a domain, without their volumes.
-pub(super) fn images(root: &StorageRoot, domain: DomainId) -> Result<Vec<wire::Image>, Fault> {
+/// A page of the domains.
+pub(super) fn domains(
+    root: &StorageRoot,
+    paging: &Paging,
+) -> Result<wire::ListStorageDomainsResponse, Fault> {
+    let after: Option<DomainId> = paging.after()?;
+    let ids = root.domain_ids()?.into_iter();
+    let ids = ids.filter(|id| after.is_none_or(|after| *id > after));
+    let (domains, next) = page::fill(paging.size, ids, |id| listed_domain(&root.listed(*id)));
+    Ok(wire::ListStorageDomainsResponse {
+        domains,
+        next_page_token: next.map(token).unwrap_or_default(),
+    })
+}
+
+/// A page of a domain's images, without their volumes.
+pub(super) fn images(
+    root: &StorageRoot,
+    domain: DomainId,
+    paging: &Paging,
+) -> Result<wire::ListImagesResponse, Fault> {
     let opened = root.domain(domain)?;
-    let found = opened.image_names()?;
-    Ok(found
-        .into_iter()
-        .map(|name| match name {
-            ImageName::Leftover { name, image } => wire::Image {
-                leftover: name,
-                ..bare(domain, image)
+    let after: Option<ImageName> = paging.after()?;
+    let names = opened.image_names()?.into_iter();
+    let names = names.filter(|name| after.as_ref().is_none_or(|after| name > after));
+    let (images, next) = page::fill(paging.size, names, |name| match name {
+        ImageName::Leftover { name, image } => wire::Image {
+            leftover: name.clone(),
+            ..bare(domain, *image)
+        },
+        ImageName::Image(image) => match opened.volumes(*image) {
+            Ok(volumes) => with_chain(bare(domain, *image), &volumes),
+            Err(fault) => wire::Image {
+                fault: Some(convert::fault_to_wire(&fault)),
+                ..bare(domain, *image)
             },
-            ImageName::Image(image) => match opened.volumes(image) {
-                Ok(volumes) => with_chain(bare(domain, image), &volumes),
-                Err(fault) => wire::Image {
-                    fault: Some(convert::fault_to_wire(&fault)),
-                    ..bare(domain, image)
-                },
-            },
+        },
+    });
+    Ok(wire::ListImagesResponse {
+        images,
+        next_page_token: next.map(token).unwrap_or_default(),
+    })
+}
+
+/// A page of an image's volumes.
+pub(super) fn volumes(
+    root: &StorageRoot,
+    domain: DomainId,
+    image: ImageId,
+    paging: &Paging,
+) -> Result<wire::ListVolumesResponse, Fault> {
+    let after: Option<VolumeId> = paging.after()?;
+    let listing = root.domain(domain)?.volume_listing(image)?;
+    let ids = listing.ids().filter(|id| after.is_none_or(|after| *id > after));
+    let (volumes, next) = page::fill(paging.size, ids, |id| volume(domain, &listing.describe(*id)));
+    Ok(wire::ListVolumesResponse {
+        volumes,
+        next_page_token: next.map(token).unwrap_or_default(),
+    })
+}
+
+/// Which page of what storage shows is asked for. Positions are what the last item is called.
+#[derive(Debug, Clone)]
+pub(super) struct Paging {
+    size: usize,
+    after: Vec<u8>,
+}
+
+impl Paging {
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming the field.
+    pub(super) fn read(page_size: i32, page_token: &str) -> Result<Self, Fault> {
+        Ok(Self {
+            size: page::size(page_size)?,
+            after: page::parse(page_token)?,
         })
-        .collect())
+    }
+
+    fn after<T: FromStr>(&self) -> Result<Option<T>, Fault> {
+        if self.after.is_empty() {
+            return Ok(None);
+        }
+        let name = str::from_utf8(&self.after)
+            .ok()
+            .and_then(|name| name.parse().ok());
+        name.map(Some).ok_or_else(|| {
+            Fault::invalid(
+                "page_token",
+                "is not one that this list answered with; leave it empty to begin",
+            )
+        })
+    }
+}
+
+fn token(last: impl std::fmt::Display) -> String {
+    page::token(last.to_string().as_bytes())
 }
 
 /// One image with its volumes, and what is left of its deletions.
@@ -74,6 +160,7 @@ pub(super) fn image(
     id: ImageId,
 ) -> Result<wire::GetImageResponse, Fault> {
     let opened = root.domain(domain)?;
+    let mut next = None;
     let leftovers: Vec<String> = opened
         .image_names()?
         .into_iter()
@@ -81,16 +168,25 @@ pub(super) fn image(
             ImageName::Leftover { name, image } if image == id => Some(name),
             ImageName::Leftover { .. } | ImageName::Image(_) => None,
         })
+        .take(LISTED)
         .collect();
     let image = match opened.volumes(id) {
-        Ok(volumes) => Some(wire::Image {
-            volumes: volumes.iter().map(|info| volume(domain, info)).collect(),
-            ..with_chain(bare(domain, id), &volumes)
-        }),
+        Ok(volumes) => {
+            let (shown, last) = page::fill(page::MAX_SIZE, &volumes, |info| volume(domain, info));
+            next = last.map(|info| token(info.id));
+            Some(wire::Image {
+                volumes: shown,
+                ..with_chain(bare(domain, id), &volumes)
+            })
+        }
         Err(fault) if fault.code == FaultCode::ImageNotFound && !leftovers.is_empty() => None,
         Err(fault) => return Err(fault),
     };
-    Ok(wire::GetImageResponse { image, leftovers })
+    Ok(wire::GetImageResponse {
+        image,
+        leftovers,
+        next_page_token: next.unwrap_or_default(),
+    })
 }
 
 pub(super) fn volume(domain: DomainId, info: &VolumeInfo) -> wire::Volume {
@@ -111,13 +207,18 @@ pub(super) fn volume(domain: DomainId, info: &VolumeInfo) -> wire::Volume {
         format: convert::format_to_wire(meta.format).into(),
         allocation: convert::allocation_to_wire(meta.allocation).into(),
         role: role(meta.role).into(),
-        disk_type: meta.disk_type.clone(),
+        disk_type: Label::from(&meta.disk_type).into(),
         capacity_bytes: meta.capacity_bytes,
-        description: meta.description.clone(),
+        description: Words::from(&meta.description).into(),
         legality: legality(meta.legality).into(),
         generation: meta.generation,
         sequence: meta.sequence,
-        remarks: info.remarks.clone(),
+        remarks: info
+            .remarks
+            .iter()
+            .take(LISTED)
+            .map(ToString::to_string)
+            .collect(),
         create_time: Some(convert::timestamp(Timestamp(
             meta.created_s.saturating_mul(1_000_000),
         ))),
@@ -136,7 +237,8 @@ fn bare(domain: DomainId, image: ImageId) -> wire::Image {
 fn with_chain(image: wire::Image, volumes: &[VolumeInfo]) -> wire::Image {
     match chain(volumes) {
         Ok(chain) => wire::Image {
-            chain: chain.iter().map(ToString::to_string).collect(),
+            chain: chain.iter().take(CHAIN).map(ToString::to_string).collect(),
+            fault: too_long(&chain).as_ref().map(convert::fault_to_wire),
             ..image
         },
         Err(fault) => wire::Image {
@@ -144,6 +246,16 @@ fn with_chain(image: wire::Image, volumes: &[VolumeInfo]) -> wire::Image {
             ..image
         },
     }
+}
+
+fn too_long(chain: &[VolumeId]) -> Option<Fault> {
+    (chain.len() > CHAIN).then(|| {
+        let words = format!(
+            "the chain has {} volumes, and the first {CHAIN} of them are shown; ListVolumes has them all",
+            chain.len()
+        );
+        Fault::new(FaultCode::VolumeInChain, words)
+    })
 }
 
 const fn role(role: Role) -> wire::VolumeRole {

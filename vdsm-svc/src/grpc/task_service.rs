@@ -85,8 +85,9 @@ impl TaskService for Tasks {
             convert::id("task_id", &request.get_ref().task_id).map_err(|f| status::from_fault(&f))?;
         let known = host.known(task_id)?;
         let task = known.task.ok_or_else(|| {
-            let message =
-                "this host knows no task of this id: it never came here, or was forgotten after its time";
+            let message = format!(
+                "this host knows no task {task_id}: it never came here, or was forgotten because of its age"
+            );
             status::from_fault(&Fault::new(FaultCode::TaskNotFound, message).about(task_id))
         })?;
         Ok(Response::new(wire::GetTaskResponse {

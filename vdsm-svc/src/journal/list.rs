@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use common::task::TaskState;
 use proto::host::v1 as wire;
+use runtime::page::Page;
 use runtime::store::{Order, Pair, Reader, StoreError};
 
 use super::{CLEARED, TASK, decode_task, shown, slot_of};
@@ -33,7 +34,7 @@ pub(crate) fn list(
     reader: &dyn Reader,
     listing: &Listing,
 ) -> Result<(Vec<wire::Task>, Option<Vec<u8>>), StoreError> {
-    let mut found = Vec::new();
+    let mut found = Page::of(listing.size);
     let mut after = listing.after.clone();
     let mut looked_at = 0;
     while looked_at < LOOKED_AT {
@@ -42,7 +43,9 @@ pub(crate) fn list(
         for (key, record) in page {
             match decode_task(slot_of(&key)?, &record) {
                 Ok(task) if listing.states.is_empty() || listing.states.contains(&task.state) => {
-                    found.push(shown(&task));
+                    if !found.take(shown(&task)) {
+                        return Ok((found.into_items(), Some(after)));
+                    }
                 }
                 Ok(_) => {}
                 // One bad record hides no other; asked for by its id it is an error.
@@ -50,15 +53,15 @@ pub(crate) fn list(
             }
             after = key;
             looked_at += 1;
-            if found.len() == listing.size {
-                return Ok((found, Some(after)));
+            if found.is_full() {
+                return Ok((found.into_items(), Some(after)));
             }
         }
         if !whole {
-            return Ok((found, None));
+            return Ok((found.into_items(), None));
         }
     }
-    Ok((found, Some(after)))
+    Ok((found.into_items(), Some(after)))
 }
 
 /// Up to `limit` records after a key, cleared ones among them where they are asked for.

@@ -122,7 +122,7 @@ impl Job {
         let (tokio, report) = (self.tools.tokio.clone(), self.context.ask(Report::Finished));
         threads::then(&tokio, report, move |answer| {
             if matches!(&answer, Some(Ok(Ok(Answer::Task(task)))) if task.state == TaskState::Finished) {
-                span.in_scope(|| self.tell("ended"));
+                span.in_scope(|| self.tell("finished"));
                 return self.over();
             }
             // Aborted, or not recorded: it is reported once more, by who may block.
@@ -136,20 +136,20 @@ impl Job {
     }
 
     /// Where an abort won after the operation's last look, what is there is looked at and undone.
-    fn took_effect(&self) -> Result<(), LetGo> {
+    fn took_effect(&self) -> Result<Option<TaskState>, LetGo> {
         match self.context.report(Report::Finished)? {
             Some(TaskState::Aborting) => self.stop_and_conclude(self.cause()),
-            _ => Ok(()),
+            state => Ok(state),
         }
     }
 
     /// After a failure or an abort. Past the commit point only storage tells whether it took effect, so it is
     /// asked before the failure is called one.
-    fn wind_back(&self, cause: Fault) -> Result<(), LetGo> {
+    fn wind_back(&self, cause: Fault) -> Result<Option<TaskState>, LetGo> {
         if self.context.stopping() {
             return Err(LetGo(cause));
         }
-        tracing::info!(%cause, "does not take effect, or not surely");
+        tracing::info!(%cause, "operation failed, undoing");
         if !self.context.committing() {
             self.context.report(Report::Failed(cause.clone()))?;
             return self.stop_and_conclude(cause);
@@ -158,7 +158,7 @@ impl Job {
             Ok(()) => self.concluded(cause),
             Err(unreadable) => OpEnd::Failed(unreadable),
         };
-        match end {
+        Ok(match end {
             OpEnd::Finished => self.context.report(Report::Finished)?,
             OpEnd::Failed(fault) => self.give_up(fault)?,
             OpEnd::Undone(cause) => {
@@ -166,23 +166,20 @@ impl Job {
                 self.context.report(Report::Stopped)?;
                 self.context.report(Report::Undone)?
             }
-        };
-        Ok(())
+        })
     }
 
     /// No process first, then the undo, then the end: each is durable before the next begins.
-    fn stop_and_conclude(&self, cause: Fault) -> Result<(), LetGo> {
+    fn stop_and_conclude(&self, cause: Fault) -> Result<Option<TaskState>, LetGo> {
         if let Err(unreadable) = self.stop_all(&cause)? {
-            self.give_up(unreadable)?;
-            return Ok(());
+            return self.give_up(unreadable);
         }
         self.context.report(Report::Stopped)?;
-        match self.concluded(cause) {
+        Ok(match self.concluded(cause) {
             OpEnd::Finished => self.context.report(Report::Finished)?,
             OpEnd::Undone(_) => self.context.report(Report::Undone)?,
             OpEnd::Failed(fault) => self.give_up(fault)?,
-        };
-        Ok(())
+        })
     }
 
     /// Returns when no process of the task is left, however long that takes: nothing is undone under one. Where that
@@ -271,9 +268,13 @@ impl Job {
         Ok(self.context.report(Report::UndoFailed(fault))?)
     }
 
-    fn ended(&self, outcome: Result<(), LetGo>) {
+    fn ended(&self, outcome: Result<Option<TaskState>, LetGo>) {
         match outcome {
-            Ok(()) => self.tell("ended"),
+            Ok(Some(TaskState::Finished)) => self.tell("finished"),
+            Ok(Some(TaskState::Recovered)) => self.tell("undone"),
+            // Why was told when it was given up.
+            Ok(Some(TaskState::Failed)) => self.tell("FAILED"),
+            Ok(_) => self.tell("not worked for any more"),
             Err(LetGo(fault)) => tracing::warn!(%fault, "is let go of; the next start decides"),
         }
     }

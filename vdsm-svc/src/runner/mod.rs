@@ -67,7 +67,7 @@ impl Perform<Effect> for Runner {
         match effect {
             Effect::Run(task) => self.employ(task, Job::run),
             Effect::Recover(task) => {
-                tracing::info!(task_id = %task.id, state = ?task.state, "found at work by a start");
+                tracing::info!(task_id = %task.id, state = ?task.state, "unfinished task found at startup");
                 self.employ(task, Job::recover);
             }
             Effect::SignalAbort(id) => self.tools.alive.abort(id),

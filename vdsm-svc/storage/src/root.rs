@@ -1,6 +1,6 @@
 //! The storage root: the directory that holds the domains of this host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -207,13 +207,24 @@ impl StorageRoot {
     /// # Errors
     /// Of the file system, for the root itself.
     pub fn domains(&self) -> Result<Vec<ListedDomain>, Fault> {
+        Ok(self.domain_ids()?.into_iter().map(|id| self.listed(id)).collect())
+    }
+
+    /// The ids of what [`StorageRoot::domains`] describes, sorted.
+    ///
+    /// # Errors
+    /// Of the file system, for the root itself.
+    pub fn domain_ids(&self) -> Result<BTreeSet<DomainId>, Fault> {
         let found = self.dir.entries()?.into_iter();
-        let ids = found.filter_map(|e| e.name.to_str()?.parse().ok());
-        let listed = ids.map(|id| ListedDomain {
+        Ok(found.filter_map(|e| e.name.to_str()?.parse().ok()).collect())
+    }
+
+    /// One of them.
+    pub fn listed(&self, id: DomainId) -> ListedDomain {
+        ListedDomain {
             id,
             info: self.domain(id).and_then(|d| d.info()),
-        });
-        Ok(listed.collect())
+        }
     }
 
     /// Opens a domain for reading.
@@ -223,10 +234,12 @@ impl StorageRoot {
     pub fn domain(&self, id: DomainId) -> Result<Domain, Fault> {
         Domain::open(&self.dir, id).map_err(|mut fault| {
             if fault.code == FaultCode::DomainNotFound && self.opened_anew {
-                fault.message += &format!(
-                    ". Since the service began, {} was replaced by another directory: see whether its file system is mounted",
+                let message = format!(
+                    "{}. Since the service began, {} was replaced by another directory: see whether its file system is mounted",
+                    fault.message,
                     self.name.display()
                 );
+                fault.message = message.into();
             }
             fault
         })
@@ -283,13 +296,13 @@ impl StorageRoot {
 /// can read.
 fn check_path(path: &Path) -> Result<(), Fault> {
     let text = path.to_string_lossy();
-    let bad = |c: &char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    match text.chars().find(bad) {
+    match text.chars().find(|letter| common::text::steers(*letter)) {
         None => Ok(()),
         Some(found) => Err(Fault::new(
             FaultCode::InvalidArgument,
             format!(
-                "the path of the storage root, {text:?}, holds the control character {found:?}, and the metadata of its domains could not hold the path; rename the directory"
+                "the path of the storage root, {text:?}, holds the control character {}, and the metadata of its domains could not hold the path; rename the directory",
+                found.escape_default()
             ),
         )),
     }

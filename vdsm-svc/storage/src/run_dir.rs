@@ -150,6 +150,8 @@ pub struct Strangers {
     pub tasks: Vec<TaskId>,
     /// Why there may be more: run directories that cannot be read. While there are any, "no other" is not proven.
     pub unreadable: Vec<Fault>,
+    /// How many more cannot be read.
+    pub unreadable_left_out: usize,
 }
 
 impl Strangers {
@@ -158,12 +160,15 @@ impl Strangers {
         Self {
             tasks: Vec::new(),
             unreadable: vec![fault],
+            unreadable_left_out: 0,
         }
     }
 
     fn cannot_tell(&mut self, fault: Fault) {
         if self.unreadable.len() < UNREADABLE_TOLD {
             self.unreadable.push(fault);
+        } else {
+            self.unreadable_left_out += 1;
         }
     }
 }

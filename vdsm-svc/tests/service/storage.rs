@@ -1,6 +1,7 @@
 //! Calls into storage outside any task.
 
 use common::fault::FaultCode;
+use prost::Message as _;
 use proto::host::v1 as wire;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{DeleteImage, Operation};
@@ -58,7 +59,7 @@ async fn domains_images_and_volumes_are_shown_as_they_are() {
     host.end_of(&id).await;
 
     let listed = storage
-        .list_storage_domains(wire::ListStorageDomainsRequest {})
+        .list_storage_domains(wire::ListStorageDomainsRequest::default())
         .await
         .unwrap()
         .into_inner();
@@ -72,6 +73,7 @@ async fn domains_images_and_volumes_are_shown_as_they_are() {
     let images = storage
         .list_images(wire::ListImagesRequest {
             domain_id: DOMAIN.into(),
+            ..Default::default()
         })
         .await
         .unwrap()
@@ -92,6 +94,7 @@ async fn domains_images_and_volumes_are_shown_as_they_are() {
     let request = wire::ListVolumesRequest {
         domain_id: DOMAIN.into(),
         image_id: image.clone(),
+        ..Default::default()
     };
     let volumes = storage.list_volumes(request).await.unwrap().into_inner().volumes;
     let request = wire::GetVolumeRequest {
@@ -118,6 +121,146 @@ async fn domains_images_and_volumes_are_shown_as_they_are() {
         refusal(missing),
         (Code::NotFound, FaultCode::ImageNotFound, false)
     );
+    host.stop().await;
+}
+
+/// Every item of a list of storage, by pages, each of which any client takes.
+macro_rules! pages {
+    ($storage:expr, $rpc:ident, $request:expr, $items:ident) => {{
+        let (mut found, mut pages, mut request) = (Vec::new(), 0, $request);
+        loop {
+            let page = $storage.$rpc(request.clone()).await.unwrap().into_inner();
+            assert!(page.encoded_len() <= 3 << 20, "{} bytes", page.encoded_len());
+            pages += 1;
+            found.extend(page.$items);
+            if page.next_page_token.is_empty() {
+                break (found, pages);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }};
+}
+
+/// `count` volumes of one image, with hostile metadata; the image's id, and the ids of the volumes.
+fn hostile_volumes(host: &Host, count: usize) -> (String, Vec<String>) {
+    let image = fresh();
+    let dir = host
+        .dir
+        .path()
+        .join("storage")
+        .join(DOMAIN)
+        .join("images")
+        .join(&image);
+    std::fs::create_dir(&dir).unwrap();
+    // Two values of a key are a remark, which names the key; a kind of disk is shown as it stands there.
+    let hostile = "\u{1b}[2J\u{202e}\u{9b}31m".repeat(100);
+    let twice: String = (0..60)
+        .map(|n| format!("{n}{hostile}=1\n{n}{hostile}=2\n"))
+        .collect();
+    let meta = format!(
+        "CAP=1048576\nCTIME=1\nDESCRIPTION={hostile}\nDISKTYPE={hostile}\nDOMAIN={DOMAIN}\nFORMAT=RAW\nGEN=0\nIMAGE={image}\n\
+         LEGALITY=LEGAL\nPUUID=00000000-0000-0000-0000-000000000000\nTYPE=SPARSE\nVOLTYPE=LEAF\n{twice}EOF\n"
+    );
+    let mut ids: Vec<String> = (0..count).map(|_| fresh()).collect();
+    ids.sort();
+    for id in &ids {
+        std::fs::write(dir.join(id), b"").unwrap();
+        std::fs::write(dir.join(format!("{id}.meta")), &meta).unwrap();
+    }
+    (image, ids)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_on_storage_makes_no_answer_too_large_and_steers_no_terminal() {
+    let host = Host::start().await.with_domain().await;
+    let mut storage = host.storage();
+    let (image, ids) = hostile_volumes(&host, 1_500);
+    let request = wire::ListVolumesRequest {
+        domain_id: DOMAIN.into(),
+        image_id: image.clone(),
+        page_size: 1_000,
+        ..Default::default()
+    };
+    let (volumes, pages) = pages!(storage, list_volumes, request, volumes);
+    assert!(pages > 2, "cut by bytes: {pages} pages");
+    let listed: Vec<_> = volumes.iter().map(|volume| volume.volume_id.clone()).collect();
+    assert_eq!(listed, ids, "each once");
+    for volume in &volumes {
+        assert!(volume.encoded_len() < 30_000, "{}", volume.encoded_len());
+        let texts = [&volume.description, &volume.disk_type]
+            .into_iter()
+            .chain(&volume.remarks);
+        for text in texts {
+            assert!(!text.chars().any(common::text::steers), "{text:?}");
+        }
+        assert!(
+            volume.description.contains("\\u{1b}[2J"),
+            "{}",
+            volume.description
+        );
+    }
+    let request = wire::GetImageRequest {
+        domain_id: DOMAIN.into(),
+        image_id: image.clone(),
+    };
+    let found = storage.get_image(request).await.unwrap().into_inner();
+    assert!(found.encoded_len() <= 3 << 20, "{}", found.encoded_len());
+    let shown = found.image.unwrap().volumes.len();
+    let rest = wire::ListVolumesRequest {
+        domain_id: DOMAIN.into(),
+        image_id: image,
+        page_size: 1_000,
+        page_token: found.next_page_token,
+    };
+    let (rest, _) = pages!(storage, list_volumes, rest, volumes);
+    assert_eq!(rest, volumes[shown..], "the list goes on where the image was cut");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_and_domains_are_listed_by_pages() {
+    let host = Host::start().await.with_domain().await;
+    let mut storage = host.storage();
+    let root = host.dir.path().join("storage");
+    let mut images: Vec<String> = (0..250).map(|_| fresh()).collect();
+    images.sort();
+    let leftover = format!("_remove_me_{}_7", images[0]);
+    for name in images.iter().chain([&leftover]) {
+        std::fs::create_dir(root.join(DOMAIN).join("images").join(name)).unwrap();
+    }
+    let others: Vec<String> = (0..5).map(|_| fresh()).collect();
+    for other in &others {
+        std::fs::create_dir(root.join(other)).unwrap();
+    }
+    for size in [1, 100, 1_000] {
+        let request = wire::ListStorageDomainsRequest {
+            page_size: size,
+            ..Default::default()
+        };
+        let (domains, _) = pages!(storage, list_storage_domains, request, domains);
+        let mut expected = others.clone();
+        expected.push(DOMAIN.into());
+        expected.sort();
+        let listed: Vec<_> = domains.into_iter().map(|domain| domain.domain_id).collect();
+        assert_eq!(listed, expected);
+    }
+    for size in [7, 0, 1_000] {
+        let request = wire::ListImagesRequest {
+            domain_id: DOMAIN.into(),
+            page_size: size,
+            ..Default::default()
+        };
+        let (found, _) = pages!(storage, list_images, request, images);
+        let listed: Vec<_> = (found.iter().filter(|image| image.leftover.is_empty()))
+            .map(|image| image.image_id.clone())
+            .collect();
+        assert_eq!(listed, images);
+        let leftovers: Vec<_> = found.iter().map(|image| image.leftover.as_str()).collect();
+        assert_eq!(
+            (leftovers.len(), leftovers.last().copied()),
+            (251, Some(leftover.as_str()))
+        );
+    }
     host.stop().await;
 }
 

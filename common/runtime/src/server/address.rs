@@ -1,6 +1,6 @@
 //! The socket, and the file that says where it is.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::path::Path;
 use tonic::transport::server::TcpIncoming;
 
 use super::limits::take_all_files;
+use crate::own;
 
 /// The file in the data directory that holds `address:port` while the service listens.
 pub const ADDRESS: &str = "address";
@@ -39,7 +40,7 @@ impl Listening {
     /// # Errors
     /// [`io::Error`] if the address is taken or the file cannot be written.
     pub fn bind(addr: SocketAddr, data_dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(data_dir)?;
+        own::dir(data_dir)?;
         take_all_files();
         let file = data_dir.join(ADDRESS);
         // One that a killed process left would send clients astray while this one is still starting.
@@ -52,7 +53,7 @@ impl Listening {
         let incoming = TcpIncoming::bind(addr)?.with_nodelay(Some(true));
         let address = incoming.local_addr()?;
         let temporary = data_dir.join(format!("{ADDRESS}.new"));
-        File::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
+        own::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
         fs::rename(&temporary, &file)?;
         Ok(Self { incoming, address })
     }

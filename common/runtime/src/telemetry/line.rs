@@ -43,9 +43,13 @@ impl Line {
         Self::error(format, &message)
     }
 
-    fn error(format: LogFormat, message: &str) -> Self {
+    pub(super) fn error(format: LogFormat, message: &str) -> Self {
         match format {
-            LogFormat::Human => Self(format!("{} ERROR runtime::telemetry: {message}\n", now())),
+            LogFormat::Human => Self(format!(
+                "{} ERROR runtime::telemetry: {}\n",
+                now(),
+                escaped(message)
+            )),
             LogFormat::Json => Self(format!(
                 "{{\"timestamp\":\"{}\",\"level\":\"ERROR\",\"message\":{},\"target\":\"runtime::telemetry\"}}\n",
                 now(),
@@ -66,6 +70,18 @@ fn now() -> String {
     text
 }
 
+/// With its own line ends, of a backtrace, and nothing else that steers.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter != '\n' && common::text::steers(letter) {
+            true => escaped.extend(letter.escape_default()),
+            false => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
 /// As a JSON string.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
@@ -74,7 +90,7 @@ fn quoted(text: &str) -> String {
             '"' => quoted.push_str("\\\""),
             '\\' => quoted.push_str("\\\\"),
             '\n' => quoted.push_str("\\n"),
-            letter if letter.is_control() => {
+            letter if common::text::steers(letter) => {
                 // Writing to a string cannot fail.
                 let _ = write!(quoted, "\\u{:04x}", u32::from(letter));
             }

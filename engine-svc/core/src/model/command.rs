@@ -2,7 +2,7 @@
 
 use common::id::{CommandId, HostId, RequestId, TaskId};
 use common::lock::Mode;
-use common::{Fault, Timestamp};
+use common::{Fault, Timestamp, Words};
 
 use super::EntityKey;
 use crate::plan::add_host::AddHost;
@@ -208,7 +208,7 @@ pub struct WaitingFor {
     /// The thing itself.
     pub what: Awaited,
     /// In words.
-    pub note: String,
+    pub note: Words,
     /// Since when.
     pub since: Timestamp,
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId, VmId, VolumeId};
-use common::{Allocation, Start, Timestamp, Token, VolumeFormat};
+use common::lock::Mode;
+use common::{Allocation, Start, Timestamp, Token, VolumeFormat, Words};
 
 /// Names one thing: the key of its lock, and how outcomes and events point at it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +54,20 @@ pub enum Holder {
         /// When the engine first saw it.
         since: Timestamp,
     },
+}
+
+/// Who keeps an entity busy, and how: everybody, or the first of very many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// In the order in which they came.
+    pub by: Vec<(Holder, Mode)>,
+    /// How many more share it.
+    pub more: usize,
+}
+
+impl Holding {
+    /// Holders that are told of one entity: a domain may be shared by thousands.
+    pub const TOLD: usize = 10;
 }
 
 /// A host that this engine owns.
@@ -123,7 +138,7 @@ pub struct Observation {
     /// When it was seen.
     pub time: Timestamp,
     /// In words.
-    pub note: String,
+    pub note: Words,
 }
 
 /// How much of a disk is on storage.

@@ -1,7 +1,7 @@
 //! The people's log.
 
-use common::Timestamp;
 use common::id::CommandId;
+use common::{Timestamp, Words};
 
 use super::EntityKey;
 
@@ -142,7 +142,7 @@ pub struct Event {
     /// What happened, for programs.
     pub code: EventCode,
     /// A sentence for people.
-    pub message: String,
+    pub message: Words,
     /// What it is about.
     pub entities: Vec<EntityKey>,
     /// The command that it is about.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use common::id::{CommandId, HostId, StoreId, TaskId};
-use common::{Fault, FaultCode, Operation, Start, TaskState, Timestamp};
+use common::{Fault, FaultCode, Operation, Start, TaskState, Timestamp, Words};
 
 use super::{Awaited, EntityKey, WaitingFor};
 use crate::jobs::TaskStep;
@@ -149,7 +149,7 @@ pub struct AsyncTask {
     /// Whether the host would stop it.
     pub cancelable: bool,
     /// What stopping it would undo, in the host's words.
-    pub undo: String,
+    pub undo: Words,
     /// Why its host could not undo it.
     pub undo_fault: Option<Fault>,
     /// None for a foreign one.
@@ -212,7 +212,7 @@ impl AsyncTask {
         };
         Some(WaitingFor {
             what: Awaited::Host(host_id),
-            note: note.to_owned(),
+            note: note.into(),
             since,
         })
     }
@@ -267,10 +267,11 @@ impl AsyncTask {
     /// What stopped it, and why it could not be undone, where that is another thing: who must look needs both.
     fn neither(&self, mut fault: Fault) -> Fault {
         if let Some(undo) = self.undo_fault.as_ref().filter(|undo| **undo != fault) {
-            fault.message = format!(
+            let message = format!(
                 "{}; and what it had begun could not be undone: {undo}",
                 fault.message
             );
+            fault.message = message.into();
         }
         fault
     }

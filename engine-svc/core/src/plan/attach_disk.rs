@@ -4,7 +4,7 @@ use common::id::{DiskId, VmId};
 use common::lock::Mode;
 use common::{Fault, FaultCode};
 
-use super::{Draft, End, Next};
+use super::{Draft, End, Next, absent};
 use crate::change::Change;
 use crate::model::{Disk, EntityKey, Parameters};
 use crate::plan::create_vm::MAX_DISKS;
@@ -66,10 +66,10 @@ pub(super) fn next(state: &State, p: &AttachDisk) -> Next {
 /// That there are such a disk and such a VM.
 pub(super) fn both(state: &State, disk_id: DiskId, vm_id: VmId) -> Result<(), Fault> {
     if state.disk(disk_id).is_none() {
-        return Err(Fault::new(FaultCode::EntityNotFound, "there is no such disk").about("disk_id"));
+        return Err(absent(state, &EntityKey::Disk(disk_id), "disk_id"));
     }
     if state.vm(vm_id).is_none() {
-        return Err(Fault::new(FaultCode::EntityNotFound, "there is no such VM").about("vm_id"));
+        return Err(absent(state, &EntityKey::Vm(vm_id), "vm_id"));
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ mod tests {
 
     fn code(reply: Reply) -> (FaultCode, String) {
         match reply {
-            Reply::Refused(fault) => (fault.code, fault.message),
+            Reply::Refused(fault) => (fault.code, fault.message.into()),
             other => panic!("{other:#?}"),
         }
     }

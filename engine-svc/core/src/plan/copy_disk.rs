@@ -7,7 +7,7 @@ use common::id::{CommandId, DiskId};
 use common::lock::Mode;
 use common::{Fault, FaultCode, VolumeAddress};
 
-use super::{Draft, Part, new_disk};
+use super::{Draft, Part, absent, new_disk};
 use crate::input::{CopyAsk, DiskAsk};
 use crate::model::{Disk, DiskSpec, EntityKey, Parameters};
 use crate::plan::copy_image::CopyImage;
@@ -30,8 +30,7 @@ const PLACE: &str = "disk";
 
 pub(super) fn draft(state: &State, command: CommandId, ask: &CopyAsk) -> Result<Draft, Fault> {
     let Some(source) = state.disk(ask.source_id) else {
-        let message = "there is no such disk";
-        return Err(Fault::new(FaultCode::EntityNotFound, message).about("source_disk_id"));
+        return Err(absent(state, &EntityKey::Disk(ask.source_id), "source_disk_id"));
     };
     let disk = new_disk::spec(command, PLACE, &asked(ask, source));
     let host_id = new_disk::host(state, &disk, "")?;
@@ -182,8 +181,16 @@ mod tests {
             ("RemoveDisk", remove_disk(2)),
         ] {
             let fault = refusal(world.submit(3, rpc, ask));
-            let unborn = fault.code == FaultCode::EntityNotFound && fault.subject == "disk_id";
-            assert!(fault.code == FaultCode::EntityBusy || unborn, "{rpc}: {fault}");
+            assert_eq!(fault.code, FaultCode::EntityBusy, "{rpc}: {fault}");
+            // What is not there yet is said to be being made, and by whom.
+            if fault.subject == "disk_id" {
+                let expected = format!(
+                    "disk {} is being made by command {} of ann since ",
+                    disk_id(2),
+                    command_id(1)
+                );
+                assert!(fault.message.starts_with(&expected), "{fault}");
+            }
         }
         world.settle();
         assert_eq!((world.state_of(1), world.state_of(2)), (Succeeded, Succeeded));

@@ -8,7 +8,7 @@ use common::id::{DomainId, HostId};
 use common::lock::Mode;
 use common::{Fault, FaultCode};
 
-use super::{Draft, End, Next};
+use super::{Draft, End, Next, absent};
 use crate::change::Change;
 use crate::effect::HostCall;
 use crate::model::{Command, Domain, EntityKey, Parameters};
@@ -27,8 +27,7 @@ pub struct CreateStorageDomain {
 
 pub(super) fn draft(state: &State, wanted: &CreateStorageDomain) -> Result<Draft, Fault> {
     if state.host(wanted.host_id).is_none() {
-        let message = "there is no such host; add it first";
-        return Err(Fault::new(FaultCode::EntityNotFound, message).about("host_id"));
+        return Err(absent(state, &EntityKey::Host(wanted.host_id), "host_id"));
     }
     if state.domain(wanted.domain_id).is_some() {
         let message = "there is a storage domain of this id already";

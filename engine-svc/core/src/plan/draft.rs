@@ -2,7 +2,7 @@
 
 use common::id::{CommandId, HostId};
 use common::lock::Mode;
-use common::{Fault, Operation, Timestamp};
+use common::{Fault, Operation, Timestamp, Words};
 
 use super::Awaits;
 use crate::input::Submission;
@@ -213,7 +213,7 @@ pub(crate) fn new_task(
         sequence: 1,
         resynced: false,
         cancelable: true,
-        undo: String::new(),
+        undo: Words::default(),
         undo_fault: None,
         command: Some(command.id),
         root: Some(command.root),

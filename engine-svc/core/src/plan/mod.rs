@@ -37,7 +37,7 @@ use crate::state::State;
 
 pub(crate) use draft::{Draft, Part, PlannedTask, Records, new_task};
 pub(crate) use next::{Awaits, End, NewTask, Next, Rest, Work, outcomes, rest};
-pub(crate) use words::{describe, end_code, task_words};
+pub(crate) use words::{absent, describe, end_code, task_words};
 
 /// What a request would become, if the state allows it.
 pub(crate) fn draft(state: &State, submission: &Submission) -> Result<Draft, Fault> {

@@ -3,10 +3,10 @@
 use common::id::{CommandId, HostId};
 use common::{Fault, FaultCode, Timestamp};
 
-use super::{Next, new_image, only_part};
+use super::{Next, absent, new_image, only_part};
 use crate::change::Change;
 use crate::input::DiskAsk;
-use crate::model::{Command, DiskSpec};
+use crate::model::{Command, DiskSpec, EntityKey};
 use crate::state::State;
 
 /// The disk that is asked for; where the caller named none, its id is derived from the command and `place`.
@@ -27,8 +27,8 @@ pub(super) fn spec(command: CommandId, place: &str, ask: &DiskAsk) -> DiskSpec {
 /// There is no such domain, or there is such a disk.
 pub(super) fn host(state: &State, disk: &DiskSpec, path: &str) -> Result<HostId, Fault> {
     let Some(domain) = state.domain(disk.domain_id) else {
-        let message = "there is no such storage domain";
-        return Err(Fault::new(FaultCode::EntityNotFound, message).about(format!("{path}domain_id")));
+        let key = EntityKey::Domain(disk.domain_id);
+        return Err(absent(state, &key, format!("{path}domain_id")));
     };
     if state.disk(disk.disk_id).is_some() {
         let message = "there is a disk of this id already";

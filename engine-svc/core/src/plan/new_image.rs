@@ -45,7 +45,7 @@ pub(super) fn made(leaf: &Command, now: Timestamp) -> Option<Disk> {
         observation: Some(Observation {
             presence: Presence::Whole,
             time: leaf.ended.unwrap_or(now),
-            note: "as its creation ended".to_owned(),
+            note: "as its creation ended".into(),
         }),
     })
 }

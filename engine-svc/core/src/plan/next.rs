@@ -127,7 +127,7 @@ impl Awaits {
     pub(crate) const fn child(id: CommandId) -> Self {
         Self {
             what: Awaited::Command(id),
-            note: "its parts to end, this one among them",
+            note: "its child commands to end, this one among them",
         }
     }
 
@@ -148,7 +148,7 @@ impl Awaits {
     pub(crate) fn since(self, since: Timestamp) -> WaitingFor {
         WaitingFor {
             what: self.what,
-            note: self.note.to_owned(),
+            note: self.note.into(),
             since,
         }
     }

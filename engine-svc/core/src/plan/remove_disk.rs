@@ -4,7 +4,7 @@ use common::id::DiskId;
 use common::lock::Mode;
 use common::{Fault, FaultCode};
 
-use super::{Draft, Next, Part, only_part, remove_image};
+use super::{Draft, Next, Part, absent, only_part, remove_image};
 use crate::model::{Command, EntityKey, Parameters};
 use crate::plan::remove_image::RemoveImage;
 use crate::state::State;
@@ -18,8 +18,7 @@ pub struct RemoveDisk {
 
 pub(super) fn draft(state: &State, disk_id: DiskId) -> Result<Draft, Fault> {
     let image = RemoveImage::of(state, disk_id, None);
-    let image = image
-        .ok_or_else(|| Fault::new(FaultCode::EntityNotFound, "there is no such disk").about("disk_id"))?;
+    let image = image.ok_or_else(|| absent(state, &EntityKey::Disk(disk_id), "disk_id"))?;
     let mut locks = vec![
         (EntityKey::Disk(disk_id), Mode::Exclusive),
         (EntityKey::Domain(image.domain_id), Mode::Shared),

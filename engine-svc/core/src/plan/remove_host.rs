@@ -4,7 +4,7 @@ use common::id::HostId;
 use common::lock::Mode;
 use common::{Fault, FaultCode};
 
-use super::{Draft, End, Next, next};
+use super::{Draft, End, Next, absent, next};
 use crate::change::Change;
 use crate::effect::HostCall;
 use crate::model::{Command, EntityKey, Parameters};
@@ -19,8 +19,7 @@ pub struct RemoveHost {
 
 pub(super) fn draft(state: &State, wanted: &RemoveHost) -> Result<Draft, Fault> {
     if state.host(wanted.host_id).is_none() {
-        let message = "there is no such host";
-        return Err(Fault::new(FaultCode::EntityNotFound, message).about("host_id"));
+        return Err(absent(state, &EntityKey::Host(wanted.host_id), "host_id"));
     }
     if let Some(domain) = state.domains_on(wanted.host_id).next() {
         let message = format!("the host still serves storage domain {domain}");

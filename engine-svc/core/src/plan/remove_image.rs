@@ -104,7 +104,7 @@ fn unknown(state: &State, p: &RemoveImage, now: Timestamp) -> Vec<Change> {
         observation: Some(Observation {
             presence: Presence::Unknown,
             time: now,
-            note: "its removal did not end well; storage is being asked".to_owned(),
+            note: "its removal did not end well; storage has not shown yet what is left of it".into(),
         }),
         ..disk.clone()
     })]

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use common::Fault;
 use common::id::VmId;
 use common::lock::Mode;
-use common::{Fault, FaultCode};
 
-use super::{Draft, Next, Part, only_part, remove_all_vm_images};
+use super::{Draft, Next, Part, absent, only_part, remove_all_vm_images};
 use crate::change::Change;
 use crate::model::{Command, EntityKey, Parameters};
 use crate::plan::remove_all_vm_images::RemoveAllVmImages;
@@ -24,7 +24,7 @@ pub struct RemoveVm {
 
 pub(super) fn draft(state: &State, vm_id: VmId) -> Result<Draft, Fault> {
     let Some(vm) = state.vm(vm_id) else {
-        return Err(Fault::new(FaultCode::EntityNotFound, "there is no such VM").about("vm_id"));
+        return Err(absent(state, &EntityKey::Vm(vm_id), "vm_id"));
     };
     let images = RemoveAllVmImages {
         vm_id,

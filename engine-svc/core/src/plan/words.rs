@@ -1,8 +1,10 @@
 //! How commands and tasks are called among people.
 
-use common::Operation;
+use common::{Fault, FaultCode, Operation};
 
-use crate::model::{AsyncTask, CommandKind, CommandState, EventCode, Parameters, Purpose};
+use crate::model::{AsyncTask, CommandKind, CommandState, EntityKey, EventCode, Holder, Parameters, Purpose};
+use crate::state::State;
+use crate::when::utc;
 
 /// What a command does, in a line.
 pub(crate) fn describe(parameters: &Parameters) -> String {
@@ -25,6 +27,38 @@ pub(crate) fn describe(parameters: &Parameters) -> String {
             format!("Copying disk {} to disk {}", p.source.image_id, p.disk.disk_id)
         }
     }
+}
+
+/// The refusal of what is not there, by the field that names it. What a command works on may be about to be: whoever forgot
+/// to wait for its making is told so.
+pub(crate) fn absent(state: &State, key: &EntityKey, field: impl std::fmt::Display) -> Fault {
+    let Some(Holder::Command {
+        command_id,
+        user,
+        since,
+    }) = state.holder(key)
+    else {
+        return Fault::new(FaultCode::EntityNotFound, format!("there is no {key}")).about(field);
+    };
+    let makes = state.command(command_id).is_some_and(|command| {
+        command.fault.is_none()
+            && !command.cancel_requested
+            && matches!(
+                command.parameters,
+                Parameters::AddHost(_)
+                    | Parameters::TakeOverHost(_)
+                    | Parameters::CreateStorageDomain(_)
+                    | Parameters::CreateVm(_)
+                    | Parameters::CreateDisk(_)
+                    | Parameters::CopyDisk(_)
+            )
+    });
+    let what = if makes { "being made" } else { "being removed" };
+    let words = format!(
+        "{key} is {what} by command {command_id} of {user} since {}; wait for the end of that command (WaitCommand)",
+        utc(since)
+    );
+    Fault::new(FaultCode::EntityBusy, words).about(field)
 }
 
 /// What a task does, in a line.

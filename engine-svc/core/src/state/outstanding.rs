@@ -77,6 +77,7 @@ impl State {
             host_id: command.parameters.called_host()?,
             command_id: command.id,
             call: plan::call(command)?,
+            correlation_id: command.correlation_id.clone(),
         })
     }
 

@@ -4,7 +4,7 @@ use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
 use common::lock::{Mode, Outcome};
 
 use super::{Accepted, Family, Owner, RequestScope, State, Tree};
-use crate::model::{AsyncTask, Command, Disk, Domain, EntityKey, Holder, Host, Vm};
+use crate::model::{AsyncTask, Command, Disk, Domain, EntityKey, Holder, Holding, Host, Vm};
 
 impl State {
     /// A command of a tree that is not over, or whose tasks are not all cleared.
@@ -109,10 +109,21 @@ impl State {
 
     /// Who keeps an entity busy; one of them where several share it.
     pub fn holder(&self, key: &EntityKey) -> Option<Holder> {
-        self.locks
-            .holders(key)
-            .next()
-            .and_then(|owner| self.describe(*owner))
+        let (owner, _) = self.locks.holders(key).first()?;
+        self.describe(*owner)
+    }
+
+    /// Everybody who keeps an entity busy, and how; of very many the first.
+    pub fn holding(&self, key: &EntityKey) -> Option<Holding> {
+        let holders = self.locks.holders(key);
+        let told = holders.iter().take(Holding::TOLD);
+        let by: Vec<_> = told
+            .filter_map(|(owner, mode)| Some((self.describe(*owner)?, *mode)))
+            .collect();
+        (!by.is_empty()).then(|| Holding {
+            more: holders.len().saturating_sub(Holding::TOLD),
+            by,
+        })
     }
 
     pub(crate) fn describe(&self, owner: Owner) -> Option<Holder> {

@@ -68,17 +68,20 @@ impl Tx<'_> {
 
     /// The root, if there is such an unfinished one.
     pub(super) fn unfinished_root(&self, id: CommandId) -> Result<&Command, Fault> {
-        let ended = || Fault::new(FaultCode::CommandEnded, "the command has ended").about("command_id");
+        let ended =
+            || Fault::new(FaultCode::CommandEnded, format!("command {id} has ended")).about("command_id");
         match self.state.command(id) {
             Some(command) if !command.is_root() => {
-                let message = format!("the command is a part of command {}; ask that one", command.root);
+                let message = format!("command {id} is a part of command {}; ask that one", command.root);
                 Err(Fault::new(FaultCode::CommandNotRoot, message).about("command_id"))
             }
             Some(command) if command.state.is_terminal() => Err(ended()),
             Some(command) => Ok(command),
             None if self.state.remembers(id) => Err(ended()),
             None => {
-                Err(Fault::new(FaultCode::CommandNotFound, "there is no such command").about("command_id"))
+                let message =
+                    format!("there is no command {id}; it may have been forgotten because of its age");
+                Err(Fault::new(FaultCode::CommandNotFound, message).about("command_id"))
             }
         }
     }

@@ -4,7 +4,7 @@
 //! Where it does not, somebody must look.
 
 use common::id::{CommandId, DiskId, TaskId};
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Words};
 
 use super::tx::Tx;
 use crate::change::Change;
@@ -22,7 +22,7 @@ enum Shown {
     /// Only a beginning, which it takes over when it is asked for anew.
     Begun,
     /// Neither.
-    Unclear(String),
+    Unclear(Words),
 }
 
 /// One look at storage.
@@ -153,15 +153,15 @@ impl Tx<'_> {
                 task.fault.get_or_insert_with(|| fault.clone());
             }
         });
-        let Some(task) = self.state.task(task_id).cloned() else {
+        // What storage does not tell is settled by nobody yet: that a person must look is told of its command.
+        let shown = matches!(settled, Settled::Done);
+        let Some(task) = self.state.task(task_id).cloned().filter(|_| shown) else {
             return;
         };
-        let what = match settled {
-            Settled::Done => "storage shows that it is done",
-            Settled::Unclear => "storage does not tell whether it was done or undone",
-            Settled::Refused => "it was refused",
-        };
-        let message = format!("host {} lost its memory of task {task_id}; {what}", task.host_id);
+        let message = format!(
+            "host {} lost its memory of task {task_id}; storage shows that it is done",
+            task.host_id
+        );
         self.tell_of(EventCode::TaskSettledByEvidence, task.entities(), message);
     }
 
@@ -178,7 +178,7 @@ impl Tx<'_> {
             task.reported = None;
             task.fault = None;
             task.undo_fault = None;
-            task.undo.clear();
+            task.undo = Words::default();
             task.host_sequence = 0;
             task.resynced = true;
             task.cancelable = true;
@@ -194,7 +194,7 @@ impl Tx<'_> {
     }
 
     /// What storage shows of a disk: an observation, with its time.
-    pub(super) fn disk_observed(&mut self, disk_id: DiskId, presence: Presence, note: String) {
+    pub(super) fn disk_observed(&mut self, disk_id: DiskId, presence: Presence, note: Words) {
         let Some(disk) = self.state.disk(disk_id) else {
             return;
         };
@@ -217,7 +217,7 @@ fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
         Evidence::Done => Shown::Effect,
         // A creation takes the directory over; one that is not wanted any more would leave it behind.
         Evidence::EmptyImage if task.abort_wanted && !task.is_doubted() => {
-            Shown::Unclear("an empty directory is left of the image".to_owned())
+            Shown::Unclear("an empty directory is left of the image".into())
         }
         Evidence::EmptyImage => Shown::Begun,
         Evidence::NotBegun => Shown::Nothing,
@@ -278,6 +278,28 @@ mod tests {
             }
             let told = |event: &crate::model::Event| event.code == EventCode::HostStoreChanged;
             assert!(world.engine.events.iter().any(told), "people are told");
+        }
+    }
+
+    #[test]
+    fn what_a_cut_list_of_strangers_does_not_name_is_not_taken_for_gone() {
+        let mut world = World::with_domains(1);
+        let id = common::id::TaskId::from_uuid(uuid::Uuid::from_u128(0x77));
+        let operation = common::Operation::DeleteImage(common::DeleteImage {
+            domain_id: crate::testing::domain_id(0),
+            image_id: disk_id(0x77).image(),
+        });
+        world.host_mut(0).start_foreign(id, operation);
+        while world.engine.state.task(id).is_none() {
+            assert!(world.flow(), "it is seen");
+        }
+        world.wipe(host_id(0));
+        for more in [true, false] {
+            world.host_mut(0).strangers.clear();
+            world.host_mut(0).more_strangers = more;
+            world.disconnect(host_id(0));
+            world.connect(host_id(0));
+            assert_eq!(world.engine.state.task(id).is_some(), more);
         }
     }
 

@@ -244,6 +244,10 @@ impl Tx<'_> {
 
     /// Somebody else's task of an earlier store, of which no process is left, holds nothing any more.
     fn forget_strangers(&mut self, host_id: HostId, facts: &HostFacts) {
+        // Whoever is not named may be one of those that are not: absence is no proof.
+        if facts.more_strangers {
+            return;
+        }
         for task_id in self.state.tasks_on(host_id) {
             let Some(task) = self.state.task(task_id) else {
                 continue;

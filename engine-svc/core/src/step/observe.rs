@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::id::{HostId, StoreId, TaskId};
-use common::{Start, TaskState, Timestamp, Token};
+use common::{Start, TaskState, Timestamp, Token, Words};
 
 use super::clear::is_being_cleared;
 use super::tx::Tx;
@@ -368,7 +368,7 @@ fn foreign(
         sequence: 1,
         resynced: false,
         cancelable: false,
-        undo: String::new(),
+        undo: Words::default(),
         undo_fault: None,
         command: None,
         root: None,
@@ -380,7 +380,7 @@ fn foreign(
         abort_wanted: false,
         begun_before: false,
         user: String::new(),
-        correlation_id: item.correlation_id.clone(),
+        correlation_id: item.correlation_id.to_string(),
         created: now,
         ended: None,
         host_commit_time: None,

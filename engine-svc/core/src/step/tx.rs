@@ -130,7 +130,7 @@ impl<'a> Tx<'a> {
             time: self.now,
             severity: code.severity(),
             code,
-            message,
+            message: message.into(),
             entities: command.parameters.entities(),
             command: Some(command.id),
             root: Some(command.root),
@@ -147,7 +147,7 @@ impl<'a> Tx<'a> {
             time: self.now,
             severity: code.severity(),
             code,
-            message,
+            message: message.into(),
             entities,
             command: None,
             root: None,
@@ -160,7 +160,7 @@ impl<'a> Tx<'a> {
     /// What an operator is needed for, since now.
     pub(super) fn attention(&self, fault: Fault) -> WaitingFor {
         WaitingFor {
-            note: "RetryCommand or AbandonCommand; or the missing fact".to_owned(),
+            note: "RetryCommand or AbandonCommand; or the missing fact".into(),
             what: Awaited::Attention(fault),
             since: self.now,
         }

@@ -4,7 +4,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::id::{DiskId, DomainId, EngineId, HostId, ImageId, StoreId, TaskId};
-use common::{CopyVolume, Fault, FaultCode, Operation, Revision, Start, TaskState, Timestamp, Token};
+use common::{
+    CopyVolume, Fault, FaultCode, Label, Operation, Revision, Start, TaskState, Timestamp, Token, Words,
+};
 
 use super::{ENGINE, store_id};
 use crate::effect::HostCall;
@@ -58,6 +60,8 @@ pub(crate) struct FakeHost {
     pub(crate) domains: BTreeSet<DomainId>,
     /// Processes of earlier stores that still work.
     pub(crate) strangers: BTreeMap<TaskId, Operation>,
+    /// It does not say who all of them are.
+    pub(crate) more_strangers: bool,
     /// Fates of the tasks to come, last first; those after them finish.
     pub(crate) fates: Vec<Fate>,
     /// Whether calls are refused, with this.
@@ -81,6 +85,7 @@ impl FakeHost {
             images: BTreeMap::new(),
             domains: BTreeSet::new(),
             strangers: BTreeMap::new(),
+            more_strangers: false,
             fates: Vec::new(),
             call_fault: None,
             undo_words: String::new(),
@@ -265,8 +270,12 @@ impl FakeHost {
             engine_id: self.owner,
             start: self.present_start(),
             followed,
-            forgotten: followed.map(|point| self.forgotten(point)).unwrap_or_default(),
+            forgotten: followed
+                .map(|point| self.forgotten(point))
+                .unwrap_or_default()
+                .into(),
             stranger_task_ids: self.strangers.keys().copied().collect(),
+            more_strangers: self.more_strangers,
         }
     }
 
@@ -416,12 +425,12 @@ impl FakeHost {
             fault,
             sequence: 1,
             cancelable: !state.is_terminal(),
-            undo: String::new(),
+            undo: Words::default(),
             undo_fault: None,
-            waiting_for: String::new(),
+            waiting_for: Words::default(),
             engine_id,
             removed: false,
-            correlation_id: String::new(),
+            correlation_id: Label::default(),
             is_held: false,
             is_settled: false,
         };
@@ -500,7 +509,7 @@ impl FakeHost {
         record.item.sequence += 1;
         record.item.fault = record.item.fault.take().or(fault);
         record.item.cancelable = !state.is_terminal() && !record.committed;
-        record.item.undo.clone_from(&self.undo_words);
+        record.item.undo = self.undo_words.as_str().into();
         self.history.push(record.item.clone());
     }
 
@@ -658,7 +667,7 @@ impl FakeHost {
         match (operation, self.images.get(&image.disk())) {
             (Operation::DeleteImage(_), None) => Evidence::Done,
             (_, None) => Evidence::NotBegun,
-            (_, Some(Image::Partial)) => Evidence::Begun("leftovers".to_owned()),
+            (_, Some(Image::Partial)) => Evidence::Begun("leftovers".into()),
             (Operation::DeleteImage(_), Some(Image::Whole)) => Evidence::NotBegun,
             (_, Some(Image::Whole)) => Evidence::Done,
         }

@@ -357,7 +357,7 @@ impl World {
             Effect::ObserveDisk { disk_id, .. } => Some(Input::DiskObserved {
                 disk_id: *disk_id,
                 presence: host.presence(*disk_id),
-                note: String::new(),
+                note: common::Words::default(),
             }),
             Effect::Resync { host_id } => {
                 let host_id = *host_id;

@@ -153,7 +153,10 @@ impl StorageService for Calls {
         _: Request<vdsm::ListStorageDomainsRequest>,
     ) -> Answer<vdsm::ListStorageDomainsResponse> {
         let domains = self.known(|known| known.domains.values().cloned().collect());
-        Ok(Response::new(vdsm::ListStorageDomainsResponse { domains }))
+        Ok(Response::new(vdsm::ListStorageDomainsResponse {
+            next_page_token: String::new(),
+            domains,
+        }))
     }
 
     async fn get_storage_domain(
@@ -176,7 +179,7 @@ impl StorageService for Calls {
         request: Request<vdsm::ListImagesRequest>,
     ) -> Answer<vdsm::ListImagesResponse> {
         self.domain(&request.get_ref().domain_id)?;
-        Ok(Response::new(vdsm::ListImagesResponse { images: Vec::new() }))
+        Ok(Response::new(vdsm::ListImagesResponse::default()))
     }
 
     async fn get_image(&self, _: Request<vdsm::GetImageRequest>) -> Answer<vdsm::GetImageResponse> {

@@ -32,6 +32,7 @@ async fn storage_requests_are_refused_by_field() -> Outcome<()> {
     let volumes = |domain_id: &str, image_id: &str| ListVolumesRequest {
         domain_id: domain_id.to_owned(),
         image_id: image_id.to_owned(),
+        ..Default::default()
     };
     let volume = |domain_id: &str, image_id: &str, volume_id: &str| GetVolumeRequest {
         domain_id: domain_id.to_owned(),
@@ -56,6 +57,12 @@ async fn storage_requests_are_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in bad_ids(), storage.list_volumes(volumes(&domain, &x)) => invalid("image_id"));
     refuse!(table, for x in bad_ids(), storage.get_volume(volume(&domain, &x, &id)) => invalid("image_id"));
     refuse!(table, for x in bad_ids(), storage.get_volume(volume(&domain, &id, &x)) => invalid("volume_id"));
+    refuse!(table, for x in BAD_PAGE_SIZES, storage.list_storage_domains(only(|r: &mut ListStorageDomainsRequest| r.page_size = x)) => invalid("page_size"));
+    refuse!(table, for x in bad_page_tokens(), storage.list_storage_domains(only(|r: &mut ListStorageDomainsRequest| r.page_token = x)) => invalid("page_token"));
+    refuse!(table, for x in BAD_PAGE_SIZES, storage.list_images(ListImagesRequest { page_size: x, ..images(&domain) }) => invalid("page_size"));
+    refuse!(table, for x in bad_page_tokens(), storage.list_images(ListImagesRequest { page_token: x, ..images(&domain) }) => invalid("page_token"));
+    refuse!(table, for x in BAD_PAGE_SIZES, storage.list_volumes(ListVolumesRequest { page_size: x, ..volumes(&domain, &id) }) => invalid("page_size"));
+    refuse!(table, for x in bad_page_tokens(), storage.list_volumes(ListVolumesRequest { page_token: x, ..volumes(&domain, &id) }) => invalid("page_token"));
     refuse!(table, storage.probe_operation(ProbeOperationRequest::default()) => invalid("operation"));
     refuse!(table, for x in bad_ids(), storage.probe_operation(probe(&x, "")) => invalid("operation.delete_image.domain_id"));
     refuse!(table, for x in malformed_ids(), storage.probe_operation(probe(&domain, &x)) => invalid("task_id"));

@@ -36,7 +36,7 @@ pub(super) fn malformed_ids() -> Vec<String> {
     let mut ids: Vec<String> = [
         "x",
         "../../etc/passwd",
-        "6BA7B810-9DAD-41D1-80B4-00C04FD430C8",
+        "{6ba7b810-9dad-41d1-80b4-00c04fd430c8}",
         "6ba7b8109dad41d180b400c04fd430c8",
         "00000000-0000-0000-0000-000000000000",
         "6ba7b810-9dad-41d1-80b4-00c04fd430c8\n",
@@ -64,9 +64,17 @@ pub(super) fn bad_names() -> Vec<String> {
 
 /// Texts that are no description.
 pub(super) fn bad_descriptions() -> Vec<String> {
-    let mut texts: Vec<String> = ["two\nlines", "a\u{0}b", "bell\u{7}", "a\u{2028}b", "tab\there"]
-        .map(str::to_owned)
-        .into();
+    let mut texts: Vec<String> = [
+        "two\nlines",
+        "a\u{0}b",
+        "bell\u{7}",
+        "a\u{2028}b",
+        "tab\there",
+        "a\u{202e}b",
+        "a\u{9b}31m",
+    ]
+    .map(str::to_owned)
+    .into();
     texts.push("n".repeat(10_000));
     texts
 }

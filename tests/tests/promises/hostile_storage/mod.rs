@@ -71,6 +71,7 @@ async fn volumes(host: &Host, address: &VolumeAddress) -> Outcome<Vec<Volume>> {
     let request = ListVolumesRequest {
         domain_id: address.domain_id.clone(),
         image_id: address.image_id.clone(),
+        ..Default::default()
     };
     let answer = host.storage.clone().list_volumes(request).await;
     Ok(answer.context("ListVolumes")?.into_inner().volumes)
@@ -81,9 +82,9 @@ async fn listed(host: &Host, domain_id: &str) -> Outcome<Option<String>> {
     let answer = host
         .storage
         .clone()
-        .list_storage_domains(ListStorageDomainsRequest {})
+        .list_storage_domains(ListStorageDomainsRequest::default())
         .await;
-    let ListStorageDomainsResponse { domains } = answer.context("ListStorageDomains")?.into_inner();
+    let ListStorageDomainsResponse { domains, .. } = answer.context("ListStorageDomains")?.into_inner();
     let found = domains.into_iter().find(|domain| domain.domain_id == domain_id);
     Ok(found.map(|domain| domain.fault.map(|fault| fault.code).unwrap_or_default()))
 }

@@ -79,7 +79,7 @@ async fn a_root_that_is_gone_is_said_to_be_and_one_that_is_restored_is_gone_on_w
         .client
         .storage
         .clone()
-        .list_storage_domains(ListStorageDomainsRequest {})
+        .list_storage_domains(ListStorageDomainsRequest::default())
         .await;
     let (code, _) = refusal(answer)?;
     ensure(code == "STORAGE_ROOT_GONE", || code)?;

@@ -138,6 +138,6 @@ fn abort_came_first(live: &Task) -> Refusal {
 fn interrupted() -> Fault {
     Fault::new(
         FaultCode::Interrupted,
-        "the service ended while the task was at work; what it had begun is undone: send it again under a new id",
+        "the service ended while the task was at work, and what it had begun is undone; who still wants it done asks for it anew",
     )
 }

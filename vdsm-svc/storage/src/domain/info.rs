@@ -1,7 +1,7 @@
 //! What is told of a domain: VDSM's `getStorageDomainInfo` and `…Stats`, and what we see beyond them.
 
-use common::Fault;
 use common::id::{DomainId, ImageId};
+use common::{Fault, Label, Words};
 
 use super::writer::read_only_reason;
 use super::{DirectIo, Domain, direct_io};
@@ -14,23 +14,23 @@ pub struct DomainInfo {
     /// Its id.
     pub id: DomainId,
     /// The name that people gave it.
-    pub name: String,
+    pub name: Label,
     /// `LOCALFS`, `NFS` …
-    pub kind: String,
+    pub kind: Label,
     /// `Data`, `Iso` or `Backup`.
-    pub class: String,
+    pub class: Label,
     /// `Master` or `Regular`.
-    pub role: String,
+    pub role: Label,
     /// The version of its format.
     pub version: u32,
     /// The oVirt pools that it belongs to.
-    pub pools: Vec<String>,
+    pub pools: Vec<Label>,
     /// Bytes of a block.
     pub block_size_bytes: u32,
     /// Alignment of leases, in bytes.
     pub alignment_bytes: u32,
     /// Where it is, in oVirt's words.
-    pub remote_path: String,
+    pub remote_path: Words,
     /// Bytes of its file system.
     pub total_bytes: u64,
     /// Bytes that are free for us.
@@ -38,7 +38,7 @@ pub struct DomainInfo {
     /// Images that were set aside to be deleted and are still there (`_remove_me_…`).
     pub leftovers: Vec<String>,
     /// Why it may only be read here; none if it may be written.
-    pub read_only: Option<String>,
+    pub read_only: Option<Words>,
     /// What its file system does with direct I/O.
     pub direct_io: DirectIo,
 }
@@ -57,6 +57,24 @@ pub enum ImageName {
     },
 }
 
+impl std::str::FromStr for ImageName {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let of_image = || names::image(name).map(Self::Image);
+        let leftover = names::set_aside_image(name).map(|image| Self::Leftover {
+            name: name.to_owned(),
+            image,
+        });
+        leftover.or_else(of_image).ok_or(UnknownName)
+    }
+}
+
+/// A name that stands for no image and for nothing that is left of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not the name of an image")]
+pub struct UnknownName;
+
 impl std::fmt::Display for ImageName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -72,7 +90,7 @@ impl Domain {
     /// # Errors
     /// Of the file system.
     pub fn info(&self) -> Result<DomainInfo, Fault> {
-        let text = |key| self.meta.get(key).unwrap_or_default().to_owned();
+        let text = |key| self.meta.get(key).unwrap_or_default();
         let number = |key, default| self.meta.get(key).and_then(|t| t.parse().ok()).unwrap_or(default);
         let (total_bytes, free_bytes) = self.space()?;
         let leftovers = self.image_names()?.into_iter().filter_map(|n| match n {
@@ -81,19 +99,19 @@ impl Domain {
         });
         Ok(DomainInfo {
             id: self.id,
-            name: self.meta.name().to_owned(),
-            kind: text("TYPE"),
-            class: text("CLASS"),
-            role: text("ROLE"),
+            name: self.meta.name().into(),
+            kind: text("TYPE").into(),
+            class: text("CLASS").into(),
+            role: text("ROLE").into(),
             version: self.meta.version,
-            pools: self.meta.pools(),
+            pools: self.meta.pools().iter().map(Label::from).collect(),
             block_size_bytes: number("BLOCK_SIZE", 512),
             alignment_bytes: number("ALIGNMENT", 1 << 20),
-            remote_path: text("REMOTE_PATH"),
+            remote_path: text("REMOTE_PATH").into(),
             total_bytes,
             free_bytes,
             leftovers: leftovers.collect(),
-            read_only: read_only_reason(self),
+            read_only: read_only_reason(self).map(Words::from),
             direct_io: self.direct_io(),
         })
     }

@@ -1,5 +1,6 @@
 //! An open domain: to read, or to write.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -131,12 +132,18 @@ impl Domain {
     /// # Errors
     /// `IMAGE_NOT_FOUND`, and those of the file system.
     pub fn volumes(&self, image: ImageId) -> Result<Vec<VolumeInfo>, Fault> {
+        let listing = self.volume_listing(image)?;
+        Ok(listing.ids().map(|id| listing.describe(id)).collect())
+    }
+
+    /// The volumes of an image, to be described one by one.
+    ///
+    /// # Errors
+    /// As [`Domain::volumes`].
+    pub fn volume_listing(&self, image: ImageId) -> Result<VolumeListing, Fault> {
         let dir = self.image(image)?;
         let ids = volume::volume_ids(&dir)?;
-        Ok(ids
-            .into_iter()
-            .map(|id| volume::describe(&dir, image, id))
-            .collect())
+        Ok(VolumeListing { dir, image, ids })
     }
 
     /// One volume.
@@ -154,6 +161,25 @@ impl Domain {
             .about(id));
         }
         Ok(volume::describe(&dir, image, id))
+    }
+}
+
+/// The volumes of an image as they were listed, each described when it is asked for: of very many only a page.
+pub struct VolumeListing {
+    dir: Dir,
+    image: ImageId,
+    ids: BTreeSet<VolumeId>,
+}
+
+impl VolumeListing {
+    /// Their ids, sorted.
+    pub fn ids(&self) -> impl Iterator<Item = VolumeId> {
+        self.ids.iter().copied()
+    }
+
+    /// One of them.
+    pub fn describe(&self, id: VolumeId) -> VolumeInfo {
+        volume::describe(&self.dir, self.image, id)
     }
 }
 

@@ -38,7 +38,7 @@ impl FileError {
 
 impl From<FileError> for Fault {
     fn from(error: FileError) -> Fault {
-        let (code, advice) = verdict(&error.source);
+        let (code, advice) = verdict(&error.source, error.action);
         let path = error.path.display();
         Fault::new(
             code,
@@ -51,32 +51,122 @@ impl From<FileError> for Fault {
 /// What to do where a limit was met.
 pub(crate) const LIMIT_ADVICE: &str = "a limit of this process or of the machine was met; close what is not needed, or raise it (ulimit, systemd's Limit… and TasksMax, a container's pids limit), then try again";
 
-/// The fault code of an error of the file system, and what to do about it.
-fn verdict(error: &io::Error) -> (FaultCode, &'static str) {
-    match Errno::from_io_error(error) {
-        Some(Errno::NOSPC) => (FaultCode::NoSpace, "free space on the domain's file system"),
-        Some(Errno::DQUOT) => (FaultCode::QuotaExceeded, "raise the quota or free space"),
-        Some(Errno::FBIG) => (
-            FaultCode::FileTooLarge,
+/// What sort of call on a file it was: the same error has other causes in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// It changes names: makes, renames, links or removes.
+    Names,
+    /// It gives a file to somebody, or changes its mode.
+    Owner,
+    /// It writes data, or takes room for it.
+    Data,
+    /// It only looks.
+    Looks,
+}
+
+impl Sort {
+    /// By what was to be done, as [`FileError::action`] says it.
+    fn of(action: &str) -> Self {
+        match action.split_whitespace().next().unwrap_or_default() {
+            "create" | "make" | "rename" | "remove" | "link" | "swap" | "exchange" => Self::Names,
+            _ if action.contains("owner") || action.contains("mode") => Self::Owner,
+            "write" | "sync" | "allocate" | "set" | "truncate" | "extend" | "punch" => Self::Data,
+            _ => Self::Looks,
+        }
+    }
+}
+
+/// The fault code of an error of the file system, and what to do about it: by the error, and by what was tried.
+fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
+    use FaultCode as Code;
+    let errno =
+        Errno::from_io_error(error).or_else(|| error.kind().eq(&ErrorKind::NotFound).then_some(Errno::NOENT));
+    match (errno, Sort::of(action)) {
+        (Some(Errno::NOSPC), Sort::Names) => (
+            Code::NoSpace,
+            "the domain's file system has no inodes or no blocks left: look at `df -i` and `df`, and remove files or enlarge it",
+        ),
+        (Some(Errno::NOSPC), _) => (Code::NoSpace, "free space on the domain's file system (`df`)"),
+        (Some(Errno::DQUOT), Sort::Names) => (
+            Code::QuotaExceeded,
+            "the quota of files or of blocks is used up: raise it, or remove files",
+        ),
+        (Some(Errno::DQUOT), _) => (Code::QuotaExceeded, "raise the quota of blocks, or free space"),
+        (Some(Errno::FBIG), _) => (
+            Code::FileTooLarge,
             "use a file system that holds files of this size, or raise the service's limit on them (ulimit -f, LimitFSIZE)",
         ),
-        Some(Errno::ROFS) => (
-            FaultCode::FileSystemReadOnly,
-            "see the kernel's log, then mount it for writing",
+        (Some(Errno::ROFS), _) => (
+            Code::FileSystemReadOnly,
+            "it is mounted read-only, on purpose or because it met an error: see the kernel's log, then mount it for writing",
         ),
-        Some(Errno::STALE) => (FaultCode::StaleHandle, "mount the domain again"),
-        Some(Errno::ACCESS | Errno::PERM) => (
-            FaultCode::DomainAccessDenied,
-            "let the service's user read and write the domain (36:36, 0660)",
+        (Some(Errno::STALE), _) => (
+            Code::StaleHandle,
+            "the server has another file system or directory in its place: mount the domain again",
         ),
-        Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO) => (
-            FaultCode::NotARegularFile,
+        (Some(Errno::PERM), Sort::Owner) => (
+            Code::DomainAccessDenied,
+            "only root may give files away, and not where the server squashes root: run the service as user 36 and group 36, or \
+             export the domain to them",
+        ),
+        (Some(Errno::PERM), _) => (
+            Code::DomainAccessDenied,
+            "it, or the directory that it is in, is immutable or append-only (`lsattr`; `chattr -i` or `-a` ends that), or the \
+             file system forbids it to everybody",
+        ),
+        (Some(Errno::ACCESS), Sort::Looks) => (
+            Code::DomainAccessDenied,
+            "let the service's user read it and pass the directories above it (36:36; files 0660, directories 0755 or wider)",
+        ),
+        (Some(Errno::ACCESS), _) => (
+            Code::DomainAccessDenied,
+            "let the service's user write to it and to its directory (36:36; files 0660, directories 0755 or wider), and see \
+             whether SELinux forbids it",
+        ),
+        (Some(Errno::BUSY | Errno::TXTBSY), _) => (
+            Code::IoError,
+            "something is mounted on it, or a program holds it: see `findmnt` and `fuser -vm`, end that, then try again",
+        ),
+        (Some(Errno::NOENT), _) => (
+            Code::IoError,
+            "it, or the directory that it is in, was there a moment ago: see who else renames or removes files in the domain, then \
+             try again",
+        ),
+        (Some(Errno::NOTEMPTY | Errno::EXIST), _) => (
+            Code::IoError,
+            "something else is there meanwhile: see who else makes files in the domain, then try again",
+        ),
+        (Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO), _) => (
+            Code::NotARegularFile,
             "symlinks and special files are not followed; remove it if it is not wanted",
         ),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN) => {
-            (FaultCode::ResourceLimit, LIMIT_ADVICE)
+        (Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN), _) => {
+            (Code::ResourceLimit, LIMIT_ADVICE)
         }
-        _ => (FaultCode::IoError, "see the kernel's log, then try again"),
+        (Some(Errno::MLINK), _) => (
+            Code::IoError,
+            "it has as many names as the file system allows: remove images that stand on the template",
+        ),
+        (Some(Errno::XDEV), _) => (
+            Code::IoError,
+            "another file system is mounted within the domain: a domain is on one; unmount that",
+        ),
+        (Some(Errno::NOLCK), _) => (
+            Code::IoError,
+            "the file system gives no locks: see whether the lock manager of NFS runs on both sides, then try again",
+        ),
+        (Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL), _) => (
+            Code::IoError,
+            "the file system cannot do this: use one of those that docs/operations.md names",
+        ),
+        (
+            Some(Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NOTCONN | Errno::CONNRESET),
+            _,
+        ) => (
+            Code::IoError,
+            "the storage server does not answer: look at it and at the network, then try again",
+        ),
+        _ => (Code::IoError, "see the kernel's log, then try again"),
     }
 }
 
@@ -109,6 +199,51 @@ mod tests {
                 "{}",
                 fault.message
             );
+        }
+    }
+
+    #[test]
+    fn the_advice_fits_the_error_and_what_was_tried() {
+        for (errno, action, code, advice) in [
+            (Errno::PERM, "remove", FaultCode::DomainAccessDenied, "chattr -i"),
+            (
+                Errno::PERM,
+                "set the owner of",
+                FaultCode::DomainAccessDenied,
+                "root",
+            ),
+            (Errno::ACCESS, "open", FaultCode::DomainAccessDenied, "0660"),
+            (
+                Errno::ACCESS,
+                "rename to",
+                FaultCode::DomainAccessDenied,
+                "SELinux",
+            ),
+            (Errno::BUSY, "remove", FaultCode::IoError, "findmnt"),
+            (Errno::NOSPC, "create", FaultCode::NoSpace, "df -i"),
+            (Errno::NOSPC, "write", FaultCode::NoSpace, "free space"),
+            (
+                Errno::DQUOT,
+                "make the directory",
+                FaultCode::QuotaExceeded,
+                "files",
+            ),
+            (Errno::DQUOT, "write", FaultCode::QuotaExceeded, "blocks"),
+            (Errno::ROFS, "write", FaultCode::FileSystemReadOnly, "read-only"),
+            (Errno::STALE, "read", FaultCode::StaleHandle, "mount"),
+            (Errno::NOENT, "rename to", FaultCode::IoError, "a moment ago"),
+            (Errno::MFILE, "open", FaultCode::ResourceLimit, "ulimit"),
+            (Errno::NOTEMPTY, "remove", FaultCode::IoError, "meanwhile"),
+            (Errno::NOLCK, "lock", FaultCode::IoError, "NFS"),
+            (Errno::IO, "read", FaultCode::IoError, "kernel's log"),
+        ] {
+            let fault = Fault::from(FileError {
+                action,
+                path: "d/images".into(),
+                source: errno.into(),
+            });
+            assert_eq!(fault.code, code, "{errno} in {action}");
+            assert!(fault.message.contains(advice), "{errno} in {action}: {fault}");
         }
     }
 }

@@ -48,14 +48,11 @@ impl Ended {
         }
         let fault = failed(&self.argv, &how(self.status), &self.output.stderr.text());
         if self.status.signal() == Some(Signal::XFSZ.as_raw()) {
-            return Err(Fault {
-                code: FaultCode::FileTooLarge,
-                message: format!(
-                    "{}: a file would have become larger than the service's limit (ulimit -f, LimitFSIZE); raise it",
-                    fault.message
-                ),
-                ..fault
-            });
+            let message = format!(
+                "a file would have become larger than the service's limit (ulimit -f, LimitFSIZE); raise it: {}",
+                fault.message
+            );
+            return Err(Fault::new(FaultCode::FileTooLarge, message));
         }
         Err(fault)
     }

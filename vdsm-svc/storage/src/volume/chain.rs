@@ -1,6 +1,6 @@
 //! From the leaf down to the base.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::id::VolumeId;
 use common::{Fault, FaultCode};
@@ -23,9 +23,10 @@ pub fn chain(volumes: &[VolumeInfo]) -> Result<Vec<VolumeId>, Fault> {
         records.insert(volume.id, meta.ok_or_else(|| undescribed(volume))?);
     }
     let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut next = Some(leaf(volumes)?);
     while let Some(id) = next {
-        if found.contains(&id) {
+        if !seen.insert(id) {
             return Err(broken(&format!("has a loop through volume {id}")));
         }
         next = match records.get(&id) {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     fn trouble(volumes: &[VolumeInfo]) -> String {
-        chain(volumes).unwrap_err().message
+        chain(volumes).unwrap_err().message.into()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::id::{ImageId, VolumeId};
-use common::{Fault, FaultCode, VolumeFormat};
+use common::{Fault, FaultCode, VolumeFormat, Words};
 
 use super::{Legality, Qcow2Header, Role, VolumeMeta};
 use crate::file::{Dir, Kind};
@@ -57,7 +57,7 @@ pub struct VolumeInfo {
     /// Why it is invalid.
     pub fault: Option<Fault>,
     /// What looks wrong although the volume can be described, in words.
-    pub remarks: Vec<String>,
+    pub remarks: Vec<Words>,
 }
 
 /// Describes one volume. What is wrong with it is part of the description, so that one bad record hides none of
@@ -88,7 +88,7 @@ fn fill(info: &mut VolumeInfo, image: &Dir) -> Result<(), Fault> {
     info.recorded = image.stat(names::meta_of(&name))?.is_some();
     if let Some((meta, remarks)) = read_record(image, &name, id)? {
         info.meta = Some(meta);
-        info.remarks = remarks;
+        info.remarks = remarks.into_iter().map(Words::from).collect();
     }
     let file = image.file(&name)?;
     let (Some(meta), Some(file)) = (&info.meta, file) else {
@@ -102,10 +102,11 @@ fn fill(info: &mut VolumeInfo, image: &Dir) -> Result<(), Fault> {
     if meta.format == VolumeFormat::Cow {
         match Qcow2Header::read(&file) {
             Ok(header) => {
-                info.remarks.extend(remarks(meta, &header));
+                info.remarks
+                    .extend(remarks(meta, &header).into_iter().map(Words::from));
                 info.qcow2 = Some(header);
             }
-            Err(e) => info.remarks.push(format!("the file {e}")),
+            Err(e) => info.remarks.push(format!("the file {e}").into()),
         }
     }
     // Sizes last: an invalid volume has none.

@@ -178,11 +178,11 @@ impl VolumeMeta {
     /// [`MetaError::Value`] for control characters, which could forge a line; [`MetaError::TooLarge`].
     pub fn encode(&self) -> Result<String, MetaError> {
         let texts = [("DESCRIPTION", &self.description), ("DISKTYPE", &self.disk_type)];
-        for (key, value) in texts {
-            common::text::description(value).map_err(|_| MetaError::Value {
-                key,
-                value: shown(value),
-            })?;
+        // What turns the direction of writing forges none, and may stand on storage: a copy keeps what its source has.
+        let forges = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+        if let Some((key, value)) = texts.into_iter().find(|(_, value)| value.chars().any(forges)) {
+            let value = shown(value);
+            return Err(MetaError::Value { key, value });
         }
         let bare = self.lines("").len();
         let room = LIMIT_BYTES.checked_sub(bare).ok_or(MetaError::TooLarge(bare))?;

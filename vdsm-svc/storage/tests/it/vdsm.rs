@@ -83,12 +83,12 @@ pub(crate) fn domain_in_vdsms_words(sample: &Sample) -> Value {
     json!({
         "alignment": info.alignment_bytes,
         "block_size": info.block_size_bytes,
-        "class": info.class,
-        "name": info.name,
-        "pool": info.pools,
-        "remotePath": info.remote_path,
-        "role": info.role,
-        "type": info.kind,
+        "class": info.class.as_str(),
+        "name": info.name.as_str(),
+        "pool": info.pools.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+        "remotePath": info.remote_path.as_str(),
+        "role": info.role.as_str(),
+        "type": info.kind.as_str(),
         "uuid": info.id.to_string(),
         "version": info.version.to_string(),
     })

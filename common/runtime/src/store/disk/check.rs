@@ -1,6 +1,5 @@
 //! A look at all that a data directory holds, which changes nothing: for people, while the service is stopped.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::lock::Lock;
@@ -8,6 +7,7 @@ use super::manifest::Manifest;
 use super::open::{Judged, judge};
 use super::tables::{self, Left, Walked};
 use super::{Owner, at, verify};
+use crate::own::{self, For};
 use crate::store::StoreError;
 
 /// What was found.
@@ -58,7 +58,7 @@ impl Report {
 
     fn look_at_tables(&mut self, dir: &Path) -> Option<Left> {
         let path = dir.join(tables::FILE);
-        let walked = File::open(&path)
+        let walked = own::open(&path, For::Reading)
             .map_err(|error| at(&path, &error))
             .and_then(|file| verify::whole(&path, file))
             .and_then(|database| tables::walk(&database, |_, _, _| Ok(())));

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, Stat, fstat, stat, statat};
 use rustix::io::Errno;
 
+use crate::own::{self, For};
 use crate::store::StoreError;
 
 /// Only the service's user may read what was saved.
@@ -44,8 +45,7 @@ struct Held {
 }
 
 impl Held {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+    fn of(file: File) -> io::Result<Self> {
         let spot = spot(&fstat(&file)?);
         Ok(Self { file, spot })
     }
@@ -76,9 +76,9 @@ impl Home {
     /// [`io::Error`] if one of them cannot be opened.
     pub(super) fn of(dir: &Path, files: &[&'static str]) -> io::Result<Self> {
         let name = std::path::absolute(dir)?;
-        let held = |file: &&'static str| Ok((*file, Held::open(&name.join(file))?));
+        let held = |file: &&'static str| Ok((*file, Held::of(own::open(&name.join(file), For::Reading)?)?));
         Ok(Self {
-            dir: Held::open(&name)?,
+            dir: Held::of(File::open(&name)?)?,
             files: files.iter().map(held).collect::<io::Result<_>>()?,
             name,
             state: Mutex::default(),
@@ -184,7 +184,7 @@ impl Home {
         let (into, dir) = self.make_saved()?;
         for (name, held) in &self.files {
             let mut from = File::open(format!("/proc/self/fd/{}", held.file.as_raw_fd()))?;
-            let mut to = File::create_new(into.join(name))?;
+            let mut to = own::create(&into.join(name))?;
             io::copy(&mut from, &mut to)?;
             to.sync_all()?;
         }

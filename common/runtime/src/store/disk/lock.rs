@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::own::{self, For};
 use crate::store::StoreError;
 
 /// The file in the data directory.
@@ -31,9 +32,7 @@ impl Lock {
     /// [`StoreError::Unavailable`] where another process has it.
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true);
-        let file = options.open(&path).map_err(|error| super::at(&path, &error))?;
+        let file = own::open(&path, For::Writing).map_err(|error| super::at(&path, &error))?;
         held(file, path)
     }
 
@@ -43,7 +42,7 @@ impl Lock {
     /// As [`Lock::take`].
     pub(super) fn take_to_read(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
-        match File::open(&path) {
+        match own::open(&path, For::Reading) {
             Ok(file) => held(file, path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self { _file: None }),
             Err(error) => Err(super::at(&path, &error)),

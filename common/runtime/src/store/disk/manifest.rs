@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Owner;
 use super::frame::Seed;
+use crate::own;
 use crate::store::StoreError;
 
 /// The file in the data directory.
@@ -182,9 +183,9 @@ impl Manifest {
     /// [`StoreError::Damaged`] where it is not what was written.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = dir.join(FILE);
-        let text = match fs::metadata(&path) {
-            Ok(file) if file.len() > MOST_BYTES => None,
-            Ok(_) => Some(fs::read(&path).map_err(|error| super::at(&path, &error))?),
+        let text = match own::read(&path, MOST_BYTES + 1) {
+            Ok(bytes) if bytes.len() as u64 > MOST_BYTES => None,
+            Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(super::at(&path, &error)),
         };
@@ -202,7 +203,7 @@ impl Manifest {
     /// Puts it in the place of the one before. When it returns `Ok` it is durable, name and all.
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
         let temporary = dir.join(format!("{FILE}.new"));
-        let mut file = File::create(&temporary)?;
+        let mut file = own::create(&temporary)?;
         file.write_all(&encode(self)?)?;
         file.sync_all()?;
         fs::rename(&temporary, dir.join(FILE))?;

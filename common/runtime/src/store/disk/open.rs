@@ -19,6 +19,7 @@ use super::seal::{self, Seal};
 use super::tables::{self, Left, Tables};
 use super::wal::{self, Expected, File, Files, Of, Wal};
 use super::{Options, at, damaged, verify};
+use crate::own::{self, For};
 use crate::store::spans::Spans;
 use crate::store::{Identity, StoreError};
 
@@ -48,7 +49,7 @@ fn open_by_steps(
     pace: &Arc<Pace>,
     done: &mut dyn FnMut(&str),
 ) -> Result<Opened, StoreError> {
-    fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
+    own::dir(dir).map_err(|error| at(dir, &error))?;
     let lock = Lock::take(dir)?;
     let manifest = match Manifest::read(dir)? {
         Some(manifest) => {
@@ -130,7 +131,7 @@ fn make(dir: &Path, options: &Options) -> Result<Manifest, StoreError> {
 /// What the pieces prove, before anything is written.
 fn look(dir: &Path, manifest: &Manifest, store_id: StoreId) -> Result<(Left, Judged), StoreError> {
     let path = dir.join(tables::FILE);
-    let looked = match fs::File::open(&path) {
+    let looked = match own::open(&path, For::Reading) {
         Ok(file) => verify::whole(&path, file),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path, &error)),
         Err(_) => Err(damaged(&path, "is missing")),

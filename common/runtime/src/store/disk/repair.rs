@@ -4,7 +4,7 @@
 //! Tokens of the old store are refused, and an engine treats a host with a new store as one that lost its memory.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -21,6 +21,7 @@ use super::tables::{self, Left};
 use super::verify::quietly;
 use super::wal::{self, Head};
 use super::{Owner, at};
+use crate::own::{self, For};
 use crate::store::StoreError;
 
 /// A record's table and key.
@@ -128,7 +129,7 @@ impl Saved {
     /// Every record that is what was written.
     fn take_from_tables(&mut self, dir: &Path) -> Result<Option<Left>, StoreError> {
         let path = dir.join(tables::FILE);
-        let file = match File::open(&path) {
+        let file = match own::open(&path, For::Reading) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.lost
@@ -236,7 +237,7 @@ impl Saved {
     /// # Errors
     /// [`StoreError`] where the directory holds something, or cannot be written.
     pub fn write(&self, into: &Path, owner: Owner) -> Result<(), StoreError> {
-        fs::create_dir_all(into).map_err(|error| at(into, &error))?;
+        own::dir(into).map_err(|error| at(into, &error))?;
         let mut entries = fs::read_dir(into).map_err(|error| at(into, &error))?;
         if entries.next().is_some() {
             return Err(StoreError::Unavailable(format!(

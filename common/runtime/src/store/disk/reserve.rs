@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use crate::own::{self, For};
+
 /// The file in the data directory.
 const FILE: &str = "reserve";
 
@@ -118,7 +120,7 @@ impl Reserve {
     fn hold(&self) {
         let held = match allocate(&self.path(), self.bytes) {
             // Not every file system can; then the store's own errors are all there is.
-            Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => Ok(()),
             outcome => outcome,
         };
         match held {
@@ -126,7 +128,7 @@ impl Reserve {
                 if !self.held.swap(true, Ordering::AcqRel) {
                     tracing::info!(
                         bytes = self.bytes,
-                        "room is held back for the store: new work is taken"
+                        "reserved room for the store: new work is taken"
                     );
                 }
             }
@@ -142,19 +144,14 @@ impl Reserve {
     }
 }
 
-fn allocate(path: &Path, bytes: u64) -> rustix::io::Result<()> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path);
-    let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes)
+fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = own::open(path, For::Writing)?;
+    Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes)?)
 }
 
 /// Whether all its blocks are there: a copy of it may be sparse.
 fn is_whole(path: &Path, bytes: u64) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.blocks().saturating_mul(512) >= bytes)
+    fs::symlink_metadata(path).is_ok_and(|file| file.blocks().saturating_mul(512) >= bytes)
 }
 
 /// Bytes that the file system has left for this process's user.

@@ -16,7 +16,7 @@
 //! transaction dearer, which matters little where one carries thousands of revisions.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,7 @@ use super::layer::Layer;
 use super::pace::Pace;
 use super::paced_file::PacedFile;
 use super::row::{self, Row};
+use crate::own::{self, For};
 use crate::store::spans::Spans;
 use crate::store::{Order, Pair, Recorded, StoreError, Table};
 
@@ -144,7 +145,7 @@ impl Tables {
     /// Tells whether the disk takes writes again.
     pub(super) fn probe(&self) -> io::Result<()> {
         let path = self.path.with_extension("probe");
-        let outcome = File::create(&path).and_then(|mut file| {
+        let outcome = own::create(&path).and_then(|mut file| {
             io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
             file.sync_all()
         });
@@ -408,13 +409,7 @@ fn shown(key: &[u8]) -> String {
 }
 
 fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Database, StoreError> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(|error| super::at(path, &error))?;
+    let file = own::open(path, For::Both).map_err(|error| super::at(path, &error))?;
     let open = || {
         let file = PacedFile::new(FileBackend::new(file)?, Arc::clone(pace));
         Database::builder()

@@ -130,8 +130,10 @@ impl Source {
     fn check_alone(&self, linked: bool) -> Result<(), Fault> {
         let how = if let Some(parent) = self.meta.parent {
             format!("stands on volume {parent}")
-        } else if linked || self.meta.image != self.at.image_id {
+        } else if self.meta.role == Role::Shared || self.meta.image != self.at.image_id {
             "is a template that other images stand on".to_owned()
+        } else if linked {
+            "has another name as well (a hard link), through which it may change meanwhile; remove that name first".to_owned()
         } else if self.meta.role == Role::Internal {
             "has others that stand on it".to_owned()
         } else if let Some(other) = volume_ids(&self.image)?

@@ -52,7 +52,8 @@ pub(in crate::store::disk) type Files = Vec<File>;
 pub(in crate::store::disk) fn scan(dir: &Path) -> Result<Files, StoreError> {
     let mut files = Files::new();
     for path in FILES.map(|name| dir.join(name)) {
-        let read = std::fs::metadata(&path).and_then(|file| Ok((file.len(), segment::written(&path)?)));
+        let read =
+            std::fs::symlink_metadata(&path).and_then(|file| Ok((file.len(), segment::written(&path)?)));
         match read {
             Ok((bytes, pieces)) => files.push(File {
                 head: pieces

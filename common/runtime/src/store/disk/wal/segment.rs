@@ -7,11 +7,13 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::own::{self, For};
 
 /// What offsets, lengths and memory are multiples of: no smaller than the blocks of any disk or file system.
 pub(super) const BLOCK: usize = 4 << 10;
@@ -39,14 +41,9 @@ impl Segment {
     /// Opens the file or makes it, and takes room for `capacity` bytes behind its head. What it holds is written over.
     pub(super) fn open(path: &Path, capacity: u64) -> io::Result<Self> {
         let capacity = length(capacity);
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true);
-        let direct = options
-            .clone()
-            .custom_flags(OFlags::DIRECT.bits().cast_signed())
-            .open(path);
+        let direct = own::open_with(path, For::Writing, OFlags::DIRECT);
         let file = match direct.map_err(|error| (Errno::from_io_error(&error), error)) {
-            Err((Some(Errno::INVAL), _)) => options.open(path)?,
+            Err((Some(Errno::INVAL), _)) => own::open(path, For::Writing)?,
             Err((_, error)) => return Err(error),
             Ok(file) => file,
         };
@@ -170,7 +167,7 @@ pub(super) struct Piece {
 /// What was ever written of a file, piece by piece: room that was only allocated is not looked at, and there may be much.
 /// Each piece begins with a block of the file system.
 pub(super) fn written(path: &Path) -> io::Result<Vec<Piece>> {
-    let file = File::open(path)?;
+    let file = own::open(path, For::Reading)?;
     // What is read ahead of unwritten room counts as written for as long as it is cached.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let mut pieces = Vec::new();
