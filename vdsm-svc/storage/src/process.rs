@@ -115,6 +115,17 @@ pub(crate) fn io_counters(pid: u32) -> Option<IoCounters> {
     })
 }
 
+/// What this process cannot see of the children that it runs as another user, in words; none if nothing.
+pub(crate) fn blindness() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let own = rustix::thread::capabilities(None).ok()?.effective;
+    (!own.contains(rustix::thread::CapabilitySet::SYS_PTRACE)).then(|| {
+        "the service is root without CAP_SYS_PTRACE: it sees neither how far a copy is nor that one moves no byte, and finds no process of a lost data directory".to_owned()
+    })
+}
+
 /// When a process was started, in ticks since the boot (field 22 of its `stat`); none if there is none.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

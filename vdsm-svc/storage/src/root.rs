@@ -9,14 +9,12 @@ use common::id::{DomainId, HostId, ImageId, VolumeId};
 use common::{Fault, FaultCode};
 use rustix::fs::{CWD, Gid, Uid};
 
+use crate::confine::{Confiner, StorageUser};
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, WriterSlot};
 use crate::file::{Dir, FileError, FileHook, Layer, NoHook, Spot, mount_of};
 use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
 use crate::under_way::UnderWay;
 use crate::volume::VolumeInfo;
-
-/// The user and group that oVirt's files belong to: vdsm and kvm.
-const OVIRT_OWNER: (u32, u32) = (36, 36);
 
 /// How a root is opened.
 #[derive(Clone)]
@@ -27,6 +25,10 @@ pub struct Options {
     pub hook: Arc<dyn FileHook>,
     /// The program that makes and reads images.
     pub qemu_img: PathBuf,
+    /// Who confines it.
+    pub confiner: Confiner,
+    /// Who owns what is made, and as whom the program runs, where the service is root.
+    pub storage_user: StorageUser,
     /// For how long a task's process may move no byte.
     pub no_progress_timeout: Duration,
 }
@@ -38,6 +40,8 @@ impl Options {
             host_id,
             hook: Arc::new(NoHook),
             qemu_img: PathBuf::from("qemu-img"),
+            confiner: Confiner::this_program(),
+            storage_user: StorageUser::default(),
             no_progress_timeout: NO_PROGRESS_TIMEOUT,
         }
     }
@@ -95,7 +99,8 @@ impl StorageRoot {
         let name = std::path::absolute(path).map_err(fail)?;
         let path = path.canonicalize().map_err(fail)?;
         let we_are_root = rustix::process::geteuid().is_root();
-        let owner = we_are_root.then(|| (Uid::from_raw(OVIRT_OWNER.0), Gid::from_raw(OVIRT_OWNER.1)));
+        let user = options.storage_user;
+        let owner = we_are_root.then(|| (Uid::from_raw(user.uid()), Gid::from_raw(user.gid())));
         check_path(&path)?;
         let layer = Layer {
             hook: options.hook,
@@ -110,7 +115,8 @@ impl StorageRoot {
             path,
             opened_anew: false,
             host_id: options.host_id,
-            qemu_img: QemuImg::new(options.qemu_img).stopped_after(options.no_progress_timeout),
+            qemu_img: QemuImg::new(options.qemu_img, options.confiner, user)
+                .stopped_after(options.no_progress_timeout),
             writers: Mutex::default(),
             under_way: UnderWay::default(),
         })

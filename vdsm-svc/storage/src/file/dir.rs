@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,11 +80,6 @@ impl Dir {
     /// Where it is, relative to the storage root.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// A path to this very directory that a child may take as its working directory.
-    pub(crate) fn proc_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
     /// Opens a directory in it; none if there is nothing of that name.

@@ -23,6 +23,8 @@ pub struct Output {
 pub(crate) struct Ended {
     pub(super) argv: Vec<String>,
     pub(super) status: ExitStatus,
+    /// The largest file that it could write.
+    pub(super) file_bytes: Option<u64>,
     pub(super) output: Output,
 }
 
@@ -47,17 +49,22 @@ impl Ended {
             return Ok(self.output);
         }
         let fault = failed(&self.argv, &how(self.status), &self.output.stderr.text());
-        if self.status.signal() == Some(Signal::XFSZ.as_raw()) {
-            return Err(Fault {
-                code: FaultCode::FileTooLarge,
-                message: format!(
-                    "{}: a file would have become larger than the service's limit (ulimit -f, LimitFSIZE); raise it",
-                    fault.message
-                ),
-                ..fault
-            });
+        let by_signal = self.status.signal() == Some(Signal::XFSZ.as_raw());
+        if !by_signal && fault.code != FaultCode::FileTooLarge {
+            return Err(fault);
         }
-        Err(fault)
+        let least = match self.file_bytes {
+            Some(bytes) => format!("than the {bytes} bytes that this work can need, or "),
+            None => String::new(),
+        };
+        Err(Fault {
+            code: FaultCode::FileTooLarge,
+            message: format!(
+                "{}: a file would have become larger {least}than the service's limit (ulimit -f, LimitFSIZE) or the file system allows; raise the limit if it is smaller",
+                fault.message
+            ),
+            ..fault
+        })
     }
 }
 
@@ -82,12 +89,19 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         FaultCode::ImageInUse
     } else if stderr.contains("File too large") || stderr.contains("is too large for file format") {
         FaultCode::FileTooLarge
+    } else if stderr.contains("Permission denied") {
+        FaultCode::DomainAccessDenied
     } else if stderr.contains("Too many open files") || stderr.contains("Resource temporarily unavailable") {
         FaultCode::ResourceLimit
     } else {
         FaultCode::QemuImgFailed
     };
-    Fault::new(code, format!("`qemu-img {}` {how}{said}", argv.join(" ")))
+    let advice = if code == FaultCode::DomainAccessDenied {
+        "; let the storage's user (--storage-user) read and write the file itself (36:36, 0660)"
+    } else {
+        ""
+    };
+    Fault::new(code, format!("`qemu-img {}` {how}{said}{advice}", argv.join(" ")))
 }
 
 #[cfg(test)]
@@ -113,6 +127,8 @@ mod tests {
         );
         let no_thread = "qemu: qemu_thread_create: Resource temporarily unavailable";
         assert_eq!(code(no_thread), FaultCode::ResourceLimit);
+        let denied = "Could not open '/proc/self/fd/9': Permission denied";
+        assert_eq!(code(denied), FaultCode::DomainAccessDenied);
         assert_eq!(code("Unknown option"), FaultCode::QemuImgFailed);
     }
 }

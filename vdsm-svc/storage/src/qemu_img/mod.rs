@@ -5,38 +5,49 @@ mod capture;
 mod ended;
 mod info;
 mod pipes;
+mod program;
 mod run;
 mod stall;
 mod version;
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use crate::confine::{Confiner, Report, StorageUser};
 
 pub use capture::Captured;
 pub(crate) use ended::Ended;
 pub use ended::Output;
 pub use info::ImageInfo;
 pub(crate) use run::Job;
-pub use run::Limits;
+pub use run::{Given, Limits};
 pub use version::{MINIMUM, Version};
 
 /// For how long a task's process may move no byte, unless it is set otherwise: storage that takes so long for one
 /// block is taken for dead.
 pub const NO_PROGRESS_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// The program, as configured.
+/// The program, as configured, and how it is confined.
 #[derive(Debug, Clone)]
 pub struct QemuImg {
     program: PathBuf,
+    confiner: Confiner,
+    user: StorageUser,
     no_progress_timeout: Duration,
+    /// What the machine lacks, once it was asked.
+    report: Arc<OnceLock<Report>>,
 }
 
 impl QemuImg {
-    /// A program by its path, or by its name in the search path.
-    pub fn new(program: PathBuf) -> Self {
+    /// A program by its path, or by its name in the search path; who confines it, and as whom it runs where we are root.
+    pub fn new(program: PathBuf, confiner: Confiner, user: StorageUser) -> Self {
         Self {
             program,
+            confiner,
+            user,
             no_progress_timeout: NO_PROGRESS_TIMEOUT,
+            report: Arc::default(),
         }
     }
 
@@ -47,11 +58,5 @@ impl QemuImg {
             no_progress_timeout,
             ..self
         }
-    }
-}
-
-impl Default for QemuImg {
-    fn default() -> Self {
-        Self::new("qemu-img".into())
     }
 }

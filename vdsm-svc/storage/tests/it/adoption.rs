@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Allocation, FaultCode, VolumeFormat};
 use tempfile::TempDir;
+use vdsm_storage::confine::StorageUser;
 use vdsm_storage::qemu_img::{MINIMUM, QemuImg};
 use vdsm_storage::{OpEnd, Options, StorageRoot, op, run_dir};
 
@@ -28,22 +28,17 @@ fn soon(mut look: impl FnMut() -> bool) -> bool {
     })
 }
 
-fn program(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
-}
-
-fn root_with(program_name: &str) -> (TempDir, StorageRoot, Arc<Bench>) {
+fn root_with(program_name: &str) -> ((TempDir, TempDir), StorageRoot, Arc<Bench>) {
     let temp = TempDir::new().unwrap();
+    let (folder, qemu_img) = double(program_name, program_name);
     let bench = Arc::new(Bench::default());
     let options = Options {
-        qemu_img: program(program_name),
-        ..Options::new(host())
+        qemu_img,
+        ..options(host())
     };
     let root = StorageRoot::open(temp.path(), options).unwrap();
     root.create_domain(domain(), "tests").unwrap();
-    (temp, root, bench)
+    ((temp, folder), root, bench)
 }
 
 /// Runs a creation with a program that never ends, aborts it, and returns how long the end took.
@@ -103,8 +98,10 @@ fn a_failure_names_the_command_line_the_status_and_what_was_said() {
 
 #[test]
 fn the_version_is_known_and_an_old_one_is_refused() {
-    assert!(QemuImg::default().probe().unwrap() >= MINIMUM);
-    let fault = QemuImg::new(program("qemu-img-old")).probe().unwrap_err();
+    let probe = |program| QemuImg::new(program, confiner(), StorageUser::default()).probe();
+    assert!(probe("qemu-img".into()).unwrap() >= MINIMUM);
+    let (_folder, old) = double("qemu-img-old", "qemu-img");
+    let fault = probe(old).unwrap_err();
     assert_eq!(fault.code, FaultCode::QemuImgMissing);
     assert!(fault.message.contains("5.2"), "{}", fault.message);
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +17,7 @@ use common::{
 };
 use tempfile::TempDir;
 use uuid::Uuid;
+use vdsm_storage::confine::Confiner;
 use vdsm_storage::file::{FileCall, FileHook};
 use vdsm_storage::{OpContext, OpEnd, Options, StorageRoot, op};
 
@@ -239,6 +241,8 @@ pub(crate) struct Place {
     pub(crate) temp: TempDir,
     pub(crate) bench: Arc<Bench>,
     pub(crate) root: Option<StorageRoot>,
+    /// Programs that stand in for `qemu-img`.
+    pub(crate) doubles: Vec<TempDir>,
 }
 
 impl Place {
@@ -270,7 +274,12 @@ impl Place {
     fn bare_at(temp: TempDir) -> Self {
         let bench = Arc::new(Bench::default());
         let root = Some(open(temp.path(), &bench));
-        Self { temp, bench, root }
+        Self {
+            temp,
+            bench,
+            root,
+            doubles: Vec::new(),
+        }
     }
 
     pub(crate) fn root(&self) -> &StorageRoot {
@@ -350,10 +359,46 @@ impl Place {
     }
 }
 
+/// As a service has them: but for a program of its own that confines the children, which a test's is not.
+pub(crate) fn options(host: HostId) -> Options {
+    Options {
+        confiner: confiner(),
+        ..Options::new(host)
+    }
+}
+
+pub(crate) fn confiner() -> Confiner {
+    Confiner::program(env!("CARGO_BIN_EXE_vdsm-confined-child").into())
+}
+
+/// A double of `qemu-img`, where the storage's user finds it, for as long as the directory is there.
+pub(crate) fn double(name: &str, called: &str) -> (TempDir, PathBuf) {
+    let temp = reachable(TempDir::new().unwrap());
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let program = temp.path().join(called);
+    // By a process of its own: nobody has the file open for writing when it is run.
+    let copied = Command::new("cp").arg(data.join(name)).arg(&program).status();
+    assert!(copied.unwrap().success());
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    (temp, program)
+}
+
+/// The storage's user may pass through it.
+pub(crate) fn reachable(temp: TempDir) -> TempDir {
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    temp
+}
+
+/// The user that storage belongs to here: as root another one than our own.
+pub(crate) fn storage_uid() -> u32 {
+    let own = rustix::process::geteuid();
+    if own.is_root() { 36 } else { own.as_raw() }
+}
+
 fn open(path: &Path, bench: &Arc<Bench>) -> StorageRoot {
     let options = Options {
         hook: bench.clone(),
-        ..Options::new(host())
+        ..options(host())
     };
     StorageRoot::open(path, options).unwrap()
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Allocation, FaultCode, VolumeFormat};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
+use vdsm_storage::confine::StorageUser;
 use vdsm_storage::qemu_img::QemuImg;
 use vdsm_storage::{OpEnd, Options, StorageRoot, op, run_dir};
 
@@ -128,29 +129,25 @@ fn a_deletion_is_concluded_whatever_stands_in_the_way_of_run_directories() {
     assert_eq!(end, OpEnd::Finished);
 }
 
-fn program(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
-}
-
-fn root_with(program_name: &str) -> (TempDir, StorageRoot, Arc<Bench>) {
+fn root_with(program_name: &str) -> ((TempDir, TempDir), StorageRoot, Arc<Bench>) {
     let temp = TempDir::new().unwrap();
+    let (folder, qemu_img) = double(program_name, program_name);
     let bench = Arc::new(Bench::default());
     let options = Options {
-        qemu_img: program(program_name),
-        ..Options::new(host())
+        qemu_img,
+        ..options(host())
     };
     let root = StorageRoot::open(temp.path(), options).unwrap();
     root.create_domain(domain(), "tests").unwrap();
-    (temp, root, bench)
+    ((temp, folder), root, bench)
 }
 
 #[test]
 fn a_process_that_a_child_leaves_behind_holds_up_nobody() {
     for name in ["qemu-img-with-grandchild", "qemu-img-with-daemon"] {
         let began = Instant::now();
-        QemuImg::new(program("qemu-img-with-grandchild")).probe().unwrap();
+        let (_folder, program) = double("qemu-img-with-grandchild", "qemu-img");
+        QemuImg::new(program, confiner(), StorageUser::default()).probe().unwrap();
         let (_temp, root, bench) = root_with(name);
         let operation = create(1, VolumeFormat::Cow, Allocation::Sparse);
         assert_eq!(op::run(&root, &operation, task(1), &*bench), Ok(()), "{name}");
