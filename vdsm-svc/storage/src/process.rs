@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,9 +81,11 @@ pub(crate) fn limit(error: &io::Error) -> Option<Fault> {
     })
 }
 
-/// Signals a group. One that has ended needs no signal.
+/// Signals a group. One that has ended needs no signal. Never that of the first process, which would be everybody's.
 pub(crate) fn signal_group(leader: Pid, signal: Signal) {
-    let _ = kill_process_group(leader, signal);
+    if !leader.is_init() {
+        let _ = kill_process_group(leader, signal);
+    }
 }
 
 /// What a process has read and written since it began, in bytes, all its threads together (`/proc/PID/io`).
@@ -140,18 +141,6 @@ pub(crate) fn boot_id() -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
-}
-
-/// The processes whose standard input is this file.
-pub(crate) fn with_stdin(device: u64, inode: u64) -> Vec<u32> {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = processes.filter_map(|p| p.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        fs::metadata(format!("/proc/{pid}/fd/0")).is_ok_and(|m| m.dev() == device && m.ino() == inode)
-    })
-    .collect()
 }
 
 /// The fault for what outlives a signal that cannot be ignored.

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Gid, Uid};
 
 use crate::confine::{Confiner, StorageUser};
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, WriterSlot};
-use crate::file::{Dir, FileError, FileHook, Layer, NoHook, Spot, mount_of};
+use crate::file::{Dir, FileError, FileHook, Layer, Modes, NoHook, Spot, mount_of};
 use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
 use crate::under_way::UnderWay;
 use crate::volume::VolumeInfo;
@@ -21,6 +21,9 @@ use crate::volume::VolumeInfo;
 pub struct Options {
     /// This host: written into the lock file of the domains that it writes to.
     pub host_id: HostId,
+    /// Where the processes of tasks are kept track of: a directory of the service's own, in its data directory, made when
+    /// there is need of it.
+    pub runs: PathBuf,
     /// Looks at every change that is made.
     pub hook: Arc<dyn FileHook>,
     /// The program that makes and reads images.
@@ -34,10 +37,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a host, with no hook and the `qemu-img` of the search path.
-    pub fn new(host_id: HostId) -> Self {
+    /// For a host that keeps track of processes there, with no hook and the `qemu-img` of the search path.
+    pub fn new(host_id: HostId, runs: PathBuf) -> Self {
         Self {
             host_id,
+            runs,
             hook: Arc::new(NoHook),
             qemu_img: PathBuf::from("qemu-img"),
             confiner: Confiner::this_program(),
@@ -78,6 +82,7 @@ pub struct StorageRoot {
     /// Another directory stood here when the service had begun.
     opened_anew: bool,
     host_id: HostId,
+    runs: PathBuf,
     qemu_img: QemuImg,
     /// The writer's locks that this process holds, until it ends or the domain is formatted.
     writers: Mutex<BTreeMap<DomainId, Arc<WriterSlot>>>,
@@ -105,6 +110,7 @@ impl StorageRoot {
         let layer = Layer {
             hook: options.hook,
             owner,
+            modes: Modes::OVIRT,
         };
         let dir = Dir::open_root(&path, Arc::new(layer))?;
         domain::purge_leftovers(&dir)?;
@@ -115,6 +121,7 @@ impl StorageRoot {
             path,
             opened_anew: false,
             host_id: options.host_id,
+            runs: options.runs,
             qemu_img: QemuImg::new(options.qemu_img, options.confiner, user)
                 .stopped_after(options.no_progress_timeout),
             writers: Mutex::default(),
@@ -197,6 +204,11 @@ impl StorageRoot {
     /// The program that makes and reads images.
     pub fn qemu_img(&self) -> &QemuImg {
         &self.qemu_img
+    }
+
+    /// The directory of run directories: not on storage.
+    pub(crate) fn runs(&self) -> &Path {
+        &self.runs
     }
 
     pub(crate) fn host_id(&self) -> HostId {

@@ -12,12 +12,6 @@ use rustix::io::Errno;
 use super::dir::Result;
 use super::{Dir, FileCall, Kind};
 
-/// Mode of directories, as VDSM makes them.
-const DIR_MODE: u32 = 0o775;
-
-/// Mode of files, as VDSM makes them.
-const FILE_MODE: u32 = 0o660;
-
 impl Dir {
     /// Makes a directory in it, with oVirt's mode and owner.
     ///
@@ -25,13 +19,14 @@ impl Dir {
     /// [`super::FileError::is_taken`] if there is something of that name.
     pub fn create_dir(&self, name: impl AsRef<OsStr>) -> Result<Dir> {
         let name = name.as_ref();
+        let mode = self.layer.modes.dir;
         self.change(FileCall::CreateDir, "make the directory", name, || {
-            Ok(sys::mkdirat(&self.fd, name, Mode::from_raw_mode(DIR_MODE))?)
+            Ok(sys::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))?)
         })?;
         let made = self
             .dir(name)?
             .ok_or_else(|| self.error("open the directory", name, io::ErrorKind::NotFound.into()))?;
-        self.dress(&made.fd, DIR_MODE)
+        self.dress(&made.fd, mode)
             .map_err(|e| self.error("set the owner of", name, e))?;
         Ok(made)
     }
@@ -41,16 +36,16 @@ impl Dir {
     /// # Errors
     /// [`super::FileError::is_taken`] if there is something of that name, a dangling symlink included.
     pub fn create_file(&self, name: impl AsRef<OsStr>) -> Result<File> {
-        let name = name.as_ref();
+        let (name, mode) = (name.as_ref(), self.layer.modes.file);
         self.change(FileCall::CreateFile, "create", name, || {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(sys::openat(
                 &self.fd,
                 name,
                 flags,
-                Mode::from_raw_mode(FILE_MODE),
+                Mode::from_raw_mode(mode),
             )?);
-            self.dress(&file, FILE_MODE)?;
+            self.dress(&file, mode)?;
             Ok(file)
         })
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::{FileError, FileHook, Identity, Spot};
+use super::{FileError, FileHook, Identity, NoHook, Spot};
 
 /// How much is read of a file of text at most: metadata is far smaller, and nobody fills our memory.
 const TEXT_LIMIT_BYTES: u64 = 64 << 10;
@@ -22,6 +22,29 @@ pub(crate) struct Layer {
     pub(crate) hook: Arc<dyn FileHook>,
     /// Who owns what is made; none to leave it to whoever we are.
     pub(crate) owner: Option<(Uid, Gid)>,
+    /// Who may do what with it.
+    pub(crate) modes: Modes,
+}
+
+/// The modes of what is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Modes {
+    pub(crate) dir: u32,
+    pub(crate) file: u32,
+}
+
+impl Modes {
+    /// As VDSM makes them.
+    pub(crate) const OVIRT: Self = Self {
+        dir: 0o775,
+        file: 0o660,
+    };
+
+    /// Nobody's but ours.
+    pub(crate) const PRIVATE: Self = Self {
+        dir: 0o700,
+        file: 0o600,
+    };
 }
 
 /// An open directory below the storage root.
@@ -75,6 +98,40 @@ impl Dir {
             path: PathBuf::new(),
             layer,
         })
+    }
+
+    /// Opens a directory of the service's own, which is no part of storage: nobody else may look into it.
+    ///
+    /// # Errors
+    /// A link, a file, and a directory of somebody else are refused.
+    pub(crate) fn open_private(path: &Path) -> Result<Option<Self>> {
+        let fail = |source| FileError {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        };
+        let fd = match sys::open(path, dir_flags(), Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(fail(e.into())),
+        };
+        let stat = sys::fstat(&fd).map_err(|e| fail(e.into()))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(fail(io::Error::from(rustix::io::Errno::PERM)));
+        }
+        if stat.st_mode & 0o077 != 0 {
+            sys::fchmod(&fd, Mode::from_raw_mode(Modes::PRIVATE.dir)).map_err(|e| fail(e.into()))?;
+        }
+        let layer = Layer {
+            hook: Arc::new(NoHook),
+            owner: None,
+            modes: Modes::PRIVATE,
+        };
+        Ok(Some(Self {
+            fd: Arc::new(fd),
+            path: path.to_owned(),
+            layer: Arc::new(layer),
+        }))
     }
 
     /// Where it is, relative to the storage root.

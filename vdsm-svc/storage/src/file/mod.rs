@@ -8,7 +8,7 @@ mod hook;
 mod identity;
 mod spot;
 
-pub(crate) use dir::Layer;
+pub(crate) use dir::{Layer, Modes};
 pub use dir::{Dir, Entry, Kind};
 pub use error::FileError;
 pub(crate) use error::LIMIT_ADVICE;

@@ -11,10 +11,9 @@ mod stall;
 mod version;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::confine::{Confiner, Report, StorageUser};
+use crate::confine::{Confiner, StorageUser};
 
 pub use capture::Captured;
 pub(crate) use ended::Ended;
@@ -35,8 +34,6 @@ pub struct QemuImg {
     confiner: Confiner,
     user: StorageUser,
     no_progress_timeout: Duration,
-    /// What the machine lacks, once it was asked.
-    report: Arc<OnceLock<Report>>,
 }
 
 impl QemuImg {
@@ -47,8 +44,12 @@ impl QemuImg {
             confiner,
             user,
             no_progress_timeout: NO_PROGRESS_TIMEOUT,
-            report: Arc::default(),
         }
+    }
+
+    /// As whom it runs where we are root.
+    pub(crate) fn user(&self) -> StorageUser {
+        self.user
     }
 
     /// The same, stopped in a task when it moves no byte for so long.

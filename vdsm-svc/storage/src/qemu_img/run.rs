@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -17,7 +19,7 @@ use super::pipes::Pipes;
 use super::stall::Stall;
 use super::version::missing;
 use crate::confine::{
-    Access, Bounds, FIRST_ARGUMENT, NO_PROGRAM, NOT_STARTED, Order, Part, Permit, Report,
+    Access, Bounds, FIRST_ARGUMENT, NO_PROGRAM, NOT_STARTED, Order, Part, Permit, Report, StorageUser,
 };
 use crate::process::{self, IoCounters, PidFd};
 use crate::run_dir::RunDir;
@@ -203,21 +205,26 @@ impl QemuImg {
     /// What of the confinement this machine lacks: found out at the first time, and demanded but for that from then on.
     ///
     /// # Errors
-    /// Where it cannot be found out, as for [`QemuImg::run`].
-    pub fn confinement(&self) -> Result<&Report, Fault> {
-        if let Some(report) = self.report.get() {
-            return Ok(report);
+    /// Where it cannot be found out, as for [`QemuImg::probe`].
+    pub fn confinement(&self) -> Result<Report, Fault> {
+        let machine = (self.confiner.path().to_owned(), self.user);
+        if let Some((_, report)) = found().iter().find(|(of, _)| *of == machine) {
+            return Ok(report.clone());
         }
+        let report = self.ask_for_confinement()?;
+        found().push((machine, report.clone()));
+        Ok(report)
+    }
+
+    fn ask_for_confinement(&self) -> Result<Report, Fault> {
         let argv = ["(what can be demanded)".to_owned()];
         let order = self.order(&[], &[], Limits::QUERY, None)?;
         let child = self.start(&argv, &order, Vec::new(), Stdio::null())?;
         let said = finish_question(&argv, child, Limits::QUERY)?.stdout.text();
-        let mut report: Report = serde_json::from_str(&said)
-            .map_err(|e| failed(&argv, &format!("was answered with what cannot be read ({e}): {said}"), ""))?;
-        if let Some(why) = process::blindness() {
-            report.weaker.push(why);
-        }
-        Ok(self.report.get_or_init(|| report))
+        let unread = |e| failed(&argv, &format!("was answered with what cannot be read ({e}): {said}"), "");
+        let mut report: Report = serde_json::from_str(&said).map_err(unread)?;
+        report.weaker.extend(process::blindness());
+        Ok(report)
     }
 
     fn spawn(&self, argv: &[String], files: Vec<Given>, stdin: Stdio, limits: Limits) -> Result<Child, Fault> {
@@ -272,6 +279,12 @@ impl QemuImg {
             })
         })
     }
+}
+
+/// What was found out of this machine in this process, by who confines and as whom: a few entries at most.
+fn found() -> MutexGuard<'static, Vec<((PathBuf, StorageUser), Report)>> {
+    static FOUND: Mutex<Vec<((PathBuf, StorageUser), Report)>> = Mutex::new(Vec::new());
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn finish_question(argv: &[String], child: Child, limits: Limits) -> Result<Output, Fault> {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
 use common::{
@@ -132,7 +134,7 @@ pub(crate) struct Bench {
 
 impl FileHook for Bench {
     fn before(&self, _: FileCall, path: &Path) -> io::Result<()> {
-        if path.starts_with(".vdsm-run") || path.ends_with(".vdsm-svc-writer") {
+        if path.ends_with(".vdsm-svc-writer") {
             return Ok(());
         }
         let n = *self.calls.lock().unwrap();
@@ -149,7 +151,7 @@ impl FileHook for Bench {
     }
 
     fn after(&self, call: FileCall, path: &Path) {
-        if path.starts_with(".vdsm-run") || path.ends_with(".vdsm-svc-writer") {
+        if path.ends_with(".vdsm-svc-writer") {
             return;
         }
         self.happened
@@ -301,6 +303,11 @@ impl Place {
         self.temp.path().join(below)
     }
 
+    /// Where the service keeps track of processes.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.path(".data/run")
+    }
+
     pub(crate) fn images(&self) -> PathBuf {
         self.path(&format!("{}/images", domain()))
     }
@@ -360,10 +367,11 @@ impl Place {
 }
 
 /// As a service has them: but for a program of its own that confines the children, which a test's is not.
-pub(crate) fn options(host: HostId) -> Options {
+/// What it keeps of its own lies in `.data` below the path.
+pub(crate) fn options(host: HostId, path: &Path) -> Options {
     Options {
         confiner: confiner(),
-        ..Options::new(host)
+        ..Options::new(host, path.join(".data/run"))
     }
 }
 
@@ -398,7 +406,7 @@ pub(crate) fn storage_uid() -> u32 {
 fn open(path: &Path, bench: &Arc<Bench>) -> StorageRoot {
     let options = Options {
         hook: bench.clone(),
-        ..options(host())
+        ..options(host(), path)
     };
     StorageRoot::open(path, options).unwrap()
 }
@@ -436,4 +444,14 @@ pub(crate) fn code(ran: &Ran) -> Option<FaultCode> {
 
 pub(crate) fn allocated(path: &Path) -> u64 {
     fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// Whether it comes to be so; in vain, it takes a while.
+pub(crate) fn soon(mut look: impl FnMut() -> bool) -> bool {
+    (0..2_000).any(|_| {
+        look() || {
+            thread::sleep(Duration::from_millis(5));
+            false
+        }
+    })
 }

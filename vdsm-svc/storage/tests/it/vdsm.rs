@@ -38,7 +38,7 @@ pub(crate) fn unpacked(archive: &str) -> Sample {
     let says: Value =
         serde_json::from_slice(&fs::read(temp.path().join("as-vdsm-says.json")).unwrap()).unwrap();
     let domain: DomainId = text(&says["domain"]["uuid"]).parse().unwrap();
-    let root = StorageRoot::open(temp.path(), options(host())).unwrap();
+    let root = StorageRoot::open(temp.path(), options(host(), temp.path())).unwrap();
     Sample {
         temp,
         root,
