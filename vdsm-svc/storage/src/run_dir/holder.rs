@@ -4,7 +4,7 @@
 //! opened by nobody else; so whoever holds it had it from the service. What is read from storage decides nothing. A data
 //! directory may be lost, or be an older copy: then its locks are found nowhere else.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,8 @@ const DELETED: &str = " (deleted)";
 pub(super) struct Holder {
     pub(super) pid: Pid,
     pub(super) task: TaskId,
+    /// Device and inode of the lock.
+    pub(super) lock: (u64, u64),
     /// Found by the lock of an earlier build, which lies on storage.
     of_old: bool,
 }
@@ -68,11 +70,19 @@ pub(super) fn look(storage_root: &Path, pid: Pid) -> Proof {
         return Proof::Nothing;
     };
     let of_old = runs == storage_root.join(names::RUN);
-    let proven = is_locked(&process) && if of_old { is_our_own(&process) } else { is_private(&process) };
+    let Ok(file) = fs::metadata(process.join("fd/0")) else {
+        return Proof::Nothing;
+    };
+    let proven = is_locked(&process) && if of_old { is_our_own(&process) } else { is_private(&file) };
     if !proven {
         return Proof::Nothing;
     }
-    Proof::Holds(Holder { pid, task, of_old })
+    Proof::Holds(Holder {
+        pid,
+        task,
+        lock: (file.dev(), file.ino()),
+        of_old,
+    })
 }
 
 impl Holder {
@@ -102,10 +112,9 @@ fn is_locked(process: &Path) -> bool {
 }
 
 /// Whether nobody but us can have opened its standard input.
-fn is_private(process: &Path) -> bool {
+fn is_private(file: &Metadata) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    fs::metadata(process.join("fd/0"))
-        .is_ok_and(|file| file.is_file() && file.uid() == own && file.mode() & 0o077 == 0)
+    file.is_file() && file.uid() == own && file.mode() & 0o077 == 0
 }
 
 /// Whether it is all ours: earlier builds ran their children as themselves.

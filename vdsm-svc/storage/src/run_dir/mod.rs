@@ -24,7 +24,7 @@ use crate::root::StorageRoot;
 mod holder;
 mod old;
 
-use holder::Proof;
+use holder::{Holder, Proof};
 
 /// The file that is locked.
 const LOCK: &str = "lock";
@@ -38,6 +38,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between a fork and its exec, a child of another thread holds copies of all our files for an instant: a lock
 /// that is held longer than this is held by a process of the task.
 const INSTANT: Duration = Duration::from_secs(2);
+
+/// Where no such process is seen, on a machine that is very busy.
+const COPY: Duration = Duration::from_secs(30);
 
 /// How long a process may take to end after SIGKILL before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -59,13 +62,16 @@ impl RunDir {
         let started = Instant::now();
         loop {
             let opened = Self::try_open(&runs, &name);
-            let is_late = started.elapsed() > INSTANT;
+            let is_late = || {
+                let is_seen = standing(root, task).is_ok_and(|standing| standing == Standing::Held);
+                started.elapsed() > if is_seen { INSTANT } else { COPY }
+            };
             match opened {
                 Ok(Some(run)) => return Ok(run),
                 // Another service on this root sweeps, and we came between two of its steps.
-                Err(e) if (e.is_missing() || e.is_taken()) && !is_late => {}
+                Err(e) if (e.is_missing() || e.is_taken()) && !is_late() => {}
                 Err(e) => return Err(e.into()),
-                Ok(None) if is_late => return Err(process::stuck(&format!("a process of task {task}"))),
+                Ok(None) if is_late() => return Err(process::stuck(&format!("a process of task {task}"))),
                 Ok(None) => thread::sleep(LOOK),
             }
         }
@@ -137,18 +143,43 @@ pub(crate) fn is_quiet(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> 
 /// # Errors
 /// Of the file system.
 pub fn is_alive(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> {
-    if let Some((_, dir)) = find(root, task)?
-        && is_held(&dir)?
-    {
-        return Ok(true);
-    }
-    Ok(is_held_anywhere(root, task))
+    Ok(standing(root, task)? != Standing::Free)
 }
 
-/// Whether a process holds a lock of the task that lies somewhere else: where the data directory was lost, or an older
-/// copy of it was put back.
+/// Who holds the lock of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Free,
+    /// Nobody who is seen: perhaps a copy of it in a child of ours that just begins.
+    HeldByNobody,
+    Held,
+}
+
+fn standing(root: &StorageRoot, task: TaskId) -> Result<Standing, Fault> {
+    let dir = find(root, task)?.map(|(_, dir)| dir);
+    let is_held = dir.as_ref().map_or(Ok(false), is_held)?;
+    Ok(if !holders(root, task, dir.as_ref())?.is_empty() {
+        Standing::Held
+    } else if is_held {
+        Standing::HeldByNobody
+    } else {
+        Standing::Free
+    })
+}
+
+/// Whoever holds the task's own lock as its standard input, or works in this root with a lock of the task that lies
+/// somewhere else: where the data directory was lost, or an older copy of it was put back.
+fn holders(root: &StorageRoot, task: TaskId, dir: Option<&Dir>) -> Result<Vec<Holder>, Fault> {
+    let lock = dir.map_or(Ok(None), |dir| dir.stat(LOCK))?;
+    let own = lock.map(|lock| (lock.st_dev, lock.st_ino));
+    let is_ours = |holder: &Holder| {
+        holder.task == task && (own == Some(holder.lock) || holder.works_below(root.path()))
+    };
+    Ok(holder::all(root.path()).0.into_iter().filter(is_ours).collect())
+}
+
 fn is_held_anywhere(root: &StorageRoot, task: TaskId) -> bool {
-    holder::all(root.path()).0.iter().any(|holder| holder.task == task)
+    holders(root, task, None).is_ok_and(|holders| !holders.is_empty())
 }
 
 /// Why it cannot be told of a run directory whether a process is left: so many are told, and one more for the rest.
@@ -290,26 +321,31 @@ fn is_held(dir: &Dir) -> Result<bool, Fault> {
 
 fn freed_within(root: &StorageRoot, task: TaskId, patience: Duration) -> Result<bool, Fault> {
     let started = Instant::now();
-    while is_alive(root, task)? {
+    loop {
+        let patience = match standing(root, task)? {
+            Standing::Free => return Ok(true),
+            Standing::Held => patience,
+            Standing::HeldByNobody => patience.max(COPY),
+        };
         if started.elapsed() > patience {
             return Ok(false);
         }
         thread::sleep(LOOK);
     }
-    Ok(true)
 }
 
 /// Signals whoever holds the lock of the task as its standard input, with its group. The record may name one more, that
 /// we may not look at.
 fn signal_all(root: &StorageRoot, task: TaskId, signal: Signal) -> Result<(), Fault> {
-    let (holders, _) = holder::all(root.path());
-    let holders = holders.into_iter().filter(|holder| holder.task == task);
-    let recorded = recorded(root, task)?;
-    for pid in recorded.into_iter().chain(holders.map(|holder| holder.pid)) {
+    let dir = find(root, task)?.map(|(_, dir)| dir);
+    let recorded = dir.as_ref().map_or(Ok(None), recorded)?;
+    let holders = holders(root, task, dir.as_ref())?;
+    let pids = holders.iter().map(|holder| holder.pid);
+    for pid in recorded.into_iter().chain(pids) {
         // Opened first, then looked at again: from here on the handle cannot turn to another process.
         let Some(handle) = PidFd::open(pid) else { continue };
         let is_ours = match holder::look(root.path(), pid) {
-            Proof::Holds(holder) => holder.task == task,
+            Proof::Holds(found) => holders.contains(&found),
             Proof::Hidden => recorded == Some(pid),
             Proof::Nothing => false,
         };
@@ -324,10 +360,7 @@ fn signal_all(root: &StorageRoot, task: TaskId, signal: Signal) -> Result<(), Fa
     Ok(())
 }
 
-fn recorded(root: &StorageRoot, task: TaskId) -> Result<Option<Pid>, Fault> {
-    let Some((_, dir)) = find(root, task)? else {
-        return Ok(None);
-    };
+fn recorded(dir: &Dir) -> Result<Option<Pid>, Fault> {
     Ok(dir.read_text(CHILD)?.and_then(|text| holder::recorded(&text)))
 }
 

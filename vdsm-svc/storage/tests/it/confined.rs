@@ -74,10 +74,10 @@ fn a_child_has_the_storages_user_no_powers_no_environment_and_its_limits() {
     go(&mut place, "qemu-img-slow");
     let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
     thread::scope(|scope| {
-        let running = scope.spawn(|| place.run(&operation, task(1)));
+        let running = scope.spawn(|| place.run(&operation, task(0x77)));
         let mut found = None;
         assert!(soon(|| {
-            found = child_of(task(1));
+            found = child_of(task(0x77));
             found.is_some()
         }));
         let pid = found.unwrap();
