@@ -32,6 +32,8 @@ fn slow_program(dir: &TempDir, rate: &str) -> String {
     );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // The storage's user must find it.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     program.to_str().unwrap().to_owned()
 }
 
@@ -92,7 +94,7 @@ impl Scene {
     }
 
     fn run_dir(&self, task: &str) -> PathBuf {
-        self.host.dir.path().join("storage/.vdsm-run").join(task)
+        self.host.dir.path().join("data/run").join(task)
     }
 
     /// The process of the task that works now.

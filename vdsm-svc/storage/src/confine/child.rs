@@ -98,7 +98,10 @@ fn confine(order: &Order) -> Report {
 
 /// Why it must not go on.
 fn refused(demands: &BTreeSet<Part>, report: &Report) -> Option<String> {
-    let missing = report.missing.iter().find(|missing| demands.contains(&missing.part))?;
+    let missing = report
+        .missing
+        .iter()
+        .find(|missing| demands.contains(&missing.part))?;
     Some(missing.why.clone())
 }
 

@@ -72,7 +72,11 @@ impl Fence {
             fence = fence.allow(Path::new(path), AccessFs::ReadFile.into())?;
         }
         fence = fence.allow(Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
-        for path in LIBRARIES.map(PathBuf::from).into_iter().chain(beside(&order.program)) {
+        for path in LIBRARIES
+            .map(PathBuf::from)
+            .into_iter()
+            .chain(beside(&order.program))
+        {
             fence = fence.allow(&path, run)?;
         }
         if is_script(&order.program) {
@@ -98,7 +102,9 @@ impl Fence {
             (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
                 Standing::Missing("Landlock is in this kernel and not turned on (lsm=landlock,… at boot)")
             }
-            (RulesetStatus::NotEnforced, _) => Standing::Missing("the kernel has no Landlock (it came with 5.13)"),
+            (RulesetStatus::NotEnforced, _) => {
+                Standing::Missing("the kernel has no Landlock (it came with 5.13)")
+            }
             (_, LandlockStatus::Available { effective_abi, .. }) if effective_abi < VERSION => {
                 Standing::Weaker(lacks(effective_abi))
             }
@@ -110,7 +116,9 @@ impl Fence {
 /// What an older Landlock does not keep a child from.
 fn lacks(version: ABI) -> String {
     let lacks = match version {
-        ABI::V1 | ABI::V2 => "to truncate other files of the storage's user, TCP, and to signal other processes",
+        ABI::V1 | ABI::V2 => {
+            "to truncate other files of the storage's user, TCP, and to signal other processes"
+        }
         ABI::V3 => "TCP, and to signal other processes",
         _ => "to signal other processes",
     };
@@ -127,7 +135,10 @@ pub(super) fn given_path(fd: i32) -> PathBuf {
 
 /// The libraries of a program in `…/bin`.
 fn beside(program: &Path) -> Vec<PathBuf> {
-    let home = program.parent().filter(|bin| bin.ends_with("bin")).and_then(Path::parent);
+    let home = program
+        .parent()
+        .filter(|bin| bin.ends_with("bin"))
+        .and_then(Path::parent);
     let of = |home: &Path| ["lib", "lib64"].map(|lib| home.join(lib)).to_vec();
     // Of `/bin` and `/usr/bin` they are above.
     home.map(of).unwrap_or_default()

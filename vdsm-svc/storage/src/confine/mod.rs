@@ -16,7 +16,7 @@ mod user;
 use std::path::{Path, PathBuf};
 
 pub use child::run_if_asked;
-pub(crate) use child::{NOT_STARTED, NO_PROGRAM};
+pub(crate) use child::{NO_PROGRAM, NOT_STARTED};
 pub(crate) use order::{Access, Bounds, Order, Permit};
 pub use order::{Missing, Part, Report};
 pub use user::{StorageUser, StorageUserError};

@@ -128,6 +128,10 @@ mod tests {
         };
         let demanded: Vec<_> = report.demands().into_iter().collect();
         assert_eq!(demanded, [Part::Capabilities, Part::Landlock, Part::Seccomp]);
-        assert!(report.missing[0].to_string().contains("not root: qemu-img runs as"));
+        assert!(
+            report.missing[0]
+                .to_string()
+                .contains("not root: qemu-img runs as")
+        );
     }
 }

@@ -36,7 +36,9 @@ impl StorageUser {
 
 /// A text that names no such user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("takes two numbers from 1 to 4294967294, a user's and a group's, such as 36:36; neither may be root's")]
+#[error(
+    "takes two numbers from 1 to 4294967294, a user's and a group's, such as 36:36; neither may be root's"
+)]
 pub struct StorageUserError;
 
 impl FromStr for StorageUser {
@@ -72,7 +74,17 @@ mod tests {
     fn two_numbers_are_a_user_and_root_is_none() {
         assert_eq!("36:36".parse(), Ok(StorageUser::default()));
         assert_eq!("107:36".parse::<StorageUser>().unwrap().to_string(), "107:36");
-        for text in ["", "36", "0:36", "36:0", "-1:36", "+1:36", "vdsm:kvm", "4294967295:36", "36:36:36"] {
+        for text in [
+            "",
+            "36",
+            "0:36",
+            "36:0",
+            "-1:36",
+            "+1:36",
+            "vdsm:kvm",
+            "4294967295:36",
+            "36:36:36",
+        ] {
             assert_eq!(text.parse::<StorageUser>(), Err(StorageUserError), "{text:?}");
         }
     }

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -156,13 +157,45 @@ impl Dir {
         }
     }
 
-    /// Everything in it, sorted by name.
+    /// Everything in it, sorted by name. For what we made ourselves: where others make names, see [`Dir::for_each`].
     ///
     /// # Errors
     /// Of the file system.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let fail = |e: rustix::io::Errno| self.error("list", OsStr::new(""), e.into());
+        self.some_entries(usize::MAX, &|_| true)
+    }
+
+    /// So many at most of those that are wished, sorted by name.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn some_entries(&self, at_most: usize, wished: &dyn Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
         let mut found = Vec::new();
+        self.for_each(|entry| {
+            if wished(&entry) {
+                found.push(entry);
+            }
+            let more = found.len() < at_most;
+            Ok::<_, FileError>(if more {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Looks at one entry after the other, in no order, until it is told to stop: however many there are, they take no
+    /// memory.
+    ///
+    /// # Errors
+    /// Those of `look`, and of the file system.
+    pub(crate) fn for_each<E: From<FileError>>(
+        &self,
+        mut look: impl FnMut(Entry) -> std::result::Result<ControlFlow<()>, E>,
+    ) -> std::result::Result<(), E> {
+        let fail = |e: rustix::io::Errno| self.error("list", OsStr::new(""), e.into());
         for item in sys::Dir::read_from(&self.fd).map_err(fail)? {
             let item = item.map_err(fail)?;
             let bytes = item.file_name().to_bytes();
@@ -171,15 +204,13 @@ impl Dir {
             }
             let name = OsStr::from_bytes(bytes).to_owned();
             // What vanishes while it is being listed is not there.
-            if let Some(stat) = self.stat(&name)? {
-                found.push(Entry {
-                    name,
-                    kind: Kind::of(&stat),
-                });
+            let Some(stat) = self.stat(&name)? else { continue };
+            let kind = Kind::of(&stat);
+            if look(Entry { name, kind })?.is_break() {
+                break;
             }
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        Ok(())
     }
 
     /// What stands under a name, a symlink not followed.

@@ -127,6 +127,7 @@ impl Content for Copy<'_> {
             ended
                 .well()
                 .map_err(|fault| fault.about(self.op.source.volume_id))?;
+            self.check_taken(draft)?;
             self.meter.all_converted();
             Ok(())
         })
@@ -206,7 +207,11 @@ impl Copy<'_> {
     /// Whether the copy takes no more than its source can hold: an image may be changed to tell of far more.
     fn check_taken(&self, draft: &Draft<'_>) -> Result<(), Fault> {
         let taken = draft.taken_bytes()?;
-        let most = largest_file(VolumeFormat::Cow, draft.capacity_bytes, self.file_data_bytes(draft));
+        let most = largest_file(
+            VolumeFormat::Cow,
+            draft.capacity_bytes,
+            self.file_data_bytes(draft),
+        );
         // File systems round up, and take some for themselves; the file's own end is the kernel's to keep.
         let most = most.saturating_add(most / 8).saturating_add(SLACK_BYTES);
         if taken <= most {

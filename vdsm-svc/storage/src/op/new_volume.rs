@@ -210,7 +210,8 @@ impl NewVolume<'_> {
         step(work.ctx, self.steps.qemu_img, || {
             let file = Given::to_write(draft.file)?;
             let argv = argv::create(self.format, file.path(), capacity_bytes);
-            let limits = Limits::CREATE.with_files_of(largest_file(self.format, capacity_bytes, capacity_bytes));
+            let limits =
+                Limits::CREATE.with_files_of(largest_file(self.format, capacity_bytes, capacity_bytes));
             let ended = work.qemu_img(vec![file], &argv, limits, &|_| Ok(()))?;
             ended.well()?;
             draft.check_empty(work.ctx)

@@ -89,7 +89,7 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         FaultCode::ImageInUse
     } else if stderr.contains("File too large") || stderr.contains("is too large for file format") {
         FaultCode::FileTooLarge
-    } else if stderr.contains("Permission denied") {
+    } else if stderr.lines().any(is_denied) {
         FaultCode::DomainAccessDenied
     } else if stderr.contains("Too many open files") || stderr.contains("Resource temporarily unavailable") {
         FaultCode::ResourceLimit
@@ -102,6 +102,11 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         ""
     };
     Fault::new(code, format!("`qemu-img {}` {how}{said}{advice}", argv.join(" ")))
+}
+
+/// Whether it was refused a file. That it may not delete one, as it tries to after a failure, is no reason of that.
+fn is_denied(line: &str) -> bool {
+    line.contains("Permission denied") && !line.contains("Error when deleting file")
 }
 
 #[cfg(test)]
@@ -129,6 +134,8 @@ mod tests {
         assert_eq!(code(no_thread), FaultCode::ResourceLimit);
         let denied = "Could not open '/proc/self/fd/9': Permission denied";
         assert_eq!(code(denied), FaultCode::DomainAccessDenied);
+        let other = "Error when deleting file /proc/self/fd/9: Permission denied\nSomething else";
+        assert_eq!(code(other), FaultCode::QemuImgFailed);
         assert_eq!(code("Unknown option"), FaultCode::QemuImgFailed);
     }
 }

@@ -15,10 +15,19 @@ impl QemuImg {
     /// `QEMU_IMG_MISSING`.
     pub(super) fn program(&self) -> Result<PathBuf, Fault> {
         let name = &self.program;
-        let not_there = || missing(&format!("cannot be started ({}: there is no such program)", name.display()));
+        let not_there = || {
+            missing(&format!(
+                "cannot be started ({}: there is no such program)",
+                name.display()
+            ))
+        };
         if name.components().count() > 1 || name.is_absolute() {
             let path = std::path::absolute(name).map_err(|_| not_there())?;
-            return if path.is_file() { Ok(path) } else { Err(not_there()) };
+            return if path.is_file() {
+                Ok(path)
+            } else {
+                Err(not_there())
+            };
         }
         let folders = env::var_os("PATH").unwrap_or_default();
         let mut paths = env::split_paths(&folders).map(|folder| folder.join(name));
@@ -28,5 +37,8 @@ impl QemuImg {
 
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.is_absolute() && path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    path.is_absolute()
+        && path
+            .metadata()
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }

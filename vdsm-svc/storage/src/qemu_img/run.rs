@@ -221,13 +221,25 @@ impl QemuImg {
         let order = self.order(&[], &[], Limits::QUERY, None)?;
         let child = self.start(&argv, &order, Vec::new(), Stdio::null())?;
         let said = finish_question(&argv, child, Limits::QUERY)?.stdout.text();
-        let unread = |e| failed(&argv, &format!("was answered with what cannot be read ({e}): {said}"), "");
+        let unread = |e| {
+            failed(
+                &argv,
+                &format!("was answered with what cannot be read ({e}): {said}"),
+                "",
+            )
+        };
         let mut report: Report = serde_json::from_str(&said).map_err(unread)?;
         report.weaker.extend(process::blindness());
         Ok(report)
     }
 
-    fn spawn(&self, argv: &[String], files: Vec<Given>, stdin: Stdio, limits: Limits) -> Result<Child, Fault> {
+    fn spawn(
+        &self,
+        argv: &[String],
+        files: Vec<Given>,
+        stdin: Stdio,
+        limits: Limits,
+    ) -> Result<Child, Fault> {
         let demands = self.confinement()?.demands();
         let order = self.order(argv, &files, limits, Some(demands))?;
         self.start(argv, &order, files, stdin)
@@ -275,7 +287,11 @@ impl QemuImg {
         with_huge_pages(|| command.spawn()).map_err(|e| {
             let confiner = self.confiner.path().display();
             process::limit(&e).unwrap_or_else(|| {
-                failed(argv, &format!("could not be started: {confiner} cannot be run: {e}"), "")
+                failed(
+                    argv,
+                    &format!("could not be started: {confiner} cannot be run: {e}"),
+                    "",
+                )
             })
         })
     }

@@ -73,7 +73,12 @@ pub(super) fn look(storage_root: &Path, pid: Pid) -> Proof {
     let Ok(file) = fs::metadata(process.join("fd/0")) else {
         return Proof::Nothing;
     };
-    let proven = is_locked(&process) && if of_old { is_our_own(&process) } else { is_private(&file) };
+    let proven = is_locked(&process)
+        && if of_old {
+            is_our_own(&process)
+        } else {
+            is_private(&file)
+        };
     if !proven {
         return Proof::Nothing;
     }
@@ -100,7 +105,9 @@ impl Holder {
 fn lock_of(stdin: &Path) -> Option<(TaskId, PathBuf)> {
     let name = stdin.to_str()?;
     let path = Path::new(name.strip_suffix(DELETED).unwrap_or(name));
-    let run = path.parent().filter(|_| path.file_name().is_some_and(|name| name == LOCK))?;
+    let run = path
+        .parent()
+        .filter(|_| path.file_name().is_some_and(|name| name == LOCK))?;
     let task = run.file_name()?.to_str()?.parse().ok()?;
     Some((task, run.parent()?.to_owned()))
 }
@@ -108,7 +115,9 @@ fn lock_of(stdin: &Path) -> Option<(TaskId, PathBuf)> {
 /// Whether its standard input is locked, through the very handle that it has.
 fn is_locked(process: &Path) -> bool {
     let about = fs::read_to_string(process.join("fdinfo/0")).unwrap_or_default();
-    about.lines().any(|line| line.starts_with("lock:") && line.contains(" FLOCK "))
+    about
+        .lines()
+        .any(|line| line.starts_with("lock:") && line.contains(" FLOCK "))
 }
 
 /// Whether nobody but us can have opened its standard input.
@@ -157,7 +166,11 @@ mod tests {
             ("/dev/null".to_owned(), None),
         ] {
             let found = lock_of(Path::new(&name)).map(|(task, runs)| (task.to_string(), runs));
-            assert_eq!(found, runs.map(|runs| (TASK.to_owned(), PathBuf::from(runs))), "{name}");
+            assert_eq!(
+                found,
+                runs.map(|runs| (TASK.to_owned(), PathBuf::from(runs))),
+                "{name}"
+            );
         }
     }
 

@@ -215,7 +215,9 @@ impl Strangers {
 pub fn strangers(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Strangers {
     let mut found = Strangers::default();
     let (holders, hidden) = holder::all(root.path());
-    let at_work = holders.iter().filter(|holder| !known(holder.task) && holder.works_below(root.path()));
+    let at_work = holders
+        .iter()
+        .filter(|holder| !known(holder.task) && holder.works_below(root.path()));
     found.tasks.extend(at_work.map(|holder| holder.task));
     match task_entries(root) {
         Ok(entries) => {

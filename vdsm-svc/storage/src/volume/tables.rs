@@ -104,7 +104,9 @@ impl Tables {
     /// # Errors
     /// Of the file system.
     pub(crate) fn count(&self, file: &File, offset: u64, file_bytes: u64) -> io::Result<Option<u64>> {
-        Ok(self.count_all(file, offset, file_bytes)?.map(|counted| counted.plain))
+        Ok(self
+            .count_all(file, offset, file_bytes)?
+            .map(|counted| counted.plain))
     }
 
     /// Counts the data clusters of a second table; none if it or one of them lies behind the file's end, or where no

@@ -248,7 +248,10 @@ fn a_crash_of_an_earlier_build_is_cleaned_up() {
     assert!(run_dir::is_alive(place.root(), task(1)).unwrap());
     assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [task(1)]);
     let end = place.recover(&operation, task(1), interrupted()).unwrap();
-    assert!(matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck), "{end:?}");
+    assert!(
+        matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck),
+        "{end:?}"
+    );
 
     run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
     assert!(orphan.ends());
@@ -271,8 +274,20 @@ fn what_is_forged_on_storage_kills_nobody_and_holds_up_nobody() {
     let mut bystander = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let stat = fs::read_to_string(format!("/proc/{}/stat", bystander.id())).unwrap();
-    let ticks = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap().to_owned();
-    for pid in [bystander.id().to_string(), "1".to_owned(), "0".to_owned(), "-1".to_owned()] {
+    let ticks = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_ascii_whitespace()
+        .nth(19)
+        .unwrap()
+        .to_owned();
+    for pid in [
+        bystander.id().to_string(),
+        "1".to_owned(),
+        "0".to_owned(),
+        "-1".to_owned(),
+    ] {
         fs::write(dir.join("child"), format!("{pid} {ticks} {boot}")).unwrap();
         // Held by somebody, but not as a child of ours holds it.
         let lock = File::create(dir.join("lock")).unwrap();
@@ -337,7 +352,11 @@ fn a_child_of_a_lost_data_directory_is_found_and_ended() {
             fs::remove_dir_all(&data).unwrap();
         } else {
             fs::rename(&data, &aside).unwrap();
-            let copied = Command::new("cp").arg("-a").args([&aside, &data]).status().unwrap();
+            let copied = Command::new("cp")
+                .arg("-a")
+                .args([&aside, &data])
+                .status()
+                .unwrap();
             assert!(copied.success());
         }
         place.reopen();
@@ -348,7 +367,10 @@ fn a_child_of_a_lost_data_directory_is_found_and_ended() {
         let elsewhere = Place::new();
         assert_eq!(run_dir::strangers(elsewhere.root(), &|_| false).tasks, []);
         let end = place.recover(&operation, task(1), interrupted()).unwrap();
-        assert!(matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck), "{end:?}");
+        assert!(
+            matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck),
+            "{end:?}"
+        );
         run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
         assert!(orphan.ends());
         let end = place.recover(&operation, task(1), interrupted()).unwrap();
@@ -364,10 +386,18 @@ fn run_directories_are_nobodys_but_the_services() {
     let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
     assert_eq!(place.run(&operation, task(1)), Ran::Killed);
     let run = place.runs().join(task(1).to_string());
-    for (path, mode) in [(place.runs(), 0o700), (run.clone(), 0o700), (run.join("lock"), 0o600), (run.join("child"), 0o600)] {
+    for (path, mode) in [
+        (place.runs(), 0o700),
+        (run.clone(), 0o700),
+        (run.join("lock"), 0o600),
+        (run.join("child"), 0o600),
+    ] {
         let found = fs::metadata(&path).unwrap();
         assert_eq!(found.permissions().mode() & 0o777, mode, "{}", path.display());
-        assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), rustix::process::geteuid().as_raw());
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::uid(&found),
+            rustix::process::geteuid().as_raw()
+        );
     }
     assert!(!place.path(".vdsm-run").exists());
 }

@@ -22,7 +22,9 @@ const SECRET: &[u8] = b"nobody but root may read this";
 
 /// For how long a race is run; longer where the environment says so.
 fn race_time() -> Duration {
-    let seconds = std::env::var("VDSM_RACE_SECONDS").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var("VDSM_RACE_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(10))
 }
 
@@ -30,7 +32,11 @@ fn race_time() -> Duration {
 fn secret() -> (TempDir, PathBuf) {
     let temp = reachable(TempDir::new().unwrap());
     let file = temp.path().join("secret");
-    fs::write(&file, [SECRET, &vec![b'.'; 4 * MIB as usize - SECRET.len()]].concat()).unwrap();
+    fs::write(
+        &file,
+        [SECRET, &vec![b'.'; 4 * MIB as usize - SECRET.len()]].concat(),
+    )
+    .unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     (temp, file)
 }
@@ -84,7 +90,9 @@ fn a_child_has_the_storages_user_no_powers_no_environment_and_its_limits() {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-            line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()
+            line.split_ascii_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         let uid = storage_uid().to_string();
         assert_eq!(line("Uid:"), vec![uid; 4]);
@@ -98,13 +106,22 @@ fn a_child_has_the_storages_user_no_powers_no_environment_and_its_limits() {
         assert_eq!(line("NoNewPrivs:"), ["1"]);
         assert_eq!(line("Seccomp:"), ["2"]);
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
-        let variables = environment.split(|byte| *byte == 0).filter(|text| !text.is_empty());
+        let variables = environment
+            .split(|byte| *byte == 0)
+            .filter(|text| !text.is_empty());
         for variable in variables {
             let text = String::from_utf8_lossy(variable);
-            assert!(text.starts_with("PATH=") || text.starts_with("LC_ALL=") || text.starts_with("PWD="), "{text}");
+            assert!(
+                text.starts_with("PATH=") || text.starts_with("LC_ALL=") || text.starts_with("PWD="),
+                "{text}"
+            );
         }
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        for (limit, value) in [("Max address space", 2u64 << 30), ("Max cpu time", 60), ("Max file size", 4 * MIB)] {
+        for (limit, value) in [
+            ("Max address space", 2u64 << 30),
+            ("Max cpu time", 60),
+            ("Max file size", 4 * MIB),
+        ] {
             let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
             assert!(line.contains(&value.to_string()), "{line}");
         }
@@ -131,7 +148,13 @@ fn child_of(task: common::id::TaskId) -> Option<i32> {
 /// What it tries is in the script; each success would be told.
 #[test]
 fn a_child_reads_and_writes_nothing_but_what_it_was_given() {
-    if qemu_img().confinement().unwrap().missing.iter().any(|m| m.part == Part::Landlock) {
+    if qemu_img()
+        .confinement()
+        .unwrap()
+        .missing
+        .iter()
+        .any(|m| m.part == Part::Landlock)
+    {
         eprintln!("SKIPPED: what a child may open, for the kernel has no Landlock");
         return;
     }
@@ -163,7 +186,11 @@ fn a_draft_that_was_swapped_is_noticed_and_what_it_was_swapped_for_is_not_touche
     ];
     for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
         for (what, swap) in swaps {
-            for at in ["create_volume.qemu_img.before", "create_volume.allocate.before", "create_volume.sync_file.after"] {
+            for at in [
+                "create_volume.qemu_img.before",
+                "create_volume.allocate.before",
+                "create_volume.sync_file.after",
+            ] {
                 let place = Place::new();
                 let (_temp, target) = secret();
                 let before = fs::read(&target).unwrap();
@@ -171,11 +198,23 @@ fn a_draft_that_was_swapped_is_noticed_and_what_it_was_swapped_for_is_not_touche
                 let happens = move || swap(&draft, &victim);
                 *place.bench.meanwhile.lock().unwrap() = Some((at.to_owned(), Box::new(happens)));
                 let ran = place.run(&create(1, format, Allocation::Sparse), task(1));
-                assert_eq!(code(&ran), Some(FaultCode::QemuImgFailed), "{what} at {at}: {ran:?}");
-                assert!(!place.data(1).exists() && !place.meta(1).exists(), "{what} at {at}");
+                assert_eq!(
+                    code(&ran),
+                    Some(FaultCode::QemuImgFailed),
+                    "{what} at {at}: {ran:?}"
+                );
+                assert!(
+                    !place.data(1).exists() && !place.meta(1).exists(),
+                    "{what} at {at}"
+                );
                 assert!(fs::read(&target).unwrap() == before, "{what} at {at}");
                 let Ran::Ill(fault) = ran else { unreachable!() };
-                assert!(["was replaced", "2 names"].iter().any(|words| fault.message.contains(words)), "{fault}");
+                assert!(
+                    ["was replaced", "2 names"]
+                        .iter()
+                        .any(|words| fault.message.contains(words)),
+                    "{fault}"
+                );
                 place.bench.heal();
                 let end = place.recover(&create(1, format, Allocation::Sparse), task(1), fault.clone());
                 assert_eq!(end, Some(OpEnd::Undone(fault)), "{what} at {at}");
@@ -217,13 +256,23 @@ fn a_race_for_the_drafts_name_wins_nothing() {
 /// data file.
 #[test]
 fn a_race_for_a_header_wins_nothing() {
-    if qemu_img().confinement().unwrap().missing.iter().any(|m| m.part == Part::Landlock) {
+    if qemu_img()
+        .confinement()
+        .unwrap()
+        .missing
+        .iter()
+        .any(|m| m.part == Part::Landlock)
+    {
         eprintln!("SKIPPED: a race for a header, for the kernel has no Landlock");
         return;
     }
     let place = pattern::place_with(VolumeFormat::Cow, Allocation::Sparse);
     let (_temp, target) = secret();
-    let source = fs::File::options().read(true).write(true).open(place.data(7)).unwrap();
+    let source = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(place.data(7))
+        .unwrap();
     let good = head(&source);
     let evil = [evil_head(&target, "backing"), evil_head(&target, "data")];
     let over = AtomicBool::new(false);
@@ -289,7 +338,9 @@ fn evil_head(target: &Path, how: &str) -> Vec<u8> {
         "backing" => command.args(["-o", "compat=1.1", "-F", "raw", "-b"]).arg(target),
         _ => {
             // Made beside it first: making a data file empties it.
-            let other = temp.path().join("x".repeat(target.as_os_str().len() - temp.path().as_os_str().len() - 1));
+            let other = temp
+                .path()
+                .join("x".repeat(target.as_os_str().len() - temp.path().as_os_str().len() - 1));
             command.args(["-o", &format!("data_file={},data_file_raw=on", other.display())])
         }
     };
@@ -300,7 +351,10 @@ fn evil_head(target: &Path, how: &str) -> Vec<u8> {
     if how == "data" {
         let name = target.as_os_str().as_encoded_bytes();
         let prefix = temp.path().as_os_str().as_encoded_bytes();
-        let at = head.windows(prefix.len()).position(|part| part == prefix).unwrap();
+        let at = head
+            .windows(prefix.len())
+            .position(|part| part == prefix)
+            .unwrap();
         head[at..at + name.len()].copy_from_slice(name);
     }
     head
@@ -331,7 +385,12 @@ fn what_is_made_belongs_to_the_storages_user() {
     let bench = Bench::default();
     let operation = create(1, VolumeFormat::Cow, Allocation::Preallocated);
     assert_eq!(vdsm_storage::op::run(&root, &operation, task(1), &bench), Ok(()));
-    let data = temp.path().join(format!("{}/images/{}/{}", domain(), image(1), volume(1)));
+    let data = temp
+        .path()
+        .join(format!("{}/images/{}/{}", domain(), image(1), volume(1)));
     let found = fs::metadata(data).unwrap();
-    assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (107, 108, 0o660));
+    assert_eq!(
+        (found.uid(), found.gid(), found.mode() & 0o777),
+        (107, 108, 0o660)
+    );
 }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use common::{Allocation, FaultCode, VolumeFormat};
-use vdsm_storage::domain::DirectIo;
 use vdsm_storage::StorageRoot;
+use vdsm_storage::domain::DirectIo;
 
 use crate::mount::{Mount, skipped};
 use crate::support::*;
@@ -217,7 +218,9 @@ fn a_root_whose_path_would_break_the_metadata_is_refused_in_words() {
         let link = temp.path().join("link");
         symlink(&path, &link).unwrap();
         for path in [&path, &link] {
-            let fault = StorageRoot::open(path, options(host(), temp.path())).err().unwrap();
+            let fault = StorageRoot::open(path, options(host(), temp.path()))
+                .err()
+                .unwrap();
             assert_eq!(fault.code, FaultCode::InvalidArgument, "{name:?}");
             assert!(fault.message.contains("control character"), "{}", fault.message);
             assert!(!fault.message.contains(char::is_control), "{:?}", fault.message);
@@ -268,4 +271,35 @@ fn sha1(text: &str) -> String {
     file.write_all(text.as_bytes()).unwrap();
     let output = Command::new("sha1sum").arg(file.path()).output().unwrap();
     String::from_utf8(output.stdout).unwrap()[..40].to_owned()
+}
+
+/// As anybody may make it who writes to the storage: deeper than paths and open files go, and wide.
+#[test]
+fn a_deep_tree_is_purged_with_few_open_files() {
+    const DEEP: usize = 6_000;
+    const WIDE: usize = 3_000;
+    let place = Place::new();
+    let top = place.images();
+    let mut at = fs::File::open(&top).unwrap();
+    for n in 0..DEEP {
+        rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let next = fs::File::from(rustix::fs::openat(&at, "d", flags, rustix::fs::Mode::empty()).unwrap());
+        if n % 1_000 == 0 {
+            // A name that is ours when it is moved up.
+            rustix::fs::mkdirat(&next, ".vdsm-purged-7", rustix::fs::Mode::RWXU).unwrap();
+            rustix::fs::symlinkat("/etc", &next, "link").unwrap();
+        }
+        at = next;
+    }
+    for n in 0..WIDE {
+        fs::write(top.join(format!("file-{n}")), b"").unwrap();
+    }
+    place.root().format_domain(domain(), true).unwrap();
+    let left: Vec<_> = fs::read_dir(place.temp.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(left.is_empty() || left == [".data"], "{left:?}");
+    assert!(Path::new("/etc/passwd").exists());
 }

@@ -232,7 +232,11 @@ fn what_is_made_in_a_domain_that_was_replaced_is_no_success_and_the_new_one_is_n
 
 fn second(place: &Movable) -> StorageRoot {
     let other_host = HostId::from_uuid(Uuid::from_u128(0x4058));
-    StorageRoot::open(&place.path("root"), options(other_host, &place.path("of-the-other"))).unwrap()
+    StorageRoot::open(
+        &place.path("root"),
+        options(other_host, &place.path("of-the-other")),
+    )
+    .unwrap()
 }
 
 fn lock_file(place: &Movable) -> PathBuf {
@@ -292,7 +296,16 @@ fn work_under_way_does_not_commit_under_a_lock_that_another_host_has_by_now() {
         drop(has);
         // A child that just starts may have a copy of the other's lock until it is its program.
         let undone = OpEnd::Undone(fault.clone());
-        let undo = || op::recover(&root, &operation, task(1), note.as_deref(), fault.clone(), &*place.bench);
+        let undo = || {
+            op::recover(
+                &root,
+                &operation,
+                task(1),
+                note.as_deref(),
+                fault.clone(),
+                &*place.bench,
+            )
+        };
         assert!(soon(|| undo() == undone), "{before}: {:?}", undo());
     }
 }

@@ -154,7 +154,9 @@ fn a_process_that_a_child_leaves_behind_holds_up_nobody() {
     for name in ["qemu-img-with-grandchild", "qemu-img-with-daemon"] {
         let began = Instant::now();
         let (_folder, program) = double("qemu-img-with-grandchild", "qemu-img");
-        QemuImg::new(program, confiner(), StorageUser::default()).probe().unwrap();
+        QemuImg::new(program, confiner(), StorageUser::default())
+            .probe()
+            .unwrap();
         let (_temp, root, bench) = root_with(name);
         let operation = create(1, VolumeFormat::Cow, Allocation::Sparse);
         assert_eq!(op::run(&root, &operation, task(1), &*bench), Ok(()), "{name}");

@@ -7,8 +7,8 @@ use std::process::Command;
 use common::id::DomainId;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vdsm_storage::volume::{VolumeInfo, allocation_text, format_text, parent_text};
 use vdsm_storage::StorageRoot;
+use vdsm_storage::volume::{VolumeInfo, allocation_text, format_text, parent_text};
 
 use crate::support::{host, options};
 

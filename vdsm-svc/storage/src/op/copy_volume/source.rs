@@ -12,7 +12,8 @@ use crate::in_use;
 use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
 use crate::volume::{
-    Guest, Legality, Qcow2Error, Qcow2Header, Role, Tables, VolumeMeta, data_bytes, data_name, read_meta, volume_ids,
+    Guest, Legality, Qcow2Error, Qcow2Header, Role, Tables, VolumeMeta, data_bytes, data_name, read_meta,
+    volume_ids,
 };
 
 /// Second tables between two questions whether the task is to be stopped.
