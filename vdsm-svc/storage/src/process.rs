@@ -127,12 +127,25 @@ pub(crate) fn blindness() -> Option<String> {
     })
 }
 
-/// When a process was started, in ticks since the boot (field 22 of its `stat`); none if there is none.
+/// When a process was started, in ticks since the boot; none if there is none.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)?.parse().ok()
+}
+
+/// Whether a process leads a group of its own.
+pub(crate) fn leads_a_group(pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero().get().cast_unsigned();
+    stat_field(pid, 5).is_some_and(|group| group == pid.to_string())
+}
+
+/// One of the numbers that `/proc/PID/stat` has; the first is the third field.
+fn stat_field(pid: u32, field: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold blanks and parentheses; after it comes field 3.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    rest.split_ascii_whitespace()
+        .nth(field.checked_sub(3)?)
+        .map(str::to_owned)
 }
 
 /// Tells one boot of the machine from another.

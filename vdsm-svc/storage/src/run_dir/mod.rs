@@ -354,7 +354,7 @@ fn signal_all(root: &StorageRoot, task: TaskId, signal: Signal) -> Result<(), Fa
         if is_ours {
             handle.signal(signal);
             // Its own number is in use as long as anybody is in its group.
-            if rustix::process::getpgid(Some(pid)) == Ok(pid) {
+            if process::leads_a_group(pid) {
                 process::signal_group(pid, signal);
             }
         }
