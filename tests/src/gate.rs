@@ -1,6 +1,12 @@
-//! A `qemu-img` that works only when a test lets it.
+//! A `qemu-img` that works only when a test lets it. It is confined like the real one: it sees which files are there, and
+//! writes none; what it does is seen from outside.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -8,20 +14,26 @@ use crate::failure::Outcome;
 use crate::patience::eventually;
 use crate::programs::write_script;
 
-/// The subcommand that the file `shut` beside it names waits for as long as it does, with a process of its own, so
-/// that there is a group; it says that it waits in `reached`. Where there is `deaf` it does not hear SIGTERM. The image that `broken` names is not made: once
-/// another one has its metadata, what is not ours is put into it.
+/// The subcommand after which a file `shut-…` beside it is named waits for as long as that is there, with a process of
+/// its own, so that there is a group. Where there is `deaf` it does not hear SIGTERM. The image after which a file
+/// `broken-…` is named is not made, once there is `stranger-…` for it.
 const PROGRAM: &str = r#"#!/bin/sh
 here="${0%/*}"
 [ -e "$here/deaf" ] && trap '' TERM
-if [ "$1" = create ] && [ "$(basename "$(pwd -P)")" = "$(cat "$here/broken" 2>/dev/null)" ]; then
-  until ls ../*/*.meta >/dev/null 2>&1; do sleep 0.01; done
-  printf 'not ours' >stranger
-  exit 1
+if [ "$1" = create ]; then
+  eval "file=\${$(($# - 1))}"
+  image="$(basename "$(dirname "$(readlink "$file")")")"
+  if [ -e "$here/broken-$image" ]; then
+    until [ -e "$here/stranger-$image" ]; do sleep 0.01; done
+    exit 1
+  fi
 fi
-while [ "$(cat "$here/shut" 2>/dev/null)" = "$1" ]; do echo $$ >"$here/reached"; sleep 0.02; done
+while [ -e "$here/shut-$1" ]; do sleep 0.02; done
 exec qemu-img "$@"
 "#;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What comes to stand in an image that breaks: a file's name, and what it holds.
 pub const STRANGER: (&str, &[u8]) = ("stranger", b"not ours");
@@ -30,6 +42,13 @@ pub const STRANGER: (&str, &[u8]) = ("stranger", b"not ours");
 #[derive(Debug)]
 pub struct Gate {
     folder: TempDir,
+    over: Arc<AtomicBool>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Gate {
@@ -39,7 +58,10 @@ impl Gate {
     /// When it cannot be written.
     pub async fn open() -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("gate-").tempdir()?;
-        let gate = Self { folder };
+        let gate = Self {
+            folder,
+            over: Arc::default(),
+        };
         write_script(&gate.file("qemu-img"), PROGRAM).await?;
         Ok(gate)
     }
@@ -54,17 +76,21 @@ impl Gate {
     /// # Errors
     /// When the file cannot be written.
     pub fn shut(&self, subcommand: &str) -> Outcome<()> {
-        Ok(std::fs::write(self.file("shut"), subcommand)?)
+        Ok(fs::write(self.file(&format!("shut-{subcommand}")), b"")?)
     }
 
-    /// Waits until somebody waits since it was shut.
+    /// Waits until somebody waits.
     ///
     /// # Errors
     /// When nobody does.
     pub async fn reached(&self) -> Outcome<()> {
-        let reached = self.file("reached");
+        let program = self.file("qemu-img");
         eventually("a program to stand still", || {
-            std::future::ready(reached.exists().then_some(()))
+            let waits = self
+                .shut_ones()
+                .iter()
+                .any(|verb| !at_work(&program, verb).is_empty());
+            std::future::ready(waits.then_some(()))
         })
         .await
     }
@@ -74,13 +100,16 @@ impl Gate {
     /// # Errors
     /// When the files cannot be removed.
     pub fn reopen(&self) -> Outcome<()> {
-        std::fs::remove_file(self.file("shut"))?;
-        let reached = std::fs::remove_file(self.file("reached"));
-        // Nobody may have come.
-        match reached {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+        for verb in self.shut_ones() {
+            fs::remove_file(self.file(&format!("shut-{verb}")))?;
         }
+        Ok(())
+    }
+
+    fn shut_ones(&self) -> Vec<String> {
+        let names = fs::read_dir(self.folder.path()).into_iter().flatten().flatten();
+        let verb = |name: std::ffi::OsString| Some(name.to_str()?.strip_prefix("shut-")?.to_owned());
+        names.filter_map(|entry| verb(entry.file_name())).collect()
     }
 
     /// From now on whoever begins ends by SIGKILL only.
@@ -92,15 +121,67 @@ impl Gate {
     }
 
     /// This image cannot be made, because [`STRANGER`] comes to stand in it. That shows only once another one of its
-    /// domain is there for good, so there is something to be undone then.
+    /// domain is there for good, so there is something to be undone then. `images` is the directory of the domain's.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn breaks(&self, image_id: &str) -> Outcome<()> {
-        Ok(std::fs::write(self.file("broken"), image_id)?)
+    pub fn breaks(&self, images: PathBuf, image_id: &str) -> Outcome<()> {
+        fs::write(self.file(&format!("broken-{image_id}")), b"")?;
+        let (program, told) = (self.file("qemu-img"), self.file(&format!("stranger-{image_id}")));
+        let (over, image) = (Arc::clone(&self.over), image_id.to_owned());
+        thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(LOOK);
+                let is_here = at_work(&program, "create").contains(&image);
+                if is_here && has_metadata(&images) {
+                    let _ = fs::write(images.join(&image).join(STRANGER.0), STRANGER.1);
+                    let _ = fs::write(&told, b"");
+                }
+            }
+        });
+        Ok(())
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+/// Whether an image has a volume.
+fn has_metadata(images: &Path) -> bool {
+    let files = |folder: &Path| {
+        fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
+    let mut all = files(images).flat_map(|image| files(&image).collect::<Vec<_>>());
+    all.any(|file| file.extension().is_some_and(|ending| ending == "meta"))
+}
+
+/// The images of which a process of this script, which has not become `qemu-img`, works on a file.
+pub fn at_work(program: &Path, subcommand: &str) -> Vec<String> {
+    let line = [
+        b"/bin/sh",
+        program.as_os_str().as_encoded_bytes(),
+        subcommand.as_bytes(),
+        b"",
+    ]
+    .join(&0);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_it =
+        |process: &PathBuf| fs::read(process.join("cmdline")).is_ok_and(|found| found.starts_with(&line));
+    let open = |process: PathBuf| fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    processes
+        .map(|entry| entry.path())
+        .filter(is_it)
+        .flat_map(open)
+        .filter_map(|file| {
+            let file = fs::read_link(file.path()).ok()?;
+            let name = file.file_name()?.to_str()?;
+            let image = file.parent()?.file_name()?.to_str()?;
+            name.starts_with(".vdsm-svc-").then(|| image.to_owned())
+        })
+        .collect()
 }

@@ -39,6 +39,10 @@ pub fn program(name: &str) -> Outcome<PathBuf> {
 pub async fn write_script(path: &Path, text: &str) -> Outcome<()> {
     std::fs::write(path, text)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    // Whom the service runs it as must find it.
+    let folder = path.parent().context("it lies nowhere")?;
+    let mode = std::fs::metadata(folder)?.permissions().mode();
+    std::fs::set_permissions(folder, Permissions::from_mode(mode | 0o055))?;
     let run = || match Command::new(path).arg("--version").output() {
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
         outcome => Some(outcome),

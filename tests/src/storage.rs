@@ -32,9 +32,17 @@ pub fn image_files(storage_root: &Path, domain_id: &str, image_id: &str) -> BTre
     names(&storage_root.join(domain_id).join("images").join(image_id))
 }
 
-/// The run directories of tasks: there is none once no task runs.
+/// The run directories of tasks: there is none once no task runs. They lie in the host's data directory, which is beside
+/// its storage root here; earlier builds had theirs below that.
 pub fn run_directories(storage_root: &Path) -> BTreeSet<String> {
-    names(&storage_root.join(".vdsm-run"))
+    let mut found = names(&storage_root.join(".vdsm-run"));
+    found.append(&mut names(&runs(storage_root)));
+    found
+}
+
+/// Where the host keeps track of processes.
+pub fn runs(storage_root: &Path) -> PathBuf {
+    storage_root.with_file_name("host").join("run")
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {

@@ -18,6 +18,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    // First of all, with one thread: then this run is to become a confined child.
+    if let Some(failed) = vdsm_storage::confine::run_if_asked() {
+        return failed;
+    }
     if cfg!(feature = "failpoints") && std::env::args().nth(1).as_deref() == Some("--list-fail-points") {
         return print_fail_points();
     }

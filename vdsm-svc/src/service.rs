@@ -317,11 +317,31 @@ fn open_storage(settings: &Settings) -> Result<(Arc<NamedRoot>, String), Service
     let options = Options {
         qemu_img: settings.qemu_img.clone(),
         no_progress_timeout: settings.no_progress_timeout(),
-        ..Options::new(settings.host_id)
+        confiner: settings.confiner(),
+        storage_user: settings.storage_user,
+        ..Options::new(settings.host_id, settings.runs())
     };
     let root = NamedRoot::open(path, options).map_err(ServiceError::Storage)?;
     let version = root.qemu_img().probe().map_err(ServiceError::Storage)?;
+    tell_confinement(&root)?;
     Ok((Arc::new(root), version.to_string()))
+}
+
+/// What of the children's confinement this machine lacks, and what that costs.
+fn tell_confinement(root: &NamedRoot) -> Result<(), ServiceError> {
+    let report = root.qemu_img().confinement().map_err(ServiceError::Storage)?;
+    for missing in &report.missing {
+        tracing::warn!(part = ?missing.part, "qemu-img is confined less than it could be: {missing}");
+    }
+    for weaker in &report.weaker {
+        tracing::warn!("qemu-img is confined less than it could be: {weaker}");
+    }
+    if report.missing.is_empty() && report.weaker.is_empty() {
+        tracing::info!(
+            "qemu-img is confined: the storage's user, no capabilities, Landlock, and a filter of calls"
+        );
+    }
+    Ok(())
 }
 
 fn at_store(settings: &Settings) -> impl FnOnce(StoreError) -> ServiceError {

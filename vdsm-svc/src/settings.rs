@@ -12,6 +12,7 @@ use runtime::server;
 use runtime::telemetry::LogFormat;
 use runtime::watch::{MAX_AGE, Terms};
 use vdsm_core::Limits;
+use vdsm_storage::confine::{Confiner, StorageUser};
 use vdsm_storage::qemu_img::NO_PROGRESS_TIMEOUT;
 
 /// Before the names of settings in the environment.
@@ -107,6 +108,15 @@ pub struct Settings {
     /// What clients may use.
     #[command(flatten)]
     pub wire: server::Limits,
+
+    /// Who owns what lies on storage, by numbers. Where the service is root, what it makes there is theirs, and qemu-img
+    /// runs as they do; else that is the service's own user.
+    #[arg(long, default_value_t = StorageUser::default(), value_name = "UID:GID")]
+    pub storage_user: StorageUser,
+
+    /// The program that confines qemu-img: this one. For tests, in whose programs the service runs.
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub confiner: Option<PathBuf>,
 }
 
 impl Settings {
@@ -120,6 +130,17 @@ impl Settings {
 
     pub(crate) const fn no_progress_timeout(&self) -> Duration {
         Duration::from_secs(self.no_progress_timeout)
+    }
+
+    /// Where the processes of tasks are kept track of.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.data_dir.join("run")
+    }
+
+    pub(crate) fn confiner(&self) -> Confiner {
+        self.confiner
+            .clone()
+            .map_or_else(Confiner::this_program, Confiner::program)
     }
 
     /// What holds of every watch.
@@ -177,6 +198,7 @@ mod tests {
         assert_eq!(settings.limits(), Limits::default());
         assert_eq!(settings.retention(), Retention::default());
         assert_eq!(settings.no_progress_timeout(), Duration::from_secs(300));
+        assert_eq!(settings.storage_user.to_string(), "36:36");
         assert_eq!(settings.watch_terms().max_age, Duration::from_secs(3_600));
     }
 
@@ -184,6 +206,7 @@ mod tests {
     fn what_is_wrong_is_said_with_its_flag() {
         for (more, named) in [
             (&["--host-id", "x"][..], "--host-id"),
+            (&["--host-id", ID, "--storage-user", "0:36"], "--storage-user"),
             (&["--host-id", ID, "--queue-limit", "0"], "--queue-limit"),
             (&["--host-id", ID, "--cleared-days", "29"], "--cleared-days"),
             (

@@ -267,7 +267,10 @@ async fn a_kill_in_the_middle_of_a_copy_leaves_nothing_of_it() {
     let script =
         "#!/bin/sh\n[ \"$1\" = convert ] && shift && set -- convert -r 1M \"$@\"\nexec qemu-img \"$@\"\n";
     std::fs::write(&slow, script).unwrap();
-    std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // The storage's user must find it.
+    for path in [&slow, dir.path()] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
     // A process that another test is just starting has it open for writing until it has become its program.
     let runs = async || Command::new(&slow).arg("--version").output().ok();
     eventually("the program can be run", runs).await;
@@ -285,7 +288,7 @@ async fn a_kill_in_the_middle_of_a_copy_leaves_nothing_of_it() {
     std::fs::write(&source, vec![7; 32 << 20]).unwrap();
     program.begin(&copied, copy()).await;
     let child = eventually("the copying process", async || {
-        let record = dir.path().join("storage/.vdsm-run").join(&copied).join("child");
+        let record = dir.path().join("data/run").join(&copied).join("child");
         let text = std::fs::read_to_string(record).ok()?;
         let pid: u32 = text.split(' ').next()?.parse().ok()?;
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;

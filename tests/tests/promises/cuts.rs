@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
+use tests::gate::at_work;
 use tests::patience::eventually;
 use tests::programs::write_script;
 use tests::proxy::{Fate, Proxy};
@@ -30,10 +31,15 @@ const DISKS: usize = 64;
 /// One disk may be made after so many cuts. So edges come all the time, and the command outlasts the cuts.
 const CUTS_A_DISK: usize = 2;
 
-/// A qemu-img that makes a disk only when it may: one for each file `go` beside it, and all once there is `open`.
+/// A qemu-img that makes a disk only when it may: one after whose image a file beside it is named, and all once there is
+/// `open`.
 const GATED_QEMU_IMG: &str = r#"#!/bin/sh
 here="${0%/*}"
-case "$1" in create) until [ -e "$here/open" ] || rm "$here/go" 2>/dev/null; do sleep 0.01; done ;; esac
+if [ "$1" = create ]; then
+  eval "file=\${$(($# - 1))}"
+  image="$(basename "$(dirname "$(readlink "$file")")")"
+  until [ -e "$here/open" ] || [ -e "$here/go-$image" ]; do sleep 0.01; done
+fi
 exec qemu-img "$@"
 "#;
 
@@ -43,8 +49,8 @@ async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> 
     let tools = tempfile::tempdir()?;
     let qemu_img = tools.path().join("qemu-img");
     write_script(&qemu_img, GATED_QEMU_IMG).await?;
-    let qemu_img = qemu_img.display().to_string();
-    let world = World::start_with(&["--running-per-domain", "1", "--qemu-img", &qemu_img]).await?;
+    let program = qemu_img.display().to_string();
+    let world = World::start_with(&["--running-per-domain", "1", "--qemu-img", &program]).await?;
     let proxy = Proxy::before(world.host.address()).await?;
     world.add_host(proxy.address()).await?;
     let domain = world.create_domain("first").await?;
@@ -70,15 +76,18 @@ async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> 
         }
     });
     proxy.cut();
-    let go = tools.path().join("go");
     while proxy.cuts() < CUTS {
         let enough = proxy.cuts() + CUTS_A_DISK;
         eventually("cuts, and a disk to be made", || {
-            std::future::ready((proxy.cuts() >= enough && !go.exists()).then_some(()))
+            let waits = at_work(&qemu_img, "create").into_iter();
+            let go = waits
+                .map(|image| tools.path().join(format!("go-{image}")))
+                .find(|go| !go.exists());
+            std::future::ready(go.filter(|_| proxy.cuts() >= enough))
         })
         .await
-        .context(format!("{} cuts so far", proxy.cuts()))?;
-        std::fs::write(&go, "")?;
+        .context(format!("{} cuts so far", proxy.cuts()))
+        .and_then(|go| Ok(std::fs::write(go, "")?))?;
     }
     let still = world
         .client

@@ -44,7 +44,11 @@ fn operation() -> Operation {
 }
 
 fn root(dir: &Path) -> Arc<NamedRoot> {
-    let root = NamedRoot::open(dir, Options::new(HostId::from_uuid(uuid(9)))).unwrap();
+    let root = NamedRoot::open(
+        dir,
+        Options::new(HostId::from_uuid(uuid(9)), dir.join(".data/run")),
+    )
+    .unwrap();
     let now = root.now().unwrap();
     now.create_domain(DomainId::from_uuid(uuid(1)), "data").unwrap();
     Arc::new(root)

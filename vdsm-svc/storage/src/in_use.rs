@@ -2,6 +2,7 @@
 //! would ignore them.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 
 use common::id::VolumeId;
 use common::{Fault, FaultCode};
@@ -33,21 +34,20 @@ fn is_locked(file: &File, bytes: Bytes) -> nix::Result<bool> {
     Ok(probe.l_type != libc::F_UNLCK as libc::c_short)
 }
 
-/// Refuses an image of which a volume is open in qemu.
+/// Refuses an image of which a volume is open in qemu. `heard` is asked before each whether to go on.
 ///
 /// # Errors
-/// `IMAGE_IN_USE` naming the volume; those of the file system.
-pub(crate) fn check_all(image: &Dir) -> Result<(), Fault> {
-    for entry in image.entries()? {
-        let Some(ImageFile::Data(volume)) = ImageFile::parse(&entry.name) else {
-            continue;
-        };
-        let Some(file) = image.file(&entry.name)? else {
-            continue;
-        };
-        check(image, volume, &file, ALL)?;
-    }
-    Ok(())
+/// `IMAGE_IN_USE` naming the volume; those of `heard` and of the file system.
+pub(crate) fn check_all(image: &Dir, heard: &dyn Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+    image.for_each(|entry| {
+        heard()?;
+        if let Some(ImageFile::Data(volume)) = ImageFile::parse(&entry.name)
+            && let Some(file) = image.file(&entry.name)?
+        {
+            check(image, volume, &file, ALL)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// Refuses a volume that a process may write to. Others may read it.

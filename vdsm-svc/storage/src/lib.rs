@@ -5,9 +5,11 @@
 //!
 //! - [`mod@file`] is the one layer through which storage is changed: every create, sync, rename and unlink.
 //! - [`domain`] and [`volume`] are the on-disk format: what oVirt's VDSM writes and reads.
+//! - [`confine`] is what a child may do: files that it is given, and no more.
 //! - [`qemu_img`] runs the one external program; [`run_dir`] keeps track of its processes.
 //! - [`op`] has the operations, one verb a file, each with a table of its steps and its undo beside it.
 
+pub mod confine;
 pub mod domain;
 pub mod file;
 pub mod op;

@@ -17,7 +17,7 @@ pub(crate) const METADATA: &str = "metadata";
 /// The file that is locked by whoever writes to the domain, in [`DOM_MD`]. oVirt does not look at it.
 pub(crate) const WRITER: &str = ".vdsm-svc-writer";
 
-/// Where the run directories of tasks lie, in the storage root.
+/// Where earlier builds kept the run directories of tasks, in the storage root. Nothing is read from there any more.
 pub(crate) const RUN: &str = ".vdsm-run";
 
 /// oVirt's prefix of an image that is being deleted. VDSM purges such directories when it opens a domain.

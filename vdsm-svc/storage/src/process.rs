@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,9 +81,11 @@ pub(crate) fn limit(error: &io::Error) -> Option<Fault> {
     })
 }
 
-/// Signals a group. One that has ended needs no signal.
+/// Signals a group. One that has ended needs no signal. Never that of the first process, which would be everybody's.
 pub(crate) fn signal_group(leader: Pid, signal: Signal) {
-    let _ = kill_process_group(leader, signal);
+    if !leader.is_init() {
+        let _ = kill_process_group(leader, signal);
+    }
 }
 
 /// What a process has read and written since it began, in bytes, all its threads together (`/proc/PID/io`).
@@ -115,12 +116,36 @@ pub(crate) fn io_counters(pid: u32) -> Option<IoCounters> {
     })
 }
 
-/// When a process was started, in ticks since the boot (field 22 of its `stat`); none if there is none.
+/// What this process cannot see of the children that it runs as another user, in words; none if nothing.
+pub(crate) fn blindness() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let own = rustix::thread::capabilities(None).ok()?.effective;
+    (!own.contains(rustix::thread::CapabilitySet::SYS_PTRACE)).then(|| {
+        "the service is root without CAP_SYS_PTRACE: it sees neither how far a copy is nor that one moves no byte, and finds no process of a lost data directory".to_owned()
+    })
+}
+
+/// When a process was started, in ticks since the boot; none if there is none.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)?.parse().ok()
+}
+
+/// Whether a process leads a group of its own.
+pub(crate) fn leads_a_group(pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero().get().cast_unsigned();
+    stat_field(pid, 5).is_some_and(|group| group == pid.to_string())
+}
+
+/// One of the numbers that `/proc/PID/stat` has; the first is the third field.
+fn stat_field(pid: u32, field: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold blanks and parentheses; after it comes field 3.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    rest.split_ascii_whitespace()
+        .nth(field.checked_sub(3)?)
+        .map(str::to_owned)
 }
 
 /// Tells one boot of the machine from another.
@@ -129,18 +154,6 @@ pub(crate) fn boot_id() -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
-}
-
-/// The processes whose standard input is this file.
-pub(crate) fn with_stdin(device: u64, inode: u64) -> Vec<u32> {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = processes.filter_map(|p| p.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        fs::metadata(format!("/proc/{pid}/fd/0")).is_ok_and(|m| m.dev() == device && m.ino() == inode)
-    })
-    .collect()
 }
 
 /// The fault for what outlives a signal that cannot be ignored.

@@ -9,35 +9,43 @@ use common::id::{DomainId, HostId, ImageId, VolumeId};
 use common::{Fault, FaultCode};
 use rustix::fs::{CWD, Gid, Uid};
 
+use crate::confine::{Confiner, StorageUser};
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, WriterSlot};
-use crate::file::{Dir, FileError, FileHook, Layer, NoHook, Spot, mount_of};
+use crate::file::{Dir, FileError, FileHook, Layer, Modes, NoHook, Spot, mount_of};
 use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
 use crate::under_way::UnderWay;
 use crate::volume::VolumeInfo;
-
-/// The user and group that oVirt's files belong to: vdsm and kvm.
-const OVIRT_OWNER: (u32, u32) = (36, 36);
 
 /// How a root is opened.
 #[derive(Clone)]
 pub struct Options {
     /// This host: written into the lock file of the domains that it writes to.
     pub host_id: HostId,
+    /// Where the processes of tasks are kept track of: a directory of the service's own, in its data directory, made when
+    /// there is need of it.
+    pub runs: PathBuf,
     /// Looks at every change that is made.
     pub hook: Arc<dyn FileHook>,
     /// The program that makes and reads images.
     pub qemu_img: PathBuf,
+    /// Who confines it.
+    pub confiner: Confiner,
+    /// Who owns what is made, and as whom the program runs, where the service is root.
+    pub storage_user: StorageUser,
     /// For how long a task's process may move no byte.
     pub no_progress_timeout: Duration,
 }
 
 impl Options {
-    /// For a host, with no hook and the `qemu-img` of the search path.
-    pub fn new(host_id: HostId) -> Self {
+    /// For a host that keeps track of processes there, with no hook and the `qemu-img` of the search path.
+    pub fn new(host_id: HostId, runs: PathBuf) -> Self {
         Self {
             host_id,
+            runs,
             hook: Arc::new(NoHook),
             qemu_img: PathBuf::from("qemu-img"),
+            confiner: Confiner::this_program(),
+            storage_user: StorageUser::default(),
             no_progress_timeout: NO_PROGRESS_TIMEOUT,
         }
     }
@@ -74,6 +82,7 @@ pub struct StorageRoot {
     /// Another directory stood here when the service had begun.
     opened_anew: bool,
     host_id: HostId,
+    runs: PathBuf,
     qemu_img: QemuImg,
     /// The writer's locks that this process holds, until it ends or the domain is formatted.
     writers: Mutex<BTreeMap<DomainId, Arc<WriterSlot>>>,
@@ -95,11 +104,13 @@ impl StorageRoot {
         let name = std::path::absolute(path).map_err(fail)?;
         let path = path.canonicalize().map_err(fail)?;
         let we_are_root = rustix::process::geteuid().is_root();
-        let owner = we_are_root.then(|| (Uid::from_raw(OVIRT_OWNER.0), Gid::from_raw(OVIRT_OWNER.1)));
+        let user = options.storage_user;
+        let owner = we_are_root.then(|| (Uid::from_raw(user.uid()), Gid::from_raw(user.gid())));
         check_path(&path)?;
         let layer = Layer {
             hook: options.hook,
             owner,
+            modes: Modes::OVIRT,
         };
         let dir = Dir::open_root(&path, Arc::new(layer))?;
         domain::purge_leftovers(&dir)?;
@@ -110,7 +121,9 @@ impl StorageRoot {
             path,
             opened_anew: false,
             host_id: options.host_id,
-            qemu_img: QemuImg::new(options.qemu_img).stopped_after(options.no_progress_timeout),
+            runs: options.runs,
+            qemu_img: QemuImg::new(options.qemu_img, options.confiner, user)
+                .stopped_after(options.no_progress_timeout),
             writers: Mutex::default(),
             under_way: UnderWay::default(),
         })
@@ -191,6 +204,11 @@ impl StorageRoot {
     /// The program that makes and reads images.
     pub fn qemu_img(&self) -> &QemuImg {
         &self.qemu_img
+    }
+
+    /// The directory of run directories: not on storage.
+    pub(crate) fn runs(&self) -> &Path {
+        &self.runs
     }
 
     pub(crate) fn host_id(&self) -> HostId {

@@ -32,6 +32,8 @@ fn slow_program(dir: &TempDir, rate: &str) -> String {
     );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // The storage's user must find it.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     program.to_str().unwrap().to_owned()
 }
 
@@ -92,7 +94,7 @@ impl Scene {
     }
 
     fn run_dir(&self, task: &str) -> PathBuf {
-        self.host.dir.path().join("storage/.vdsm-run").join(task)
+        self.host.dir.path().join("data/run").join(task)
     }
 
     /// The process of the task that works now.
@@ -206,12 +208,10 @@ async fn an_abort_in_the_middle_ends_the_process_and_removes_the_copy() {
     scene.host.stop().await;
 }
 
-/// A `qemu-img` that leaves a process of its own beside the one that copies, and writes down which.
+/// A `qemu-img` that leaves a process of its own beside the one that copies.
 const PROGRAM_WITH_COMPANY: &str = r#"#!/bin/sh
-here="${0%/*}"
 if [ "$1" = convert ]; then
   sleep 600 &
-  echo $! >"$here/company"
   shift
   set -- convert -r 2M "$@"
 fi
@@ -233,8 +233,7 @@ async fn an_abort_ends_the_whole_process_group_within_a_second() {
     for _ in 0..20 {
         let (task, target) = scene.begin(false).await;
         let child = scene.in_the_middle(&task, &target).await;
-        let company = fs::read_to_string(scene.host.dir.path().join("company")).unwrap();
-        let company = Pid::from_raw(company.trim().parse().unwrap()).unwrap();
+        let company = company_of(child).expect("it is not alone");
         assert!(test_kill_process(company).is_ok(), "it is alone");
         let asked = Instant::now();
         scene.host.abort(&task).await.unwrap();
@@ -250,6 +249,22 @@ async fn an_abort_ends_the_whole_process_group_within_a_second() {
     }
     assert!(quickest < Duration::from_secs(1), "{quickest:?}");
     scene.host.stop().await;
+}
+
+/// Another process of its group.
+fn company_of(leader: Pid) -> Option<Pid> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = processes.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?));
+    let group_of = |pid: Pid| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        stat.rsplit_once(')')?
+            .1
+            .split_ascii_whitespace()
+            .nth(2)?
+            .parse()
+            .ok()
+    };
+    pids.find(|pid| *pid != leader && group_of(*pid) == Some(leader.as_raw_nonzero()))
 }
 
 /// Whether there is no such process, or only its exit status: an orphan's new parent may not have asked for it yet.

@@ -161,6 +161,9 @@ fn settings(dir: &TempDir, more: &[&str]) -> Settings {
         &data,
         "--storage-root",
         &storage,
+        // The service runs in a test, which is no program to confine a child.
+        "--confiner",
+        env!("CARGO_BIN_EXE_vdsm-svc"),
     ];
     Settings::parse_from(least.iter().chain(more))
 }

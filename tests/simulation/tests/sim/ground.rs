@@ -12,6 +12,7 @@ use common::id::HostId;
 use runtime::chance;
 use runtime::store::memory::Disk;
 use tempfile::TempDir;
+use vdsm_storage::confine::Confiner;
 use vdsm_storage::file::FileHook;
 use vdsm_storage::{NamedRoot, Options};
 use vdsm_svc::Parts;
@@ -135,7 +136,8 @@ impl Ground {
         });
         let options = Options {
             hook: Arc::clone(&disks) as Arc<dyn FileHook>,
-            ..Options::new(host.id)
+            confiner: Confiner::program(env!("CARGO_BIN_EXE_confined-child").into()),
+            ..Options::new(host.id, host.storage.with_extension("run"))
         };
         let root = NamedRoot::open(&host.storage, options).map_err(|fault| fault.to_string())?;
         disks.open.store(true, Ordering::SeqCst);

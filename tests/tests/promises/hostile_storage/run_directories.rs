@@ -28,13 +28,13 @@ async fn what_stands_in_their_way_fails_what_needs_them_at_once_and_nothing_else
     let mut host = LoneHost::start_below(folder.path()).await?;
     let domain_id = host.client.create_domain().await?;
     let volume = create(&host.client, &domain_id).await?;
-    let runs = host.storage_root().join(".vdsm-run");
+    let runs = storage::runs(&host.storage_root());
     std::fs::remove_dir_all(&runs)?;
     std::fs::write(&runs, "in the way")?;
     for kind in 0..10 {
         let (request, address) = creation(&domain_id, kind % 4);
         let sentence = fails(&host.client, &request, "NOT_A_REGULAR_FILE").await?;
-        ensure(sentence.contains(".vdsm-run"), || sentence.clone())?;
+        ensure(sentence.contains("/run"), || sentence.clone())?;
         let images = storage::images(&host.storage_root(), &domain_id);
         ensure(!images.contains(&address.image_id), || format!("{images:?}"))?;
     }
@@ -63,7 +63,7 @@ async fn tasks_of_which_a_restart_cannot_tell_whether_a_process_is_left_end_with
     let mut host = LoneHost::start_with(folder.path(), &arguments).await?;
     let domain_id = host.client.create_domain().await?;
     let volume = create(&host.client, &domain_id).await?;
-    let (runs, aside) = (host.storage_root().join(".vdsm-run"), folder.path().join("runs"));
+    let (runs, aside) = (storage::runs(&host.storage_root()), folder.path().join("runs"));
 
     gate.shut("create")?;
     let mut tasks = Vec::new();

@@ -80,7 +80,10 @@ impl Scenario {
         };
         match self {
             Self::Create => {}
-            Self::CreateFailing => gate.breaks(&prepared.create.disks[2].disk_id)?,
+            Self::CreateFailing => {
+                let images = prepared.storage_root.join(domain_id).join("images");
+                gate.breaks(images, &prepared.create.disks[2].disk_id)?;
+            }
             Self::Remove => {
                 let created = world.create_vm(&prepared.create).await?;
                 world.succeeds(&created).await?;

@@ -18,8 +18,9 @@ async fn a_creation_that_fails_and_is_cancelled_in_its_undo_fails_as_it_would_ha
     let watchers = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let broken = &vm.disks[3].disk_id;
-    gate.breaks(broken)?;
-    let in_the_way = world.storage_root().join(&domain).join("images").join(broken);
+    let images = world.storage_root().join(&domain).join("images");
+    let in_the_way = images.join(broken);
+    gate.breaks(images, broken)?;
     // The undo deletes what was made; there its host dies.
     let boundary = Boundary {
         point: "delete_image.set_aside.before".to_owned(),

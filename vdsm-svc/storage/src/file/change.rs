@@ -12,11 +12,11 @@ use rustix::io::Errno;
 use super::dir::Result;
 use super::{Dir, FileCall, Kind};
 
-/// Mode of directories, as VDSM makes them.
-const DIR_MODE: u32 = 0o775;
+/// Entries that are listed at a time where all are removed.
+const AT_ONCE: usize = 1_024;
 
-/// Mode of files, as VDSM makes them.
-const FILE_MODE: u32 = 0o660;
+/// Under this and a number stands what is purged, and lay deeper.
+const MOVED_UP: &str = ".vdsm-purged-";
 
 impl Dir {
     /// Makes a directory in it, with oVirt's mode and owner.
@@ -25,13 +25,14 @@ impl Dir {
     /// [`super::FileError::is_taken`] if there is something of that name.
     pub fn create_dir(&self, name: impl AsRef<OsStr>) -> Result<Dir> {
         let name = name.as_ref();
+        let mode = self.layer.modes.dir;
         self.change(FileCall::CreateDir, "make the directory", name, || {
-            Ok(sys::mkdirat(&self.fd, name, Mode::from_raw_mode(DIR_MODE))?)
+            Ok(sys::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))?)
         })?;
         let made = self
             .dir(name)?
             .ok_or_else(|| self.error("open the directory", name, io::ErrorKind::NotFound.into()))?;
-        self.dress(&made.fd, DIR_MODE)
+        self.dress(&made.fd, mode)
             .map_err(|e| self.error("set the owner of", name, e))?;
         Ok(made)
     }
@@ -41,16 +42,11 @@ impl Dir {
     /// # Errors
     /// [`super::FileError::is_taken`] if there is something of that name, a dangling symlink included.
     pub fn create_file(&self, name: impl AsRef<OsStr>) -> Result<File> {
-        let name = name.as_ref();
+        let (name, mode) = (name.as_ref(), self.layer.modes.file);
         self.change(FileCall::CreateFile, "create", name, || {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = File::from(sys::openat(
-                &self.fd,
-                name,
-                flags,
-                Mode::from_raw_mode(FILE_MODE),
-            )?);
-            self.dress(&file, FILE_MODE)?;
+            let file = File::from(sys::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))?);
+            self.dress(&file, mode)?;
             Ok(file)
         })
     }
@@ -163,19 +159,57 @@ impl Dir {
         })
     }
 
-    /// Removes everything in it, whatever it is; symlinks are removed, not followed.
+    /// Removes everything in it, whatever it is; symlinks are removed, not followed. However deep and wide it is, it
+    /// takes a few open directories and a piece of the list at a time: what lies deeper is moved up first.
     pub(crate) fn purge(&self) -> Result<()> {
-        for entry in self.entries()? {
-            if entry.kind == Kind::Dir {
-                if let Some(dir) = self.dir(&entry.name)? {
-                    dir.purge()?;
+        let mut moved = 0;
+        loop {
+            let some = self.some_entries(AT_ONCE, &|_| true)?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            for entry in some {
+                if entry.kind != Kind::Dir {
+                    self.unlink(&entry.name)?;
+                } else {
+                    if let Some(dir) = self.dir(&entry.name)? {
+                        self.empty(&dir, &mut moved)?;
+                    }
+                    self.remove_dir(&entry.name)?;
                 }
-                self.remove_dir(&entry.name)?;
-            } else {
-                self.unlink(&entry.name)?;
             }
         }
-        Ok(())
+    }
+
+    /// Empties a directory in it: unlinks its files, and moves its directories up.
+    fn empty(&self, dir: &Dir, moved: &mut u64) -> Result<()> {
+        loop {
+            let some = dir.some_entries(AT_ONCE, &|_| true)?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            for entry in some {
+                if entry.kind == Kind::Dir {
+                    self.take_up(dir, &entry.name, moved)?;
+                } else {
+                    dir.unlink(&entry.name)?;
+                }
+            }
+        }
+    }
+
+    /// Moves a directory up from one below, under a name that is free.
+    fn take_up(&self, from: &Dir, name: &OsStr, moved: &mut u64) -> Result<()> {
+        loop {
+            *moved += 1;
+            let free = format!("{MOVED_UP}{moved}");
+            if self.stat(&free)?.is_some() {
+                continue;
+            }
+            return self.change(FileCall::Rename, "move up to", free.as_ref(), || {
+                Ok(sys::renameat(&from.fd, name, &self.fd, &free)?)
+            });
+        }
     }
 
     /// The one way to change something: the hook before, the call, the hook after.

@@ -3,14 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::{FileError, FileHook, Identity, Spot};
+use super::{FileError, FileHook, Identity, NoHook, Spot};
 
 /// How much is read of a file of text at most: metadata is far smaller, and nobody fills our memory.
 const TEXT_LIMIT_BYTES: u64 = 64 << 10;
@@ -22,6 +23,29 @@ pub(crate) struct Layer {
     pub(crate) hook: Arc<dyn FileHook>,
     /// Who owns what is made; none to leave it to whoever we are.
     pub(crate) owner: Option<(Uid, Gid)>,
+    /// Who may do what with it.
+    pub(crate) modes: Modes,
+}
+
+/// The modes of what is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Modes {
+    pub(crate) dir: u32,
+    pub(crate) file: u32,
+}
+
+impl Modes {
+    /// As VDSM makes them.
+    pub(crate) const OVIRT: Self = Self {
+        dir: 0o775,
+        file: 0o660,
+    };
+
+    /// Nobody's but ours.
+    pub(crate) const PRIVATE: Self = Self {
+        dir: 0o700,
+        file: 0o600,
+    };
 }
 
 /// An open directory below the storage root.
@@ -77,14 +101,43 @@ impl Dir {
         })
     }
 
+    /// Opens a directory of the service's own, which is no part of storage: nobody else may look into it.
+    ///
+    /// # Errors
+    /// A link, a file, and a directory of somebody else are refused.
+    pub(crate) fn open_private(path: &Path) -> Result<Option<Self>> {
+        let fail = |source| FileError {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        };
+        let fd = match sys::open(path, dir_flags(), Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(fail(e.into())),
+        };
+        let stat = sys::fstat(&fd).map_err(|e| fail(e.into()))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(fail(io::Error::from(rustix::io::Errno::PERM)));
+        }
+        if stat.st_mode & 0o077 != 0 {
+            sys::fchmod(&fd, Mode::from_raw_mode(Modes::PRIVATE.dir)).map_err(|e| fail(e.into()))?;
+        }
+        let layer = Layer {
+            hook: Arc::new(NoHook),
+            owner: None,
+            modes: Modes::PRIVATE,
+        };
+        Ok(Some(Self {
+            fd: Arc::new(fd),
+            path: path.to_owned(),
+            layer: Arc::new(layer),
+        }))
+    }
+
     /// Where it is, relative to the storage root.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// A path to this very directory that a child may take as its working directory.
-    pub(crate) fn proc_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
     /// Opens a directory in it; none if there is nothing of that name.
@@ -104,13 +157,45 @@ impl Dir {
         }
     }
 
-    /// Everything in it, sorted by name.
+    /// Everything in it, sorted by name. For what we made ourselves: where others make names, see [`Dir::for_each`].
     ///
     /// # Errors
     /// Of the file system.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let fail = |e: rustix::io::Errno| self.error("list", OsStr::new(""), e.into());
+        self.some_entries(usize::MAX, &|_| true)
+    }
+
+    /// So many at most of those that are wished, sorted by name.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn some_entries(&self, at_most: usize, wished: &dyn Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
         let mut found = Vec::new();
+        self.for_each(|entry| {
+            if wished(&entry) {
+                found.push(entry);
+            }
+            let more = found.len() < at_most;
+            Ok::<_, FileError>(if more {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Looks at one entry after the other, in no order, until it is told to stop: however many there are, they take no
+    /// memory.
+    ///
+    /// # Errors
+    /// Those of `look`, and of the file system.
+    pub(crate) fn for_each<E: From<FileError>>(
+        &self,
+        mut look: impl FnMut(Entry) -> std::result::Result<ControlFlow<()>, E>,
+    ) -> std::result::Result<(), E> {
+        let fail = |e: rustix::io::Errno| self.error("list", OsStr::new(""), e.into());
         for item in sys::Dir::read_from(&self.fd).map_err(fail)? {
             let item = item.map_err(fail)?;
             let bytes = item.file_name().to_bytes();
@@ -119,15 +204,13 @@ impl Dir {
             }
             let name = OsStr::from_bytes(bytes).to_owned();
             // What vanishes while it is being listed is not there.
-            if let Some(stat) = self.stat(&name)? {
-                found.push(Entry {
-                    name,
-                    kind: Kind::of(&stat),
-                });
+            let Some(stat) = self.stat(&name)? else { continue };
+            let kind = Kind::of(&stat);
+            if look(Entry { name, kind })?.is_break() {
+                break;
             }
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        Ok(())
     }
 
     /// What stands under a name, a symlink not followed.

@@ -8,8 +8,8 @@ mod hook;
 mod identity;
 mod spot;
 
-pub(crate) use dir::Layer;
 pub use dir::{Dir, Entry, Kind};
+pub(crate) use dir::{Layer, Modes};
 pub use error::FileError;
 pub(crate) use error::LIMIT_ADVICE;
 pub use hook::{FileCall, FileHook, NoHook};

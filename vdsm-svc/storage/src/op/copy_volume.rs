@@ -4,14 +4,13 @@
 //! is what was looked at, whatever becomes of its name.
 
 use common::operation::CAPACITY_STEP_BYTES;
-use common::{Allocation, CopyVolume, Fault, FaultCode};
+use common::{Allocation, CopyVolume, Fault, FaultCode, VolumeFormat};
 
 use super::context::step;
-use super::new_volume::{Content, Draft, NewVolume, PIECES, Steps, steps_of};
+use super::new_volume::{Content, Draft, NewVolume, PIECES, Steps, largest_file, steps_of};
 use super::{Evidence, OpEnd, Work};
 use crate::domain::DirectIo;
-use crate::process::IoCounters;
-use crate::qemu_img::{Ended, Limits, argv};
+use crate::qemu_img::{Given, Limits, argv};
 use crate::root::StorageRoot;
 use crate::text::shown;
 
@@ -68,10 +67,12 @@ fn new_volume(op: &CopyVolume) -> NewVolume<'_> {
 pub(super) fn run(work: Work<'_>, op: &CopyVolume) -> Result<(), Fault> {
     let source = Source::open(work.root, op.source)?;
     let target_direct = work.root.domain(op.target.domain_id)?.direct_io() != DirectIo::Unsupported;
+    let data_bytes = source.data_bytes()?;
     let copy = Copy {
         work,
         op,
-        meter: Meter::new(work.ctx, source.data_bytes()?, op.verify),
+        meter: Meter::new(work.ctx, data_bytes, op.verify),
+        most_bytes: source.most_bytes(work.ctx)?.max(data_bytes),
         source: &source,
         target_direct,
     };
@@ -100,6 +101,8 @@ struct Copy<'a> {
     op: &'a CopyVolume,
     source: &'a Source,
     meter: Meter<'a>,
+    /// The most that a guest can see as data in the source, by the source's own tables.
+    most_bytes: u64,
     target_direct: bool,
 }
 
@@ -109,16 +112,24 @@ impl Content for Copy<'_> {
     }
 
     fn least_bytes(&self) -> u64 {
-        self.meter.data_bytes()
+        self.most_bytes
     }
 
     fn fill(&self, draft: &Draft<'_>) -> Result<(), Fault> {
         step(self.work.ctx, CONVERT, || {
-            let argv = argv::convert(self.source.input(), self.target(draft));
-            let ended = self.qemu_img(draft, &argv, &|io| self.meter.converted(io))?;
+            let source = Given::to_read(self.source.file())?;
+            let target = Given::to_write(draft.file)?;
+            let argv = argv::convert(self.source.input(source.path()), self.target(target.path()));
+            let largest = largest_file(self.op.format, draft.capacity_bytes, self.file_data_bytes(draft));
+            let limits = Limits::DATA.with_files_of(largest);
+            let ended = self.work.qemu_img(vec![source, target], &argv, limits, &|io| {
+                self.meter.converted(io);
+                self.check_taken(draft)
+            })?;
             ended
                 .well()
                 .map_err(|fault| fault.about(self.op.source.volume_id))?;
+            self.check_taken(draft)?;
             self.meter.all_converted();
             Ok(())
         })
@@ -143,8 +154,14 @@ impl Content for Copy<'_> {
             return Ok(());
         }
         step(self.work.ctx, VERIFY, || {
-            let argv = argv::compare(self.source.input(), self.target(draft));
-            let ended = self.qemu_img(draft, &argv, &|io| self.meter.compared(io))?;
+            let source = Given::to_read(self.source.file())?;
+            let target = Given::to_read(draft.file)?;
+            let argv = argv::compare(self.source.input(source.path()), self.target(target.path()));
+            let limits = Limits::DATA.with_files_of(0);
+            let ended = self.work.qemu_img(vec![source, target], &argv, limits, &|io| {
+                self.meter.compared(io);
+                Ok(())
+            })?;
             if ended.exit() == Some(DIFFERENT) {
                 return Err(self.differs(&ended.stdout_text()));
             }
@@ -162,6 +179,9 @@ impl Content for Copy<'_> {
     }
 }
 
+/// What a file system may take for a file beyond what is written to it: room ahead of its end above all.
+const SLACK_BYTES: u64 = 64 << 20;
+
 /// What `qemu-img compare` says where it has seen no difference. One that says nothing may have compared nothing.
 const SAME: &str = "Images are identical";
 
@@ -169,22 +189,45 @@ const SAME: &str = "Images are identical";
 const DIFFERENT: i32 = 1;
 
 impl Copy<'_> {
-    fn qemu_img(
-        &self,
-        draft: &Draft<'_>,
-        argv: &[String],
-        moved: &dyn Fn(IoCounters),
-    ) -> Result<Ended, Fault> {
-        self.work.qemu_img(draft.image, argv, Limits::DATA, moved)
-    }
-
-    fn target<'a>(&self, draft: &Draft<'a>) -> argv::Fresh<'a> {
+    fn target<'a>(&self, path: &'a str) -> argv::Fresh<'a> {
         argv::Fresh {
             format: self.op.format,
-            file: draft.name,
+            path,
             direct: self.target_direct,
             allocated: self.op.allocation == Allocation::Preallocated,
         }
+    }
+
+    /// What of the file holds data, or may: all where the space was taken.
+    fn file_data_bytes(&self, draft: &Draft<'_>) -> u64 {
+        match self.op.allocation {
+            Allocation::Preallocated => draft.capacity_bytes,
+            Allocation::Sparse => self.most_bytes,
+        }
+    }
+
+    /// Whether the copy takes no more than its source can hold: an image may be changed to tell of far more.
+    fn check_taken(&self, draft: &Draft<'_>) -> Result<(), Fault> {
+        let taken = draft.taken_bytes()?;
+        let most = largest_file(
+            VolumeFormat::Cow,
+            draft.capacity_bytes,
+            self.file_data_bytes(draft),
+        );
+        // File systems round up, and take some for themselves; the file's own end is the kernel's to keep.
+        let most = most.saturating_add(most / 8).saturating_add(SLACK_BYTES);
+        if taken <= most {
+            return Ok(());
+        }
+        let source = self.op.source.volume_id;
+        Err(Fault::new(
+            FaultCode::VolumeDataInvalid,
+            format!(
+                "the copy of volume {source} takes {taken} bytes already, and the volume told of {} at most; the copy is removed: see who changed the volume",
+                self.most_bytes
+            ),
+        )
+        .about(source))
     }
 
     fn not_compared(&self, said: &str) -> Fault {

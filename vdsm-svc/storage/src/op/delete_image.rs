@@ -7,11 +7,11 @@
 use common::id::ImageId;
 use common::{DeleteImage, Fault, FaultCode};
 
-use super::context::{firm_step, step};
+use super::context::{firm_step, step, stop_if_aborted};
 use super::note::Lines;
 use super::{Evidence, OpContext, OpEnd};
 use crate::domain::{Domain, ImageName};
-use crate::file::{Dir, Identity};
+use crate::file::{Dir, Entry, Identity};
 use crate::in_use;
 use crate::names::{self, ImageFile};
 use crate::root::StorageRoot;
@@ -48,6 +48,9 @@ pub(super) const STEPS: &[&str] = &[
     UNDO_SYNC,
     FORWARD_SYNC,
 ];
+
+/// Files that are listed at a time.
+const AT_ONCE: usize = 1_024;
 
 /// What is noted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,9 +93,11 @@ impl Note {
 /// Does it, step by step.
 pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> Result<(), Fault> {
     let domain = root.writable(op.domain_id)?;
-    let (dir, name, note) = check(&domain, op)?;
+    let (dir, name, note) = check(&domain, op, ctx)?;
     step(ctx, NOTE_INTENT, || ctx.note(&note.encode(), false))?;
-    step(ctx, CHECK_USE, || in_use::check_all(&dir))?;
+    step(ctx, CHECK_USE, || {
+        in_use::check_all(&dir, &|| stop_if_aborted(ctx))
+    })?;
     ctx.commit_point()?;
     // The point of no return, once the sync has made it durable.
     firm_step(ctx, SET_ASIDE, || {
@@ -106,7 +111,8 @@ pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> 
 }
 
 /// Looks before anything is noted: the image's directory, its name, and what is to be noted.
-fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, String, Note), Fault> {
+fn check(domain: &Domain, op: &DeleteImage, ctx: &dyn OpContext) -> Result<(Dir, String, Note), Fault> {
+    let heard = || stop_if_aborted(ctx);
     let (dir, name, aside, was_aside) = match domain.find_image(op.image_id)? {
         Some((name, dir)) => (dir, name, check::free_name(domain, op.image_id)?, false),
         None => {
@@ -114,11 +120,11 @@ fn check(domain: &Domain, op: &DeleteImage) -> Result<(Dir, String, Note), Fault
             (dir, aside.clone(), aside, true)
         }
     };
-    check::contents(&dir)?;
+    check::contents(&dir, &heard)?;
     if !was_aside {
-        check::not_shared(domain, op.image_id, &dir)?;
+        check::not_shared(domain, op.image_id, &dir, &heard)?;
     }
-    in_use::check_all(&dir)?;
+    in_use::check_all(&dir, &heard)?;
     let identity = domain.images.identity(&name)?.ok_or_else(|| not_found(op))?;
     let note = Note {
         aside,
@@ -197,12 +203,16 @@ fn purge(domain: &Domain, dir: &Dir, mut note: Note, ctx: &dyn OpContext) -> Res
 }
 
 fn unlink(dir: &Dir, which: impl Fn(ImageFile) -> bool) -> Result<(), Fault> {
-    for entry in dir.entries()? {
-        if ImageFile::parse(&entry.name).is_some_and(&which) {
+    let is_one = |entry: &Entry| ImageFile::parse(&entry.name).is_some_and(&which);
+    loop {
+        let some = dir.some_entries(AT_ONCE, &is_one)?;
+        if some.is_empty() {
+            return Ok(());
+        }
+        for entry in some {
             dir.unlink(&entry.name)?;
         }
     }
-    Ok(())
 }
 
 /// Concludes from the note and from storage.

@@ -16,7 +16,7 @@ use super::note::Lines;
 use crate::domain::Domain;
 use crate::file::{Dir, Identity};
 use crate::names;
-use crate::qemu_img::{Limits, argv};
+use crate::qemu_img::{Given, Limits, argv};
 use crate::run_dir;
 use crate::volume::{Legality, Role, VolumeMeta, write_meta};
 
@@ -233,8 +233,11 @@ impl NewVolume<'_> {
     fn make_data(&self, work: Work<'_>, draft: &Draft<'_>, content: &dyn Content) -> Result<u64, Fault> {
         let capacity_bytes = draft.capacity_bytes;
         step(work.ctx, self.steps.qemu_img, || {
-            let argv = argv::create(self.format, draft.name, capacity_bytes);
-            let ended = work.qemu_img(draft.image, &argv, Limits::CREATE, &|_| ())?;
+            let file = Given::to_write(draft.file)?;
+            let argv = argv::create(self.format, file.path(), capacity_bytes);
+            let limits =
+                Limits::CREATE.with_files_of(largest_file(self.format, capacity_bytes, capacity_bytes));
+            let ended = work.qemu_img(vec![file], &argv, limits, &|_| Ok(()))?;
             ended.well()?;
             draft.check_empty(work.ctx)
         })?;
@@ -288,6 +291,23 @@ impl NewVolume<'_> {
             && meta.domain == self.at.domain_id
             && meta.image == self.at.image_id
             && meta.format == self.format
+    }
+}
+
+/// Beside the tables of its data, a qcow2 file has a header, a first table and a few clusters of counts.
+const COW_LEAST_BYTES: u64 = 16 << 20;
+
+/// Tables and counts take 10 bytes for each cluster of 64 KiB; the file system's pieces are rounded up.
+const COW_PART: u64 = 1024;
+
+/// The largest file that a volume of this capacity can be with so much data in it: what fills it writes no more.
+pub(super) fn largest_file(format: VolumeFormat, capacity_bytes: u64, data_bytes: u64) -> u64 {
+    match format {
+        // Its end is where its guest's is, however little it holds.
+        VolumeFormat::Raw => capacity_bytes,
+        VolumeFormat::Cow => data_bytes
+            .saturating_add(capacity_bytes / COW_PART)
+            .saturating_add(COW_LEAST_BYTES),
     }
 }
 

@@ -4,9 +4,8 @@ use common::id::TaskId;
 use common::{Fault, FaultCode};
 
 use super::OpContext;
-use crate::file::Dir;
 use crate::process::IoCounters;
-use crate::qemu_img::{Ended, Job, Limits};
+use crate::qemu_img::{Ended, Given, Job, Limits};
 use crate::root::StorageRoot;
 use crate::run_dir::{self, RunDir};
 
@@ -19,23 +18,23 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Runs a command line of `qemu-img` in a directory, until it ends, is aborted, or moves no byte for too
-    /// long. `moved` sees its counters again and again.
+    /// Runs a command line of `qemu-img` on open files, until it ends, is aborted, or moves no byte for too
+    /// long. `moved` sees its counters again and again, and may stop it.
     ///
     /// # Errors
     /// As [`crate::qemu_img::QemuImg::run`].
     pub(super) fn qemu_img(
         &self,
-        dir: &Dir,
+        files: Vec<Given>,
         argv: &[String],
         limits: Limits,
-        moved: &dyn Fn(IoCounters),
+        moved: &dyn Fn(IoCounters) -> Result<(), Fault>,
     ) -> Result<Ended, Fault> {
         let run_dir = RunDir::open(self.root, self.task)?;
         self.root.under_way().spawns(self.task);
-        self.root.qemu_img().run(&Job {
+        self.root.qemu_img().run(Job {
             argv,
-            dir,
+            files,
             run_dir: &run_dir,
             limits,
             stop: &|| self.ctx.aborted(),

@@ -1,7 +1,8 @@
-//! Command lines. Files are named by their own name with `./` before it, so that no name is taken for a
-//! protocol; the working directory is the image's.
+//! Command lines. Files are named by a path to what is open already ([`crate::qemu_img::Given`]), which no other file can
+//! take. What is read or written as an image is a node tree of our own: its header's backing file is not opened.
 
 use common::VolumeFormat;
+use serde_json::json;
 
 /// A format in qemu's words.
 pub const fn format_name(format: VolumeFormat) -> &'static str {
@@ -12,19 +13,19 @@ pub const fn format_name(format: VolumeFormat) -> &'static str {
 }
 
 /// Makes an empty image over a file that is there already and empty.
-pub fn create(format: VolumeFormat, file: &str, bytes: u64) -> Vec<String> {
+pub fn create(format: VolumeFormat, path: &str, bytes: u64) -> Vec<String> {
     let mut argv = strings(&["create", "-f", format_name(format)]);
     if format == VolumeFormat::Cow {
         argv.extend(strings(&["-o", "compat=1.1"]));
     }
-    argv.extend([here(file), bytes.to_string()]);
+    argv.extend([path.to_owned(), bytes.to_string()]);
     argv
 }
 
 /// Describes an image whose header was checked before: the format is given, never guessed.
-pub fn info(format: VolumeFormat, file: &str) -> Vec<String> {
+pub fn info(format: VolumeFormat, path: &str) -> Vec<String> {
     let mut argv = strings(&["info", "--output", "json", "-U", "-f", format_name(format)]);
-    argv.push(here(file));
+    argv.push(node(format, path));
     argv
 }
 
@@ -39,13 +40,13 @@ pub struct Input<'a> {
     pub direct: bool,
 }
 
-/// A file in the working directory that was just made: it is of the right size, and reads as zeros.
+/// A file that was just made: it is of the right size, and reads as zeros.
 #[derive(Debug, Clone, Copy)]
 pub struct Fresh<'a> {
     /// Its format.
     pub format: VolumeFormat,
-    /// Its name.
-    pub file: &'a str,
+    /// Its path.
+    pub path: &'a str,
     /// Whether its file system takes direct I/O.
     pub direct: bool,
     /// Whether all its space was taken: then writing out of order, which is quicker, scatters nothing.
@@ -66,7 +67,7 @@ pub fn convert(from: Input<'_>, to: Fresh<'_>) -> Vec<String> {
     if to.allocated && to.format == VolumeFormat::Raw {
         argv.extend(strings(&["-W"]));
     }
-    argv.extend([from.path.to_owned(), here(to.file)]);
+    argv.extend([node(from.format, from.path), node(to.format, to.path)]);
     argv
 }
 
@@ -76,8 +77,19 @@ pub fn compare(one: Input<'_>, other: Fresh<'_>) -> Vec<String> {
     let mut argv = strings(&["compare", "-T", cache(one.direct && other.direct)]);
     argv.extend(strings(&["-f", format_name(one.format)]));
     argv.extend(strings(&["-F", format_name(other.format)]));
-    argv.extend([one.path.to_owned(), here(other.file)]);
+    argv.extend([node(one.format, one.path), node(other.format, other.path)]);
     argv
+}
+
+/// A node tree in qemu's words: this file, in this format, and on nothing.
+fn node(format: VolumeFormat, path: &str) -> String {
+    let name = format_name(format);
+    let file = json!({ "driver": "file", "filename": path });
+    let tree = match format {
+        VolumeFormat::Raw => json!({ "driver": name, "file": file }),
+        VolumeFormat::Cow => json!({ "driver": name, "backing": null, "file": file }),
+    };
+    format!("json:{tree}")
 }
 
 /// Never the default of reading or writing, which leaves it to luck what is on the disk.
@@ -90,10 +102,6 @@ pub fn version() -> Vec<String> {
     strings(&["--version"])
 }
 
-fn here(file: &str) -> String {
-    format!("./{file}")
-}
-
 fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
@@ -102,19 +110,29 @@ fn strings(words: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    const SOURCE: &str = "/proc/self/fd/7";
+    const TARGET: &str = "/proc/self/fd/8";
+
+    /// Without a shell nothing is quoted.
+    const COW_7: &str =
+        r#"json:{"backing":null,"driver":"qcow2","file":{"driver":"file","filename":"/proc/self/fd/7"}}"#;
+    const COW_8: &str =
+        r#"json:{"backing":null,"driver":"qcow2","file":{"driver":"file","filename":"/proc/self/fd/8"}}"#;
+    const RAW_8: &str = r#"json:{"driver":"raw","file":{"driver":"file","filename":"/proc/self/fd/8"}}"#;
+
     #[test]
     fn lines_are_those_of_vdsm() {
         assert_eq!(
-            create(VolumeFormat::Raw, "v", 4096).join(" "),
-            "create -f raw ./v 4096"
+            create(VolumeFormat::Raw, TARGET, 4096).join(" "),
+            "create -f raw /proc/self/fd/8 4096"
         );
         assert_eq!(
-            create(VolumeFormat::Cow, "v", 4096).join(" "),
-            "create -f qcow2 -o compat=1.1 ./v 4096"
+            create(VolumeFormat::Cow, TARGET, 4096).join(" "),
+            "create -f qcow2 -o compat=1.1 /proc/self/fd/8 4096"
         );
         assert_eq!(
-            info(VolumeFormat::Cow, "v").join(" "),
-            "info --output json -U -f qcow2 ./v"
+            info(VolumeFormat::Cow, TARGET).join(" "),
+            format!("info --output json -U -f qcow2 {COW_8}")
         );
     }
 
@@ -122,19 +140,19 @@ mod tests {
     fn a_copy_names_formats_and_caches_and_writes_out_of_order_only_where_space_is_taken() {
         let from = Input {
             format: VolumeFormat::Cow,
-            path: "/proc/1/fd/7",
+            path: SOURCE,
             direct: true,
         };
         let to = Fresh {
             format: VolumeFormat::Raw,
-            file: "v",
+            path: TARGET,
             direct: false,
             allocated: true,
         };
         let zero = "convert -n --target-is-zero";
         assert_eq!(
             convert(from, to).join(" "),
-            format!("{zero} -f qcow2 -T none -O raw -t writeback -W /proc/1/fd/7 ./v")
+            format!("{zero} -f qcow2 -T none -O raw -t writeback -W {COW_7} {RAW_8}")
         );
         let cow = Fresh {
             format: VolumeFormat::Cow,
@@ -142,11 +160,11 @@ mod tests {
         };
         assert_eq!(
             convert(from, cow).join(" "),
-            format!("{zero} -f qcow2 -T none -O qcow2 -t writeback /proc/1/fd/7 ./v")
+            format!("{zero} -f qcow2 -T none -O qcow2 -t writeback {COW_7} {COW_8}")
         );
         assert_eq!(
             compare(from, to).join(" "),
-            "compare -T writeback -f qcow2 -F raw /proc/1/fd/7 ./v"
+            format!("compare -T writeback -f qcow2 -F raw {COW_7} {RAW_8}")
         );
     }
 }

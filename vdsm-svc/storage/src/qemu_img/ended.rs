@@ -23,6 +23,8 @@ pub struct Output {
 pub(crate) struct Ended {
     pub(super) argv: Vec<String>,
     pub(super) status: ExitStatus,
+    /// The largest file that it could write.
+    pub(super) file_bytes: Option<u64>,
     pub(super) output: Output,
 }
 
@@ -47,14 +49,19 @@ impl Ended {
             return Ok(self.output);
         }
         let fault = failed(&self.argv, &how(self.status), &self.output.stderr.text());
-        if self.status.signal() == Some(Signal::XFSZ.as_raw()) {
-            let message = format!(
-                "a file would have become larger than the service's limit (ulimit -f, LimitFSIZE); raise it: {}",
-                fault.message
-            );
-            return Err(Fault::new(FaultCode::FileTooLarge, message));
+        let by_signal = self.status.signal() == Some(Signal::XFSZ.as_raw());
+        if !by_signal && fault.code != FaultCode::FileTooLarge {
+            return Err(fault);
         }
-        Err(fault)
+        let least = match self.file_bytes {
+            Some(bytes) => format!("than the {bytes} bytes that this work can need, or "),
+            None => String::new(),
+        };
+        let message = format!(
+            "a file would have become larger {least}than the service's limit (ulimit -f, LimitFSIZE) or the file system allows; raise the limit if it is smaller: {}",
+            fault.message
+        );
+        Err(Fault::new(FaultCode::FileTooLarge, message))
     }
 }
 
@@ -79,12 +86,24 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         FaultCode::ImageInUse
     } else if stderr.contains("File too large") || stderr.contains("is too large for file format") {
         FaultCode::FileTooLarge
+    } else if stderr.lines().any(is_denied) {
+        FaultCode::DomainAccessDenied
     } else if stderr.contains("Too many open files") || stderr.contains("Resource temporarily unavailable") {
         FaultCode::ResourceLimit
     } else {
         FaultCode::QemuImgFailed
     };
-    Fault::new(code, format!("`qemu-img {}` {how}{said}", argv.join(" ")))
+    let advice = if code == FaultCode::DomainAccessDenied {
+        "; let the storage's user (--storage-user) read and write the file itself (36:36, 0660)"
+    } else {
+        ""
+    };
+    Fault::new(code, format!("`qemu-img {}` {how}{said}{advice}", argv.join(" ")))
+}
+
+/// Whether it was refused a file. That it may not delete one, as it tries to after a failure, is no reason of that.
+fn is_denied(line: &str) -> bool {
+    line.contains("Permission denied") && !line.contains("Error when deleting file")
 }
 
 #[cfg(test)]
@@ -110,6 +129,10 @@ mod tests {
         );
         let no_thread = "qemu: qemu_thread_create: Resource temporarily unavailable";
         assert_eq!(code(no_thread), FaultCode::ResourceLimit);
+        let denied = "Could not open '/proc/self/fd/9': Permission denied";
+        assert_eq!(code(denied), FaultCode::DomainAccessDenied);
+        let other = "Error when deleting file /proc/self/fd/9: Permission denied\nSomething else";
+        assert_eq!(code(other), FaultCode::QemuImgFailed);
         assert_eq!(code("Unknown option"), FaultCode::QemuImgFailed);
     }
 }

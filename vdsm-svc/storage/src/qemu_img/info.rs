@@ -1,10 +1,11 @@
 //! What `qemu-img info` says, as far as it is the same in versions 7.2 to 10.
 
+use std::fs::File;
+
 use common::{Fault, FaultCode, VolumeFormat};
 use serde::Deserialize;
 
-use super::{Limits, QemuImg, argv};
-use crate::file::Dir;
+use super::{Given, Limits, QemuImg, argv};
 
 /// An image, described by qemu.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -26,16 +27,18 @@ pub struct ImageInfo {
 }
 
 impl QemuImg {
-    /// Describes a file of a directory. Only for files that we made or whose header was checked.
+    /// Describes an open file. Only for files that we made or whose header was checked.
     ///
     /// # Errors
     /// `QEMU_IMG_FAILED`, `QEMU_IMG_MISSING`.
-    pub fn info(&self, dir: &Dir, file: &str, format: VolumeFormat) -> Result<ImageInfo, Fault> {
-        let output = self.ask(&argv::info(format, file), Some(dir), Limits::QUERY)?;
+    pub fn info(&self, file: &File, format: VolumeFormat) -> Result<ImageInfo, Fault> {
+        let file = Given::to_read(file)?;
+        let argv = argv::info(format, file.path());
+        let output = self.ask(&argv, vec![file], Limits::QUERY)?;
         serde_json::from_str(&output.stdout.text()).map_err(|e| {
             Fault::new(
                 FaultCode::QemuImgFailed,
-                format!("qemu-img info ./{file} answered what cannot be read: {e}"),
+                format!("qemu-img info answered what cannot be read: {e}"),
             )
         })
     }

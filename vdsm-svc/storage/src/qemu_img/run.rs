@@ -1,19 +1,26 @@
-//! The one place that runs `qemu-img`.
+//! The one place that runs `qemu-img`: confined, with open files and no names.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use command_fds::{CommandFdExt, FdMapping};
 use common::{Fault, FaultCode};
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, Signal};
 
 use super::QemuImg;
 use super::ended::{Ended, Output, failed};
 use super::pipes::Pipes;
 use super::stall::Stall;
 use super::version::missing;
-use crate::file::Dir;
+use crate::confine::{
+    Access, Bounds, FIRST_ARGUMENT, NO_PROGRAM, NOT_STARTED, Order, Part, Permit, Report, StorageUser,
+};
 use crate::process::{self, IoCounters, PidFd};
 use crate::run_dir::RunDir;
 
@@ -42,6 +49,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Its processor time, in seconds; none as for `time`.
     pub cpu_s: Option<u64>,
+    /// The largest file that it may write, in bytes; none where what it writes is small.
+    pub file_bytes: Option<u64>,
 }
 
 impl Limits {
@@ -50,6 +59,7 @@ impl Limits {
         time: Some(Duration::from_secs(60)),
         memory_bytes: 1 << 30,
         cpu_s: Some(30),
+        file_bytes: Some(0),
     };
 
     /// For making an empty image: milliseconds, unless the storage is slow.
@@ -57,6 +67,7 @@ impl Limits {
         time: Some(Duration::from_secs(300)),
         memory_bytes: 2 << 30,
         cpu_s: Some(60),
+        file_bytes: None,
     };
 
     /// For reading or writing all data of a volume.
@@ -64,23 +75,94 @@ impl Limits {
         time: None,
         memory_bytes: 2 << 30,
         cpu_s: None,
+        file_bytes: None,
     };
+
+    /// The same, with files of so many bytes at most.
+    #[must_use]
+    pub const fn with_files_of(self, bytes: u64) -> Self {
+        Self {
+            file_bytes: Some(bytes),
+            ..self
+        }
+    }
+
+    const fn bounds(self) -> Bounds {
+        Bounds {
+            memory_bytes: self.memory_bytes,
+            cpu_s: self.cpu_s,
+            file_bytes: self.file_bytes,
+        }
+    }
+}
+
+/// A file that a child is given, open. It opens that very file, whatever became of its name.
+#[derive(Debug)]
+pub struct Given {
+    file: OwnedFd,
+    path: String,
+    access: Access,
+}
+
+impl Given {
+    /// To be read.
+    ///
+    /// # Errors
+    /// `RESOURCE_LIMIT` where the file cannot be handed on.
+    pub fn to_read(file: &File) -> Result<Self, Fault> {
+        Self::new(file, Access::Read)
+    }
+
+    /// To be read, written and resized.
+    ///
+    /// # Errors
+    /// As [`Given::to_read`].
+    pub fn to_write(file: &File) -> Result<Self, Fault> {
+        Self::new(file, Access::Write)
+    }
+
+    fn new(file: &File, access: Access) -> Result<Self, Fault> {
+        let file = file.try_clone().map_err(|e| {
+            process::limit(&e).unwrap_or_else(|| {
+                Fault::new(FaultCode::Internal, format!("a file cannot be handed on: {e}"))
+            })
+        })?;
+        let file = OwnedFd::from(file);
+        Ok(Self {
+            // Its number in the child is the one that it has here, which nothing else of ours has.
+            path: format!("/proc/self/fd/{}", file.as_raw_fd()),
+            file,
+            access,
+        })
+    }
+
+    /// Where the child opens it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn permit(&self) -> Permit {
+        Permit {
+            fd: self.file.as_raw_fd(),
+            access: self.access,
+        }
+    }
 }
 
 /// A command line that a task runs.
 pub(crate) struct Job<'a> {
     /// The command line, without the program.
     pub(crate) argv: &'a [String],
-    /// Where it works.
-    pub(crate) dir: &'a Dir,
+    /// The files that it names.
+    pub(crate) files: Vec<Given>,
     /// Whose child it is: the task's lock is its standard input, so that whoever gets the lock knows it is gone.
     pub(crate) run_dir: &'a RunDir,
     /// Its bounds.
     pub(crate) limits: Limits,
     /// Whether it is to be stopped.
     pub(crate) stop: &'a dyn Fn() -> bool,
-    /// Sees its counters while it runs.
-    pub(crate) moved: &'a dyn Fn(IoCounters),
+    /// Sees its counters while it runs; its fault stops it.
+    pub(crate) moved: &'a dyn Fn(IoCounters) -> Result<(), Fault>,
 }
 
 /// What a child is watched for.
@@ -90,7 +172,7 @@ struct Watch<'a> {
     /// For how long it may move no byte.
     stall: Option<Duration>,
     stop: &'a dyn Fn() -> bool,
-    moved: &'a dyn Fn(IoCounters),
+    moved: &'a dyn Fn(IoCounters) -> Result<(), Fault>,
 }
 
 impl QemuImg {
@@ -100,9 +182,9 @@ impl QemuImg {
     /// # Errors
     /// `ABORTED`; `NO_PROGRESS` where it moved no byte for as long as is allowed; `QEMU_IMG_FAILED` where it took
     /// too long or could not be started; `RESOURCE_LIMIT`; `PROCESS_STUCK`; `QEMU_IMG_MISSING`.
-    pub(crate) fn run(&self, job: &Job<'_>) -> Result<Ended, Fault> {
+    pub(crate) fn run(&self, job: Job<'_>) -> Result<Ended, Fault> {
         let stdin = job.run_dir.stdin()?;
-        let child = self.spawn(job.argv, Some(job.dir), stdin)?;
+        let child = self.spawn(job.argv, job.files, stdin, job.limits)?;
         let recorded = job.run_dir.record(child.id());
         let watch = Watch {
             argv: job.argv,
@@ -115,40 +197,121 @@ impl QemuImg {
     }
 
     /// Asks a question of no task.
-    pub(super) fn ask(&self, argv: &[String], dir: Option<&Dir>, limits: Limits) -> Result<Output, Fault> {
-        let child = self.spawn(argv, dir, Stdio::null())?;
-        let watch = Watch {
-            argv,
-            limits,
-            stall: None,
-            stop: &|| false,
-            moved: &|_| (),
-        };
-        watch.to_its_end(child, Ok(()))?.well()
+    pub(super) fn ask(&self, argv: &[String], files: Vec<Given>, limits: Limits) -> Result<Output, Fault> {
+        let child = self.spawn(argv, files, Stdio::null(), limits)?;
+        finish_question(argv, child, limits)
     }
 
-    fn spawn(&self, argv: &[String], dir: Option<&Dir>, stdin: Stdio) -> Result<Child, Fault> {
-        let mut command = Command::new(&self.program);
-        command
-            .args(argv)
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        // A group of its own, so that the service's signals do not reach it and ours reach all of it. The
-        // language is fixed: what it says goes into faults.
-        command.process_group(0).env("LC_ALL", "C");
-        if let Some(dir) = dir {
-            command.current_dir(dir.proc_path());
+    /// What of the confinement this machine lacks: found out at the first time, and demanded but for that from then on.
+    ///
+    /// # Errors
+    /// Where it cannot be found out, as for [`QemuImg::probe`].
+    pub fn confinement(&self) -> Result<Report, Fault> {
+        let machine = (self.confiner.path().to_owned(), self.user);
+        if let Some((_, report)) = found().iter().find(|(of, _)| *of == machine) {
+            return Ok(report.clone());
         }
-        with_huge_pages(|| command.spawn()).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                missing(&format!("cannot be started ({}: {e})", self.program.display()))
-            }
-            _ => {
-                process::limit(&e).unwrap_or_else(|| failed(argv, &format!("could not be started: {e}"), ""))
-            }
+        let report = self.ask_for_confinement()?;
+        found().push((machine, report.clone()));
+        Ok(report)
+    }
+
+    fn ask_for_confinement(&self) -> Result<Report, Fault> {
+        let argv = ["(what can be demanded)".to_owned()];
+        let order = self.order(&[], &[], Limits::QUERY, None)?;
+        let child = self.start(&argv, &order, Vec::new(), Stdio::null())?;
+        let said = finish_question(&argv, child, Limits::QUERY)?.stdout.text();
+        let unread = |e| {
+            failed(
+                &argv,
+                &format!("was answered with what cannot be read ({e}): {said}"),
+                "",
+            )
+        };
+        let mut report: Report = serde_json::from_str(&said).map_err(unread)?;
+        report.weaker.extend(process::blindness());
+        Ok(report)
+    }
+
+    fn spawn(
+        &self,
+        argv: &[String],
+        files: Vec<Given>,
+        stdin: Stdio,
+        limits: Limits,
+    ) -> Result<Child, Fault> {
+        let demands = self.confinement()?.demands();
+        let order = self.order(argv, &files, limits, Some(demands))?;
+        self.start(argv, &order, files, stdin)
+    }
+
+    fn order(
+        &self,
+        argv: &[String],
+        files: &[Given],
+        limits: Limits,
+        demands: Option<BTreeSet<Part>>,
+    ) -> Result<Order, Fault> {
+        let is_root = rustix::process::geteuid().is_root();
+        Ok(Order {
+            program: self.program()?,
+            args: argv.to_vec(),
+            user: is_root.then_some((self.user.uid(), self.user.gid())),
+            files: files.iter().map(Given::permit).collect(),
+            bounds: limits.bounds(),
+            demands,
         })
     }
+
+    fn start(&self, argv: &[String], order: &Order, files: Vec<Given>, stdin: Stdio) -> Result<Child, Fault> {
+        let order = serde_json::to_string(order)
+            .map_err(|e| failed(argv, &format!("cannot be handed on: {e}"), ""))?;
+        let same_number = |given: Given| FdMapping {
+            child_fd: given.file.as_raw_fd(),
+            parent_fd: given.file,
+        };
+        let mut command = Command::new(self.confiner.path());
+        command
+            .arg0("qemu-img")
+            .args([FIRST_ARGUMENT, &order])
+            .env_clear()
+            // Nothing is found by a name from here.
+            .current_dir("/")
+            // A group of its own, so that the service's signals do not reach it and ours reach all of it.
+            .process_group(0)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .fd_mappings(files.into_iter().map(same_number).collect())
+            .map_err(|e| failed(argv, &format!("cannot be given its files: {e}"), ""))?;
+        with_huge_pages(|| command.spawn()).map_err(|e| {
+            let confiner = self.confiner.path().display();
+            process::limit(&e).unwrap_or_else(|| {
+                failed(
+                    argv,
+                    &format!("could not be started: {confiner} cannot be run: {e}"),
+                    "",
+                )
+            })
+        })
+    }
+}
+
+/// What was found out of this machine in this process, by who confines and as whom: a few entries at most.
+fn found() -> MutexGuard<'static, Vec<((PathBuf, StorageUser), Report)>> {
+    static FOUND: Mutex<Vec<((PathBuf, StorageUser), Report)>> = Mutex::new(Vec::new());
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn finish_question(argv: &[String], child: Child, limits: Limits) -> Result<Output, Fault> {
+    let watch = Watch {
+        argv,
+        limits,
+        stall: None,
+        stop: &|| false,
+        moved: &|_| Ok(()),
+    };
+    watch.to_its_end(child, Ok(()))?.well()
 }
 
 /// A service may want its own memory in small pages, which programs inherit that it starts; these move much through
@@ -168,7 +331,6 @@ fn with_huge_pages<T>(start: impl FnOnce() -> T) -> T {
 impl Watch<'_> {
     fn to_its_end(&self, mut child: Child, recorded: Result<(), Fault>) -> Result<Ended, Fault> {
         let verdict = recorded.and_then(|()| {
-            limit(&child, self.limits);
             let mut pipes = Pipes::of(&mut child)?;
             self.wait(&child, &mut pipes)?;
             self.rest(&child, pipes)
@@ -179,10 +341,13 @@ impl Watch<'_> {
         let status = child
             .wait()
             .map_err(|e| failed(self.argv, &format!("cannot be waited for: {e}"), ""))?;
+        let output = verdict?;
+        not_begun(self.argv, status, &output)?;
         Ok(Ended {
             argv: self.argv.to_vec(),
             status,
-            output: verdict?,
+            file_bytes: self.limits.file_bytes,
+            output,
         })
     }
 
@@ -222,7 +387,7 @@ impl Watch<'_> {
             let Some(io) = process::io_counters(child.id()) else {
                 continue;
             };
-            (self.moved)(io);
+            (self.moved)(io)?;
             let still = stall.look(io, Instant::now());
             if let Some(time) = self.stall.filter(|time| still > *time) {
                 return Err(no_progress(self.argv, time));
@@ -237,16 +402,21 @@ fn next_look(ran: Duration) -> Duration {
     (ran / 5).clamp(LOOK_SOONEST, LOOK_LATEST)
 }
 
-/// Bounds a child. A child that ended already needs none.
-fn limit(child: &Child, limits: Limits) {
-    let pid = Some(Pid::from_child(child));
-    let at_most = |n| Rlimit {
-        current: Some(n),
-        maximum: Some(n),
-    };
-    let _ = rustix::process::prlimit(pid, Resource::As, at_most(limits.memory_bytes));
-    if let Some(cpu_s) = limits.cpu_s {
-        let _ = rustix::process::prlimit(pid, Resource::Cpu, at_most(cpu_s));
+/// # Errors
+/// Where the child did not become what it was to.
+fn not_begun(argv: &[String], status: ExitStatus, output: &Output) -> Result<(), Fault> {
+    let said = output.stderr.text();
+    match status.code() {
+        Some(NO_PROGRAM) => Err(missing(&format!("cannot be started ({})", said.trim()))),
+        Some(NOT_STARTED) => Err(failed(
+            argv,
+            &format!(
+                "was not started, for it could not be confined as at the start of the service ({}); start the service again to see what the machine lacks",
+                said.trim()
+            ),
+            "",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -42,7 +42,7 @@ impl QemuImg {
     /// # Errors
     /// `QEMU_IMG_MISSING` where there is none, or an older one than [`MINIMUM`]; it says what to install.
     pub fn probe(&self) -> Result<Version, Fault> {
-        let output = self.ask(&argv::version(), None, Limits::QUERY)?;
+        let output = self.ask(&argv::version(), Vec::new(), Limits::QUERY)?;
         let text = output.stdout.text();
         match Version::parse(&text) {
             Some(version) if version >= MINIMUM => Ok(version),
@@ -68,6 +68,7 @@ pub(super) fn missing(why: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confine::{Confiner, StorageUser};
 
     #[test]
     fn versions_are_read_as_distributions_print_them() {
@@ -86,7 +87,9 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_a_fault_that_says_what_to_install() {
-        let fault = QemuImg::new("/nonexistent/qemu-img".into()).probe().unwrap_err();
+        let program = "/nonexistent/qemu-img".into();
+        let qemu_img = QemuImg::new(program, Confiner::this_program(), StorageUser::default());
+        let fault = qemu_img.probe().unwrap_err();
         assert_eq!(fault.code, FaultCode::QemuImgMissing);
         assert!(fault.message.contains("qemu-utils"), "{}", fault.message);
     }

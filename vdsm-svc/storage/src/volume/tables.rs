@@ -42,6 +42,14 @@ pub(crate) struct Tables {
     plain: bool,
 }
 
+/// Clusters of data that a second table tells of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) plain: u64,
+    /// How much of the file they take, a program alone knows.
+    pub(crate) compressed: u64,
+}
+
 impl Tables {
     /// Reads the first table.
     ///
@@ -91,26 +99,39 @@ impl Tables {
         self.second().any(|(_, offset)| !seen.insert(offset))
     }
 
+    /// Counts the data clusters of a second table that are not compressed; none as for [`Tables::count_all`].
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn count(&self, file: &File, offset: u64, file_bytes: u64) -> io::Result<Option<u64>> {
+        Ok(self
+            .count_all(file, offset, file_bytes)?
+            .map(|counted| counted.plain))
+    }
+
     /// Counts the data clusters of a second table; none if it or one of them lies behind the file's end, or where no
     /// cluster begins.
     ///
     /// # Errors
     /// Of the file system.
-    pub(crate) fn count(&self, file: &File, offset: u64, file_bytes: u64) -> io::Result<Option<u64>> {
+    pub(crate) fn count_all(&self, file: &File, offset: u64, file_bytes: u64) -> io::Result<Option<Counted>> {
         let within = |offset: u64| offset < file_bytes && offset.is_multiple_of(self.cluster_bytes);
         if !within(offset) {
             return Ok(None);
         }
         let table = self.table(file, offset)?;
-        let used = entries(&table).filter(|e| e & COMPRESSED == 0 && e & OFFSET != 0);
-        let mut count = 0;
-        for entry in used {
-            if !within(entry & OFFSET) {
-                return Ok(None);
+        let mut counted = Counted::default();
+        for entry in entries(&table) {
+            if entry & COMPRESSED != 0 {
+                counted.compressed += 1;
+            } else if entry & OFFSET != 0 {
+                if !within(entry & OFFSET) {
+                    return Ok(None);
+                }
+                counted.plain += 1;
             }
-            count += 1;
         }
-        Ok(Some(count))
+        Ok(Some(counted))
     }
 
     /// Where a guest's byte lies.

@@ -1,8 +1,9 @@
 //! Processes of a task: ended with it, found again without it, and never mistaken for another.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{Allocation, FaultCode, VolumeFormat};
 use tempfile::TempDir;
+use vdsm_storage::confine::StorageUser;
 use vdsm_storage::qemu_img::{MINIMUM, QemuImg};
 use vdsm_storage::{OpEnd, Options, StorageRoot, op, run_dir};
 
@@ -18,32 +20,17 @@ use crate::support::*;
 
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Whether it comes to be so; in vain, it takes a while.
-fn soon(mut look: impl FnMut() -> bool) -> bool {
-    (0..2_000).any(|_| {
-        look() || {
-            thread::sleep(Duration::from_millis(5));
-            false
-        }
-    })
-}
-
-fn program(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
-}
-
-fn root_with(program_name: &str) -> (TempDir, StorageRoot, Arc<Bench>) {
+fn root_with(program_name: &str) -> ((TempDir, TempDir), StorageRoot, Arc<Bench>) {
     let temp = TempDir::new().unwrap();
+    let (folder, qemu_img) = double(program_name, program_name);
     let bench = Arc::new(Bench::default());
     let options = Options {
-        qemu_img: program(program_name),
-        ..Options::new(host())
+        qemu_img,
+        ..options(host(), temp.path())
     };
     let root = StorageRoot::open(temp.path(), options).unwrap();
     root.create_domain(domain(), "tests").unwrap();
-    (temp, root, bench)
+    ((temp, folder), root, bench)
 }
 
 /// Runs a creation with a program that never ends, aborts it, and returns how long the end took.
@@ -103,26 +90,39 @@ fn a_failure_names_the_command_line_the_status_and_what_was_said() {
 
 #[test]
 fn the_version_is_known_and_an_old_one_is_refused() {
-    assert!(QemuImg::default().probe().unwrap() >= MINIMUM);
-    let fault = QemuImg::new(program("qemu-img-old")).probe().unwrap_err();
+    let probe = |program| QemuImg::new(program, confiner(), StorageUser::default()).probe();
+    assert!(probe("qemu-img".into()).unwrap() >= MINIMUM);
+    let (_folder, old) = double("qemu-img-old", "qemu-img");
+    let fault = probe(old).unwrap_err();
     assert_eq!(fault.code, FaultCode::QemuImgMissing);
     assert!(fault.message.contains("5.2"), "{}", fault.message);
 }
 
-/// A child of a service that was killed: it holds the task's lock as its standard input.
+/// A child of a service that was killed: it holds the task's lock as its standard input, and works on storage.
 struct Orphan {
     child: Child,
 }
 
 impl Orphan {
     fn of(place: &Place, record: Option<&str>) -> Self {
-        let dir = place.path(&format!(".vdsm-run/{}", task(1)));
+        Self::in_runs(&place.runs(), place, 0o600, record)
+    }
+
+    /// As an earlier build left them: its locks lay on storage, and were everybody's who writes there.
+    fn of_an_earlier_build(place: &Place, record: Option<&str>) -> Self {
+        Self::in_runs(&place.path(".vdsm-run"), place, 0o660, record)
+    }
+
+    fn in_runs(runs: &Path, place: &Place, mode: u32, record: Option<&str>) -> Self {
+        let dir = runs.join(task(1).to_string());
         fs::create_dir_all(&dir).unwrap();
         let lock = File::create_new(dir.join("lock")).unwrap();
+        lock.set_permissions(Permissions::from_mode(mode)).unwrap();
         lock.try_lock().unwrap();
         let child = Command::new("sleep")
             .arg("600")
             .stdin(Stdio::from(lock))
+            .stdout(File::create(place.path(".draft")).unwrap())
             .process_group(0)
             .spawn()
             .unwrap();
@@ -166,7 +166,7 @@ fn nothing_is_undone_while_a_process_of_the_task_is_left() {
     assert!(orphan.ends());
     let end = place.recover(&operation, task(1), interrupted()).unwrap();
     assert_eq!(end, OpEnd::Undone(interrupted()));
-    assert!(!place.path(&format!(".vdsm-run/{}", task(1))).exists());
+    assert!(!place.runs().join(task(1).to_string()).exists());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_strangers_writer_is_found_until_it_ends() {
     assert!(soon(|| run_dir::strangers(place.root(), &|_| false)
         .tasks
         .is_empty()));
-    let runs = place.root().path().join(".vdsm-run").join(task(1).to_string());
+    let runs = place.runs().join(task(1).to_string());
     run_dir::sweep(place.root(), &|t| t == task(1)).unwrap();
     assert!(runs.exists(), "a task that is known keeps its own");
     // Such a child may have had one of the look above as well.
@@ -234,4 +234,170 @@ fn a_zombie_is_not_alive() {
     }));
     assert!(!run_dir::is_alive(place.root(), task(1)).unwrap());
     run_dir::remove(place.root(), task(1)).unwrap();
+}
+
+/// What an earlier build left in the storage root when it was killed is ended, undone and removed.
+#[test]
+fn a_crash_of_an_earlier_build_is_cleaned_up() {
+    let place = Place::new();
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    *place.bench.kill_at.lock().unwrap() = Some("create_volume.create_file.after".into());
+    assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+    place.bench.heal();
+    let mut orphan = Orphan::of_an_earlier_build(&place, None);
+    assert!(run_dir::is_alive(place.root(), task(1)).unwrap());
+    assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [task(1)]);
+    let end = place.recover(&operation, task(1), interrupted()).unwrap();
+    assert!(
+        matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck),
+        "{end:?}"
+    );
+
+    run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
+    assert!(orphan.ends());
+    let end = place.recover(&operation, task(1), interrupted()).unwrap();
+    assert_eq!(end, OpEnd::Undone(interrupted()));
+    assert!(!place.path(".vdsm-run").exists());
+}
+
+/// Whatever stands in the storage root where earlier builds kept their run directories: it names nobody to be killed,
+/// and keeps nobody waiting.
+#[test]
+fn what_is_forged_on_storage_kills_nobody_and_holds_up_nobody() {
+    let place = Place::new();
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    *place.bench.kill_at.lock().unwrap() = Some("create_volume.create_file.after".into());
+    assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+    place.bench.heal();
+    let dir = place.path(&format!(".vdsm-run/{}", task(1)));
+    fs::create_dir_all(&dir).unwrap();
+    let mut bystander = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", bystander.id())).unwrap();
+    let ticks = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_ascii_whitespace()
+        .nth(19)
+        .unwrap()
+        .to_owned();
+    for pid in [
+        bystander.id().to_string(),
+        "1".to_owned(),
+        "0".to_owned(),
+        "-1".to_owned(),
+    ] {
+        fs::write(dir.join("child"), format!("{pid} {ticks} {boot}")).unwrap();
+        // Held by somebody, but not as a child of ours holds it.
+        let lock = File::create(dir.join("lock")).unwrap();
+        lock.lock().unwrap();
+        assert!(!run_dir::is_alive(place.root(), task(1)).unwrap());
+        assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, []);
+        assert_eq!(run_dir::kill_leftovers(place.root(), task(1), GRACE), Ok(()));
+        assert!(bystander.try_wait().unwrap().is_none(), "{pid}");
+    }
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    let end = place.recover(&operation, task(1), interrupted()).unwrap();
+    assert_eq!(end, OpEnd::Undone(interrupted()));
+}
+
+/// As a member of the storage's group may do: a process of the storage's user that has the lock of an earlier build as
+/// its standard input, or a lock of its own by that name.
+#[test]
+fn a_lock_of_somebody_else_is_no_childs() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: another user's process, for we are not root");
+        return;
+    }
+    for runs in [".vdsm-run", "run"] {
+        let place = Place::new();
+        let dir = place.path(runs).join(task(1).to_string());
+        fs::create_dir_all(&dir).unwrap();
+        let lock = File::create(dir.join("lock")).unwrap();
+        std::os::unix::fs::chown(dir.join("lock"), Some(36), Some(36)).unwrap();
+        lock.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        lock.lock().unwrap();
+        let mut forger = Command::new("sleep")
+            .arg("600")
+            .stdin(Stdio::from(lock))
+            .stdout(File::create(place.path(".draft")).unwrap())
+            .uid(36)
+            .gid(36)
+            .spawn()
+            .unwrap();
+        assert!(!run_dir::is_alive(place.root(), task(1)).unwrap(), "{runs}");
+        assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [], "{runs}");
+        assert_eq!(run_dir::kill_leftovers(place.root(), task(1), GRACE), Ok(()));
+        assert!(forger.try_wait().unwrap().is_none(), "{runs}");
+        forger.kill().unwrap();
+        forger.wait().unwrap();
+    }
+}
+
+/// The data directory is lost, or an older copy of it is put back, while a child works: it is found all the same.
+#[test]
+fn a_child_of_a_lost_data_directory_is_found_and_ended() {
+    for lost in [true, false] {
+        let mut place = Place::new();
+        let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+        *place.bench.kill_at.lock().unwrap() = Some("create_volume.create_file.after".into());
+        assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+        place.bench.heal();
+        let mut orphan = Orphan::of(&place, None);
+        place.close();
+        let (data, aside) = (place.path(".data"), place.path(".aside"));
+        if lost {
+            fs::remove_dir_all(&data).unwrap();
+        } else {
+            fs::rename(&data, &aside).unwrap();
+            let copied = Command::new("cp")
+                .arg("-a")
+                .args([&aside, &data])
+                .status()
+                .unwrap();
+            assert!(copied.success());
+        }
+        place.reopen();
+        assert!(run_dir::is_alive(place.root(), task(1)).unwrap());
+        assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [task(1)]);
+        assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)).tasks, []);
+        // One that works in another storage root is none of this one's.
+        let elsewhere = Place::new();
+        assert_eq!(run_dir::strangers(elsewhere.root(), &|_| false).tasks, []);
+        let end = place.recover(&operation, task(1), interrupted()).unwrap();
+        assert!(
+            matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck),
+            "{end:?}"
+        );
+        run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
+        assert!(orphan.ends());
+        let end = place.recover(&operation, task(1), interrupted()).unwrap();
+        assert_eq!(end, OpEnd::Undone(interrupted()));
+    }
+}
+
+/// Nobody else can open what decides about processes.
+#[test]
+fn run_directories_are_nobodys_but_the_services() {
+    let place = Place::new();
+    *place.bench.kill_at.lock().unwrap() = Some("create_volume.qemu_img.after".into());
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    assert_eq!(place.run(&operation, task(1)), Ran::Killed);
+    let run = place.runs().join(task(1).to_string());
+    for (path, mode) in [
+        (place.runs(), 0o700),
+        (run.clone(), 0o700),
+        (run.join("lock"), 0o600),
+        (run.join("child"), 0o600),
+    ] {
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, mode, "{}", path.display());
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::uid(&found),
+            rustix::process::geteuid().as_raw()
+        );
+    }
+    assert!(!place.path(".vdsm-run").exists());
 }

@@ -77,7 +77,7 @@ fn a_copy_holds_what_its_source_holds_whatever_their_forms() {
                 place.must(&delete_from(domain_id), 90);
             }
         }
-        assert_eq!(fs::read_dir(place.path(".vdsm-run")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(place.runs()).unwrap().count(), 0);
     }
 }
 

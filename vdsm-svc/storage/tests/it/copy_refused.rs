@@ -7,6 +7,7 @@ use std::process::Command;
 
 use common::{Allocation, CopyVolume, FaultCode, Operation, VolumeFormat};
 use nix::sys::stat::Mode;
+use vdsm_storage::OpEnd;
 
 use crate::pattern;
 use crate::support::*;
@@ -238,5 +239,72 @@ fn a_raw_volume_that_looks_like_qcow2_is_raw() {
         place.must(&Operation::CopyVolume(copy(format, Allocation::Sparse)), 1);
         assert!(pattern::seen(&place.data(1), format) == bytes);
         place.must(&delete(1), 2);
+    }
+}
+
+/// A qcow2 file of some hundred kilobytes, in which each of its 4,096 clusters is the same one.
+fn bomb(data: &Path) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(data).unwrap();
+    let mut entry = [0; 8];
+    let at = |file: &fs::File, entry: &mut [u8; 8], at: u64| {
+        file.read_exact_at(entry, at).unwrap();
+        u64::from_be_bytes(*entry) & 0x00ff_ffff_ffff_fe00
+    };
+    let first = at(&file, &mut entry, 40);
+    let second = at(&file, &mut entry, first);
+    at(&file, &mut entry, second);
+    file.write_all_at(&entry.repeat(4_096), second).unwrap();
+}
+
+/// A small source of 256 MiB with one cluster of data.
+fn place_with_one_cluster() -> Place {
+    let place = Place::new();
+    let Operation::CreateVolume(mut op) = create(7, VolumeFormat::Cow, Allocation::Sparse) else {
+        unreachable!()
+    };
+    op.capacity_bytes = 256 * MIB;
+    place.must(&Operation::CreateVolume(op), 7);
+    pattern::qemu_io(
+        &place.data(7),
+        VolumeFormat::Cow,
+        &["write -P 9 0 65536".to_owned()],
+    );
+    place
+}
+
+#[test]
+fn a_source_that_uses_a_cluster_many_times_is_refused_before_anything_is_written() {
+    let place = place_with_one_cluster();
+    bomb(&place.data(7));
+    for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
+        let operation = Operation::CopyVolume(copy(format, Allocation::Sparse));
+        let ran = place.run(&operation, task(1));
+        assert_eq!(code(&ran), Some(FaultCode::VolumeDataInvalid), "{ran:?}");
+        assert!(!place.image(1).exists());
+    }
+}
+
+/// It becomes such a one after it was looked at: the copy is stopped, or by the kernel, and removed.
+#[test]
+fn a_source_that_comes_to_use_a_cluster_many_times_fills_nothing() {
+    use FaultCode::{FileTooLarge, VolumeDataInvalid};
+    for (format, expected) in [
+        (VolumeFormat::Raw, VolumeDataInvalid),
+        (VolumeFormat::Cow, FileTooLarge),
+    ] {
+        let place = place_with_one_cluster();
+        let data = place.data(7);
+        let happens = move || bomb(&data);
+        *place.bench.meanwhile.lock().unwrap() =
+            Some(("copy_volume.convert.before".to_owned(), Box::new(happens)));
+        let operation = Operation::CopyVolume(copy(format, Allocation::Sparse));
+        let Ran::Ill(fault) = place.run(&operation, task(1)) else {
+            panic!("{format:?}: it was copied")
+        };
+        assert_eq!(fault.code, expected, "{fault}");
+        place.bench.heal();
+        let end = place.recover(&operation, task(1), fault.clone());
+        assert_eq!(end, Some(OpEnd::Undone(fault)));
+        assert!(!place.image(1).exists());
     }
 }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use common::{Allocation, FaultCode, VolumeFormat};
+use vdsm_storage::StorageRoot;
 use vdsm_storage::domain::DirectIo;
-use vdsm_storage::{Options, StorageRoot};
 
 use crate::mount::{Mount, skipped};
 use crate::support::*;
@@ -96,7 +97,7 @@ fn a_domain_is_made_whole_or_not_at_all() {
 fn only_one_writes_and_the_other_is_told_who() {
     let place = Place::new();
     place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
-    let second = StorageRoot::open(place.temp.path(), Options::new(host())).unwrap();
+    let second = StorageRoot::open(place.temp.path(), options(host(), place.temp.path())).unwrap();
     let fault = second.writable(domain()).err().unwrap();
     assert_eq!(fault.code, FaultCode::DomainLocked);
     assert!(fault.message.contains(&host().to_string()), "{}", fault.message);
@@ -115,7 +116,7 @@ fn formatting_wants_an_empty_domain_or_force() {
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left, [".vdsm-run"]);
+    assert_eq!(left, [".data"], "what is the service's own");
     let fault = place.root().format_domain(domain(), true).unwrap_err();
     assert_eq!(fault.code, FaultCode::DomainNotFound);
     place.root().create_domain(domain(), "again").unwrap();
@@ -195,7 +196,7 @@ fn a_formatted_domain_that_cannot_be_purged_keeps_no_other_from_being_served() {
         "{cut_off:?}"
     );
     mount.make_read_only(true);
-    let root = StorageRoot::open(place.temp.path(), Options::new(host())).unwrap();
+    let root = StorageRoot::open(place.temp.path(), options(host(), place.temp.path())).unwrap();
     let info = root.domain(domain()).unwrap().info().unwrap();
     assert_eq!(info.name, "tests");
     assert_eq!(root.volumes(domain(), image(1)).unwrap().len(), 1);
@@ -217,7 +218,9 @@ fn a_root_whose_path_would_break_the_metadata_is_refused_in_words() {
         let link = temp.path().join("link");
         symlink(&path, &link).unwrap();
         for path in [&path, &link] {
-            let fault = StorageRoot::open(path, Options::new(host())).err().unwrap();
+            let fault = StorageRoot::open(path, options(host(), temp.path()))
+                .err()
+                .unwrap();
             assert_eq!(fault.code, FaultCode::InvalidArgument, "{name:?}");
             assert!(fault.message.contains("control character"), "{}", fault.message);
             assert!(!fault.message.contains(char::is_control), "{:?}", fault.message);
@@ -268,4 +271,35 @@ fn sha1(text: &str) -> String {
     file.write_all(text.as_bytes()).unwrap();
     let output = Command::new("sha1sum").arg(file.path()).output().unwrap();
     String::from_utf8(output.stdout).unwrap()[..40].to_owned()
+}
+
+/// As anybody may make it who writes to the storage: deeper than paths and open files go, and wide.
+#[test]
+fn a_deep_tree_is_purged_with_few_open_files() {
+    const DEEP: usize = 6_000;
+    const WIDE: usize = 3_000;
+    let place = Place::new();
+    let top = place.images();
+    let mut at = fs::File::open(&top).unwrap();
+    for n in 0..DEEP {
+        rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let next = fs::File::from(rustix::fs::openat(&at, "d", flags, rustix::fs::Mode::empty()).unwrap());
+        if n % 1_000 == 0 {
+            // A name that is ours when it is moved up.
+            rustix::fs::mkdirat(&next, ".vdsm-purged-7", rustix::fs::Mode::RWXU).unwrap();
+            rustix::fs::symlinkat("/etc", &next, "link").unwrap();
+        }
+        at = next;
+    }
+    for n in 0..WIDE {
+        fs::write(top.join(format!("file-{n}")), b"").unwrap();
+    }
+    place.root().format_domain(domain(), true).unwrap();
+    let left: Vec<_> = fs::read_dir(place.temp.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(left.is_empty() || left == [".data"], "{left:?}");
+    assert!(Path::new("/etc/passwd").exists());
 }

@@ -73,7 +73,7 @@ fn each_kind_is_made_and_deleted() {
     }
     assert_eq!(fs::read_dir(place.images()).unwrap().count(), 0);
     assert_eq!(
-        fs::read_dir(place.path(".vdsm-run")).unwrap().count(),
+        fs::read_dir(place.runs()).unwrap().count(),
         0,
         "no run directory stays"
     );

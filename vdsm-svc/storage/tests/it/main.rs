@@ -4,6 +4,7 @@
 
 mod adoption;
 mod as_vdsm;
+mod confined;
 mod copy;
 mod copy_refused;
 mod cut_short;

@@ -6,7 +6,7 @@ use std::thread;
 use common::id::HostId;
 use common::{Allocation, VolumeFormat};
 use uuid::Uuid;
-use vdsm_storage::{Options, StorageRoot, run_dir};
+use vdsm_storage::{StorageRoot, run_dir};
 
 use crate::support::*;
 
@@ -18,7 +18,11 @@ const DOMAINS: u128 = 20;
 
 fn second(place: &Place) -> StorageRoot {
     let other_host = HostId::from_uuid(Uuid::from_u128(0x4058));
-    StorageRoot::open(place.temp.path(), Options::new(other_host)).unwrap()
+    StorageRoot::open(
+        place.temp.path(),
+        options(other_host, &place.path(".of-the-other")),
+    )
+    .unwrap()
 }
 
 struct Sets<'a>(&'a AtomicBool);

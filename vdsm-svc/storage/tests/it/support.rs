@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
 use common::{
@@ -16,6 +19,7 @@ use common::{
 };
 use tempfile::TempDir;
 use uuid::Uuid;
+use vdsm_storage::confine::Confiner;
 use vdsm_storage::file::{FileCall, FileHook};
 use vdsm_storage::{OpContext, OpEnd, Options, StorageRoot, op};
 
@@ -130,7 +134,7 @@ pub(crate) struct Bench {
 
 impl FileHook for Bench {
     fn before(&self, _: FileCall, path: &Path) -> io::Result<()> {
-        if path.starts_with(".vdsm-run") || path.ends_with(".vdsm-svc-writer") {
+        if path.ends_with(".vdsm-svc-writer") {
             return Ok(());
         }
         let n = *self.calls.lock().unwrap();
@@ -147,7 +151,7 @@ impl FileHook for Bench {
     }
 
     fn after(&self, call: FileCall, path: &Path) {
-        if path.starts_with(".vdsm-run") || path.ends_with(".vdsm-svc-writer") {
+        if path.ends_with(".vdsm-svc-writer") {
             return;
         }
         self.happened
@@ -239,6 +243,8 @@ pub(crate) struct Place {
     pub(crate) temp: TempDir,
     pub(crate) bench: Arc<Bench>,
     pub(crate) root: Option<StorageRoot>,
+    /// Programs that stand in for `qemu-img`.
+    pub(crate) doubles: Vec<TempDir>,
 }
 
 impl Place {
@@ -270,7 +276,12 @@ impl Place {
     fn bare_at(temp: TempDir) -> Self {
         let bench = Arc::new(Bench::default());
         let root = Some(open(temp.path(), &bench));
-        Self { temp, bench, root }
+        Self {
+            temp,
+            bench,
+            root,
+            doubles: Vec::new(),
+        }
     }
 
     pub(crate) fn root(&self) -> &StorageRoot {
@@ -290,6 +301,11 @@ impl Place {
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.temp.path().join(below)
+    }
+
+    /// Where the service keeps track of processes.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.path(".data/run")
     }
 
     pub(crate) fn images(&self) -> PathBuf {
@@ -350,10 +366,47 @@ impl Place {
     }
 }
 
+/// As a service has them: but for a program of its own that confines the children, which a test's is not.
+/// What it keeps of its own lies in `.data` below the path.
+pub(crate) fn options(host: HostId, path: &Path) -> Options {
+    Options {
+        confiner: confiner(),
+        ..Options::new(host, path.join(".data/run"))
+    }
+}
+
+pub(crate) fn confiner() -> Confiner {
+    Confiner::program(env!("CARGO_BIN_EXE_vdsm-confined-child").into())
+}
+
+/// A double of `qemu-img`, where the storage's user finds it, for as long as the directory is there.
+pub(crate) fn double(name: &str, called: &str) -> (TempDir, PathBuf) {
+    let temp = reachable(TempDir::new().unwrap());
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let program = temp.path().join(called);
+    // By a process of its own: nobody has the file open for writing when it is run.
+    let copied = Command::new("cp").arg(data.join(name)).arg(&program).status();
+    assert!(copied.unwrap().success());
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    (temp, program)
+}
+
+/// The storage's user may pass through it.
+pub(crate) fn reachable(temp: TempDir) -> TempDir {
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    temp
+}
+
+/// The user that storage belongs to here: as root another one than our own.
+pub(crate) fn storage_uid() -> u32 {
+    let own = rustix::process::geteuid();
+    if own.is_root() { 36 } else { own.as_raw() }
+}
+
 fn open(path: &Path, bench: &Arc<Bench>) -> StorageRoot {
     let options = Options {
         hook: bench.clone(),
-        ..Options::new(host())
+        ..options(host(), path)
     };
     StorageRoot::open(path, options).unwrap()
 }
@@ -391,4 +444,14 @@ pub(crate) fn code(ran: &Ran) -> Option<FaultCode> {
 
 pub(crate) fn allocated(path: &Path) -> u64 {
     fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// Whether it comes to be so; in vain, it takes a while.
+pub(crate) fn soon(mut look: impl FnMut() -> bool) -> bool {
+    (0..2_000).any(|_| {
+        look() || {
+            thread::sleep(Duration::from_millis(5));
+            false
+        }
+    })
 }

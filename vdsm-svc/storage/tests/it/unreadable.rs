@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Allocation, FaultCode, VolumeFormat};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
+use vdsm_storage::confine::StorageUser;
 use vdsm_storage::qemu_img::QemuImg;
 use vdsm_storage::{OpEnd, Options, StorageRoot, op, run_dir};
 
@@ -25,25 +26,31 @@ fn fifo(path: &Path) {
 }
 
 fn run_path(place: &Place) -> PathBuf {
-    place.path(&format!(".vdsm-run/{}", task(1)))
+    place.runs().join(task(1).to_string())
+}
+
+/// Nothing stands where they stand, and all can be put there.
+fn clear(place: &Place) {
+    let _ = fs::remove_dir_all(place.runs());
+    fs::create_dir_all(place.path(".data")).unwrap();
 }
 
 type Put = fn(&Place);
 
 /// What may stand in a run directory's way.
 const PUT: [(&str, Put); 7] = [
-    ("a file as .vdsm-run", |place| {
-        fs::write(place.path(".vdsm-run"), "").unwrap();
+    ("a file as their directory", |place| {
+        fs::write(place.runs(), "").unwrap();
     }),
-    ("a link as .vdsm-run", |place| {
-        symlink("/etc", place.path(".vdsm-run")).unwrap();
+    ("a link as their directory", |place| {
+        symlink("/etc", place.runs()).unwrap();
     }),
-    ("a dangling link as .vdsm-run", |place| {
-        symlink("/nonexistent", place.path(".vdsm-run")).unwrap();
+    ("a dangling link as their directory", |place| {
+        symlink("/nonexistent", place.runs()).unwrap();
     }),
-    ("a FIFO as .vdsm-run", |place| fifo(&place.path(".vdsm-run"))),
+    ("a FIFO as their directory", |place| fifo(&place.runs())),
     ("a file as the task's", |place| {
-        fs::create_dir(place.path(".vdsm-run")).unwrap();
+        fs::create_dir_all(place.runs()).unwrap();
         fs::write(run_path(place), "").unwrap();
     }),
     ("a FIFO as the lock", |place| {
@@ -59,7 +66,7 @@ const PUT: [(&str, Put); 7] = [
 fn what_stands_in_the_way_of_a_run_directory_fails_the_task_with_its_own_words_and_is_undone() {
     for (what, put) in PUT {
         let place = Place::new();
-        let _ = fs::remove_dir_all(place.path(".vdsm-run"));
+        clear(&place);
         put(&place);
         let before = place.picture();
         let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
@@ -67,7 +74,7 @@ fn what_stands_in_the_way_of_a_run_directory_fails_the_task_with_its_own_words_a
             panic!("{what}: it ran")
         };
         assert_eq!(fault.code, FaultCode::NotARegularFile, "{what}: {fault}");
-        assert!(fault.message.contains(".vdsm-run"), "{what}: {fault}");
+        assert!(fault.message.contains(".data/run"), "{what}: {fault}");
         assert_eq!(
             run_dir::kill_leftovers(place.root(), task(1), GRACE),
             Ok(()),
@@ -90,6 +97,7 @@ fn after_a_restart_an_unreadable_run_directory_is_told_as_what_it_is() {
         place.bench.heal();
         place.reopen();
         let before = place.picture();
+        clear(&place);
         put(&place);
         let fault = run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap_err();
         assert_eq!(fault.code, FaultCode::NotARegularFile, "{what}: {fault}");
@@ -106,8 +114,8 @@ fn after_a_restart_an_unreadable_run_directory_is_told_as_what_it_is() {
         assert_eq!(told.unreadable.len(), 1, "{what}: {told:?}");
         run_dir::sweep(place.root(), &|t| t == task(1)).err();
 
-        let _ = fs::remove_file(place.path(".vdsm-run"));
-        let _ = fs::remove_dir_all(place.path(".vdsm-run"));
+        let _ = fs::remove_file(place.runs());
+        let _ = fs::remove_dir_all(place.runs());
         let end = place.recover(&operation, task(1), interrupted()).unwrap();
         assert_eq!(end, OpEnd::Undone(interrupted()), "{what}");
     }
@@ -122,35 +130,33 @@ fn a_deletion_is_concluded_whatever_stands_in_the_way_of_run_directories() {
     assert_eq!(place.run(&delete(1), task(2)), Ran::Killed);
     place.bench.heal();
     place.reopen();
-    let _ = fs::remove_dir_all(place.path(".vdsm-run"));
-    fs::write(place.path(".vdsm-run"), "").unwrap();
+    clear(&place);
+    fs::write(place.runs(), "").unwrap();
     let end = place.recover(&delete(1), task(2), interrupted()).unwrap();
     assert_eq!(end, OpEnd::Finished);
 }
 
-fn program(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
-}
-
-fn root_with(program_name: &str) -> (TempDir, StorageRoot, Arc<Bench>) {
+fn root_with(program_name: &str) -> ((TempDir, TempDir), StorageRoot, Arc<Bench>) {
     let temp = TempDir::new().unwrap();
+    let (folder, qemu_img) = double(program_name, program_name);
     let bench = Arc::new(Bench::default());
     let options = Options {
-        qemu_img: program(program_name),
-        ..Options::new(host())
+        qemu_img,
+        ..options(host(), temp.path())
     };
     let root = StorageRoot::open(temp.path(), options).unwrap();
     root.create_domain(domain(), "tests").unwrap();
-    (temp, root, bench)
+    ((temp, folder), root, bench)
 }
 
 #[test]
 fn a_process_that_a_child_leaves_behind_holds_up_nobody() {
     for name in ["qemu-img-with-grandchild", "qemu-img-with-daemon"] {
         let began = Instant::now();
-        QemuImg::new(program("qemu-img-with-grandchild")).probe().unwrap();
+        let (_folder, program) = double("qemu-img-with-grandchild", "qemu-img");
+        QemuImg::new(program, confiner(), StorageUser::default())
+            .probe()
+            .unwrap();
         let (_temp, root, bench) = root_with(name);
         let operation = create(1, VolumeFormat::Cow, Allocation::Sparse);
         assert_eq!(op::run(&root, &operation, task(1), &*bench), Ok(()), "{name}");

@@ -7,10 +7,10 @@ use std::process::Command;
 use common::id::DomainId;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use vdsm_storage::StorageRoot;
 use vdsm_storage::volume::{VolumeInfo, allocation_text, format_text, parent_text};
-use vdsm_storage::{Options, StorageRoot};
 
-use crate::support::host;
+use crate::support::{host, options};
 
 /// One such domain, unpacked.
 pub(crate) struct Sample {
@@ -38,7 +38,7 @@ pub(crate) fn unpacked(archive: &str) -> Sample {
     let says: Value =
         serde_json::from_slice(&fs::read(temp.path().join("as-vdsm-says.json")).unwrap()).unwrap();
     let domain: DomainId = text(&says["domain"]["uuid"]).parse().unwrap();
-    let root = StorageRoot::open(temp.path(), Options::new(host())).unwrap();
+    let root = StorageRoot::open(temp.path(), options(host(), temp.path())).unwrap();
     Sample {
         temp,
         root,

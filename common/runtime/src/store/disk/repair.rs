@@ -4,7 +4,7 @@
 //! Tokens of the old store are refused, and an engine treats a host with a new store as one that lost its memory.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;

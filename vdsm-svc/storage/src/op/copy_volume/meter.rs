@@ -23,11 +23,6 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// The data of the source, in bytes.
-    pub(super) fn data_bytes(&self) -> u64 {
-        self.data_bytes
-    }
-
     /// The counters of a process that copies. What was read and is no longer on its way was written, or was zeros
     /// that need not be.
     pub(super) fn converted(&self, io: IoCounters) {

@@ -1,26 +1,29 @@
 //! The volume that is copied: looked at before anything is done, and once more before the copy counts.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 
 use common::{Fault, FaultCode, VolumeAddress, VolumeFormat};
 
+use super::super::OpContext;
+use super::super::context::stop_if_aborted;
 use crate::domain::DirectIo;
 use crate::file::Dir;
 use crate::in_use;
 use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
 use crate::volume::{
-    Guest, Legality, Qcow2Error, Qcow2Header, Role, VolumeMeta, data_bytes, data_name, read_meta, volume_ids,
+    Guest, Legality, Qcow2Error, Qcow2Header, Role, Tables, VolumeMeta, data_bytes, data_name, read_meta,
+    volume_ids,
 };
+
+/// Second tables between two questions whether the task is to be stopped.
+const TABLES_AT_ONCE: usize = 64;
 
 /// A volume that may be copied, open.
 pub(super) struct Source {
     at: VolumeAddress,
     image: Dir,
     file: File,
-    /// By this a process of our own opens the very file that was looked at.
-    path: String,
     meta: VolumeMeta,
     capacity_bytes: u64,
     direct: bool,
@@ -45,7 +48,6 @@ impl Source {
         }
         let source = Self {
             at,
-            path: format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()),
             image,
             file,
             capacity_bytes: u64::try_from(meta.capacity_bytes).unwrap_or(0),
@@ -76,10 +78,7 @@ impl Source {
 
     /// What a guest sees of it.
     pub(super) fn guest(&self) -> Result<Guest<'_>, Fault> {
-        Guest::open(&self.file, self.meta.format, self.capacity_bytes).map_err(|e| match e {
-            Qcow2Error::Io(e) => self.unread(e),
-            other => self.invalid(&other.to_string()),
-        })
+        Guest::open(&self.file, self.meta.format, self.capacity_bytes).map_err(|e| self.unfit(e))
     }
 
     /// The fault for a file that cannot be read.
@@ -88,12 +87,57 @@ impl Source {
         self.image.error("read", name.as_ref(), error).into()
     }
 
-    /// For the command line of a process that ends before this does.
-    pub(super) fn input(&self) -> Input<'_> {
+    /// The file that was looked at.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// For the command line of a process that opens the file by this path.
+    pub(super) fn input<'a>(&self, path: &'a str) -> Input<'a> {
         Input {
             format: self.meta.format,
-            path: &self.path,
+            path,
             direct: self.direct,
+        }
+    }
+
+    /// The most that a guest can see as data, in bytes: by the tables of a qcow2 file, which use no cluster twice.
+    ///
+    /// # Errors
+    /// `VOLUME_DATA_INVALID`; `ABORTED`; those of the file system.
+    pub(super) fn most_bytes(&self, ctx: &dyn OpContext) -> Result<u64, Fault> {
+        if self.meta.format == VolumeFormat::Raw {
+            return self.data_bytes();
+        }
+        let header = Qcow2Header::read(&self.file).map_err(|e| self.unfit(e))?;
+        let tables = Tables::read(&self.file, &header).map_err(|e| self.unfit(e))?;
+        let file_bytes = self.file_len()?;
+        if tables.shared() {
+            return Err(self.invalid("uses a table twice"));
+        }
+        let (mut plain, mut compressed) = (0u64, 0u64);
+        for (n, (_, offset)) in tables.second().enumerate() {
+            if n % TABLES_AT_ONCE == 0 {
+                stop_if_aborted(ctx)?;
+            }
+            let counted = tables.count_all(&self.file, offset, file_bytes);
+            let counted = counted.map_err(|e| self.unread(e))?;
+            let Some(counted) = counted else {
+                return Err(self.invalid("is cut short: its tables tell of more than it holds"));
+            };
+            plain += counted.plain;
+            compressed += counted.compressed;
+        }
+        if plain > file_bytes.div_ceil(tables.cluster_bytes()) {
+            return Err(self.invalid("uses a cluster of data twice, and would grow in a copy without end"));
+        }
+        Ok((plain + compressed).saturating_mul(tables.cluster_bytes()))
+    }
+
+    fn unfit(&self, error: Qcow2Error) -> Fault {
+        match error {
+            Qcow2Error::Io(e) => self.unread(e),
+            other => self.invalid(&other.to_string()),
         }
     }
 

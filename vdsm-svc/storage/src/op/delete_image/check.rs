@@ -1,5 +1,7 @@
 //! What keeps an image from being deleted.
 
+use std::ops::ControlFlow;
+
 use common::id::{ImageId, VolumeId};
 use common::{Fault, FaultCode};
 
@@ -10,6 +12,9 @@ use crate::volume::{Role, read_meta, template_home};
 
 /// What NFS makes of a file that was unlinked while it is open.
 const NFS_OPEN: &str = ".nfs";
+
+/// Asked before each file whether to go on.
+pub(super) type Heard<'a> = &'a dyn Fn() -> Result<(), Fault>;
 
 /// Names that are tried before something else must be wrong.
 const NAMES_MAX: usize = 1000;
@@ -31,20 +36,20 @@ pub(super) fn free_name(domain: &Domain, image: ImageId) -> Result<String, Fault
 }
 
 /// Refuses an image that holds what neither oVirt nor we put there.
-pub(super) fn contents(dir: &Dir) -> Result<(), Fault> {
-    for entry in dir.entries()? {
+pub(super) fn contents(dir: &Dir, heard: Heard<'_>) -> Result<(), Fault> {
+    dir.for_each(|entry| {
+        heard()?;
         match (ImageFile::parse(&entry.name), entry.kind) {
-            (Some(_), Kind::File) => {}
-            (Some(_), kind) => return Err(not_a_file(dir, &entry, kind)),
-            (None, _) => return Err(unexpected(dir, &entry)),
+            (Some(_), Kind::File) => Ok(ControlFlow::Continue(())),
+            (Some(_), kind) => Err(not_a_file(dir, &entry, kind)),
+            (None, _) => Err(unexpected(dir, &entry)),
         }
-    }
-    Ok(())
+    })
 }
 
 /// After everything known was unlinked.
 pub(super) fn nothing_left(dir: &Dir) -> Result<(), Fault> {
-    match dir.entries()?.first() {
+    match dir.some_entries(1, &|_| true)?.first() {
         None => Ok(()),
         Some(entry) => Err(unexpected(dir, entry)),
     }
@@ -84,10 +89,11 @@ fn unexpected(dir: &Dir, entry: &Entry) -> Fault {
 }
 
 /// Refuses an image whose template others stand on. Its links in other images would live on, but without a home.
-pub(super) fn not_shared(domain: &Domain, image: ImageId, dir: &Dir) -> Result<(), Fault> {
-    for entry in dir.entries()? {
+pub(super) fn not_shared(domain: &Domain, image: ImageId, dir: &Dir, heard: Heard<'_>) -> Result<(), Fault> {
+    dir.for_each(|entry| {
+        heard()?;
         let Some(volume) = ImageFile::parse(&entry.name).and_then(ImageFile::volume) else {
-            continue;
+            return Ok(ControlFlow::Continue(()));
         };
         let linked = dir.stat(&entry.name)?.is_some_and(|s| s.st_nlink > 1);
         if linked && is_home(domain, image, dir, volume)? {
@@ -97,8 +103,8 @@ pub(super) fn not_shared(domain: &Domain, image: ImageId, dir: &Dir) -> Result<(
             )
             .about(image));
         }
-    }
-    Ok(())
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// Whether the template belongs to this image, and is not just linked into it.

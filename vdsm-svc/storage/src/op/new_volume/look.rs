@@ -26,10 +26,10 @@ pub(in crate::op) struct Draft<'a> {
     /// The name.
     pub(in crate::op) name: &'a str,
     /// The file, open since before anything was written to it.
-    pub(super) file: &'a File,
+    pub(in crate::op) file: &'a File,
     pub(super) volume: VolumeId,
     pub(super) format: VolumeFormat,
-    pub(super) capacity_bytes: u64,
+    pub(in crate::op) capacity_bytes: u64,
 }
 
 impl Draft<'_> {
@@ -79,7 +79,7 @@ impl Draft<'_> {
     }
 
     /// What it takes of its file system, in bytes.
-    pub(super) fn taken_bytes(&self) -> Result<u64, Fault> {
+    pub(in crate::op) fn taken_bytes(&self) -> Result<u64, Fault> {
         Ok(self.file.metadata().map_err(|e| self.unread(e))?.blocks() * 512)
     }
 

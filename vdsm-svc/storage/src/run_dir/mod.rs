@@ -1,12 +1,14 @@
-//! Run directories: `<storage-root>/.vdsm-run/<task>/`, by which the processes of a task are known.
+//! Run directories: `<data directory>/run/<task>/`, by which the processes of a task are known.
 //!
 //! In each lies a locked file that every child of the task has as its standard input. The lock is free when,
-//! and only when, no process of the task is left, whatever became of the service. They lie outside the data
-//! directory and carry the task's id, so that a service that lost its journal still finds a stranger's writers.
+//! and only when, no process of the task is left, whatever became of the service. They are nobody's but the service's:
+//! what decides about processes does not lie where others write. A service that lost its data directory finds the
+//! processes of the lost one by the locks that they hold ([`holder`]).
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Seek};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,9 +18,13 @@ use common::{Fault, FaultCode};
 use rustix::process::{Pid, Signal};
 
 use crate::file::{Dir, FileError};
-use crate::names;
 use crate::process::{self, PidFd};
 use crate::root::StorageRoot;
+
+mod holder;
+mod old;
+
+use holder::{Holder, Proof};
 
 /// The file that is locked.
 const LOCK: &str = "lock";
@@ -32,6 +38,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between a fork and its exec, a child of another thread holds copies of all our files for an instant: a lock
 /// that is held longer than this is held by a process of the task.
 const INSTANT: Duration = Duration::from_secs(2);
+
+/// Where no such process is seen, on a machine that is very busy.
+const COPY: Duration = Duration::from_secs(30);
 
 /// How long a process may take to end after SIGKILL before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -48,18 +57,21 @@ impl RunDir {
     /// # Errors
     /// `PROCESS_STUCK` where a process of the task is still there; those of the file system.
     pub(crate) fn open(root: &StorageRoot, task: TaskId) -> Result<Self, Fault> {
-        let runs = open_or_make(root.dir(), names::RUN)?;
+        let runs = make_runs(root.runs())?;
         let name = task.to_string();
         let started = Instant::now();
         loop {
             let opened = Self::try_open(&runs, &name);
-            let is_late = started.elapsed() > INSTANT;
+            let is_late = || {
+                let is_seen = standing(root, task).is_ok_and(|standing| standing == Standing::Held);
+                started.elapsed() > if is_seen { INSTANT } else { COPY }
+            };
             match opened {
                 Ok(Some(run)) => return Ok(run),
                 // Another service on this root sweeps, and we came between two of its steps.
-                Err(e) if (e.is_missing() || e.is_taken()) && !is_late => {}
+                Err(e) if (e.is_missing() || e.is_taken()) && !is_late() => {}
                 Err(e) => return Err(e.into()),
-                Ok(None) if is_late => return Err(process::stuck(&format!("a process of task {task}"))),
+                Ok(None) if is_late() => return Err(process::stuck(&format!("a process of task {task}"))),
                 Ok(None) => thread::sleep(LOOK),
             }
         }
@@ -111,22 +123,19 @@ impl RunDir {
 /// # Errors
 /// `PROCESS_STUCK` where there still is one; those of the file system.
 pub fn remove(root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
-    let Some((runs, _)) = find(root, task)? else {
-        return Ok(());
-    };
-    // Locked while it goes: whoever wants it meanwhile sees that it is gone, and makes another one.
-    let run = RunDir::open(root, task)?;
-    run.dir.purge()?;
-    runs.remove_dir(task.to_string())?;
+    if let Some((runs, _)) = find(root, task)? {
+        // Locked while it goes: whoever wants it meanwhile sees that it is gone, and makes another one.
+        let run = RunDir::open(root, task)?;
+        run.dir.purge()?;
+        runs.remove_dir(task.to_string())?;
+    }
+    old::remove(root, |of| of == task && !is_held_anywhere(root, of));
     Ok(())
 }
 
 /// Waits an instant for the task's lock to be free: that no process of it is left.
 pub(crate) fn is_quiet(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> {
-    match find(root, task)? {
-        Some((_, dir)) => freed_within(&dir, INSTANT),
-        None => Ok(true),
-    }
+    freed_within(root, task, INSTANT)
 }
 
 /// Whether a process of the task is left.
@@ -134,10 +143,43 @@ pub(crate) fn is_quiet(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> 
 /// # Errors
 /// Of the file system.
 pub fn is_alive(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> {
-    match find(root, task)? {
-        Some((_, dir)) => is_held(&dir),
-        None => Ok(false),
-    }
+    Ok(standing(root, task)? != Standing::Free)
+}
+
+/// Who holds the lock of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Free,
+    /// Nobody who is seen: perhaps a copy of it in a child of ours that just begins.
+    HeldByNobody,
+    Held,
+}
+
+fn standing(root: &StorageRoot, task: TaskId) -> Result<Standing, Fault> {
+    let dir = find(root, task)?.map(|(_, dir)| dir);
+    let is_held = dir.as_ref().map_or(Ok(false), is_held)?;
+    Ok(if !holders(root, task, dir.as_ref())?.is_empty() {
+        Standing::Held
+    } else if is_held {
+        Standing::HeldByNobody
+    } else {
+        Standing::Free
+    })
+}
+
+/// Whoever holds the task's own lock as its standard input, or works in this root with a lock of the task that lies
+/// somewhere else: where the data directory was lost, or an older copy of it was put back.
+fn holders(root: &StorageRoot, task: TaskId, dir: Option<&Dir>) -> Result<Vec<Holder>, Fault> {
+    let lock = dir.map_or(Ok(None), |dir| dir.stat(LOCK))?;
+    let own = lock.map(|lock| (lock.st_dev, lock.st_ino));
+    let is_ours = |holder: &Holder| {
+        holder.task == task && (own == Some(holder.lock) || holder.works_below(root.path()))
+    };
+    Ok(holder::all(root.path()).0.into_iter().filter(is_ours).collect())
+}
+
+fn is_held_anywhere(root: &StorageRoot, task: TaskId) -> bool {
+    holders(root, task, None).is_ok_and(|holders| !holders.is_empty())
 }
 
 /// Why it cannot be told of a run directory whether a process is left: so many are told, and one more for the rest.
@@ -146,7 +188,7 @@ const UNREADABLE_TOLD: usize = 16;
 /// What run directories show of tasks that a service does not know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Strangers {
-    /// Those of which a process is left: writers of a service that lost its journal, or of another one.
+    /// Those of which a process is left: writers of a service that lost its data directory, or of another one.
     pub tasks: Vec<TaskId>,
     /// Why there may be more: run directories that cannot be read. While there are any, "no other" is not proven.
     pub unreadable: Vec<Fault>,
@@ -177,23 +219,52 @@ impl Strangers {
 /// other, and is no process.
 pub fn strangers(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Strangers {
     let mut found = Strangers::default();
-    let entries = match task_entries(root) {
-        Ok(entries) => entries,
-        Err(fault) => return Strangers::unreadable(fault),
-    };
-    for task in entries.into_iter().filter(|task| !known(*task)) {
-        match is_alive(root, task) {
-            Ok(true) => found.tasks.push(task),
-            Ok(false) => {}
-            Err(fault) => found.cannot_tell(fault.about(task)),
+    let (holders, hidden) = holder::all(root.path());
+    let at_work = holders
+        .iter()
+        .filter(|holder| !known(holder.task) && holder.works_below(root.path()));
+    found.tasks.extend(at_work.map(|holder| holder.task));
+    match task_entries(root) {
+        Ok(entries) => {
+            for task in entries.into_iter().filter(|task| !known(*task)) {
+                match is_alive(root, task) {
+                    Ok(true) => found.tasks.push(task),
+                    Ok(false) => {}
+                    Err(fault) => found.cannot_tell(fault.about(task)),
+                }
+            }
         }
+        Err(fault) => found.cannot_tell(fault),
     }
+    for pid in hidden.into_iter().filter(|pid| may_be_a_child(root, *pid)) {
+        found.cannot_tell(cannot_look(pid));
+    }
+    found.tasks.sort_unstable();
+    found.tasks.dedup();
     found
+}
+
+/// A root without the capability to look into other users' processes cannot tell its children from others.
+fn may_be_a_child(root: &StorageRoot, pid: Pid) -> bool {
+    let user = root.qemu_img().user().uid();
+    let stat = std::fs::metadata(format!("/proc/{}", pid.as_raw_nonzero()));
+    process::blindness().is_some() && stat.is_ok_and(|stat| stat.uid() == user)
+}
+
+fn cannot_look(pid: Pid) -> Fault {
+    let pid = pid.as_raw_nonzero();
+    Fault::new(
+        FaultCode::ResourceLimit,
+        format!(
+            "whether process {pid} of the storage's user works for a task cannot be told: give the service CAP_SYS_PTRACE, or run it as the storage's user"
+        ),
+    )
+    .about(pid)
 }
 
 /// The tasks after which something in the directory of run directories is named.
 fn task_entries(root: &StorageRoot) -> Result<Vec<TaskId>, Fault> {
-    let Some(runs) = root.dir().dir(names::RUN)? else {
+    let Some(runs) = Dir::open_private(root.runs())? else {
         return Ok(Vec::new());
     };
     let entries = runs.entries()?.into_iter();
@@ -206,6 +277,7 @@ fn task_entries(root: &StorageRoot) -> Result<Vec<TaskId>, Fault> {
 /// # Errors
 /// Of the file system, in listing.
 pub fn sweep(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Result<(), Fault> {
+    old::remove(root, |task| !known(task) && !is_held_anywhere(root, task));
     for task in task_entries(root)? {
         // One that cannot be read is no reason to leave the others.
         if !known(task) && is_alive(root, task) == Ok(false) {
@@ -228,15 +300,12 @@ pub fn kill_leftovers(root: &StorageRoot, task: TaskId, grace: Duration) -> Resu
 }
 
 fn end_leftovers(root: &StorageRoot, task: TaskId, grace: Duration) -> Result<(), Fault> {
-    let Some((_, dir)) = find(root, task)? else {
-        return Ok(());
-    };
     for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, STUCK)] {
-        if !is_held(&dir)? {
+        if !is_alive(root, task)? {
             return Ok(());
         }
-        signal_all(&dir, signal)?;
-        if freed_within(&dir, patience)? {
+        signal_all(root, task, signal)?;
+        if freed_within(root, task, patience)? {
             return Ok(());
         }
     }
@@ -244,7 +313,7 @@ fn end_leftovers(root: &StorageRoot, task: TaskId, grace: Duration) -> Result<()
 }
 
 fn find(root: &StorageRoot, task: TaskId) -> Result<Option<(Dir, Dir)>, Fault> {
-    let Some(runs) = root.dir().dir(names::RUN)? else {
+    let Some(runs) = Dir::open_private(root.runs())? else {
         return Ok(None);
     };
     Ok(runs.dir(task.to_string())?.map(|dir| (runs, dir)))
@@ -257,66 +326,49 @@ fn is_held(dir: &Dir) -> Result<bool, Fault> {
     }
 }
 
-fn freed_within(dir: &Dir, patience: Duration) -> Result<bool, Fault> {
+fn freed_within(root: &StorageRoot, task: TaskId, patience: Duration) -> Result<bool, Fault> {
     let started = Instant::now();
-    while is_held(dir)? {
+    loop {
+        let patience = match standing(root, task)? {
+            Standing::Free => return Ok(true),
+            Standing::Held => patience,
+            Standing::HeldByNobody => patience.max(COPY),
+        };
         if started.elapsed() > patience {
             return Ok(false);
         }
         thread::sleep(LOOK);
     }
-    Ok(true)
 }
 
-/// Signals the child that is recorded, and whoever else holds the lock as its standard input: the record may be
-/// missing where the service was killed just after it had started the child.
-fn signal_all(dir: &Dir, signal: Signal) -> Result<(), Fault> {
-    let holders = match dir.stat(LOCK)? {
-        Some(stat) => process::with_stdin(stat.st_dev, stat.st_ino),
-        None => Vec::new(),
-    };
-    for pid in recorded(dir)?.into_iter().chain(holders) {
-        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-            continue;
-        };
+/// Signals whoever holds the lock of the task as its standard input, with its group. The record may name one more, that
+/// we may not look at.
+fn signal_all(root: &StorageRoot, task: TaskId, signal: Signal) -> Result<(), Fault> {
+    let dir = find(root, task)?.map(|(_, dir)| dir);
+    let recorded = dir.as_ref().map_or(Ok(None), recorded)?;
+    let holders = holders(root, task, dir.as_ref())?;
+    let pids = holders.iter().map(|holder| holder.pid);
+    for pid in recorded.into_iter().chain(pids) {
         // Opened first, then looked at again: from here on the handle cannot turn to another process.
         let Some(handle) = PidFd::open(pid) else { continue };
-        if is_ours(dir, pid)? {
+        let is_ours = match holder::look(root.path(), pid) {
+            Proof::Holds(found) => holders.contains(&found),
+            Proof::Hidden => recorded == Some(pid),
+            Proof::Nothing => false,
+        };
+        if is_ours {
             handle.signal(signal);
-            process::signal_group(pid, signal);
+            // Its own number is in use as long as anybody is in its group.
+            if process::leads_a_group(pid) {
+                process::signal_group(pid, signal);
+            }
         }
     }
     Ok(())
 }
 
-fn is_ours(dir: &Dir, pid: Pid) -> Result<bool, Fault> {
-    let pid = pid.as_raw_nonzero().get().cast_unsigned();
-    if recorded(dir)? == Some(pid) {
-        return Ok(true);
-    }
-    let Some(lock) = dir.file(LOCK)? else {
-        return Ok(false);
-    };
-    let lock = lock
-        .metadata()
-        .map_err(|e| dir.error("look at", LOCK.as_ref(), e))?;
-    Ok(process::with_stdin(lock.dev(), lock.ino()).contains(&pid))
-}
-
-/// The recorded child, if it is still that process: same boot, same time of start.
-fn recorded(dir: &Dir) -> Result<Option<u32>, Fault> {
-    let Some(text) = dir.read_text(CHILD)? else {
-        return Ok(None);
-    };
-    let words: Vec<_> = text.split_ascii_whitespace().collect();
-    let [pid, started, boot] = words[..] else {
-        return Ok(None);
-    };
-    let (Ok(pid), Ok(started)) = (pid.parse::<u32>(), started.parse::<u64>()) else {
-        return Ok(None);
-    };
-    let same = boot == process::boot_id() && process::start_ticks(pid) == Some(started);
-    Ok(same.then_some(pid))
+fn recorded(dir: &Dir) -> Result<Option<Pid>, Fault> {
+    Ok(dir.read_text(CHILD)?.and_then(|text| holder::recorded(&text)))
 }
 
 /// Whether the lock could be had; it is held until the file is closed.
@@ -326,6 +378,24 @@ fn try_lock(dir: &Dir, lock: &File) -> Result<bool, FileError> {
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(e)) => Err(dir.error("lock", LOCK.as_ref(), e)),
     }
+}
+
+/// The directory of run directories, made if it is not there: in the data directory, which is.
+fn make_runs(path: &Path) -> Result<Dir, Fault> {
+    if let Some(runs) = Dir::open_private(path)? {
+        return Ok(runs);
+    }
+    let fail = |source| FileError {
+        action: "make the directory",
+        path: path.to_owned(),
+        source,
+    };
+    match DirBuilder::new().mode(0o700).recursive(true).create(path) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(fail(e).into()),
+        _ => {}
+    }
+    let made = Dir::open_private(path)?;
+    made.ok_or_else(|| fail(ErrorKind::NotFound.into()).into())
 }
 
 fn open_or_make(parent: &Dir, name: &str) -> Result<Dir, FileError> {

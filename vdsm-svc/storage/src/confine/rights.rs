@@ -1,0 +1,80 @@
+//! Giving up what a process may do by who it is.
+
+use rustix::fs::Mode;
+use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit, umask};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::order::Bounds;
+
+/// Open files: a program that opens more is not at its work.
+const OPEN_FILES: u64 = 512;
+
+/// Becomes another user, for good. The process has one thread.
+pub(super) fn become_user((uid, gid): (u32, u32)) -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
+/// No program that is executed from here on gains anything. While the process may, it also empties the set of what any
+/// could ever have.
+pub(super) fn bind() -> rustix::io::Result<()> {
+    for capability in CapabilitySet::all().iter() {
+        // Only root may, and need not where nothing is gained.
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    set_no_new_privs(true)
+}
+
+/// Has none of root's powers left.
+pub(super) fn drop_capabilities() -> rustix::io::Result<()> {
+    let none = CapabilitySet::empty();
+    let _ = clear_ambient_capability_set();
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
+    let left = capabilities(None)?;
+    if left.effective.is_empty() && left.permitted.is_empty() {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::PERM)
+    }
+}
+
+/// What it creates is nobody else's.
+pub(super) fn mask() {
+    umask(Mode::from_raw_mode(0o077));
+}
+
+/// Sets the limits; the address space comes last, for this program may take more than the one that it becomes.
+pub(super) fn limit(bounds: Bounds) -> rustix::io::Result<()> {
+    at_most(Resource::Core, 0)?;
+    at_most(Resource::Nofile, OPEN_FILES)?;
+    if let Some(bytes) = bounds.file_bytes {
+        at_most(Resource::Fsize, bytes)?;
+    }
+    if let Some(seconds) = bounds.cpu_s {
+        at_most(Resource::Cpu, seconds)?;
+    }
+    at_most(Resource::As, bounds.memory_bytes)
+}
+
+/// Never more than it is already.
+fn at_most(resource: Resource, limit: u64) -> rustix::io::Result<()> {
+    let limit = getrlimit(resource).maximum.map_or(limit, |now| now.min(limit));
+    let both = Rlimit {
+        current: Some(limit),
+        maximum: Some(limit),
+    };
+    setrlimit(resource, both)
+}
