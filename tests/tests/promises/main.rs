@@ -11,6 +11,7 @@ mod diagnostics;
 mod disks;
 mod duplicates;
 mod full;
+mod fuzzed;
 mod hostile_storage;
 mod kills;
 mod life_cycle;

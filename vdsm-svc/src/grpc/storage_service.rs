@@ -112,9 +112,15 @@ impl StorageService for Storage {
         let host = self.gate.host()?;
         let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
         let root = Arc::clone(&host.root);
-        let found = storage::read(&self.lanes.root(), move || to_wire::domains(&*root.now()?, &paging)).await;
+        let found = storage::read(&self.lanes.root(), move || {
+            to_wire::domains(&*root.now()?, &paging)
+        })
+        .await;
         let found = found.map_err(|fault| status::from_fault(&fault))?;
-        let ids = found.domains.iter().filter_map(|domain| domain.domain_id.parse().ok());
+        let ids = found
+            .domains
+            .iter()
+            .filter_map(|domain| domain.domain_id.parse().ok());
         ids.for_each(|id| self.lanes.found(id));
         Ok(Response::new(found))
     }

@@ -5,7 +5,7 @@ use std::fs;
 use common::{Allocation, VolumeFormat};
 use tempfile::TempDir;
 use vdsm_storage::volume::VolumeStatus;
-use vdsm_storage::{Options, StorageRoot, op};
+use vdsm_storage::{StorageRoot, op};
 
 use crate::support::*;
 
@@ -21,7 +21,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let temp = TempDir::new().unwrap();
-        let root = StorageRoot::open(temp.path(), Options::new(host())).unwrap();
+        let root = StorageRoot::open(temp.path(), options(host(), temp.path())).unwrap();
         root.create_domain(domain(), "tests").unwrap();
         for (n, format) in [(1, VolumeFormat::Raw), (2, VolumeFormat::Cow)] {
             let bench = Bench::default();

@@ -313,7 +313,7 @@ fn moved(
     drop(root);
     if restarted {
         // The former one goes, with its locks and with what it knew.
-        place.root = NamedRoot::open(&place.path("root"), Options::new(host())).unwrap();
+        place.root = NamedRoot::open(&place.path("root"), options(host(), &place.path("root"))).unwrap();
     }
     let root = &place.root.now().unwrap();
     let end = op::recover(
