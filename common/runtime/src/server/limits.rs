@@ -42,8 +42,8 @@ pub struct Limits {
     pub max_requests: u32,
 
     /// Calls at a time that wait for something, such as WaitCommand; one more is refused with TOO_MANY_REQUESTS. Each costs
-    /// some kB.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// some 10 kB.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_waits: u32,
 
     /// Streams at a time, watches most of all; one more is refused with TOO_MANY_REQUESTS. Each costs some kB.
@@ -75,7 +75,7 @@ impl Default for Limits {
             handshake_seconds: 10,
             max_calls_per_connection: 250,
             max_requests: 1_000,
-            max_waits: 10_000,
+            max_waits: 5_000,
             max_watches: 10_000,
             request_seconds: 60,
             max_held_mib: 32,
