@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service as _;
 
+use crate::streams::allow_many_files;
+
 /// How much more memory than at rest a service may take, whatever its clients do.
 const MORE_KIB: u64 = 256 << 10;
 
@@ -62,7 +64,7 @@ async fn connect(address: SocketAddr, window: Option<u32>) -> Outcome<Channel> {
 /// Connections that say nothing.
 async fn silent(address: SocketAddr) -> Outcome<Vec<TcpStream>> {
     let mut connections = Vec::new();
-    for _ in 0..2_000 {
+    for _ in 0..3_000 {
         connections.push(TcpStream::connect(address).await?);
     }
     Ok(connections)
@@ -174,6 +176,7 @@ async fn waits(address: SocketAddr, command_id: &str) -> Outcome<JoinSet<()>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() -> Outcome<()> {
+    allow_many_files()?;
     let (mut world, domain) = World::furnished().await?;
     world.kill_host().await?;
     world.host_is(Connection::Away).await?;
