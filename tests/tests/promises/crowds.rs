@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service as _;
 
+use crate::streams::allow_many_files;
+
 /// How much more memory than at rest a service may take, whatever its clients do.
 const MORE_KIB: u64 = 256 << 10;
 
@@ -62,7 +64,7 @@ async fn connect(address: SocketAddr, window: Option<u32>) -> Outcome<Channel> {
 /// Connections that say nothing.
 async fn silent(address: SocketAddr) -> Outcome<Vec<TcpStream>> {
     let mut connections = Vec::new();
-    for _ in 0..2_000 {
+    for _ in 0..3_000 {
         connections.push(TcpStream::connect(address).await?);
     }
     Ok(connections)
@@ -174,6 +176,7 @@ async fn waits(address: SocketAddr, command_id: &str) -> Outcome<JoinSet<()>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() -> Outcome<()> {
+    allow_many_files()?;
     let (mut world, domain) = World::furnished().await?;
     world.kill_host().await?;
     world.host_is(Connection::Away).await?;
@@ -193,8 +196,8 @@ async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() 
         rest >> 10,
         honest(&world, &command_id).await?
     );
-    let tell = async |what: &str| -> Outcome<()> {
-        for _ in 0..5 {
+    let tell = async |what: &str, times: usize| -> Outcome<()> {
+        for _ in 0..times {
             let took = honest(&world, &command_id).await.context(what.to_owned())?;
             let (now, most) = memory_kib(&world)?;
             println!(
@@ -210,7 +213,7 @@ async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() 
         Ok(())
     };
     let mut connections = silent(address).await?;
-    tell("silent connections").await?;
+    tell("silent connections", 2).await?;
     // The first has long made room.
     let mut first = connections.swap_remove(0);
     let mut end = Vec::new();
@@ -218,17 +221,17 @@ async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() 
     ensure(closed.is_ok(), || "a silent connection stays".to_owned())?;
     drop(connections);
     let calls = untaken(address).await?;
-    tell("answers that nobody takes").await?;
+    tell("answers that nobody takes", 3).await?;
     drop(calls);
     let calls = unfinished(address).await?;
-    tell("requests that are not finished").await?;
+    tell("requests that are not finished", 4).await?;
     drop(calls);
     let calls = costly(address).await?;
-    tell("costly lists").await?;
+    tell("costly lists", 1).await?;
     drop(calls);
-    tell("costly lists that were given up").await?;
+    tell("costly lists that were given up", 1).await?;
     let calls = waits(address, &command_id).await?;
-    tell("waits").await?;
+    tell("waits", 2).await?;
     drop(calls);
     Ok(())
 }

@@ -368,7 +368,7 @@ fn memory(host: &LoneHost) -> Outcome<u64> {
 }
 
 /// A thousand connections are more than many shells allow.
-fn allow_many_files() -> Outcome<()> {
+pub(crate) fn allow_many_files() -> Outcome<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,

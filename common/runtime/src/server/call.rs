@@ -29,8 +29,11 @@ use crate::status;
 /// An answer goes out in pieces of so many bytes: whether a client takes it is seen by them.
 const PIECE: usize = 64 << 10;
 
+/// Bytes of a message's head: whether it is compressed, and how long it is.
+const HEAD: usize = 5;
+
 /// The largest message, with its head.
-const LARGEST: usize = (4 << 20) + 5;
+const LARGEST: usize = (4 << 20) + HEAD;
 
 tokio::task_local! {
     static CALL: Weak<Call>;
@@ -130,6 +133,8 @@ pub(super) async fn answer(
             call: Arc::clone(&call),
             held: VecDeque::new(),
             bytes: 0,
+            head: Vec::new(),
+            ahead: 0,
         })
     });
     let weak = Arc::downgrade(&call);
@@ -207,6 +212,50 @@ struct Taken {
     call: Arc<Call>,
     held: VecDeque<Held>,
     bytes: usize,
+    /// The first bytes, up to those that say how long the first message is.
+    head: Vec<u8>,
+    /// What is counted ahead.
+    ahead: usize,
+}
+
+impl Taken {
+    /// Room is made for a whole message as soon as its head is there, so it counts from then on.
+    fn count(&mut self, data: &[u8]) -> Result<(), Fault> {
+        let missing = HEAD - self.head.len();
+        if missing > 0 {
+            self.head.extend(data.iter().take(missing));
+            if let [_, length @ ..] = self.head.as_slice()
+                && let Ok(length) = length.try_into()
+            {
+                let length = u32::from_be_bytes(length) as usize + HEAD;
+                // One that is too long is refused, and no room is made for it.
+                if length <= LARGEST {
+                    self.hold(length)?;
+                    self.ahead = length;
+                }
+            }
+        }
+        let length = data.len();
+        let counted = length.min(self.ahead);
+        self.ahead -= counted;
+        self.hold(length - counted)
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), Fault> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let held = self.call.hold(bytes)?;
+        self.held.push_back(held);
+        // Of a stream of messages no more than one is put together at a time.
+        self.bytes += bytes;
+        while self.bytes > LARGEST + bytes
+            && let Some(first) = self.held.pop_front()
+        {
+            self.bytes -= first.bytes();
+        }
+        Ok(())
+    }
 }
 
 impl http_body::Body for Taken {
@@ -221,19 +270,10 @@ impl http_body::Body for Taken {
             return Poll::Ready(None);
         };
         let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-        if let Some(data) = frame.data_ref() {
-            let length = data.len();
-            match self.call.hold(length) {
-                Ok(held) => self.held.push_back(held),
-                Err(fault) => return Poll::Ready(Some(Err(status::from_fault(&fault)))),
-            }
-            // Of a stream of messages no more than one is put together at a time.
-            self.bytes += length;
-            while self.bytes > LARGEST + length
-                && let Some(first) = self.held.pop_front()
-            {
-                self.bytes -= first.bytes();
-            }
+        if let Some(data) = frame.data_ref()
+            && let Err(fault) = self.count(data)
+        {
+            return Poll::Ready(Some(Err(status::from_fault(&fault))));
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -19,12 +19,12 @@ pub struct Limits {
     /// Connections at a time. Each is an open file and some tens of kB; 256 files are always kept for the store and for
     /// storage, so a low limit of open files lowers this. When it is met, a connection without calls makes room, or the new
     /// one is refused with TOO_MANY_CONNECTIONS.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
     /// Connections at a time from one address, so that one machine does not take the place of all others. A proxy in
     /// front is one address.
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections_per_peer: u32,
 
     /// Seconds within which a new connection must begin to speak HTTP/2; then it is closed. Enough for a slow link.
@@ -42,8 +42,8 @@ pub struct Limits {
     pub max_requests: u32,
 
     /// Calls at a time that wait for something, such as WaitCommand; one more is refused with TOO_MANY_REQUESTS. Each costs
-    /// some kB.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// some 10 kB.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_waits: u32,
 
     /// Streams at a time, watches most of all; one more is refused with TOO_MANY_REQUESTS. Each costs some kB.
@@ -70,12 +70,12 @@ impl Default for Limits {
     /// As the settings have it.
     fn default() -> Self {
         Self {
-            max_connections: 1_000,
-            max_connections_per_peer: 500,
+            max_connections: 4_000,
+            max_connections_per_peer: 2_000,
             handshake_seconds: 10,
             max_calls_per_connection: 250,
             max_requests: 1_000,
-            max_waits: 10_000,
+            max_waits: 5_000,
             max_watches: 10_000,
             request_seconds: 60,
             max_held_mib: 32,

@@ -333,7 +333,12 @@ mod below {
     }
 
     /// How a call ends whose request is these very bytes.
-    async fn ends(address: SocketAddr, path: &str, metadata: &[(&'static str, &str)], body: Bytes) -> Status {
+    async fn ends(
+        address: SocketAddr,
+        path: &str,
+        metadata: &[(&'static str, &'static str)],
+        body: Bytes,
+    ) -> Status {
         let mut request = http::Request::post(format!("http://{address}{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
@@ -355,13 +360,23 @@ mod below {
 
     const LIST: &str = "/vdsm_engine.engine.v1.EventService/ListEvents";
 
+    /// What is wrong, the path, the metadata, the request; and how it is refused.
+    type Case = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        Bytes,
+        Code,
+        FaultCode,
+    );
+
     #[tokio::test]
     async fn each_refusal_has_a_fault_and_the_status_of_its_kind() {
         let running = start().await;
         let large = 5 << 20;
-        let gzip = &[("grpc-encoding", "gzip")][..];
+        let gzip: &'static [_] = &[("grpc-encoding", "gzip")];
         // An unfinished varint; a text that is none, in field 2; a message that ends early.
-        let cases: [(&str, &str, &[(&'static str, &str)], Bytes, Code, FaultCode); 11] = [
+        let cases: [Case; 11] = [
             (
                 "too large",
                 LIST,
