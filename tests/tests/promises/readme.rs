@@ -24,16 +24,18 @@ const SHOWN: [&str; 8] = [
     "\"kind\": \"STEP_KIND_FINALIZING\"",
 ];
 
-/// The arguments with which the README starts a service, as a shell reads them.
-fn arguments<'a>(readme: &'a str, name: &str) -> Outcome<&'a str> {
+/// The block in which the README starts a service, and the command in it that does.
+fn starting(readme: &str, name: &str) -> Outcome<(String, String)> {
     let line = format!("cargo run --release -p {name} -- ");
-    let (_, after) = readme.split_once(&line).context(format!("no {line}"))?;
-    Ok(after.split_once("\n```").context("the block does not end")?.0)
+    let (before, after) = readme.split_once(&line).context(format!("no {line}"))?;
+    let first = before.rsplit_once("```sh\n").context("it is in no block")?.1;
+    let rest = after.split_once("\n```").context("the block does not end")?.0;
+    Ok((format!("{first}{line}{rest}"), line))
 }
 
-/// The data directory among them, below a home.
-fn data_dir(arguments: &str, home: &Path) -> Outcome<PathBuf> {
-    let (_, after) = arguments.split_once("--data-dir ").context("no --data-dir")?;
+/// The data directory that it names, below a home.
+fn data_dir(block: &str, home: &Path) -> Outcome<PathBuf> {
+    let (_, after) = block.split_once("--data-dir ").context("no --data-dir")?;
     let dir = after.split_whitespace().next().context("no directory")?;
     let below = dir.strip_prefix("~/").context("it is not below the home")?;
     Ok(home.join(below))
@@ -53,10 +55,9 @@ impl Drop for Running {
 /// Starts a service that is to listen there. The README's ports are among those that the system gives to anybody's
 /// connection, so one may be taken for a while: then it is started again.
 async fn start(name: &str, readme: &str, home: &Path, address: &str) -> Outcome<Running> {
-    let arguments = arguments(readme, name)?;
-    let data = data_dir(arguments, home)?;
-    let program = program(name)?;
-    let line = format!("exec {} {arguments}", program.display());
+    let (block, command) = starting(readme, name)?;
+    let data = data_dir(&block, home)?;
+    let line = block.replace(&command, &format!("exec {} ", program(name)?.display()));
     let spawn = || -> Outcome<Running> {
         let child = Command::new("bash")
             .args(["-euc", &line])
