@@ -132,8 +132,10 @@ impl Gate {
         thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 thread::sleep(LOOK);
-                let is_here = at_work(&program, "create").contains(&image);
-                if is_here && has_metadata(&images) {
+                if !at_work(&program, "create").contains(&image) {
+                    // The next one waits again.
+                    let _ = fs::remove_file(&told);
+                } else if !told.exists() && has_metadata(&images) {
                     let _ = fs::write(images.join(&image).join(STRANGER.0), STRANGER.1);
                     let _ = fs::write(&told, b"");
                 }

@@ -15,6 +15,9 @@ use super::LOCK;
 use crate::names;
 use crate::process;
 
+/// Before the task in the name of a lock that lies nowhere; the kernel shows it as `/memfd:NAME (deleted)`.
+pub(super) const UNNAMED: &str = "vdsm-svc-lock-";
+
 /// What the kernel appends to the name of what has none any more.
 const DELETED: &str = " (deleted)";
 
@@ -104,7 +107,14 @@ impl Holder {
 /// The task of a lock by the name that the kernel gives, and the directory of run directories that it lies in.
 fn lock_of(stdin: &Path) -> Option<(TaskId, PathBuf)> {
     let name = stdin.to_str()?;
-    let path = Path::new(name.strip_suffix(DELETED).unwrap_or(name));
+    let name = name.strip_suffix(DELETED).unwrap_or(name);
+    if let Some(task) = name
+        .strip_prefix("/memfd:")
+        .and_then(|name| name.strip_prefix(UNNAMED))
+    {
+        return Some((task.parse().ok()?, PathBuf::new()));
+    }
+    let path = Path::new(name);
     let run = path
         .parent()
         .filter(|_| path.file_name().is_some_and(|name| name == LOCK))?;
@@ -159,6 +169,7 @@ mod tests {
         for (name, runs) in [
             (format!("/data/run/{TASK}/lock"), Some("/data/run")),
             (format!("/data/run/{TASK}/lock (deleted)"), Some("/data/run")),
+            (format!("/memfd:vdsm-svc-lock-{TASK} (deleted)"), Some("")),
             (format!("/data/run/{TASK}/child"), None),
             (format!("/data/run/{TASK}"), None),
             ("/data/run/lock".to_owned(), None),

@@ -5,9 +5,9 @@
 //! what decides about processes does not lie where others write. A service that lost its data directory finds the
 //! processes of the lost one by the locks that they hold ([`holder`]).
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{ErrorKind, Seek};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::id::TaskId;
 use common::{Fault, FaultCode};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal};
 
 use crate::file::{Dir, FileError};
@@ -47,7 +48,8 @@ const STUCK: Duration = Duration::from_secs(10);
 
 /// A task's run directory, its lock held.
 pub(crate) struct RunDir {
-    dir: Dir,
+    /// None where the data directory's disk is full: then the lock has no name, and its holders are found all the same.
+    dir: Option<Dir>,
     lock: File,
 }
 
@@ -57,6 +59,33 @@ impl RunDir {
     /// # Errors
     /// `PROCESS_STUCK` where a process of the task is still there; those of the file system.
     pub(crate) fn open(root: &StorageRoot, task: TaskId) -> Result<Self, Fault> {
+        match Self::open_named(root, task) {
+            Err(fault) if matches!(fault.code, FaultCode::NoSpace | FaultCode::QuotaExceeded) => {
+                Self::unnamed(task)
+            }
+            opened => opened,
+        }
+    }
+
+    /// What was accepted is done also where there is no room for a directory.
+    fn unnamed(task: TaskId) -> Result<Self, Fault> {
+        let fail = |e: std::io::Error| {
+            process::limit(&e).unwrap_or_else(|| {
+                Fault::new(FaultCode::Internal, format!("there is no file for a lock: {e}"))
+            })
+        };
+        let name = format!("{}{task}", holder::UNNAMED);
+        let lock = memfd_create(&*name, MemfdFlags::CLOEXEC).map_err(|e| fail(e.into()))?;
+        let lock = File::from(lock);
+        lock.set_permissions(Permissions::from_mode(0o600))
+            .map_err(fail)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: None, lock }),
+            Err(e) => Err(fail(e.into())),
+        }
+    }
+
+    fn open_named(root: &StorageRoot, task: TaskId) -> Result<Self, Fault> {
         let runs = make_runs(root.runs())?;
         let name = task.to_string();
         let started = Instant::now();
@@ -91,30 +120,36 @@ impl RunDir {
             .metadata()
             .map_err(|e| dir.error("look at", LOCK.as_ref(), e))?;
         let in_place = dir.stat(LOCK)?.is_some_and(|stat| stat.st_ino == own.ino());
-        Ok(in_place.then_some(Self { dir, lock }))
+        Ok(in_place.then_some(Self { dir: Some(dir), lock }))
     }
 
     /// The lock, for a child to hold.
     pub(crate) fn stdin(&self) -> Result<Stdio, Fault> {
-        let lock = self.lock.try_clone();
-        Ok(lock
-            .map_err(|e| self.dir.error("hand on", LOCK.as_ref(), e))?
-            .into())
+        let lock = self.lock.try_clone().map_err(|source| FileError {
+            action: "hand on",
+            path: LOCK.into(),
+            source,
+        })?;
+        Ok(lock.into())
     }
 
     /// Notes who the child is, for signalling it after a restart. Whether it lives is told by the lock alone, so
     /// this needs no sync.
     pub(crate) fn record(&self, pid: u32) -> Result<(), Fault> {
-        let mut file = match self.dir.file_for_writing(CHILD)? {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let mut file = match dir.file_for_writing(CHILD)? {
             Some(file) => file,
-            None => self.dir.create_file(CHILD)?,
+            None => dir.create_file(CHILD)?,
         };
-        let fail = |e| self.dir.error("write", CHILD.as_ref(), e);
+        let fail = |e| dir.error("write", CHILD.as_ref(), e);
         file.set_len(0).and_then(|()| file.rewind()).map_err(fail)?;
         let started = process::start_ticks(pid).unwrap_or(0);
         let text = format!("{pid} {started} {}\n", process::boot_id());
-        self.dir.write(CHILD, &file, text.as_bytes())?;
-        Ok(())
+        match dir.write(CHILD, &file, text.as_bytes()).map_err(Fault::from) {
+            // It is for who may not look at the child only, and a full disk ends no work.
+            Err(fault) if fault.code != FaultCode::NoSpace => Err(fault),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -123,10 +158,10 @@ impl RunDir {
 /// # Errors
 /// `PROCESS_STUCK` where there still is one; those of the file system.
 pub fn remove(root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
-    if let Some((runs, _)) = find(root, task)? {
+    if let Some((runs, dir)) = find(root, task)? {
         // Locked while it goes: whoever wants it meanwhile sees that it is gone, and makes another one.
-        let run = RunDir::open(root, task)?;
-        run.dir.purge()?;
+        let _run = RunDir::open(root, task)?;
+        dir.purge()?;
         runs.remove_dir(task.to_string())?;
     }
     old::remove(root, |of| of == task && !is_held_anywhere(root, of));
