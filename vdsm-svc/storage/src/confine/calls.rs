@@ -56,7 +56,7 @@ pub(super) fn refuse() -> Result<(), String> {
     let architecture = std::env::consts::ARCH
         .try_into()
         .map_err(|error| format!("no filter of calls is known for this processor ({error})"))?;
-    let always = |call: libc::c_long| (i64::from(call), Vec::new());
+    let always = |call: libc::c_long| (call, Vec::new());
     let refused: BTreeMap<_, _> = REFUSED.into_iter().map(always).collect();
     let eperm = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let program: BpfProgram = SeccompFilter::new(refused, SeccompAction::Allow, eperm, architecture)

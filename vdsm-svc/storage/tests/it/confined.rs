@@ -318,7 +318,6 @@ fn race(place: &Place, format: VolumeFormat) {
         *place.bench.notes.lock().unwrap() = None;
         place.bench.heal();
     }
-    println!("{made} made, {refused} refused");
     assert!(made + refused > 3, "it raced {} times", made + refused);
 }
 
