@@ -27,12 +27,14 @@ use crate::store::StoreError;
 /// A record's table and key.
 type Place = (String, Vec<u8>);
 
+type Records = BTreeMap<Place, Vec<u8>>;
+
 /// What can be saved, and what cannot.
 #[derive(Debug, Default)]
 pub struct Saved {
     /// Whose store it is; empty where nothing says so.
     owner: String,
-    records: BTreeMap<Place, Vec<u8>>,
+    records: Records,
     /// The last revision that is saved.
     revision: Revision,
     /// What is saved, a line each.
@@ -151,11 +153,7 @@ impl Saved {
     }
 
     /// The first way of opening the tables that shows records; of several that show none, what the first one met.
-    fn best_of_tables(
-        &mut self,
-        path: &Path,
-        file: &File,
-    ) -> Result<(BTreeMap<Place, Vec<u8>>, Option<Left>), StoreError> {
+    fn best_of_tables(&mut self, path: &Path, file: &File) -> Result<(Records, Option<Left>), StoreError> {
         let mut first_fault = None;
         for way in [Way::AsItIs, Way::MadeLonger, Way::TakenAsClosed] {
             let file = file.try_clone().map_err(|error| at(path, &error))?;
