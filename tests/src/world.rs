@@ -369,7 +369,18 @@ pub fn processes_naming(text: &str) -> Vec<(i32, String)> {
         .filter_map(|pid| {
             let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let line = String::from_utf8_lossy(&raw).replace('\0', " ");
-            line.contains(text).then_some((pid, line))
+            // A confined child is given open files and no names.
+            (line.contains(text) || has_open(pid, text)).then_some((pid, line))
         })
         .collect()
+}
+
+/// Whether a process has a file open whose name holds `text`.
+fn has_open(pid: i32, text: &str) -> bool {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    names.any(|name| name.to_string_lossy().contains(text))
 }

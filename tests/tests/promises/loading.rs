@@ -54,7 +54,7 @@ async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> O
     .await?;
 
     let stranger = place.storage_root.join(".vdsm-run").join(fresh());
-    std::fs::create_dir(&stranger)?;
+    std::fs::create_dir_all(&stranger)?;
     std::fs::write(stranger.join("lock"), b"")?;
     mount.freeze()?;
     service.spawn(&FailPoints::default())?;

@@ -1,7 +1,9 @@
 //! What this process knows of the operations that it began itself. A restart knows nothing of it, and asks storage.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::id::{DomainId, TaskId};
 use common::{Fault, FaultCode};
@@ -59,11 +61,13 @@ impl Standing {
 }
 
 /// An operation that this process began.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Begun {
     standing: Option<Standing>,
     /// A process was started for it, or was about to be.
     spawned: bool,
+    /// What it has made, wherever it is.
+    made: Option<Arc<File>>,
 }
 
 /// See the module. An entry goes with the end of its task.
@@ -75,7 +79,7 @@ impl UnderWay {
     pub(crate) fn begin(&self, task: TaskId, standing: Option<Standing>) {
         let begun = Begun {
             standing,
-            spawned: false,
+            ..Begun::default()
         };
         self.locked().insert(task, begun);
     }
@@ -85,6 +89,24 @@ impl UnderWay {
         if let Some(begun) = self.locked().get_mut(&task) {
             begun.spawned = true;
         }
+    }
+
+    /// Whether this process began the task: since then no power was cut.
+    pub(crate) fn began(&self, task: TaskId) -> bool {
+        self.locked().contains_key(&task)
+    }
+
+    /// The task has made this file.
+    pub(crate) fn made(&self, task: TaskId, file: &File) {
+        if let (Some(begun), Ok(file)) = (self.locked().get_mut(&task), file.try_clone()) {
+            begun.made = Some(Arc::new(file));
+        }
+    }
+
+    /// Whether the file that the task has made, in this process, has a name, whichever.
+    pub(crate) fn made_is_somewhere(&self, task: TaskId) -> bool {
+        let made = self.locked().get(&task).and_then(|begun| begun.made.clone());
+        made.is_some_and(|file| file.metadata().is_ok_and(|about| about.nlink() > 0))
     }
 
     /// Whether this process began the task and started nothing for it.
@@ -97,7 +119,7 @@ impl UnderWay {
     /// # Errors
     /// `STORAGE_REPLACED` naming what is left; those of the file system.
     pub(crate) fn check_same(&self, root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
-        let begun = self.locked().get(&task).copied();
+        let begun = self.locked().get(&task).cloned();
         let Some(standing) = begun.and_then(|begun| begun.standing) else {
             return Ok(());
         };

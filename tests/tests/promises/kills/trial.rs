@@ -10,6 +10,7 @@ use proto::engine::v1::Command;
 use tests::audit::{self, Records};
 use tests::fail_point::{Boundary, FailPoints};
 use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::patience::eventually;
 use tests::watch::Watchers;
 use tokio::task::JoinHandle;
 
@@ -113,6 +114,11 @@ impl Slot {
     async fn run(&mut self, kill: Option<&Kill>, host: &FailPoints, engine: &FailPoints) -> Outcome<bool> {
         self.world.kill_engine().await?;
         self.world.kill_host().await?;
+        // A child of the last run would be a stranger at work in this one's storage.
+        eventually("what the last run left to end", || {
+            std::future::ready(self.world.processes().is_empty().then_some(()))
+        })
+        .await?;
         self.reset()?;
         let Traces {
             host: of_host,

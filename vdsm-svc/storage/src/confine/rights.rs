@@ -71,7 +71,11 @@ pub(super) fn limit(bounds: Bounds) -> rustix::io::Result<()> {
 
 /// Never more than it is already.
 fn at_most(resource: Resource, limit: u64) -> rustix::io::Result<()> {
-    let limit = getrlimit(resource).maximum.map_or(limit, |now| now.min(limit));
+    let now = getrlimit(resource);
+    let limit = [now.current, now.maximum]
+        .into_iter()
+        .flatten()
+        .fold(limit, u64::min);
     let both = Rlimit {
         current: Some(limit),
         maximum: Some(limit),

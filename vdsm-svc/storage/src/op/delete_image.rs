@@ -107,7 +107,7 @@ pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> 
         Ok(domain.images.rename_new(&name, &note.aside)?)
     })?;
     firm_step(ctx, SYNC_IMAGES, || Ok(domain.images.sync()?))?;
-    carry_on(&domain, op, note, ctx)
+    carry_on(&domain, op, note, true, ctx)
 }
 
 /// Looks before anything is noted: the image's directory, its name, and what is to be noted.
@@ -161,13 +161,20 @@ fn not_found(op: &DeleteImage) -> Fault {
 }
 
 /// From the moment it is durably aside: notes that, and purges it. May be begun again at any place.
-fn carry_on(domain: &Domain, op: &DeleteImage, mut note: Note, ctx: &dyn OpContext) -> Result<(), Fault> {
+fn carry_on(
+    domain: &Domain,
+    op: &DeleteImage,
+    mut note: Note,
+    began: bool,
+    ctx: &dyn OpContext,
+) -> Result<(), Fault> {
     note.is_aside = true;
     firm_step(ctx, NOTE_ASIDE, || ctx.note(&note.encode(), true))?;
     let here = domain.images.identity(&note.aside)? == Some(note.image);
     match domain.images.dir(&note.aside)?.filter(|_| here) {
         Some(dir) => purge(domain, &dir, note, ctx)?,
-        None if note.is_emptied => {}
+        // This process has not purged it, or it would have noted that. A start may have an older note than storage is.
+        None if note.is_emptied || !began => {}
         None => return Err(moved_away(op, &note)),
     }
     firm_step(ctx, SYNC_PURGED, || Ok(domain.images.sync()?))
@@ -215,12 +222,13 @@ fn unlink(dir: &Dir, which: impl Fn(ImageFile) -> bool) -> Result<(), Fault> {
     }
 }
 
-/// Concludes from the note and from storage.
+/// Concludes from the note and from storage; `began`: this very process began it.
 pub(super) fn recover(
     root: &StorageRoot,
     op: &DeleteImage,
     note: Option<&[u8]>,
     cause: Fault,
+    began: bool,
     ctx: &dyn OpContext,
 ) -> Result<OpEnd, Fault> {
     // Without a note nothing was begun; and of what was aside before, nothing is unlinked before the second.
@@ -244,7 +252,7 @@ pub(super) fn recover(
         // Aside, or purged already; where an image stands under the id again, it is another one, and stays.
         (false, _) => {
             firm_step(ctx, FORWARD_SYNC, || Ok(domain.images.sync()?))?;
-            carry_on(&domain, op, note, ctx)?;
+            carry_on(&domain, op, note, began, ctx)?;
             Ok(OpEnd::Finished)
         }
     }

@@ -136,7 +136,10 @@ fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -
     let end = match op {
         Operation::CreateVolume(op) => create_volume::recover(work, op, note, cause)?,
         Operation::CopyVolume(op) => copy_volume::recover(work, op, note, cause)?,
-        Operation::DeleteImage(op) => delete_image::recover(root, op, note, cause, ctx)?,
+        Operation::DeleteImage(op) => {
+            let began = root.under_way().began(task);
+            delete_image::recover(root, op, note, cause, began, ctx)?
+        }
         Operation::Noop => OpEnd::Undone(cause),
     };
     if end == OpEnd::Finished {

@@ -144,6 +144,7 @@ impl NewVolume<'_> {
             image.unlink(&own)?;
             Ok(image.create_file(&own)?)
         })?;
+        root.under_way().made(task, &file);
         step(ctx, names.note_draft, || {
             note.made = Some(Made {
                 image: image.own_identity()?,

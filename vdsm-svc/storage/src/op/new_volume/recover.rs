@@ -116,6 +116,10 @@ impl NewVolume<'_> {
         if image.own_identity()? != made.image {
             return Err(moved("the directory"));
         }
+        // A start cannot tell: the name becomes durable with the volume's, so a power cut may have taken it.
+        if !work.root.under_way().made_is_somewhere(task) {
+            return Ok(());
+        }
         for entry in image.entries()? {
             if image.identity(&entry.name)? == Some(made.draft) {
                 return Ok(());
