@@ -26,7 +26,7 @@ const OF_A_CREATION: [&str; 4] = [
 const OF_A_REMOVAL: [&str; 3] = [
     "delete_image.note_intent.before",
     "delete_image.set_aside.after",
-    "delete_image.sync_purged.after",
+    "delete_image.note_done.before",
 ];
 
 /// A copy of a service's data directory as it stood at one moment.

@@ -13,7 +13,7 @@ const OF_A_REMOVAL: [&str; 4] = [
     "delete_image.note_intent.before",
     "delete_image.set_aside.after",
     "delete_image.unlink_data.after",
-    "delete_image.sync_purged.after",
+    "delete_image.note_done.before",
 ];
 
 /// The same of a creation.

@@ -66,6 +66,8 @@ struct Begun {
     standing: Option<Standing>,
     /// A process was started for it, or was about to be.
     spawned: bool,
+    /// What it emptied is removed, or is about to be.
+    removes: bool,
     /// What it has made, wherever it is.
     made: Option<Arc<File>>,
 }
@@ -91,9 +93,16 @@ impl UnderWay {
         }
     }
 
-    /// Whether this process began the task: since then no power was cut.
-    pub(crate) fn began(&self, task: TaskId) -> bool {
-        self.locked().contains_key(&task)
+    /// The task is about to remove what it has emptied.
+    pub(crate) fn removes(&self, task: TaskId) {
+        if let Some(begun) = self.locked().get_mut(&task) {
+            begun.removes = true;
+        }
+    }
+
+    /// Whether what the task was to remove may be gone because it did so. Of what another process began that cannot be told.
+    pub(crate) fn may_have_removed(&self, task: TaskId) -> bool {
+        self.locked().get(&task).is_none_or(|begun| begun.removes)
     }
 
     /// The task has made this file.

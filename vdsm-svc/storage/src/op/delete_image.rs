@@ -9,7 +9,7 @@ use common::{DeleteImage, Fault, FaultCode};
 
 use super::context::{firm_step, step, stop_if_aborted};
 use super::note::Lines;
-use super::{Evidence, OpContext, OpEnd};
+use super::{Evidence, OpContext, OpEnd, Work};
 use crate::domain::{Domain, ImageName};
 use crate::file::{Dir, Entry, Identity};
 use crate::in_use;
@@ -26,9 +26,9 @@ const NOTE_ASIDE: &str = "delete_image.note_aside";
 const UNLINK_DATA: &str = "delete_image.unlink_data";
 const UNLINK_LEASES: &str = "delete_image.unlink_leases";
 const UNLINK_META: &str = "delete_image.unlink_meta";
-const NOTE_EMPTIED: &str = "delete_image.note_emptied";
 const REMOVE_DIR: &str = "delete_image.remove_dir";
 const SYNC_PURGED: &str = "delete_image.sync_purged";
+const NOTE_DONE: &str = "delete_image.note_done";
 const UNDO_SYNC: &str = "delete_image.undo_sync";
 const FORWARD_SYNC: &str = "delete_image.forward_sync";
 
@@ -42,9 +42,9 @@ pub(super) const STEPS: &[&str] = &[
     UNLINK_DATA,
     UNLINK_LEASES,
     UNLINK_META,
-    NOTE_EMPTIED,
     REMOVE_DIR,
     SYNC_PURGED,
+    NOTE_DONE,
     UNDO_SYNC,
     FORWARD_SYNC,
 ];
@@ -63,8 +63,6 @@ struct Note {
     was_aside: bool,
     /// Whether it is durably aside.
     is_aside: bool,
-    /// Whether nothing is left but the empty directory.
-    is_emptied: bool,
 }
 
 impl Note {
@@ -74,7 +72,6 @@ impl Note {
             .with("image", self.image)
             .with("was_aside", self.was_aside)
             .with("is_aside", self.is_aside)
-            .with("is_emptied", self.is_emptied)
             .encode()
     }
 
@@ -85,13 +82,13 @@ impl Note {
             image: lines.need("image")?,
             was_aside: lines.need("was_aside")?,
             is_aside: lines.need("is_aside")?,
-            is_emptied: lines.get("is_emptied")?.unwrap_or_default(),
         })
     }
 }
 
 /// Does it, step by step.
-pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> Result<(), Fault> {
+pub(super) fn run(work: Work<'_>, op: &DeleteImage) -> Result<(), Fault> {
+    let Work { root, ctx, .. } = work;
     let domain = root.writable(op.domain_id)?;
     let (dir, name, note) = check(&domain, op, ctx)?;
     step(ctx, NOTE_INTENT, || ctx.note(&note.encode(), false))?;
@@ -107,7 +104,7 @@ pub(super) fn run(root: &StorageRoot, op: &DeleteImage, ctx: &dyn OpContext) -> 
         Ok(domain.images.rename_new(&name, &note.aside)?)
     })?;
     firm_step(ctx, SYNC_IMAGES, || Ok(domain.images.sync()?))?;
-    carry_on(&domain, op, note, true, ctx)
+    carry_on(work, &domain, op, note)
 }
 
 /// Looks before anything is noted: the image's directory, its name, and what is to be noted.
@@ -131,7 +128,6 @@ fn check(domain: &Domain, op: &DeleteImage, ctx: &dyn OpContext) -> Result<(Dir,
         image: identity,
         was_aside,
         is_aside: false,
-        is_emptied: false,
     };
     Ok((dir, name, note))
 }
@@ -161,23 +157,18 @@ fn not_found(op: &DeleteImage) -> Fault {
 }
 
 /// From the moment it is durably aside: notes that, and purges it. May be begun again at any place.
-fn carry_on(
-    domain: &Domain,
-    op: &DeleteImage,
-    mut note: Note,
-    began: bool,
-    ctx: &dyn OpContext,
-) -> Result<(), Fault> {
+fn carry_on(work: Work<'_>, domain: &Domain, op: &DeleteImage, mut note: Note) -> Result<(), Fault> {
+    let Work { root, task, ctx } = work;
     note.is_aside = true;
     firm_step(ctx, NOTE_ASIDE, || ctx.note(&note.encode(), true))?;
     let here = domain.images.identity(&note.aside)? == Some(note.image);
     match domain.images.dir(&note.aside)?.filter(|_| here) {
-        Some(dir) => purge(domain, &dir, note, ctx)?,
-        // This process has not purged it, or it would have noted that. A start may have an older note than storage is.
-        None if note.is_emptied || !began => {}
+        Some(dir) => purge(domain, &dir, &note, ctx, &|| root.under_way().removes(task))?,
+        None if root.under_way().may_have_removed(task) => {}
         None => return Err(moved_away(op, &note)),
     }
-    firm_step(ctx, SYNC_PURGED, || Ok(domain.images.sync()?))
+    firm_step(ctx, SYNC_PURGED, || Ok(domain.images.sync()?))?;
+    firm_step(ctx, NOTE_DONE, || ctx.note(&note.encode(), true))
 }
 
 fn moved_away(op: &DeleteImage, note: &Note) -> Fault {
@@ -192,7 +183,13 @@ fn moved_away(op: &DeleteImage, note: &Note) -> Fault {
 }
 
 /// Unlinks data, then leases, then metadata; only what is not there is passed over.
-fn purge(domain: &Domain, dir: &Dir, mut note: Note, ctx: &dyn OpContext) -> Result<(), Fault> {
+fn purge(
+    domain: &Domain,
+    dir: &Dir,
+    note: &Note,
+    ctx: &dyn OpContext,
+    removes: &dyn Fn(),
+) -> Result<(), Fault> {
     firm_step(ctx, UNLINK_DATA, || {
         unlink(dir, |f| matches!(f, ImageFile::Data(_) | ImageFile::OfTask(_)))
     })?;
@@ -204,8 +201,7 @@ fn purge(domain: &Domain, dir: &Dir, mut note: Note, ctx: &dyn OpContext) -> Res
     })?;
     // What came in after the check is not ours: it is named, and kept.
     check::nothing_left(dir)?;
-    note.is_emptied = true;
-    firm_step(ctx, NOTE_EMPTIED, || ctx.note(&note.encode(), true))?;
+    removes();
     firm_step(ctx, REMOVE_DIR, || Ok(domain.images.remove_dir(&note.aside)?))
 }
 
@@ -222,15 +218,14 @@ fn unlink(dir: &Dir, which: impl Fn(ImageFile) -> bool) -> Result<(), Fault> {
     }
 }
 
-/// Concludes from the note and from storage; `began`: this very process began it.
+/// Concludes from the note and from storage.
 pub(super) fn recover(
-    root: &StorageRoot,
+    work: Work<'_>,
     op: &DeleteImage,
     note: Option<&[u8]>,
     cause: Fault,
-    began: bool,
-    ctx: &dyn OpContext,
 ) -> Result<OpEnd, Fault> {
+    let Work { root, ctx, .. } = work;
     // Without a note nothing was begun; and of what was aside before, nothing is unlinked before the second.
     let Some(note) = note.map(Note::decode).transpose()? else {
         return Ok(OpEnd::Undone(cause));
@@ -252,7 +247,7 @@ pub(super) fn recover(
         // Aside, or purged already; where an image stands under the id again, it is another one, and stays.
         (false, _) => {
             firm_step(ctx, FORWARD_SYNC, || Ok(domain.images.sync()?))?;
-            carry_on(&domain, op, note, began, ctx)?;
+            carry_on(work, &domain, op, note)?;
             Ok(OpEnd::Finished)
         }
     }

@@ -78,7 +78,7 @@ pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext
     match op {
         Operation::CreateVolume(op) => create_volume::run(work, op)?,
         Operation::CopyVolume(op) => copy_volume::run(work, op)?,
-        Operation::DeleteImage(op) => delete_image::run(root, op, ctx)?,
+        Operation::DeleteImage(op) => delete_image::run(work, op)?,
         Operation::Noop => {}
     }
     confirm::took_effect(root, op, standing)
@@ -121,7 +121,7 @@ pub fn recover(
 }
 
 fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -> Result<OpEnd, Fault> {
-    let Work { root, task, ctx } = work;
+    let Work { root, task, .. } = work;
     // Without a note nothing was begun, wherever it was.
     if note.is_some() {
         if starts_processes(op) {
@@ -136,10 +136,7 @@ fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -
     let end = match op {
         Operation::CreateVolume(op) => create_volume::recover(work, op, note, cause)?,
         Operation::CopyVolume(op) => copy_volume::recover(work, op, note, cause)?,
-        Operation::DeleteImage(op) => {
-            let began = root.under_way().began(task);
-            delete_image::recover(root, op, note, cause, began, ctx)?
-        }
+        Operation::DeleteImage(op) => delete_image::recover(work, op, note, cause)?,
         Operation::Noop => OpEnd::Undone(cause),
     };
     if end == OpEnd::Finished {
