@@ -294,8 +294,7 @@ fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), Store
 }
 
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
-    let reader = store.reader()?;
-    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(&*reader, id)) {
+    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(store, id)) {
         tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
     }
     Ok(())

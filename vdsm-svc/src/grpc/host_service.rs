@@ -82,9 +82,8 @@ impl Hosts {
         let root = Arc::clone(&host.root);
         let store = Arc::clone(host.log.store());
         let found = storage::read(&self.lane, move || {
-            let reader = store.reader().map_err(|error| storage::unreadable(&error))?;
             Ok(run_dir::strangers(&*root.now()?, &|id| {
-                journal::may_know(&*reader, id)
+                journal::may_know(&*store, id)
             }))
         });
         found.await.unwrap_or_else(Strangers::unreadable)

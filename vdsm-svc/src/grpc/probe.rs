@@ -56,9 +56,9 @@ impl Probe {
         let remembered = self
             .remembered(store)
             .map_err(|error| storage::unreadable(&error))?;
-        let before = self.strangers(root, store)?;
+        let before = self.strangers(root, store);
         let evidence = op::evidence(root, &self.operation);
-        let after = self.strangers(root, store)?;
+        let after = self.strangers(root, store);
         let (verdict, words, can_begin_again) = match before.unreadable.iter().chain(&after.unreadable).next()
         {
             // "No other" is not proven.
@@ -89,10 +89,9 @@ impl Probe {
     }
 
     /// Tasks of which a process is left though nobody here works for them.
-    fn strangers(&self, root: &StorageRoot, store: &dyn Store) -> Result<Strangers, Fault> {
-        let reader = store.reader().map_err(|error| storage::unreadable(&error))?;
-        let is_another = |id| Some(id) != self.task_id && journal::may_know(&*reader, id);
-        Ok(run_dir::strangers(root, &is_another))
+    fn strangers(&self, root: &StorageRoot, store: &dyn Store) -> Strangers {
+        let is_another = |id| Some(id) != self.task_id && journal::may_know(store, id);
+        run_dir::strangers(root, &is_another)
     }
 }
 

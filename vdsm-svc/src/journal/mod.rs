@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use common::id::TaskId;
 use common::task::TaskState;
-use runtime::store::{Reader, StoreError, Table};
+use runtime::store::{Reader, Store, StoreError, Table};
 use vdsm_core::{Known, Owner, Slot, Task};
 
 pub(crate) use codec::{decode_owner, decode_task, shown_take_over};
@@ -91,15 +91,19 @@ pub(crate) fn owner(reader: &dyn Reader) -> Result<Option<Owner>, StoreError> {
 }
 
 /// Whether an id may be one of this journal's: where that cannot be read it counts as known, because "a stranger" is
-/// a verdict.
-pub(crate) fn may_know(reader: &dyn Reader, id: TaskId) -> bool {
-    !matches!(reader.get(TASK_ID, id.as_bytes()), Ok(None))
+/// a verdict. Read anew for each question: a process is seen first, and whether its task is known is asked then. A picture
+/// from before lacks tasks that were accepted meanwhile.
+pub(crate) fn may_know(store: &dyn Store, id: TaskId) -> bool {
+    let found = store
+        .reader()
+        .and_then(|reader| reader.get(TASK_ID, id.as_bytes()));
+    !matches!(found, Ok(None))
 }
 
 /// Whether a task of this id may still have something to do, or somebody to look at it. As [`may_know`], and an id
 /// whose task was finished or undone is none: nothing of its own is to be left.
-pub(crate) fn may_need(reader: &dyn Reader, id: TaskId) -> bool {
-    match find(reader, id) {
+pub(crate) fn may_need(store: &dyn Store, id: TaskId) -> bool {
+    match store.reader().and_then(|reader| find(&*reader, id)) {
         Ok(Some(task)) => !matches!(task.state, TaskState::Finished | TaskState::Recovered),
         Ok(None) => false,
         Err(_) => true,
