@@ -1,7 +1,7 @@
 //! Logs, to stderr: stdout belongs to what a program prints for its user.
 //!
 //! A line is one line, whatever is in it: names and messages that others have made can neither forge a second one nor steer
-//! the terminal of whoever reads them ([`fields`]).
+//! the terminal of whoever reads them (`fields`).
 //!
 //! What is logged must never stop what serves: a pipe that nobody reads, or a terminal that is held, blocks whoever writes
 //! to it. So a line is queued, and one thread of its own writes what is queued. The queue is bounded; what does not fit

@@ -2,7 +2,7 @@
 //!
 //! A header or a name on storage may be changed by whoever may write there, between our look and the program's. So the
 //! program is handed open files, and the kernel refuses it everything else. Between the service and the program stands a
-//! run of our own program ([`Confiner`], [`run_if_asked`]): it reads what it is to do ([`Order`]), gives up its rights,
+//! run of our own program ([`Confiner`], [`run_if_asked`]): it reads what it is to do (`Order`), gives up its rights,
 //! sets the limits, and becomes the program. What a machine cannot do of that is found out once, at the start, and said;
 //! what it can do is demanded from then on: a child that cannot be confined so is not started.
 

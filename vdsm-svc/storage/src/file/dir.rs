@@ -157,7 +157,7 @@ impl Dir {
         }
     }
 
-    /// Everything in it, sorted by name. For what we made ourselves: where others make names, see [`Dir::for_each`].
+    /// Everything in it, sorted by name. For what we made ourselves: where others make names, see `Dir::for_each`.
     ///
     /// # Errors
     /// Of the file system.

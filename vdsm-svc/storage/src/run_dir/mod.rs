@@ -3,7 +3,7 @@
 //! In each lies a locked file that every child of the task has as its standard input. The lock is free when,
 //! and only when, no process of the task is left, whatever became of the service. They are nobody's but the service's:
 //! what decides about processes does not lie where others write. A service that lost its data directory finds the
-//! processes of the lost one by the locks that they hold ([`holder`]).
+//! processes of the lost one by the locks that they hold (`holder`).
 
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{ErrorKind, Seek};
