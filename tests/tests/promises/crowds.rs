@@ -174,6 +174,9 @@ async fn waits(address: SocketAddr, command_id: &str) -> Outcome<JoinSet<()>> {
     Ok(calls)
 }
 
+/// It takes the whole machine for half a minute: what else runs then changes what it measures. What it tries at once,
+/// `common/runtime/tests/it/server` tries one by one.
+#[ignore = "wants the machine for itself: `make crowds`"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() -> Outcome<()> {
     allow_many_files()?;
