@@ -22,6 +22,9 @@ const OF_A_CREATION: [&str; 4] = [
     "create_volume.write_meta.after",
 ];
 
+/// Each task of a command may want to be looked at once more on its own.
+const RETRIES: usize = 4;
+
 /// The same of a removal.
 const OF_A_REMOVAL: [&str; 3] = [
     "delete_image.note_intent.before",
@@ -85,27 +88,28 @@ async fn cancel(world: &World, command_id: &str) -> Outcome<()> {
 
 /// Waits for the end of a command; one that rests is tried again, and given up where that does not help.
 async fn ended(world: &World, command_id: &str) -> Outcome<Command> {
-    let first = world.settled(command_id).await?;
-    if words::command_is_over(first.state) {
-        return Ok(first);
+    let mut command = world.settled(command_id).await?;
+    for _ in 0..RETRIES {
+        if words::command_is_over(command.state) {
+            return Ok(command);
+        }
+        let request = RetryCommandRequest {
+            command_id: command_id.to_owned(),
+        };
+        world.client.commands.clone().retry_command(request).await?;
+        command = world.settled(command_id).await?;
     }
-    let command_id = command_id.to_owned();
-    let request = RetryCommandRequest {
-        command_id: command_id.clone(),
-    };
-    world.client.commands.clone().retry_command(request).await?;
-    let second = world.settled(&command_id).await?;
-    if words::command_is_over(second.state) {
-        return Ok(second);
-    }
-    let request = AbandonCommandRequest {
-        command_id: command_id.clone(),
-        reason: "nothing else helps".to_owned(),
-    };
-    world.client.commands.clone().abandon_command(request).await?;
-    let last = world.settled(&command_id).await?;
-    ensure(words::command_is_over(last.state), || format!("{last:#?}"))?;
-    Ok(last)
+    // Refused for as long as another task of the command may still run.
+    eventually("the command to be over or abandoned", || async {
+        let request = AbandonCommandRequest {
+            command_id: command_id.to_owned(),
+            reason: "nothing else helps".to_owned(),
+        };
+        let _ = world.client.commands.clone().abandon_command(request).await;
+        let command = world.settled(command_id).await.ok()?;
+        words::command_is_over(command.state).then_some(command)
+    })
+    .await
 }
 
 /// Records, storage and what watchers of the engine were told agree.

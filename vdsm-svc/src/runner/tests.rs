@@ -16,6 +16,7 @@ use runtime::store::memory::MemoryStore;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vdsm_core::{Answer, Caller, Input, Limits, Start, Task};
+use vdsm_storage::confine::Confiner;
 use vdsm_storage::{NamedRoot, Options};
 
 use super::{Runner, Tools};
@@ -25,7 +26,7 @@ use crate::journal::{self, HostMachine, Seed};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Commits that a volume's creation takes, and one more that does not come.
-const COMMITS: u64 = 7;
+const COMMITS: u64 = 8;
 
 fn uuid(n: u128) -> Uuid {
     Uuid::from_u128(n)
@@ -43,12 +44,19 @@ fn operation() -> Operation {
     })
 }
 
+/// This program is a test's and confines nobody: that of the storage's own tests does, which is built with all programs.
+fn confiner() -> Confiner {
+    let own = std::env::current_exe().unwrap();
+    let programs = own.parent().and_then(Path::parent).unwrap();
+    Confiner::program(programs.join("vdsm-confined-child"))
+}
+
 fn root(dir: &Path) -> Arc<NamedRoot> {
-    let root = NamedRoot::open(
-        dir,
-        Options::new(HostId::from_uuid(uuid(9)), dir.join(".data/run")),
-    )
-    .unwrap();
+    let options = Options {
+        confiner: confiner(),
+        ..Options::new(HostId::from_uuid(uuid(9)), dir.join(".data/run"))
+    };
+    let root = NamedRoot::open(dir, options).unwrap();
     let now = root.now().unwrap();
     now.create_domain(DomainId::from_uuid(uuid(1)), "data").unwrap();
     Arc::new(root)

@@ -44,7 +44,7 @@ pub(super) const STEPS: &[&str] = &[
     CHECK_SOURCE,
     NAMES.write_meta,
     NAMES.note_done,
-    NAMES.note_undo,
+    NAMES.undo_note,
     NAMES.undo_file,
     NAMES.undo_meta,
     NAMES.undo_sync_image,

@@ -24,7 +24,7 @@ pub(super) const STEPS: &[&str] = &[
     NAMES.sync_image,
     NAMES.write_meta,
     NAMES.note_done,
-    NAMES.note_undo,
+    NAMES.undo_note,
     NAMES.undo_file,
     NAMES.undo_meta,
     NAMES.undo_sync_image,

@@ -154,7 +154,7 @@ impl NewVolume<'_> {
         let (ctx, names, volume) = (work.ctx, self.steps, self.at.volume_id);
         // From here on what was made may be missing because it was undone.
         let undoing = Note { made: None, ..*note };
-        firm_step(ctx, names.note_undo, || ctx.note(&undoing.encode(), false))?;
+        firm_step(ctx, names.undo_note, || ctx.note(&undoing.encode(), false))?;
         firm_step(ctx, names.undo_file, || {
             for entry in image.entries()? {
                 if names::is_of_task(&entry.name, work.task) {
