@@ -66,6 +66,9 @@ pub enum Input {
         host_id: HostId,
         /// `HOST_ID_MISMATCH`, `HOST_OWNED`, `ENGINE_FENCED`, …
         fault: Fault,
+        /// The host shows an incarnation that only a copy of this engine's data directory can have made: more than its
+        /// word.
+        is_proven: bool,
     },
     /// A frame of a host's task stream, in order, on the connection that [`Input::HostConnected`] told of. One of
     /// another store, or one that comes while the host is not connected, is ignored.

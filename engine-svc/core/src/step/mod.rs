@@ -89,7 +89,11 @@ impl Tx<'_> {
             Input::Forget { command_ids } => self.forget(command_ids),
             Input::HostConnected { host_id, facts } => self.host_connected(host_id, facts),
             Input::HostAway { host_id } => self.host_away(host_id),
-            Input::HostRefused { host_id, fault } => self.host_refused(host_id, fault),
+            Input::HostRefused {
+                host_id,
+                fault,
+                is_proven,
+            } => self.host_refused(host_id, fault, is_proven),
             Input::Observed {
                 host_id,
                 store_id,
