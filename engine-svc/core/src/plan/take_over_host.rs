@@ -82,22 +82,25 @@ pub(super) fn answered(
     p: &TakeOverHost,
     result: Result<(), Fault>,
 ) -> Next {
-    match result {
-        Ok(()) if state.host(p.host_id).is_some() => End::succeeded(Vec::new()),
-        Ok(()) => {
-            let life = state.volatile.connected.get(&p.host_id);
-            End::succeeded(vec![Change::Host(Arc::new(Host {
-                id: p.host_id,
-                name: p.name.clone(),
-                address: p.address.clone(),
-                store_id: life.map(|life| life.store_id),
-                start: life.map(|life| life.start),
-                has_risen: false,
-                cursor: None,
-            }))])
-        }
-        Err(fault) => End::without_trace(command, Some(fault)),
+    if let Err(fault) = result {
+        return End::without_trace(command, Some(fault));
     }
+    let life = state.volatile.connected.get(&p.host_id);
+    let host = state.host(p.host_id).cloned().unwrap_or_else(|| Host {
+        id: p.host_id,
+        name: p.name.clone(),
+        address: p.address.clone(),
+        store_id: life.map(|life| life.store_id),
+        start: life.map(|life| life.start),
+        has_risen: false,
+        inventory_wanted: false,
+        cursor: None,
+    });
+    // Whoever had it has changed what is there.
+    End::succeeded(vec![Change::Host(Arc::new(Host {
+        inventory_wanted: true,
+        ..host
+    }))])
 }
 
 /// That somebody else has the host is why it is taken over; that it is another host ends it.

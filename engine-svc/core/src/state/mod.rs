@@ -91,6 +91,8 @@ pub(crate) struct Volatile {
     pub(crate) fenced: BTreeMap<HostId, Fenced>,
     /// Hosts that were asked and did not answer. Those that were not asked yet are neither here nor connected.
     pub(crate) away: BTreeSet<HostId>,
+    /// Hosts whose storage was to be looked through since they were connected.
+    pub(crate) looked_through: BTreeSet<HostId>,
     /// How often each host showed a task that is none of ours and for which there was no room.
     pub(crate) unrecorded: BTreeMap<HostId, u64>,
 }
@@ -101,6 +103,7 @@ impl Volatile {
         self.connected.remove(&host_id);
         self.streams.remove(&host_id);
         self.away.remove(&host_id);
+        self.looked_through.remove(&host_id);
     }
 }
 

@@ -33,6 +33,7 @@ impl Tx<'_> {
         self.state.volatile.streams.remove(&host_id);
         self.state.volatile.fenced.remove(&host_id);
         self.state.volatile.away.remove(&host_id);
+        self.state.volatile.looked_through.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
                 let message = format!("host {host_id} is connected");

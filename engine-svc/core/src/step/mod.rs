@@ -7,6 +7,7 @@ mod decide;
 mod end;
 mod evidence;
 mod host;
+mod inventory;
 mod observe;
 mod recover;
 mod submit;
@@ -140,6 +141,11 @@ impl Tx<'_> {
                 presence,
                 note,
             } => self.disk_observed(disk_id, presence, note),
+            Input::InventoryTaken {
+                host_id,
+                inventory,
+                before,
+            } => self.inventory_taken(host_id, &inventory, before),
         }
         Reply::Done
     }
