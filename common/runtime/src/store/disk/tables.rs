@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | one per [`Table`] | the record's | the record's, packed, and a sum of table, key and value ([`summed`]) |
+//! | one per [`Table`] | the record's | the record's, packed, and a sum of table, key and value (`record.rs`) |
 //! | `runtime/history_rows` | the last of some revisions | what they recorded, and a sum |
 //! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
 //! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `generation`: the last round of the log of which all is here |
@@ -14,6 +14,10 @@
 //! *Repair.* After a kill redb rebuilds its allocator's state by walking the whole file: 0.6 to 1.6 ms per MB. "Quick
 //! repair" records that state with each transaction instead, and opens in a millisecond whatever the size. It makes a
 //! transaction dearer, which matters little where one carries thousands of revisions.
+
+mod anew;
+mod record;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,6 +35,9 @@ use redb::{
 };
 use uuid::Uuid;
 
+pub(super) use self::anew::make_anew;
+use self::record::{summed, whole};
+pub(super) use self::walk::{Walked, walk};
 use super::layer::Layer;
 use super::pace::Pace;
 use super::paced_file::PacedFile;
@@ -179,106 +186,6 @@ impl Tables {
     }
 }
 
-/// What there is in tables that are looked at.
-#[derive(Debug, Default)]
-pub(super) struct Walked {
-    pub left: Option<Left>,
-    pub tables: u64,
-    pub records: u64,
-    pub revisions: u64,
-    /// In words, each naming what is wrong.
-    pub faults: Vec<String>,
-}
-
-/// Looks at every record and every row of the history, and has each record that is what was written taken.
-///
-/// # Errors
-/// [`StoreError`] where redb cannot go on.
-pub(super) fn walk(
-    database: &Database,
-    mut take: impl FnMut(&str, &[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<Walked, StoreError> {
-    let transaction = database.begin_read().map_err(failed)?;
-    let mut walked = Walked::default();
-    for table in transaction.list_tables().map_err(failed)? {
-        let name = table.name().to_owned();
-        if name.starts_with(OWN) {
-            continue;
-        }
-        walked.tables += 1;
-        let table = transaction.open_table(Records::new(&name)).map_err(failed)?;
-        for record in table.range::<&[u8]>(..).map_err(failed)? {
-            let (key, value) = record.map_err(failed)?;
-            match whole(&name, key.value(), value.value()) {
-                Ok(value) => {
-                    walked.records += 1;
-                    take(&name, key.value(), &value)?;
-                }
-                Err(fault) => walked.faults.push(fault.to_string()),
-            }
-        }
-    }
-    let left = left(&transaction)?;
-    if left.store_id.is_some() {
-        walk_history(&transaction, &mut walked)?;
-    }
-    walked.left = Some(left);
-    Ok(walked)
-}
-
-/// Every row is whole, and each goes on where the one before ends.
-fn walk_history(transaction: &ReadTransaction, walked: &mut Walked) -> Result<(), StoreError> {
-    let mut next = stored_oldest(&transaction.open_table(META).map_err(failed)?)?.next();
-    let table = transaction.open_table(HISTORY).map_err(failed)?;
-    for row in table.range::<u64>(..).map_err(failed)? {
-        let (last, row) = row.map_err(failed)?;
-        let last = Revision(last.value());
-        match row::revisions(last, row.value()) {
-            Ok(revisions) => {
-                let first = revisions.first().map_or(last, |recorded| recorded.revision);
-                // A row of which a part was trimmed stays until all of it was.
-                if first > next {
-                    let what = format!("the history lacks revisions {} to {}", next.0, first.0 - 1);
-                    walked.faults.push(what);
-                }
-                walked.revisions += revisions.len() as u64;
-            }
-            Err(fault) => walked.faults.push(fault.to_string()),
-        }
-        next = last.next();
-    }
-    Ok(())
-}
-
-/// Makes tables of records that were saved, as of a store that was closed after `revision`.
-///
-/// # Errors
-/// [`StoreError`] where they cannot be written.
-pub(super) fn make_anew<'a>(
-    dir: &Path,
-    store_id: StoreId,
-    start: Start,
-    revision: Revision,
-    records: impl Iterator<Item = (&'a str, &'a [u8], &'a [u8])>,
-) -> Result<(), StoreError> {
-    let pace = Arc::new(Pace::new());
-    let tables = Tables::open(dir, 8 << 20, &pace)?;
-    let transaction = tables.write()?;
-    {
-        let mut meta = transaction.open_table(META).map_err(failed)?;
-        meta.insert(OLDEST, revision.0.to_be_bytes().as_slice())
-            .map_err(failed)?;
-    }
-    begin(&transaction, store_id, start)?;
-    for (name, key, value) in records {
-        let mut table = transaction.open_table(Records::new(name)).map_err(failed)?;
-        table
-            .insert(key, summed(name, key, value).as_slice())
-            .map_err(failed)?;
-    }
-    transaction.commit().map_err(failed)
-}
-
 /// One read transaction.
 pub(super) struct Snapshot {
     transaction: ReadTransaction,
@@ -344,68 +251,6 @@ type Found<'a> = Result<(AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'stati
 fn to_pair(table: &str, found: Found<'_>) -> Result<Pair, StoreError> {
     let (key, value) = found.map_err(failed)?;
     Ok((key.value().to_vec(), whole(table, key.value(), value.value())?))
-}
-
-/// Bytes of a record's sum, behind its value.
-const SUM: usize = size_of::<u32>();
-
-/// Bytes before a record's value: how long it is where it is packed, else 0.
-const LENGTH: usize = size_of::<u32>();
-
-/// Values from which on packing saves something.
-const WORTH_PACKING: usize = 128;
-
-/// A record's value as it lies in its table: packed with LZ4 where that makes it shorter (ids stand in a record again and
-/// again), with the CRC-32 of the table's name, the key and that, each behind its length.
-fn summed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    let packed = (value.len() >= WORTH_PACKING)
-        .then(|| lz4_flex::block::compress(value))
-        .filter(|packed| packed.len() < value.len());
-    let (length, kept) = match (&packed, u32::try_from(value.len())) {
-        (Some(packed), Ok(length)) => (length, packed.as_slice()),
-        _ => (0, value),
-    };
-    let mut bytes = Vec::with_capacity(LENGTH + kept.len() + SUM);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(kept);
-    let sum = sum(table, key, &bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
-    bytes
-}
-
-/// A record's value, if it is what was written.
-fn whole(table: &str, key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let unpacked = || {
-        let (kept, found) = bytes.split_last_chunk()?;
-        if sum(table, key, kept) != u32::from_le_bytes(*found) {
-            return None;
-        }
-        let (length, value) = kept.split_first_chunk()?;
-        match u32::from_le_bytes(*length) {
-            0 => Some(value.to_vec()),
-            length => lz4_flex::block::decompress(value, usize::try_from(length).ok()?).ok(),
-        }
-    };
-    unpacked().ok_or_else(|| {
-        StoreError::Damaged(format!(
-            "the record {} of table {table} is not what was written",
-            shown(key)
-        ))
-    })
-}
-
-fn sum(table: &str, key: &[u8], value: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for part in [table.as_bytes(), key, value] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize()
-}
-
-/// A key for people: the first bytes, hexadecimal.
-fn shown(key: &[u8]) -> String {
-    key.iter().take(32).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Database, StoreError> {
