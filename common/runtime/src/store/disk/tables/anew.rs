@@ -23,7 +23,7 @@ pub(in crate::store::disk) fn make_anew<'a>(
     records: impl Iterator<Item = (&'a str, &'a [u8], &'a [u8])>,
 ) -> Result<(), StoreError> {
     let pace = Arc::new(Pace::new());
-    let tables = Tables::open(dir, 8 << 20, &pace)?;
+    let tables = Tables::open(dir, 8 << 20, |_, _| None, &pace)?;
     let transaction = tables.write()?;
     {
         let mut meta = transaction.open_table(META).map_err(failed)?;
@@ -34,7 +34,7 @@ pub(in crate::store::disk) fn make_anew<'a>(
     for (name, key, value) in records {
         let mut table = transaction.open_table(Records::new(name)).map_err(failed)?;
         table
-            .insert(key, summed(name, key, value).as_slice())
+            .insert(key, summed(name, key, value, None)?.as_slice())
             .map_err(failed)?;
     }
     transaction.commit().map_err(failed)
