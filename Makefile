@@ -4,7 +4,7 @@ FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
 GRPCURL_VENV := target/grpcurl
 COMPOSE_VENV := target/compose
 
-.PHONY: help demo test crowds fuzz containers test-clients test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
+.PHONY: help demo test crowds races fuzz containers test-clients test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test-containers: setup-test ## both images at work by compose.yaml: kills, upgra
 crowds: setup-test ## clients that use up what a service has, on a machine that does nothing else; half a minute
 	cargo build --workspace --locked --bins $(FAILPOINTS)
 	cargo test --workspace --locked $(FAILPOINTS) --test promises crowds -- --ignored --nocapture
+
+races: setup-test ## confined qemu-img against whoever changes its files, with each version: RACE_SECONDS=N each (a minute)
+	@scripts/races
 
 fuzz: setup-test ## mutated bytes for all that reads what others wrote: FUZZ_SECONDS=N each (a minute), SEED=N
 	cargo build --workspace --locked --bins $(FAILPOINTS)

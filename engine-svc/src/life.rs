@@ -8,8 +8,12 @@ use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, HostId, Incarnation};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use proto::convert;
 use proto::host::v1::{ClaimHostRequest, HostInfo};
+use runtime::chance;
+use sha2::Sha256;
+use uuid::Builder;
 
 /// Starts that a line is kept for. A host that none of the last so many starts has met takes the engine for another
 /// one; a person then has it taken over.
@@ -26,6 +30,8 @@ pub struct Life {
     pub incarnation: Incarnation,
     /// The starts before it, oldest first.
     pub line: Arc<[Incarnation]>,
+    /// What marks the starts of this data directory and of its copies.
+    pub key: Key,
 }
 
 /// What a host that answers is to this start.
@@ -37,8 +43,83 @@ pub(crate) enum Loyalty {
     Nobodys,
     /// It belongs to a start that this one descends from: to be claimed before anything else.
     Inherited,
-    /// It belongs to another engine, or to another life of this one.
+    /// It belongs to another engine, or, as it says, to another life of this one.
     Other(Fault),
+    /// It belongs to another life of this engine, and shows a start of it that only a copy of the data directory can
+    /// have made.
+    OtherLife(Fault),
+}
+
+/// Marks the starts that are made from one data directory, and from copies of it: an incarnation ends with a code of
+/// what is before, made with this key. A host learns incarnations and not the key, so it can repeat one that an engine
+/// has shown it, and make none.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key([u8; Key::BYTES]);
+
+impl Key {
+    /// Its length.
+    pub const BYTES: usize = 32;
+
+    /// One that was recorded; none where that is not a whole key.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// A new one, at random.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut bytes = [0; Self::BYTES];
+        for part in bytes.chunks_exact_mut(8) {
+            part.copy_from_slice(&chance::number().to_be_bytes());
+        }
+        Self(bytes)
+    }
+
+    /// To be recorded, and shown to nobody.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A start of this engine: a UUID of version 8, random in its first half.
+    #[must_use]
+    pub fn incarnation(&self, engine_id: EngineId, random: u64) -> Incarnation {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&random.to_be_bytes());
+        let first = Builder::from_custom_bytes(bytes).into_uuid();
+        bytes[8..].copy_from_slice(&self.code(engine_id, &first.as_bytes()[..8]));
+        bytes[..8].copy_from_slice(&first.as_bytes()[..8]);
+        Incarnation::from_uuid(Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Whether it was made with this key.
+    #[must_use]
+    pub fn has_made(&self, engine_id: EngineId, start: Incarnation) -> bool {
+        let bytes = start.as_bytes();
+        let (random, _) = bytes.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        self.incarnation(engine_id, u64::from_be_bytes(*random)) == start
+    }
+
+    fn code(&self, engine_id: EngineId, random: &[u8]) -> [u8; 8] {
+        let mut code = [0; 8];
+        // A key of any length is one to HMAC.
+        if let Ok(mac) = Hmac::<Sha256>::new_from_slice(&self.0) {
+            let whole = mac
+                .chain_update(engine_id.as_uuid().as_bytes())
+                .chain_update(random)
+                .finalize();
+            code.copy_from_slice(&whole.into_bytes()[..8]);
+        }
+        code
+    }
+}
+
+/// A secret: its bytes are in no log.
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
 }
 
 impl Life {
@@ -66,6 +147,9 @@ impl Life {
             // Hosts, and engines, of older builds go by the epoch alone.
             None if info.engine_epoch == self.epoch => Loyalty::Ours,
             None if info.engine_epoch < self.epoch => Loyalty::Inherited,
+            Some(start) if self.key.has_made(self.engine_id, start) => {
+                Loyalty::OtherLife(self.fenced(host_id, info))
+            }
             _ => Loyalty::Other(self.fenced(host_id, info)),
         })
     }
@@ -121,7 +205,12 @@ mod tests {
             epoch: 7,
             incarnation: start(70),
             line: [40, 50, 60].map(start).into(),
+            key: key(),
         }
+    }
+
+    fn key() -> Key {
+        Key::from_slice(&[7; Key::BYTES]).unwrap()
     }
 
     fn host(engine: u128, epoch: u64, incarnation: u128) -> HostInfo {
@@ -153,6 +242,42 @@ mod tests {
         }
         assert!(matches!(loyalty(&host(2, 1, 50)), Loyalty::Other(f) if f.code == FaultCode::HostOwned));
         assert_eq!(loyalty(&host(0, 0, 71)), Loyalty::Nobodys);
+    }
+
+    #[test]
+    fn a_start_that_a_copy_has_made_proves_itself_and_no_host_can_make_one() {
+        let engine_id = life().engine_id;
+        let shows = |start: Incarnation| {
+            loyalty(&HostInfo {
+                engine_incarnation: start.to_string(),
+                ..host(1, 9, 0)
+            })
+        };
+        for random in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            let made = key().incarnation(engine_id, random);
+            assert_eq!(made.as_uuid().get_version_num(), 8);
+            assert!(matches!(shows(made), Loyalty::OtherLife(f) if f.code == FaultCode::EngineFenced));
+            // With any bit of it changed, of another engine, or with another key it proves nothing.
+            for bit in 0..128 {
+                let changed = Uuid::from_u128(made.as_uuid().as_u128() ^ (1 << bit));
+                let is_ours = key().has_made(engine_id, Incarnation::from_uuid(changed));
+                assert!(!is_ours, "bit {bit}");
+            }
+            let elsewhere = Key::from_slice(&[8; Key::BYTES]).unwrap();
+            let others = [
+                elsewhere.incarnation(engine_id, random),
+                key().incarnation(EngineId::from_uuid(Uuid::from_u128(2)), random),
+            ];
+            for other in others {
+                assert!(matches!(shows(other), Loyalty::Other(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_in_no_log() {
+        let shown = format!("{:?}", life());
+        assert!(shown.contains("Key(…)") && !shown.contains("7, 7"), "{shown}");
     }
 
     #[test]

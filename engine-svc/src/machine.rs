@@ -333,6 +333,7 @@ const fn kind(input: &Input) -> &'static str {
         Input::Probed { .. } => "probed",
         Input::RetriesSpent { .. } => "retries_spent",
         Input::DiskObserved { .. } => "disk_observed",
+        Input::InventoryTaken { .. } => "inventory_taken",
     }
 }
 

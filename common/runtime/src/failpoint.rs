@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `FAILPOINT_KILL=<name>@<n>` | SIGKILL at the `n`th hit of the point (1 is the first) |
 //! | `FAILPOINT_TRACE=<file>` | each hit appends the point's name as a line |
-//! | `FAILPOINT_CLOCK=<seconds>` | the wall clock is so much ahead, or behind where it is negative |
+//! | `FAILPOINT_CLOCK=<file>` | the wall clock is as many seconds ahead as the file says at that moment, or behind where that is negative |
 //! | `FAILPOINT_BATCH=1` | the coordinator takes one input a batch, so that every point between two is reached |
 
 /// The process passes the point `name`.
@@ -41,6 +41,7 @@ pub(crate) fn clock_off() -> i64 {
 
 #[cfg(feature = "failpoints")]
 mod enabled {
+    use std::ffi::OsString;
     use std::fs::{File, OpenOptions};
     use std::io::Write as _;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,13 +63,11 @@ mod enabled {
         })
     });
 
-    static CLOCK: LazyLock<i64> = LazyLock::new(|| {
-        let seconds = std::env::var("FAILPOINT_CLOCK").ok();
-        seconds.and_then(|text| text.parse().ok()).unwrap_or(0)
-    });
+    static CLOCK: LazyLock<Option<OsString>> = LazyLock::new(|| std::env::var_os("FAILPOINT_CLOCK"));
 
     pub(super) fn clock_off() -> i64 {
-        *CLOCK
+        let said = CLOCK.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        said.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     }
 
     static TRACE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {

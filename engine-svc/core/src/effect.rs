@@ -1,7 +1,11 @@
 //! What is to be done in the world, once the change behind it is durable.
 
+use std::sync::Arc;
+
 use common::Operation;
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId};
+
+use crate::input::Differences;
 
 /// Something to do. Values that [`crate::State::step`] returns, never calls that it makes.
 ///
@@ -92,6 +96,13 @@ pub enum Effect {
         disk_id: DiskId,
         /// In which domain.
         domain_id: DomainId,
+    },
+    /// Look through the host's storage: the records here may be older than it is.
+    TakeInventory {
+        /// Where.
+        host_id: HostId,
+        /// What a look before this one found: what both find is so.
+        before: Option<Arc<Differences>>,
     },
     /// The host's stream has a hole: open a new one that starts with a snapshot.
     Resync {

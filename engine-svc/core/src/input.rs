@@ -1,6 +1,9 @@
 //! What can happen.
 
-use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, ImageId, RequestId, StoreId, TaskId, VmId};
 use common::{Allocation, Fault, Label, Operation, Start, Timestamp, Token, VolumeFormat, Words};
 
 use crate::effect::HostCall;
@@ -66,6 +69,9 @@ pub enum Input {
         host_id: HostId,
         /// `HOST_ID_MISMATCH`, `HOST_OWNED`, `ENGINE_FENCED`, …
         fault: Fault,
+        /// The host shows an incarnation that only a copy of this engine's data directory can have made: more than its
+        /// word.
+        is_proven: bool,
     },
     /// A frame of a host's task stream, in order, on the connection that [`Input::HostConnected`] told of. One of
     /// another store, or one that comes while the host is not connected, is ignored.
@@ -166,6 +172,51 @@ pub enum Input {
         /// In words.
         note: Words,
     },
+    /// All that a host's storage holds, as [`crate::Effect::TakeInventory`] found it.
+    InventoryTaken {
+        /// Whose.
+        host_id: HostId,
+        /// What was found.
+        inventory: Inventory,
+        /// What the look before this one found; none for the first one.
+        before: Option<Arc<Differences>>,
+    },
+}
+
+/// The images that a host's storage holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// By storage domain; none where they could not be read whole, which proves of no image that it is not there.
+    pub images: BTreeMap<DomainId, Option<BTreeSet<ImageId>>>,
+}
+
+/// In what the storage of a host and the engine's records differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Storage domains that are not recorded.
+    pub domains: BTreeSet<DomainId>,
+    /// Images, in domains that are recorded, that are no disk's.
+    pub images: BTreeSet<(DomainId, ImageId)>,
+    /// Disks whose image is not there.
+    pub disks: BTreeSet<DiskId>,
+}
+
+impl Differences {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty() && self.images.is_empty() && self.disks.is_empty()
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            domains: &self.domains & &other.domains,
+            images: &self.images & &other.images,
+            disks: &self.disks & &other.disks,
+        }
+    }
 }
 
 /// A request for something to be done.

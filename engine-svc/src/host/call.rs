@@ -31,7 +31,7 @@ use super::backoff::{Backoff, CALL_CAP, FULL_CAP};
 use super::refusal::Refusal;
 use super::room::Room;
 use super::session::TakeOver;
-use super::{Context, Full, frame, observation, probe};
+use super::{Context, Full, frame, inventory, observation, probe};
 
 /// Attempts that say nothing before the engine is told that they are spent.
 pub(super) const TRIES: u32 = 8;
@@ -41,6 +41,9 @@ const TASK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a call that works on storage may take.
 const STORAGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long looking through all of a host's storage may take.
+const INVENTORY_DEADLINE: Duration = Duration::from_secs(1_800);
 
 /// What calls to one connected host have in common.
 #[derive(Debug, Clone)]
@@ -178,6 +181,7 @@ async fn rest(time: Duration, wanted: &mut watch::Receiver<Effect>) -> Rested {
 async fn attempt(connection: &Connection, effect: &Effect) -> Result<Option<Input>, Status> {
     let deadline = match effect {
         Effect::StartTask { .. } | Effect::AbortTask { .. } | Effect::ClearTask { .. } => TASK_DEADLINE,
+        Effect::TakeInventory { .. } => INVENTORY_DEADLINE,
         _ => STORAGE_DEADLINE,
     };
     let late = || Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs()));
@@ -278,6 +282,14 @@ impl Connection {
                     disk_id: *disk_id,
                     presence,
                     note: note.into(),
+                }))
+            }
+            Effect::TakeInventory { host_id, before } => {
+                let inventory = inventory::take(self.channel.clone()).await?;
+                Ok(Some(Input::InventoryTaken {
+                    host_id: *host_id,
+                    inventory,
+                    before: before.clone(),
                 }))
             }
             // These are no calls.
@@ -386,6 +398,7 @@ fn verdict(effect: &Effect, fault: &Fault, is_final: bool) -> Option<Input> {
         Effect::ClearTask { .. }
         | Effect::ProbeTask { .. }
         | Effect::ObserveDisk { .. }
+        | Effect::TakeInventory { .. }
         | Effect::Reclaim { .. }
         | Effect::Follow { .. }
         | Effect::Unfollow { .. }
@@ -423,6 +436,7 @@ pub(super) const fn kind(effect: &Effect) -> &'static str {
         Effect::Call { .. } => "call",
         Effect::ProbeTask { .. } => "probe_task",
         Effect::ObserveDisk { .. } => "observe_disk",
+        Effect::TakeInventory { .. } => "take_inventory",
         Effect::Resync { .. } => "resync",
     }
 }
@@ -436,6 +450,7 @@ const fn after(effect: &Effect) -> &'static str {
         Effect::Reclaim { .. } => "effect.after/reclaim",
         Effect::ProbeTask { .. } => "effect.after/probe_task",
         Effect::ObserveDisk { .. } => "effect.after/observe_disk",
+        Effect::TakeInventory { .. } => "effect.after/take_inventory",
         Effect::Call { call, .. } => match call {
             HostCall::Claim => "effect.after/claim",
             HostCall::TakeOver { .. } => "effect.after/take_over",

@@ -32,6 +32,7 @@ pub(super) async fn follow(context: Context, host_id: HostId, address: String, o
         address,
         orders,
         known: None,
+        is_proven: false,
         reminded: None,
     }
     .run()
@@ -46,6 +47,8 @@ struct Follower {
     orders: Orders,
     /// What the engine was last told of this host.
     known: Option<Link>,
+    /// Whether what the host last refused it for is more than its word.
+    is_proven: bool,
     /// When the log was last told that the host is not connected.
     reminded: Option<Instant>,
 }
@@ -75,16 +78,17 @@ impl Follower {
                 }
                 Err(end) => end,
             };
+            let is_proven = matches!(end, End::Superseded(_));
             match end {
                 End::Away(fault) => {
                     failures += 1;
                     if failures.is_multiple_of(TRIES) {
                         self.give_up_undoing(&fault).await;
                     }
-                    self.tell(Link::Away(fault)).await;
+                    self.tell(Link::Away(fault), false).await;
                 }
-                End::Refused(fault) => {
-                    self.tell(Link::Refused(fault)).await;
+                End::Refused(fault) | End::Superseded(fault) => {
+                    self.tell(Link::Refused(fault), is_proven).await;
                     decided = self.taking_over().await;
                     if decided.is_some() && take_over.is_none() {
                         continue;
@@ -155,15 +159,20 @@ impl Follower {
 
     /// Tells the engine of a change; attempts that fail as the last one did are noted only on the board, and a refusal
     /// once a minute in the log as well.
-    async fn tell(&mut self, link: Link) {
+    async fn tell(&mut self, link: Link, is_proven: bool) {
         let host_id = self.host_id;
         self.remind(&link);
         let input = match (&self.known, &link) {
             (Some(Link::Away(_)), Link::Away(_)) => None,
-            (Some(Link::Refused(old)), Link::Refused(new)) if old.code == new.code => None,
+            (Some(Link::Refused(old)), Link::Refused(new))
+                if old.code == new.code && self.is_proven == is_proven =>
+            {
+                None
+            }
             (_, Link::Refused(fault)) => Some(Input::HostRefused {
                 host_id,
                 fault: fault.clone(),
+                is_proven,
             }),
             (_, Link::Away(_) | Link::Connected) => Some(Input::HostAway { host_id }),
         };
@@ -172,8 +181,10 @@ impl Follower {
             self.reminded = Some(Instant::now());
             let _ = self.context.engine.send(input).await;
         }
+        self.is_proven = is_proven;
         self.note(link);
     }
+
     fn remind(&mut self, link: &Link) {
         let due = self.reminded.is_none_or(|last| last.elapsed() >= REMINDER);
         if let (Some(Link::Refused(_)), Link::Refused(fault), true) = (&self.known, link, due) {

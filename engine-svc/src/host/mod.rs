@@ -9,6 +9,7 @@ mod board;
 mod call;
 mod follower;
 mod frame;
+mod inventory;
 mod observation;
 mod probe;
 mod refusal;
@@ -205,6 +206,7 @@ const fn host_of(effect: &Effect) -> HostId {
         | Effect::Call { host_id, .. }
         | Effect::ProbeTask { host_id, .. }
         | Effect::ObserveDisk { host_id, .. }
+        | Effect::TakeInventory { host_id, .. }
         | Effect::Resync { host_id } => *host_id,
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum End {
     /// It answers as somebody else, or belongs to somebody else: another engine, or another life of this one. That
     /// is one host's word, and ends nothing but what goes on with this host.
     Refused(Fault),
+    /// As `Refused`, and the host shows a start that only a copy of this engine's data directory can have made.
+    Superseded(Fault),
     /// It is as well as it was: connect again.
     Again,
 }
@@ -134,7 +136,10 @@ async fn connect(
         (Loyalty::Ours | Loyalty::Nobodys, _) => None,
         (Loyalty::Inherited, _) => Some((claim.clone(), "")),
         (Loyalty::Other(fault), None) => return Err(fault.into()),
-        (Loyalty::Other(_), Some(decided)) => Some((decided.claim(), decided.correlation_id.as_str())),
+        (Loyalty::OtherLife(fault), None) => return Err(End::Superseded(fault)),
+        (Loyalty::Other(_) | Loyalty::OtherLife(_), Some(decided)) => {
+            Some((decided.claim(), decided.correlation_id.as_str()))
+        }
     };
     let info = match wanted {
         None => info,

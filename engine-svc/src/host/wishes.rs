@@ -25,6 +25,7 @@ impl Subject {
             Effect::Follow { host_id, .. }
             | Effect::Unfollow { host_id }
             | Effect::Reclaim { host_id }
+            | Effect::TakeInventory { host_id, .. }
             | Effect::Resync { host_id } => host_id.as_uuid(),
         };
         Self(kind(effect), id)

@@ -10,7 +10,7 @@ use runtime::chance;
 use runtime::store::{Commit, Store, StoreError, Table};
 
 use super::scan::{decode, write};
-use crate::life::{Life, MAX_LINE};
+use crate::life::{Key, Life, MAX_LINE};
 
 const ENGINE: Table = Table("engine");
 const KEY: &[u8] = b"self";
@@ -22,22 +22,28 @@ const KEY: &[u8] = b"self";
 /// [`StoreError`] if the record cannot be read or written.
 pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Life, StoreError> {
     let reader = store.reader()?;
-    let incarnation = Incarnation::from_uuid(chance::uuid());
+    let random = chance::number();
     let life = match reader.get(ENGINE, KEY)? {
-        Some(bytes) => next(&decode(ENGINE, &bytes)?, incarnation)?,
-        None => Life {
+        Some(bytes) => next(&decode(ENGINE, &bytes)?, random)?,
+        None => {
             // The id that the data directory was made with: its manifest names the engine by it.
-            engine_id: EngineId::from_uuid(store.identity().store_id.as_uuid()),
-            epoch: 1,
-            incarnation,
-            line: Arc::default(),
-        },
+            let engine_id = EngineId::from_uuid(store.identity().store_id.as_uuid());
+            let key = Key::random();
+            Life {
+                engine_id,
+                epoch: 1,
+                incarnation: key.incarnation(engine_id, random),
+                line: Arc::default(),
+                key,
+            }
+        }
     };
     let record = EngineRecord {
         engine_id: life.engine_id.to_string(),
         epoch: life.epoch,
         incarnation: life.incarnation.to_string(),
         line: life.line.iter().flat_map(|start| *start.as_bytes()).collect(),
+        key: life.key.as_bytes().to_vec(),
     };
     store.commit(
         [Commit {
@@ -52,7 +58,7 @@ pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Life, StoreError>
 }
 
 /// The start after the one that was recorded.
-fn next(record: &EngineRecord, incarnation: Incarnation) -> Result<Life, StoreError> {
+fn next(record: &EngineRecord, random: u64) -> Result<Life, StoreError> {
     let damaged = |what: &str, error| StoreError::Damaged(format!("the engine's {what} {error}"));
     let engine_id = record.engine_id.parse().map_err(|error| damaged("id", error))?;
     let (earlier, rest) = record.line.as_chunks::<16>();
@@ -70,11 +76,20 @@ fn next(record: &EngineRecord, incarnation: Incarnation) -> Result<Life, StoreEr
     }
     line.drain(..line.len().saturating_sub(MAX_LINE));
     let epoch = record.epoch.checked_add(1);
+    let key = match &record.key[..] {
+        // Of an older build: copies that were made before this start do not have the key.
+        [] => Key::random(),
+        bytes => {
+            let whole = Key::from_slice(bytes);
+            whole.ok_or_else(|| StoreError::Damaged("the engine's key is cut off".to_owned()))?
+        }
+    };
     Ok(Life {
         engine_id,
         epoch: epoch.ok_or_else(|| StoreError::Damaged("the engine's epoch has no next".to_owned()))?,
-        incarnation,
+        incarnation: key.incarnation(engine_id, random),
         line: line.into(),
+        key,
     })
 }
 
@@ -92,6 +107,8 @@ mod tests {
             assert_eq!((life.engine_id, life.epoch), (lives[0].engine_id, at as u64 + 1));
             let before: Vec<_> = lives[..at].iter().map(|life| life.incarnation).collect();
             assert_eq!(&*life.line, before);
+            assert_eq!(life.key, lives[0].key);
+            assert!(life.key.has_made(life.engine_id, life.incarnation));
         }
     }
 
@@ -102,8 +119,9 @@ mod tests {
             epoch: 9_999,
             incarnation: chance::uuid().to_string(),
             line: (0..MAX_LINE).flat_map(|_| *chance::uuid().as_bytes()).collect(),
+            key: Vec::new(),
         };
-        let life = next(&record, Incarnation::from_uuid(chance::uuid())).unwrap();
+        let life = next(&record, 1).unwrap();
         assert_eq!(life.line.len(), MAX_LINE);
         assert_eq!(
             life.line.last().map(ToString::to_string),
@@ -118,10 +136,15 @@ mod tests {
             epoch: 5,
             ..EngineRecord::default()
         };
-        let start = Incarnation::from_uuid(chance::uuid());
-        let life = next(&old, start).unwrap();
-        assert_eq!((life.epoch, life.incarnation, life.line.len()), (6, start, 0));
+        let life = next(&old, 1).unwrap();
+        assert_eq!((life.epoch, life.line.len()), (6, 0));
+        assert!(life.key.has_made(life.engine_id, life.incarnation));
+        assert_ne!(next(&old, 1).unwrap().key, life.key, "nobody else has it");
         for damaged in [
+            EngineRecord {
+                key: vec![1; 31],
+                ..old.clone()
+            },
             EngineRecord {
                 line: vec![1; 17],
                 ..old.clone()
@@ -135,7 +158,7 @@ mod tests {
                 ..old
             },
         ] {
-            assert!(next(&damaged, start).is_err());
+            assert!(next(&damaged, 1).is_err());
         }
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
         }),
         start: host.start.map(|start| start.0),
         has_risen: host.has_risen,
+        inventory_wanted: host.inventory_wanted,
     }
 }
 
@@ -36,6 +37,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
 /// [`CodecError`] for what was not written by [`record`].
 pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
     let (start, has_risen) = (record.start.map(Start), record.has_risen);
+    let inventory_wanted = record.inventory_wanted;
     let host = codec::required("host", record.host)?;
     Ok(Host {
         id: codec::id("host_id", &host.host_id)?,
@@ -45,6 +47,7 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
         start,
         cursor: codec::token("cursor", &host.cursor)?,
         has_risen,
+        inventory_wanted,
     })
 }
 

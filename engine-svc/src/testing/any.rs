@@ -484,16 +484,20 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         option::of(any::<u64>()),
         option::of(cursor),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(id, name, address, store_id, start, cursor, has_risen)| Host {
-            id,
-            name,
-            address,
-            store_id,
-            start: start.map(Start),
-            cursor,
-            has_risen,
-        })
+        .prop_map(
+            |(id, name, address, store_id, start, cursor, has_risen, inventory_wanted)| Host {
+                id,
+                name,
+                address,
+                store_id,
+                start: start.map(Start),
+                cursor,
+                has_risen,
+                inventory_wanted,
+            },
+        )
 }
 
 pub(crate) fn domain() -> impl Strategy<Value = Domain> {

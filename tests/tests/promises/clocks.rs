@@ -1,13 +1,14 @@
-//! What was promised for days is kept for days, whatever the machine's clock says at a start.
+//! What was promised for days is kept for days, whatever the machine's clock says, at a start and at work.
 
-use proto::engine::v1::RemoveVmRequest;
+use std::path::PathBuf;
+
 use proto::host::v1::{GetTaskRequest, ListTasksRequest};
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::patience::{eventually, persist};
 use tests::requests::{self, KINDS};
 use tests::{World, words};
 
-/// Seconds by which a clock is off at a start: 40 days and 20 years, either way.
+/// Seconds by which a clock is off: 40 days and 20 years, either way.
 const OFF: [i64; 4] = [40 * 86_400, 7_300 * 86_400, -40 * 86_400, -7_300 * 86_400];
 
 /// How often it is looked whether something is still there, once it is known that the service looks for what is old.
@@ -17,52 +18,135 @@ const LOOKS: usize = 100;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_with_a_clock_far_off_makes_nothing_expire() -> Outcome<()> {
     for off in OFF {
-        off_by(off).await.context(format!("{off} seconds off"))?;
+        let mut years = Years::begin().await?;
+        for off in [off, 0] {
+            years.stop().await?;
+            years.set(off)?;
+            years.start().await?;
+            years.passes(off, &format!("at {off}")).await?;
+        }
+        let ended = years.end().await;
+        ended.context(format!("{off} seconds off"))?;
     }
     Ok(())
 }
 
-async fn off_by(off: i64) -> Outcome<()> {
-    let (mut world, domain_id) = World::furnished().await?;
-    let create = requests::create_vm("before", vec![requests::disk(&domain_id, KINDS[2])]);
-    let created = world.create_vm(&create).await?;
-    world.succeeds(&created).await?;
-    let task_id = cleared_task(&world).await?;
-    let mut kept = vec![(create.vm_id.clone(), created)];
-    for off in [off, 0] {
-        let off = off.to_string();
+/// The clocks are set while both services work, which are killed soon afterwards: whatever looks for what is old does so at a
+/// start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_under_services_at_work_makes_nothing_expire() -> Outcome<()> {
+    for off in OFF {
+        let mut years = Years::begin().await?;
+        for off in [off, 0] {
+            years.set(off)?;
+            years.passes(off, &format!("at {off}")).await?;
+            years.kill().await?;
+            years.start().await?;
+            years.passes(off, &format!("again at {off}")).await?;
+        }
+        let ended = years.end().await;
+        ended.context(format!("{off} seconds off"))?;
+    }
+    Ok(())
+}
+
+/// A world whose clocks are set.
+struct Years {
+    world: World,
+    domain_id: String,
+    clock: PathBuf,
+    first: proto::engine::v1::CreateVmRequest,
+    /// A task that the host cleared.
+    task_id: String,
+    /// VMs, and the commands that created them.
+    kept: Vec<(String, String)>,
+}
+
+impl Years {
+    async fn begin() -> Outcome<Self> {
+        let (mut world, domain_id) = World::furnished().await?;
+        let clock = world.folder().join("clock");
+        std::fs::write(&clock, "0")?;
+        let name = clock.to_string_lossy().into_owned();
         for service in [&mut world.host, &mut world.engine] {
             service.stop().await?;
-            service.set_variable("FAILPOINT_CLOCK", &off);
+            service.set_variable("FAILPOINT_CLOCK", &name);
         }
         world.restart_host().await?;
         world.restart_engine().await?;
-        // It ends by another clock than the first: its end is not old either.
-        let create = requests::create_vm(&format!("at {off}"), vec![requests::disk(&domain_id, KINDS[2])]);
-        let created = world.create_vm(&create).await?;
+        let first = requests::create_vm("before", vec![requests::disk(&domain_id, KINDS[2])]);
+        let created = world.create_vm(&first).await?;
         world.succeeds(&created).await?;
-        kept.push((create.vm_id, created));
+        let task_id = cleared_task(&world).await?;
+        Ok(Self {
+            kept: vec![(first.vm_id.clone(), created)],
+            world,
+            domain_id,
+            clock,
+            first,
+            task_id,
+        })
+    }
+
+    /// A whole number at any moment, for it is read all the time.
+    fn set(&self, off: i64) -> Outcome<()> {
+        let next = self.clock.with_extension("next");
+        std::fs::write(&next, off.to_string())?;
+        Ok(std::fs::rename(next, &self.clock)?)
+    }
+
+    async fn stop(&mut self) -> Outcome<()> {
+        self.world.host.stop().await?;
+        self.world.engine.stop().await
+    }
+
+    async fn kill(&mut self) -> Outcome<()> {
+        self.world.kill_host().await?;
+        self.world.kill_engine().await
+    }
+
+    async fn start(&mut self) -> Outcome<()> {
+        self.world.restart_host().await?;
+        self.world.restart_engine().await
+    }
+
+    /// Something is made by the clock that is so far off, and all of before is there still.
+    async fn passes(&mut self, off: i64, name: &str) -> Outcome<()> {
+        // It ends by another clock than the first: its end is not old either.
+        let disk = requests::disk(&self.domain_id, KINDS[2]);
+        let create = requests::create_vm(name, vec![disk]);
+        let created = self.world.create_vm(&create).await?;
+        self.world.succeeds(&created).await?;
+        let shown = self.world.client.command(&created).await?.create_time;
+        let shown = shown.context("a command without a time")?.seconds;
+        let now = std::time::UNIX_EPOCH
+            .elapsed()
+            .ok()
+            .context("a clock before 1970")?;
+        let ahead = shown - now.as_secs().cast_signed();
+        ensure((ahead - off).abs() < 3_600, || format!("{ahead} seconds ahead"))?;
+        self.kept.push((create.vm_id, created));
         for _ in 0..LOOKS {
-            for (_, command_id) in &kept {
-                world.client.command(command_id).await?;
+            for (_, command_id) in &self.kept {
+                self.world.client.command(command_id).await?;
             }
             let request = GetTaskRequest {
-                task_id: task_id.clone(),
+                task_id: self.task_id.clone(),
             };
-            let mut tasks = world.host_client.tasks.clone();
+            let mut tasks = self.world.host_client.tasks.clone();
             tasks.get_task(request).await.context("what the host cleared")?;
         }
+        Ok(())
     }
-    is_a_repeat(&world, &create, &kept[0].1).await?;
-    for (vm_id, _) in kept {
-        let remove = RemoveVmRequest {
-            vm_id,
-            ..requests::remove_vm("")
-        };
-        let removed = world.remove_vm(&remove).await?;
-        world.succeeds(&removed).await?;
+
+    async fn end(mut self) -> Outcome<()> {
+        is_a_repeat(&self.world, &self.first, &self.kept[0].1).await?;
+        for (vm_id, _) in &self.kept {
+            let removed = self.world.remove_vm(&requests::remove_vm(vm_id)).await?;
+            self.world.succeeds(&removed).await?;
+        }
+        self.world.stop().await
     }
-    world.stop().await
 }
 
 /// A request of before is answered with its command.

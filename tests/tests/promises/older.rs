@@ -2,7 +2,8 @@
 //! command that it was at work for is decided by what storage shows, and ends, or rests with a way out.
 
 use proto::engine::v1::{
-    AbandonCommandRequest, CancelCommandRequest, Command, CommandState, RetryCommandRequest, host::Connection,
+    AbandonCommandRequest, CancelCommandRequest, Command, CommandState, GetDiskRequest, ListEventsRequest,
+    RetryCommandRequest, disk_observation::Presence, host::Connection, list_events_request,
 };
 use tempfile::TempDir;
 use tests::audit::{Records, assert_no_locks, assert_storage_agrees, at_rest};
@@ -389,6 +390,77 @@ async fn an_engine_that_is_put_back_ends_what_its_host_has_ended_meanwhile() -> 
             format!("{command:#?}")
         })?;
         honest(&world, &watchers).await?;
+    }
+    Ok(())
+}
+
+/// What the engine told of a disk and its storage.
+async fn unknown_storage(world: &World, disk_id: &str) -> Option<String> {
+    let request = ListEventsRequest {
+        filter: Some(list_events_request::Filter {
+            entity_id: disk_id.to_owned(),
+            ..list_events_request::Filter::default()
+        }),
+        ..ListEventsRequest::default()
+    };
+    let answer = world.client.events.clone().list_events(request).await.ok()?;
+    let mut events = answer.into_inner().events.into_iter();
+    events.find_map(|event| (event.code == "UNKNOWN_STORAGE_SEEN").then_some(event.message))
+}
+
+/// All that was acknowledged after the copy is over and cleared on the host, which has no task left to show.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_put_back_names_the_images_that_it_never_heard_of_and_the_disks_that_are_gone()
+-> Outcome<()> {
+    let (mut world, domain) = World::furnished().await?;
+    let make = |name: &str| {
+        let mut request = requests::create_disk(&domain, requests::KINDS[0]);
+        request.description = name.to_owned();
+        request
+    };
+    let (kept, removed) = (make("kept"), make("removed"));
+    for disk in [&kept, &removed] {
+        let made = world.client.ask_create_disk(disk).await?;
+        world.succeeds(&made).await?;
+    }
+    at_rest(&world.view()).await?;
+    for round in 0..2 {
+        let older = Older::copy(&world.engine)?;
+        let later = make("later");
+        let made = world.client.ask_create_disk(&later).await?;
+        world.succeeds(&made).await?;
+        if round == 0 {
+            let gone = world
+                .client
+                .ask_remove_disk(&requests::remove_disk(&removed.disk_id))
+                .await?;
+            world.succeeds(&gone).await?;
+        }
+        at_rest(&world.view()).await?;
+        older.put_back_engine(&mut world).await?;
+        let told = eventually("the engine to name what it never heard of", || {
+            unknown_storage(&world, &later.disk_id)
+        });
+        let told = told.await?;
+        let has = |id: &str| told.contains(id);
+        let names_removed = has(&removed.disk_id);
+        ensure(
+            has(&later.disk_id) && names_removed && !has(&kept.disk_id),
+            || told.clone(),
+        )?;
+        eventually("the disk that is gone to be seen so", || async {
+            let disk_id = removed.disk_id.clone();
+            let answer = world
+                .client
+                .disks
+                .clone()
+                .get_disk(GetDiskRequest { disk_id })
+                .await
+                .ok()?;
+            let seen = answer.into_inner().disk?.observation?;
+            (seen.presence() == Presence::Absent).then_some(())
+        })
+        .await?;
     }
     Ok(())
 }

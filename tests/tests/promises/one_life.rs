@@ -173,6 +173,76 @@ async fn of_two_engines_on_copies_one_goes_on_however_often_which_restarts() -> 
     })
 }
 
+/// Asks for a VM without disks, which touches no host: the code of the refusal, if it is refused.
+async fn bare_vm(engine: &Engine, name: &str) -> Outcome<Option<String>> {
+    let request = requests::create_vm(name, Vec::new());
+    match engine.vms.clone().create_vm(request).await {
+        Ok(answer) => {
+            let command = answer.into_inner().command.context("no command")?;
+            engine.succeeds(&command.command_id).await.map(|()| None)
+        }
+        Err(status) => Ok(Some(Refusal::from(&status).reason)),
+    }
+}
+
+/// Two hosts, of which each copy has claimed one while the other host was down.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_engines_that_share_the_hosts_by_halves_one_refuses_to_act() -> Outcome<()> {
+    let (mut world, domain_id) = World::furnished().await?;
+    let mut second = world.neighbour("second", &[]).await?;
+    let elsewhere = second.furnish(&world.client, "second").await?;
+    world.engine.stop().await?;
+    copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"))?;
+    second.host.service.stop().await?;
+    world.restart_engine().await?;
+    world.host_is(Connection::Connected).await?;
+    world.host.stop().await?;
+    second.host.service.start(&FailPoints::default()).await?;
+    world.kill_engine().await?;
+    let mut other = Other::start(&world, "copy").await?;
+    other.client.sees_host(second.id(), Connection::Connected).await?;
+    world.restart_host().await?;
+    world.restart_engine().await?;
+    for round in 0..3 {
+        world.host_is(Connection::Connected).await?;
+        stands(&world.client, second.id(), Connection::Refused, "ENGINE_FENCED").await?;
+        other.client.sees_host(second.id(), Connection::Connected).await?;
+        stands(
+            &other.client,
+            &world.host_id,
+            Connection::Refused,
+            "ENGINE_FENCED",
+        )
+        .await?;
+        let first_goes_on = world.host_id.as_str() < second.id();
+        let name = format!("vm-{round}");
+        let answers = (
+            bare_vm(&world.client, &name).await?,
+            bare_vm(&other.client, &name).await?,
+        );
+        let fenced = Some("ENGINE_FENCED".to_owned());
+        let wanted = if first_goes_on {
+            (None, fenced)
+        } else {
+            (fenced, None)
+        };
+        ensure(answers == wanted, || format!("{answers:?}, {first_goes_on}"))?;
+        if first_goes_on {
+            makes_a_disk(&world.client, &domain_id).await?;
+            makes_none(&other.client, &elsewhere).await?;
+        } else {
+            makes_a_disk(&other.client, &elsewhere).await?;
+            makes_none(&world.client, &domain_id).await?;
+        }
+        other.restart().await?;
+        if round == 1 {
+            world.kill_engine().await?;
+            world.restart_engine().await?;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> Outcome<()> {
     let (world, domain_id) = World::furnished().await?;

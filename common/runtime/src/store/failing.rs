@@ -1,5 +1,5 @@
 //! A store that fails on purpose, for tests: at a chosen commit, before or after it took effect, and from then
-//! on until it is opened again, as redb does. It can also hold commits back.
+//! on until it is opened again, as redb does. It can also hold commits back, and reads of the history.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -31,6 +31,7 @@ struct Plan {
     failing_reopens: u64,
     reopens: u64,
     blocked: bool,
+    history_blocked: bool,
     waiting: u64,
     commits: u64,
 }
@@ -73,6 +74,17 @@ impl FailingStore {
     /// Lets the commits that wait go on.
     pub fn unblock_commits(&self) {
         self.lock().blocked = false;
+        self.changed.notify_all();
+    }
+
+    /// From now on reads of the history wait.
+    pub fn block_history(&self) {
+        self.lock().history_blocked = true;
+    }
+
+    /// Lets the reads of the history that wait go on.
+    pub fn unblock_history(&self) {
+        self.lock().history_blocked = false;
         self.changed.notify_all();
     }
 
@@ -141,6 +153,11 @@ impl Store for FailingStore {
     }
 
     fn history(&self, after: Revision, limit: usize) -> Result<Vec<Recorded>, StoreError> {
+        let mut plan = self.lock();
+        while plan.history_blocked {
+            plan = self.changed.wait(plan).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(plan);
         self.inner.history(after, limit)
     }
 

@@ -15,6 +15,7 @@ use runtime::log::Log;
 use runtime::machine::Change;
 use runtime::status;
 use runtime::store::Store as _;
+use runtime::store::failing::FailingStore;
 use runtime::store::memory::MemoryStore;
 use runtime::watch::{MAX_AGE, Terms, WatchOptions, WatchStream, watch};
 use tonic::Code;
@@ -377,6 +378,46 @@ async fn while_a_snapshot_is_read_the_stream_shows_that_it_lives() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What only the store has is read on a disk that may take its time, again and again.
+#[tokio::test]
+async fn while_an_old_history_is_read_the_stream_shows_that_it_lives() {
+    let store = MemoryStore::new();
+    let log = log_of(store.clone());
+    let begin = log.token();
+    notes(&log, 1..=3);
+    let slow = FailingStore::wrap(store);
+    // Of a service that was started since: nothing of before is in memory.
+    let log = log_of(slow.clone());
+    slow.block_history();
+    let start = proto::task::v1::WatchStart {
+        start: Some(From::After(begin.to_string())),
+    };
+    let terms = Terms {
+        heartbeat: Duration::from_millis(100),
+        max_age: MAX_AGE,
+    };
+    let options = WatchOptions::read(Some(&start), None, None, false, terms).unwrap();
+    let mut stream = watch(log.clone(), ALL, options).unwrap();
+    let mut frame = async || read(&next(&mut stream).await.unwrap().unwrap());
+    assert!(matches!(frame().await, Frame::Opened(_)));
+    for _ in 0..5 {
+        let Frame::Heartbeat(beat) = frame().await else {
+            panic!("a heartbeat");
+        };
+        assert_eq!(token(&beat.token), Some(begin), "as far as it has told");
+    }
+    slow.unblock_history();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        match frame().await {
+            Frame::Heartbeat(_) => {}
+            Frame::Changes(Changes { items, .. }) => seen.extend(items.iter().map(|item| item.event_id)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, [1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]

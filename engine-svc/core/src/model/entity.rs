@@ -87,6 +87,8 @@ pub struct Host {
     pub cursor: Option<Token>,
     /// It has shown tasks that are over for good, and may have them still: the next connection starts with a snapshot.
     pub has_risen: bool,
+    /// What is recorded here may be older than what its storage holds, which is to be looked through.
+    pub inventory_wanted: bool,
 }
 
 /// A storage domain.

@@ -126,6 +126,8 @@ event_codes! {
     TaskSettledByEvidence = "TASK_SETTLED_BY_EVIDENCE", Warning;
     /// A task that no command of ours started is at work on our host.
     ForeignTaskSeen = "FOREIGN_TASK_SEEN", Warning;
+    /// A host's storage holds what is not recorded, or not what is: the records are older.
+    UnknownStorageSeen = "UNKNOWN_STORAGE_SEEN", Alert;
     /// A host belongs to another life of this engine: nothing is done there.
     EngineFenced = "ENGINE_FENCED", Alert;
 }

@@ -83,6 +83,7 @@ fn added(state: &State, p: &AddHost) -> Host {
         start: life.map(|life| life.start),
         cursor: None,
         has_risen: false,
+        inventory_wanted: false,
     }
 }
 

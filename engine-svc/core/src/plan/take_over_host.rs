@@ -82,22 +82,25 @@ pub(super) fn answered(
     p: &TakeOverHost,
     result: Result<(), Fault>,
 ) -> Next {
-    match result {
-        Ok(()) if state.host(p.host_id).is_some() => End::succeeded(Vec::new()),
-        Ok(()) => {
-            let life = state.volatile.connected.get(&p.host_id);
-            End::succeeded(vec![Change::Host(Arc::new(Host {
-                id: p.host_id,
-                name: p.name.clone(),
-                address: p.address.clone(),
-                store_id: life.map(|life| life.store_id),
-                start: life.map(|life| life.start),
-                has_risen: false,
-                cursor: None,
-            }))])
-        }
-        Err(fault) => End::without_trace(command, Some(fault)),
+    if let Err(fault) = result {
+        return End::without_trace(command, Some(fault));
     }
+    let life = state.volatile.connected.get(&p.host_id);
+    let host = state.host(p.host_id).cloned().unwrap_or_else(|| Host {
+        id: p.host_id,
+        name: p.name.clone(),
+        address: p.address.clone(),
+        store_id: life.map(|life| life.store_id),
+        start: life.map(|life| life.start),
+        has_risen: false,
+        inventory_wanted: false,
+        cursor: None,
+    });
+    // Whoever had it has changed what is there.
+    End::succeeded(vec![Change::Host(Arc::new(Host {
+        inventory_wanted: true,
+        ..host
+    }))])
 }
 
 /// That somebody else has the host is why it is taken over; that it is another host ends it.
@@ -134,6 +137,7 @@ mod tests {
         world.step(Input::HostRefused {
             host_id: host_id(0),
             fault: Fault::new(code, "somebody else has it"),
+            is_proven: false,
         });
     }
 
@@ -187,6 +191,85 @@ mod tests {
         assert_eq!(code(world.submit(6, "CreateVm", create_vm(6, [6], 0))), None);
     }
 
+    /// Of so many hosts, what has become of each: one letter a host. Whether a command that touches no host is taken.
+    fn goes_on(hosts: &str) -> bool {
+        let mut world = World::with_domains(hosts.len() as u128);
+        for (n, what) in hosts.chars().enumerate() {
+            let host_id = host_id(n as u128);
+            if what != 'o' {
+                world.disconnect(host_id);
+            }
+            if matches!(what, 'p' | 'd') {
+                world.step(Input::HostRefused {
+                    host_id,
+                    fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
+                    is_proven: what == 'p',
+                });
+            }
+        }
+        code(world.submit(90, "CreateVm", create_vm(90, [], 0))).is_none()
+    }
+
+    /// Ours, denied by the host's word alone, denied with proof, away.
+    #[test]
+    fn of_two_lives_that_share_the_hosts_one_goes_on_whichever_hosts_are_away() {
+        for (hosts, wanted) in [
+            ("o", true),
+            ("a", true),
+            ("d", false),
+            ("p", false),
+            // One host's word is not enough beside another, whichever it is.
+            ("od", true),
+            ("do", true),
+            ("da", true),
+            ("dda", false),
+            // Proof is, where this life has no more, and not the first.
+            ("op", true),
+            ("po", false),
+            ("pa", false),
+            ("opa", true),
+            ("poa", false),
+            ("oop", true),
+            ("ppo", false),
+            ("oopp", true),
+            ("poop", false),
+            ("aaop", true),
+            ("aapo", false),
+            ("aapp", false),
+            ("oaap", true),
+        ] {
+            assert_eq!(goes_on(hosts), wanted, "{hosts}");
+        }
+        // The other life sees the same hosts the other way round: whatever the split, one goes on and the other does not.
+        for count in 1..=4_u32 {
+            for split in 0..3_u32.pow(count) {
+                let of = |letters: [char; 3]| -> String {
+                    (0..count)
+                        .map(|n| letters[(split / 3_u32.pow(n) % 3) as usize])
+                        .collect()
+                };
+                let (one, other) = (of(['o', 'p', 'a']), of(['p', 'o', 'a']));
+                if one.contains(['o', 'p']) {
+                    assert_ne!(goes_on(&one), goes_on(&other), "{one}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_was_not_asked_yet_is_no_reason_to_be_over() {
+        let mut world = World::with_domains(2);
+        world.crash();
+        for (n, is_proven) in [(1, false), (2, true)] {
+            world.step(Input::HostRefused {
+                host_id: host_id(1),
+                fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
+                is_proven,
+            });
+            assert_eq!(code(world.submit(n, "CreateVm", create_vm(n, [], 0))), None);
+        }
+    }
+
     #[test]
     fn an_engine_most_of_whose_hosts_are_another_lifes_takes_nothing_but_take_overs() {
         let bare = |n| create_vm(n, [], 0);
@@ -201,6 +284,7 @@ mod tests {
         world.step(Input::HostRefused {
             host_id: host_id(1),
             fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
+            is_proven: false,
         });
         assert_eq!(
             code(world.submit(2, "CreateVm", bare(2))),

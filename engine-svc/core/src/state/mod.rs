@@ -88,7 +88,11 @@ pub(crate) struct Volatile {
     pub(crate) connected: BTreeMap<HostId, Life>,
     pub(crate) streams: BTreeMap<HostId, Stream>,
     /// Hosts that another life of this engine has, as they said themselves.
-    pub(crate) fenced: BTreeMap<HostId, Fault>,
+    pub(crate) fenced: BTreeMap<HostId, Fenced>,
+    /// Hosts that were asked and did not answer. Those that were not asked yet are neither here nor connected.
+    pub(crate) away: BTreeSet<HostId>,
+    /// Hosts whose storage was to be looked through since they were connected.
+    pub(crate) looked_through: BTreeSet<HostId>,
     /// How often each host showed a task that is none of ours and for which there was no room.
     pub(crate) unrecorded: BTreeMap<HostId, u64>,
 }
@@ -98,7 +102,17 @@ impl Volatile {
     pub(crate) fn forget(&mut self, host_id: HostId) {
         self.connected.remove(&host_id);
         self.streams.remove(&host_id);
+        self.away.remove(&host_id);
+        self.looked_through.remove(&host_id);
     }
+}
+
+/// That another life of this engine has a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Fenced {
+    pub(crate) fault: Fault,
+    /// The host showed an incarnation that only a copy of this engine's data directory can have made.
+    pub(crate) is_proven: bool,
 }
 
 /// Where the engine is in a host's open stream.

@@ -24,7 +24,12 @@ impl State {
             .filter_map(|id| self.look_at(EntityKey::Disk(*id)));
         let here =
             |effect: &Effect| matches!(effect, Effect::ObserveDisk { host_id: at, .. } if *at == host_id);
-        calls.chain(tasks).chain(disks.filter(here)).collect()
+        let inventory = self.inventory_of(host_id);
+        calls
+            .chain(tasks)
+            .chain(disks.filter(here))
+            .chain(inventory)
+            .collect()
     }
 
     /// What the host is to be asked for a task.

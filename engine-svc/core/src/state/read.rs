@@ -141,6 +141,14 @@ impl State {
         }
     }
 
+    /// Whether a command of ours has it.
+    pub(crate) fn is_held_by_command(&self, key: &EntityKey) -> bool {
+        let holders = self.locks.holders(key);
+        holders
+            .iter()
+            .any(|(owner, _)| matches!(owner, Owner::Command(_)))
+    }
+
     /// The first of `wants` that cannot be had now, and who holds it.
     pub(crate) fn obstacle(
         &mut self,

@@ -12,7 +12,7 @@ use crate::effect::Effect;
 use crate::input::HostFacts;
 use crate::model::{AsyncTaskState, Command, CommandState, EntityKey, EventCode, Host, Parameters, Purpose};
 use crate::plan;
-use crate::state::Life;
+use crate::state::{Fenced, Life};
 
 impl Tx<'_> {
     /// It answers as the one that is followed: all that is still to be done there is asked for again.
@@ -23,7 +23,7 @@ impl Tx<'_> {
         }
         if let Some(other) = facts.engine_id.filter(|id| *id != self.state.seed.engine_id) {
             let message = format!("the host belongs to engine {other}");
-            return self.host_refused(host_id, Fault::new(FaultCode::HostOwned, message));
+            return self.host_refused(host_id, Fault::new(FaultCode::HostOwned, message), false);
         }
         let life = Life {
             store_id: facts.store_id,
@@ -32,6 +32,8 @@ impl Tx<'_> {
         let before = self.state.volatile.connected.insert(host_id, life);
         self.state.volatile.streams.remove(&host_id);
         self.state.volatile.fenced.remove(&host_id);
+        self.state.volatile.away.remove(&host_id);
+        self.state.volatile.looked_through.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
                 let message = format!("host {host_id} is connected");
@@ -63,14 +65,18 @@ impl Tx<'_> {
     pub(super) fn host_away(&mut self, host_id: HostId) {
         let was_here = self.state.volatile.connected.remove(&host_id).is_some();
         self.state.volatile.streams.remove(&host_id);
-        if was_here && self.state.host(host_id).is_some() {
+        if self.state.host(host_id).is_none() {
+            return;
+        }
+        self.state.volatile.away.insert(host_id);
+        if was_here {
             let message = format!("host {host_id} does not answer; its tasks stay as they are");
             self.tell_of(EventCode::HostAway, vec![EntityKey::Host(host_id)], message);
         }
     }
 
     /// What is to be done there can go on only if somebody sets it right, so all of it rests.
-    pub(super) fn host_refused(&mut self, host_id: HostId, fault: Fault) {
+    pub(super) fn host_refused(&mut self, host_id: HostId, fault: Fault, is_proven: bool) {
         self.state.volatile.forget(host_id);
         for id in self.state.calls_to(host_id) {
             self.refuse_call(id, &fault);
@@ -79,7 +85,11 @@ impl Tx<'_> {
             return;
         }
         let code = if fault.code == FaultCode::EngineFenced {
-            self.state.volatile.fenced.insert(host_id, fault.clone());
+            let fenced = Fenced {
+                fault: fault.clone(),
+                is_proven,
+            };
+            self.state.volatile.fenced.insert(host_id, fenced);
             EventCode::EngineFenced
         } else {
             EventCode::HostRefused

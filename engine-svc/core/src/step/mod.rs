@@ -7,6 +7,7 @@ mod decide;
 mod end;
 mod evidence;
 mod host;
+mod inventory;
 mod observe;
 mod recover;
 mod submit;
@@ -89,7 +90,11 @@ impl Tx<'_> {
             Input::Forget { command_ids } => self.forget(command_ids),
             Input::HostConnected { host_id, facts } => self.host_connected(host_id, facts),
             Input::HostAway { host_id } => self.host_away(host_id),
-            Input::HostRefused { host_id, fault } => self.host_refused(host_id, fault),
+            Input::HostRefused {
+                host_id,
+                fault,
+                is_proven,
+            } => self.host_refused(host_id, fault, is_proven),
             Input::Observed {
                 host_id,
                 store_id,
@@ -136,6 +141,11 @@ impl Tx<'_> {
                 presence,
                 note,
             } => self.disk_observed(disk_id, presence, note),
+            Input::InventoryTaken {
+                host_id,
+                inventory,
+                before,
+            } => self.inventory_taken(host_id, &inventory, before),
         }
         Reply::Done
     }

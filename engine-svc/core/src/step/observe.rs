@@ -54,9 +54,13 @@ impl Tx<'_> {
                     self.shown(host_id, &task, Shown::Snapshot, None);
                 }
             }
-            (Frame::SnapshotDone { token }, _) => {
+            (Frame::SnapshotDone { token }, cursor) => {
                 stream.live = true;
                 let seen = std::mem::take(&mut stream.seen);
+                // The host's history does not reach back to where it was followed up to: what it did since is not shown.
+                if cursor.is_some() {
+                    self.want_inventory(host_id);
+                }
                 self.snapshot_done(host_id, &seen, token);
             }
             // What follows a hole comes again in the snapshot that was asked for.
@@ -221,6 +225,9 @@ impl Tx<'_> {
 
     /// As many as there is room for are recorded; of the others it is told how many there are, less and less often.
     fn foreign_seen(&mut self, host_id: HostId, item: &HostTask, time: Option<Timestamp>) {
+        if item.engine_id == Some(self.state.seed.engine_id) {
+            self.want_inventory(host_id);
+        }
         let most = self.state.seed.limits.foreign_tasks_per_host;
         if self.state.foreign_on(host_id) >= most {
             let more = self.state.volatile.unrecorded.entry(host_id).or_default();

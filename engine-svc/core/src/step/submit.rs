@@ -1,5 +1,7 @@
 //! Acceptance: a request is a repeat, is refused, or becomes a whole tree of commands, recorded at once.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::id::HostId;
@@ -89,34 +91,58 @@ impl Tx<'_> {
         })
     }
 
-    /// What would only rest, because another life of this engine has the host, is refused. So is everything once most
-    /// hosts are another life's: then it is that one which goes on, and what this one knows is old. One host's word is
-    /// never enough for that where there are others.
+    /// What would only rest, because another life of this engine has the host, is refused. So is everything once it is
+    /// another life that goes on.
     fn is_ours(&self, draft: Draft) -> Result<Draft, Fault> {
         if matches!(draft.parameters, Parameters::TakeOverHost(_)) {
             return Ok(draft);
         }
         let fenced = &self.state.volatile.fenced;
-        let is_over = 2 * self
-            .state
-            .hosts()
-            .filter(|host| fenced.contains_key(&host.id))
-            .count()
-            > self.state.hosts().count();
-        let of_another_life = |host: &HostId| Some((*host, fenced.get(host)?));
+        let of_another_life = |host: &HostId| Some((*host, &fenced.get(host)?.fault));
         let touched = draft.hosts().iter().find_map(of_another_life);
-        let (host_id, fault) =
-            match touched.or_else(|| fenced.keys().find_map(of_another_life).filter(|_| is_over)) {
-                Some(found) => found,
-                None => return Ok(draft),
-            };
+        let any = || fenced.keys().find_map(of_another_life).filter(|_| self.is_over());
+        let Some((host_id, fault)) = touched.or_else(any) else {
+            return Ok(draft);
+        };
         let what = if touched.is_some() {
             "nothing can be done on"
         } else {
-            "most hosts are another life's, among them"
+            "another life of this engine goes on, and what this one knows is old: that one has"
         };
         let message = format!("{what} host {host_id}: {}", fault.message);
         Err(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
+    }
+
+    /// Whether it is another life of this engine that goes on (docs/adr/0012). The word of hosts decides where more than
+    /// half of all say so: one alone may lie. Of those that prove it no more than of ours are wanted, and where there
+    /// are as many, the host with the smallest id decides, so that of two lives that share the hosts one is over. A host
+    /// that does not answer is nobody's until it does.
+    fn is_over(&self) -> bool {
+        let volatile = &self.state.volatile;
+        let fenced = |id: &HostId| volatile.fenced.get(id);
+        let (mut all, mut denied) = (0_usize, 0_usize);
+        let (mut ours, mut proven) = (BTreeSet::new(), BTreeSet::new());
+        for host in self.state.hosts() {
+            all += 1;
+            match fenced(&host.id) {
+                Some(fenced) => {
+                    denied += 1;
+                    if fenced.is_proven {
+                        proven.insert(host.id);
+                    }
+                }
+                None if volatile.away.contains(&host.id) => {}
+                None => {
+                    ours.insert(host.id);
+                }
+            }
+        }
+        let lost = match proven.len().cmp(&ours.len()) {
+            Ordering::Greater => true,
+            Ordering::Equal => proven.first() < ours.first(),
+            Ordering::Less => false,
+        };
+        2 * denied > all || lost
     }
 
     fn allowed(&mut self, asked: &Submission, draft: Draft) -> Result<Draft, Fault> {

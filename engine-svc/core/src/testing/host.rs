@@ -10,7 +10,7 @@ use common::{
 
 use super::{ENGINE, store_id};
 use crate::effect::HostCall;
-use crate::input::{Evidence, Frame, HostFacts, HostTask, Remembered};
+use crate::input::{Evidence, Frame, HostFacts, HostTask, Inventory, Remembered};
 use crate::model::{Presence, ReportedState};
 
 /// What will become of a task once it runs.
@@ -386,9 +386,13 @@ impl FakeHost {
         }
     }
 
-    /// Copies that are not over, or that processes of earlier stores still work at.
+    /// Copies that are not over, or that processes of earlier stores still work at. Beside one that a start found
+    /// unfinished nothing begins on a host: its locks are held until it has been brought to its end.
     fn copies(&self) -> impl Iterator<Item = &CopyVolume> {
-        let open = self.tasks.values().filter(|r| !r.item.state.is_terminal());
+        let open = self
+            .tasks
+            .values()
+            .filter(|r| !r.item.state.is_terminal() && !r.found);
         let open = open.filter_map(|record| record.item.operation.as_ref());
         open.chain(self.strangers.values()).filter_map(|op| match op {
             Operation::CopyVolume(copy) => Some(copy),
@@ -671,6 +675,20 @@ impl FakeHost {
             (Operation::DeleteImage(_), Some(Image::Whole)) => Evidence::NotBegun,
             (_, Some(Image::Whole)) => Evidence::Done,
         }
+    }
+
+    /// All images, as if they lay in its first domain: histories have one domain a host.
+    pub(crate) fn inventory(&self) -> Inventory {
+        let images: BTreeSet<ImageId> = self.images.keys().map(|disk| disk.image()).collect();
+        let mut all: BTreeMap<_, _> = self
+            .domains
+            .iter()
+            .map(|id| (*id, Some(BTreeSet::new())))
+            .collect();
+        if let Some(first) = all.values_mut().next() {
+            *first = Some(images);
+        }
+        Inventory { images: all }
     }
 
     pub(crate) fn presence(&self, disk: DiskId) -> Presence {

@@ -326,7 +326,12 @@ fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
     let derived = |effect: &&Effect| {
         !matches!(
             effect,
-            Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } | Effect::Reclaim { .. }
+            Effect::Follow { .. }
+                | Effect::Unfollow { .. }
+                | Effect::Resync { .. }
+                | Effect::Reclaim { .. }
+                // After a crash the first look comes again.
+                | Effect::TakeInventory { before: Some(_), .. }
         )
     };
     // Asked for and made needless by what the same input told later.

@@ -359,6 +359,11 @@ impl World {
                 presence: host.presence(*disk_id),
                 note: common::Words::default(),
             }),
+            Effect::TakeInventory { host_id, before } => Some(Input::InventoryTaken {
+                host_id: *host_id,
+                inventory: host.inventory(),
+                before: before.clone(),
+            }),
             Effect::Resync { host_id } => {
                 let host_id = *host_id;
                 self.open_stream(host_id);
@@ -376,6 +381,13 @@ impl World {
         self.followed.clear();
         self.engine.state = self.engine.reloaded();
         self.step(Input::Recover);
+    }
+
+    /// The engine is killed, and started again from a copy of its directory.
+    pub(crate) fn put_engine_back(&mut self, records: BTreeMap<String, Change>) {
+        self.engine.records = records;
+        self.counts = super::invariants::Counts::of(self.engine.records.values());
+        self.crash();
     }
 
     /// All that can happen on open connections happens once.
@@ -457,6 +469,7 @@ pub(crate) fn host_of(effect: &Effect) -> HostId {
         | Effect::Call { host_id, .. }
         | Effect::ProbeTask { host_id, .. }
         | Effect::ObserveDisk { host_id, .. }
+        | Effect::TakeInventory { host_id, .. }
         | Effect::Resync { host_id } => *host_id,
     }
 }

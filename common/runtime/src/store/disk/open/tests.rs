@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use common::time::Timestamp;
@@ -162,48 +163,74 @@ fn without_redbs_panics() {
     }));
 }
 
-/// Of the tables every eighth byte that is not empty, which ones by chance; with `DAMAGE=all` every one.
+/// The places of all bytes that may mean something. Of a stretch of emptiness, of which these files have far more than of
+/// anything else, only what lies beside something that is written, and a byte here and there.
+fn places(bytes: &[u8]) -> Vec<usize> {
+    const BESIDE: usize = 16;
+    let mut places = Vec::new();
+    let mut next = 0;
+    for place in (0..bytes.len()).filter(|place| bytes[*place] != 0) {
+        places.extend(next.max(place.saturating_sub(BESIDE))..(place + BESIDE).min(bytes.len()));
+        next = next.max((place + BESIDE).min(bytes.len()));
+    }
+    places.extend((0..bytes.len()).step_by(4_093));
+    places
+}
+
+/// What becomes of a store in which one byte is another: whether it is refused, for each of these places in a file.
+fn damaged_at(
+    whole: &BTreeMap<PathBuf, Vec<u8>>,
+    name: &Path,
+    places: impl Iterator<Item = usize>,
+    committed: u64,
+) -> (u32, u32) {
+    let dir = laid_out(whole);
+    let bytes = &whole[name];
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(dir.path().join(name))
+        .unwrap();
+    let (mut refused, mut taken) = (0, 0);
+    for place in places {
+        file.write_all_at(&[bytes[place] ^ (1 << (place % 8))], place as u64)
+            .unwrap();
+        match proves(dir.path()) {
+            Ok(revision) => {
+                assert_eq!(revision, committed, "{}, byte {place}", name.display());
+                taken += 1;
+            }
+            Err(why) => {
+                assert!(why.len() > 20, "{why}");
+                refused += 1;
+            }
+        }
+        file.write_all_at(&bytes[place..=place], place as u64).unwrap();
+    }
+    (refused, taken)
+}
+
+/// Every byte of each file, by as many threads as there are processors.
 #[test]
 fn any_byte_that_changes_is_found_or_means_nothing() {
     without_redbs_panics();
-    let of_tables = match std::env::var("DAMAGE").as_deref() {
-        Ok("all") => 1,
-        _ => 8,
-    };
-    let phase = rand::random_range(0..of_tables);
-    println!("every byte of {of_tables}, from {phase} on");
     let (dir, _store, committed) = store_in_use();
     let whole = files(dir.path());
-    let dir = laid_out(&whole);
-    assert_eq!(proves(dir.path()), Ok(committed));
+    assert_eq!(proves(laid_out(&whole).path()), Ok(committed));
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let mut found = BTreeMap::<&Path, (u32, u32)>::new();
     for (name, bytes) in &whole {
-        let path = dir.path().join(name);
-        let mut changed = bytes.clone();
-        // Empty room is looked at here and there: there is far more of it than of anything else.
-        let step = if name == Path::new(tables::FILE) {
-            of_tables
-        } else {
-            1
-        };
-        let written = (0..bytes.len()).filter(|place| bytes[*place] != 0 && place % step == phase % step);
-        for place in written.chain((0..bytes.len()).step_by(4_093)) {
-            changed[place] ^= 1 << (place % 8);
-            fs::write(&path, &changed).unwrap();
-            changed[place] = bytes[place];
-            let (refused, taken) = found.entry(name).or_default();
-            match proves(dir.path()) {
-                Ok(revision) => {
-                    assert_eq!(revision, committed, "{}, byte {place}", name.display());
-                    *taken += 1;
-                }
-                Err(why) => {
-                    assert!(why.len() > 20, "{why}");
-                    *refused += 1;
-                }
-            }
-        }
-        fs::write(&path, bytes).unwrap();
+        let places = places(bytes);
+        let (places, whole) = (&places, &whole);
+        let counts: Vec<(u32, u32)> = std::thread::scope(|scope| {
+            let begin = |first| {
+                let mine = places.iter().copied().skip(first).step_by(threads);
+                scope.spawn(move || damaged_at(whole, name, mine, committed))
+            };
+            let all: Vec<_> = (0..threads).map(begin).collect();
+            all.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let sum = |of: fn(&(u32, u32)) -> u32| counts.iter().map(of).sum();
+        found.insert(name, (sum(|count| count.0), sum(|count| count.1)));
     }
     println!("refused, and taken because it meant nothing: {found:?}");
     // A mark that is not whole leaves the one before it.

@@ -1,0 +1,337 @@
+//! What a host's storage holds beside what is recorded here. The engine looks where its records may be older than
+//! storage is: its data directory was put back from an older copy, or a host was taken over.
+
+use std::sync::Arc;
+
+use common::id::{DiskId, HostId};
+use common::words::listed;
+
+use super::tx::Tx;
+use crate::change::Change;
+use crate::effect::Effect;
+use crate::input::{Differences, Inventory};
+use crate::model::{Disk, EntityKey, EventCode, Host, Observation, Presence};
+use crate::state::State;
+
+/// Of each kind, so many are named in an event: a sentence has room for no more.
+const NAMED: usize = 10;
+
+impl Tx<'_> {
+    /// Has the host's storage looked through, once in a connection: what is recorded may be older than storage is.
+    pub(super) fn want_inventory(&mut self, host_id: HostId) {
+        let Some(host) = self.state.host(host_id).filter(|host| !host.inventory_wanted) else {
+            return;
+        };
+        let host = Host {
+            inventory_wanted: true,
+            ..host.clone()
+        };
+        if !self.state.volatile.looked_through.insert(host_id) {
+            return;
+        }
+        self.put(Change::Host(Arc::new(host)));
+        self.look_through(host_id);
+    }
+
+    /// Looks where that was wanted and is not done, if the host is connected. Otherwise each connection does.
+    pub(super) fn look_through(&mut self, host_id: HostId) {
+        let is_connected = self.state.volatile.connected.contains_key(&host_id);
+        let effect = self.state.inventory_of(host_id).filter(|_| is_connected);
+        self.effects(effect);
+    }
+
+    /// A list is read piece by piece, while commands go on: what differs counts only where the next one shows it too.
+    pub(super) fn inventory_taken(
+        &mut self,
+        host_id: HostId,
+        inventory: &Inventory,
+        before: Option<Arc<Differences>>,
+    ) {
+        let Some(host) = self.state.host(host_id).filter(|host| host.inventory_wanted) else {
+            return;
+        };
+        let host = Host {
+            inventory_wanted: false,
+            ..host.clone()
+        };
+        let now = self.state.differences(host_id, inventory);
+        let lasting = match before {
+            None if now.is_empty() => now,
+            None => {
+                let before = Some(Arc::new(now));
+                return self.effect(Effect::TakeInventory { host_id, before });
+            }
+            Some(before) => now.and(&before),
+        };
+        if !lasting.is_empty() {
+            self.tell_of_differences(&host, &lasting);
+        }
+        for disk_id in lasting.disks {
+            self.doubt(disk_id);
+        }
+        self.put(Change::Host(Arc::new(host)));
+    }
+
+    fn tell_of_differences(&mut self, host: &Host, found: &Differences) {
+        let mut said = Vec::new();
+        if !found.domains.is_empty() {
+            let names = listed(&found.domains, NAMED);
+            said.push(format!("storage domains that it does not know: {names}"));
+        }
+        if !found.images.is_empty() {
+            let names = found
+                .images
+                .iter()
+                .map(|(domain, image)| format!("{image} in {domain}"));
+            let names = listed(names, NAMED);
+            said.push(format!("images that it does not know: {names}"));
+        }
+        if !found.disks.is_empty() {
+            let names = listed(&found.disks, NAMED);
+            said.push(format!("and not the images of these disks: {names}"));
+        }
+        let message = format!(
+            "this engine's records are older than the storage of host {} ({}), which holds {}. Nothing was changed; the \
+             host's ListImages shows all there is",
+            host.name,
+            host.id,
+            said.join("; ")
+        );
+        let disks = found.disks.iter().copied().map(EntityKey::Disk);
+        let images = found
+            .images
+            .iter()
+            .map(|(_, image)| EntityKey::Disk(image.disk()));
+        let domains = found.domains.iter().copied().map(EntityKey::Domain);
+        let entities = [EntityKey::Host(host.id)].into_iter();
+        let entities = entities
+            .chain(domains.take(NAMED))
+            .chain(images.take(NAMED))
+            .chain(disks.take(NAMED));
+        self.tell_of(EventCode::UnknownStorageSeen, entities.collect(), message);
+    }
+
+    /// What storage was last seen to hold of a disk is asked anew.
+    fn doubt(&mut self, disk_id: DiskId) {
+        let Some(disk) = self.state.disk(disk_id) else {
+            return;
+        };
+        let observation = Some(Observation {
+            presence: Presence::Unknown,
+            time: self.now,
+            note: "its image was not found when the host's storage was looked through".into(),
+        });
+        let disk = Disk {
+            observation,
+            ..disk.clone()
+        };
+        self.put(Change::Disk(disk));
+        let look = self.state.look_at(EntityKey::Disk(disk_id));
+        self.effects(look);
+    }
+}
+
+impl State {
+    /// Looking through a host's storage, where that was wanted and is not done.
+    pub(crate) fn inventory_of(&self, host_id: HostId) -> Option<Effect> {
+        let before = None;
+        self.host(host_id)
+            .filter(|host| host.inventory_wanted)
+            .map(|_| Effect::TakeInventory { host_id, before })
+    }
+
+    /// What is recorded and not there, and what is there and not recorded. What a command works on is neither.
+    fn differences(&self, host_id: HostId, inventory: &Inventory) -> Differences {
+        let mut found = Differences::default();
+        for (domain_id, images) in &inventory.images {
+            if self.domain(*domain_id).is_none() {
+                if !self.is_held_by_command(&EntityKey::Domain(*domain_id)) {
+                    found.domains.insert(*domain_id);
+                }
+                continue;
+            }
+            for image in images.iter().flatten() {
+                let disk_id = image.disk();
+                let is_known = self
+                    .disk(disk_id)
+                    .is_some_and(|disk| disk.spec.domain_id == *domain_id);
+                if !is_known && !self.is_held_by_command(&EntityKey::Disk(disk_id)) {
+                    found.images.insert((*domain_id, *image));
+                }
+            }
+        }
+        for disk in self.disks() {
+            let domain_id = disk.spec.domain_id;
+            let disk_id = disk.spec.disk_id;
+            let is_here = self
+                .domain(domain_id)
+                .is_some_and(|domain| domain.host_id == host_id);
+            let read = inventory.images.get(&domain_id).and_then(Option::as_ref);
+            let is_missing = is_here && read.is_some_and(|images| !images.contains(&disk_id.image()));
+            if is_missing && !self.is_held_by_command(&EntityKey::Disk(disk_id)) {
+                found.disks.insert(disk_id);
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::input::{Ask, Input};
+    use crate::model::CommandState::*;
+    use crate::plan::take_over_host::TakeOverHost;
+    use crate::testing::{World, create_vm, disk_id, domain_id, host_id, remove_vm};
+
+    fn told(world: &World) -> Vec<(Vec<EntityKey>, String)> {
+        let events = world.engine.events.iter();
+        let events = events.filter(|event| event.code == EventCode::UnknownStorageSeen);
+        events
+            .map(|event| (event.entities.clone(), event.message.to_string()))
+            .collect()
+    }
+
+    fn takes_over(world: &mut World, n: u128) {
+        let ask = Ask::TakeOverHost(TakeOverHost {
+            host_id: host_id(0),
+            name: String::new(),
+            address: String::new(),
+            reason: "it is ours".to_owned(),
+        });
+        world.submit(n, "TakeOverHost", ask);
+        world.settle();
+        assert_eq!(world.state_of(n), Succeeded);
+    }
+
+    /// An engine that is put back to when it had a VM with a disk that was removed since, while another one was made.
+    fn put_back() -> World {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        let old = world.engine.records.clone();
+        world.submit(2, "CreateVm", create_vm(2, [2], 0));
+        world.submit(3, "RemoveVm", remove_vm(1));
+        world.settle();
+        assert_eq!((world.state_of(2), world.state_of(3)), (Succeeded, Succeeded));
+        world.put_engine_back(old);
+        world
+    }
+
+    #[test]
+    fn an_engine_that_is_put_back_names_what_it_does_not_know_and_what_is_not_there_any_more() {
+        let mut world = put_back();
+        world.settle();
+        let told = told(&world);
+        let [(entities, message)] = &told[..] else {
+            panic!("{told:#?}");
+        };
+        for id in [
+            disk_id(1).to_string(),
+            disk_id(2).to_string(),
+            domain_id(0).to_string(),
+        ] {
+            assert!(message.contains(&id), "{id}: {message}");
+        }
+        for disk in [1, 2] {
+            assert!(entities.contains(&EntityKey::Disk(disk_id(disk))), "{entities:?}");
+        }
+        let disk = world.engine.state.disk(disk_id(1)).unwrap();
+        assert_eq!(disk.observation.as_ref().unwrap().presence, Presence::Absent);
+        assert!(!world.engine.state.host(host_id(0)).unwrap().inventory_wanted);
+    }
+
+    #[test]
+    fn a_look_that_a_crash_cuts_off_comes_again() {
+        let mut world = put_back();
+        while !world.engine.state.host(host_id(0)).unwrap().inventory_wanted {
+            world.connect(host_id(0));
+            assert!(world.flow(), "nothing wants it");
+        }
+        for _ in 0..3 {
+            world.crash();
+            assert!(world.engine.state.inventory_of(host_id(0)).is_some());
+        }
+        world.settle();
+        assert_eq!(told(&world).len(), 1);
+    }
+
+    #[test]
+    fn who_takes_a_host_over_looks_through_it_and_is_told_of_nothing_that_is_as_recorded() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        takes_over(&mut world, 2);
+        assert_eq!(told(&world), []);
+        let unknown = disk_id(77);
+        world
+            .host_mut(0)
+            .images
+            .insert(unknown, crate::testing::Image::Whole);
+        takes_over(&mut world, 3);
+        let told = told(&world);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].1.contains(&unknown.to_string()), "{told:?}");
+    }
+
+    /// What commands make and remove meanwhile shows in one of two looks only.
+    #[test]
+    fn what_only_one_of_two_looks_shows_is_not_told() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        let host_id = host_id(0);
+        let look = |images: &[u128]| Inventory {
+            images: BTreeMap::from([(
+                domain_id(0),
+                Some(
+                    images
+                        .iter()
+                        .map(|n| disk_id(*n).image())
+                        .collect::<BTreeSet<_>>(),
+                ),
+            )]),
+        };
+        for (first, second, wanted) in [
+            (vec![1, 5], vec![1], 0),
+            (vec![1], vec![1, 5], 0),
+            (vec![], vec![1], 0),
+            (vec![5], vec![1, 6], 0),
+            (vec![1, 5], vec![1, 5, 6], 1),
+            (vec![], vec![], 2),
+        ] {
+            let mut host = world.engine.state.host(host_id).unwrap().clone();
+            host.inventory_wanted = true;
+            world.engine.state.apply(&Change::Host(Arc::new(host)));
+            let mut before = None;
+            for look in [look(&first), look(&second)] {
+                let transition = world.engine.step(Input::InventoryTaken {
+                    host_id,
+                    inventory: look,
+                    before: before.take(),
+                });
+                before = transition.effects.iter().find_map(|effect| match effect {
+                    Effect::TakeInventory { before, .. } => before.clone(),
+                    _ => None,
+                });
+            }
+            assert_eq!(told(&world).len(), wanted, "{first:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn a_domain_that_cannot_be_read_proves_of_no_disk_that_it_is_not_there() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        let unread = Inventory {
+            images: BTreeMap::from([(domain_id(0), None)]),
+        };
+        for inventory in [unread, Inventory::default()] {
+            let found = world.engine.state.differences(host_id(0), &inventory);
+            assert!(found.is_empty(), "{found:?}");
+        }
+    }
+}

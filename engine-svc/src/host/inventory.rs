@@ -1,0 +1,91 @@
+//! Looks through all that a host's storage holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::id::{DomainId, ImageId};
+use engine_core::input::Inventory;
+use proto::host::v1::storage_service_client::StorageServiceClient;
+use proto::host::v1::{ListImagesRequest, ListStorageDomainsRequest};
+use runtime::status;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Items of a page. Each page is a read of its own on the host, so others have their turns between them.
+const PAGE: i32 = 500;
+
+/// Images that are looked at, 16 bytes each, and storage domains. What is more is left out: nothing is said of it.
+const MAX_IMAGES: usize = 500_000;
+const MAX_DOMAINS: usize = 1_000;
+
+/// Reads all pages.
+///
+/// # Errors
+/// The host's status, where it says nothing about storage.
+pub(super) async fn take(channel: Channel) -> Result<Inventory, Status> {
+    let mut storage = StorageServiceClient::new(channel);
+    let mut images = BTreeMap::new();
+    let mut room = MAX_IMAGES;
+    for domain_id in domains(&mut storage).await? {
+        let found = images_of(&mut storage, domain_id, room).await?;
+        room -= found.as_ref().map_or(0, BTreeSet::len);
+        images.insert(domain_id, found);
+    }
+    Ok(Inventory { images })
+}
+
+async fn domains(storage: &mut StorageServiceClient<Channel>) -> Result<Vec<DomainId>, Status> {
+    let mut found = Vec::new();
+    let mut request = ListStorageDomainsRequest {
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    loop {
+        let page = storage.list_storage_domains(request.clone()).await?.into_inner();
+        // What has no id cannot be asked about.
+        found.extend(
+            page.domains
+                .iter()
+                .filter_map(|domain| domain.domain_id.parse::<DomainId>().ok()),
+        );
+        if page.next_page_token.is_empty() || found.len() >= MAX_DOMAINS {
+            found.truncate(MAX_DOMAINS);
+            return Ok(found);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// None where they cannot be read whole, or are more than there is `room` for.
+async fn images_of(
+    storage: &mut StorageServiceClient<Channel>,
+    domain_id: DomainId,
+    room: usize,
+) -> Result<Option<BTreeSet<ImageId>>, Status> {
+    let mut found = BTreeSet::new();
+    let mut request = ListImagesRequest {
+        domain_id: domain_id.to_string(),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    loop {
+        let page = match storage.list_images(request.clone()).await {
+            Ok(page) => page.into_inner(),
+            Err(refusal) if is_about_storage(&refusal) => return Ok(None),
+            Err(refusal) => return Err(refusal),
+        };
+        let whole = page.images.iter().filter(|image| image.leftover.is_empty());
+        found.extend(whole.filter_map(|image| image.image_id.parse::<ImageId>().ok()));
+        if found.len() > room {
+            return Ok(None);
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(Some(found));
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// A domain that is damaged, or gone by now, says nothing of its images.
+fn is_about_storage(refusal: &Status) -> bool {
+    status::fault_of(refusal).is_some_and(|(fault, _)| !fault.code.repeat_may_help())
+}
