@@ -203,12 +203,22 @@ impl Tx<'_> {
             };
             self.put(Change::Host(Arc::new(host)));
         }
+        // Of one that has left the working state, the host still has what it was sent with.
+        let correlation_id = match self.state.task(task_id) {
+            Some(task) => task.correlation_id.clone(),
+            None => item.correlation_id.to_string(),
+        };
         self.effect(match item.state.is_terminal() {
-            true => Effect::ClearTask { host_id, task_id },
+            true => Effect::ClearTask {
+                host_id,
+                task_id,
+                correlation_id,
+            },
             false => Effect::AbortTask {
                 host_id,
                 task_id,
                 store_id,
+                correlation_id,
             },
         });
     }
