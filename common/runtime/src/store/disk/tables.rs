@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | one per [`Table`] | the record's | the record's, packed, and a sum of table, key and value (`record.rs`) |
+//! | one per [`Table`](crate::store::Table) | the record's | the record's, packed, and a sum of table, key and value (`record.rs`) |
 //! | `runtime/samples` | a family of records | what its records are packed against (`sample.rs`) |
 //! | `runtime/history_rows` | the last of some revisions | what they recorded, and a sum |
 //! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
@@ -20,12 +20,11 @@ mod anew;
 mod record;
 mod row;
 mod sample;
+mod snapshot;
 mod walk;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,22 +32,23 @@ use common::id::StoreId;
 use common::revision::{Revision, Start};
 use redb::backends::FileBackend;
 use redb::{
-    AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable,
-    StorageError, TableDefinition, TableError, TableHandle as _, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
 };
 use uuid::Uuid;
 
 pub(super) use self::anew::make_anew;
-use self::record::{like, summed, whole};
+use self::record::{like, summed};
 use self::row::Row;
-use self::sample::{SAMPLES, Sampler, Samples};
+use self::sample::Sampler;
+pub(super) use self::snapshot::Snapshot;
 pub(super) use self::walk::{Walked, walk};
 use super::layer::Layer;
 use super::pace::Pace;
 use super::paced_file::PacedFile;
 use crate::own::{self, For};
 use crate::store::spans::Spans;
-use crate::store::{Kinship, Order, Pair, Recorded, StoreError, Table};
+use crate::store::{Kinship, StoreError};
 
 type Records<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
@@ -152,19 +152,7 @@ impl Tables {
     /// The last committed picture of the tables.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let transaction = self.database()?.begin_read().map_err(failed)?;
-        let mut records = BTreeMap::new();
-        for table in transaction.list_tables().map_err(failed)? {
-            if !table.name().starts_with(OWN) {
-                let opened = transaction.open_table(Records::new(table.name()));
-                records.insert(table.name().to_owned(), opened.map_err(failed)?);
-            }
-        }
-        let samples = existing(transaction.open_table(SAMPLES))?;
-        Ok(Snapshot {
-            transaction,
-            records,
-            samples: Arc::new(Samples::of(samples)),
-        })
+        Snapshot::of(transaction)
     }
 
     /// Tells whether the disk takes writes again.
@@ -202,76 +190,6 @@ impl Tables {
         transaction.set_quick_repair(true);
         Ok(transaction)
     }
-}
-
-/// One read transaction.
-pub(super) struct Snapshot {
-    transaction: ReadTransaction,
-    /// The tables that there are, opened once: it is asked far more often than it is made.
-    records: BTreeMap<String, ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    samples: Arc<Samples>,
-}
-
-impl Snapshot {
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let name = table.0;
-        let Some(table) = self.records.get(name) else {
-            return Ok(None);
-        };
-        let value = table.get(key).map_err(failed)?;
-        let value = value.map(|value| whole(name, key, value.value(), &self.samples));
-        value.transpose()
-    }
-
-    /// The records of a range, read as they are asked for.
-    pub(super) fn range(
-        &self,
-        table: Table,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
-        order: Order,
-    ) -> Result<Box<dyn Iterator<Item = Result<Pair, StoreError>>>, StoreError> {
-        let name = table.0;
-        let Some(table) = self.records.get(name) else {
-            return Ok(Box::new(std::iter::empty()));
-        };
-        let found = table.range::<&[u8]>(range).map_err(failed)?;
-        let samples = Arc::clone(&self.samples);
-        Ok(match order {
-            Order::Ascending => Box::new(found.map(move |found| to_pair(name, found, &samples))),
-            Order::Descending => Box::new(found.rev().map(move |found| to_pair(name, found, &samples))),
-        })
-    }
-
-    pub(super) fn history(&self, after: Revision, limit: usize) -> Result<Vec<Recorded>, StoreError> {
-        let table = self.transaction.open_table(HISTORY).map_err(failed)?;
-        let mut found = Vec::new();
-        for row in table.range(after.next().0..).map_err(failed)? {
-            if found.len() >= limit {
-                break;
-            }
-            let (last, row) = row.map_err(failed)?;
-            let revisions = row::revisions(Revision(last.value()), row.value(), &self.samples)?;
-            found.extend(revisions.into_iter().filter(|recorded| recorded.revision > after));
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    pub(super) fn revision(&self) -> Result<Revision, StoreError> {
-        current(&self.transaction)
-    }
-
-    pub(super) fn oldest(&self) -> Result<Revision, StoreError> {
-        stored_oldest(&self.transaction.open_table(META).map_err(failed)?)
-    }
-}
-
-type Found<'a> = Result<(AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>), StorageError>;
-
-fn to_pair(table: &str, found: Found<'_>, samples: &Samples) -> Result<Pair, StoreError> {
-    let (key, value) = found.map_err(failed)?;
-    let whole = whole(table, key.value(), value.value(), samples)?;
-    Ok((key.value().to_vec(), whole))
 }
 
 fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Database, StoreError> {
