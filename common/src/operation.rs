@@ -1,6 +1,7 @@
 //! The storage verbs, validated: a value of these types is fit to run on any file storage domain.
 
 use crate::id::{DomainId, ImageId, VolumeId};
+use crate::lock::Mode;
 use crate::text::{self, TextError};
 
 /// The largest volume, in bytes: 8 TiB.
@@ -108,25 +109,58 @@ impl Operation {
         }
     }
 
-    /// The domain it works in, if any; a copy's is its target's.
-    pub const fn domain_id(&self) -> Option<DomainId> {
+    /// All that it touches, what it changes before what it only reads. From this follow the locks of a host, those that an
+    /// engine holds for tasks of others, and under which entities a task is found.
+    pub fn touches(&self) -> Vec<Touch> {
+        let touch = |domain, image, mode| Touch { domain, image, mode };
         match self {
-            Self::CreateVolume(op) => Some(op.domain_id),
-            Self::CopyVolume(op) => Some(op.target.domain_id),
-            Self::DeleteImage(op) => Some(op.domain_id),
-            Self::Noop => None,
+            Self::CreateVolume(op) => vec![touch(op.domain_id, op.image_id, Mode::Exclusive)],
+            Self::CopyVolume(CopyVolume { source, target, .. }) => vec![
+                touch(target.domain_id, target.image_id, Mode::Exclusive),
+                touch(source.domain_id, source.image_id, Mode::Shared),
+            ],
+            Self::DeleteImage(op) => vec![touch(op.domain_id, op.image_id, Mode::Exclusive)],
+            Self::Noop => Vec::new(),
         }
     }
 
-    /// The image it changes, if any; a copy's is its target's.
-    pub const fn image_id(&self) -> Option<ImageId> {
-        match self {
-            Self::CreateVolume(op) => Some(op.image_id),
-            Self::CopyVolume(op) => Some(op.target.image_id),
-            Self::DeleteImage(op) => Some(op.image_id),
-            Self::Noop => None,
+    /// The domains of what it touches, each once; it shares them.
+    pub fn domains(&self) -> Vec<DomainId> {
+        let mut domains: Vec<DomainId> = Vec::new();
+        for touch in self.touches() {
+            if !domains.contains(&touch.domain) {
+                domains.push(touch.domain);
+            }
         }
+        domains
     }
+
+    /// What it changes, if anything: one image.
+    pub fn changes(&self) -> Option<Touch> {
+        let mut touches = self.touches().into_iter();
+        touches.find(|touch| touch.mode == Mode::Exclusive)
+    }
+
+    /// The domain of what it changes, if anything.
+    pub fn domain_id(&self) -> Option<DomainId> {
+        self.changes().map(|touch| touch.domain)
+    }
+
+    /// The image that it changes, if any.
+    pub fn image_id(&self) -> Option<ImageId> {
+        self.changes().map(|touch| touch.image)
+    }
+}
+
+/// An image that an operation changes, which it then has alone, or reads, which it shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Touch {
+    /// Where the image lies.
+    pub domain: DomainId,
+    /// The image, with all its volumes.
+    pub image: ImageId,
+    /// Whether it is changed.
+    pub mode: Mode,
 }
 
 /// Why a capacity is refused.

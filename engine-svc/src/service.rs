@@ -53,6 +53,7 @@ pub enum RunError {
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let options = disk::Options {
         cache_bytes: config.cache_bytes(),
+        kinship: crate::store::kin::kinship,
         ..disk::Options::of(OWNER)
     };
     let store: Arc<dyn Store> = DiskStore::open(&config.data_dir, options)?;

@@ -350,9 +350,9 @@ fn at_store(settings: &Settings) -> impl FnOnce(StoreError) -> ServiceError {
 
 /// Every step boundary of every operation, as fail points name them.
 pub fn fail_points() -> Vec<String> {
-    op::VERBS
+    op::STEPS
         .iter()
-        .flat_map(|verb| op::steps(verb))
+        .flat_map(|(_, steps)| *steps)
         .flat_map(|step| [format!("{step}.before"), format!("{step}.after")])
         .collect()
 }

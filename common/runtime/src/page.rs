@@ -84,12 +84,29 @@ pub fn fill<K, I: Message>(
     keys: impl IntoIterator<Item = K>,
     mut make: impl FnMut(&K) -> I,
 ) -> (Vec<I>, Option<K>) {
+    fill_within(size, usize::MAX, keys, |key| (make(key), 0))
+}
+
+/// As [`fill`], of items that also say how much had to be read for them: a page ends with the one at which that comes to `most`,
+/// however many more there would be room for.
+pub fn fill_within<K, I: Message>(
+    size: usize,
+    most: usize,
+    keys: impl IntoIterator<Item = K>,
+    mut make: impl FnMut(&K) -> (I, usize),
+) -> (Vec<I>, Option<K>) {
     let mut page = Page::of(size);
     let mut last = None;
+    let mut read = 0_usize;
     for key in keys {
-        if page.is_full() || !page.take(make(&key)) {
+        if page.is_full() || read >= most {
             return (page.into_items(), last);
         }
+        let (item, cost) = make(&key);
+        if !page.take(item) {
+            return (page.into_items(), last);
+        }
+        read = read.saturating_add(cost);
         last = Some(key);
     }
     (page.into_items(), None)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::id::{CommandId, DiskId, DomainId, HostId, VmId};
+use common::id::{CommandId, DiskId, HostId, VmId};
 
 use crate::model::{AsyncTask, Command, Disk, Domain, Event, Host, Vm};
 
@@ -25,8 +25,6 @@ pub enum Change {
     HostRemoved(HostId),
     /// A storage domain was added or changed.
     Domain(Domain),
-    /// A storage domain is gone.
-    DomainRemoved(DomainId),
     /// A disk was added or changed.
     Disk(Disk),
     /// A disk is gone.

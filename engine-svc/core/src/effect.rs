@@ -53,6 +53,8 @@ pub enum Effect {
         task_id: TaskId,
         /// The host's store that it is meant for.
         store_id: Option<StoreId>,
+        /// The command's; empty where nobody knows any more.
+        correlation_id: String,
     },
     /// Tell a host that the outcome of a task is safe here.
     ClearTask {
@@ -60,6 +62,8 @@ pub enum Effect {
         host_id: HostId,
         /// Which.
         task_id: TaskId,
+        /// The command's; empty where nobody knows any more.
+        correlation_id: String,
     },
     /// Call a host for a command; repeated until there is a verdict.
     Call {
@@ -81,6 +85,8 @@ pub enum Effect {
         task_id: TaskId,
         /// What it was to do.
         operation: Operation,
+        /// The command's.
+        correlation_id: String,
     },
     /// Look on storage what there is of a disk.
     ObserveDisk {

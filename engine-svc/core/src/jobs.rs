@@ -122,7 +122,8 @@ impl StepId {
         Self(root.child(match phase {
             StepKind::Validating => "step/validating",
             StepKind::Finalizing => "step/finalizing",
-            _ => "step/executing",
+            // A step of these kinds is named by what it shows; a phase that holds them is one of execution.
+            StepKind::Executing | StepKind::Command | StepKind::Task => "step/executing",
         }))
     }
 }

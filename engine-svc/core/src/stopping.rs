@@ -62,7 +62,17 @@ fn call_is_stopped(root: &Command) -> Option<bool> {
         Parameters::CreateStorageDomain(_) | Parameters::TakeOverHost(_) => {
             Some(plan::stopped_unheard(root).is_some())
         }
-        _ => None,
+        Parameters::CreateVm(_)
+        | Parameters::CreateImage(_)
+        | Parameters::RemoveVm(_)
+        | Parameters::RemoveAllVmImages(_)
+        | Parameters::RemoveImage(_)
+        | Parameters::CreateDisk(_)
+        | Parameters::RemoveDisk(_)
+        | Parameters::AttachDisk(_)
+        | Parameters::DetachDisk(_)
+        | Parameters::CopyDisk(_)
+        | Parameters::CopyImage(_) => None,
     }
 }
 

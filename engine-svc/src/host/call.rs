@@ -213,10 +213,14 @@ impl Connection {
                 }))
             }
             Effect::AbortTask {
-                task_id, store_id, ..
+                task_id,
+                store_id,
+                correlation_id,
+                ..
             } => {
                 let task = task_id.to_string();
-                let request = self.request(AbortTaskRequest { task_id: task }, *store_id, None);
+                let request = AbortTaskRequest { task_id: task };
+                let request = self.request(request, *store_id, Some(correlation_id));
                 let answer = self.tasks().abort_task(request).await?.into_inner();
                 Ok(Some(Input::AbortAccepted {
                     task_id: *task_id,
@@ -224,13 +228,19 @@ impl Connection {
                     cleared: cleared(answer.task),
                 }))
             }
-            Effect::ClearTask { task_id, .. } => {
+            Effect::ClearTask {
+                task_id,
+                correlation_id,
+                ..
+            } => {
                 let task = task_id.to_string();
-                let request = self.request(ClearTaskRequest { task_id: task }, None, None);
+                let request = ClearTaskRequest { task_id: task };
+                let request = self.request(request, None, Some(correlation_id));
                 let answer = match self.tasks().clear_task(request).await {
                     Ok(answer) => answer.into_inner(),
                     Err(status) => {
-                        self.stop_what_is_over_here(*task_id, &status).await?;
+                        self.stop_what_is_over_here(*task_id, correlation_id, &status)
+                            .await?;
                         return Err(status);
                     }
                 };
@@ -254,10 +264,16 @@ impl Connection {
             }
             Effect::Reclaim { .. } => self.call(&HostCall::Claim, None).await.map(|()| None),
             Effect::ProbeTask {
-                task_id, operation, ..
-            } => probe::look(self.channel.clone(), *task_id, operation)
-                .await
-                .map(Some),
+                task_id,
+                operation,
+                correlation_id,
+                ..
+            } => {
+                let request = self.request(probe::request(*task_id, operation), None, Some(correlation_id));
+                probe::look(self.channel.clone(), *task_id, request)
+                    .await
+                    .map(Some)
+            }
             Effect::ObserveDisk {
                 disk_id, domain_id, ..
             } => {
@@ -322,12 +338,17 @@ impl Connection {
 
     /// A host that was put back from an older copy may have a task again that was over. It waits there to be asked for
     /// again, and can be cleared once it was stopped.
-    async fn stop_what_is_over_here(&self, task_id: TaskId, refusal: &Status) -> Result<(), Status> {
+    async fn stop_what_is_over_here(
+        &self,
+        task_id: TaskId,
+        correlation_id: &str,
+        refusal: &Status,
+    ) -> Result<(), Status> {
         let unfinished =
             status::fault_of(refusal).is_some_and(|(fault, _)| fault.code == FaultCode::TaskNotFinished);
         if unfinished {
             let task_id = task_id.to_string();
-            let request = self.request(AbortTaskRequest { task_id }, None, None);
+            let request = self.request(AbortTaskRequest { task_id }, None, Some(correlation_id));
             self.tasks().abort_task(request).await?;
         }
         Ok(())
@@ -343,7 +364,7 @@ impl Connection {
             store_id: store_id.or(self.call.store_id),
             ..self.call
         };
-        call.attach(&mut request, correlation_id);
+        call.attach(&mut request, correlation_id.filter(|id| !id.is_empty()));
         request
     }
 }

@@ -8,18 +8,26 @@ use engine_core::input::{Evidence, Input, Remembered};
 use proto::convert;
 use proto::host::v1::storage_service_client::StorageServiceClient;
 use proto::host::v1::{ProbeOperationRequest, ProbeOperationResponse, ProbeVerdict, Task};
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+/// What a host is asked.
+pub(super) fn request(task_id: TaskId, operation: &Operation) -> ProbeOperationRequest {
+    ProbeOperationRequest {
+        operation: Some(convert::operation_to_wire(operation)),
+        task_id: task_id.to_string(),
+    }
+}
 
 /// Has the host look.
 ///
 /// # Errors
 /// The host's status, where it says nothing about storage.
-pub(super) async fn look(channel: Channel, task_id: TaskId, operation: &Operation) -> Result<Input, Status> {
-    let request = ProbeOperationRequest {
-        operation: Some(convert::operation_to_wire(operation)),
-        task_id: task_id.to_string(),
-    };
+pub(super) async fn look(
+    channel: Channel,
+    task_id: TaskId,
+    request: Request<ProbeOperationRequest>,
+) -> Result<Input, Status> {
     let answer = StorageServiceClient::new(channel)
         .probe_operation(request)
         .await?

@@ -126,12 +126,17 @@ mod tests {
             host_id,
             task_id,
             store_id: None,
+            correlation_id: String::new(),
         };
         for effect in [
             call(1, HostCall::Claim),
             call(2, HostCall::Release),
             abort,
-            Effect::ClearTask { host_id, task_id },
+            Effect::ClearTask {
+                host_id,
+                task_id,
+                correlation_id: String::new(),
+            },
         ] {
             assert!(wishes.wish(&effect).is_some(), "{effect:?}");
         }

@@ -43,6 +43,11 @@ impl<R: Message + Default> Ledger<R> {
         }
     }
 
+    /// Whether the records are in the table of this name.
+    pub(super) fn is_of(&self, table: &str) -> bool {
+        self.records.0 == table
+    }
+
     /// The record of this UUID.
     ///
     /// # Errors

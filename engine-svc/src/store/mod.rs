@@ -12,6 +12,7 @@ pub(crate) mod host;
 pub(crate) mod job;
 mod key;
 pub(crate) mod keyed;
+pub(crate) mod kin;
 pub(crate) mod ledger;
 pub(crate) mod live;
 pub(crate) mod load;

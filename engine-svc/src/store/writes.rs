@@ -53,7 +53,6 @@ impl Revisions {
             Change::Domain(domain) => {
                 self.put(vec![DOMAINS.put(domain.id.as_bytes(), &domain::record(domain))]);
             }
-            Change::DomainRemoved(id) => self.put(vec![DOMAINS.remove(id.as_bytes())]),
             Change::Disk(disk) => {
                 self.put(vec![DISKS.put(disk.spec.disk_id.as_bytes(), &disk::record(disk))])
             }

@@ -64,6 +64,8 @@ pub(crate) struct Truth {
     pub(crate) asked: Vec<Asked>,
     /// With which correlation id a storage domain was asked for, each time.
     pub(crate) correlated: Vec<Option<String>>,
+    /// With which correlation id each call about a task came.
+    pub(crate) told: Vec<(&'static str, Option<String>)>,
     /// This is heard, and not done or answered as long as it stands here.
     pub(crate) holds: Option<Asked>,
     /// One revision an entry: the task as it then was.
@@ -122,6 +124,7 @@ impl Double {
                 taken_over: None,
                 asked: Vec::new(),
                 correlated: Vec::new(),
+                told: Vec::new(),
                 holds: None,
                 history: Vec::new(),
                 lies: VecDeque::new(),
@@ -445,6 +448,7 @@ impl TaskService for Double {
         let caller = Caller::of(&request).unwrap();
         let slowness = {
             let mut truth = self.truth();
+            truth.told.push(("start", caller.correlation_id));
             let under_way = truth.starting.0 + 1;
             truth.starting = (under_way, truth.starting.1.max(under_way));
             truth.slowness
@@ -491,7 +495,12 @@ impl TaskService for Double {
         Err(Status::unimplemented("nobody asks"))
     }
 
-    async fn abort_task(&self, _: Request<AbortTaskRequest>) -> Result<Response<AbortTaskResponse>, Status> {
+    async fn abort_task(
+        &self,
+        request: Request<AbortTaskRequest>,
+    ) -> Result<Response<AbortTaskResponse>, Status> {
+        let who = Caller::of(&request).unwrap();
+        self.truth().told.push(("abort", who.correlation_id));
         Err(Status::internal("it does not abort"))
     }
 
@@ -499,6 +508,8 @@ impl TaskService for Double {
         &self,
         request: Request<ClearTaskRequest>,
     ) -> Result<Response<ClearTaskResponse>, Status> {
+        let who = Caller::of(&request).unwrap();
+        self.truth().told.push(("clear", who.correlation_id));
         let task_id: TaskId = request.into_inner().task_id.parse().unwrap();
         let task = Some(self.advance(task_id));
         Ok(Response::new(ClearTaskResponse {

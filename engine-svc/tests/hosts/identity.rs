@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use common::id::{EngineId, HostId, Incarnation};
+use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::storage_domain_service_client::StorageDomainServiceClient;
-use proto::engine::v1::{CommandState, CreateStorageDomainRequest};
+use proto::engine::v1::{CommandState, CreateDiskRequest, CreateStorageDomainRequest};
+use proto::task::v1::{Allocation, TaskState, VolumeFormat};
 use runtime::store::memory::Disk;
 use uuid::Uuid;
 
@@ -185,5 +187,50 @@ async fn what_a_command_asks_of_its_host_carries_its_correlation_id() {
     let accepted = domains.create_storage_domain(request).await.unwrap().into_inner();
     world.wait(&accepted.command.unwrap().command_id).await;
     assert_eq!(double.truth().correlated, [Some("c-9".to_owned())]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whatever_is_asked_about_a_task_carries_the_correlation_id_of_its_command() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    double.truth().stoppable = Some("remove the new volume".to_owned());
+    let request = CreateDiskRequest {
+        domain_id: world.domain().await,
+        capacity_bytes: 4096,
+        format: VolumeFormat::Raw.into(),
+        allocation: Allocation::Sparse.into(),
+        ..CreateDiskRequest::default()
+    };
+    let mut request = tonic::Request::new(request);
+    request
+        .metadata_mut()
+        .insert("x-correlation-id", "c-9".parse().unwrap());
+    let mut disks = DiskServiceClient::new(world.channel.clone());
+    let accepted = disks.create_disk(request).await.unwrap().into_inner();
+    let command_id = accepted.command.unwrap().command_id;
+    let task_id = eventually("the host to hear of the task", || async {
+        double.truth().history.last().map(|task| task.task_id.clone())
+    });
+    let task_id = task_id.await.parse().unwrap();
+    for _ in 0..3 {
+        double.advance(task_id);
+    }
+    let told = |what: &'static str| {
+        let truth = double.truth();
+        let mut told = truth.told.iter().filter(|(call, _)| *call == what);
+        told.next().map(|(_, correlation_id)| correlation_id.clone())
+    };
+    world.cancel(&command_id).await;
+    let stopped = eventually("the host to be told to stop", || async { told("abort") });
+    assert_eq!(stopped.await.as_deref(), Some("c-9"));
+    // It does not stop, and comes to its end.
+    while double.advance(task_id).state != i32::from(TaskState::Finished) {}
+    let cleared = eventually("the host to be told that it may forget", || async {
+        told("clear")
+    });
+    assert_eq!(cleared.await.as_deref(), Some("c-9"));
+    assert_eq!(told("start").flatten().as_deref(), Some("c-9"));
     world.stop().await;
 }

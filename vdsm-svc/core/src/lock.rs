@@ -25,29 +25,14 @@ pub enum Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// What an operation locks.
+/// What an operation locks: the domains that it works in, which it shares, and each image as it touches it.
 pub fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
-    match operation {
-        Operation::CreateVolume(op) => on_image(op.domain_id, op.image_id),
-        Operation::CopyVolume(op) => {
-            let (source, target) = (op.source, op.target);
-            let mut keys = on_image(target.domain_id, target.image_id);
-            if source.domain_id != target.domain_id {
-                keys.push((Key::Domain(source.domain_id), Mode::Shared));
-            }
-            keys.push((Key::Image(source.domain_id, source.image_id), Mode::Shared));
-            keys
-        }
-        Operation::DeleteImage(op) => on_image(op.domain_id, op.image_id),
-        Operation::Noop => Vec::new(),
-    }
-}
-
-fn on_image(domain: DomainId, image: ImageId) -> Vec<(Key, Mode)> {
-    vec![
-        (Key::Domain(domain), Mode::Shared),
-        (Key::Image(domain, image), Mode::Exclusive),
-    ]
+    let domains = operation.domains().into_iter();
+    let images = operation.touches().into_iter();
+    domains
+        .map(|domain| (Key::Domain(domain), Mode::Shared))
+        .chain(images.map(|touch| (Key::Image(touch.domain, touch.image), touch.mode)))
+        .collect()
 }
 
 /// Who holds, or waits.

@@ -4,7 +4,7 @@
 //! the tasks: a task has its locks exactly when no task accepted before it wants any of them otherwise, so a
 //! load that takes the tasks in the order of acceptance finds the locks as they were.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::id::{DomainId, StoreId, TaskId};
@@ -38,6 +38,10 @@ pub struct Loaded {
     pub calls: Vec<(CallId, Vec<Key>)>,
 }
 
+/// Only asked, and never gone through.
+#[expect(clippy::disallowed_types, reason = "its order is nobody's")]
+type Slots = std::collections::HashMap<TaskId, Slot>;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -47,8 +51,7 @@ pub struct State {
     pub(crate) next_slot: Slot,
     pub(crate) owner: Option<Owner>,
     tasks: BTreeMap<Slot, Arc<Task>>,
-    /// Only asked, and never gone through: its order is nobody's.
-    slots: HashMap<TaskId, Slot>,
+    slots: Slots,
     pub(crate) locks: Locks,
     pub(crate) places: Places,
     pub(crate) recent: Recent,
@@ -64,7 +67,7 @@ impl State {
             next_slot: loaded.next_slot,
             owner: loaded.owner,
             tasks: BTreeMap::new(),
-            slots: HashMap::new(),
+            slots: Slots::new(),
             locks: Locks::default(),
             places: Places::new(limits),
             recent: Recent::new(loaded.revision),

@@ -129,14 +129,18 @@ impl Task {
 
     /// What stopping it would undo, in words; empty where nothing.
     pub const fn undo(&self) -> &'static str {
-        match (&self.operation, self.state, self.cancelable()) {
-            (Some(Operation::CreateVolume(_)), TaskState::Running, true) => {
+        if !(matches!(self.state, TaskState::Running) && self.cancelable()) {
+            return "";
+        }
+        match &self.operation {
+            Some(Operation::CreateVolume(_)) => {
                 "removes the volume that it creates, and the image if it made that"
             }
-            (Some(Operation::CopyVolume(_)), TaskState::Running, true) => {
+            Some(Operation::CopyVolume(_)) => {
                 "removes the copy that it makes, and the image if it made that; the source stays as it is"
             }
-            _ => "",
+            // A deletion that can still be stopped has deleted nothing.
+            Some(Operation::DeleteImage(_) | Operation::Noop) | None => "",
         }
     }
 

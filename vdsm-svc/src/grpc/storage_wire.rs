@@ -9,7 +9,7 @@ use common::words::{LISTED, Label, Words};
 use proto::convert;
 use proto::host::v1 as wire;
 use runtime::page;
-use vdsm_storage::domain::{DirectIo, DomainInfo, ImageName};
+use vdsm_storage::domain::{DirectIo, Domain, DomainInfo, ImageName};
 use vdsm_storage::volume::{Legality, Role, VolumeInfo, chain};
 use vdsm_storage::{ListedDomain, StorageRoot};
 
@@ -17,6 +17,12 @@ use super::host_service::left_out;
 
 /// Volumes of a chain that are shown: more than any that VDSM makes.
 const CHAIN: usize = 1_000;
+
+/// Volumes whose metadata is read for a page of images: as many as a page of volumes has. A page ends with the image at which it comes to that.
+const READ_FOR_PAGE: usize = page::MAX_SIZE;
+
+/// Volumes of one image that are read for it: its chain is known only once all are. Ten times a chain that is shown whole.
+const READ_FOR_IMAGE: usize = 10 * CHAIN;
 
 pub(super) fn domain(info: &DomainInfo) -> wire::StorageDomain {
     wire::StorageDomain {
@@ -70,7 +76,8 @@ pub(super) fn domains(
     })
 }
 
-/// A page of a domain's images, without their volumes.
+/// A page of a domain's images, without their volumes. Their chains are read from all of these: where images have many, a page
+/// is shorter than was asked for.
 pub(super) fn images(
     root: &StorageRoot,
     domain: DomainId,
@@ -80,23 +87,36 @@ pub(super) fn images(
     let after: Option<ImageName> = paging.after()?;
     let names = opened.image_names()?.into_iter();
     let names = names.filter(|name| after.as_ref().is_none_or(|after| name > after));
-    let (images, next) = page::fill(paging.size, names, |name| match name {
-        ImageName::Leftover { name, image } => wire::Image {
-            leftover: name.clone(),
-            ..bare(domain, *image)
-        },
-        ImageName::Image(image) => match opened.volumes(*image) {
-            Ok(volumes) => with_chain(bare(domain, *image), &volumes),
-            Err(fault) => wire::Image {
-                fault: Some(convert::fault_to_wire(&fault)),
-                ..bare(domain, *image)
-            },
-        },
+    let (images, next) = page::fill_within(paging.size, READ_FOR_PAGE, names, |name| match name {
+        ImageName::Leftover { name, image } => {
+            let leftover = name.clone();
+            let image = bare(domain, *image);
+            (wire::Image { leftover, ..image }, 0)
+        }
+        ImageName::Image(image) => listed_image(&opened, domain, *image),
     });
     Ok(wire::ListImagesResponse {
         images,
         next_page_token: next.map(token).unwrap_or_default(),
     })
+}
+
+/// An image of a list, and how many volumes were read for it.
+fn listed_image(opened: &Domain, domain: DomainId, image: ImageId) -> (wire::Image, usize) {
+    let faulty = |fault: &Fault| wire::Image {
+        fault: Some(convert::fault_to_wire(fault)),
+        ..bare(domain, image)
+    };
+    let listing = match opened.volume_listing(image) {
+        Ok(listing) => listing,
+        Err(fault) => return (faulty(&fault), 0),
+    };
+    let count = listing.ids().count();
+    if count > READ_FOR_IMAGE {
+        return (faulty(&too_many(count)), 0);
+    }
+    let volumes: Vec<_> = listing.ids().map(|id| listing.describe(id)).collect();
+    (with_chain(bare(domain, image), &volumes), count)
 }
 
 /// A page of an image's volumes.
@@ -256,6 +276,14 @@ fn too_long(chain: &[VolumeId]) -> Option<Fault> {
         );
         Fault::new(FaultCode::VolumeInChain, words)
     })
+}
+
+fn too_many(volumes: usize) -> Fault {
+    let words = format!(
+        "the image has {volumes} volumes, and the chain of more than {READ_FOR_IMAGE} is not put together; ListVolumes has \
+         them all"
+    );
+    Fault::new(FaultCode::VolumeInChain, words)
 }
 
 const fn role(role: Role) -> wire::VolumeRole {

@@ -264,6 +264,78 @@ async fn images_and_domains_are_listed_by_pages() {
     host.stop().await;
 }
 
+/// An image of so many volumes, each of which stands on the one before; or, where nothing is `recorded`, that many files of data.
+fn image_of(host: &Host, count: usize, recorded: bool) -> String {
+    let image = fresh();
+    let dir = host
+        .dir
+        .path()
+        .join("storage")
+        .join(DOMAIN)
+        .join("images")
+        .join(&image);
+    std::fs::create_dir(&dir).unwrap();
+    let mut parent = "00000000-0000-0000-0000-000000000000".to_owned();
+    for at in 1..=count {
+        let id = fresh();
+        std::fs::write(dir.join(&id), b"").unwrap();
+        if recorded {
+            let role = if at == count { "LEAF" } else { "INTERNAL" };
+            let meta = format!(
+                "CAP=1048576\nCTIME=1\nDESCRIPTION=\nDISKTYPE=DATA\nDOMAIN={DOMAIN}\nFORMAT=RAW\nGEN=0\nIMAGE={image}\n\
+                 LEGALITY=LEGAL\nPUUID={parent}\nTYPE=SPARSE\nVOLTYPE={role}\nEOF\n"
+            );
+            std::fs::write(dir.join(format!("{id}.meta")), meta).unwrap();
+        }
+        parent = id;
+    }
+    image
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_images_ends_by_what_was_read_for_it() {
+    let host = Host::start().await.with_domain().await;
+    let mut storage = host.storage();
+    let mut images: Vec<_> = (0..6).map(|_| image_of(&host, 400, true)).collect();
+    images.sort();
+    let request = wire::ListImagesRequest {
+        domain_id: DOMAIN.into(),
+        page_size: 1_000,
+        ..Default::default()
+    };
+    let first = storage.list_images(request.clone()).await.unwrap().into_inner();
+    // 1,000 volumes are reached with the third.
+    assert_eq!(first.images.len(), 3);
+    let (found, pages) = pages!(storage, list_images, request, images);
+    assert_eq!(pages, 2);
+    let listed: Vec<_> = found.iter().map(|image| image.image_id.clone()).collect();
+    assert_eq!(listed, images);
+    for image in found {
+        assert_eq!((image.chain.len(), image.fault), (400, None));
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_too_many_volumes_is_listed_without_its_chain_and_says_so() {
+    let host = Host::start().await.with_domain().await;
+    let mut storage = host.storage();
+    let small = image_of(&host, 3, true);
+    let huge = image_of(&host, 10_001, false);
+    let request = wire::ListImagesRequest {
+        domain_id: DOMAIN.into(),
+        ..Default::default()
+    };
+    let (found, pages) = pages!(storage, list_images, request, images);
+    assert_eq!((found.len(), pages), (2, 1));
+    let of = |id: &str| found.iter().find(|image| image.image_id == id).unwrap();
+    assert_eq!((of(&small).chain.len(), of(&small).fault.as_ref()), (3, None));
+    let fault = of(&huge).fault.as_ref().unwrap();
+    assert_eq!(fault.code, FaultCode::VolumeInChain.as_str());
+    assert!(fault.message.contains("10001 volumes"), "{}", fault.message);
+    host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_domain_with_images_is_formatted_only_by_force_and_made_again_only_as_it_was() {
     let host = Host::start().await.with_domain().await;

@@ -61,19 +61,6 @@ impl<M: Machine> Handle<M> {
             })
     }
 
-    /// Sends an input from a thread that may block.
-    ///
-    /// # Errors
-    /// [`Refusal::Stopping`].
-    ///
-    /// # Panics
-    /// Within a tokio task.
-    pub fn blocking_send(&self, input: M::Input) -> Result<(), Refusal> {
-        self.sender
-            .blocking_send(envelope(input, None))
-            .map_err(|_| Refusal::Stopping)
-    }
-
     /// Has records of the shell's own written, in a revision of which watchers are shown nothing.
     ///
     /// # Errors

@@ -73,6 +73,19 @@ pub struct StartSpan {
     pub last: Revision,
 }
 
+/// Records that say largely the same: the parts of one whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kin {
+    /// Which whole.
+    pub family: [u8; 16],
+    /// The others repeat what stands in this one.
+    pub is_head: bool,
+}
+
+/// Tells of a table's name and a record's value whose kin the record is, if anybody's. It is asked when a record is brought into the tables, and
+/// never to read one: another rule, or none, reads what this one has led to.
+pub type Kinship = fn(&str, &[u8]) -> Option<Kin>;
+
 /// Which way a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {

@@ -5,6 +5,7 @@
 
 mod coordinator;
 mod kill;
+mod kin;
 mod lost;
 mod server;
 mod store;

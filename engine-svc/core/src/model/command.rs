@@ -141,7 +141,18 @@ impl Parameters {
             Self::AttachDisk(p) => Some(EntityKey::Vm(p.vm_id)),
             Self::DetachDisk(p) => Some(EntityKey::Vm(p.vm_id)),
             Self::CopyDisk(p) => Some(EntityKey::Disk(p.source_id)),
-            _ => None,
+            Self::AddHost(_)
+            | Self::RemoveHost(_)
+            | Self::TakeOverHost(_)
+            | Self::CreateStorageDomain(_)
+            | Self::CreateVm(_)
+            | Self::CreateImage(_)
+            | Self::RemoveVm(_)
+            | Self::RemoveAllVmImages(_)
+            | Self::RemoveImage(_)
+            | Self::CreateDisk(_)
+            | Self::RemoveDisk(_)
+            | Self::CopyImage(_) => None,
         };
         [self.entity()].into_iter().chain(other).collect()
     }
@@ -160,7 +171,19 @@ impl Parameters {
         match self {
             Self::CreateImage(p) => Some(p),
             Self::CopyImage(p) => Some(p),
-            _ => None,
+            Self::AddHost(_)
+            | Self::RemoveHost(_)
+            | Self::TakeOverHost(_)
+            | Self::CreateStorageDomain(_)
+            | Self::CreateVm(_)
+            | Self::RemoveVm(_)
+            | Self::RemoveAllVmImages(_)
+            | Self::RemoveImage(_)
+            | Self::CreateDisk(_)
+            | Self::RemoveDisk(_)
+            | Self::AttachDisk(_)
+            | Self::DetachDisk(_)
+            | Self::CopyDisk(_) => None,
         }
     }
 
@@ -171,7 +194,38 @@ impl Parameters {
             Self::RemoveHost(p) => Some(p.host_id),
             Self::TakeOverHost(p) => Some(p.host_id),
             Self::CreateStorageDomain(p) => Some(p.host_id),
-            _ => None,
+            Self::CreateVm(_)
+            | Self::CreateImage(_)
+            | Self::RemoveVm(_)
+            | Self::RemoveAllVmImages(_)
+            | Self::RemoveImage(_)
+            | Self::CreateDisk(_)
+            | Self::RemoveDisk(_)
+            | Self::AttachDisk(_)
+            | Self::DetachDisk(_)
+            | Self::CopyDisk(_)
+            | Self::CopyImage(_) => None,
+        }
+    }
+
+    /// Whether what it is about is there once it has succeeded, and was not before.
+    pub(crate) const fn makes(&self) -> bool {
+        match self {
+            Self::AddHost(_)
+            | Self::TakeOverHost(_)
+            | Self::CreateStorageDomain(_)
+            | Self::CreateVm(_)
+            | Self::CreateImage(_)
+            | Self::CreateDisk(_)
+            | Self::CopyDisk(_)
+            | Self::CopyImage(_) => true,
+            Self::RemoveHost(_)
+            | Self::RemoveVm(_)
+            | Self::RemoveAllVmImages(_)
+            | Self::RemoveImage(_)
+            | Self::RemoveDisk(_)
+            | Self::AttachDisk(_)
+            | Self::DetachDisk(_) => false,
         }
     }
 }

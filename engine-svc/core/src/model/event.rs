@@ -94,8 +94,16 @@ event_codes! {
     DiskRemoveCancelled = "DISK_REMOVE_CANCELLED", Info;
     /// A disk was given to a VM.
     DiskAttached = "DISK_ATTACHED", Info;
+    /// A disk was not given to a VM.
+    DiskAttachFailed = "DISK_ATTACH_FAILED", Error;
+    /// Giving a disk to a VM was stopped.
+    DiskAttachCancelled = "DISK_ATTACH_CANCELLED", Info;
     /// A disk was taken from its VM.
     DiskDetached = "DISK_DETACHED", Info;
+    /// A disk was not taken from its VM.
+    DiskDetachFailed = "DISK_DETACH_FAILED", Error;
+    /// Taking a disk from its VM was stopped.
+    DiskDetachCancelled = "DISK_DETACH_CANCELLED", Info;
     /// A copy of a disk is there.
     DiskCopied = "DISK_COPIED", Info;
     /// A disk was not copied.

@@ -281,14 +281,16 @@ impl AsyncTask {
         matches!(self.operation, Some(Operation::DeleteImage(_))) && fault.code == FaultCode::ImageNotFound
     }
 
-    /// What it works on.
+    /// What it works on, what it changes first.
     pub fn entities(&self) -> Vec<EntityKey> {
         let Some(operation) = &self.operation else {
             return Vec::new();
         };
-        let disk = operation.image_id().map(|image| EntityKey::Disk(image.disk()));
-        let domain = operation.domain_id().map(EntityKey::Domain);
-        disk.into_iter().chain(domain).collect()
+        let disks = operation.touches().into_iter();
+        let disks = disks.map(|touch| EntityKey::Disk(touch.image.disk()));
+        disks
+            .chain(operation.domains().into_iter().map(EntityKey::Domain))
+            .collect()
     }
 }
 

@@ -99,7 +99,17 @@ pub(crate) fn call(command: &Command) -> Option<HostCall> {
         Parameters::RemoveHost(_) => Some(remove_host::call(command)),
         Parameters::TakeOverHost(p) => Some(take_over_host::call(command, p)),
         Parameters::CreateStorageDomain(p) => Some(create_storage_domain::call(p)),
-        _ => None,
+        Parameters::CreateVm(_)
+        | Parameters::CreateImage(_)
+        | Parameters::RemoveVm(_)
+        | Parameters::RemoveAllVmImages(_)
+        | Parameters::RemoveImage(_)
+        | Parameters::CreateDisk(_)
+        | Parameters::RemoveDisk(_)
+        | Parameters::AttachDisk(_)
+        | Parameters::DetachDisk(_)
+        | Parameters::CopyDisk(_)
+        | Parameters::CopyImage(_) => None,
     }
 }
 
@@ -110,7 +120,17 @@ pub(crate) fn answered(state: &State, command: &Command, result: Result<(), Faul
         Parameters::RemoveHost(p) => remove_host::answered(command, p, result),
         Parameters::TakeOverHost(p) => take_over_host::answered(state, command, p, result),
         Parameters::CreateStorageDomain(p) => create_storage_domain::answered(command, p, result),
-        _ => Next::Stay,
+        Parameters::CreateVm(_)
+        | Parameters::CreateImage(_)
+        | Parameters::RemoveVm(_)
+        | Parameters::RemoveAllVmImages(_)
+        | Parameters::RemoveImage(_)
+        | Parameters::CreateDisk(_)
+        | Parameters::RemoveDisk(_)
+        | Parameters::AttachDisk(_)
+        | Parameters::DetachDisk(_)
+        | Parameters::CopyDisk(_)
+        | Parameters::CopyImage(_) => Next::Stay,
     }
 }
 
@@ -121,7 +141,15 @@ pub(crate) fn working_state(state: &State, command: &Command) -> CommandState {
         Parameters::CreateVm(_) => create_vm::compensates(state, command),
         Parameters::CreateImage(_) | Parameters::CopyImage(_) => new_image::undoes(state, command),
         Parameters::CreateDisk(_) | Parameters::CopyDisk(_) => only_part::compensates(state, command),
-        _ => false,
+        // What is removed, attached or taken over is not put back: it goes on, or rests.
+        Parameters::TakeOverHost(_)
+        | Parameters::CreateStorageDomain(_)
+        | Parameters::RemoveVm(_)
+        | Parameters::RemoveAllVmImages(_)
+        | Parameters::RemoveImage(_)
+        | Parameters::RemoveDisk(_)
+        | Parameters::AttachDisk(_)
+        | Parameters::DetachDisk(_) => false,
     };
     if undoing {
         CommandState::Compensating
@@ -141,6 +169,18 @@ pub(crate) fn leftovers(state: &State, command: &Command) -> Vec<EntityKey> {
     match &command.parameters {
         Parameters::CreateVm(_) => create_vm::leftovers(state, command),
         Parameters::RemoveAllVmImages(_) => Vec::new(),
-        _ => vec![command.parameters.entity()],
+        Parameters::AddHost(_)
+        | Parameters::RemoveHost(_)
+        | Parameters::TakeOverHost(_)
+        | Parameters::CreateStorageDomain(_)
+        | Parameters::CreateImage(_)
+        | Parameters::RemoveVm(_)
+        | Parameters::RemoveImage(_)
+        | Parameters::CreateDisk(_)
+        | Parameters::RemoveDisk(_)
+        | Parameters::AttachDisk(_)
+        | Parameters::DetachDisk(_)
+        | Parameters::CopyDisk(_)
+        | Parameters::CopyImage(_) => vec![command.parameters.entity()],
     }
 }

@@ -41,17 +41,7 @@ pub(crate) fn absent(state: &State, key: &EntityKey, field: impl std::fmt::Displ
         return Fault::new(FaultCode::EntityNotFound, format!("there is no {key}")).about(field);
     };
     let makes = state.command(command_id).is_some_and(|command| {
-        command.fault.is_none()
-            && !command.cancel_requested
-            && matches!(
-                command.parameters,
-                Parameters::AddHost(_)
-                    | Parameters::TakeOverHost(_)
-                    | Parameters::CreateStorageDomain(_)
-                    | Parameters::CreateVm(_)
-                    | Parameters::CreateDisk(_)
-                    | Parameters::CopyDisk(_)
-            )
+        command.fault.is_none() && !command.cancel_requested && command.parameters.makes()
     });
     let what = if makes { "being made" } else { "being removed" };
     let words = format!(
@@ -79,39 +69,62 @@ pub(crate) fn task_words(task: &AsyncTask) -> String {
     }
 }
 
-/// What people are told when a root has ended. None for kinds that are no roots, and for what is no end.
+/// What people are told when a root has ended; none for kinds that are no roots, and for what is no end.
 pub(crate) const fn end_code(kind: CommandKind, state: CommandState) -> Option<EventCode> {
-    use CommandState::{Cancelled, Failed, Succeeded};
-    Some(match (kind, state) {
-        (CommandKind::AddHost, Succeeded) => EventCode::HostAdded,
-        (CommandKind::AddHost, Failed) => EventCode::HostAddFailed,
-        (CommandKind::AddHost, Cancelled) => EventCode::HostAddCancelled,
-        (CommandKind::RemoveHost, Succeeded) => EventCode::HostRemoved,
-        (CommandKind::RemoveHost, Failed) => EventCode::HostRemoveFailed,
-        (CommandKind::RemoveHost, Cancelled) => EventCode::HostRemoveCancelled,
-        (CommandKind::TakeOverHost, Succeeded) => EventCode::HostTakenOver,
-        (CommandKind::TakeOverHost, Failed) => EventCode::HostTakeOverFailed,
-        (CommandKind::TakeOverHost, Cancelled) => EventCode::HostTakeOverCancelled,
-        (CommandKind::CreateStorageDomain, Succeeded) => EventCode::StorageDomainCreated,
-        (CommandKind::CreateStorageDomain, Failed) => EventCode::StorageDomainCreateFailed,
-        (CommandKind::CreateStorageDomain, Cancelled) => EventCode::StorageDomainCreateCancelled,
-        (CommandKind::CreateVm, Succeeded) => EventCode::VmCreated,
-        (CommandKind::CreateVm, Failed) => EventCode::VmCreateFailed,
-        (CommandKind::CreateVm, Cancelled) => EventCode::VmCreateCancelled,
-        (CommandKind::RemoveVm, Succeeded) => EventCode::VmRemoved,
-        (CommandKind::RemoveVm, Failed) => EventCode::VmRemoveFailed,
-        (CommandKind::RemoveVm, Cancelled) => EventCode::VmRemoveCancelled,
-        (CommandKind::CreateDisk, Succeeded) => EventCode::DiskCreated,
-        (CommandKind::CreateDisk, Failed) => EventCode::DiskCreateFailed,
-        (CommandKind::CreateDisk, Cancelled) => EventCode::DiskCreateCancelled,
-        (CommandKind::RemoveDisk, Succeeded) => EventCode::DiskRemoved,
-        (CommandKind::RemoveDisk, Failed) => EventCode::DiskRemoveFailed,
-        (CommandKind::RemoveDisk, Cancelled) => EventCode::DiskRemoveCancelled,
-        (CommandKind::AttachDisk, Succeeded) => EventCode::DiskAttached,
-        (CommandKind::DetachDisk, Succeeded) => EventCode::DiskDetached,
-        (CommandKind::CopyDisk, Succeeded) => EventCode::DiskCopied,
-        (CommandKind::CopyDisk, Failed) => EventCode::DiskCopyFailed,
-        (CommandKind::CopyDisk, Cancelled) => EventCode::DiskCopyCancelled,
-        _ => return None,
-    })
+    use EventCode as Code;
+    let (succeeded, failed, cancelled) = match kind {
+        CommandKind::AddHost => (Code::HostAdded, Code::HostAddFailed, Code::HostAddCancelled),
+        CommandKind::RemoveHost => (
+            Code::HostRemoved,
+            Code::HostRemoveFailed,
+            Code::HostRemoveCancelled,
+        ),
+        CommandKind::TakeOverHost => (
+            Code::HostTakenOver,
+            Code::HostTakeOverFailed,
+            Code::HostTakeOverCancelled,
+        ),
+        CommandKind::CreateStorageDomain => (
+            Code::StorageDomainCreated,
+            Code::StorageDomainCreateFailed,
+            Code::StorageDomainCreateCancelled,
+        ),
+        CommandKind::CreateVm => (Code::VmCreated, Code::VmCreateFailed, Code::VmCreateCancelled),
+        CommandKind::RemoveVm => (Code::VmRemoved, Code::VmRemoveFailed, Code::VmRemoveCancelled),
+        CommandKind::CreateDisk => (
+            Code::DiskCreated,
+            Code::DiskCreateFailed,
+            Code::DiskCreateCancelled,
+        ),
+        CommandKind::RemoveDisk => (
+            Code::DiskRemoved,
+            Code::DiskRemoveFailed,
+            Code::DiskRemoveCancelled,
+        ),
+        CommandKind::AttachDisk => (
+            Code::DiskAttached,
+            Code::DiskAttachFailed,
+            Code::DiskAttachCancelled,
+        ),
+        CommandKind::DetachDisk => (
+            Code::DiskDetached,
+            Code::DiskDetachFailed,
+            Code::DiskDetachCancelled,
+        ),
+        CommandKind::CopyDisk => (Code::DiskCopied, Code::DiskCopyFailed, Code::DiskCopyCancelled),
+        // Parts: their root is what people are told of.
+        CommandKind::CreateImage
+        | CommandKind::CopyImage
+        | CommandKind::RemoveImage
+        | CommandKind::RemoveAllVmImages => return None,
+    };
+    match state {
+        CommandState::Succeeded => Some(succeeded),
+        CommandState::Failed => Some(failed),
+        CommandState::Cancelled => Some(cancelled),
+        CommandState::Pending
+        | CommandState::Active
+        | CommandState::Compensating
+        | CommandState::NeedsAttention => None,
+    }
 }

@@ -122,15 +122,16 @@ pub(crate) struct HostWork {
     pub(crate) domains: BTreeSet<DomainId>,
 }
 
-/// A foreign task works on its disk alone, in a domain that others work in as well.
+/// What a task that is none of ours holds: its domains, in which others work as well, and each disk as it touches it.
 pub(super) fn foreign_locks(task: &AsyncTask) -> Vec<(EntityKey, Mode)> {
-    let mode = |key: &EntityKey| match key {
-        EntityKey::Domain(_) => Mode::Shared,
-        _ => Mode::Exclusive,
+    let Some(operation) = &task.operation else {
+        return Vec::new();
     };
-    task.entities()
-        .into_iter()
-        .map(|key| (key.clone(), mode(&key)))
+    let domains = operation.domains().into_iter();
+    let disks = operation.touches().into_iter();
+    disks
+        .map(|touch| (EntityKey::Disk(touch.image.disk()), touch.mode))
+        .chain(domains.map(|domain| (EntityKey::Domain(domain), Mode::Shared)))
         .collect()
 }
 

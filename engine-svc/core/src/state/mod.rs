@@ -205,11 +205,6 @@ impl State {
                 self.domains.insert(domain.id, domain.clone());
                 self.work_of(domain.host_id).domains.insert(domain.id);
             }
-            Change::DomainRemoved(id) => {
-                if let Some(domain) = self.domains.remove(id) {
-                    self.work_of(domain.host_id).domains.remove(id);
-                }
-            }
             Change::Disk(disk) => self.apply_disk(disk),
             Change::DiskRemoved(id) => {
                 self.disks.remove(id);

@@ -42,6 +42,7 @@ impl State {
             host_id,
             task_id,
             operation: operation.clone(),
+            correlation_id: task.correlation_id.clone(),
         };
         let undecided = self.is_undecided(task);
         match task.async_state {
@@ -54,6 +55,7 @@ impl State {
                     host_id,
                     task_id,
                     store_id: host.store_id,
+                    correlation_id: task.correlation_id.clone(),
                 })
             }
             AsyncTaskState::Initializing | AsyncTaskState::Watching if self.is_to_be_asked_for(task) => {
@@ -66,9 +68,11 @@ impl State {
                 })
             }
             AsyncTaskState::Ended if self.is_examined_again(task) => Some(probe),
-            AsyncTaskState::AttemptingEndAction | AsyncTaskState::ClearFailed => {
-                Some(Effect::ClearTask { host_id, task_id })
-            }
+            AsyncTaskState::AttemptingEndAction | AsyncTaskState::ClearFailed => Some(Effect::ClearTask {
+                host_id,
+                task_id,
+                correlation_id: task.correlation_id.clone(),
+            }),
             AsyncTaskState::Initializing
             | AsyncTaskState::Watching
             | AsyncTaskState::Ended

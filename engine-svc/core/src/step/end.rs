@@ -30,7 +30,23 @@ impl Tx<'_> {
                 }
                 self.unfollow(p.host_id);
             }
-            _ => {}
+            // It stays ours, or is followed as before.
+            (Parameters::RemoveHost(_) | Parameters::TakeOverHost(_), _) => {}
+            (
+                Parameters::CreateStorageDomain(_)
+                | Parameters::CreateVm(_)
+                | Parameters::CreateImage(_)
+                | Parameters::RemoveVm(_)
+                | Parameters::RemoveAllVmImages(_)
+                | Parameters::RemoveImage(_)
+                | Parameters::CreateDisk(_)
+                | Parameters::RemoveDisk(_)
+                | Parameters::AttachDisk(_)
+                | Parameters::DetachDisk(_)
+                | Parameters::CopyDisk(_)
+                | Parameters::CopyImage(_),
+                _,
+            ) => {}
         }
     }
 

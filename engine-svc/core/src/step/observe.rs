@@ -203,12 +203,22 @@ impl Tx<'_> {
             };
             self.put(Change::Host(Arc::new(host)));
         }
+        // Of one that has left the working state, the host still has what it was sent with.
+        let correlation_id = match self.state.task(task_id) {
+            Some(task) => task.correlation_id.clone(),
+            None => item.correlation_id.to_string(),
+        };
         self.effect(match item.state.is_terminal() {
-            true => Effect::ClearTask { host_id, task_id },
+            true => Effect::ClearTask {
+                host_id,
+                task_id,
+                correlation_id,
+            },
             false => Effect::AbortTask {
                 host_id,
                 task_id,
                 store_id,
+                correlation_id,
             },
         });
     }
@@ -402,11 +412,13 @@ fn is_power_of_ten(number: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use common::id::TaskId;
+    use common::id::{TaskId, VolumeId};
+    use common::{Allocation, CopyVolume, FaultCode, Operation, VolumeAddress, VolumeFormat};
     use uuid::Uuid;
 
     use super::*;
-    use crate::testing::{World, host_id};
+    use crate::step::Reply;
+    use crate::testing::{World, copy_disk, create_disk, disk_id, domain_id, host_id, remove_disk};
 
     #[test]
     fn tasks_of_others_are_recorded_up_to_a_bound_and_then_counted_in_words() {
@@ -423,6 +435,46 @@ mod tests {
         assert!((1..10).contains(&told.len()), "{told:#?}");
         // The bound is of what is there: where others have gone, there is room again.
         assert!(world.is_connected(host_id(0)));
+    }
+
+    #[test]
+    fn a_copy_of_somebody_elses_holds_what_it_reads_as_well_as_what_it_makes() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        world.settle();
+        let address = |disk: u128| VolumeAddress {
+            domain_id: domain_id(0),
+            image_id: disk_id(disk).image(),
+            volume_id: VolumeId::from_uuid(Uuid::from_u128(0x8000 + disk)),
+        };
+        let copy = CopyVolume {
+            source: address(1),
+            target: address(2),
+            format: VolumeFormat::Raw,
+            allocation: Allocation::Sparse,
+            description: String::new(),
+            verify: false,
+        };
+        let id = TaskId::from_uuid(Uuid::from_u128(0x9000));
+        world.host_mut(0).start_foreign(id, Operation::CopyVolume(copy));
+        while world.engine.state.task(id).is_none() {
+            assert!(world.deliver(host_id(0)), "it is never shown");
+        }
+        let busy =
+            |reply: Reply| matches!(reply, Reply::Refused(fault) if fault.code == FaultCode::EntityBusy);
+        assert!(busy(world.submit(2, "RemoveDisk", remove_disk(1))), "its source");
+        assert!(
+            busy(world.submit(3, "CreateDisk", create_disk(2, 0))),
+            "its target"
+        );
+        let shared = world.submit(4, "CopyDisk", copy_disk(1, 3, 0));
+        assert!(
+            matches!(shared, Reply::Accepted { .. }),
+            "what is only read is shared"
+        );
+        let task = world.engine.state.task(id).unwrap();
+        let entities = [disk_id(2), disk_id(1)].map(EntityKey::Disk);
+        assert_eq!(task.entities()[..2], entities, "it is found under both");
     }
 
     #[test]

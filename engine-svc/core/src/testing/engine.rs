@@ -117,7 +117,6 @@ fn key_of(change: &Change) -> (String, bool) {
         Change::Host(host) => (format!("host {}", host.id), true),
         Change::HostRemoved(id) => (format!("host {id}"), false),
         Change::Domain(domain) => (format!("domain {}", domain.id), true),
-        Change::DomainRemoved(id) => (format!("domain {id}"), false),
         Change::Disk(disk) => (format!("disk {}", disk.spec.disk_id), true),
         Change::DiskRemoved(id) => (format!("disk {id}"), false),
         Change::Vm(vm) => (format!("vm {}", vm.id), true),

@@ -381,6 +381,10 @@ fn world_vm(world: &World, disk: u128) -> Option<u128> {
 
 /// As many as are bearable at each run; `ENGINE_HISTORIES` asks for more.
 fn config() -> ProptestConfig {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a test takes is up to whoever runs it"
+    )]
     let wanted = std::env::var("ENGINE_HISTORIES")
         .ok()
         .and_then(|n| n.parse().ok());

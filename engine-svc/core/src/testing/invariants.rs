@@ -340,7 +340,7 @@ fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
             loaded.task(*task_id).is_some_and(|t| t.is_open() && t.cancelable)
         }
         // Of a task that is over for good: it is shown again at the next connection.
-        Effect::ClearTask { host_id, task_id } => {
+        Effect::ClearTask { host_id, task_id, .. } => {
             loaded.task(*task_id).is_some() || loaded.host(*host_id).is_none_or(|host| !host.has_risen)
         }
         _ => true,

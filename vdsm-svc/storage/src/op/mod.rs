@@ -53,18 +53,13 @@ pub enum Evidence {
     Partial(String),
 }
 
-/// The verbs that have steps.
-pub const VERBS: &[&str] = &["create_volume", "copy_volume", "delete_image"];
-
-/// The steps of an operation, in order, undo and carrying forward last. Each is a fail point, before and after.
-pub fn steps(verb: &str) -> &'static [&'static str] {
-    match verb {
-        "create_volume" => create_volume::STEPS,
-        "copy_volume" => copy_volume::STEPS,
-        "delete_image" => delete_image::STEPS,
-        _ => &[],
-    }
-}
+/// The steps of each operation that has any, in order, undo and carrying forward last. Each is a fail point, before and
+/// after.
+pub const STEPS: [(&str, &[&str]); 3] = [
+    ("create_volume", create_volume::STEPS),
+    ("copy_volume", copy_volume::STEPS),
+    ("delete_image", delete_image::STEPS),
+];
 
 /// Does the operation. The caller holds the locks of its domain and image, and runs an operation of a task once.
 ///
@@ -155,5 +150,67 @@ pub fn evidence(root: &StorageRoot, op: &Operation) -> Result<Evidence, Fault> {
         Operation::CopyVolume(op) => copy_volume::evidence(root, op),
         Operation::DeleteImage(op) => delete_image::evidence(root, op),
         Operation::Noop => Ok(Evidence::Untouched),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::id::{DomainId, ImageId, VolumeId};
+    use common::{Allocation, CopyVolume, CreateVolume, DeleteImage, VolumeAddress, VolumeFormat};
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// One of each verb: the match says which is forgotten.
+    fn after(operation: Option<&Operation>) -> Option<Operation> {
+        let domain_id = DomainId::from_uuid(Uuid::from_u128(1));
+        let image_id = ImageId::from_uuid(Uuid::from_u128(2));
+        let volume_id = VolumeId::from_uuid(Uuid::from_u128(3));
+        let address = VolumeAddress {
+            domain_id,
+            image_id,
+            volume_id,
+        };
+        match operation {
+            None => Some(Operation::CreateVolume(CreateVolume {
+                domain_id,
+                image_id,
+                volume_id,
+                capacity_bytes: 4096,
+                format: VolumeFormat::Raw,
+                allocation: Allocation::Sparse,
+                description: String::new(),
+            })),
+            Some(Operation::CreateVolume(_)) => Some(Operation::CopyVolume(CopyVolume {
+                source: address,
+                target: address,
+                format: VolumeFormat::Raw,
+                allocation: Allocation::Sparse,
+                description: String::new(),
+                verify: false,
+            })),
+            Some(Operation::CopyVolume(_)) => {
+                Some(Operation::DeleteImage(DeleteImage { domain_id, image_id }))
+            }
+            Some(Operation::DeleteImage(_)) => Some(Operation::Noop),
+            Some(Operation::Noop) => None,
+        }
+    }
+
+    #[test]
+    fn every_operation_that_touches_storage_has_steps_at_which_it_can_be_cut_off() {
+        let mut operation = after(None);
+        while let Some(present) = operation {
+            let steps: Vec<_> = STEPS.iter().filter(|(verb, _)| *verb == present.verb()).collect();
+            if present.touches().is_empty() {
+                assert!(steps.is_empty(), "{present:?}");
+            } else {
+                let [(verb, steps)] = steps[..] else {
+                    panic!("{present:?}: {steps:?}");
+                };
+                assert!(!steps.is_empty() && steps.iter().all(|step| step.starts_with(verb)));
+            }
+            operation = after(Some(&present));
+        }
     }
 }

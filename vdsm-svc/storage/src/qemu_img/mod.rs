@@ -3,7 +3,6 @@
 pub mod argv;
 mod capture;
 mod ended;
-mod info;
 mod pipes;
 mod program;
 mod run;
@@ -18,7 +17,6 @@ use crate::confine::{Confiner, StorageUser};
 pub use capture::Captured;
 pub(crate) use ended::Ended;
 pub use ended::Output;
-pub use info::ImageInfo;
 pub(crate) use run::Job;
 pub use run::{Given, Limits};
 pub use version::{MINIMUM, Version};

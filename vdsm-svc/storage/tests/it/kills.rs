@@ -209,7 +209,7 @@ fn every_step_in_the_table_is_passed_and_none_is_missing() {
         }
     }
     let table = |when: &str| -> BTreeSet<String> {
-        let steps = op::VERBS.iter().flat_map(|verb| op::steps(verb));
+        let steps = op::STEPS.iter().flat_map(|(_, steps)| *steps);
         steps.map(|s| format!("{s}.{when}")).collect()
     };
     let all: BTreeSet<String> = table("before").union(&table("after")).cloned().collect();

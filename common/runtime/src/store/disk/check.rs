@@ -17,6 +17,10 @@ pub struct Report {
     pub facts: Vec<String>,
     /// What is wrong, a line each, naming the file or the record. None: the store is whole, and a start takes it.
     pub faults: Vec<String>,
+    /// Bytes of records, with their keys and all that they need to be read, as they lie in the tables.
+    pub record_bytes: u64,
+    /// Bytes of the history's rows.
+    pub history_bytes: u64,
 }
 
 /// Looks at every record, every row of the history, and every frame of the log.
@@ -68,14 +72,17 @@ impl Report {
                 tables,
                 records,
                 revisions,
+                record_bytes,
+                history_bytes,
                 faults,
             }) => {
                 let through = left.map_or(0, |left| left.current.0);
                 self.facts.push(format!(
-                    "{}: {records} records in {tables} tables, {revisions} revisions of history, up to revision {through}",
+                    "{}: {records} records in {tables} tables ({record_bytes} bytes), {revisions} revisions of history ({history_bytes} bytes), up to revision {through}",
                     tables::FILE
                 ));
                 self.faults.extend(faults);
+                (self.record_bytes, self.history_bytes) = (record_bytes, history_bytes);
                 left
             }
             Err(error) => {

@@ -27,8 +27,10 @@ use crate::store::StoreError;
 /// The file in the data directory.
 pub(super) const FILE: &str = "manifest";
 
-/// Since 2 records and the rows of the history are packed.
-const FORMAT: u32 = 2;
+/// Since 2 records and the rows of the history are packed, since 3 with zstd, and records of one family against what they
+/// have in common. What 2 wrote is read, record by record.
+const FORMAT: u32 = 3;
+const OLDEST_FORMAT: u32 = 2;
 
 /// Far more than one has.
 const MOST_BYTES: u64 = 4 << 10;
@@ -177,6 +179,15 @@ impl Manifest {
         }
     }
 
+    /// Says of what format the store is from now on, unless it says so already: to be written before anything that the build before does not
+    /// know.
+    pub(super) fn renewed(&self) -> Option<Self> {
+        (self.format != FORMAT).then(|| Self {
+            format: FORMAT,
+            ..self.clone()
+        })
+    }
+
     /// None where there is none.
     ///
     /// # Errors
@@ -190,7 +201,7 @@ impl Manifest {
             Err(error) => return Err(super::at(&path, &error)),
         };
         match text.and_then(|bytes| decode(&bytes)) {
-            Some(manifest) if manifest.format == FORMAT => Ok(Some(manifest)),
+            Some(manifest) if (OLDEST_FORMAT..=FORMAT).contains(&manifest.format) => Ok(Some(manifest)),
             Some(newer) => Err(StoreError::Unavailable(format!(
                 "{} is of format {}, which this version does not know; start the version that wrote it",
                 path.display(),

@@ -22,10 +22,10 @@ mod open;
 mod overlay;
 mod pace;
 mod paced_file;
+mod pack;
 mod picture;
 mod repair;
 mod reserve;
-mod row;
 mod seal;
 mod tables;
 mod verify;
@@ -51,7 +51,7 @@ pub use self::repair::{Saved, repair};
 use self::reserve::Reserve;
 use self::wal::Wal;
 use super::spans::Spans;
-use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+use super::{Commit, Identity, Kinship, Reader, Recorded, StartSpan, Store, StoreError};
 
 /// How long the end of a transaction is waited for before the files are saved as they are: as after a crash.
 const SAVED_ANYWAY: Duration = Duration::from_secs(10);
@@ -84,6 +84,8 @@ pub struct Options {
     pub wal_bytes: u64,
     /// How long a revision may be in the log only, where it does not fill up.
     pub checkpoint_every: Duration,
+    /// Which records are packed as one.
+    pub kinship: Kinship,
 }
 
 impl Options {
@@ -96,6 +98,7 @@ impl Options {
             // everybody waits: fewer and larger ones are cheaper, and hold up fewer.
             wal_bytes: 32 << 20,
             checkpoint_every: Duration::from_secs(4),
+            kinship: |_, _| None,
         }
     }
 }

@@ -64,10 +64,17 @@ fn open_by_steps(
         .ok_or_else(|| damaged(&dir.join(manifest::FILE), "names no store"))?;
     let (left, judged) = look(dir, &manifest, store_id)?;
     // Only now is anything written: what is refused stays as it is, byte by byte.
-    let mut tables = open_tables(dir, options.cache_bytes, pace)?;
+    let mut tables = open_tables(dir, options, pace)?;
     done("the tables are there");
     // What is in the log only must find its way into the tables, whatever else fills the disk.
     let reserve = Reserve::take(dir, options.wal_bytes.saturating_mul(2));
+    let manifest = match manifest.renewed() {
+        Some(renewed) => {
+            write(&renewed, dir, &reserve)?;
+            renewed
+        }
+        None => manifest,
+    };
     let current = take_in(&manifest, &left, judged, &mut tables, &reserve)?;
     done("the log is in the tables");
 
@@ -149,11 +156,11 @@ fn look(dir: &Path, manifest: &Manifest, store_id: StoreId) -> Result<(Left, Jud
     Ok((left, judged))
 }
 
-fn open_tables(dir: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Tables, StoreError> {
-    Tables::open(dir, cache_bytes, pace).or_else(|error| {
+fn open_tables(dir: &Path, options: &Options, pace: &Arc<Pace>) -> Result<Tables, StoreError> {
+    Tables::open(dir, options.cache_bytes, options.kinship, pace).or_else(|error| {
         // A repair writes: on a full disk, into what was held back.
         match Reserve::give_up_left(dir) {
-            true => Tables::open(dir, cache_bytes, pace),
+            true => Tables::open(dir, options.cache_bytes, options.kinship, pace),
             false => Err(error),
         }
     })

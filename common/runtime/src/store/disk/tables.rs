@@ -3,7 +3,8 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | one per [`Table`] | the record's | the record's, packed, and a sum of table, key and value ([`summed`]) |
+//! | one per [`Table`](crate::store::Table) | the record's | the record's, packed, and a sum of table, key and value (`record.rs`) |
+//! | `runtime/samples` | a family of records | what its records are packed against (`sample.rs`) |
 //! | `runtime/history_rows` | the last of some revisions | what they recorded, and a sum |
 //! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
 //! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `generation`: the last round of the log of which all is here |
@@ -15,10 +16,15 @@
 //! repair" records that state with each transaction instead, and opens in a millisecond whatever the size. It makes a
 //! transaction dearer, which matters little where one carries thousands of revisions.
 
-use std::collections::BTreeMap;
+mod anew;
+mod record;
+mod row;
+mod sample;
+mod snapshot;
+mod walk;
+
 use std::fs;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,18 +32,23 @@ use common::id::StoreId;
 use common::revision::{Revision, Start};
 use redb::backends::FileBackend;
 use redb::{
-    AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable,
-    StorageError, TableDefinition, TableError, TableHandle as _, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
 };
 use uuid::Uuid;
 
+pub(super) use self::anew::make_anew;
+use self::record::{like, summed};
+use self::row::Row;
+use self::sample::Sampler;
+pub(super) use self::snapshot::Snapshot;
+pub(super) use self::walk::{Walked, walk};
 use super::layer::Layer;
 use super::pace::Pace;
 use super::paced_file::PacedFile;
-use super::row::{self, Row};
 use crate::own::{self, For};
 use crate::store::spans::Spans;
-use crate::store::{Order, Pair, Recorded, StoreError, Table};
+use crate::store::{Kinship, StoreError};
 
 type Records<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
@@ -73,6 +84,7 @@ const PROBE_BYTES: usize = 256 << 10;
 pub(super) struct Tables {
     path: PathBuf,
     cache_bytes: usize,
+    kinship: Kinship,
     pace: Arc<Pace>,
     /// None only after an attempt to open it again has failed.
     database: Option<Database>,
@@ -92,12 +104,18 @@ pub(super) struct Left {
 
 impl Tables {
     /// Opens or makes the file in a data directory. It is written at this pace.
-    pub(super) fn open(dir: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        dir: &Path,
+        cache_bytes: usize,
+        kinship: Kinship,
+        pace: &Arc<Pace>,
+    ) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
         Ok(Self {
             database: Some(open_file(&path, cache_bytes, pace)?),
             path,
             cache_bytes,
+            kinship,
             pace: Arc::clone(pace),
         })
     }
@@ -121,9 +139,11 @@ impl Tables {
     ) -> Result<bool, StoreError> {
         let transaction = self.write()?;
         put_generation(&transaction, generation)?;
-        let count = put_history(&transaction, layer, start, &self.pace)?;
-        put_records(&transaction, layer, &self.pace)?;
-        let more = forget(&transaction, oldest, TRIM_PIECE + 2 * count)?;
+        let mut sampler = Sampler::open(&transaction, layer, self.kinship)?;
+        put_records(&transaction, layer, &mut sampler, &self.pace)?;
+        let count = put_history(&transaction, layer, start, &mut sampler, &self.pace)?;
+        let more = forget(&transaction, oldest, TRIM_PIECE + 2 * count, &mut sampler)?;
+        sampler.finish()?;
         // Immediate is redb's default: `commit` returns when the data is on disk.
         transaction.commit().map_err(failed)?;
         Ok(more)
@@ -132,14 +152,7 @@ impl Tables {
     /// The last committed picture of the tables.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let transaction = self.database()?.begin_read().map_err(failed)?;
-        let mut records = BTreeMap::new();
-        for table in transaction.list_tables().map_err(failed)? {
-            if !table.name().starts_with(OWN) {
-                let opened = transaction.open_table(Records::new(table.name()));
-                records.insert(table.name().to_owned(), opened.map_err(failed)?);
-            }
-        }
-        Ok(Snapshot { transaction, records })
+        Snapshot::of(transaction)
     }
 
     /// Tells whether the disk takes writes again.
@@ -177,235 +190,6 @@ impl Tables {
         transaction.set_quick_repair(true);
         Ok(transaction)
     }
-}
-
-/// What there is in tables that are looked at.
-#[derive(Debug, Default)]
-pub(super) struct Walked {
-    pub left: Option<Left>,
-    pub tables: u64,
-    pub records: u64,
-    pub revisions: u64,
-    /// In words, each naming what is wrong.
-    pub faults: Vec<String>,
-}
-
-/// Looks at every record and every row of the history, and has each record that is what was written taken.
-///
-/// # Errors
-/// [`StoreError`] where redb cannot go on.
-pub(super) fn walk(
-    database: &Database,
-    mut take: impl FnMut(&str, &[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<Walked, StoreError> {
-    let transaction = database.begin_read().map_err(failed)?;
-    let mut walked = Walked::default();
-    for table in transaction.list_tables().map_err(failed)? {
-        let name = table.name().to_owned();
-        if name.starts_with(OWN) {
-            continue;
-        }
-        walked.tables += 1;
-        let table = transaction.open_table(Records::new(&name)).map_err(failed)?;
-        for record in table.range::<&[u8]>(..).map_err(failed)? {
-            let (key, value) = record.map_err(failed)?;
-            match whole(&name, key.value(), value.value()) {
-                Ok(value) => {
-                    walked.records += 1;
-                    take(&name, key.value(), &value)?;
-                }
-                Err(fault) => walked.faults.push(fault.to_string()),
-            }
-        }
-    }
-    let left = left(&transaction)?;
-    if left.store_id.is_some() {
-        walk_history(&transaction, &mut walked)?;
-    }
-    walked.left = Some(left);
-    Ok(walked)
-}
-
-/// Every row is whole, and each goes on where the one before ends.
-fn walk_history(transaction: &ReadTransaction, walked: &mut Walked) -> Result<(), StoreError> {
-    let mut next = stored_oldest(&transaction.open_table(META).map_err(failed)?)?.next();
-    let table = transaction.open_table(HISTORY).map_err(failed)?;
-    for row in table.range::<u64>(..).map_err(failed)? {
-        let (last, row) = row.map_err(failed)?;
-        let last = Revision(last.value());
-        match row::revisions(last, row.value()) {
-            Ok(revisions) => {
-                let first = revisions.first().map_or(last, |recorded| recorded.revision);
-                // A row of which a part was trimmed stays until all of it was.
-                if first > next {
-                    let what = format!("the history lacks revisions {} to {}", next.0, first.0 - 1);
-                    walked.faults.push(what);
-                }
-                walked.revisions += revisions.len() as u64;
-            }
-            Err(fault) => walked.faults.push(fault.to_string()),
-        }
-        next = last.next();
-    }
-    Ok(())
-}
-
-/// Makes tables of records that were saved, as of a store that was closed after `revision`.
-///
-/// # Errors
-/// [`StoreError`] where they cannot be written.
-pub(super) fn make_anew<'a>(
-    dir: &Path,
-    store_id: StoreId,
-    start: Start,
-    revision: Revision,
-    records: impl Iterator<Item = (&'a str, &'a [u8], &'a [u8])>,
-) -> Result<(), StoreError> {
-    let pace = Arc::new(Pace::new());
-    let tables = Tables::open(dir, 8 << 20, &pace)?;
-    let transaction = tables.write()?;
-    {
-        let mut meta = transaction.open_table(META).map_err(failed)?;
-        meta.insert(OLDEST, revision.0.to_be_bytes().as_slice())
-            .map_err(failed)?;
-    }
-    begin(&transaction, store_id, start)?;
-    for (name, key, value) in records {
-        let mut table = transaction.open_table(Records::new(name)).map_err(failed)?;
-        table
-            .insert(key, summed(name, key, value).as_slice())
-            .map_err(failed)?;
-    }
-    transaction.commit().map_err(failed)
-}
-
-/// One read transaction.
-pub(super) struct Snapshot {
-    transaction: ReadTransaction,
-    /// The tables that there are, opened once: it is asked far more often than it is made.
-    records: BTreeMap<String, ReadOnlyTable<&'static [u8], &'static [u8]>>,
-}
-
-impl Snapshot {
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let name = table.0;
-        let Some(table) = self.records.get(name) else {
-            return Ok(None);
-        };
-        let value = table.get(key).map_err(failed)?;
-        let value = value.map(|value| whole(name, key, value.value()));
-        value.transpose()
-    }
-
-    /// The records of a range, read as they are asked for.
-    pub(super) fn range(
-        &self,
-        table: Table,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
-        order: Order,
-    ) -> Result<Box<dyn Iterator<Item = Result<Pair, StoreError>>>, StoreError> {
-        let name = table.0;
-        let Some(table) = self.records.get(name) else {
-            return Ok(Box::new(std::iter::empty()));
-        };
-        let found = table.range::<&[u8]>(range).map_err(failed)?;
-        Ok(match order {
-            Order::Ascending => Box::new(found.map(move |found| to_pair(name, found))),
-            Order::Descending => Box::new(found.rev().map(move |found| to_pair(name, found))),
-        })
-    }
-
-    pub(super) fn history(&self, after: Revision, limit: usize) -> Result<Vec<Recorded>, StoreError> {
-        let table = self.transaction.open_table(HISTORY).map_err(failed)?;
-        let mut found = Vec::new();
-        for row in table.range(after.next().0..).map_err(failed)? {
-            if found.len() >= limit {
-                break;
-            }
-            let (last, row) = row.map_err(failed)?;
-            let revisions = row::revisions(Revision(last.value()), row.value())?;
-            found.extend(revisions.into_iter().filter(|recorded| recorded.revision > after));
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    pub(super) fn revision(&self) -> Result<Revision, StoreError> {
-        current(&self.transaction)
-    }
-
-    pub(super) fn oldest(&self) -> Result<Revision, StoreError> {
-        stored_oldest(&self.transaction.open_table(META).map_err(failed)?)
-    }
-}
-
-type Found<'a> = Result<(AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>), StorageError>;
-
-fn to_pair(table: &str, found: Found<'_>) -> Result<Pair, StoreError> {
-    let (key, value) = found.map_err(failed)?;
-    Ok((key.value().to_vec(), whole(table, key.value(), value.value())?))
-}
-
-/// Bytes of a record's sum, behind its value.
-const SUM: usize = size_of::<u32>();
-
-/// Bytes before a record's value: how long it is where it is packed, else 0.
-const LENGTH: usize = size_of::<u32>();
-
-/// Values from which on packing saves something.
-const WORTH_PACKING: usize = 128;
-
-/// A record's value as it lies in its table: packed with LZ4 where that makes it shorter (ids stand in a record again and
-/// again), with the CRC-32 of the table's name, the key and that, each behind its length.
-fn summed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    let packed = (value.len() >= WORTH_PACKING)
-        .then(|| lz4_flex::block::compress(value))
-        .filter(|packed| packed.len() < value.len());
-    let (length, kept) = match (&packed, u32::try_from(value.len())) {
-        (Some(packed), Ok(length)) => (length, packed.as_slice()),
-        _ => (0, value),
-    };
-    let mut bytes = Vec::with_capacity(LENGTH + kept.len() + SUM);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(kept);
-    let sum = sum(table, key, &bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
-    bytes
-}
-
-/// A record's value, if it is what was written.
-fn whole(table: &str, key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let unpacked = || {
-        let (kept, found) = bytes.split_last_chunk()?;
-        if sum(table, key, kept) != u32::from_le_bytes(*found) {
-            return None;
-        }
-        let (length, value) = kept.split_first_chunk()?;
-        match u32::from_le_bytes(*length) {
-            0 => Some(value.to_vec()),
-            length => lz4_flex::block::decompress(value, usize::try_from(length).ok()?).ok(),
-        }
-    };
-    unpacked().ok_or_else(|| {
-        StoreError::Damaged(format!(
-            "the record {} of table {table} is not what was written",
-            shown(key)
-        ))
-    })
-}
-
-fn sum(table: &str, key: &[u8], value: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for part in [table.as_bytes(), key, value] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize()
-}
-
-/// A key for people: the first bytes, hexadecimal.
-fn shown(key: &[u8]) -> String {
-    key.iter().take(32).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Database, StoreError> {
@@ -489,22 +273,39 @@ fn put_history(
     transaction: &WriteTransaction,
     layer: &Layer,
     start: Start,
+    sampler: &mut Sampler<'_>,
     pace: &Pace,
 ) -> Result<u64, StoreError> {
     let mut table = transaction.open_table(HISTORY).map_err(failed)?;
-    let mut put = |last: u64, row: &[u8]| table.insert(last, row).map(drop).map_err(failed);
-    let mut row = Row::of(start);
+    let mut row = Row::of(start)?;
     let mut count = 0;
     for commit in layer.commits() {
         rest(pace, count);
-        row.push(commit)?;
+        row.push(commit, || sampler.family(commit))?;
         if row.is_full() {
-            row.take(&mut put)?;
+            put_row(&mut table, &mut row, sampler)?;
         }
         count += 1;
     }
-    row.take(&mut put)?;
+    put_row(&mut table, &mut row, sampler)?;
     Ok(count)
+}
+
+fn put_row(
+    table: &mut redb::Table<'_, u64, &'static [u8]>,
+    row: &mut Row,
+    sampler: &mut Sampler<'_>,
+) -> Result<(), StoreError> {
+    let like = match row.family() {
+        Some(family) => sampler.of(&family)?,
+        None => None,
+    };
+    if let Some((last, bytes)) = row.take(like)? {
+        let before = table.insert(last, bytes.as_slice()).map_err(failed)?;
+        let before = before.and_then(|before| row::like(before.value()));
+        sampler.count(before, row::like(&bytes));
+    }
+    Ok(())
 }
 
 fn rest(pace: &Pace, count: u64) {
@@ -514,19 +315,27 @@ fn rest(pace: &Pace, count: u64) {
 }
 
 /// Writes each record once, as the last revision leaves it, table by table and in the order of the keys.
-fn put_records(transaction: &WriteTransaction, layer: &Layer, pace: &Pace) -> Result<(), StoreError> {
+fn put_records(
+    transaction: &WriteTransaction,
+    layer: &Layer,
+    sampler: &mut Sampler<'_>,
+    pace: &Pace,
+) -> Result<(), StoreError> {
     for (name, records) in layer.tables() {
         let mut table = transaction.open_table(Records::new(name.0)).map_err(failed)?;
         for ((key, value), count) in records.zip(0..) {
             rest(pace, count);
-            match value {
-                Some(value) => drop(
-                    table
-                        .insert(key, summed(name.0, key, value).as_slice())
-                        .map_err(failed)?,
-                ),
-                None => drop(table.remove(key).map_err(failed)?),
-            }
+            let row = match value {
+                Some(value) => Some(summed(name.0, key, value, sampler.like(name.0, value)?)?),
+                None => None,
+            };
+            let before = match &row {
+                Some(row) => table.insert(key, row.as_slice()),
+                None => table.remove(key),
+            };
+            let before = before.map_err(failed)?;
+            let before = before.and_then(|before| like(before.value()));
+            sampler.count(before, row.as_deref().and_then(like));
         }
     }
     Ok(())
@@ -534,7 +343,12 @@ fn put_records(transaction: &WriteTransaction, layer: &Layer, pace: &Pace) -> Re
 
 /// Takes out up to `limit` revisions of those up to and including `oldest`, which is recorded; says whether there may be
 /// more.
-fn forget(transaction: &WriteTransaction, oldest: Revision, limit: u64) -> Result<bool, StoreError> {
+fn forget(
+    transaction: &WriteTransaction,
+    oldest: Revision,
+    limit: u64,
+    sampler: &mut Sampler<'_>,
+) -> Result<bool, StoreError> {
     let mut meta = transaction.open_table(META).map_err(failed)?;
     let mut history = transaction.open_table(HISTORY).map_err(failed)?;
     if oldest > stored_oldest(&meta)? {
@@ -546,7 +360,11 @@ fn forget(transaction: &WriteTransaction, oldest: Revision, limit: u64) -> Resul
     };
     let through = oldest.0.min(first.saturating_add(limit));
     if first <= through {
-        history.retain_in(..=through, |_, _| false).map_err(failed)?;
+        let gone = |_, row: &[u8]| {
+            sampler.count(row::like(row), None);
+            false
+        };
+        history.retain_in(..=through, gone).map_err(failed)?;
     }
     Ok(through < oldest.0)
 }

@@ -464,3 +464,34 @@ fn fuzz_a_log_of_other_bytes_proves_all_of_the_store_or_is_refused() {
         }
     });
 }
+
+#[test]
+fn a_store_of_the_format_before_is_taken_and_is_of_this_one_from_then_on() {
+    let (dir, store, last) = store_in_use();
+    drop(store);
+    let path = dir.path().join(manifest::FILE);
+    let is_of = |format: u32| {
+        let text = fs::read_to_string(&path).unwrap();
+        text.starts_with(&format!("format = {format}\n"))
+    };
+    assert!(is_of(3));
+    // As the build before has written it.
+    for (format, is_taken) in [(2, true), (1, false), (4, false)] {
+        let text = fs::read_to_string(&path).unwrap();
+        let (body, _) = text.rsplit_once("# sum ").unwrap();
+        let (_, rest) = body.split_once('\n').unwrap();
+        let body = format!("format = {format}\n{rest}");
+        let sum = crc32fast::hash(body.as_bytes());
+        fs::write(&path, format!("{body}# sum {sum:08x}\n")).unwrap();
+        match open_at(dir.path()) {
+            Ok(store) => {
+                assert!(is_taken && is_of(3), "{format}");
+                assert_eq!(content(&store), last);
+            }
+            Err(error) => {
+                assert!(!is_taken && is_of(format), "{error}");
+                assert!(error.contains("does not know"), "{error}");
+            }
+        }
+    }
+}
