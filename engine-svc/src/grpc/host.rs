@@ -69,10 +69,11 @@ impl HostService for Api {
             .read(move |reader| {
                 let open = open_tasks(reader)?;
                 list::page(
+                    reader,
                     size,
                     &after,
-                    |after, limit| HOSTS.page(reader, after, limit),
-                    |record| {
+                    |reader, after, limit| HOSTS.page(reader, after, limit),
+                    |_, record| {
                         let host = record.host?;
                         let count = open.get(&host.host_id).copied().unwrap_or(0);
                         Some(show.host(host, count))

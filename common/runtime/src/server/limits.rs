@@ -60,9 +60,9 @@ pub struct Limits {
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..=65_536))]
     pub max_held_mib: u32,
 
-    /// Lists, and beginnings of watches, that read the store at a time; others wait for their turn, two of a connection at
-    /// most. Each may use a processor and some MiB.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// Lists, and beginnings of watches, that read the store at a time, one of a connection at most; others wait for their
+    /// turn, and who has read least is next. Each may use a processor and some MiB: with more at a time, all else is slower.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub max_long_reads: u32,
 }
 
@@ -79,7 +79,7 @@ impl Default for Limits {
             max_watches: 10_000,
             request_seconds: 60,
             max_held_mib: 32,
-            max_long_reads: 4,
+            max_long_reads: 2,
         }
     }
 }
