@@ -75,6 +75,7 @@ pub(super) struct Traffic {
     pub(super) limits: Limits,
     pub(super) counters: Counters,
     max_connections: usize,
+    max_connections_of_peer: usize,
     begun: Instant,
     held: AtomicUsize,
     long_reads: Turns,
@@ -134,8 +135,10 @@ pub(crate) struct Held {
 
 impl Traffic {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
+        let max_connections = limits.connections();
         Arc::new(Self {
-            max_connections: limits.connections(),
+            max_connections,
+            max_connections_of_peer: limits.connections_of_peer(max_connections),
             counters: Counters::default(),
             begun: Instant::now(),
             held: AtomicUsize::new(0),
@@ -150,10 +153,9 @@ impl Traffic {
     pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
         let mut inner = self.lock();
         let of_peer = peer.map_or(0, |peer| inner.peers.get(&peer).copied().unwrap_or_default());
-        let most_of_peer = self.limits.max_connections_per_peer as usize;
-        let refused = if of_peer >= most_of_peer {
+        let refused = if of_peer >= self.max_connections_of_peer {
             self.make_room(&mut inner, peer).then_some(()).map_or_else(
-                || Some(format!("the service has {of_peer} connections from this address, as many as it takes (--max-connections-per-peer)")),
+                || Some(format!("the service has {of_peer} connections from this address, as many as it takes (--max-connections-per-peer, and the limit of open files)")),
                 |()| None,
             )
         } else if inner.connections.len() - inner.refused >= self.max_connections {
