@@ -13,10 +13,10 @@ use crate::store::scan::Scan;
 /// Records of a table that are read at a time: a page of the usual size is a piece.
 const PIECE: usize = 100;
 
-/// Records read for one page, wherever they are read: as many as the largest page has items. A filter that selects next to
-/// nothing, and items that are made of many records, answer with a short page, and a place to go on from, so that others
-/// have their turn between two pages.
-const READ: usize = page::MAX_SIZE;
+/// Records read for one page, wherever they are read: a hundred jobs of the usual size, or the largest page of disks. A filter
+/// that selects next to nothing, and items that are made of many records, answer with a short page, and a place to go on
+/// from, so that others have their turn between two pages.
+const READ: usize = 2 * page::MAX_SIZE;
 
 /// A page, and the key to go on after; none at the end.
 pub(crate) type Listed<I> = (Vec<I>, Option<Vec<u8>>);
