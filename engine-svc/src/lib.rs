@@ -18,6 +18,7 @@ pub mod host;
 mod janitor;
 pub mod life;
 pub mod machine;
+mod open_tasks;
 mod service;
 pub mod store;
 #[cfg(test)]

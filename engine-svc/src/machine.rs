@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
-use common::id::{CommandId, EngineId, TaskId};
+use common::id::{CommandId, EngineId};
 use common::time::Timestamp;
 use engine_core::input::{Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
@@ -16,6 +16,7 @@ use runtime::machine::{Machine, Step};
 use runtime::store::{Reader, Store, StoreError};
 use tracing::error;
 
+use crate::open_tasks::AtWork;
 use crate::store::command::{COMMANDS, REQUESTS, request_key};
 use crate::store::load;
 use crate::store::task::TASKS;
@@ -43,7 +44,7 @@ pub enum Effect {
     /// Log that this command has ended.
     Ended(Box<Command>),
     /// These tasks are at work from now on, or over: what is shown of their progress ends before their end is seen.
-    AtWork(Vec<(TaskId, bool)>),
+    AtWork(Vec<AtWork>),
     /// Forget who held what and which tasks were at work: the working state was read anew, and both come next.
     Anew,
 }
@@ -233,13 +234,18 @@ impl Engine {
     }
 
     /// Which tasks have begun and ended; after a load all that are at work.
-    fn at_work(&self, changes: &[Change], anew: bool) -> Vec<(TaskId, bool)> {
+    fn at_work(&self, changes: &[Change], anew: bool) -> Vec<AtWork> {
         let loaded = self.state.tasks().filter(|task| anew && task.is_open());
         let changed = changes.iter().filter_map(|change| match change {
-            Change::Task(task) if task.sequence == 1 || !task.is_open() => Some((task.id, task.is_open())),
+            Change::Task(task) if task.sequence == 1 || !task.is_open() => Some(&**task),
             _ => None,
         });
-        loaded.map(|task| (task.id, true)).chain(changed).collect()
+        let at_work = |task: &AsyncTask| AtWork {
+            task_id: task.id,
+            host_id: task.host_id,
+            is_open: task.is_open(),
+        };
+        loaded.chain(changed).map(at_work).collect()
     }
 
     /// The entities whose holder may have changed.

@@ -23,6 +23,7 @@ use crate::grpc::wait::Waits;
 use crate::holders::Holders;
 use crate::host::{self, Board, Context};
 use crate::machine::Seed;
+use crate::open_tasks::OpenTasks;
 use crate::store::engine;
 use crate::{grpc, janitor};
 
@@ -97,7 +98,8 @@ pub async fn serve_on(
     let kept = Arc::clone(&store);
     let holders = Holders::default();
     let board = Board::default();
-    let (outbox, orders) = host::outbox(holders.clone(), Arc::clone(&log));
+    let open_tasks = OpenTasks::default();
+    let (outbox, orders) = host::outbox(holders.clone(), open_tasks.clone(), Arc::clone(&log));
     let seed = Seed {
         engine_id: life.engine_id,
         store: Arc::clone(&store),
@@ -140,6 +142,7 @@ pub async fn serve_on(
             log: Arc::clone(&log),
             board,
             holders,
+            open_tasks,
         },
         watches: config.watch_terms(),
         waits,

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::server::{Present, present};
+use tokio::sync::oneshot;
+
+use crate::server::{Present, Turn, present};
 use crate::store::{Order, Pair, Reader, Store, StoreError, Table};
 use crate::threads;
 
@@ -37,21 +39,30 @@ pub(crate) fn in_turn<T: Send + 'static>(
 ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
     let call = present();
     async move {
-        let turn = match &call {
-            Some(call) => Some(call.turn(is_long).await),
-            None => None,
+        let (answer, answered) = oneshot::channel();
+        let Some(call) = call else {
+            threads::blocking(move || drop(answer.send(work(None))));
+            return answered.await.unwrap_or_else(|_| Err(broke_off()));
         };
-        let task = threads::blocking(move || {
-            // Given back when the work has ended, whether or not it is waited for.
-            let _turn = turn;
-            if call.as_ref().is_some_and(Present::is_gone) {
-                return Err(StoreError::Unwanted);
-            }
-            work(call)
-        });
-        let early = |error| StoreError::Unavailable(format!("a read ended early: {error}"));
-        task.await.unwrap_or_else(|error| Err(early(error)))
+        let reading = call.clone();
+        let in_turn = move |turn: Turn| {
+            let outcome = match reading.is_gone() {
+                true => Err(StoreError::Unwanted),
+                false => work(Some(reading.clone())),
+            };
+            let turn = reading.has_read(turn);
+            // Nobody may wait for it any more.
+            let _ = answer.send(outcome);
+            turn
+        };
+        // Waits until the end, and no longer than this is waited for.
+        let _waiting = call.in_turn(is_long, in_turn).ok_or(StoreError::Unwanted)?;
+        answered.await.unwrap_or_else(|_| Err(broke_off()))
     }
+}
+
+fn broke_off() -> StoreError {
+    StoreError::Unavailable("a read broke off; the log says why".to_owned())
 }
 
 /// Tells that a list leaves something out, unless the list as a whole is given up.
@@ -63,7 +74,7 @@ pub fn left_out(error: &StoreError, what: &str) {
 
 /// A reader that stops when nobody waits for it any more.
 struct While {
-    reader: Box<dyn Reader>,
+    reader: Box<dyn Reader + Send>,
     call: Present,
 }
 

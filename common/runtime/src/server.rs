@@ -12,6 +12,7 @@ mod refusal;
 mod serve;
 mod signals;
 mod traffic;
+mod turns;
 
 pub use self::address::{ADDRESS, Listening};
 pub(crate) use self::call::{Present, present};
@@ -20,6 +21,7 @@ pub use self::limits::Limits;
 pub use self::serve::{Connections, ServeError, serve};
 pub use self::signals::termination;
 pub(crate) use self::traffic::Held;
+pub(crate) use self::turns::Turn;
 
 /// A service that reads and sends gzip where its client asks for it. Every one that is served is one.
 #[macro_export]

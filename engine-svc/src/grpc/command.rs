@@ -52,10 +52,11 @@ impl CommandService for Api {
         let (commands, next) = self
             .read(move |reader| {
                 list::page(
+                    reader,
                     size,
                     &before,
-                    |before, limit| COMMANDS.newest(reader, before, limit),
-                    |record| {
+                    |reader, before, limit| COMMANDS.newest(reader, before, limit),
+                    |reader, record| {
                         let command = record.command.filter(|command| filter.selects(command))?;
                         let shown = show.command_now(reader, command);
                         shown

@@ -58,10 +58,11 @@ impl DiskService for Api {
         let (disks, next) = self
             .read(move |reader| {
                 list::page(
+                    reader,
                     query.size,
                     &query.after,
-                    |after, limit| disk::page(reader, after, limit),
-                    |disk| query.selects(&disk).then(|| show.disk(disk)),
+                    |reader, after, limit| disk::page(reader, after, limit),
+                    |_, disk| query.selects(&disk).then(|| show.disk(disk)),
                 )
             })
             .await?;

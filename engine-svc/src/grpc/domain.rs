@@ -65,10 +65,11 @@ impl StorageDomainService for Api {
         let (domains, next) = self
             .read(move |reader| {
                 list::page(
+                    reader,
                     size,
                     &after,
-                    |after, limit| DOMAINS.page(reader, after, limit),
-                    |record| {
+                    |reader, after, limit| DOMAINS.page(reader, after, limit),
+                    |_, record| {
                         let here = |id: &str| host_id.is_empty() || id == host_id;
                         Some(show.domain(record.domain.filter(|domain| here(&domain.host_id))?))
                     },

@@ -25,10 +25,11 @@ impl EventService for Api {
         let (events, next) = self
             .read(move |reader| {
                 list::page(
+                    reader,
                     size,
                     &before,
-                    |before, limit| event::newest(reader, before, limit),
-                    |event| Some(event).filter(|event| filter.selects(event)),
+                    |reader, before, limit| event::newest(reader, before, limit),
+                    |_, event| Some(event).filter(|event| filter.selects(event)),
                 )
             })
             .await?;

@@ -1,7 +1,5 @@
 //! `HostService`.
 
-use std::collections::HashMap;
-
 use common::fault::Fault;
 use common::id::HostId;
 use engine_core::input::Ask;
@@ -12,17 +10,15 @@ use engine_core::plan::take_over_host::TakeOverHost;
 use proto::convert;
 use proto::engine::v1::host_service_server::HostService;
 use proto::engine::v1::{
-    AddHostRequest, AddHostResponse, AsyncTask, GetHostRequest, GetHostResponse, ListHostsRequest,
-    ListHostsResponse, RemoveHostRequest, RemoveHostResponse, TakeOverHostRequest, TakeOverHostResponse,
+    AddHostRequest, AddHostResponse, GetHostRequest, GetHostResponse, ListHostsRequest, ListHostsResponse,
+    RemoveHostRequest, RemoveHostResponse, TakeOverHostRequest, TakeOverHostResponse,
 };
-use runtime::store::{Reader, StoreError};
 use runtime::{client, page, status};
 use tonic::{Request, Response, Status};
 
 use super::api::{self, Api, Wish};
 use super::{field, list};
 use crate::store::host::HOSTS;
-use crate::store::live;
 
 #[tonic::async_trait]
 impl HostService for Api {
@@ -43,17 +39,11 @@ impl HostService for Api {
         let asked = request.into_inner().host_id;
         let id: HostId = convert::id("host_id", &asked).map_err(|fault| status::from_fault(&fault))?;
         let found = self
-            .read(
-                move |reader| match HOSTS.get(reader, id.as_bytes())?.and_then(|record| record.host) {
-                    Some(host) => Ok(Some((host, open_tasks(reader)?))),
-                    None => Ok(None),
-                },
-            )
+            .read(move |reader| Ok(HOSTS.get(reader, id.as_bytes())?.and_then(|record| record.host)))
             .await?;
-        let (host, open) = found.ok_or_else(|| self.absent("host_id", &EntityKey::Host(id)))?;
-        let count = open.get(&host.host_id).copied().unwrap_or(0);
+        let host = found.ok_or_else(|| self.absent("host_id", &EntityKey::Host(id)))?;
         Ok(Response::new(GetHostResponse {
-            host: Some(self.show.host(host, count)),
+            host: Some(self.show.host(host)),
         }))
     }
 
@@ -67,16 +57,12 @@ impl HostService for Api {
         let show = self.show.clone();
         let (hosts, next) = self
             .read(move |reader| {
-                let open = open_tasks(reader)?;
                 list::page(
+                    reader,
                     size,
                     &after,
-                    |after, limit| HOSTS.page(reader, after, limit),
-                    |record| {
-                        let host = record.host?;
-                        let count = open.get(&host.host_id).copied().unwrap_or(0);
-                        Some(show.host(host, count))
-                    },
+                    |reader, after, limit| HOSTS.page(reader, after, limit),
+                    |_, record| Some(show.host(record.host?)),
                 )
             })
             .await?;
@@ -111,17 +97,6 @@ impl HostService for Api {
             token: accepted.token,
         }))
     }
-}
-
-/// Counts the tasks that are not over, by host.
-fn open_tasks(reader: &dyn Reader) -> Result<HashMap<String, u32>, StoreError> {
-    let mut counts = HashMap::new();
-    live::each_task(reader, |task: &AsyncTask| {
-        if task.end_time.is_none() {
-            *counts.entry(task.host_id.clone()).or_insert(0) += 1;
-        }
-    })?;
-    Ok(counts)
 }
 
 fn decode_add(request: AddHostRequest) -> Result<Wish, Fault> {

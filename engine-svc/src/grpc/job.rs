@@ -43,10 +43,11 @@ impl JobService for Api {
         let (jobs, next) = self
             .read(move |reader| {
                 list::page(
+                    reader,
                     size,
                     &before,
-                    |before, limit| COMMANDS.newest(reader, before, limit),
-                    |record| -> Option<Job> {
+                    |reader, before, limit| COMMANDS.newest(reader, before, limit),
+                    |reader, record| -> Option<Job> {
                         let root = record.command.filter(|command| filter.selects(command))?;
                         let tree = Tree::read(reader, root.command_id.parse().ok()?);
                         let tree = tree.inspect_err(|error| reads::left_out(error, "a job")).ok()?;

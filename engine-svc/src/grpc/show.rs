@@ -13,6 +13,7 @@ use runtime::store::{Reader, StoreError};
 
 use crate::holders::Holders;
 use crate::host::{Board, Link, Standing};
+use crate::open_tasks::OpenTasks;
 use crate::store::command::{self, COMMANDS};
 use crate::store::task::TASKS;
 use crate::store::tree::Tree;
@@ -34,6 +35,7 @@ pub(crate) struct Show {
     pub(crate) log: Log,
     pub(crate) board: Board,
     pub(crate) holders: Holders,
+    pub(crate) open_tasks: OpenTasks,
 }
 
 impl Show {
@@ -71,7 +73,7 @@ impl Show {
         task
     }
 
-    pub(crate) fn host(&self, mut host: wire::Host, open_tasks: u32) -> wire::Host {
+    pub(crate) fn host(&self, mut host: wire::Host) -> wire::Host {
         let id = host.host_id.parse().ok();
         let standing = id.and_then(|id| self.board.standing(id));
         let (connection, since, fault) = match standing {
@@ -85,7 +87,7 @@ impl Show {
         host.connection = connection.into();
         host.connection_since = since.map(convert::timestamp);
         host.connection_fault = fault.as_ref().map(convert::fault_to_wire);
-        host.open_tasks = open_tasks;
+        host.open_tasks = id.map_or(0, |id| self.open_tasks.count(id));
         (host.held_by, host.held_by_left_out) = self.held_by(id.map(EntityKey::Host));
         host
     }

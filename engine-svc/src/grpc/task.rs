@@ -44,10 +44,11 @@ impl TaskService for Api {
         let (tasks, next) = self
             .read(move |reader| {
                 list::page(
+                    reader,
                     size,
                     &before,
-                    |before, limit| TASKS.newest(reader, before, limit),
-                    |record| Some(show.task(record.task.filter(|task| filter.selects(task))?)),
+                    |reader, before, limit| TASKS.newest(reader, before, limit),
+                    |_, record| Some(show.task(record.task.filter(|task| filter.selects(task))?)),
                 )
             })
             .await?;

@@ -73,10 +73,11 @@ impl VmService for Api {
         let (vms, next) = self
             .read(move |reader| {
                 list::page(
+                    reader,
                     size,
                     &after,
-                    |after, limit| VMS.page(reader, after, limit),
-                    |record| {
+                    |reader, after, limit| VMS.page(reader, after, limit),
+                    |_, record| {
                         let vm = record.vm.filter(|vm| name.is_empty() || vm.name == name)?;
                         Some(show.vm(vm))
                     },

@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use super::api::Api;
+use super::api::{self, Api};
 use crate::store::Log;
+use crate::store::command::COMMANDS;
 
 /// How long it is waited where the request does not say.
 const DEFAULT: Duration = Duration::from_secs(60);
@@ -152,9 +153,10 @@ pub(super) async fn wait(api: &Api, id: CommandId, patience: Duration) -> Result
     // Before the record is read, so that no change falls between the two.
     let mut waiter = api.waits.enter(id);
     let since = api.log.current();
-    let mut command = api.command(id).await?;
+    // Nothing of the record is kept meanwhile: many may wait for a large one.
+    let mut rested = resting(api, id).await?;
     loop {
-        if rests(&command) {
+        if let Some(command) = rested {
             return Ok((command, true));
         }
         if api.log.closed().is_some() {
@@ -166,16 +168,29 @@ pub(super) async fn wait(api: &Api, id: CommandId, patience: Duration) -> Result
             Ok(Ok(())) => {}
         }
         let told = waiter.told.borrow_and_update().clone();
-        command = match told {
+        rested = match told {
             Told::Rests(revision, shown) if revision > since => {
                 let shown = items::read(&shown).map_err(status::from_store)?;
-                api.show.command(shown)
+                Some(api.show.command(shown))
             }
             // From before it was read.
-            Told::Rests(..) | Told::Nothing => continue,
-            Told::LookAgain => api.command(id).await?,
+            Told::Rests(..) | Told::Nothing => None,
+            Told::LookAgain => resting(api, id).await?,
         };
     }
+}
+
+/// The command, where it rests.
+async fn resting(api: &Api, id: CommandId) -> Result<Option<Command>, Status> {
+    let found = api
+        .read(move |reader| {
+            let found = COMMANDS.get(reader, id.as_bytes())?;
+            let command = found.and_then(|record| record.command);
+            Ok(command.map(|command| rests(&command).then_some(command)))
+        })
+        .await?;
+    let rested = found.ok_or_else(|| api::no_command(id))?;
+    Ok(rested.map(|command| api.show.command(command)))
 }
 
 fn stopping() -> Status {

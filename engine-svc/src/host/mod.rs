@@ -35,6 +35,7 @@ pub use self::board::{Board, Full, Link, Standing};
 use crate::holders::Holders;
 use crate::life::Life;
 use crate::machine::{self, Engine};
+use crate::open_tasks::OpenTasks;
 use crate::store::Log;
 
 /// Entities of a command that the log names.
@@ -48,6 +49,7 @@ const LOGGED_ENTITIES: usize = 4;
 pub struct Outbox {
     orders: mpsc::UnboundedSender<Effect>,
     holders: Holders,
+    open_tasks: OpenTasks,
     log: Log,
 }
 
@@ -56,9 +58,14 @@ pub struct Outbox {
 pub struct Orders(mpsc::UnboundedReceiver<Effect>);
 
 /// A new pair.
-pub fn outbox(holders: Holders, log: Log) -> (Outbox, Orders) {
+pub fn outbox(holders: Holders, open_tasks: OpenTasks, log: Log) -> (Outbox, Orders) {
     let (orders, receiver) = mpsc::unbounded_channel();
-    let outbox = Outbox { orders, holders, log };
+    let outbox = Outbox {
+        orders,
+        holders,
+        open_tasks,
+        log,
+    };
     (outbox, Orders(receiver))
 }
 
@@ -80,15 +87,17 @@ impl Perform<machine::Effect> for Outbox {
             machine::Effect::Held(held) => self.holders.note(held),
             machine::Effect::AtWork(tasks) => {
                 let progress = self.log.progress();
-                for (task_id, at_work) in tasks {
-                    match at_work {
-                        true => progress.begin(*task_id),
-                        false => progress.forget(*task_id),
+                for task in tasks {
+                    match task.is_open {
+                        true => progress.begin(task.task_id),
+                        false => progress.forget(task.task_id),
                     }
                 }
+                self.open_tasks.note(tasks);
             }
             machine::Effect::Anew => {
                 self.holders.clear();
+                self.open_tasks.clear();
                 self.log.progress().clear();
             }
         }

@@ -1,7 +1,6 @@
 //! Walks through what lives: the trees that are part of the working state, and the foreign tasks.
 
 use common::id::CommandId;
-use proto::engine::v1::AsyncTask;
 use proto::store::v1::AsyncTaskRecord;
 use runtime::store::{Reader, StoreError};
 
@@ -82,17 +81,4 @@ pub(crate) fn each_foreign_task(
             return Ok(());
         }
     }
-}
-
-/// Every task of a live tree, and every foreign task that lives.
-///
-/// # Errors
-/// [`StoreError`] if the store cannot be read.
-pub(crate) fn each_task(reader: &dyn Reader, mut visit: impl FnMut(&AsyncTask)) -> Result<(), StoreError> {
-    each_tree(reader, |tree| tree.shown_tasks().for_each(&mut visit))?;
-    each_foreign_task(reader, |_, record| {
-        if let Some(task) = &record.task {
-            visit(task);
-        }
-    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::id::{CommandId, TaskId};
-use proto::engine::v1::{AsyncTask, Command};
+use proto::engine::v1::Command;
 use proto::store::v1::{AsyncTaskRecord, CommandRecord};
 use runtime::store::{Reader, StoreError};
 
@@ -48,11 +48,6 @@ impl Tree {
     /// The root's record.
     pub(crate) fn root(&self) -> Option<&CommandRecord> {
         self.commands.first().map(|(_, record)| record)
-    }
-
-    /// The tasks as they are shown.
-    pub(crate) fn shown_tasks(&self) -> impl Iterator<Item = &AsyncTask> {
-        self.tasks.iter().filter_map(|(_, record)| record.task.as_ref())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A host that is away fails nothing: its commands wait, say for whom and since when, and go on when it is back.
 
-use proto::engine::v1::{Command, CommandState, host::Connection};
+use proto::engine::v1::{Command, CommandState, GetHostRequest, ListTasksRequest, host::Connection};
 use rustix::process::Signal;
 use tests::audit::all_is_well;
 use tests::failure::{Context as _, Outcome, ensure};
@@ -11,6 +11,21 @@ use tests::{World, requests, words};
 /// Waits until the command says that it waits for the host, and since when.
 async fn waits_for_the_host(world: &World, command_id: &str) -> Outcome<Command> {
     world.client.waits_for_host(command_id, &world.host_id).await
+}
+
+/// The host's open tasks, as the host is shown: those that the list of tasks has.
+async fn open_tasks(world: &World) -> Outcome<u32> {
+    let request = GetHostRequest {
+        host_id: world.host_id.clone(),
+    };
+    let answer = world.client.hosts.clone().get_host(request).await?.into_inner();
+    let told = answer.host.context("a host without a body")?.open_tasks;
+    let mut client = world.client.tasks.clone();
+    let listed = client.list_tasks(ListTasksRequest::default()).await?;
+    let tasks = listed.into_inner().tasks;
+    let open = tasks.iter().filter(|task| task.end_time.is_none()).count();
+    ensure(told as usize == open, || format!("{told} are told of {tasks:#?}"))?;
+    Ok(told)
 }
 
 #[tokio::test]
@@ -25,12 +40,18 @@ async fn a_command_waits_for_a_host_that_was_killed() -> Outcome<()> {
     ensure(command.state == i32::from(CommandState::Active), || {
         format!("{command:#?}")
     })?;
+    let open = open_tasks(&world).await?;
+    ensure(open > 0, || format!("{command:#?}"))?;
     // Waiting outlives the engine.
     world.kill_engine().await?;
     world.restart_engine().await?;
     waits_for_the_host(&world, &created).await?;
+    let again = open_tasks(&world).await?;
+    ensure(again == open, || format!("{open} tasks, then {again}"))?;
     world.restart_host().await?;
     world.succeeds(&created).await?;
+    let left = open_tasks(&world).await?;
+    ensure(left == 0, || format!("{left} tasks are left"))?;
     all_is_well(&world.view(), &watchers).await.map(drop)
 }
 

@@ -7,6 +7,7 @@ mod clocks;
 mod copy;
 mod crowds;
 mod cuts;
+mod descriptors;
 mod diagnostics;
 mod disks;
 mod duplicates;

@@ -4,14 +4,14 @@ use std::ops::Bound;
 
 use common::task::TaskState;
 use proto::host::v1 as wire;
-use runtime::page::Page;
+use runtime::page::{MAX_SIZE, Page};
 use runtime::store::{Order, Pair, Reader, StoreError};
 
 use super::{CLEARED, TASK, decode_task, shown, slot_of};
 
-/// Records that one call looks at, so that a rare state among very many tasks does not hold it up: the page is
+/// Records that one call looks at, so that a rare state among very many tasks holds up neither it nor others: the page is
 /// then shorter than asked for, and names the next one.
-const LOOKED_AT: usize = 10_000;
+const LOOKED_AT: usize = 2 * MAX_SIZE;
 
 /// What is asked for.
 #[derive(Debug, Clone)]

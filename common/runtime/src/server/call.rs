@@ -15,7 +15,6 @@ use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -24,6 +23,7 @@ use tower_service::Service as _;
 use super::methods::Methods;
 use super::refusal;
 use super::traffic::{Call, Class, Connection, Held, count};
+use super::turns::{Turn, Waiting};
 use crate::status;
 
 /// An answer goes out in pieces of so many bytes: whether a client takes it is seen by them.
@@ -42,9 +42,6 @@ tokio::task_local! {
 /// The call that is served here; also on a thread that reads for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Present(Weak<Call>);
-
-/// Leave to read the store.
-pub(crate) struct Turn(#[allow(dead_code)] Vec<OwnedSemaphorePermit>);
 
 /// The call whose handler or stream is being polled; none outside of a server.
 pub(crate) fn present() -> Option<Present> {
@@ -77,25 +74,30 @@ impl Present {
             .map_or(0, |call| call.connection.traffic().watches())
     }
 
-    /// Waits for its turn to read the store: the long reads of a connection one after the other, so that those of
-    /// others come between.
-    pub(crate) async fn turn(&self, is_long: bool) -> Turn {
-        let semaphores = self.0.upgrade().map(|call| {
-            let connection = &call.connection;
-            let traffic = connection.traffic();
-            match is_long || call.is_list {
-                true => vec![
-                    Arc::clone(&connection.long_reads),
-                    Arc::clone(&traffic.long_reads),
-                ],
-                false => vec![Arc::clone(&traffic.short_reads)],
+    /// Has `work` done where it may block when it is this call's turn to read the store; a list is a long read whatever
+    /// is said. None where the call has ended: nobody waits for it.
+    pub(crate) fn in_turn(
+        &self,
+        is_long: bool,
+        work: impl FnOnce(Turn) -> Option<Turn> + Send + 'static,
+    ) -> Option<Waiting> {
+        let call = self.0.upgrade()?;
+        // Nobody holds a turn while waiting for another.
+        drop(call.take_turn());
+        let (turns, reader) = call.connection.turns(is_long || call.is_list);
+        Some(turns.wait(reader, work))
+    }
+
+    /// What was read in a turn is there. The turn of a list lasts until its answer is made, and what it holds is in the
+    /// account: else lists would be read faster than they are sent. Any other is handed back.
+    pub(crate) fn has_read(&self, turn: Turn) -> Option<Turn> {
+        match self.0.upgrade().filter(|call| call.is_list) {
+            Some(call) => {
+                call.keep_turn(turn);
+                None
             }
-        });
-        let mut permits = Vec::new();
-        for semaphore in semaphores.unwrap_or_default() {
-            permits.extend(Semaphore::acquire_owned(semaphore).await.ok());
+            None => Some(turn),
         }
-        Turn(permits)
     }
 }
 
@@ -304,6 +306,7 @@ struct Whole {
 
 impl Whole {
     async fn of(body: Body, call: Arc<Call>) -> Result<Self, Fault> {
+        let _turn = call.take_turn();
         // A handler's answer is one message, and it is there: nothing is waited for.
         let collected = body.collect().await.map_err(|error| {
             tracing::error!(%error, "an answer could not be encoded");

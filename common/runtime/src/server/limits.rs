@@ -22,8 +22,8 @@ pub struct Limits {
     #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
-    /// Connections at a time from one address, so that one machine does not take the place of all others. A proxy in
-    /// front is one address.
+    /// Connections at a time from one address, so that one machine does not take the place of all others; lowered as
+    /// --max-connections is. A proxy in front is one address.
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections_per_peer: u32,
 
@@ -60,9 +60,9 @@ pub struct Limits {
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..=65_536))]
     pub max_held_mib: u32,
 
-    /// Lists, and beginnings of watches, that read the store at a time; others wait for their turn, two of a connection at
-    /// most. Each may use a processor and some MiB.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// Lists, and beginnings of watches, that read the store at a time, one of a connection at most; others wait for their
+    /// turn, and who has read least is next. Each may use a processor and some MiB: with more at a time, all else is slower.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub max_long_reads: u32,
 }
 
@@ -79,7 +79,7 @@ impl Default for Limits {
             max_watches: 10_000,
             request_seconds: 60,
             max_held_mib: 32,
-            max_long_reads: 4,
+            max_long_reads: 2,
         }
     }
 }
@@ -112,6 +112,19 @@ impl Limits {
         }
         asked.min(allowed)
     }
+
+    /// Connections at a time from one address, where so many are allowed in all.
+    pub(super) fn connections_of_peer(&self, allowed: usize) -> usize {
+        let of_peer = usize::try_from(self.max_connections_per_peer).unwrap_or(usize::MAX);
+        let asked = usize::try_from(self.max_connections).unwrap_or(usize::MAX);
+        part(of_peer, asked, allowed)
+    }
+}
+
+/// What one address may have of the connections that are allowed where more were asked for: the same part of them.
+fn part(each: usize, asked: usize, allowed: usize) -> usize {
+    let part = each.saturating_mul(allowed.min(asked)) / asked.max(1);
+    part.max(1)
 }
 
 /// How many of so many files connections may be: what is held back is held back first, half where there are few.
@@ -152,6 +165,24 @@ mod tests {
     fn the_defaults_are_those_of_the_settings() {
         let parsed = Program::parse_from(["program"]).limits;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn where_fewer_connections_are_allowed_one_address_has_the_same_part_of_them() {
+        for (each, asked, allowed, expected) in [
+            (2_000, 4_000, 4_000, 2_000),
+            (2_000, 4_000, 184, 92),
+            (2_000, 4_000, 1, 1),
+            (3, 4_000, 1_000, 1),
+            (4_000, 4_000, 184, 184),
+            (5, 2, 2, 5),
+        ] {
+            assert_eq!(
+                part(each, asked, allowed),
+                expected,
+                "{each} of {asked}, {allowed}"
+            );
+        }
     }
 
     #[test]

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::{Limits, REFUSED_AT_ONCE};
+use super::turns::{self, Turn, Turns};
 
 /// A connection that has not moved for so long may have to give way.
 const STILL: Duration = Duration::from_secs(1);
@@ -25,11 +26,14 @@ const FAIR_PART: usize = 8;
 /// have less than their share.
 const SHARES: usize = 2;
 
-/// Long reads of one connection that run or wait for their turn among others.
-const LONG_READS_EACH: usize = 2;
+/// Long reads of one connection at a time: there is a turn for others.
+const LONG_READS_EACH: usize = 1;
 
 /// Short reads at a time: of single records, that wait for the disk at most.
-const SHORT_READS: usize = 32;
+const SHORT_READS: usize = 8;
+
+/// Short reads of one connection at a time: whatever they wait for, there is a turn for others.
+const SHORT_READS_EACH: usize = 4;
 
 /// What kind of call it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +75,11 @@ pub(super) struct Traffic {
     pub(super) limits: Limits,
     pub(super) counters: Counters,
     max_connections: usize,
+    max_connections_of_peer: usize,
     begun: Instant,
     held: AtomicUsize,
-    pub(super) long_reads: Arc<Semaphore>,
-    pub(super) short_reads: Arc<Semaphore>,
+    long_reads: Turns,
+    short_reads: Turns,
     inner: Mutex<Inner>,
 }
 
@@ -103,7 +108,6 @@ pub(super) struct Connection {
     held: AtomicUsize,
     /// When something of it moved last, in milliseconds.
     moved: AtomicU64,
-    pub(super) long_reads: Arc<Semaphore>,
 }
 
 /// A connection's place; given up when dropped.
@@ -118,6 +122,8 @@ pub(super) struct Call {
     /// Nobody waits for it any more.
     pub(super) gone: AtomicBool,
     pub(super) is_list: bool,
+    /// Kept until its answer is made.
+    turn: Mutex<Option<Turn>>,
 }
 
 /// Memory that is held for a call; given back when dropped.
@@ -129,13 +135,15 @@ pub(crate) struct Held {
 
 impl Traffic {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
+        let max_connections = limits.connections();
         Arc::new(Self {
-            max_connections: limits.connections(),
+            max_connections,
+            max_connections_of_peer: limits.connections_of_peer(max_connections),
             counters: Counters::default(),
             begun: Instant::now(),
             held: AtomicUsize::new(0),
-            long_reads: Arc::new(Semaphore::new(limits.max_long_reads as usize)),
-            short_reads: Arc::new(Semaphore::new(SHORT_READS)),
+            long_reads: Turns::new(limits.max_long_reads as usize, LONG_READS_EACH),
+            short_reads: Turns::new(SHORT_READS, SHORT_READS_EACH),
             inner: Mutex::default(),
             limits,
         })
@@ -145,10 +153,9 @@ impl Traffic {
     pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
         let mut inner = self.lock();
         let of_peer = peer.map_or(0, |peer| inner.peers.get(&peer).copied().unwrap_or_default());
-        let most_of_peer = self.limits.max_connections_per_peer as usize;
-        let refused = if of_peer >= most_of_peer {
+        let refused = if of_peer >= self.max_connections_of_peer {
             self.make_room(&mut inner, peer).then_some(()).map_or_else(
-                || Some(format!("the service has {of_peer} connections from this address, as many as it takes (--max-connections-per-peer)")),
+                || Some(format!("the service has {of_peer} connections from this address, as many as it takes (--max-connections-per-peer, and the limit of open files)")),
                 |()| None,
             )
         } else if inner.connections.len() - inner.refused >= self.max_connections {
@@ -186,7 +193,6 @@ impl Traffic {
             called: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             moved: AtomicU64::new(self.now()),
-            long_reads: Arc::new(Semaphore::new(LONG_READS_EACH)),
         });
         inner
             .connections
@@ -346,7 +352,20 @@ impl Connection {
             class,
             gone: AtomicBool::new(false),
             is_list,
+            turn: Mutex::new(None),
         }))
+    }
+
+    /// The turns that a read of its calls waits for, and as whom.
+    pub(super) fn turns(&self, is_long: bool) -> (&Turns, turns::Reader) {
+        let reader = turns::Reader {
+            connection: self.number,
+            peer: self.peer,
+        };
+        match is_long {
+            true => (&self.traffic.long_reads, reader),
+            false => (&self.traffic.short_reads, reader),
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -395,6 +414,16 @@ impl Call {
             call: Arc::clone(self),
             bytes,
         })
+    }
+}
+
+impl Call {
+    pub(super) fn keep_turn(&self, turn: Turn) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
+    }
+
+    pub(super) fn take_turn(&self) -> Option<Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -448,7 +477,10 @@ impl Drop for Call {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.traffic.lock().forget(&self.0);
+        let traffic = &self.0.traffic;
+        traffic.lock().forget(&self.0);
+        traffic.long_reads.forget(self.0.number);
+        traffic.short_reads.forget(self.0.number);
     }
 }
 

@@ -148,7 +148,7 @@ impl Store for FailingStore {
         }
     }
 
-    fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+    fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError> {
         self.inner.reader()
     }
 

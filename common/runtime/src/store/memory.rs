@@ -129,7 +129,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+    fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError> {
         let content = self.disk.lock();
         Ok(Box::new(Snapshot {
             revision: content.revision,

@@ -115,7 +115,7 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// The committed records at one revision, whatever is committed meanwhile. Keep it briefly: it holds back the
 /// reuse of old pages.
-pub trait Reader: Send {
+pub trait Reader {
     /// The revision that it shows.
     fn revision(&self) -> Revision;
 
@@ -154,7 +154,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be opened.
-    fn reader(&self) -> Result<Box<dyn Reader>, StoreError>;
+    fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError>;
 
     /// The revisions after `after`, in order, up to `limit` of them. Those that were trimmed are not there:
     /// compare with [`Store::oldest`].

@@ -20,6 +20,9 @@ const PAGE_ITEMS: usize = 256;
 /// What one step reads at most, a page of the feed more: it is held in memory until the client takes it.
 const AHEAD_BYTES: usize = 2 << 20;
 
+/// Pages of the feed that one step reads at most, where its filter selects little: others have their turn between two steps.
+const STEP_PAGES: usize = 4;
+
 /// How long a snapshot may stay open.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Snapshot(Arc<Mutex<Option<Open>>>);
 
 struct Open {
-    reader: Box<dyn Reader>,
+    reader: Box<dyn Reader + Send>,
     next: Option<Vec<u8>>,
     until: Instant,
 }
@@ -96,7 +99,7 @@ fn take(place: &Mutex<Option<Open>>) -> Option<Open> {
 fn read<F: Feed>(mut open: Open, feed: &F) -> Result<(Step, Option<Open>), SnapshotError> {
     let mut items = Vec::new();
     let mut bytes = 0;
-    loop {
+    for _ in 0..STEP_PAGES {
         let page = feed.snapshot(&*open.reader, open.next.as_deref())?;
         bytes += page.items.iter().map(Bytes::len).sum::<usize>();
         items.extend(page.items);

@@ -28,6 +28,22 @@ use crate::support::{Events, from_now, log_of, patient};
 const NEVER: i32 = 7;
 const LARGE: i32 = 8;
 const READS: i32 = 9;
+const GATED: i32 = 10;
+
+/// Reads that wait until they are let go on: how many asked for one, who has begun, in this order, and whether they may.
+#[derive(Default)]
+struct Gate {
+    asked: usize,
+    begun: Vec<String>,
+    open: bool,
+}
+
+static GATE: std::sync::Mutex<Gate> = std::sync::Mutex::new(Gate {
+    asked: 0,
+    begun: Vec::new(),
+    open: false,
+});
+static GATE_OPENS: std::sync::Condvar = std::sync::Condvar::new();
 
 /// A read that would go on for ever has ended.
 static READ_ENDED: Notify = Notify::const_new();
@@ -42,7 +58,19 @@ impl EventService for Service {
         &self,
         request: Request<engine::ListEventsRequest>,
     ) -> Result<Response<engine::ListEventsResponse>, Status> {
-        match request.into_inner().page_size {
+        let request = request.into_inner();
+        match request.page_size {
+            GATED => {
+                GATE.lock().unwrap().asked += 1;
+                let read = reads::on(self.0.store().clone(), |_| {
+                    let mut gate = GATE.lock().unwrap();
+                    gate.begun.push(request.page_token);
+                    drop(GATE_OPENS.wait_while(gate, |gate| !gate.open));
+                    Ok(())
+                });
+                read.await.map_err(status::from_store)?;
+                return Ok(Response::new(engine::ListEventsResponse::default()));
+            }
             NEVER => std::future::pending().await,
             READS => {
                 let store = self.0.store().clone();
@@ -729,6 +757,50 @@ mod bounds {
         assert_eq!(late.code(), Code::DeadlineExceeded);
         patient(READ_ENDED.notified()).await;
         assert!(is_served(&channel).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_list_of_another_connection_goes_ahead_of_those_that_wait() {
+        let running = start_with(Limits {
+            max_long_reads: 1,
+            ..Limits::default()
+        })
+        .await;
+        let gated = |name: &str| engine::ListEventsRequest {
+            page_size: GATED,
+            page_token: name.to_owned(),
+            ..Default::default()
+        };
+        let asked = async |count: usize| {
+            patient(async {
+                while GATE.lock().unwrap().asked < count {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        };
+        let mut calls = tokio::task::JoinSet::new();
+        let costly = channel(running.address).await;
+        for _ in 0..100 {
+            let mut client = EventServiceClient::new(costly.clone());
+            let request = gated("costly");
+            calls.spawn(async move { client.list_events(request).await });
+        }
+        asked(100).await;
+        let mut honest = EventServiceClient::new(channel(running.address).await);
+        let request = gated("honest");
+        calls.spawn(async move { honest.list_events(request).await });
+        asked(101).await;
+        // One that was asked for waits for its turn: nothing lies between.
+        GATE.lock().unwrap().open = true;
+        GATE_OPENS.notify_all();
+        while let Some(answered) = patient(calls.join_next()).await {
+            answered.unwrap().unwrap();
+        }
+        let begun = std::mem::take(&mut GATE.lock().unwrap().begun);
+        let place = begun.iter().position(|name| name == "honest");
+        // One had its turn when it came.
+        assert_eq!((begun.len(), place), (101, Some(1)));
     }
 
     #[tokio::test]

@@ -14,6 +14,9 @@ pub(super) const PAGE_RECORDS: usize = 256;
 /// Trees looked at for one page: each may have some two hundred records.
 const PAGE_TREES: usize = 8;
 
+/// Records of trees that have ended for one page, a tree more: most of these trees are small.
+const TREE_RECORDS: usize = 1_000;
+
 /// Tells the parts of a snapshot apart in the key of a page.
 const TREES: u8 = 0;
 const FOREIGN: u8 = 1;
@@ -112,13 +115,19 @@ pub(super) fn trees(
         });
     }
     let scan = command::COMMANDS.ended_since(reader, since, key, PAGE_RECORDS)?;
-    let mut items = Vec::new();
-    for (_, record) in scan.found {
+    let (mut items, mut read) = (Vec::new(), 0);
+    for (key, record) in scan.found {
         let root = record
             .command
             .filter(|command| command.parent_command_id.is_empty());
         if let Some(id) = root.and_then(|root| root.command_id.parse().ok()) {
-            items.push(Tree::read(reader, id)?);
+            let tree = Tree::read(reader, id)?;
+            read += tree.commands.len() + tree.tasks.len();
+            items.push(tree);
+        }
+        if read >= TREE_RECORDS {
+            let next = Some(at(ENDED, &key));
+            return Ok(Page { items, next });
         }
     }
     Ok(Page {

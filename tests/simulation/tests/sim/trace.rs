@@ -190,7 +190,7 @@ impl Store for TracedStore {
         Ok(())
     }
 
-    fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+    fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError> {
         self.store.reader()
     }
 

@@ -316,7 +316,7 @@ impl Store for DiskStore {
         Ok(())
     }
 
-    fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+    fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError> {
         Ok(Box::new(self.shared.picture()?))
     }
 
