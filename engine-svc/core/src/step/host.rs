@@ -149,17 +149,22 @@ impl Tx<'_> {
             ..host.clone()
         };
         if is_older {
-            for task_id in self.state.tasks_on(host_id) {
-                self.edit_task(task_id, |task| {
-                    task.host_sequence = 0;
-                    task.resynced |= task.is_open();
-                });
-            }
+            self.count_anew(host_id);
         }
         // Last: of a change that took several revisions a store may have kept only the first, and then all is done again.
         self.put(Change::Host(Arc::new(host)));
         if is_older && !facts.forgotten.is_empty() {
             self.tell_of_older_memory(host_id, facts);
+        }
+    }
+
+    /// What was heard of its tasks is nothing that this memory of the host counts on from.
+    fn count_anew(&mut self, host_id: HostId) {
+        for task_id in self.state.tasks_on(host_id) {
+            self.edit_task(task_id, |task| {
+                task.host_sequence = 0;
+                task.resynced |= task.is_open();
+            });
         }
     }
 
@@ -219,6 +224,8 @@ impl Tx<'_> {
         let Some(before) = before else {
             return self.address_first(host_id, store_id);
         };
+        // It may be one that it had before, put back from a copy: a task that was sent to it is not proven to be known there.
+        self.count_anew(host_id);
         let undecided: Vec<TaskId> = self.undecided_on(host_id);
         let message = format!(
             "host {host_id} lost its memory (store {before}, now {store_id}); {} of its tasks are decided by what storage shows",
