@@ -97,10 +97,14 @@ impl Tx<'_> {
         if matches!(draft.parameters, Parameters::TakeOverHost(_)) {
             return Ok(draft);
         }
-        let fenced = &self.state.volatile.fenced;
-        let of_another_life = |host: &HostId| Some((*host, &fenced.get(host)?.fault));
+        let of_another_life = |id: &HostId| Some((*id, self.state.of_other_life(*id)?));
         let touched = draft.hosts().iter().find_map(of_another_life);
-        let any = || fenced.keys().find_map(of_another_life).filter(|_| self.is_over());
+        let any = || {
+            let mut hosts = self.state.hosts().map(|host| host.id);
+            hosts
+                .find_map(|id| of_another_life(&id))
+                .filter(|_| self.is_over())
+        };
         let Some((host_id, fault)) = touched.or_else(any) else {
             return Ok(draft);
         };
@@ -118,23 +122,17 @@ impl Tx<'_> {
     /// are as many, the host with the smallest id decides, so that of two lives that share the hosts one is over. A host
     /// that does not answer is nobody's until it does.
     fn is_over(&self) -> bool {
-        let volatile = &self.state.volatile;
-        let fenced = |id: &HostId| volatile.fenced.get(id);
         let (mut all, mut denied) = (0_usize, 0_usize);
         let (mut ours, mut proven) = (BTreeSet::new(), BTreeSet::new());
         for host in self.state.hosts() {
             all += 1;
-            match fenced(&host.id) {
-                Some(fenced) => {
-                    denied += 1;
-                    if fenced.is_proven {
-                        proven.insert(host.id);
-                    }
+            if self.state.of_other_life(host.id).is_some() {
+                denied += 1;
+                if host.other_life.is_some() {
+                    proven.insert(host.id);
                 }
-                None if volatile.away.contains(&host.id) => {}
-                None => {
-                    ours.insert(host.id);
-                }
+            } else if !self.state.volatile.away.contains(&host.id) {
+                ours.insert(host.id);
             }
         }
         let lost = match proven.len().cmp(&ours.len()) {
