@@ -412,6 +412,11 @@ mod tests {
             root.attention().map(|fault| fault.code),
             Some(FaultCode::EvidenceMissing)
         );
+        let is_one = |event: &crate::model::Event| event.code == EventCode::TaskSettledByEvidence;
+        assert!(
+            !world.engine.events.iter().any(is_one),
+            "what nobody sees settles nothing"
+        );
         world.step(retry(1));
         world.settle();
         assert_eq!(

@@ -235,11 +235,14 @@ fn as_planned(records: Records) -> Reply {
 #[cfg(test)]
 mod tests {
     use common::FaultCode;
+    use common::lock::Mode;
 
     use crate::input::Input;
-    use crate::model::CommandState;
+    use crate::model::{CommandState, EntityKey, Holder, Holding};
     use crate::step::Reply;
-    use crate::testing::{World, command_id, create_vm, remove_vm, submission, vm_id};
+    use crate::testing::{
+        World, command_id, create_disk, create_vm, domain_id, remove_vm, submission, vm_id,
+    };
 
     fn refusal(reply: Reply) -> common::Fault {
         match reply {
@@ -348,6 +351,32 @@ mod tests {
             world.submit(3, "CreateVm", create_vm(2, [2], 0)),
             Reply::Accepted { .. }
         ));
+    }
+
+    #[test]
+    fn all_who_share_an_entity_are_told_with_how_they_hold_it() {
+        let mut world = World::with_domains(1);
+        let key = EntityKey::Domain(domain_id(0));
+        assert_eq!(world.engine.state.holding(&key), None);
+        for n in 1..=2 {
+            world.submit(n, "CreateDisk", create_disk(n, 0));
+        }
+        let holding = world.engine.state.holding(&key).unwrap();
+        let told: Vec<_> = holding
+            .by
+            .iter()
+            .map(|(holder, mode)| match holder {
+                Holder::Command { command_id, .. } => (*command_id, *mode),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, [1, 2].map(|n| (command_id(n), Mode::Shared)));
+        assert_eq!(holding.more, 0);
+        for n in 3..=Holding::TOLD as u128 + 3 {
+            world.submit(n, "CreateDisk", create_disk(n, 0));
+        }
+        let holding = world.engine.state.holding(&key).unwrap();
+        assert_eq!((holding.by.len(), holding.more), (Holding::TOLD, 3));
     }
 
     #[test]
