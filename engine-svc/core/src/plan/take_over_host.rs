@@ -274,6 +274,12 @@ mod tests {
             world.settle();
             assert!(is_taken(&mut world, 3));
             assert_eq!(world.engine.state.host(host_id(0)).unwrap().other_life, None);
+            let said = world
+                .engine
+                .events
+                .iter()
+                .any(|event| event.message.contains("this one's again"));
+            assert_eq!(said, is_proven);
         }
     }
 

@@ -35,7 +35,17 @@ impl Tx<'_> {
         self.state.volatile.away.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
-                let message = format!("host {host_id} is connected");
+                let again = self
+                    .state
+                    .host(host_id)
+                    .is_some_and(|host| host.other_life.is_some());
+                let again = if again {
+                    "; another life of this engine had it, and it is this one's again: it was taken over, or its data directory \
+                     was put back from before"
+                } else {
+                    ""
+                };
+                let message = format!("host {host_id} is connected{again}");
                 self.tell_of(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
             }
             self.note_other_life(host_id, None);
