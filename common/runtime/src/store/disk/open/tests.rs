@@ -153,8 +153,11 @@ fn an_open_that_is_cut_off_between_any_two_steps_is_made_up_for_by_the_next() {
     }
 }
 
+/// The pieces of a data directory, by name.
+type Pieces = BTreeMap<PathBuf, Vec<u8>>;
+
 /// Opens it: under which start, and what a copy that is made after each step holds.
-fn life_of(dir: &Path, pace: &Arc<Pace>) -> (Start, Vec<(String, BTreeMap<PathBuf, Vec<u8>>)>) {
+fn life_of(dir: &Path, pace: &Arc<Pace>) -> (Start, Vec<(String, Pieces)>) {
     let mut copies = Vec::new();
     let mut copy = |step: &str| copies.push((step.to_owned(), files(dir)));
     let opened = open_by_steps(dir, &options(), pace, &mut copy).map_err(|error| error.to_string());
