@@ -146,8 +146,7 @@ impl AgeClock {
 
     /// The present as of the last look.
     pub fn present(&self) -> Present {
-        let least = self.eras.iter().map(|era| era.least).min().unwrap_or(self.lead);
-        let most = self.eras.iter().map(|era| era.most).max().unwrap_or(self.lead);
+        let (least, most) = bounds(self.eras.iter());
         Present {
             least: Timestamp(self.running.saturating_add(least)),
             most: Timestamp(self.running.saturating_add(most).saturating_add(JUMP)),
@@ -163,13 +162,13 @@ impl AgeClock {
     }
 
     /// Whether it is time to keep what was seen since `kept` was kept: a crash may lose some running time, and then all
-    /// stays for as much longer.
+    /// stays for as much longer. Also where the clock has been set back to where it was: something may bear what it has shown.
     pub fn is_due(&self, kept: &Kept) -> bool {
-        let least = kept.eras.iter().map(|era| era.least).min().unwrap_or(i64::MAX);
-        let most = kept.eras.iter().map(|era| era.most).max().unwrap_or(i64::MIN);
+        let (least, most) = bounds(kept.eras.iter());
+        let (seen_least, seen_most) = bounds(self.eras.iter());
         self.running.saturating_sub(kept.running) >= OFTEN
-            || self.lead < least.saturating_sub(LESS)
-            || self.lead > most.saturating_add(MORE)
+            || seen_least < least.saturating_sub(LESS)
+            || seen_most > most.saturating_add(MORE)
     }
 }
 
@@ -183,6 +182,13 @@ impl Present {
     pub fn is_older(&self, time: Timestamp, age: Duration) -> bool {
         !self.young(age).contains(&time)
     }
+}
+
+/// The least lead and the most of it; of none, what any is beyond.
+fn bounds<'a>(eras: impl Iterator<Item = &'a Era>) -> (i64, i64) {
+    eras.fold((i64::MAX, i64::MIN), |(least, most), era| {
+        (least.min(era.least), most.max(era.most))
+    })
 }
 
 fn micros(time: Duration) -> i64 {
@@ -228,8 +234,20 @@ mod tests {
             }
         }
 
+        /// As the coordinator does: what is due is kept with it.
         fn record(&mut self) {
+            self.clock.look(Timestamp(self.wall), Duration::ZERO);
+            if self.clock.is_due(&self.kept) {
+                self.kept = self.clock.kept();
+            }
             self.records.push((self.running, Timestamp(self.wall)));
+        }
+
+        /// The clock is off for a moment, in which something is recorded, and nobody looks at it besides.
+        fn record_off(&mut self, by: i64) {
+            self.wall += by;
+            self.record();
+            self.wall -= by;
         }
 
         /// Runs on, and looks as often as services do, or somewhat less often.
@@ -312,9 +330,37 @@ mod tests {
         assert!(life.is_older(0, WEEK));
     }
 
+    #[test]
+    fn a_clock_that_is_off_for_a_moment_ages_nothing_that_was_recorded_then() {
+        for by in [40 * DAY, 20 * YEAR, -40 * DAY, -20 * YEAR] {
+            let mut life = Life::begin();
+            life.run(DAY);
+            life.record_off(by);
+            life.start_again(0);
+            assert!(!life.is_older(0, WEEK), "{by}");
+            life.run(6 * DAY);
+            assert!(!life.is_older(0, WEEK), "{by}");
+        }
+    }
+
+    /// Something may have been made by what the clock has shown, and be recorded by a later commit.
+    #[test]
+    fn what_was_seen_of_the_clock_is_due_although_it_was_set_back_since() {
+        for by in [-20 * YEAR, 20 * YEAR] {
+            let mut life = Life::begin();
+            life.record();
+            life.clock.look(Timestamp(life.wall + by), Duration::ZERO);
+            life.clock.look(Timestamp(life.wall), Duration::ZERO);
+            assert!(life.clock.is_due(&life.kept));
+            life.record();
+            assert!(!life.clock.is_due(&life.kept));
+        }
+    }
+
     #[derive(Debug, Clone)]
     enum Event {
         Record,
+        RecordOff(i64),
         Run(i64),
         Set(i64),
         StartAgain(i64),
@@ -324,6 +370,7 @@ mod tests {
         let far = prop_oneof![-20 * YEAR..20 * YEAR, -40 * DAY..40 * DAY, -2 * HOUR..2 * HOUR];
         prop_oneof![
             3 => Just(Event::Record),
+            1 => far.clone().prop_map(Event::RecordOff),
             6 => (0..2 * DAY).prop_map(Event::Run),
             1 => far.clone().prop_map(Event::Set),
             1 => far.prop_map(Event::StartAgain),
@@ -339,6 +386,7 @@ mod tests {
             for event in events {
                 match event {
                     Event::Record => life.record(),
+                    Event::RecordOff(by) => life.record_off(by),
                     Event::Run(micros) => drop(life.run(micros)),
                     Event::Set(by) => drop(life.set(by)),
                     Event::StartAgain(by) => drop(life.start_again(by)),

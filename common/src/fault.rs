@@ -213,7 +213,7 @@ faults! {
 
     /// No directory stands under the storage root's name: it was moved, removed or unmounted.
     StorageRootGone = "STORAGE_ROOT_GONE", Unavailable, None, true;
-    /// Another directory stands where the work was done: it was mounted over, moved or restored meanwhile.
+    /// Another directory stands where the work was done, or is to be done: it was mounted over, moved or restored.
     StorageReplaced = "STORAGE_REPLACED", FailedPrecondition, None, true;
 
     // Images and volumes.

@@ -12,7 +12,7 @@ use runtime::coordinator::{self, Options};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Store, StoreError};
-use runtime::{clock, log, program, threads};
+use runtime::{log, program, threads};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -93,7 +93,7 @@ pub async fn serve_on(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let ages = Ages::open(&*store, config.greatest_age())?;
-    let life = engine::begin(&store, clock::now())?;
+    let life = engine::begin(&store, ages.stamp())?;
     let log = log::Log::new(Arc::clone(&store))?;
     let kept = Arc::clone(&store);
     let holders = Holders::default();

@@ -243,7 +243,8 @@ impl Service {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    fn address_file(&self) -> PathBuf {
+    /// Where it says on which address it listens.
+    pub fn address_file(&self) -> PathBuf {
         self.recipe.data_dir.join("address")
     }
 }

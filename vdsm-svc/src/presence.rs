@@ -1,4 +1,5 @@
-//! Which starts of engines are connected, as their open streams of tasks show, and who asks to succeed one of them.
+//! Which starts of engines are connected, as their open streams of tasks show, who asks to succeed one of them, and
+//! which streams end because the host is another engine's.
 //!
 //! Kept by the process and not recorded: a restart of the host cuts all streams, and begins anew.
 
@@ -6,8 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use common::fault::Fault;
 use common::id::Incarnation;
+use tokio::sync::watch;
 use tokio::time::Instant;
+use vdsm_core::{EngineCall, Owner};
 
 /// Starts that ask and are remembered for it; more are asked by nobody who means it, and the oldest make room.
 const MAX_ASKING: usize = 64;
@@ -17,6 +21,8 @@ const MAX_ASKING: usize = 64;
 pub(crate) struct Presence {
     streams: Mutex<BTreeMap<Incarnation, usize>>,
     asking: Mutex<VecDeque<(Incarnation, Instant)>>,
+    /// Whose host it is, as it was last recorded.
+    owner: watch::Sender<Option<Owner>>,
 }
 
 /// One open stream; it ends when this is dropped.
@@ -34,6 +40,35 @@ impl Presence {
             presence: Arc::clone(self),
             incarnation,
         }
+    }
+
+    /// Whose host it is from now on: it is recorded.
+    pub(crate) fn belongs_to(&self, owner: Option<Owner>) {
+        self.owner.send_replace(owner);
+    }
+
+    /// A stream of this engine is to be opened: what completes, with the reason, when it must end.
+    ///
+    /// # Errors
+    /// Why it must not begin.
+    pub(crate) fn fence(
+        &self,
+        call: EngineCall,
+    ) -> Result<impl Future<Output = Fault> + Send + use<>, Fault> {
+        let mut owner = self.owner.subscribe();
+        let mut has_it = vdsm_core::may_follow(owner.borrow_and_update().as_ref(), &call, false)?;
+        Ok(async move {
+            loop {
+                if owner.changed().await.is_err() {
+                    // The service ends, and all streams with it.
+                    std::future::pending::<()>().await;
+                }
+                match vdsm_core::may_follow(owner.borrow_and_update().as_ref(), &call, has_it) {
+                    Ok(has) => has_it = has,
+                    Err(fault) => return fault,
+                }
+            }
+        })
     }
 
     /// For how long `line`, the last of which asks now, has asked to succeed `predecessor`; none where that one is

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use proto::store::v1::HostHistory;
-use runtime::clock;
+use runtime::ages::Ages;
 use runtime::store::disk::{self, DiskStore};
 use runtime::store::{Commit, Store, StoreError, Write};
 
@@ -48,16 +49,19 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
         }
         Err(error) => format!("an engine that cannot be told ({error})"),
     };
+    // What the services keep of the clock stays as it is, for however long.
+    let stamp = Ages::open(&**store, Duration::MAX)?.stamp();
+    let none = Write {
+        table: OWNER,
+        key: OWNER_KEY.to_vec(),
+        value: None,
+    };
     store.commit(
         [Commit {
-            revision: reader.revision().next(),
-            time: clock::now(),
+            revision: store.reader()?.revision().next(),
+            time: stamp.time,
             history: HostHistory::default().encode_to_vec(),
-            writes: vec![Write {
-                table: OWNER,
-                key: OWNER_KEY.to_vec(),
-                value: None,
-            }],
+            writes: [none].into_iter().chain(stamp.writes).collect(),
         }]
         .into(),
     )?;
@@ -68,6 +72,7 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use runtime::clock;
     use runtime::store::memory::MemoryStore;
 
     use super::*;

@@ -23,6 +23,7 @@ use crate::aging;
 use crate::alive::Alive;
 use crate::grpc::{self, Facts, Gate, Host};
 use crate::journal::{self, HostMachine, Seed};
+use crate::presence::Presence;
 use crate::runner::{Runner, Tools};
 use crate::settings::Settings;
 
@@ -217,10 +218,12 @@ impl Loading {
     /// Reads the tasks, and then opens the gate.
     async fn load(self, facts: Facts) -> Result<Handle<HostMachine>, ServiceError> {
         let alive = Arc::new(Alive::default());
+        let presence = Arc::new(Presence::default());
         let (employer, coordinator) = watch::channel(None);
         let tools = Tools {
             root: Arc::clone(&self.root),
             alive: Arc::clone(&alive),
+            presence: Arc::clone(&presence),
             log: Arc::clone(&self.log),
             coordinator,
             tokio: tokio::runtime::Handle::current(),
@@ -229,6 +232,7 @@ impl Loading {
             limits: self.settings.limits(),
             identity: self.log.identity(),
             alive: Arc::clone(&alive),
+            presence: Arc::clone(&presence),
         };
         let runner = Runner::new(tools, self.settings.running_per_host).map_err(ServiceError::Threads)?;
         let options = coordinator::Options {
@@ -261,7 +265,7 @@ impl Loading {
             log: self.log,
             root: self.root,
             alive,
-            presence: Arc::default(),
+            presence,
             facts,
             watches: self.settings.watch_terms(),
         });

@@ -1,5 +1,8 @@
 //! How old what was recorded is, whatever the wall clock does: [`common::age`] with the clocks of this machine and a place
 //! in the store, table `clock`, the key `self` → `ClockRecord`.
+//!
+//! A time that is recorded comes from here, with what must be recorded beside it ([`Ages::stamp`]; the coordinator asks for
+//! each input): so nothing is ever in the store that bears a time which the store does not know the clock to have shown.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,25 +22,53 @@ use crate::store::{Commit, Store, StoreError, Table, Write};
 const CLOCK: Table = Table("clock");
 const KEY: &[u8] = b"self";
 
-/// How often the wall clock is looked at: what is recorded between its being set and this may count as of another time.
+/// How often the wall clock is looked at while nothing is recorded.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The ages of one service. Cheap to clone; all clones are one clock.
 #[derive(Debug, Clone)]
 pub struct Ages(Arc<Mutex<Inner>>);
 
+/// A wall clock.
+pub type Wall = fn() -> Timestamp;
+
 #[derive(Debug)]
 struct Inner {
+    wall: Wall,
     clock: AgeClock,
     looked: Instant,
     /// What the store has.
     kept: Kept,
 }
 
+/// The present time, for what is recorded now.
+#[derive(Debug)]
+pub struct Stamp {
+    /// By the wall clock.
+    pub time: Timestamp,
+    /// To be recorded no later than anything that bears the time.
+    pub writes: Option<Write>,
+}
+
+/// The times of commits that become durable one after the other, or not at all. What the clock has shown is written with the
+/// first of them, and not again while that one is under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamps {
+    ages: Ages,
+    /// What is written in a commit of them.
+    written: Option<Kept>,
+}
+
+/// What the store knows of the clock once a commit is durable.
+#[derive(Debug)]
+pub(crate) struct Due {
+    kept: Kept,
+}
+
 impl Ages {
     /// Of a service that never ran before. Nothing may be asked for a greater age than `window`.
     pub fn begin(window: Duration) -> Self {
-        Self::over(AgeClock::begin(window, clock::now()), Kept::default())
+        Self::over(AgeClock::begin(window, clock::now()), Kept::default(), clock::now)
     }
 
     /// Of the service whose memory this is, before anything else is recorded in this start. Tells the log where the
@@ -46,6 +77,14 @@ impl Ages {
     /// # Errors
     /// [`StoreError`] if what earlier starts kept cannot be read, or not be added to.
     pub fn open(store: &dyn Store, window: Duration) -> Result<Self, StoreError> {
+        Self::open_by(clock::now, store, window)
+    }
+
+    /// As [`Ages::open`], by another clock than the machine's: for tests.
+    ///
+    /// # Errors
+    /// As [`Ages::open`].
+    pub fn open_by(wall: Wall, store: &dyn Store, window: Duration) -> Result<Self, StoreError> {
         let reader = store.reader()?;
         let kept = reader.get(CLOCK, KEY)?.map(|bytes| decode(&bytes)).transpose()?;
         let resumed = kept.clone().and_then(|kept| AgeClock::resume(window, kept));
@@ -54,18 +93,18 @@ impl Ages {
             // An earlier build kept nothing. Its last record is the last time that is known.
             None => AgeClock::begin(
                 window,
-                last_record(store, reader.revision())?.unwrap_or_else(clock::now),
+                last_record(store, reader.revision())?.unwrap_or_else(wall),
             ),
         };
         let is_new = kept.is_none();
-        let ages = Self::over(clock, kept.unwrap_or_default());
+        let ages = Self::over(clock, kept.unwrap_or_default(), wall);
         let mut inner = ages.inner();
-        inner.look();
-        let kept = inner.clock.kept();
+        let time = inner.look();
         if !is_new && inner.clock.is_due(&inner.kept) {
+            let kept = inner.clock.kept();
             let commit = Commit {
                 revision: reader.revision().next(),
-                time: clock::now(),
+                time,
                 history: Vec::new(),
                 writes: vec![write(&kept)],
             };
@@ -76,9 +115,14 @@ impl Ages {
         Ok(ages)
     }
 
-    fn over(clock: AgeClock, kept: Kept) -> Self {
-        let looked = Instant::now();
-        Self(Arc::new(Mutex::new(Inner { clock, looked, kept })))
+    fn over(clock: AgeClock, kept: Kept, wall: Wall) -> Self {
+        let inner = Inner {
+            wall,
+            clock,
+            looked: Instant::now(),
+            kept,
+        };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// The present, to tell what is old from.
@@ -88,20 +132,27 @@ impl Ages {
         inner.clock.present()
     }
 
-    /// Keeps what the clocks show, until the service stops.
+    /// The time for a commit that is made before there is a coordinator, which gives all others theirs.
+    pub fn stamp(&self) -> Stamp {
+        let (time, due) = Stamps::of(self.clone()).next();
+        Stamp {
+            time,
+            writes: due.map(|due| due.write()),
+        }
+    }
+
+    /// Keeps what the clocks show while nothing is recorded, until the service stops.
     pub async fn keep<M: Machine>(self, coordinator: Handle<M>) {
         loop {
-            let due = {
+            let is_due = {
                 let mut inner = self.inner();
                 inner.look();
-                let due = inner.clock.is_due(&inner.kept);
-                due.then(|| inner.clock.kept())
+                inner.clock.is_due(&inner.kept)
             };
-            if let Some(kept) = due {
-                match coordinator.note(vec![write(&kept)]).await {
-                    Ok(()) => self.inner().kept = kept,
-                    // At the next look.
-                    Err(Refusal::StoreUnavailable) => {}
+            if is_due {
+                match coordinator.keep_clock().await {
+                    // If not, at the next look.
+                    Ok(()) | Err(Refusal::StoreUnavailable) => {}
                     Err(Refusal::Stopping) => return,
                 }
             }
@@ -119,14 +170,52 @@ impl Ages {
     }
 }
 
+impl Stamps {
+    /// Of what is committed from now on, after what the store has.
+    pub(crate) fn of(ages: Ages) -> Self {
+        Self { ages, written: None }
+    }
+
+    /// The present time, and what must be in the first commit from this one on, where it is time for that.
+    pub(crate) fn next(&mut self) -> (Timestamp, Option<Due>) {
+        let mut inner = self.ages.inner();
+        let time = inner.look();
+        let is_due = inner.clock.is_due(self.written.as_ref().unwrap_or(&inner.kept));
+        let due = is_due.then(|| Due {
+            kept: inner.clock.kept(),
+        });
+        (time, due)
+    }
+
+    /// It is in one of the commits.
+    pub(crate) fn write(&mut self, due: &Due) -> Write {
+        self.written = Some(due.kept.clone());
+        due.write()
+    }
+
+    /// The commit that it is in is durable.
+    pub(crate) fn is_kept(&self, due: Due) {
+        self.ages.inner().kept = due.kept;
+    }
+}
+
+impl Due {
+    fn write(&self) -> Write {
+        write(&self.kept)
+    }
+}
+
 impl Inner {
-    fn look(&mut self) {
+    /// What the wall clock shows, which the ages know from then on.
+    fn look(&mut self) -> Timestamp {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.looked);
         self.looked = self.looked.max(now);
-        if let Some(jump) = self.clock.look(clock::now(), elapsed) {
+        let wall = (self.wall)();
+        if let Some(jump) = self.clock.look(wall, elapsed) {
             tell(jump);
         }
+        wall
     }
 }
 

@@ -24,7 +24,7 @@ use self::{committer::Committer, inline::Inline};
 use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::store::{Store, StoreError, Write};
+use crate::store::{Store, StoreError};
 
 /// Inputs that may wait. A few batches: enough that the next batch is full when the disk is the bottleneck,
 /// and few enough that a caller waits for room rather than for an answer that comes after its deadline.
@@ -97,8 +97,8 @@ pub(crate) struct Envelope<M: Machine> {
 /// What comes to a coordinator.
 pub(crate) enum Message<M: Machine> {
     Input(Envelope<M>),
-    /// Records that are the shell's own: the machine has no part in them.
-    Note(Vec<Write>, oneshot::Sender<()>),
+    /// It is to be recorded how the clock went: the machine has no part in that.
+    Clock(oneshot::Sender<()>),
     /// All before it is still worked on. Dropped when everything is let go of.
     Stop(oneshot::Sender<()>),
 }
@@ -139,6 +139,7 @@ pub fn spawn_with<M: Machine>(
             seed,
             log,
             committer,
+            ages: options.ages,
             inbox,
         };
         let machine = inline.load()?;

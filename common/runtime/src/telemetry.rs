@@ -15,10 +15,13 @@ mod writer;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::line::Line;
@@ -74,31 +77,20 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logging, TelemetryError> 
         EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter(filter.to_owned(), error))?;
     let queue = Queue::default();
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer()
-        // Those would be written to stderr directly.
-        .log_internal_errors(false)
-        .with_writer(Lines {
-            queue: queue.clone(),
-            format,
-        });
+    let lines = Lines {
+        queue: queue.clone(),
+        format,
+    };
     match format {
         LogFormat::Human => registry
             .with(
-                layer
+                layer()
+                    .with_writer(lines)
                     .with_ansi(io::stderr().is_terminal())
                     .fmt_fields(fields::human()),
             )
             .try_init()?,
-        // Each span once: the list has the present one too.
-        LogFormat::Json => registry
-            .with(
-                layer
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(false)
-                    .fmt_fields(JsonFields::new()),
-            )
-            .try_init()?,
+        LogFormat::Json => registry.with(json(lines)).try_init()?,
     }
     let writing = queue.clone();
     std::thread::Builder::new()
@@ -114,6 +106,26 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logging, TelemetryError> 
         panics.push(Line::panic(format, info).into_bytes())
     }));
     Ok(Logging { queue })
+}
+
+/// What lines are made of, whatever their form.
+fn layer<S>() -> tracing_subscriber::fmt::Layer<S> {
+    // Those would be written to stderr directly.
+    tracing_subscriber::fmt::layer().log_internal_errors(false)
+}
+
+/// Lines of JSON: each span once, for the list has the present one too.
+fn json<S, W>(lines: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
+{
+    layer()
+        .with_writer(lines)
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .fmt_fields(JsonFields::new())
 }
 
 /// Where tracing writes its lines.
@@ -147,5 +159,49 @@ impl io::Write for Queued<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Kept {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_tells_each_span_once() {
+        let kept = Kept::default();
+        let subscriber = tracing_subscriber::registry().with(json(kept.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let _outer = tracing::info_span!("outermost").entered();
+            let _inner = tracing::info_span!("innermost", id = 7).entered();
+            tracing::info!("it happened");
+        });
+        let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        for word in ["outermost", "innermost", "it happened"] {
+            assert_eq!(line.matches(word).count(), 1, "{word}: {line}");
+        }
     }
 }

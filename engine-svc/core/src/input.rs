@@ -199,13 +199,15 @@ pub struct Differences {
     pub images: BTreeSet<(DomainId, ImageId)>,
     /// Disks whose image is not there.
     pub disks: BTreeSet<DiskId>,
+    /// Recorded storage domains of the host that are not there, or could not be read whole.
+    pub unread: BTreeSet<DomainId>,
 }
 
 impl Differences {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.domains.is_empty() && self.images.is_empty() && self.disks.is_empty()
+        self.domains.is_empty() && self.images.is_empty() && self.disks.is_empty() && self.unread.is_empty()
     }
 
     /// What is in both.
@@ -215,6 +217,7 @@ impl Differences {
             domains: &self.domains & &other.domains,
             images: &self.images & &other.images,
             disks: &self.disks & &other.disks,
+            unread: &self.unread & &other.unread,
         }
     }
 }

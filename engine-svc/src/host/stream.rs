@@ -10,7 +10,7 @@ use prost_types::Duration as WireDuration;
 use proto::host::v1::task_service_client::TaskServiceClient;
 use proto::host::v1::{WatchTasksRequest, WatchTasksResponse};
 use proto::task::v1::{Progress, WatchStart, watch_start};
-use runtime::clock;
+use runtime::{clock, status};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
@@ -217,5 +217,9 @@ fn ended(status: &Status, resumed: bool) -> Ended {
         );
         return Ended::Resync;
     }
-    Ended::Connection(Refusal::of(status).into())
+    match status::fault_of(status) {
+        // The engine has given it up, or claims it again with the next connection.
+        Some((fault, _)) if fault.code == FaultCode::HostNotOwned => Ended::Connection(End::Again),
+        _ => Ended::Connection(Refusal::of(status).into()),
+    }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use common::id::{EngineId, Incarnation};
-use common::time::Timestamp;
 use prost::Message as _;
 use proto::store::v1::{EngineHistory, EngineRecord};
+use runtime::ages::Stamp;
 use runtime::chance;
 use runtime::store::{Commit, Store, StoreError, Table};
 
@@ -20,7 +20,7 @@ const KEY: &[u8] = b"self";
 ///
 /// # Errors
 /// [`StoreError`] if the record cannot be read or written.
-pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Life, StoreError> {
+pub fn begin(store: &Arc<dyn Store>, stamp: Stamp) -> Result<Life, StoreError> {
     let reader = store.reader()?;
     let random = chance::number();
     let life = match reader.get(ENGINE, KEY)? {
@@ -45,12 +45,13 @@ pub fn begin(store: &Arc<dyn Store>, now: Timestamp) -> Result<Life, StoreError>
         line: life.line.iter().flat_map(|start| *start.as_bytes()).collect(),
         key: life.key.as_bytes().to_vec(),
     };
+    let own = write(ENGINE, KEY.to_vec(), Some(record.encode_to_vec()));
     store.commit(
         [Commit {
             revision: reader.revision().next(),
-            time: now,
+            time: stamp.time,
             history: EngineHistory::default().encode_to_vec(),
-            writes: vec![write(ENGINE, KEY.to_vec(), Some(record.encode_to_vec()))],
+            writes: [own].into_iter().chain(stamp.writes).collect(),
         }]
         .into(),
     )?;
@@ -95,14 +96,22 @@ fn next(record: &EngineRecord, random: u64) -> Result<Life, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use common::time::Timestamp;
     use runtime::store::memory::MemoryStore;
 
     use super::*;
 
+    fn stamp() -> Stamp {
+        Stamp {
+            time: Timestamp(0),
+            writes: None,
+        }
+    }
+
     #[test]
     fn each_start_has_a_higher_epoch_and_descends_from_those_before_it() {
         let store: Arc<dyn Store> = MemoryStore::new();
-        let lives: Vec<Life> = (0..4).map(|_| begin(&store, Timestamp(0)).unwrap()).collect();
+        let lives: Vec<Life> = (0..4).map(|_| begin(&store, stamp()).unwrap()).collect();
         for (at, life) in lives.iter().enumerate() {
             assert_eq!((life.engine_id, life.epoch), (lives[0].engine_id, at as u64 + 1));
             let before: Vec<_> = lives[..at].iter().map(|life| life.incarnation).collect();

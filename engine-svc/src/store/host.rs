@@ -3,6 +3,7 @@
 use common::id::HostId;
 use common::revision::{Start, Token};
 use engine_core::model::Host;
+use proto::convert;
 use proto::engine::v1 as wire;
 use proto::store::v1::HostRecord;
 use runtime::store::{Reader, StoreError, Table};
@@ -27,7 +28,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
         }),
         start: host.start.map(|start| start.0),
         has_risen: host.has_risen,
-        inventory_wanted: host.inventory_wanted,
+        other_life: host.other_life.as_ref().map(convert::fault_to_wire),
     }
 }
 
@@ -37,7 +38,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
 /// [`CodecError`] for what was not written by [`record`].
 pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
     let (start, has_risen) = (record.start.map(Start), record.has_risen);
-    let inventory_wanted = record.inventory_wanted;
+    let other_life = record.other_life.as_ref().map(convert::fault_from_wire);
     let host = codec::required("host", record.host)?;
     Ok(Host {
         id: codec::id("host_id", &host.host_id)?,
@@ -47,7 +48,7 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
         start,
         cursor: codec::token("cursor", &host.cursor)?,
         has_risen,
-        inventory_wanted,
+        other_life,
     })
 }
 

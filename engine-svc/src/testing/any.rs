@@ -484,10 +484,10 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         option::of(any::<u64>()),
         option::of(cursor),
         any::<bool>(),
-        any::<bool>(),
+        option::of(fault()),
     )
         .prop_map(
-            |(id, name, address, store_id, start, cursor, has_risen, inventory_wanted)| Host {
+            |(id, name, address, store_id, start, cursor, has_risen, other_life)| Host {
                 id,
                 name,
                 address,
@@ -495,7 +495,7 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
                 start: start.map(Start),
                 cursor,
                 has_risen,
-                inventory_wanted,
+                other_life,
             },
         )
 }

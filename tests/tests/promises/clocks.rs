@@ -50,14 +50,35 @@ async fn a_clock_that_is_set_under_services_at_work_makes_nothing_expire() -> Ou
     Ok(())
 }
 
+/// The clocks are off for a moment, in which a VM is made, and right again before anybody looks at them but whoever recorded that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_off_for_a_moment_makes_nothing_expire() -> Outcome<()> {
+    for off in OFF {
+        let mut years = Years::begin().await?;
+        years.set(off)?;
+        let create = years.make(off, "in a moment").await?;
+        years.set(0)?;
+        years.all_is_there().await?;
+        years.kill().await?;
+        years.start().await?;
+        let there = years.all_is_there().await;
+        there.context(format!("{off} seconds off for a moment"))?;
+        let (_, created) = years.kept.last().context("what was made")?;
+        is_a_repeat(&years.world, &create, created).await?;
+        let ended = years.end().await;
+        ended.context(format!("{off} seconds off for a moment"))?;
+    }
+    Ok(())
+}
+
 /// A world whose clocks are set.
 struct Years {
     world: World,
     domain_id: String,
     clock: PathBuf,
     first: proto::engine::v1::CreateVmRequest,
-    /// A task that the host cleared.
-    task_id: String,
+    /// Tasks that the host cleared.
+    task_ids: Vec<String>,
     /// VMs, and the commands that created them.
     kept: Vec<(String, String)>,
 }
@@ -77,14 +98,14 @@ impl Years {
         let first = requests::create_vm("before", vec![requests::disk(&domain_id, KINDS[2])]);
         let created = world.create_vm(&first).await?;
         world.succeeds(&created).await?;
-        let task_id = cleared_task(&world).await?;
+        let task_ids = cleared_tasks(&world).await?;
         Ok(Self {
             kept: vec![(first.vm_id.clone(), created)],
             world,
             domain_id,
             clock,
             first,
-            task_id,
+            task_ids,
         })
     }
 
@@ -112,6 +133,12 @@ impl Years {
 
     /// Something is made by the clock that is so far off, and all of before is there still.
     async fn passes(&mut self, off: i64, name: &str) -> Outcome<()> {
+        self.make(off, name).await?;
+        self.all_is_there().await
+    }
+
+    /// Makes a VM by the clock that is so far off, which the host has cleared then.
+    async fn make(&mut self, off: i64, name: &str) -> Outcome<proto::engine::v1::CreateVmRequest> {
         // It ends by another clock than the first: its end is not old either.
         let disk = requests::disk(&self.domain_id, KINDS[2]);
         let create = requests::create_vm(name, vec![disk]);
@@ -125,16 +152,23 @@ impl Years {
             .context("a clock before 1970")?;
         let ahead = shown - now.as_secs().cast_signed();
         ensure((ahead - off).abs() < 3_600, || format!("{ahead} seconds ahead"))?;
-        self.kept.push((create.vm_id, created));
+        self.kept.push((create.vm_id.clone(), created));
+        self.task_ids = cleared_tasks(&self.world).await?;
+        Ok(create)
+    }
+
+    async fn all_is_there(&self) -> Outcome<()> {
         for _ in 0..LOOKS {
             for (_, command_id) in &self.kept {
                 self.world.client.command(command_id).await?;
             }
-            let request = GetTaskRequest {
-                task_id: self.task_id.clone(),
-            };
-            let mut tasks = self.world.host_client.tasks.clone();
-            tasks.get_task(request).await.context("what the host cleared")?;
+            for task_id in &self.task_ids {
+                let request = GetTaskRequest {
+                    task_id: task_id.clone(),
+                };
+                let mut tasks = self.world.host_client.tasks.clone();
+                tasks.get_task(request).await.context("what the host cleared")?;
+            }
         }
         Ok(())
     }
@@ -159,8 +193,8 @@ async fn is_a_repeat(
     ensure(again == command_id, || format!("the repeat made command {again}"))
 }
 
-/// A task that the engine has had cleared.
-async fn cleared_task(world: &World) -> Outcome<String> {
+/// All tasks of the engine, once it has had them cleared.
+async fn cleared_tasks(world: &World) -> Outcome<Vec<String>> {
     let tasks = world.client.tasks.clone();
     let listed = persist(|| {
         let mut tasks = tasks.clone();
@@ -170,20 +204,19 @@ async fn cleared_task(world: &World) -> Outcome<String> {
                 .await
         }
     });
-    let task = listed.await?.into_inner().tasks.pop().context("a task")?;
-    eventually("the host to have cleared the task", || async {
-        let mut tasks = world.host_client.tasks.clone();
-        let listed = tasks.list_tasks(ListTasksRequest::default()).await.ok()?;
-        let there = listed
-            .into_inner()
-            .tasks
-            .iter()
-            .any(|other| other.task_id == task.task_id);
-        (!there).then_some(())
+    let tasks = listed.await?.into_inner().tasks;
+    ensure(
+        !tasks.is_empty()
+            && tasks
+                .iter()
+                .all(|task| words::task_state(task.state) == "FINISHED"),
+        || format!("{tasks:?}"),
+    )?;
+    eventually("the host to have cleared the tasks", || async {
+        let mut client = world.host_client.tasks.clone();
+        let listed = client.list_tasks(ListTasksRequest::default()).await.ok()?;
+        listed.into_inner().tasks.is_empty().then_some(())
     })
     .await?;
-    ensure(words::task_state(task.state) == "FINISHED", || {
-        format!("{task:?}")
-    })?;
-    Ok(task.task_id)
+    Ok(tasks.into_iter().map(|task| task.task_id).collect())
 }

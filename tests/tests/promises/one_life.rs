@@ -371,6 +371,31 @@ async fn the_host_of_a_dead_engine_is_taken_over_and_the_dead_one_stays_away() -
     stands(&world.client, &world.host_id, Connection::Refused, "HOST_OWNED").await
 }
 
+/// Nobody calls either engine for anything that would touch the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_to_a_host_that_is_taken_over_hears_of_it_at_once() -> Outcome<()> {
+    let (mut world, _) = World::furnished().await?;
+    world.engine.stop().await?;
+    copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"))?;
+    world.restart_engine().await?;
+    world.host_is(Connection::Connected).await?;
+    let other = Other::start(&world, "copy").await?;
+    let fenced = "ENGINE_FENCED";
+    stands(&other.client, &world.host_id, Connection::Refused, fenced).await?;
+    takes_over(&other.client, &world, true).await?;
+    stands(&world.client, &world.host_id, Connection::Refused, fenced).await?;
+    let answer = eventually(
+        "the engine that has lost its only host to act no more",
+        || async { bare_vm(&world.client, &fresh()).await.ok().flatten() },
+    );
+    let answer = answer.await?;
+    ensure(answer == fenced, || answer.clone())?;
+    other
+        .client
+        .sees_host(&world.host_id, Connection::Connected)
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_any_engine_is_made_nobodys_while_it_is_stopped() -> Outcome<()> {
     let (mut world, _) = World::furnished().await?;

@@ -67,6 +67,9 @@ async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> Out
             service.signal(stop)?;
             let status = service.ended().await?.context("it did not run")?;
             ensure(status.success(), || format!("{status} at {stop:?}"))?;
+            ensure(!service.address_file().exists(), || {
+                format!("after {stop:?} its address is still told")
+            })?;
             service.start(&FailPoints::default()).await?;
         }
     }

@@ -35,6 +35,8 @@ pub enum Effect {
     SignalAbort(TaskId),
     /// After a restart: stop what is left of it, then finish or undo it.
     Recover(Arc<Task>),
+    /// Have the streams end that are of engines whose host it is not, now that it is this one's.
+    Fence(Owner),
 }
 
 /// What the one who sent the input is told.

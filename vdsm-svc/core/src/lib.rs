@@ -23,7 +23,7 @@ mod task;
 pub use change::{Answer, Change, Effect, Refusal, Reply, Transition};
 pub use input::{Caller, Claim, EngineCall, Input, Known, Report, Start, TakeOver};
 pub use lock::{CallId, Key, keys};
-pub use owner::{Owner, TakenOver};
+pub use owner::{Owner, TakenOver, may_follow};
 pub use places::Limits;
 pub use state::{Loaded, State};
 pub use task::{Slot, Task};

@@ -101,6 +101,19 @@ pub(crate) fn admit(owner: Option<&Owner>, own: StoreId, caller: &Caller) -> Res
     }
 }
 
+/// Whether a stream of tasks that an engine opened goes on; it says whether that engine has the host. Where nobody has
+/// it, who is about to claim it looks first: only a stream of the engine that had it (`had_it`) ends there.
+///
+/// # Errors
+/// What a call of that engine that changes something is refused with: `HOST_OWNED`, `ENGINE_FENCED`, `HOST_NOT_OWNED`.
+pub fn may_follow(owner: Option<&Owner>, call: &EngineCall, had_it: bool) -> Result<bool, Fault> {
+    match owner.filter(|owner| !owner.released) {
+        Some(owner) => loyal(owner, call).map(|_| true),
+        None if had_it => Err(not_owned()),
+        None => Ok(false),
+    }
+}
+
 /// Engines of older builds have no incarnation: a higher epoch of theirs is recorded in the same revision as what
 /// is done at its word. All others claim the host first.
 fn loyal(owner: &Owner, call: &EngineCall) -> Result<Option<Owner>, Fault> {
@@ -396,6 +409,25 @@ mod tests {
         let owner = owner(call(1, 1));
         assert_eq!(admitted(Some(&owner), None), Err(FaultCode::HostOwned));
         assert_eq!(admitted(Some(&released(&owner)), None), Ok(None));
+    }
+
+    #[test]
+    fn a_stream_ends_with_what_a_call_of_its_engine_is_refused_with() {
+        let owner = owner(call(5, 50));
+        let follows = |owner: Option<&Owner>, call, had_it| {
+            may_follow(owner, &call, had_it).map_err(|fault| fault.code)
+        };
+        for had_it in [false, true] {
+            assert_eq!(follows(Some(&owner), call(5, 50), had_it), Ok(true));
+            for other in [call(4, 49), call(6, 51), old(1, 6, None), old(2, 9, None)] {
+                let refused = admitted(Some(&owner), Some(other)).map(|_| true);
+                assert_eq!(follows(Some(&owner), other, had_it), refused, "{other:?}");
+            }
+        }
+        for nobodys in [None, Some(&released(&owner))] {
+            assert_eq!(follows(nobodys, call(6, 51), false), Ok(false));
+            assert_eq!(follows(nobodys, call(5, 50), true), Err(FaultCode::HostNotOwned));
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ impl World {
             limits: HostLimits::default(),
             identity: store.identity(),
             alive: Arc::new(Alive::default()),
+            presence: Arc::default(),
         };
         let machine = HostMachine::load(&*store.reader().unwrap(), &seed).unwrap();
         Self { store, machine }

@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)]
 
 mod feed;
+mod fenced;
 mod filter;
 mod host_service;
 mod probe;

@@ -201,6 +201,40 @@ mod tests {
         assert!(refused > 0, "1,200 calls do not all wait");
     }
 
+    /// However many domains hang that are there, and that have lanes of their own.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn domains_that_all_hang_take_no_more_threads_than_storage_has() {
+        let lanes = Lanes::default();
+        let (hang, hangs) = mpsc::channel::<()>();
+        let hangs = Arc::new(Mutex::new(hangs));
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let mut calls = tokio::task::JoinSet::new();
+        for domain in 0..2 * ALL_AT_ONCE as u128 {
+            lanes.found(id(domain));
+            for _ in 0..AT_ONCE {
+                let (hangs, begun) = (Arc::clone(&hangs), begun.clone());
+                calls.spawn(run(lanes.of(id(domain)), move || {
+                    let _ = begun.send(());
+                    // Until the other end is dropped.
+                    let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    Ok(())
+                }));
+            }
+        }
+        for _ in 0..ALL_AT_ONCE {
+            begins.recv().await.unwrap();
+        }
+        let free = lanes.strangers.all.available_permits();
+        assert_eq!(threads::blocking(|| 8).await.unwrap(), 8);
+        let more = begins.try_recv();
+        drop(hang);
+        while let Some(done) = calls.join_next().await {
+            assert_eq!(done.unwrap(), Ok(()));
+        }
+        assert_eq!(free, 0, "all that storage may have are in use");
+        assert!(more.is_err(), "one more than that is at work");
+    }
+
     #[test]
     fn lanes_are_made_for_what_was_found_and_bounded() {
         let lanes = Lanes::default();

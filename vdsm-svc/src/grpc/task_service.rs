@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 use vdsm_core::{Answer, Input, Known, Refusal, Start};
 
 use super::feed::TaskFeed;
+use super::fenced::Fenced;
 use super::filter::Filter;
 use super::{Gate, Host, caller, refused, unexpected};
 use crate::journal::{self, Listing, shown};
@@ -156,7 +157,7 @@ impl TaskService for Tasks {
         Ok(Response::new(wire::ClearTaskResponse { task, token }))
     }
 
-    type WatchTasksStream = WatchStream<TaskFeed>;
+    type WatchTasksStream = Fenced<WatchStream<TaskFeed>>;
 
     async fn watch_tasks(
         &self,
@@ -175,11 +176,15 @@ impl TaskService for Tasks {
         .map_err(|fault| status::from_fault(&fault))?;
         let filter =
             Filter::read(request.filter.unwrap_or_default()).map_err(|fault| status::from_fault(&fault))?;
-        let start = who.engine.and_then(|engine| engine.incarnation);
+        // Who is no engine follows whoever's host it is.
+        let engine = caller(&who).engine;
+        let fence = engine.map(|call| host.presence.fence(call)).transpose();
+        let fence = fence.map_err(|fault| status::from_fault(&fault))?;
+        let start = engine.and_then(|engine| engine.incarnation);
         let present = start.map(|start| host.presence.arrives(start));
         let feed = TaskFeed::new(filter, Arc::clone(&host.alive), present);
         let stream = watch::watch(Arc::clone(&host.log), feed, options)?;
-        Ok(Response::new(stream))
+        Ok(Response::new(Fenced::new(stream, fence)))
     }
 }
 

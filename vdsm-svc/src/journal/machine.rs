@@ -15,6 +15,7 @@ use vdsm_core::{Change, Effect, Input, Limits, Loaded, Reply, Slot, State, Task}
 use super::codec::{encode_owner, encode_task};
 use super::{CLEARED, OWNER, OWNER_KEY, TASK, TASK_ID, decode_task, owner, shown, slot_key, slot_of};
 use crate::alive::Alive;
+use crate::presence::Presence;
 
 /// Records read at a time.
 const PAGE: usize = 1_000;
@@ -28,6 +29,8 @@ pub(crate) struct Seed {
     pub(crate) identity: Identity,
     /// What goes on in this process, whatever becomes of its store.
     pub(crate) alive: Arc<Alive>,
+    /// Which engines are connected: told whose host it is, at each load.
+    pub(crate) presence: Arc<Presence>,
 }
 
 /// See the module.
@@ -54,6 +57,8 @@ impl Machine for HostMachine {
             tasks: unfinished(reader)?,
             calls: seed.alive.calls(),
         };
+        // A commit that failed and is found after all has no effects.
+        seed.presence.belongs_to(loaded.owner.clone());
         tracing::info!(
             revision = loaded.revision.0,
             unfinished = loaded.tasks.len(),

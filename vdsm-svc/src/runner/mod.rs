@@ -23,12 +23,15 @@ use self::job::{Job, Next};
 use self::pool::Pool;
 use crate::alive::Alive;
 use crate::journal::HostMachine;
+use crate::presence::Presence;
 
 /// What every job needs.
 #[derive(Clone)]
 pub(crate) struct Tools {
     pub(crate) root: Arc<NamedRoot>,
     pub(crate) alive: Arc<Alive>,
+    /// Which engines are connected.
+    pub(crate) presence: Arc<Presence>,
     pub(crate) log: Arc<Log<HostHistory>>,
     /// Set once the coordinator runs; jobs wait for it.
     pub(crate) coordinator: watch::Receiver<Option<Handle<HostMachine>>>,
@@ -71,6 +74,7 @@ impl Perform<Effect> for Runner {
                 self.employ(task, Job::recover);
             }
             Effect::SignalAbort(id) => self.tools.alive.abort(id),
+            Effect::Fence(owner) => self.tools.presence.belongs_to(Some(owner)),
         }
     }
 }

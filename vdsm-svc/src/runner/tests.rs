@@ -69,6 +69,7 @@ fn host(store: Arc<dyn Store>, root: Arc<NamedRoot>) -> Handle<HostMachine> {
     let tools = Tools {
         root,
         alive: Arc::clone(&alive),
+        presence: Arc::default(),
         log: Arc::clone(&log),
         coordinator,
         tokio: tokio::runtime::Handle::current(),
@@ -77,6 +78,7 @@ fn host(store: Arc<dyn Store>, root: Arc<NamedRoot>) -> Handle<HostMachine> {
         limits: Limits::default(),
         identity: store.identity(),
         alive,
+        presence: Arc::default(),
     };
     let runner = Runner::new(tools, 2).unwrap();
     let handle = coordinator::spawn::<HostMachine>(store, seed, log, runner).unwrap();

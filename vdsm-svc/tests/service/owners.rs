@@ -2,9 +2,10 @@
 
 use common::fault::FaultCode;
 use proto::host::v1 as wire;
-use tonic::{Code, Request};
+use tokio::time::timeout;
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::harness::{Host, create_volume, eventually, fresh, refusal, start};
+use super::harness::{Host, PATIENCE, create_volume, eventually, fresh, refusal, start};
 
 fn from_engine<T>(message: T, engine: &str, epoch: u64, store: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
@@ -163,5 +164,86 @@ async fn the_start_that_claimed_a_host_has_it_across_a_restart_until_a_successor
         refusal(refused),
         (Code::FailedPrecondition, FaultCode::EngineFenced, false)
     );
+    host.stop().await;
+}
+
+type Frames = Streaming<wire::WatchTasksResponse>;
+
+async fn follow(host: &Host, engine: &str, epoch: u64, incarnation: &str) -> Result<Frames, Status> {
+    let request = from_start(wire::WatchTasksRequest::default(), engine, epoch, incarnation);
+    host.tasks().watch_tasks(request).await.map(Response::into_inner)
+}
+
+/// The status that the stream ends with, without anybody asking for anything.
+async fn end_of(mut frames: Frames) -> Result<(), Status> {
+    let end = async {
+        loop {
+            match frames.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(status) => return Err(status),
+            }
+        }
+    };
+    timeout(PATIENCE, end).await.expect("the stream ends")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_streams_of_an_engine_end_with_its_hold_on_the_host_and_none_of_its_begins() {
+    let host = Host::start().await;
+    let (engine, other, first, copy, third) = (fresh(), fresh(), fresh(), fresh(), fresh());
+    let take_over = || wire::ClaimHostRequest {
+        take_over: Some(wire::TakeOver {
+            user: "ann".into(),
+            reason: "its engine is gone".into(),
+        }),
+        ..wire::ClaimHostRequest::default()
+    };
+    // Nobody's host is looked at before it is claimed, and whoever is no engine looks at any.
+    let before = follow(&host, &engine, 5, &first).await.unwrap();
+    let also_before = follow(&host, &other, 1, &third).await.unwrap();
+    let watch = wire::WatchTasksRequest::default();
+    let mut screen = host.tasks().watch_tasks(watch).await.unwrap().into_inner();
+    let claim = from_start(after(""), &engine, 5, &first);
+    host.hosts().claim_host(claim).await.unwrap();
+    let owned = (Code::PermissionDenied, FaultCode::HostOwned, false);
+    let fenced = (Code::FailedPrecondition, FaultCode::EngineFenced, false);
+    assert_eq!(refusal(end_of(also_before).await), owned);
+    assert_eq!(refusal(follow(&host, &other, 1, &third).await), owned);
+    assert_eq!(refusal(follow(&host, &engine, 6, &copy).await), fenced);
+
+    let opened = follow(&host, &engine, 5, &first).await.unwrap();
+    let taken = from_start(take_over(), &engine, 6, &copy);
+    host.hosts().claim_host(taken).await.unwrap();
+    for stream in [before, opened] {
+        assert_eq!(refusal(end_of(stream).await), fenced);
+    }
+    assert_eq!(refusal(follow(&host, &engine, 5, &first).await), fenced);
+
+    let of_copy = follow(&host, &engine, 6, &copy).await.unwrap();
+    let taken = from_start(take_over(), &other, 1, &third);
+    host.hosts().claim_host(taken).await.unwrap();
+    assert_eq!(refusal(end_of(of_copy).await), owned);
+
+    let of_third = follow(&host, &other, 1, &third).await.unwrap();
+    let release = from_start(wire::ReleaseHostRequest {}, &other, 1, &third);
+    host.hosts().release_host(release).await.unwrap();
+    assert_eq!(
+        refusal(end_of(of_third).await),
+        (Code::FailedPrecondition, FaultCode::HostNotOwned, false)
+    );
+    // It has gone on all the while.
+    let opened = timeout(PATIENCE, screen.message()).await.expect("a frame comes");
+    assert!(opened.unwrap().is_some());
+    let dir = host.stop().await;
+
+    // A restart knows it before the first claim.
+    let host = Host::start_in(dir, &[]).await;
+    let claim = from_start(after(""), &engine, 5, &first);
+    host.hosts().claim_host(claim).await.unwrap();
+    let dir = host.stop().await;
+    let host = Host::start_in(dir, &[]).await;
+    assert_eq!(refusal(follow(&host, &other, 1, &third).await), owned);
+    drop(follow(&host, &engine, 5, &first).await.unwrap());
     host.stop().await;
 }

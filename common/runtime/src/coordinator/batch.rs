@@ -8,10 +8,11 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Answer, Envelope, Perform, Refusal};
+use crate::ages::{Ages, Due, Stamps};
+use crate::failpoint;
 use crate::log::{Entry, Log};
 use crate::machine::Machine;
 use crate::store::{Commit, Write};
-use crate::{clock, failpoint};
 
 /// Inputs in a batch: with random keys a group of this size makes some 60 thousand updates a second, and larger
 /// ones gain little and make each caller wait longer.
@@ -29,6 +30,10 @@ type Answerer<M> = oneshot::Sender<Result<Answer<<M as Machine>::Reply>, Refusal
 pub(super) struct Batch<M: Machine> {
     max_inputs: usize,
     last: Revision,
+    /// The only source of times for what is committed.
+    stamps: Stamps,
+    /// What is in the commits of how the clock went, each of which holds what those before it do.
+    clock: Option<Due>,
     inputs: usize,
     bytes: usize,
     commits: Vec<Commit>,
@@ -47,8 +52,17 @@ struct Outcome<M: Machine> {
 }
 
 impl<M: Machine> Batch<M> {
-    /// An empty batch, after revision `last`.
-    pub(super) fn after(last: Revision) -> Self {
+    /// An empty batch, after revision `last`, which the store has.
+    pub(super) fn after(last: Revision, ages: &Ages) -> Self {
+        Self::with(last, Stamps::of(ages.clone()))
+    }
+
+    /// An empty batch that is committed after this one, or not at all.
+    pub(super) fn next(&self) -> Self {
+        Self::with(self.last, self.stamps.clone())
+    }
+
+    fn with(last: Revision, stamps: Stamps) -> Self {
         Self {
             max_inputs: if failpoint::single_batches() {
                 1
@@ -56,6 +70,8 @@ impl<M: Machine> Batch<M> {
                 MAX_INPUTS
             },
             last,
+            stamps,
+            clock: None,
             inputs: 0,
             bytes: 0,
             commits: Vec::new(),
@@ -95,7 +111,7 @@ impl<M: Machine> Batch<M> {
         } else {
             String::new()
         };
-        let now = clock::now();
+        let (now, mut due) = self.stamps.next();
         let step = machine.step(envelope.input, now);
         self.inputs += 1;
         let changes = !step.revisions.is_empty();
@@ -107,11 +123,13 @@ impl<M: Machine> Batch<M> {
                 .iter()
                 .map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len));
             self.bytes += history.len() + records.sum::<usize>();
+            let mut writes = change.writes;
+            writes.extend(due.take().map(|due| self.write_clock(due)));
             self.commits.push(Commit {
                 revision: self.last,
                 time: now,
                 history,
-                writes: change.writes,
+                writes,
             });
             self.histories.push(change.history);
         }
@@ -127,18 +145,29 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Takes in records that the machine has no part in; `noted` hears when they are durable.
-    pub(super) fn note(&mut self, writes: Vec<Write>, noted: oneshot::Sender<()>) {
-        self.last = self.last.next();
+    /// Records how the clock went, unless that is in a commit already; `noted` hears when it is durable. The machine has no part
+    /// in it, and watchers are shown nothing.
+    pub(super) fn keep_clock(&mut self, noted: oneshot::Sender<()>) {
         self.inputs += 1;
+        self.notes.push(noted);
+        let (time, Some(due)) = self.stamps.next() else {
+            return;
+        };
+        self.last = self.last.next();
+        let write = self.write_clock(due);
         self.commits.push(Commit {
             revision: self.last,
-            time: clock::now(),
+            time,
             history: M::History::default().encode_to_vec(),
-            writes,
+            writes: vec![write],
         });
         self.histories.push(M::History::default());
-        self.notes.push(noted);
+    }
+
+    fn write_clock(&mut self, due: Due) -> Write {
+        let write = self.stamps.write(&due);
+        self.clock = Some(due);
+        write
     }
 
     /// Passes a fail point of each input that has revisions.
@@ -168,6 +197,9 @@ impl<M: Machine> Batch<M> {
         log: &Log<M::History>,
         perform: &mut impl Perform<M::Effect>,
     ) {
+        if let Some(due) = self.clock {
+            self.stamps.is_kept(due);
+        }
         let start = log.identity().start;
         let entries = commits.iter().zip(self.histories).map(|(commit, history)| Entry {
             revision: commit.revision,

@@ -126,7 +126,7 @@ impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
     /// the committer is under way with another one it stays open.
     pub(super) fn commit(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
         let mut committer = self.committer.take()?;
-        let next = Batch::after(open.last());
+        let next = open.next();
         let batch = std::mem::replace(open, next);
         if batch.is_large() {
             // Nobody takes it only where that thread has ended by a defect, which whoever waits for it is told.

@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Envelope, Message, Refusal};
 use crate::machine::Machine;
-use crate::store::Write;
 
 /// Speaks to a coordinator, which ends when it is stopped or when the last handle is dropped.
 pub struct Handle<M: Machine> {
@@ -61,13 +60,13 @@ impl<M: Machine> Handle<M> {
             })
     }
 
-    /// Has records of the shell's own written, in a revision of which watchers are shown nothing.
+    /// Has it recorded how the clock went, where that is due.
     ///
     /// # Errors
-    /// [`Refusal`]: with `StoreUnavailable` it is unknown whether they were.
-    pub(crate) async fn note(&self, writes: Vec<Write>) -> Result<(), Refusal> {
+    /// [`Refusal`]: with `StoreUnavailable` it is unknown whether it was.
+    pub(crate) async fn keep_clock(&self) -> Result<(), Refusal> {
         let (noted, wait) = oneshot::channel();
-        let sent = self.sender.send(Message::Note(writes, noted)).await;
+        let sent = self.sender.send(Message::Clock(noted)).await;
         sent.map_err(|_| Refusal::Stopping)?;
         // Dropped without an answer: not committed, as far as is known.
         wait.await.map_err(|_| Refusal::StoreUnavailable)
@@ -119,7 +118,7 @@ fn envelope<M: Machine>(
 fn input_of<M: Machine>(message: Message<M>) -> M::Input {
     match message {
         Message::Input(envelope) => envelope.input,
-        Message::Note(..) | Message::Stop(_) => {
+        Message::Clock(_) | Message::Stop(_) => {
             unreachable!("a handle gets back what it sent, and that was an input")
         }
     }

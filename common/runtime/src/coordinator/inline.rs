@@ -12,6 +12,7 @@ use super::batch::Batch;
 use super::committer::Committer;
 use super::worker::{TRIM_NEXT_PIECE, TRIM_WHEN_IDLE, refuse};
 use super::{Envelope, Message, Perform, Refusal};
+use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::simulation;
@@ -25,6 +26,7 @@ pub(super) struct Inline<M: Machine, P> {
     pub(super) seed: M::Seed,
     pub(super) log: Arc<Log<M::History>>,
     pub(super) committer: Committer<M, P>,
+    pub(super) ages: Ages,
     pub(super) inbox: Receiver<Message<M>>,
 }
 
@@ -61,7 +63,7 @@ impl<M: Machine, P: Perform<M::Effect>> Inline<M, P> {
 
     /// Until it is stopped, or, with none, until a commit fails.
     async fn work(&mut self, mut machine: M) -> Option<Waiting> {
-        let mut batch = Batch::after(self.log.current());
+        let mut batch = Batch::after(self.log.current(), &self.ages);
         if let Some(input) = machine.recover() {
             batch.step(&mut machine, Envelope { input, answer: None });
         }
@@ -70,7 +72,7 @@ impl<M: Machine, P: Perform<M::Effect>> Inline<M, P> {
             if batch.is_empty() {
                 match timeout(patience, self.inbox.recv()).await {
                     Ok(Some(Message::Input(envelope))) => batch.step(&mut machine, envelope),
-                    Ok(Some(Message::Note(writes, noted))) => batch.note(writes, noted),
+                    Ok(Some(Message::Clock(noted))) => batch.keep_clock(noted),
                     Ok(Some(Message::Stop(waiting))) => return Some(self.stop(waiting)),
                     Ok(None) => return Some(Vec::new()),
                     Err(_) => {
@@ -84,17 +86,15 @@ impl<M: Machine, P: Perform<M::Effect>> Inline<M, P> {
             while stop.is_none() && !batch.is_full() {
                 match self.inbox.try_recv() {
                     Ok(Message::Input(envelope)) => batch.step(&mut machine, envelope),
-                    Ok(Message::Note(writes, noted)) => batch.note(writes, noted),
+                    Ok(Message::Clock(noted)) => batch.keep_clock(noted),
                     Ok(Message::Stop(waiting)) => stop = Some(waiting),
                     Err(_) => break,
                 }
             }
-            let last = batch.last();
+            let next = batch.next();
             // A crash in this time leaves nothing of the batch.
             simulation::commit().await;
-            let committed = self
-                .committer
-                .commit(std::mem::replace(&mut batch, Batch::after(last)));
+            let committed = self.committer.commit(std::mem::replace(&mut batch, next));
             if let Some(waiting) = stop {
                 return Some(self.stop(waiting));
             }
@@ -118,7 +118,7 @@ impl<M: Machine, P: Perform<M::Effect>> Inline<M, P> {
         loop {
             match self.inbox.try_recv() {
                 Ok(Message::Input(envelope)) => refuse(envelope, refusal),
-                Ok(Message::Note(..)) => {}
+                Ok(Message::Clock(_)) => {}
                 Ok(Message::Stop(waiting)) => return Some(vec![waiting]),
                 Err(_) => return None,
             }

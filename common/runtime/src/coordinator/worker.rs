@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::committer::{Committer, Desk, Outcome};
 use super::{Envelope, Message, Options, Perform, Refusal};
+use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::store::{Store, StoreError, Write};
+use crate::store::{Store, StoreError};
 
 /// How often an idle coordinator looks for history that is too old.
 pub(super) const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ pub(super) struct Worker<M: Machine, P> {
     seed: M::Seed,
     log: Arc<Log<M::History>>,
     desk: Desk<M, P>,
+    ages: Ages,
     inbox: mpsc::Receiver<Message<M>>,
     /// Only for waiting: the machine runs outside it.
     clock: Runtime,
@@ -49,7 +51,7 @@ enum End {
 /// What came.
 enum Next<M: Machine> {
     Input(Envelope<M>),
-    Note(Vec<Write>, oneshot::Sender<()>),
+    Clock(oneshot::Sender<()>),
     /// The committer is back: whether there is more to trim.
     Committed(Outcome),
     Nothing,
@@ -71,6 +73,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
             seed,
             log,
             desk: Desk::new(&options.name, committer)?,
+            ages: options.ages,
             inbox,
             clock: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -114,7 +117,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
     }
 
     fn work(&mut self, mut machine: M) -> Result<std::convert::Infallible, End> {
-        let mut open = Batch::after(self.log.current());
+        let mut open = Batch::after(self.log.current(), &self.ages);
         if let Some(input) = machine.recover() {
             open.step(&mut machine, Envelope { input, answer: None });
         }
@@ -131,7 +134,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
             };
             match next {
                 Next::Input(envelope) => open.step(&mut machine, envelope),
-                Next::Note(writes, noted) => open.note(writes, noted),
+                Next::Clock(noted) => open.keep_clock(noted),
                 Next::Committed(Ok(more)) => {
                     if more {
                         patience = TRIM_NEXT_PIECE;
@@ -161,7 +164,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         while !open.is_full() {
             match self.inbox.try_recv() {
                 Ok(Message::Input(envelope)) => open.step(machine, envelope),
-                Ok(Message::Note(writes, noted)) => open.note(writes, noted),
+                Ok(Message::Clock(noted)) => open.keep_clock(noted),
                 Ok(Message::Stop(waiting)) => return Some(waiting),
                 Err(_) => break,
             }
@@ -212,7 +215,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         };
         match received {
             Some(Message::Input(envelope)) => Next::Input(envelope),
-            Some(Message::Note(writes, noted)) => Next::Note(writes, noted),
+            Some(Message::Clock(noted)) => Next::Clock(noted),
             Some(Message::Stop(waiting)) => Next::End(self.refuse_rest(waiting)),
             // The last handle is gone.
             None => Next::End(Vec::new()),
@@ -242,7 +245,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         loop {
             match self.wait(until.saturating_duration_since(Instant::now()), true) {
                 Next::Input(envelope) => refuse(envelope, Refusal::StoreUnavailable),
-                Next::Note(..) => {}
+                Next::Clock(_) => {}
                 Next::Nothing | Next::Committed(_) => return Ok(()),
                 Next::End(waiting) => return Err(waiting),
             }
@@ -255,7 +258,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::Input(envelope) => refuse(envelope, Refusal::Stopping),
-                Message::Note(..) => {}
+                Message::Clock(_) => {}
                 Message::Stop(waiting) => all.push(waiting),
             }
         }

@@ -29,7 +29,7 @@ pub struct Write {
     pub value: Option<Vec<u8>>,
 }
 
-/// One revision: the outcome of one input. At most 100 writes and 1 MiB.
+/// One revision: the outcome of one input. At most 100 writes and 1 MiB, and a record of the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// One more than the revision before it.

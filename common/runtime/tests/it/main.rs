@@ -3,6 +3,7 @@
 // What helps a test may fail as a test does.
 #![allow(clippy::unwrap_used)]
 
+mod clock;
 mod coordinator;
 mod kill;
 mod kin;

@@ -741,6 +741,162 @@ mod bounds {
         .await;
     }
 
+    /// Requests of 4 MiB whose heads have come and nothing else.
+    #[tokio::test]
+    async fn requests_that_are_half_read_count_as_what_room_is_made_for() {
+        use tower_service::Service as _;
+        let running = start_with(Limits {
+            max_held_mib: 8,
+            ..Limits::default()
+        })
+        .await;
+        let mut channel = channel(running.address).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let mut head = vec![0];
+            head.extend((4_u32 << 20).to_be_bytes());
+            let begun = Ok::<_, Status>(http_body::Frame::data(bytes::Bytes::from(head)));
+            let body = http_body_util::StreamBody::new(Begun(Some(begun)));
+            let uri = format!("http://{}/{NAME}/ListEvents", running.address);
+            let request = http::Request::post(uri)
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(tonic::body::Body::new(body))
+                .unwrap();
+            patient(std::future::poll_fn(|context| channel.poll_ready(context)))
+                .await
+                .unwrap();
+            calls.spawn(channel.call(request));
+        }
+        // Two wait for their rest, so the one that is over was refused.
+        let response = patient(calls.join_next()).await.unwrap().unwrap().unwrap();
+        let refused = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        let (fault, _) = status::fault_of(&refused).unwrap();
+        assert_eq!(fault.code, FaultCode::TooManyRequests);
+        assert!(fault.message.contains("--max-held-mib"), "{fault}");
+        drop(calls);
+        assert!(is_served(&channel).await);
+    }
+
+    /// One item, and then nothing, and no end.
+    struct Begun<T>(Option<T>);
+
+    impl<T: Unpin> futures_core::Stream for Begun<T> {
+        type Item = T;
+
+        fn poll_next(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<T>> {
+            match self.0.take() {
+                Some(item) => std::task::Poll::Ready(Some(item)),
+                None => std::task::Poll::Pending,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_so_many_calls_at_once_and_others_wait_for_their_turn() {
+        let running = start_with(Limits {
+            max_calls_per_connection: 2,
+            ..Limits::default()
+        })
+        .await;
+        let busy = channel(running.address).await;
+        let mut client = EventServiceClient::new(busy.clone());
+        let request = engine::WatchEventsRequest::default();
+        let first = patient(client.watch_events(request.clone())).await.unwrap();
+        let _second = patient(client.watch_events(request)).await.unwrap();
+        // Its client has been told: the third does not begin.
+        let third = tokio::time::timeout(Duration::from_millis(500), is_served(&busy));
+        assert!(third.await.is_err());
+        assert!(is_served(&channel(running.address).await).await);
+        drop(first);
+        assert!(is_served(&busy).await);
+    }
+
+    /// What a listener says that has a connection for the first one who asks, and no file for another.
+    struct Short {
+        one: Option<tokio::io::DuplexStream>,
+        asked: Arc<std::sync::atomic::AtomicUsize>,
+    }
+
+    impl futures_core::Stream for Short {
+        type Item = Result<tokio::io::DuplexStream, std::io::Error>;
+
+        fn poll_next(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Self::Item>> {
+            std::task::Poll::Ready(match self.one.take() {
+                Some(one) => Some(Ok(one)),
+                None if self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 1_000 => {
+                    Some(Err(std::io::Error::from_raw_os_error(24)))
+                }
+                // It spins.
+                None => None,
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_no_file_is_left_it_pauses_says_so_and_the_silent_make_room() {
+        let (mut client, one) = tokio::io::duplex(64);
+        let asked = Arc::default();
+        let short = Short {
+            one: Some(one),
+            asked: Arc::clone(&asked),
+        };
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(lines.clone())
+            .with_ansi(false)
+            .finish();
+        let _logged = tracing::subscriber::set_default(subscriber);
+        let listening = Listening::over(short, "127.0.0.1:1".parse().unwrap());
+        let health = Health::new(&[NAME]).await;
+        let service = Service(log_of(MemoryStore::new()));
+        let routes = tonic::service::Routes::new(EventServiceServer::new(service));
+        let (mut rest, mut is_closed) = (Vec::new(), false);
+        let second = async {
+            // Long before it would have been silent for too long.
+            let closed = tokio::time::timeout(Duration::from_secs(1), client.read_to_end(&mut rest));
+            is_closed = closed.await.is_ok();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        serve(listening, routes, health, Limits::default(), second, || {})
+            .await
+            .unwrap();
+        let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
+        assert!((5..=20).contains(&asked), "it asked {asked} times in a second");
+        let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(said.matches("no connection can be accepted").count(), 1, "{said}");
+        assert!(is_closed, "the silent one keeps its file");
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_read_ends_when_its_caller_has_gone_or_its_time_is_over() {
         let running = start_with(Limits {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use common::Fault;
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId, VmId, VolumeId};
 use common::lock::Mode;
 use common::{Allocation, Start, Timestamp, Token, VolumeFormat, Words};
@@ -87,8 +88,9 @@ pub struct Host {
     pub cursor: Option<Token>,
     /// It has shown tasks that are over for good, and may have them still: the next connection starts with a snapshot.
     pub has_risen: bool,
-    /// What is recorded here may be older than what its storage holds, which is to be looked through.
-    pub inventory_wanted: bool,
+    /// What the host said when it proved that another life of this engine has it; none once it is this engine's again. A
+    /// restart knows it before any host answers.
+    pub other_life: Option<Fault>,
 }
 
 /// A storage domain.

@@ -83,7 +83,7 @@ fn added(state: &State, p: &AddHost) -> Host {
         start: life.map(|life| life.start),
         cursor: None,
         has_risen: false,
-        inventory_wanted: false,
+        other_life: None,
     }
 }
 

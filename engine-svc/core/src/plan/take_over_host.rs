@@ -82,25 +82,23 @@ pub(super) fn answered(
     p: &TakeOverHost,
     result: Result<(), Fault>,
 ) -> Next {
-    if let Err(fault) = result {
-        return End::without_trace(command, Some(fault));
+    match result {
+        Ok(()) if state.host(p.host_id).is_some() => End::succeeded(Vec::new()),
+        Ok(()) => {
+            let life = state.volatile.connected.get(&p.host_id);
+            End::succeeded(vec![Change::Host(Arc::new(Host {
+                id: p.host_id,
+                name: p.name.clone(),
+                address: p.address.clone(),
+                store_id: life.map(|life| life.store_id),
+                start: life.map(|life| life.start),
+                has_risen: false,
+                other_life: None,
+                cursor: None,
+            }))])
+        }
+        Err(fault) => End::without_trace(command, Some(fault)),
     }
-    let life = state.volatile.connected.get(&p.host_id);
-    let host = state.host(p.host_id).cloned().unwrap_or_else(|| Host {
-        id: p.host_id,
-        name: p.name.clone(),
-        address: p.address.clone(),
-        store_id: life.map(|life| life.store_id),
-        start: life.map(|life| life.start),
-        has_risen: false,
-        inventory_wanted: false,
-        cursor: None,
-    });
-    // Whoever had it has changed what is there.
-    End::succeeded(vec![Change::Host(Arc::new(Host {
-        inventory_wanted: true,
-        ..host
-    }))])
 }
 
 /// That somebody else has the host is why it is taken over; that it is another host ends it.
@@ -254,6 +252,51 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_was_proved_is_known_after_a_restart_while_no_host_answers() {
+        for (is_proven, wanted) in [(true, false), (false, true)] {
+            let mut world = World::with_domains(1);
+            world.disconnect(host_id(0));
+            world.step(Input::HostRefused {
+                host_id: host_id(0),
+                fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
+                is_proven,
+            });
+            world.crash();
+            let is_taken =
+                |world: &mut World, n| code(world.submit(n, "CreateVm", create_vm(n, [], 0))).is_none();
+            assert_eq!(is_taken(&mut world, 1), wanted);
+            world.step(Input::HostAway { host_id: host_id(0) });
+            assert_eq!(is_taken(&mut world, 2), wanted);
+            // Its owner lets it go, or it was taken over.
+            world.settle();
+            assert!(is_taken(&mut world, 3));
+            assert_eq!(world.engine.state.host(host_id(0)).unwrap().other_life, None);
+            let said = world
+                .engine
+                .events
+                .iter()
+                .any(|event| event.message.contains("this one's again"));
+            assert_eq!(said, is_proven);
+        }
+    }
+
+    #[test]
+    fn what_rests_for_a_host_of_another_life_is_not_tried_again_before_it_is_ours() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        refuse(&mut world, FaultCode::EngineFenced);
+        assert_eq!(world.state_of(1), NeedsAttention);
+        let retry = Input::Retry {
+            command_id: command_id(1),
+            user: "ann".to_owned(),
+        };
+        assert_eq!(code(world.step(retry).reply), Some(FaultCode::EngineFenced));
+        assert_eq!(world.state_of(1), NeedsAttention);
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded, "it goes on by itself");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use common::lock::LockTable;
 use common::{Fault, Start};
 
 use crate::change::Change;
+use crate::input::Differences;
 use crate::model::{AsyncTask, AsyncTaskState, Command, Disk, Domain, EntityKey, Host, Presence, Vm};
 
 pub(crate) use index::{Family, Tree};
@@ -88,11 +89,13 @@ pub(crate) struct Volatile {
     pub(crate) connected: BTreeMap<HostId, Life>,
     pub(crate) streams: BTreeMap<HostId, Stream>,
     /// Hosts that another life of this engine has, as they said themselves.
-    pub(crate) fenced: BTreeMap<HostId, Fenced>,
+    pub(crate) fenced: BTreeMap<HostId, Fault>,
     /// Hosts that were asked and did not answer. Those that were not asked yet are neither here nor connected.
     pub(crate) away: BTreeSet<HostId>,
-    /// Hosts whose storage was to be looked through since they were connected.
-    pub(crate) looked_through: BTreeSet<HostId>,
+    /// How far looking through each host's storage is; it is still to be done where nothing stands here.
+    pub(crate) looks: BTreeMap<HostId, Look>,
+    /// What the last look found, which need not be told again.
+    pub(crate) differences: BTreeMap<HostId, Differences>,
     /// How often each host showed a task that is none of ours and for which there was no room.
     pub(crate) unrecorded: BTreeMap<HostId, u64>,
 }
@@ -103,16 +106,16 @@ impl Volatile {
         self.connected.remove(&host_id);
         self.streams.remove(&host_id);
         self.away.remove(&host_id);
-        self.looked_through.remove(&host_id);
     }
 }
 
-/// That another life of this engine has a host.
-#[derive(Debug, Clone)]
-pub(crate) struct Fenced {
-    pub(crate) fault: Fault,
-    /// The host showed an incarnation that only a copy of this engine's data directory can have made.
-    pub(crate) is_proven: bool,
+/// How far it is that a host's storage is looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is asked for, and asked for again at each connection.
+    Wanted,
+    /// It is done, for as long as this process lives and nothing shows that the records are older.
+    Done,
 }
 
 /// Where the engine is in a host's open stream.

@@ -1,5 +1,6 @@
 //! Looking things up.
 
+use common::Fault;
 use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
 use common::lock::{Mode, Outcome};
 
@@ -139,6 +140,12 @@ impl State {
                 since: task.created,
             }),
         }
+    }
+
+    /// Why a host is not to be used: another life of this engine has it, as it said in this connection, or has proved.
+    pub(crate) fn of_other_life(&self, host_id: HostId) -> Option<&Fault> {
+        let said = self.volatile.fenced.get(&host_id);
+        said.or_else(|| self.host(host_id)?.other_life.as_ref())
     }
 
     /// Whether a command of ours has it.

@@ -6,7 +6,7 @@ use common::{Fault, FaultCode};
 use super::Reply;
 use super::tx::Tx;
 use crate::input::Tried;
-use crate::model::{Command, CommandState, EventCode};
+use crate::model::{Command, CommandState, EntityKey, EventCode, Parameters};
 use crate::plan::{self, Rest};
 
 impl Tx<'_> {
@@ -54,6 +54,9 @@ impl Tx<'_> {
             Ok(root) => root.clone(),
             Err(fault) => return Reply::Refused(fault),
         };
+        if let Some(fault) = self.out_of_reach(&root) {
+            return Reply::Refused(fault);
+        }
         let message = format!("{}: {user} had it tried again", plan::describe(&root.parameters));
         self.tell(EventCode::CommandRetried, &root, user, message);
         let resting = |part: &CommandId| {
@@ -69,6 +72,23 @@ impl Tx<'_> {
             self.decide(*part);
         }
         self.present(root)
+    }
+
+    /// Nothing that waits for a host of another life can be tried; it goes on by itself once the host is ours again.
+    fn out_of_reach(&self, root: &Command) -> Option<Fault> {
+        let parts = self.state.tree_of(root.id).into_iter();
+        let parts = parts.filter_map(|id| self.state.command(id));
+        let resting = parts.filter(|part| part.state == CommandState::NeedsAttention);
+        let hosts = resting.flat_map(|part| {
+            let tasks = part.tasks.iter().filter_map(|id| self.state.task(*id));
+            let open = tasks.filter(|task| task.is_open()).map(|task| task.host_id);
+            let takes_over = matches!(part.parameters, Parameters::TakeOverHost(_));
+            open.chain(part.parameters.called_host().filter(|_| !takes_over))
+        });
+        let mut of_other_life = hosts.filter_map(|id| Some((id, self.state.of_other_life(id)?)));
+        let (host_id, fault) = of_other_life.next()?;
+        let message = format!("nothing can be tried on host {host_id}: {}", fault.message);
+        Some(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
     }
 
     fn try_again(&mut self, id: CommandId) {
@@ -391,6 +411,11 @@ mod tests {
         assert_eq!(
             root.attention().map(|fault| fault.code),
             Some(FaultCode::EvidenceMissing)
+        );
+        let is_one = |event: &crate::model::Event| event.code == EventCode::TaskSettledByEvidence;
+        assert!(
+            !world.engine.events.iter().any(is_one),
+            "what nobody sees settles nothing"
         );
         world.step(retry(1));
         world.settle();

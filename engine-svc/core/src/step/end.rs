@@ -19,6 +19,8 @@ impl Tx<'_> {
             }
             (Parameters::TakeOverHost(p), CommandState::Succeeded) => {
                 self.effect(Effect::Resync { host_id: p.host_id });
+                // Whoever had it has changed what is there.
+                self.want_inventory(p.host_id);
             }
             (Parameters::TakeOverHost(p), _) if self.state.host(p.host_id).is_none() => {
                 self.unfollow(p.host_id);

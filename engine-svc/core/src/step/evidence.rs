@@ -260,6 +260,31 @@ mod tests {
         world
     }
 
+    /// The store that it was sent to is lost, another one takes its place, and then an older copy of the first is put back: it
+    /// counts from the beginning what the engine has heard the middle of.
+    #[test]
+    fn a_store_that_comes_back_older_after_another_one_counts_anew() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).copy();
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        let until = |world: &mut World, state| {
+            let wanted = Some(ReportedState::Known(state));
+            while world.engine.state.tasks().all(|task| task.reported != wanted) {
+                assert!(world.flow(), "the task is {state:?} before its host is wiped");
+            }
+        };
+        until(&mut world, TaskState::Preparing);
+        // What is held and asked for again counts as well: the engine has heard of more than a whole life has.
+        world.restart(host_id(0));
+        world.connect(host_id(0));
+        until(&mut world, TaskState::Queued);
+        world.wipe(host_id(0));
+        world.connect(host_id(0));
+        world.put_back(host_id(0), 0);
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Succeeded);
+    }
+
     #[test]
     fn a_host_with_an_older_memory_does_not_decide_by_what_it_does_not_know() {
         for is_done in [true, false] {

@@ -12,7 +12,7 @@ use crate::effect::Effect;
 use crate::input::HostFacts;
 use crate::model::{AsyncTaskState, Command, CommandState, EntityKey, EventCode, Host, Parameters, Purpose};
 use crate::plan;
-use crate::state::{Fenced, Life};
+use crate::state::Life;
 
 impl Tx<'_> {
     /// It answers as the one that is followed: all that is still to be done there is asked for again.
@@ -33,12 +33,22 @@ impl Tx<'_> {
         self.state.volatile.streams.remove(&host_id);
         self.state.volatile.fenced.remove(&host_id);
         self.state.volatile.away.remove(&host_id);
-        self.state.volatile.looked_through.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
-                let message = format!("host {host_id} is connected");
+                let again = self
+                    .state
+                    .host(host_id)
+                    .is_some_and(|host| host.other_life.is_some());
+                let again = if again {
+                    "; another life of this engine had it, and it is this one's again: it was taken over, or its data directory \
+                     was put back from before"
+                } else {
+                    ""
+                };
+                let message = format!("host {host_id} is connected{again}");
                 self.tell_of(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
             }
+            self.note_other_life(host_id, None);
             self.see_start(host_id, &facts);
             self.see_store(host_id, facts.store_id);
             self.address_unsent(host_id, facts.start);
@@ -85,11 +95,10 @@ impl Tx<'_> {
             return;
         }
         let code = if fault.code == FaultCode::EngineFenced {
-            let fenced = Fenced {
-                fault: fault.clone(),
-                is_proven,
-            };
-            self.state.volatile.fenced.insert(host_id, fenced);
+            self.state.volatile.fenced.insert(host_id, fault.clone());
+            if is_proven {
+                self.note_other_life(host_id, Some(&fault));
+            }
             EventCode::EngineFenced
         } else {
             EventCode::HostRefused
@@ -98,6 +107,20 @@ impl Tx<'_> {
         self.tell_of(code, vec![EntityKey::Host(host_id)], message);
         for task_id in self.state.tasks_on(host_id) {
             self.needs_somebody(task_id, fault.clone());
+        }
+    }
+
+    /// Whether another life has the host is known before it answers again, which may take long.
+    fn note_other_life(&mut self, host_id: HostId, said: Option<&Fault>) {
+        let Some(host) = self.state.host(host_id) else {
+            return;
+        };
+        if host.other_life.as_ref().map(|fault| fault.code) != said.map(|fault| fault.code) {
+            let host = Host {
+                other_life: said.cloned(),
+                ..host.clone()
+            };
+            self.put(Change::Host(Arc::new(host)));
         }
     }
 
@@ -149,17 +172,23 @@ impl Tx<'_> {
             ..host.clone()
         };
         if is_older {
-            for task_id in self.state.tasks_on(host_id) {
-                self.edit_task(task_id, |task| {
-                    task.host_sequence = 0;
-                    task.resynced |= task.is_open();
-                });
-            }
+            self.count_anew(host_id);
         }
         // Last: of a change that took several revisions a store may have kept only the first, and then all is done again.
         self.put(Change::Host(Arc::new(host)));
         if is_older && !facts.forgotten.is_empty() {
             self.tell_of_older_memory(host_id, facts);
+            self.want_inventory(host_id);
+        }
+    }
+
+    /// What was heard of its tasks is nothing that this memory of the host counts on from.
+    fn count_anew(&mut self, host_id: HostId) {
+        for task_id in self.state.tasks_on(host_id) {
+            self.edit_task(task_id, |task| {
+                task.host_sequence = 0;
+                task.resynced |= task.is_open();
+            });
         }
     }
 
@@ -219,6 +248,9 @@ impl Tx<'_> {
         let Some(before) = before else {
             return self.address_first(host_id, store_id);
         };
+        // It may be one that it had before, put back from a copy: a task that was sent to it is not proven to be known there.
+        self.count_anew(host_id);
+        self.want_inventory(host_id);
         let undecided: Vec<TaskId> = self.undecided_on(host_id);
         let message = format!(
             "host {host_id} lost its memory (store {before}, now {store_id}); {} of its tasks are decided by what storage shows",

@@ -1,5 +1,6 @@
-//! What a host's storage holds beside what is recorded here. The engine looks where its records may be older than
-//! storage is: its data directory was put back from an older copy, or a host was taken over.
+//! What a host's storage holds beside what is recorded here. Nothing in a data directory says whether it is the newest one, or
+//! was put back from a copy, perhaps together with its host's: so each start of the engine looks once, and again where
+//! something shows that records are older than storage is.
 
 use std::sync::Arc;
 
@@ -11,33 +12,19 @@ use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::{Differences, Inventory};
 use crate::model::{Disk, EntityKey, EventCode, Host, Observation, Presence};
-use crate::state::State;
+use crate::state::{Look, State};
 
 /// Of each kind, so many are named in an event: a sentence has room for no more.
 const NAMED: usize = 10;
 
 impl Tx<'_> {
-    /// Has the host's storage looked through, once in a connection: what is recorded may be older than storage is.
+    /// Has the host's storage looked through again: something shows that the records are older than it is.
     pub(super) fn want_inventory(&mut self, host_id: HostId) {
-        let Some(host) = self.state.host(host_id).filter(|host| !host.inventory_wanted) else {
-            return;
-        };
-        let host = Host {
-            inventory_wanted: true,
-            ..host.clone()
-        };
-        if !self.state.volatile.looked_through.insert(host_id) {
-            return;
+        let before = self.state.volatile.looks.insert(host_id, Look::Wanted);
+        if before != Some(Look::Wanted) && self.state.volatile.connected.contains_key(&host_id) {
+            let effect = self.state.inventory_of(host_id);
+            self.effects(effect);
         }
-        self.put(Change::Host(Arc::new(host)));
-        self.look_through(host_id);
-    }
-
-    /// Looks where that was wanted and is not done, if the host is connected. Otherwise each connection does.
-    pub(super) fn look_through(&mut self, host_id: HostId) {
-        let is_connected = self.state.volatile.connected.contains_key(&host_id);
-        let effect = self.state.inventory_of(host_id).filter(|_| is_connected);
-        self.effects(effect);
     }
 
     /// A list is read piece by piece, while commands go on: what differs counts only where the next one shows it too.
@@ -47,12 +34,8 @@ impl Tx<'_> {
         inventory: &Inventory,
         before: Option<Arc<Differences>>,
     ) {
-        let Some(host) = self.state.host(host_id).filter(|host| host.inventory_wanted) else {
+        let Some(host) = self.state.host(host_id).cloned() else {
             return;
-        };
-        let host = Host {
-            inventory_wanted: false,
-            ..host.clone()
         };
         let now = self.state.differences(host_id, inventory);
         let lasting = match before {
@@ -63,20 +46,21 @@ impl Tx<'_> {
             }
             Some(before) => now.and(&before),
         };
-        if !lasting.is_empty() {
+        self.state.volatile.looks.insert(host_id, Look::Done);
+        let told = self.state.volatile.differences.insert(host_id, lasting.clone());
+        if !lasting.is_empty() && told.as_ref() != Some(&lasting) {
             self.tell_of_differences(&host, &lasting);
         }
         for disk_id in lasting.disks {
             self.doubt(disk_id);
         }
-        self.put(Change::Host(Arc::new(host)));
     }
 
     fn tell_of_differences(&mut self, host: &Host, found: &Differences) {
         let mut said = Vec::new();
         if !found.domains.is_empty() {
             let names = listed(&found.domains, NAMED);
-            said.push(format!("storage domains that it does not know: {names}"));
+            said.push(format!("it has storage domains that are not recorded: {names}"));
         }
         if !found.images.is_empty() {
             let names = found
@@ -84,15 +68,22 @@ impl Tx<'_> {
                 .iter()
                 .map(|(domain, image)| format!("{image} in {domain}"));
             let names = listed(names, NAMED);
-            said.push(format!("images that it does not know: {names}"));
+            said.push(format!("it has images that are no disk's: {names}"));
         }
         if !found.disks.is_empty() {
             let names = listed(&found.disks, NAMED);
-            said.push(format!("and not the images of these disks: {names}"));
+            said.push(format!("it does not have the images of these disks: {names}"));
+        }
+        if !found.unread.is_empty() {
+            let names = listed(&found.unread, NAMED);
+            said.push(format!(
+                "these storage domains are missing or could not be read whole, so nothing is known of the disks in them: {names}"
+            ));
         }
         let message = format!(
-            "this engine's records are older than the storage of host {} ({}), which holds {}. Nothing was changed; the \
-             host's ListImages shows all there is",
+            "the storage of host {} ({}) is not as it is recorded here: {}. Nothing was changed; the host's ListImages shows all \
+             there is. Records that are older than storage come of a data directory that was put back, or of a host that \
+             another engine had",
             host.name,
             host.id,
             said.join("; ")
@@ -102,7 +93,7 @@ impl Tx<'_> {
             .images
             .iter()
             .map(|(_, image)| EntityKey::Disk(image.disk()));
-        let domains = found.domains.iter().copied().map(EntityKey::Domain);
+        let domains = found.domains.union(&found.unread).copied().map(EntityKey::Domain);
         let entities = [EntityKey::Host(host.id)].into_iter();
         let entities = entities
             .chain(domains.take(NAMED))
@@ -132,11 +123,13 @@ impl Tx<'_> {
 }
 
 impl State {
-    /// Looking through a host's storage, where that was wanted and is not done.
+    /// Looking through a host's storage, where that is not done: each start of the engine does so once, as it cannot know how
+    /// old its records are.
     pub(crate) fn inventory_of(&self, host_id: HostId) -> Option<Effect> {
         let before = None;
+        let is_done = self.volatile.looks.get(&host_id) == Some(&Look::Done);
         self.host(host_id)
-            .filter(|host| host.inventory_wanted)
+            .filter(|_| !is_done)
             .map(|_| Effect::TakeInventory { host_id, before })
     }
 
@@ -158,6 +151,12 @@ impl State {
                 if !is_known && !self.is_held_by_command(&EntityKey::Disk(disk_id)) {
                     found.images.insert((*domain_id, *image));
                 }
+            }
+        }
+        for domain_id in self.domains_on(host_id) {
+            let is_read = inventory.images.get(&domain_id).is_some_and(Option::is_some);
+            if !is_read && !self.is_held_by_command(&EntityKey::Domain(domain_id)) {
+                found.unread.insert(domain_id);
             }
         }
         for disk in self.disks() {
@@ -240,20 +239,77 @@ mod tests {
         }
         let disk = world.engine.state.disk(disk_id(1)).unwrap();
         assert_eq!(disk.observation.as_ref().unwrap().presence, Presence::Absent);
-        assert!(!world.engine.state.host(host_id(0)).unwrap().inventory_wanted);
     }
 
     #[test]
     fn a_look_that_a_crash_cuts_off_comes_again() {
         let mut world = put_back();
-        while !world.engine.state.host(host_id(0)).unwrap().inventory_wanted {
-            world.connect(host_id(0));
-            assert!(world.flow(), "nothing wants it");
-        }
         for _ in 0..3 {
+            world.connect(host_id(0));
+            let wanted = world.engine.state.inventory_of(host_id(0)).unwrap();
+            assert!(world.pending.contains(&wanted));
             world.crash();
-            assert!(world.engine.state.inventory_of(host_id(0)).is_some());
         }
+        world.settle();
+        assert_eq!(told(&world).len(), 1);
+        assert_eq!(
+            world.engine.state.inventory_of(host_id(0)),
+            None,
+            "once is enough"
+        );
+    }
+
+    /// Whatever was put back or lost with it: what nobody remembers shows on storage alone.
+    #[test]
+    fn an_engine_that_is_put_back_with_its_host_or_beside_a_host_that_lost_its_memory_looks() {
+        for how in ["lost", "older", "both"] {
+            let mut world = World::with_domains(1);
+            world.submit(1, "CreateVm", create_vm(1, [1], 0));
+            world.settle();
+            world.host_mut(0).copy();
+            let old = world.engine.records.clone();
+            world.submit(2, "CreateVm", create_vm(2, [2], 0));
+            world.submit(3, "RemoveVm", remove_vm(1));
+            world.settle();
+            match how {
+                "lost" => world.wipe(host_id(0)),
+                _ => world.put_back(host_id(0), 0),
+            }
+            if how == "older" {
+                // It was met once more by the engine of now.
+                world.settle();
+                world.put_back(host_id(0), 0);
+            }
+            world.put_engine_back(old);
+            world.settle();
+            let told = told(&world);
+            let [(entities, message)] = &told[..] else {
+                panic!("{how}: {told:#?}");
+            };
+            for disk in [1, 2] {
+                assert!(
+                    entities.contains(&EntityKey::Disk(disk_id(disk))),
+                    "{how}: {message}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_comes_back_with_an_older_memory_is_looked_through_again() {
+        let mut world = World::with_domains(1);
+        world.host_mut(0).copy();
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        world.crash();
+        world.settle();
+        assert_eq!(told(&world), []);
+        let unknown = disk_id(77);
+        world
+            .host_mut(0)
+            .images
+            .insert(unknown, crate::testing::Image::Whole);
+        world.put_back(host_id(0), 0);
         world.settle();
         assert_eq!(told(&world).len(), 1);
     }
@@ -300,11 +356,9 @@ mod tests {
             (vec![], vec![1], 0),
             (vec![5], vec![1, 6], 0),
             (vec![1, 5], vec![1, 5, 6], 1),
+            (vec![1, 5], vec![1, 5], 1),
             (vec![], vec![], 2),
         ] {
-            let mut host = world.engine.state.host(host_id).unwrap().clone();
-            host.inventory_wanted = true;
-            world.engine.state.apply(&Change::Host(Arc::new(host)));
             let mut before = None;
             for look in [look(&first), look(&second)] {
                 let transition = world.engine.step(Input::InventoryTaken {
@@ -322,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_cannot_be_read_proves_of_no_disk_that_it_is_not_there() {
+    fn a_domain_that_is_not_there_or_cannot_be_read_is_named_and_proves_nothing_of_its_disks() {
         let mut world = World::with_domains(1);
         world.submit(1, "CreateVm", create_vm(1, [1], 0));
         world.settle();
@@ -331,7 +385,23 @@ mod tests {
         };
         for inventory in [unread, Inventory::default()] {
             let found = world.engine.state.differences(host_id(0), &inventory);
-            assert!(found.is_empty(), "{found:?}");
+            let wanted = Differences {
+                unread: BTreeSet::from([domain_id(0)]),
+                ..Differences::default()
+            };
+            assert_eq!(found, wanted);
+            for before in [None, Some(Arc::new(found))] {
+                world.engine.step(Input::InventoryTaken {
+                    host_id: host_id(0),
+                    inventory: inventory.clone(),
+                    before,
+                });
+            }
         }
+        let told = told(&world);
+        assert!(
+            told.len() == 2 && told[0].1.contains(&domain_id(0).to_string()),
+            "{told:?}"
+        );
     }
 }

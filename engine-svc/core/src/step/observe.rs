@@ -254,7 +254,7 @@ impl Tx<'_> {
         self.put(Change::Task(Arc::new(task)));
         if open {
             let ours = if item.engine_id == Some(self.state.seed.engine_id) {
-                "; it bears this engine's id and is not in its records, which are therefore older than the task: an older copy of the data directory was put back, and what was acknowledged after that copy is not known here"
+                "; it bears this engine's id and is not in its records: they are an older copy of the data directory that was put back, or another life of this engine had the host. What was acknowledged there is not known here"
             } else {
                 ""
             };

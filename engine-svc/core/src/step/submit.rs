@@ -97,10 +97,14 @@ impl Tx<'_> {
         if matches!(draft.parameters, Parameters::TakeOverHost(_)) {
             return Ok(draft);
         }
-        let fenced = &self.state.volatile.fenced;
-        let of_another_life = |host: &HostId| Some((*host, &fenced.get(host)?.fault));
+        let of_another_life = |id: &HostId| Some((*id, self.state.of_other_life(*id)?));
         let touched = draft.hosts().iter().find_map(of_another_life);
-        let any = || fenced.keys().find_map(of_another_life).filter(|_| self.is_over());
+        let any = || {
+            let mut hosts = self.state.hosts().map(|host| host.id);
+            hosts
+                .find_map(|id| of_another_life(&id))
+                .filter(|_| self.is_over())
+        };
         let Some((host_id, fault)) = touched.or_else(any) else {
             return Ok(draft);
         };
@@ -118,23 +122,17 @@ impl Tx<'_> {
     /// are as many, the host with the smallest id decides, so that of two lives that share the hosts one is over. A host
     /// that does not answer is nobody's until it does.
     fn is_over(&self) -> bool {
-        let volatile = &self.state.volatile;
-        let fenced = |id: &HostId| volatile.fenced.get(id);
         let (mut all, mut denied) = (0_usize, 0_usize);
         let (mut ours, mut proven) = (BTreeSet::new(), BTreeSet::new());
         for host in self.state.hosts() {
             all += 1;
-            match fenced(&host.id) {
-                Some(fenced) => {
-                    denied += 1;
-                    if fenced.is_proven {
-                        proven.insert(host.id);
-                    }
+            if self.state.of_other_life(host.id).is_some() {
+                denied += 1;
+                if host.other_life.is_some() {
+                    proven.insert(host.id);
                 }
-                None if volatile.away.contains(&host.id) => {}
-                None => {
-                    ours.insert(host.id);
-                }
+            } else if !self.state.volatile.away.contains(&host.id) {
+                ours.insert(host.id);
             }
         }
         let lost = match proven.len().cmp(&ours.len()) {
@@ -237,11 +235,14 @@ fn as_planned(records: Records) -> Reply {
 #[cfg(test)]
 mod tests {
     use common::FaultCode;
+    use common::lock::Mode;
 
     use crate::input::Input;
-    use crate::model::CommandState;
+    use crate::model::{CommandState, EntityKey, Holder, Holding};
     use crate::step::Reply;
-    use crate::testing::{World, command_id, create_vm, remove_vm, submission, vm_id};
+    use crate::testing::{
+        World, command_id, create_disk, create_vm, domain_id, remove_vm, submission, vm_id,
+    };
 
     fn refusal(reply: Reply) -> common::Fault {
         match reply {
@@ -350,6 +351,32 @@ mod tests {
             world.submit(3, "CreateVm", create_vm(2, [2], 0)),
             Reply::Accepted { .. }
         ));
+    }
+
+    #[test]
+    fn all_who_share_an_entity_are_told_with_how_they_hold_it() {
+        let mut world = World::with_domains(1);
+        let key = EntityKey::Domain(domain_id(0));
+        assert_eq!(world.engine.state.holding(&key), None);
+        for n in 1..=2 {
+            world.submit(n, "CreateDisk", create_disk(n, 0));
+        }
+        let holding = world.engine.state.holding(&key).unwrap();
+        let told: Vec<_> = holding
+            .by
+            .iter()
+            .map(|(holder, mode)| match holder {
+                Holder::Command { command_id, .. } => (*command_id, *mode),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, [1, 2].map(|n| (command_id(n), Mode::Shared)));
+        assert_eq!(holding.more, 0);
+        for n in 3..=Holding::TOLD as u128 + 3 {
+            world.submit(n, "CreateDisk", create_disk(n, 0));
+        }
+        let holding = world.engine.state.holding(&key).unwrap();
+        assert_eq!((holding.by.len(), holding.more), (Holding::TOLD, 3));
     }
 
     #[test]

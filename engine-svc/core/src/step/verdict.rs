@@ -115,12 +115,8 @@ impl Tx<'_> {
         if plan::call(command).as_ref() != Some(call) || !command.call_sent {
             return;
         }
-        let host_id = command.parameters.called_host();
         let next = plan::answered(self.state, command, result);
         self.take(id, next);
-        if let Some(host_id) = host_id {
-            self.look_through(host_id);
-        }
     }
 
     /// Calls the host if it is connected; the call comes again at the next connection otherwise. That it may have

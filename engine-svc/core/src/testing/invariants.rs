@@ -330,8 +330,8 @@ fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
                 | Effect::Unfollow { .. }
                 | Effect::Resync { .. }
                 | Effect::Reclaim { .. }
-                // After a crash the first look comes again.
-                | Effect::TakeInventory { before: Some(_), .. }
+                // After a crash the first look comes again, wherever the host is recorded by then.
+                | Effect::TakeInventory { .. }
         )
     };
     // Asked for and made needless by what the same input told later.

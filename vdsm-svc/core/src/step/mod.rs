@@ -88,6 +88,9 @@ impl Draft<'_> {
         let number = self.changes.len() / CHANGES_PER_REVISION;
         let revision = Revision(self.base.0 + 1 + number as u64);
         self.state.apply(&change, revision);
+        if let Change::Owner(owner) = &change {
+            self.effects.push(Effect::Fence(owner.clone()));
+        }
         self.changes.push(change);
     }
 

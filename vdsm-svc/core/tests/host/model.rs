@@ -244,6 +244,7 @@ impl Host {
                     let job = self.jobs.iter_mut().find(|job| job.id == *id);
                     job.expect("a running task has a thread").plan = stop_plan();
                 }
+                Effect::Fence(_) => {}
             }
         }
         transition

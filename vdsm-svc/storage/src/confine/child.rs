@@ -117,3 +117,26 @@ fn say(what: &str, code: i32) -> i32 {
     let _ = writeln!(std::io::stderr(), "{what}");
     code
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_lacks_what_is_demanded_is_not_started_and_what_never_was_there_is_not_missed() {
+        let lacks = |part| Report {
+            missing: vec![Missing {
+                part,
+                why: format!("no {part:?}"),
+            }],
+            weaker: Vec::new(),
+        };
+        for part in Part::ALL {
+            let all = BTreeSet::from(Part::ALL);
+            assert_eq!(refused(&all, &lacks(part)), Some(format!("no {part:?}")));
+            assert_eq!(refused(&all, &Report::default()), None);
+            let others = lacks(part).demands();
+            assert_eq!(refused(&others, &lacks(part)), None, "{part:?}");
+        }
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 
 use common::id::{DomainId, ImageId, VolumeId};
 use common::{Fault, FaultCode};
 
 use super::{DomainMeta, Writer};
-use crate::file::Dir;
+use crate::file::{Dir, mount_of};
 use crate::names;
 use crate::volume::{self, VolumeInfo};
 
@@ -54,13 +55,16 @@ impl Domain {
     pub(crate) fn open(root: &Dir, id: DomainId) -> Result<Self, Fault> {
         let dir = root.dir(id.to_string())?.ok_or_else(|| not_found(id))?;
         let part = |name| {
-            let found = dir.dir(name)?;
-            found.ok_or_else(|| {
+            let found = dir.dir(name)?.ok_or_else(|| {
                 invalid(
                     id,
                     format!("domain {id} has no directory {name}; restore it from a backup"),
                 )
-            })
+            })?;
+            match is_mounted_over(&dir, &found)? {
+                true => Err(mounted_over(id, name)),
+                false => Ok(found),
+            }
         };
         let dom_md: Dir = part(names::DOM_MD)?;
         let text = dom_md.read_bytes(names::METADATA)?.ok_or_else(|| {
@@ -187,6 +191,27 @@ fn not_found(id: DomainId) -> Fault {
     Fault::new(
         FaultCode::DomainNotFound,
         format!("there is no storage domain {id} in the storage root; list the domains, or create it"),
+    )
+    .about(id)
+}
+
+/// Whether what is open of a domain lies elsewhere than the domain: what its names led to is underneath then, and would be
+/// taken for gone.
+fn is_mounted_over(domain: &Dir, part: &Dir) -> Result<bool, Fault> {
+    let mount = |dir: &Dir| mount_of(dir, Path::new(""));
+    Ok(match (mount(domain), mount(part)) {
+        (Some(around), Some(within)) => around != within,
+        // Before Linux 5.8. A subvolume has a device of its own as well.
+        _ => !domain.spot()?.is_beside(part.spot()?),
+    })
+}
+
+fn mounted_over(id: DomainId, name: &str) -> Fault {
+    Fault::new(
+        FaultCode::StorageReplaced,
+        format!(
+            "something is mounted over the directory {name} of domain {id} (see `findmnt`), and what the domain holds there lies underneath: nothing is read or changed in the domain until that is unmounted"
+        ),
     )
     .about(id)
 }

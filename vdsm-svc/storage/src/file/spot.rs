@@ -29,6 +29,11 @@ impl Spot {
         Ok(Self::from(&fstat(handle)?))
     }
 
+    /// Whether both are on one device.
+    pub(crate) const fn is_beside(self, other: Self) -> bool {
+        self.device == other.device
+    }
+
     /// Of the directory that a path leads to, links followed; none if it leads to none.
     pub(crate) fn of_directory(path: &Path) -> rustix::io::Result<Option<Self>> {
         match stat(path) {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -215,6 +215,51 @@ fn a_number_that_was_given_away_is_not_signalled() {
         bystander.kill().unwrap();
         bystander.wait().unwrap();
     }
+}
+
+/// One that was recorded and runs still, in this boot and since then, but does not hold the lock of the task: the record
+/// alone decides nothing.
+#[test]
+fn a_process_that_is_recorded_and_does_not_hold_the_lock_is_not_signalled() {
+    let place = Place::new();
+    let mut bystander = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", bystander.id())).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_ascii_whitespace().nth(19).unwrap();
+    let record = format!("{} {ticks} {boot}", bystander.id());
+    let mut orphan = Orphan::of(&place, Some(&record));
+    run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
+    assert!(orphan.ends());
+    // Of two signals that of the lower number is taken first: whoever was signalled before ends by that.
+    let pid = rustix::process::Pid::from_child(&bystander);
+    rustix::process::kill_process(pid, rustix::process::Signal::IO).unwrap();
+    let ended = bystander.wait().unwrap().signal();
+    assert_eq!(ended, Some(rustix::process::Signal::IO.as_raw()));
+}
+
+/// A process that has such a file as its standard input without holding its lock, as whoever reads it may, is no child.
+#[test]
+fn a_file_that_is_not_locked_makes_nobody_a_child() {
+    let place = Place::new();
+    let dir = place.runs().join(task(1).to_string());
+    fs::create_dir_all(&dir).unwrap();
+    let lock = File::create_new(dir.join("lock")).unwrap();
+    lock.set_permissions(Permissions::from_mode(0o600)).unwrap();
+    let mut reader = Command::new("sleep")
+        .arg("600")
+        .stdin(Stdio::from(lock))
+        .stdout(File::create(place.path(".draft")).unwrap())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let is_alive = run_dir::is_alive(place.root(), task(1)).unwrap();
+    let ended = run_dir::kill_leftovers(place.root(), task(1), GRACE);
+    let is_left_alone = reader.try_wait().unwrap().is_none();
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    assert!(!is_alive && is_left_alone);
+    assert_eq!(ended, Ok(()));
 }
 
 /// A zombie has released its lock: it is not alive.

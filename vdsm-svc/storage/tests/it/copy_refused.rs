@@ -152,7 +152,14 @@ fn a_volume_that_others_stand_on_or_beside_is_refused() {
     fs::remove_file(&child).unwrap();
     fs::create_dir(place.image(2)).unwrap();
     fs::hard_link(place.data(7), place.image(2).join(volume(7).to_string())).unwrap();
-    refused(&place, &to_raw(), FaultCode::VolumeInChain, "a template");
+    refused(&place, &to_raw(), FaultCode::VolumeInChain, "a second name");
+    let Ran::Ill(fault) = place.run(&to_raw(), task(2)) else {
+        panic!("it was copied")
+    };
+    assert!(
+        fault.message.contains("another name as well (a hard link)"),
+        "{fault}"
+    );
 }
 
 /// Puts one thing that is no regular file under a path.
@@ -258,11 +265,15 @@ fn bomb(data: &Path) {
 
 /// A small source of 256 MiB with one cluster of data.
 fn place_with_one_cluster() -> Place {
+    place_with_one_cluster_of(256 * MIB)
+}
+
+fn place_with_one_cluster_of(capacity_bytes: u64) -> Place {
     let place = Place::new();
     let Operation::CreateVolume(mut op) = create(7, VolumeFormat::Cow, Allocation::Sparse) else {
         unreachable!()
     };
-    op.capacity_bytes = 256 * MIB;
+    op.capacity_bytes = capacity_bytes;
     place.must(&Operation::CreateVolume(op), 7);
     pattern::qemu_io(
         &place.data(7),
@@ -282,6 +293,26 @@ fn a_source_that_uses_a_cluster_many_times_is_refused_before_anything_is_written
         assert_eq!(code(&ran), Some(FaultCode::VolumeDataInvalid), "{ran:?}");
         assert!(!place.image(1).exists());
     }
+}
+
+/// One second table under all places of the first: each tells of no more than the file holds.
+#[test]
+fn a_source_that_uses_a_table_many_times_is_refused_before_anything_is_written() {
+    let place = place_with_one_cluster_of(2_048 * MIB);
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(place.data(7))
+        .unwrap();
+    let mut entry = [0; 8];
+    file.read_exact_at(&mut entry, 40).unwrap();
+    let first = u64::from_be_bytes(entry);
+    file.read_exact_at(&mut entry, first).unwrap();
+    file.write_all_at(&entry.repeat(4), first).unwrap();
+    let operation = Operation::CopyVolume(copy(VolumeFormat::Cow, Allocation::Sparse));
+    let ran = place.run(&operation, task(1));
+    assert_eq!(code(&ran), Some(FaultCode::VolumeDataInvalid), "{ran:?}");
+    assert!(!place.image(1).exists());
 }
 
 /// It becomes such a one after it was looked at: the copy is stopped, or by the kernel, and removed.

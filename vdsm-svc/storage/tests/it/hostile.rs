@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use common::{Allocation, FaultCode, VolumeFormat};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -139,5 +140,32 @@ fn an_image_that_qemu_has_open_is_not_deleted() {
     assert_eq!(fault.code, FaultCode::ImageInUse);
     // Closing would not do: a child that another test just starts has a copy of the file until its exec.
     set(libc::F_UNLCK);
+    place.must(&delete(1), 3);
+}
+
+/// As many files as there may be in an image: each of the looks before the point of no return asks at each of them.
+#[test]
+fn a_deletion_of_many_files_hears_an_abort_at_each_of_them() {
+    const FILES: usize = 50;
+    let place = Place::new();
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+    for n in 0..FILES {
+        fs::write(
+            place.image(1).join(format!("{}.lease", volume(100 + n as u128))),
+            b"",
+        )
+        .unwrap();
+    }
+    let before = place.picture();
+    // Whether it holds what it may, whether others stand on it, and twice whether it is in use.
+    for when in (1..4 * FILES).step_by(7) {
+        place.bench.asked.store(0, Ordering::SeqCst);
+        place.bench.abort_when_asked.store(when, Ordering::SeqCst);
+        let ran = place.run(&delete(1), task(2));
+        assert_eq!(code(&ran), Some(FaultCode::Aborted), "{when}: {ran:?}");
+        assert_eq!(place.bench.asked.load(Ordering::SeqCst), when, "it did not go on");
+        assert_eq!(place.picture(), before, "{when}");
+    }
+    place.bench.abort_when_asked.store(0, Ordering::SeqCst);
     place.must(&delete(1), 3);
 }

@@ -4,12 +4,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use common::{Allocation, CopyVolume, Fault, FaultCode, Operation, VolumeFormat};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use vdsm_storage::op;
 
 use crate::mount::skipped;
 use crate::support::*;
@@ -274,4 +276,64 @@ fn an_image_is_deleted_where_only_its_own_are_in_it_and_left_alone_otherwise() {
         }
         is(fault_of(ran), expected, how);
     });
+}
+
+/// Something mounted, until it is dropped.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    fn make(arguments: &[&str], at: &'a Path) -> Option<Self> {
+        let done = Command::new("mount").args(arguments).arg(at).output();
+        done.is_ok_and(|done| done.status.success()).then(|| Self(at))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg("-l").arg(self.0).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+/// What lies underneath would be taken for deleted. A bound directory is on the device of the domain.
+#[test]
+fn a_domain_with_a_directory_mounted_over_is_not_worked_in() {
+    let place = Place::new();
+    place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+    place.bench.heal();
+    let empty = place.path("empty");
+    fs::create_dir(&empty).unwrap();
+    let bound = ["--bind", empty.to_str().unwrap()];
+    for part in ["images", "dom_md"] {
+        let at = place.path(&format!("{}/{part}", domain()));
+        for arguments in [&["-t", "tmpfs", "none"][..], &bound] {
+            let how = format!("{arguments:?} over {part}");
+            let Some(mounted) = Mounted::make(arguments, &at) else {
+                skipped(&how);
+                continue;
+            };
+            let root = place.root();
+            let listed = root.listed(domain()).info.err();
+            let read = op::evidence(root, &delete(1)).err();
+            for fault in [listed, read] {
+                is(fault, FaultCode::StorageReplaced, &how);
+            }
+            for (n, work) in [
+                (2, delete(1)),
+                (3, create(3, VolumeFormat::Raw, Allocation::Sparse)),
+            ] {
+                let fault = fault_of(place.run(&work, task(n)));
+                assert!(
+                    fault.as_ref().is_some_and(|fault| fault.message.contains(part)),
+                    "{how}: {fault:?}"
+                );
+                is(fault, FaultCode::StorageReplaced, &how);
+            }
+            assert_eq!(fs::read_dir(&at).unwrap().count(), 0, "{how}");
+            drop(mounted);
+            assert!(place.image(1).exists(), "{how}");
+        }
+    }
+    place.must(&delete(1), 4);
+    assert!(!place.image(1).exists());
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -125,6 +125,10 @@ pub(crate) struct Bench {
     /// An abort is wished once this fail point is passed.
     pub(crate) abort_at: Mutex<Option<String>>,
     pub(crate) aborted: AtomicBool,
+    /// How often it was asked whether an abort is wished,
+    pub(crate) asked: AtomicUsize,
+    /// and from which time on it is; never where it is zero.
+    pub(crate) abort_when_asked: AtomicUsize,
     /// What somebody else does when this fail point is passed.
     pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
     /// Notes fail.
@@ -208,7 +212,9 @@ impl OpContext for Bench {
     }
 
     fn aborted(&self) -> bool {
-        self.aborted.load(Ordering::SeqCst)
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let when = self.abort_when_asked.load(Ordering::SeqCst);
+        self.aborted.load(Ordering::SeqCst) || when > 0 && asked >= when
     }
 
     fn fail_point(&self, name: &str) {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `making` | nothing | all is made anew: nothing was ever acknowledged |
 //! | `open` | tables, log and seal of `start` | what the log holds is brought into the tables |
-//! | `moving` | tables of exactly `revision` | the log of `start` is not needed any more, that of `next` holds nothing yet |
+//! | `moving` | tables of exactly `revision` | the log of `start` is not needed any more, that of `next` holds nothing yet; where this was cut off, `next` is closed before it is served |
 //! | `closed` | tables of `start` and of exactly `revision` | the log is not needed |
 //!
 //! Each state is durable before anything is done that only the next one allows, so a crash leaves one of them, and any piece of

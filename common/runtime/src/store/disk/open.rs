@@ -78,22 +78,34 @@ fn open_by_steps(
     let current = take_in(&manifest, &left, judged, &mut tables, &reserve)?;
     done("the log is in the tables");
 
-    let moving = match manifest.state {
-        // An open that was cut off goes on with the same start: nothing was served by it, and its files may be there already.
-        State::Moving => manifest,
-        _ => manifest.moving(current, Start(rand::random()), rand::random()),
+    let begin = |moving: &Manifest, done: &mut dyn FnMut(&str)| {
+        let of = Of {
+            store_id,
+            start: moving.next(),
+            seed: moving.seed(),
+        };
+        let spans = tables.begin(store_id, of.start)?;
+        done("the tables name the next start");
+        let wal = Wal::create(dir, options.wal_bytes, of, current)?;
+        done("the log is the next start's");
+        Ok::<_, StoreError>((spans, wal))
     };
-    let of = Of {
-        store_id,
-        start: moving.next(),
-        seed: moving.seed(),
+    let manifest = match manifest.state {
+        // An open that was cut off. Its start ends here, with nothing in it: whoever has a copy of the directory may have it too,
+        // and no two lives may be served under one.
+        State::Moving => {
+            drop(begin(&manifest, done)?);
+            let over = manifest.moved(wal::file_bytes(options.wal_bytes)).closed(current);
+            write(&over, dir, &reserve)?;
+            done("the start that was cut off is over");
+            over
+        }
+        _ => manifest,
     };
+    let moving = manifest.moving(current, Start(rand::random()), rand::random());
     write(&moving, dir, &reserve)?;
     done("the manifest names the next start");
-    let spans = tables.begin(store_id, of.start)?;
-    done("the tables name the next start");
-    let wal = Wal::create(dir, options.wal_bytes, of, current)?;
-    done("the log is the next start's");
+    let (spans, wal) = begin(&moving, done)?;
     let manifest = moving.moved(wal::file_bytes(options.wal_bytes));
     // The names of all files are durable with it.
     write(&manifest, dir, &reserve)?;
@@ -106,7 +118,7 @@ fn open_by_steps(
         reserve,
         identity: Identity {
             store_id,
-            start: of.start,
+            start: moving.next(),
         },
         spans,
     })

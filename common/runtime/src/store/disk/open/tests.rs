@@ -153,6 +153,45 @@ fn an_open_that_is_cut_off_between_any_two_steps_is_made_up_for_by_the_next() {
     }
 }
 
+/// The pieces of a data directory, by name.
+type Pieces = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Opens it: under which start, and what a copy that is made after each step holds.
+fn life_of(dir: &Path, pace: &Arc<Pace>) -> (Start, Vec<(String, Pieces)>) {
+    let mut copies = Vec::new();
+    let mut copy = |step: &str| copies.push((step.to_owned(), files(dir)));
+    let opened = open_by_steps(dir, &options(), pace, &mut copy).map_err(|error| error.to_string());
+    (opened.unwrap().identity.start, copies)
+}
+
+/// Whoever copies a directory while it is opened has the start that is about to begin: nothing may be served under it twice.
+#[test]
+fn a_directory_copied_between_any_two_steps_of_an_open_has_no_start_in_common_with_what_it_is_a_copy_of() {
+    let (dir, store, _) = store_in_use();
+    let in_use = files(dir.path());
+    drop(store);
+    let closed = files(dir.path());
+    let pace = Arc::new(Pace::new());
+    for state in [BTreeMap::new(), in_use, closed] {
+        let (life, copies) = life_of(laid_out(&state).path(), &pace);
+        for (step, copy) in copies {
+            // The copy is put back twice, and copied once more while it is opened.
+            let (one, copies) = life_of(laid_out(&copy).path(), &pace);
+            let (other, _) = life_of(laid_out(&copy).path(), &pace);
+            let mut starts = vec![life, one, other];
+            for (again, copy) in copies {
+                let dir = laid_out(&copy);
+                let store = open_at(dir.path()).unwrap_or_else(|why| panic!("{step}, {again}: {why}"));
+                starts.push(store.identity().start);
+            }
+            let count = starts.len();
+            starts.sort_unstable_by_key(|start| start.0);
+            starts.dedup();
+            assert_eq!(starts.len(), count, "{step}");
+        }
+    }
+}
+
 /// redb takes numbers in a file at their word, and panics where they are wrong: that is expected here, thousands of times.
 fn without_redbs_panics() {
     let usual = std::panic::take_hook();
