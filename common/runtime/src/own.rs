@@ -12,7 +12,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, lstat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
@@ -79,6 +79,10 @@ fn is_a_data_directory(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+const LINK: &str = "is a symbolic link, and the service follows none in its data directory; put the file itself there, or \
+                    remove the link";
+const NO_FILE: &str = "is no regular file; remove it";
+
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum For {
@@ -109,29 +113,50 @@ pub fn open_with(path: &Path, purpose: For, flags: OFlags) -> io::Result<File> {
         For::Writing => options.write(true).create(true).truncate(false),
         For::Both => options.read(true).write(true).create(true).truncate(false),
     };
-    let opened = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => wrong(
-            "is a symbolic link, and the service follows none in its data directory; put the file itself there, or \
-             remove the link",
-        ),
-        Some(Errno::NXIO) => wrong("is no regular file; remove it"),
-        _ => error,
-    })?;
+    let opened = options
+        .open(path)
+        .map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => wrong(LINK),
+            Some(Errno::NXIO | Errno::ISDIR) => wrong(NO_FILE),
+            _ => error,
+        })?;
     let stat = fstat(&opened)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(wrong("is no regular file; remove it"));
-    }
+    is_a_file(&stat)?;
     if purpose != For::Reading {
         is_ours(path, &stat)?;
-        if stat.st_nlink > 1 {
-            return Err(wrong(
-                "has another name as well (a hard link), whose content would change with it; copy the file to one of its \
-                 own",
-            ));
-        }
+        has_one_name(&stat)?;
         tighten(path, &opened, &stat, FILE_MODE)?;
     }
     Ok(opened)
+}
+
+/// Whether a file of a data directory can be written to, or be made, by its user. Nothing is opened or changed.
+///
+/// # Errors
+/// As [`open`] for writing, but for whose it is.
+pub fn is_writable(path: &Path) -> io::Result<()> {
+    let Some(stat) = found(path)? else { return Ok(()) };
+    is_a_file(&stat)?;
+    has_one_name(&stat)
+}
+
+/// Whether it can be replaced, or removed, whatever it leads to.
+///
+/// # Errors
+/// Where it is a directory.
+pub fn is_replaceable(path: &Path) -> io::Result<()> {
+    match found(path)? {
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Err(wrong(NO_FILE)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is the service's user's, or not there.
+///
+/// # Errors
+/// As [`open`].
+pub fn is_of_us(path: &Path) -> io::Result<()> {
+    found(path)?.map_or(Ok(()), |stat| is_ours(path, &stat))
 }
 
 /// Makes a file that is not there yet, in the place of what an earlier attempt left under its name.
@@ -164,6 +189,32 @@ fn options(flags: OFlags) -> OpenOptions {
     let mut options = File::options();
     options.mode(FILE_MODE).custom_flags(flags.bits().cast_signed());
     options
+}
+
+fn found(path: &Path) -> io::Result<Option<Stat>> {
+    match lstat(path) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_a_file(stat: &Stat) -> io::Result<()> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::Symlink => Err(wrong(LINK)),
+        _ => Err(wrong(NO_FILE)),
+    }
+}
+
+fn has_one_name(stat: &Stat) -> io::Result<()> {
+    match stat.st_nlink {
+        0 | 1 => Ok(()),
+        _ => Err(wrong(
+            "has another name as well (a hard link), whose content would change with it; copy the file to one of its \
+             own",
+        )),
+    }
 }
 
 fn is_ours(path: &Path, stat: &Stat) -> io::Result<()> {
@@ -280,9 +331,15 @@ mod tests {
         fs::create_dir(at("dir")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), Mode::from_raw_mode(0o600)).unwrap();
         for name in ["link", "dangling", "hard", "dir", "fifo"] {
+            let words = is_writable(&at(name)).unwrap_err().to_string();
             for purpose in [For::Writing, For::Both] {
-                assert!(open(&at(name), purpose).is_err(), "{name}");
+                assert_eq!(open(&at(name), purpose).unwrap_err().to_string(), words, "{name}");
             }
+            assert_eq!(is_replaceable(&at(name)).is_err(), name == "dir", "{name}");
+        }
+        for well in ["nothing", "victim"] {
+            assert_eq!(is_writable(&at(well)).is_ok(), well == "nothing", "{well}");
+            assert!(is_replaceable(&at(well)).is_ok());
         }
         for name in ["link", "dangling", "dir", "fifo"] {
             assert!(open(&at(name), For::Reading).is_err(), "{name}");

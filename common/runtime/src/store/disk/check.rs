@@ -6,7 +6,7 @@ use super::lock::Lock;
 use super::manifest::Manifest;
 use super::open::{Judged, judge};
 use super::tables::{self, Left, Walked};
-use super::{Owner, at, verify};
+use super::{Owner, at, touched, verify};
 use crate::own::{self, For};
 use crate::store::StoreError;
 
@@ -51,6 +51,11 @@ pub fn check(dir: &Path, owner: Owner) -> Result<Report, StoreError> {
     let left = report.look_at_tables(dir);
     if let (Some(manifest), Some(left)) = (manifest, left) {
         report.look_at_log(dir, &manifest, &left);
+    }
+    for fault in touched::faults(dir).map(|error| error.to_string()) {
+        if !report.faults.contains(&fault) {
+            report.faults.push(fault);
+        }
     }
     Ok(report)
 }

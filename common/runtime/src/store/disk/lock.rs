@@ -9,7 +9,7 @@ use crate::own::{self, For};
 use crate::store::StoreError;
 
 /// The file in the data directory.
-const FILE: &str = "lock";
+pub(super) const FILE: &str = "lock";
 
 /// How long another holder is waited for. A child that a killed service had just forked holds its files until it has
 /// become another program: for a moment, and the service may be started again within it.

@@ -28,6 +28,7 @@ mod repair;
 mod reserve;
 mod seal;
 mod tables;
+mod touched;
 mod verify;
 mod wal;
 

@@ -17,6 +17,7 @@ use super::pace::Pace;
 use super::reserve::Reserve;
 use super::seal::{self, Seal};
 use super::tables::{self, Left, Tables};
+use super::touched;
 use super::wal::{self, Expected, File, Files, Of, Wal};
 use super::{Options, at, damaged, verify};
 use crate::own::{self, For};
@@ -54,9 +55,13 @@ fn open_by_steps(
     let manifest = match Manifest::read(dir)? {
         Some(manifest) => {
             manifest.belongs_to(options.owner, dir)?;
+            touched::look(dir)?;
             manifest.owned_by(options.owner)
         }
-        None => make(dir, options)?,
+        None => {
+            touched::look(dir)?;
+            make(dir, options)?
+        }
     };
     done("the manifest is there");
     let store_id = manifest
@@ -268,7 +273,11 @@ pub(super) fn judge(
                     "is of another start or store than the manifest",
                 )),
             })?;
-            Ok(Judged::TablesAreAll)
+            // As the files of the log it may be gone, and may not be another's.
+            match mark_left(dir, manifest)? {
+                Some(mark) if mark.revision > left.current => Err(damaged(&path, "is older than the seal")),
+                _ => Ok(Judged::TablesAreAll),
+            }
         }
     }
 }
@@ -349,11 +358,16 @@ fn has_exactly(path: &Path, left: &Left, manifest: &Manifest) -> Result<(), Stor
 
 /// How far the log is sealed.
 fn mark(dir: &Path, manifest: &Manifest) -> Result<seal::Mark, StoreError> {
+    mark_left(dir, manifest)?.ok_or_else(|| damaged(&dir.join(seal::FILE), "is missing"))
+}
+
+/// The same; none where there is no file of it.
+fn mark_left(dir: &Path, manifest: &Manifest) -> Result<Option<seal::Mark>, StoreError> {
     let path = dir.join(seal::FILE);
     match Seal::read(dir, manifest.seed()) {
-        Ok(Some(mark)) => Ok(mark),
+        Ok(Some(mark)) => Ok(Some(mark)),
         Ok(None) => Err(damaged(&path, "holds no mark of this start")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(damaged(&path, "is missing")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(&path, "is cut short")),
         Err(error) => Err(at(&path, &error)),
     }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::own::{self, For};
 
 /// The file in the data directory.
-const FILE: &str = "reserve";
+pub(super) const FILE: &str = "reserve";
 
 /// With less than this the disk is full: a start could not even write its address.
 const SCANT: u64 = 1 << 20;

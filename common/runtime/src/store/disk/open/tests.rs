@@ -9,7 +9,7 @@ use common::time::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::disk::{DiskStore, Owner};
+use crate::store::disk::{self, DiskStore, Owner};
 use crate::store::{Commit, Order, Store as _, Table, Write};
 
 const NOTES: Table = Table("notes");
@@ -533,4 +533,112 @@ fn a_store_of_the_format_before_is_taken_and_is_of_this_one_from_then_on() {
             }
         }
     }
+}
+
+/// All that is in a directory: its names, and what the regular ones hold.
+fn everything(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let all = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    // Reading a FIFO would wait for ever.
+    let is_file = |path: &Path| fs::symlink_metadata(path).unwrap().is_file();
+    all.map(|path| {
+        let bytes = if is_file(&path) {
+            fs::read(&path).unwrap()
+        } else {
+            Vec::new()
+        };
+        (path, bytes)
+    })
+    .collect()
+}
+
+/// Has a directory refused: by an open, which changes nothing in it, and by `check` in the same words.
+fn is_refused(dir: &Path, name: &str) {
+    // Made by any open, before anything is known.
+    fs::write(dir.join("lock"), "").unwrap();
+    let before = everything(dir);
+    let report = disk::check(dir, OWNER).unwrap();
+    let why = open_at(dir).map(drop).unwrap_err();
+    assert!(
+        why.contains(&format!("{name}: ")) || why.contains(&format!("{name} ")),
+        "{why}"
+    );
+    assert!(report.faults.contains(&why), "{name}: {why}: {report:?}");
+    assert_eq!(everything(dir), before, "{name}");
+}
+
+#[test]
+fn what_a_start_could_not_write_is_named_before_it_writes_anything_and_by_a_check() {
+    type Put = fn(&Path) -> io::Result<()>;
+    let put: [(&str, Put); 4] = [
+        ("a link", |path| std::os::unix::fs::symlink("/dev/null", path)),
+        ("a directory", |path| fs::create_dir(path)),
+        ("a FIFO", |path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            Ok(rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)?)
+        }),
+        ("a second name", |path| {
+            fs::write(path.with_extension("first"), "")?;
+            fs::hard_link(path.with_extension("first"), path)
+        }),
+    ];
+    let (dir, store, committed) = store_in_use();
+    let in_use = files(dir.path());
+    drop(store);
+    let closed = files(dir.path());
+    for (state, may_go) in [(&closed, true), (&in_use, false)] {
+        let whole = laid_out(state);
+        let faults = disk::check(whole.path(), OWNER).unwrap().faults;
+        assert_eq!(faults, Vec::<String>::new());
+        for (what, put) in put {
+            let mut names = vec!["reserve"];
+            if may_go {
+                names.extend([seal::FILE, wal::FILES[0], wal::FILES[1]]);
+            }
+            if what == "a directory" {
+                names.extend(["address", "address.new", "manifest.new"]);
+            }
+            for name in names {
+                let dir = laid_out(state);
+                let _ = fs::remove_file(dir.path().join(name));
+                put(&dir.path().join(name)).unwrap();
+                is_refused(dir.path(), name);
+            }
+        }
+        // These are replaced, whatever they lead to.
+        let dir = laid_out(state);
+        for name in ["address", "address.new", "manifest.new"] {
+            std::os::unix::fs::symlink("/dev/null", dir.path().join(name)).unwrap();
+        }
+        assert_eq!(
+            disk::check(dir.path(), OWNER).unwrap().faults,
+            Vec::<String>::new()
+        );
+        assert_eq!(content(&open_at(dir.path()).unwrap()), committed);
+    }
+}
+
+#[test]
+fn the_seal_of_a_closed_store_is_of_its_last_start_or_not_there() {
+    let (dir, store, committed) = store_in_use();
+    drop(store);
+    let before = files(dir.path());
+    drop(open_at(dir.path()).unwrap());
+    let closed = files(dir.path());
+    let (other, store, _) = store_in_use();
+    drop(store);
+    let foreign = files(other.path());
+    let seal = Path::new(seal::FILE);
+    for strange in [
+        &foreign[seal],
+        &before[seal],
+        &vec![0; 1 << 10],
+        &closed[seal][..16].to_vec(),
+    ] {
+        let dir = laid_out(&closed);
+        fs::write(dir.path().join(seal), strange).unwrap();
+        is_refused(dir.path(), seal::FILE);
+    }
+    let dir = laid_out(&closed);
+    fs::remove_file(dir.path().join(seal)).unwrap();
+    assert_eq!(content(&open_at(dir.path()).unwrap()), committed);
 }
