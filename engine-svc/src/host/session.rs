@@ -134,10 +134,11 @@ async fn connect(
     let loyalty = life.loyalty(host_id, &info).map_err(End::Away)?;
     let wanted = match (loyalty, take_over) {
         (Loyalty::Ours | Loyalty::Nobodys, _) => None,
-        (Loyalty::Inherited, _) => Some((claim.clone(), "")),
+        (Loyalty::Inherited, None) => Some((claim.clone(), "")),
         (Loyalty::Other(fault), None) => return Err(fault.into()),
         (Loyalty::OtherLife(fault), None) => return Err(End::Superseded(fault)),
-        (Loyalty::Other(_) | Loyalty::OtherLife(_), Some(decided)) => {
+        // A copy of an engine at work has the start of that one in its line: what a person decided counts.
+        (Loyalty::Inherited | Loyalty::Other(_) | Loyalty::OtherLife(_), Some(decided)) => {
             Some((decided.claim(), decided.correlation_id.as_str()))
         }
     };

@@ -280,7 +280,18 @@ async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> Outcome<()> {
     makes_none(&other.client, &domain_id).await?;
     world.restart_engine().await?;
     world.host_is(Connection::Connected).await?;
-    makes_a_disk(&world.client, &domain_id).await.map(drop)
+    makes_a_disk(&world.client, &domain_id).await?;
+    // Unless a person decides so.
+    takes_over(&other.client, &world, true).await?;
+    makes_a_disk(&other.client, &domain_id).await?;
+    stands(
+        &world.client,
+        &world.host_id,
+        Connection::Refused,
+        "ENGINE_FENCED",
+    )
+    .await?;
+    makes_none(&world.client, &domain_id).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -400,7 +400,7 @@ mod tests {
         }
         let told = told(&world);
         assert!(
-            told.len() == 2 && told[0].1.contains(&domain_id(0).to_string()),
+            told.len() == 1 && told[0].1.contains(&domain_id(0).to_string()),
             "{told:?}"
         );
     }
