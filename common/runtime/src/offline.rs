@@ -79,12 +79,33 @@ fn check(asked: &Check, owner: Owner) -> Result<ExitCode, StoreError> {
 }
 
 fn repair(asked: &Repair, owner: Owner) -> Result<ExitCode, StoreError> {
+    let dir = asked.data_dir.display();
+    if disk::check(&asked.data_dir, owner)?.faults.is_empty() {
+        print(
+            [format!(
+                "{dir} is whole: nothing is to be repaired, and nothing was changed"
+            )]
+            .into_iter(),
+        )?;
+        // Whoever named a new directory does not have one now.
+        return Ok(match asked.into {
+            None => ExitCode::SUCCESS,
+            Some(_) => ExitCode::FAILURE,
+        });
+    }
     let saved = disk::repair(&asked.data_dir, owner)?;
     let kept = saved.kept.iter().map(|line| format!("can be saved: {line}"));
     let lost = saved.lost.iter().map(|line| format!("lost: {line}"));
     let then = match &asked.into {
+        None if saved.is_empty() => {
+            "nothing can be saved, and nothing was changed: put all files back from one copy".to_owned()
+        }
         None => "nothing was changed; --into DIR saves it into a new directory".to_owned(),
         Some(into) => {
+            if saved.is_empty() {
+                print(kept.chain(lost))?;
+                return saved.write(into, owner).map(|()| ExitCode::FAILURE);
+            }
             saved.write(into, owner)?;
             format!("saved into {}; start the service over it", into.display())
         }

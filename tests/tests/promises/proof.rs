@@ -47,6 +47,25 @@ fn offline(service: &Service, arguments: &[&str], data_dir: &Path) -> Outcome<(b
     Ok((done.status.success(), String::from_utf8_lossy(&said).into_owned()))
 }
 
+/// Of a directory whose tables and log are gone: no service that begins anew is made of it and called saved.
+fn nothing_can_be_saved(service: &Service, dir: &Path) -> Outcome<()> {
+    let trial = trial(dir)?;
+    for name in FILES.iter().filter(|name| name.starts_with("store.")) {
+        std::fs::File::options()
+            .write(true)
+            .open(trial.join(name))?
+            .set_len(0)?;
+    }
+    let into = trial.with_extension("saved");
+    let asked = ["repair", "--into", &into.to_string_lossy()];
+    let (is_saved, said) = offline(service, &asked, &trial)?;
+    ensure(
+        !is_saved && said.contains("nothing can be saved") && !into.exists(),
+        || said.clone(),
+    )?;
+    Ok(std::fs::remove_dir_all(&trial)?)
+}
+
 fn names(what: &str, said: &str, name: &str) -> Outcome<()> {
     ensure(said.contains(name), || format!("{what}: {said}"))
 }
@@ -89,6 +108,11 @@ async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_tw
         let (recipe, dir) = (service.recipe(), &service.recipe().data_dir);
         let (is_whole, said) = offline(service, &["check"], dir)?;
         ensure(is_whole && said.contains("whole"), || said.clone())?;
+        let (is_whole, said) = offline(service, &["repair"], dir)?;
+        ensure(is_whole && said.contains("nothing is to be repaired"), || {
+            said.clone()
+        })?;
+        nothing_can_be_saved(service, dir)?;
         for name in FILES {
             let trial = trial(dir)?;
             std::fs::remove_file(trial.join(name))?;

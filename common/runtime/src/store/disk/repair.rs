@@ -230,11 +230,22 @@ impl Saved {
         Ok(())
     }
 
+    /// Whether there is nothing that can be saved: a store made of it would be a service that begins anew.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// Writes it into a data directory that is not there yet, or is empty.
     ///
     /// # Errors
-    /// [`StoreError`] where the directory holds something, or cannot be written.
+    /// [`StoreError`] where nothing can be saved, or the directory holds something, or cannot be written.
     pub fn write(&self, into: &Path, owner: Owner) -> Result<(), StoreError> {
+        if self.is_empty() {
+            return Err(StoreError::Damaged(format!(
+                "nothing can be saved, so {} was not made: put all files back from one copy",
+                into.display()
+            )));
+        }
         own::dir(into).map_err(|error| at(into, &error))?;
         let mut entries = fs::read_dir(into).map_err(|error| at(into, &error))?;
         if entries.next().is_some() {
