@@ -74,7 +74,16 @@ impl Perform<Effect> for Runner {
                 self.employ(task, Job::recover);
             }
             Effect::SignalAbort(id) => self.tools.alive.abort(id),
-            Effect::Fence(owner) => self.tools.presence.belongs_to(Some(owner)),
+            // Shown already.
+            Effect::Fence(_) => {}
+        }
+    }
+
+    /// Whoever is answered that the host is its own may follow it at once.
+    fn show(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Fence(owner) => self.tools.presence.belongs_to(Some(owner.clone())),
+            Effect::Run(_) | Effect::Recover(_) | Effect::SignalAbort(_) => {}
         }
     }
 }
