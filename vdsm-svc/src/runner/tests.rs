@@ -5,23 +5,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::fault::FaultCode;
-use common::id::{DomainId, HostId, ImageId, TaskId, VolumeId};
+use common::id::{DomainId, EngineId, HostId, ImageId, Incarnation, TaskId, VolumeId};
 use common::operation::{Allocation, CreateVolume, Operation, VolumeFormat};
 use common::task::TaskState;
-use runtime::coordinator::{self, Handle};
+use runtime::coordinator::{self, Handle, Perform as _};
 use runtime::log::Log;
 use runtime::store::Store;
 use runtime::store::failing::{FailingStore, When};
 use runtime::store::memory::MemoryStore;
 use tokio::sync::watch;
 use uuid::Uuid;
-use vdsm_core::{Answer, Caller, Input, Limits, Start, Task};
+use vdsm_core::{Answer, Caller, Effect, EngineCall, Input, Limits, Owner, Start, Task};
 use vdsm_storage::confine::Confiner;
 use vdsm_storage::{NamedRoot, Options};
 
 use super::{Runner, Tools};
 use crate::alive::Alive;
 use crate::journal::{self, HostMachine, Seed};
+use crate::presence::Presence;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,6 +61,41 @@ fn root(dir: &Path) -> Arc<NamedRoot> {
     let now = root.now().unwrap();
     now.create_domain(DomainId::from_uuid(uuid(1)), "data").unwrap();
     Arc::new(root)
+}
+
+/// Whoever is answered that the host is its own opens its stream at once: what is performed later would be too late.
+#[tokio::test]
+async fn whose_the_host_is_is_shown_before_anybody_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let presence = Arc::new(Presence::default());
+    let tools = Tools {
+        root: root(dir.path()),
+        alive: Arc::default(),
+        presence: Arc::clone(&presence),
+        log: Log::new(MemoryStore::new()).unwrap(),
+        coordinator: watch::channel(None).1,
+        tokio: tokio::runtime::Handle::current(),
+    };
+    let mut runner = Runner::new(tools, 1).unwrap();
+    let call = |start: u128| EngineCall {
+        engine_id: EngineId::from_uuid(uuid(5)),
+        epoch: 1,
+        incarnation: Some(Incarnation::from_uuid(uuid(start))),
+        store_id: None,
+    };
+    for start in [6, 7] {
+        let now = call(start);
+        runner.show(&Effect::Fence(Owner {
+            engine_id: now.engine_id,
+            epoch: now.epoch,
+            incarnation: now.incarnation,
+            released: false,
+            copies: Vec::new(),
+            taken_over: None,
+        }));
+        assert!(presence.fence(now).is_ok(), "the one that has it now");
+        assert!(presence.fence(call(13 - start)).is_err(), "and no other one");
+    }
 }
 
 fn host(store: Arc<dyn Store>, root: Arc<NamedRoot>) -> Handle<HostMachine> {
