@@ -19,14 +19,20 @@ pub async fn on<T: Send + 'static>(
     store: Arc<dyn Store>,
     read: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    in_turn(false, move |call| {
+    in_turn(false, move |turn| {
         let reader = store.reader()?;
-        match call {
-            Some(call) => read(&While { reader, call }),
+        match turn {
+            Some(turn) => read(&InTurn { reader, turn }),
             None => read(&*reader),
         }
     })
     .await
+}
+
+/// The call that a read is for, and its turn.
+pub(crate) struct ReadFor<'t> {
+    call: &'t Present,
+    turn: &'t Turn,
 }
 
 /// Runs `work` where it may block, as [`on`] does. It is given the call that it is for.
@@ -35,7 +41,7 @@ pub async fn on<T: Send + 'static>(
 /// What `work` says; [`StoreError::Unwanted`] where nobody waits for it when its turn has come.
 pub(crate) fn in_turn<T: Send + 'static>(
     is_long: bool,
-    work: impl FnOnce(Option<Present>) -> Result<T, StoreError> + Send + 'static,
+    work: impl FnOnce(Option<ReadFor<'_>>) -> Result<T, StoreError> + Send + 'static,
 ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
     let call = present();
     async move {
@@ -48,7 +54,10 @@ pub(crate) fn in_turn<T: Send + 'static>(
         let in_turn = move |turn: Turn| {
             let outcome = match reading.is_gone() {
                 true => Err(StoreError::Unwanted),
-                false => work(Some(reading.clone())),
+                false => work(Some(ReadFor {
+                    call: &reading,
+                    turn: &turn,
+                })),
             };
             let turn = reading.has_read(turn);
             // Nobody may wait for it any more.
@@ -72,28 +81,29 @@ pub fn left_out(error: &StoreError, what: &str) {
     }
 }
 
-/// A reader that stops when nobody waits for it any more.
-struct While {
+/// A reader that stops when nobody waits for it any more, and lets others go ahead.
+struct InTurn<'t> {
     reader: Box<dyn Reader + Send>,
-    call: Present,
+    turn: ReadFor<'t>,
 }
 
-impl While {
-    fn wanted(&self) -> Result<&dyn Reader, StoreError> {
-        if self.call.is_gone() {
+impl InTurn<'_> {
+    fn go_on(&self) -> Result<&dyn Reader, StoreError> {
+        self.turn.turn.pause();
+        if self.turn.call.is_gone() {
             return Err(StoreError::Unwanted);
         }
         Ok(&*self.reader)
     }
 }
 
-impl Reader for While {
+impl Reader for InTurn<'_> {
     fn revision(&self) -> common::revision::Revision {
         self.reader.revision()
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.wanted()?.get(table, key)
+        self.go_on()?.get(table, key)
     }
 
     fn scan(
@@ -103,6 +113,6 @@ impl Reader for While {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
-        self.wanted()?.scan(table, range, order, limit)
+        self.go_on()?.scan(table, range, order, limit)
     }
 }

@@ -4,7 +4,11 @@
 //! these, with the least time used lately; of its connections the one of which the same is true; of its reads the oldest. So
 //! one that comes is next at once, however many reads others have waiting, and who reads a little now and then stays ahead
 //! of who always reads. What was used is forgotten by halves: nobody pays for long, and nothing is saved up.
+//!
+//! A long read lets others go ahead in its middle: whoever waits and has used far less reads on its thread, and then the long
+//! read goes on. So who reads little waits for a piece of a page of others, not for the page.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
@@ -20,6 +24,13 @@ const LEAST: Duration = Duration::from_micros(50);
 
 /// Each time that turns have taken so long in all, half of what everybody has used is forgotten.
 const FORGOTTEN_BY_HALVES: Duration = Duration::from_secs(1);
+
+/// How often a read looks whether somebody is far ahead of it.
+const PIECE: Duration = Duration::from_micros(500);
+
+/// Who has used less than one part in so many of what a reader has is far ahead of it. Of those who read as much as they may
+/// nobody is: else each would interrupt the other.
+const FAR: u32 = 4;
 
 /// Who reads: a connection, by its number, and where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,20 +129,51 @@ impl<W> Queue<W> {
             (connection.reading.turns < self.each).then_some(((peer, connection.reading, *oldest), *number))
         });
         let (_, number) = waiting.min()?;
+        let begun = self.begin(number)?;
+        self.free -= 1;
+        Some(begun)
+    }
+
+    /// Who is far ahead of `reader`, whose turn has taken `so_far`: begins beside the turns that there are.
+    fn far_ahead(&mut self, reader: u64, so_far: Duration) -> Option<(u64, W)> {
+        let reader = self.connections.get(&reader)?;
+        let used = |reading: Reading| (reading.used + so_far) / FAR;
+        let of_peer = self.peers.get(&reader.peer)?.reading;
+        let of_connection = reader.reading;
+        let waiting = self.connections.iter().filter_map(|(number, connection)| {
+            let (oldest, _) = connection.waiting.first_key_value()?;
+            let peer = self.peers.get(&connection.peer)?.reading;
+            let is_ahead = match connection.peer == reader.peer {
+                true => connection.reading.used < used(of_connection),
+                false => peer.used < used(of_peer),
+            };
+            (is_ahead && connection.reading.turns == 0)
+                .then_some(((peer, connection.reading, *oldest), *number))
+        });
+        let (_, number) = waiting.min()?;
+        self.begin(number)
+    }
+
+    /// The oldest read of a connection begins.
+    fn begin(&mut self, number: u64) -> Option<(u64, W)> {
         let connection = self.connections.get_mut(&number)?;
         let (_, work) = connection.waiting.pop_first()?;
         connection.reading.turns += 1;
         if let Some(peer) = self.peers.get_mut(&connection.peer) {
             peer.reading.turns += 1;
         }
-        self.free -= 1;
         Some((number, work))
     }
 
     /// A turn is over that took so long.
     fn end(&mut self, connection: u64, took: Duration) {
-        let took = took.max(LEAST);
         self.free += 1;
+        self.end_ahead(connection, took);
+    }
+
+    /// A turn is over that began ahead of another.
+    fn end_ahead(&mut self, connection: u64, took: Duration) {
+        let took = took.max(LEAST);
         if let Some(found) = self.connections.get_mut(&connection) {
             found.reading.end(took);
             if let Some(peer) = self.peers.get_mut(&found.peer) {
@@ -189,7 +231,17 @@ pub(crate) struct Turn {
     turns: Turns,
     connection: u64,
     begun: Instant,
+    /// It began in the middle of another one: none begins in its own.
+    is_ahead: bool,
+    pauses: Cell<Pauses>,
     is_over: bool,
+}
+
+/// In which others went ahead.
+#[derive(Debug, Clone, Copy)]
+struct Pauses {
+    looked: Instant,
+    took: Duration,
 }
 
 /// One that waits; no longer when dropped.
@@ -248,13 +300,7 @@ impl Turns {
 
     fn next(&self) -> Option<(Turn, Work)> {
         let (connection, work) = self.lock().next()?;
-        let turn = Turn {
-            turns: self.clone(),
-            connection,
-            begun: Instant::now(),
-            is_over: false,
-        };
-        Some((turn, work))
+        Some((Turn::new(self.clone(), connection, false), work))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<Work>> {
@@ -263,6 +309,46 @@ impl Turns {
 }
 
 impl Turn {
+    fn new(turns: Turns, connection: u64, is_ahead: bool) -> Self {
+        let begun = Instant::now();
+        Self {
+            turns,
+            connection,
+            begun,
+            is_ahead,
+            pauses: Cell::new(Pauses {
+                looked: begun,
+                took: Duration::ZERO,
+            }),
+            is_over: false,
+        }
+    }
+
+    /// Between two pieces of a read: whoever is far ahead reads first, on this thread.
+    pub(crate) fn pause(&self) {
+        let Pauses { looked, took } = self.pauses.get();
+        let now = Instant::now();
+        if self.is_ahead || now.duration_since(looked) < PIECE {
+            return;
+        }
+        let so_far = now.duration_since(self.begun).saturating_sub(took);
+        while let Some((turn, work)) = self.far_ahead(so_far) {
+            if let Some(back) = work(turn) {
+                back.end();
+            }
+        }
+        let looked = Instant::now();
+        self.pauses.set(Pauses {
+            looked,
+            took: took + looked.duration_since(now),
+        });
+    }
+
+    fn far_ahead(&self, so_far: Duration) -> Option<(Self, Work)> {
+        let (connection, work) = self.turns.lock().far_ahead(self.connection, so_far)?;
+        Some((Self::new(self.turns.clone(), connection, true), work))
+    }
+
     /// Gives it back to one who sees to what is due next.
     fn end(mut self) {
         self.give_back();
@@ -270,8 +356,12 @@ impl Turn {
 
     fn give_back(&mut self) {
         self.is_over = true;
-        let took = self.begun.elapsed();
-        self.turns.lock().end(self.connection, took);
+        let took = self.begun.elapsed().saturating_sub(self.pauses.get().took);
+        let mut queue = self.turns.lock();
+        match self.is_ahead {
+            true => queue.end_ahead(self.connection, took),
+            false => queue.end(self.connection, took),
+        }
     }
 }
 
@@ -486,5 +576,95 @@ mod tests {
             queue.end(number, Duration::ZERO);
         }
         assert_eq!(served, [1, 2, 1, 2, 1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn who_has_used_far_less_goes_ahead_in_the_middle_of_a_long_read() {
+        for peer in [1, 2] {
+            let (mut queue, reading) = crowd(2);
+            // Those who read as much as they may wait for the end of each other's pages.
+            assert!(
+                queue.far_ahead(reading[0], Duration::ZERO).is_none(),
+                "peer {peer}"
+            );
+            queue.enter(from(99, peer), "honest");
+            queue.enter(from(99, peer), "honest");
+            assert_eq!(
+                queue.far_ahead(reading[0], LONG),
+                Some((99, "honest")),
+                "peer {peer}"
+            );
+            assert_eq!(queue.free, 0);
+            // One of a connection at a time, whoever lets it go ahead.
+            assert!(queue.far_ahead(reading[1], LONG).is_none(), "peer {peer}");
+            queue.end_ahead(99, SHORT);
+            assert_eq!(
+                queue.far_ahead(reading[1], LONG),
+                Some((99, "honest")),
+                "peer {peer}"
+            );
+            queue.end_ahead(99, SHORT);
+            assert_eq!((queue.free, queue.next()), (0, None), "peer {peer}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_far_ahead_for_long() {
+        let (mut queue, reading) = crowd(1);
+        let mut ahead = Duration::ZERO;
+        loop {
+            queue.enter(from(99, 1), "new, and costly");
+            if queue.far_ahead(reading[0], LONG).is_none() {
+                break;
+            }
+            queue.end_ahead(99, LONG);
+            ahead += LONG;
+        }
+        assert!(ahead <= FORGOTTEN_BY_HALVES, "{ahead:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_read_that_lets_others_ahead_goes_on_after_them_and_nobody_else_reads_meanwhile() {
+        let turns = Turns::new(1, 1);
+        let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        let long = say.clone();
+        let _long = turns.wait(from(1, 1), move |turn| {
+            long.send("long").unwrap();
+            may_go_on.recv().unwrap();
+            std::thread::sleep(4 * PIECE);
+            turn.pause();
+            long.send("long goes on").unwrap();
+            Some(turn)
+        });
+        assert_eq!(said.recv().await, Some("long"));
+        let short = say.clone();
+        let _short = turns.wait(from(2, 1), move |turn| {
+            // None goes ahead of one that went ahead.
+            std::thread::sleep(4 * PIECE);
+            turn.pause();
+            short.send("short").unwrap();
+            Some(turn)
+        });
+        let third = say.clone();
+        let _third = turns.wait(from(3, 1), move |turn| {
+            third.send("third").unwrap();
+            Some(turn)
+        });
+        go_on.send(()).unwrap();
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.push(said.recv().await.unwrap());
+        }
+        assert_eq!(order, ["short", "third", "long goes on"]);
+        drop((_long, _short, _third));
+        // All is handed back.
+        tokio::time::timeout(Duration::from_secs(60), async {
+            while turns.lock().free != 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
     }
 }

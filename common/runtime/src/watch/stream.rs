@@ -153,11 +153,11 @@ impl<F: Feed> WatchStream<F> {
         let (feed, log) = (Arc::clone(&self.feed), Arc::clone(&self.log));
         match std::mem::replace(&mut self.phase, Phase::SnapshotDue) {
             Phase::SnapshotDue => {
-                let first = move |_| Ok(snapshot::first(&**log.store(), &*feed));
+                let first = move |_: Option<reads::ReadFor<'_>>| Ok(snapshot::first(&**log.store(), &*feed));
                 self.phase = Phase::Reading(Box::pin(reads::in_turn(true, first)));
             }
             Phase::Paused(snapshot) => {
-                let next = move |_| Ok(snapshot.next(&*feed));
+                let next = move |_: Option<reads::ReadFor<'_>>| Ok(snapshot.next(&*feed));
                 self.phase = Phase::Reading(Box::pin(reads::in_turn(true, next)));
             }
             Phase::Reading(mut job) => {
@@ -234,7 +234,7 @@ impl<F: Feed> WatchStream<F> {
             Found::Here(entries) => self.entries.extend(entries),
             Found::Older => {
                 let (log, after) = (Arc::clone(&self.log), self.cursor.0);
-                let read = move |_| Ok(log.read_after(after, CHUNK));
+                let read = move |_: Option<reads::ReadFor<'_>>| Ok(log.read_after(after, CHUNK));
                 self.fetching = Some(Box::pin(reads::in_turn(false, read)));
             }
             Found::Nothing => ready!(self.poll_quiet(context)),
