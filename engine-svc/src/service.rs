@@ -55,6 +55,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     let options = disk::Options {
         cache_bytes: config.cache_bytes(),
         kinship: crate::store::kin::kinship,
+        passes: runtime::failpoint::hit,
         ..disk::Options::of(OWNER)
     };
     let store: Arc<dyn Store> = DiskStore::open(&config.data_dir, options)?;

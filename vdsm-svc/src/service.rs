@@ -71,6 +71,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     // The store first: it refuses a data directory that another process uses, before this one writes an address.
     let options = disk::Options {
         cache_bytes: settings.cache_mib << 20,
+        passes: runtime::failpoint::hit,
         ..disk::Options::of(disk::Owner {
             id: Some(settings.host_id.as_uuid()),
             ..OWNER

@@ -12,12 +12,12 @@ use common::revision::Revision;
 use common::time::Timestamp;
 use prost::Message as _;
 use proto::store::v1::{ClockRecord, clock_record};
+use store::{Commit, Store, StoreError, Table, Write};
 use tokio::time::Instant;
 
 use crate::clock;
 use crate::coordinator::{Handle, Refusal};
 use crate::machine::Machine;
-use crate::store::{Commit, Store, StoreError, Table, Write};
 
 const CLOCK: Table = Table("clock");
 const KEY: &[u8] = b"self";
@@ -280,8 +280,9 @@ fn decode(bytes: &[u8]) -> Result<Kept, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use store::memory::MemoryStore;
+
     use super::*;
-    use crate::store::memory::MemoryStore;
 
     const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 

@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use common::revision::Token;
+use store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::handle::{Handle, NotSent};
@@ -24,7 +25,6 @@ use self::{committer::Committer, inline::Inline};
 use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::store::{Store, StoreError};
 
 /// Inputs that may wait. A few batches: enough that the next batch is full when the disk is the bottleneck,
 /// and few enough that a caller waits for room rather than for an answer that comes after its deadline.

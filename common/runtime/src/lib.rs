@@ -15,7 +15,6 @@ pub mod machine;
 pub mod memory;
 pub mod metadata;
 pub mod offline;
-pub mod own;
 pub mod page;
 pub mod program;
 pub mod reads;
@@ -24,7 +23,8 @@ pub mod settings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod status;
-pub mod store;
 pub mod telemetry;
 pub mod threads;
 pub mod watch;
+
+pub use ::store;

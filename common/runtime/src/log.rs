@@ -16,13 +16,13 @@ use common::revision::{Revision, Start, Token};
 use common::time::Timestamp;
 use proto::task::v1::closing::Reason;
 use proto::task::v1::history_range::Problem;
+use store::{Identity, Recorded, Store, StoreError};
 
 pub use self::error::{OutOfRange, ReadError};
 pub use self::progress::ProgressBoard;
 pub(crate) use self::ring::Found;
 use self::ring::Ring;
 pub(crate) use self::waiters::{Place, Waiters};
-use crate::store::{Identity, Recorded, Store, StoreError};
 
 /// One committed revision.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! The mind of a service, as its coordinator sees it.
 
 use common::time::Timestamp;
-
-use crate::store::{Reader, StoreError, Write};
+use store::{Reader, StoreError, Write};
 
 /// A synchronous state machine whose every change is recorded before anybody hears of it.
 ///

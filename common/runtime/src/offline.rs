@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use store::StoreError;
+use store::disk::{self, Owner};
 
 use crate::program::chain;
-use crate::store::StoreError;
-use crate::store::disk::{self, Owner};
 
 /// What `--help` of a service says of them.
 pub const HELP: &str = "Commands for a data directory whose service is stopped; each has --help:

@@ -8,14 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::fault::Fault;
+use store::own::{self, ADDRESS};
 use tonic::Status;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::client::{self, Connector};
-use crate::own;
-use crate::server::ADDRESS;
 
 /// How long a service may take to answer: shorter than the time after which container tools give up by default (30 s),
 /// so that the reason is told.

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use store::{Order, Pair, Reader, Store, StoreError, Table};
 use tokio::sync::oneshot;
 
 use crate::server::{Present, Turn, present};
-use crate::store::{Order, Pair, Reader, Store, StoreError, Table};
 use crate::threads;
 
 /// Runs `read` on the last committed picture, where it may block on the disk. For a call that is served it waits for

@@ -14,7 +14,7 @@ mod signals;
 mod traffic;
 mod turns;
 
-pub use self::address::{ADDRESS, Listening};
+pub use self::address::Listening;
 pub(crate) use self::call::{Present, present};
 pub use self::health::Health;
 pub use self::limits::Limits;

@@ -10,11 +10,11 @@ use prost::bytes::Bytes;
 use prost_types::Any;
 use proto::convert;
 use proto::task::v1 as wire;
+use store::{Store, StoreError};
 use tonic::{Code, Status};
 use tonic_types::pb;
 
 use crate::coordinator::Refusal;
-use crate::store::{Store, StoreError};
 
 /// `ErrorInfo.domain`: whose reasons these are.
 const DOMAIN: &str = "vdsm-engine";

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::id::TaskId;
 use proto::encode;
+use store::{Reader, StoreError};
 use tonic::Status;
 
 pub use self::options::{MAX_AGE, Start, Terms, WatchOptions};
 pub use self::stream::WatchStream;
 use crate::log::{Entry, Log};
-use crate::store::{Reader, StoreError};
 
 /// What one Watch RPC shows, through one client's filter. Items are encoded ones: whoever makes a revision encodes
 /// what it shows once, and every watcher is sent the same bytes.

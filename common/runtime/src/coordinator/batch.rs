@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::revision::Revision;
 use prost::Message as _;
+use store::{Commit, Write};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -12,7 +13,6 @@ use crate::ages::{Ages, Due, Stamps};
 use crate::failpoint;
 use crate::log::{Entry, Log};
 use crate::machine::Machine;
-use crate::store::{Commit, Write};
 
 /// Inputs in a batch: with random keys a group of this size makes some 60 thousand updates a second, and larger
 /// ones gain little and make each caller wait longer.

@@ -7,6 +7,7 @@
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::{io, thread};
 
+use store::{Store, StoreError};
 use tokio::sync::mpsc;
 
 use super::batch::Batch;
@@ -14,7 +15,6 @@ use super::{Options, Perform, Refusal, Retention};
 use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::store::{Store, StoreError};
 
 /// After how many revisions a piece of the history is trimmed: a piece holds more than that, so trimming keeps up
 /// with any rate.

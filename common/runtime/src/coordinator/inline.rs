@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use store::{Store, StoreError};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -16,7 +17,6 @@ use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::simulation;
-use crate::store::{Store, StoreError};
 
 /// Before a store that failed is opened again.
 const REOPEN: Duration = Duration::from_millis(50);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use common::revision::Revision;
+use store::{Store, StoreError};
 
 use crate::ages::Ages;
-use crate::store::{Store, StoreError};
 
 /// Revisions looked at as one, when it is decided by age: all of them must be too old.
 const PIECE: u64 = 1_000;

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use store::{Store, StoreError};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -14,7 +15,6 @@ use super::{Envelope, Message, Options, Perform, Refusal};
 use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::store::{Store, StoreError};
 
 /// How often an idle coordinator looks for history that is too old.
 pub(super) const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);

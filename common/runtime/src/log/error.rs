@@ -4,10 +4,10 @@ use common::fault::{Fault, FaultCode};
 use common::revision::Token;
 use proto::task::v1 as wire;
 use proto::task::v1::history_range::Problem;
+use store::StoreError;
 use tonic::Status;
 
 use crate::status;
-use crate::store::StoreError;
 
 /// A point that is not in the history that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,13 +5,10 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use store::own::{self, ADDRESS};
 use tonic::transport::server::TcpIncoming;
 
 use super::limits::take_all_files;
-use crate::own;
-
-/// The file in the data directory that holds `address:port` while the service listens.
-pub const ADDRESS: &str = "address";
 
 /// A socket that listens.
 #[derive(Debug)]

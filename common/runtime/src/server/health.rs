@@ -3,10 +3,10 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use store::Store;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::store::Store;
 use crate::threads;
 
 /// How often the store is looked after: a loss is told within this.

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::revision::Revision;
+use store::{Reader, Store, StoreError};
 use tokio::time::Instant;
 
 use super::{Feed, pieces};
-use crate::store::{Reader, Store, StoreError};
 
 /// Items on a page of a snapshot.
 const PAGE_ITEMS: usize = 256;

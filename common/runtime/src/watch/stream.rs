@@ -18,6 +18,7 @@ use proto::encoded::v1::WatchResponse;
 use proto::encoded::v1::watch_response::{Changes, Frame, Snapshot as Page};
 use proto::task::v1 as wire;
 use proto::task::v1::closing::Reason;
+use store::StoreError;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
@@ -26,7 +27,6 @@ use super::snapshot::{self, Snapshot, SnapshotError, Step};
 use super::{Feed, pieces};
 use crate::log::{Entry, Found, Log, Place, ReadError, Waiters};
 use crate::server::{self, Held};
-use crate::store::StoreError;
 use crate::{chance, reads, status};
 
 /// Revisions taken from the log at once.

@@ -21,6 +21,7 @@ async fn child() {
     // Only the end brings the log into the tables, however long the rest takes.
     let options = Options {
         checkpoint_every: Duration::from_secs(3_600),
+        passes: runtime::failpoint::hit,
         ..Options::of(OWNER)
     };
     let store = DiskStore::open(Path::new(&dir), options).unwrap();

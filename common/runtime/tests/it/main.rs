@@ -6,10 +6,7 @@
 mod clock;
 mod coordinator;
 mod kill;
-mod kin;
-mod lost;
 mod server;
-mod store;
 mod support;
 mod trim;
 mod watch;

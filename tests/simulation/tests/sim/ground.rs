@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
-use common::id::HostId;
+use common::id::{HostId, StoreId};
 use runtime::chance;
 use runtime::store::memory::Disk;
 use tempfile::TempDir;
@@ -62,10 +62,15 @@ pub(crate) struct HostGround {
     disk: RefCell<Disk>,
 }
 
+/// An empty disk, whose id is the seed's.
+fn new_disk() -> Disk {
+    Disk::of(StoreId::from_uuid(chance::uuid()))
+}
+
 impl HostGround {
     /// Its data directory is lost: a new one has another id.
     pub(crate) fn wipe(&self) {
-        self.disk.replace(Disk::new());
+        self.disk.replace(new_disk());
         self.wiped.set(self.wiped.get() + 1);
     }
 }
@@ -81,7 +86,7 @@ impl Ground {
             id: HostId::from_uuid(chance::uuid()),
             storage: dir.path().join(format!("host-{n}")),
             wiped: Cell::default(),
-            disk: RefCell::new(Disk::new()),
+            disk: RefCell::new(new_disk()),
         });
         Rc::new(Self {
             wear: Wear::of(chance::number(), trace.clone()),
@@ -91,7 +96,7 @@ impl Ground {
             weather,
             stormy: Cell::new(false),
             afresh: Cell::new(false),
-            engine: Disk::new(),
+            engine: new_disk(),
             _dir: dir,
         })
     }

@@ -15,6 +15,7 @@ use proto::engine::v1::{AsyncTask, Command};
 use proto::host::v1::Task as HostTask;
 use proto::store::v1::{EngineHistory, HostHistory};
 use proto::task::v1::TaskState;
+use runtime::chance;
 use runtime::store::memory::{Disk, MemoryStore};
 use runtime::store::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 
@@ -103,7 +104,7 @@ impl TracedStore {
     /// Opens a disk, as a start of a node.
     pub(crate) fn open(disk: Disk, node: &str, trace: Trace, wear: Wear) -> Arc<Self> {
         Arc::new(Self {
-            store: MemoryStore::open(disk),
+            store: MemoryStore::open_as(disk, Start(chance::number())),
             node: node.to_owned(),
             trace,
             wear,

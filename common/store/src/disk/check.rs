@@ -1,0 +1,114 @@
+//! A look at all that a data directory holds, which changes nothing: for people, while the service is stopped.
+
+use std::path::Path;
+
+use super::lock::Lock;
+use super::manifest::Manifest;
+use super::open::{Judged, judge};
+use super::tables::{self, Left, Walked};
+use super::{Owner, at, touched, verify};
+use crate::StoreError;
+use crate::own::{self, For};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What there is, a line each.
+    pub facts: Vec<String>,
+    /// What is wrong, a line each, naming the file or the record. None: the store is whole, and a start takes it.
+    pub faults: Vec<String>,
+    /// Bytes of records, with their keys and all that they need to be read, as they lie in the tables.
+    pub record_bytes: u64,
+    /// Bytes of the history's rows.
+    pub history_bytes: u64,
+}
+
+/// Looks at every record, every row of the history, and every frame of the log.
+///
+/// # Errors
+/// [`StoreError`] where a service has the directory open, or where it cannot be read at all.
+pub fn check(dir: &Path, owner: Owner) -> Result<Report, StoreError> {
+    std::fs::read_dir(dir).map_err(|error| at(dir, &error))?;
+    let _lock = Lock::take_to_read(dir)?;
+    let mut report = Report::default();
+    let manifest = match Manifest::read(dir) {
+        Ok(Some(manifest)) => {
+            report.facts.push(manifest.to_string());
+            report.note(manifest.belongs_to(owner, dir));
+            Some(manifest)
+        }
+        Ok(None) => {
+            let what =
+                "there is no manifest: nothing says whose store this is, or that its files belong together";
+            report.faults.push(what.to_owned());
+            None
+        }
+        Err(error) => {
+            report.faults.push(error.to_string());
+            None
+        }
+    };
+    let left = report.look_at_tables(dir);
+    if let (Some(manifest), Some(left)) = (manifest, left) {
+        report.look_at_log(dir, &manifest, &left);
+    }
+    for fault in touched::faults(dir).map(|error| error.to_string()) {
+        if !report.faults.contains(&fault) {
+            report.faults.push(fault);
+        }
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn note(&mut self, outcome: Result<(), StoreError>) {
+        self.faults.extend(outcome.err().map(|error| error.to_string()));
+    }
+
+    fn look_at_tables(&mut self, dir: &Path) -> Option<Left> {
+        let path = dir.join(tables::FILE);
+        let walked = own::open(&path, For::Reading)
+            .map_err(|error| at(&path, &error))
+            .and_then(|file| verify::whole(&path, file))
+            .and_then(|database| tables::walk(&database, |_, _, _| Ok(())));
+        match walked {
+            Ok(Walked {
+                left,
+                tables,
+                records,
+                revisions,
+                record_bytes,
+                history_bytes,
+                faults,
+            }) => {
+                let through = left.map_or(0, |left| left.current.0);
+                self.facts.push(format!(
+                    "{}: {records} records in {tables} tables ({record_bytes} bytes), {revisions} revisions of history ({history_bytes} bytes), up to revision {through}",
+                    tables::FILE
+                ));
+                self.faults.extend(faults);
+                (self.record_bytes, self.history_bytes) = (record_bytes, history_bytes);
+                left
+            }
+            Err(error) => {
+                self.faults.push(error.to_string());
+                None
+            }
+        }
+    }
+
+    fn look_at_log(&mut self, dir: &Path, manifest: &Manifest, left: &Left) {
+        let judged = match manifest.store_id() {
+            Some(store_id) => judge(dir, manifest, store_id, left),
+            None => Err(StoreError::Damaged("the manifest names no store".to_owned())),
+        };
+        match judged {
+            Ok(Judged::TablesAreAll) => self.facts.push("the log is not needed".to_owned()),
+            Ok(Judged::LogCounts(layer)) => {
+                let count = layer.commits().count();
+                self.facts.push(format!("the log: {count} revisions more"));
+            }
+            Err(error) => self.faults.push(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The thread that brings what is in the write-ahead log into the tables.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::layer::Layer;
+use super::lock::Lock;
+use super::manifest::Manifest;
+use super::picture::View;
+use super::tables::Tables;
+use super::{Desk, Shared, at};
+use crate::StoreError;
+
+/// The first wait before a checkpoint that failed is tried again; doubled up to [`RETRY_AT_MOST`].
+const RETRY_AT_FIRST: Duration = Duration::from_millis(10);
+
+/// A disk that comes back is noticed within this.
+const RETRY_AT_MOST: Duration = Duration::from_secs(1);
+
+/// Tells those who would wait that the thread has ended, by a defect too.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let mut desk = self.0.desk();
+        desk.stuck
+            .get_or_insert_with(|| "the thread that writes the tables has ended".to_owned());
+        desk.ended = true;
+        self.0.done.notify_all();
+    }
+}
+
+/// What is needed to close a data directory.
+pub(super) struct Closing {
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+    /// Until then nobody else has it.
+    pub _lock: Lock,
+}
+
+/// Has the tables for itself.
+pub(super) struct Checkpointer {
+    shared: Arc<Shared>,
+    tables: Tables,
+    closing: Closing,
+    /// The layer before. To let go of so much takes milliseconds, and must fall to nobody who looks at it for a moment.
+    retired: Option<Arc<RwLock<Layer>>>,
+}
+
+impl Checkpointer {
+    pub(super) fn new(shared: Arc<Shared>, tables: Tables, closing: Closing) -> Self {
+        Self {
+            shared,
+            tables,
+            closing,
+            retired: None,
+        }
+    }
+
+    /// Until the store is dropped. Then all is in the tables, unless they cannot be written: the next start takes in the rest.
+    pub(super) fn run(mut self) {
+        let _ended = Ended(Arc::clone(&self.shared));
+        loop {
+            let mut desk = self.due();
+            if !desk.frozen {
+                if desk.waiting_since.is_none() {
+                    break;
+                }
+                if desk.in_doubt {
+                    // What follows must not be taken for what goes on from it. Whoever commits next opens the log again.
+                    if desk.stopping {
+                        return;
+                    }
+                    drop(self.wait_for(RETRY_AT_MOST, desk));
+                    continue;
+                }
+                if let Err(error) = self.shared.freeze(&mut desk) {
+                    tracing::error!(%error, "the write-ahead log cannot go on with its other file");
+                    if desk.stopping {
+                        return;
+                    }
+                    // Whoever commits opens it again.
+                    drop(self.wait_for(RETRY_AT_MOST, desk));
+                    continue;
+                }
+            }
+            drop(desk);
+            if !self.persist() {
+                return;
+            }
+        }
+        self.close();
+    }
+
+    /// The log need not be looked at any more: all that it holds is in the tables.
+    fn close(self) {
+        let last = self.shared.change_view(|view| {
+            view.replace(None);
+            view.revision()
+        });
+        drop(self.tables);
+        if self.shared.home.check().is_err() {
+            // Another directory may stand under the name. The next start over this one looks at its log.
+            return;
+        }
+        if let Err(error) = self.closing.manifest.closed(last).write(&self.closing.dir) {
+            tracing::warn!(%error, "the store could not be closed: the next start looks at the write-ahead log");
+        }
+    }
+
+    /// Waits until there is something to do: a file of the log is full, something has been in the log long enough, or
+    /// the store is dropped.
+    fn due(&self) -> MutexGuard<'_, Desk> {
+        let shared = &*self.shared;
+        let mut desk = shared.desk();
+        loop {
+            if desk.stopping || desk.frozen {
+                return desk;
+            }
+            let Some(since) = desk.waiting_since else {
+                desk = shared.wait(&shared.due, desk);
+                continue;
+            };
+            let left = shared.checkpoint_every.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return desk;
+            }
+            desk = self.wait_for(left, desk);
+        }
+    }
+
+    /// Brings the frozen layer into the tables, however long it takes; says whether it is there: it is not only where the
+    /// store was dropped meanwhile.
+    fn persist(&mut self) -> bool {
+        let mut pause = RETRY_AT_FIRST;
+        loop {
+            let Err(error) = self.checkpoint() else {
+                return true;
+            };
+            tracing::error!(%error, "the store's tables cannot be written; trying again");
+            let shared = Arc::clone(&self.shared);
+            // Whoever finds that out waits for the next attempt.
+            shared.pace.hurry();
+            let mut desk = shared.desk();
+            desk.stuck = Some(error.to_string());
+            desk.hurry = false;
+            shared.done.notify_all();
+            if desk.stopping {
+                return false;
+            }
+            if !desk.hurry {
+                desk = self.wait_for(pause, desk);
+            }
+            drop(desk);
+            pause = (pause * 2).min(RETRY_AT_MOST);
+            if let Err(error) = self.reopen() {
+                tracing::warn!(%error, "the store's tables cannot be opened again");
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let (frozen, oldest) = shared.view().frozen();
+        let Some(frozen) = frozen else { return Ok(()) };
+        self.retired = None;
+        (shared.passes)("checkpoint.before");
+        let more = {
+            let layer = frozen.read().unwrap_or_else(PoisonError::into_inner);
+            // Whoever commits has gone on with the next round.
+            let generation = shared.desk().wal.generation() - 1;
+            self.tables
+                .apply(&layer, shared.identity.start, generation, oldest)?
+        };
+        (shared.passes)("checkpoint.after");
+        let snapshot = self.tables.snapshot()?;
+        shared.change_view(|view| view.thaw(snapshot));
+        self.retired = Some(frozen);
+        let mut desk = shared.desk();
+        desk.frozen = false;
+        desk.hurry = false;
+        if desk.stuck.take().is_some() {
+            tracing::info!("the store's tables can be written again");
+        }
+        if more && !desk.stopping {
+            shared.remind(&mut desk);
+        }
+        shared.done.notify_all();
+        Ok(())
+    }
+
+    /// After an error the database takes no more writes until it was opened again.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        // By its name another store would be opened, or made.
+        shared.home.check()?;
+        shared.reserve.give_up_if_full();
+        let probed = self.tables.probe().or_else(|error| match error.kind() {
+            // The file system has room, and we may have none of it.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                shared.reserve.give_up();
+                self.tables.probe()
+            }
+            _ => Err(error),
+        });
+        // Until then the old one still serves reads.
+        probed.map_err(|error| at(self.tables.path(), &error))?;
+        // Who wants to read waits for it.
+        shared.change_view(|view: &mut View| {
+            view.replace(None);
+            self.tables.reopen()?;
+            view.replace(Some(self.tables.snapshot()?));
+            Ok(())
+        })
+    }
+
+    fn wait_for<'a>(&self, time: Duration, desk: MutexGuard<'a, Desk>) -> MutexGuard<'a, Desk> {
+        let waited = self.shared.due.wait_timeout(desk, time);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}

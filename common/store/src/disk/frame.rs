@@ -1,0 +1,269 @@
+//! How a batch lies in the write-ahead log: a header, the revisions, and zeros up to the next multiple of 8 bytes. All
+//! numbers are little-endian.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | `VWL1` |
+//! | 4 | the CRC-32 of the seed, the generation and all that follows, without the zeros |
+//! | 8 | its first revision |
+//! | 4 | how many revisions |
+//! | 4 | how many bytes follow |
+//!
+//! A revision is its time (8), the length of its history (4), the number of its writes (4), and the history; a write is
+//! the lengths of its table's name, its key and its value (4 each; `NONE` deletes), and these three.
+//!
+//! The seed is drawn at each start of the service and is told to nobody: frames of an earlier start are none, and nobody
+//! can make one up inside of a record. The generation of the file that the frame is in counts too ([`Salt`]): what is left of a
+//! round before is no frame either.
+
+use common::revision::Revision;
+use common::time::Timestamp;
+
+use crate::{Commit, StoreError, Table, Write};
+
+const MAGIC: [u8; 4] = *b"VWL1";
+const HEADER: usize = 24;
+/// From here on the checksum counts.
+const SUMMED: usize = 8;
+const NONE: u32 = u32::MAX;
+
+/// What makes frames those of one start.
+pub(super) type Seed = [u8; 8];
+
+/// What makes frames those of one round through a file of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Salt {
+    /// Of the start.
+    pub seed: Seed,
+    /// Rises with each file that is begun.
+    pub generation: u64,
+}
+
+/// Every frame begins at a multiple of it.
+pub(super) const ALIGNMENT: usize = 8;
+
+/// What a frame says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The first revision in it.
+    pub first: Revision,
+    /// The last one.
+    pub last: Revision,
+    /// With the zeros at its end.
+    pub bytes: usize,
+}
+
+/// Writes the frame of a batch into `frame`, replacing what was there.
+pub(super) fn encode(salt: Salt, batch: &[Commit], frame: &mut Vec<u8>) {
+    frame.clear();
+    frame.extend_from_slice(&MAGIC);
+    frame.extend_from_slice(&[0; 4]);
+    let first = batch.first().map_or(0, |commit| commit.revision.0);
+    frame.extend_from_slice(&first.to_le_bytes());
+    frame.extend_from_slice(&length(batch.len()));
+    frame.extend_from_slice(&[0; 4]);
+    for commit in batch {
+        frame.extend_from_slice(&commit.time.0.to_le_bytes());
+        frame.extend_from_slice(&length(commit.history.len()));
+        frame.extend_from_slice(&length(commit.writes.len()));
+        frame.extend_from_slice(&commit.history);
+        for write in &commit.writes {
+            frame.extend_from_slice(&length(write.table.0.len()));
+            frame.extend_from_slice(&length(write.key.len()));
+            match &write.value {
+                Some(value) => frame.extend_from_slice(&length(value.len())),
+                None => frame.extend_from_slice(&NONE.to_le_bytes()),
+            }
+            frame.extend_from_slice(write.table.0.as_bytes());
+            frame.extend_from_slice(&write.key);
+            frame.extend_from_slice(write.value.as_deref().unwrap_or_default());
+        }
+    }
+    let length = length(frame.len() - HEADER);
+    frame[HEADER - 4..HEADER].copy_from_slice(&length);
+    let sum = sum(salt, &frame[SUMMED..]);
+    frame[4..SUMMED].copy_from_slice(&sum.to_le_bytes());
+    frame.resize(frame.len().next_multiple_of(ALIGNMENT), 0);
+}
+
+/// Where the next frame may begin: at the next multiple of [`ALIGNMENT`] that looks like one.
+pub(super) fn search(bytes: &[u8]) -> Option<usize> {
+    memchr::memmem::find_iter(bytes, &MAGIC).find(|at| at.is_multiple_of(ALIGNMENT))
+}
+
+/// The header of the frame that `bytes` begin with; none unless the frame is whole.
+pub(super) fn header(salt: Salt, bytes: &[u8]) -> Option<Header> {
+    let mut rest = Rest(bytes.strip_prefix(&MAGIC)?);
+    let expected = rest.u32()?;
+    let first = rest.u64()?;
+    let count = rest.u32()?;
+    let length = usize::try_from(rest.u32()?).ok()?;
+    let end = HEADER.checked_add(length)?;
+    let summed = bytes.get(SUMMED..end)?;
+    let last = first.checked_add(u64::from(count.checked_sub(1)?))?;
+    (sum(salt, summed) == expected).then_some(Header {
+        first: Revision(first),
+        last: Revision(last),
+        bytes: end.next_multiple_of(ALIGNMENT),
+    })
+}
+
+/// The batch of a whole frame; `table` finds the table of a name.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if it is not what its checksum says: another version wrote it.
+pub(super) fn decode(
+    header: &Header,
+    bytes: &[u8],
+    mut table: impl FnMut(&str) -> Table,
+) -> Result<Vec<Commit>, StoreError> {
+    let mut rest = Rest(bytes.get(HEADER..).unwrap_or_default());
+    (header.first.0..=header.last.0)
+        .map(|revision| commit(Revision(revision), &mut rest, &mut table))
+        .collect::<Option<_>>()
+        .ok_or_else(|| {
+            StoreError::Damaged(format!(
+                "the frame of revision {} in the write-ahead log cannot be read by this version",
+                header.first.0
+            ))
+        })
+}
+
+fn commit(revision: Revision, rest: &mut Rest<'_>, table: &mut impl FnMut(&str) -> Table) -> Option<Commit> {
+    let time = Timestamp(i64::from_le_bytes(rest.array()?));
+    let history = rest.length()?;
+    let writes = rest.length()?;
+    let history = rest.bytes(history)?.to_vec();
+    let writes = (0..writes).map(|_| {
+        let (name, key, value) = (rest.length()?, rest.length()?, rest.u32()?);
+        let table = table(std::str::from_utf8(rest.bytes(name)?).ok()?);
+        let key = rest.bytes(key)?.to_vec();
+        let value = match value {
+            NONE => None,
+            length => Some(rest.bytes(usize::try_from(length).ok()?)?.to_vec()),
+        };
+        Some(Write { table, key, value })
+    });
+    Some(Commit {
+        revision,
+        time,
+        writes: writes.collect::<Option<_>>()?,
+        history,
+    })
+}
+
+/// A batch is of a few MiB at most.
+fn length(length: usize) -> [u8; 4] {
+    debug_assert!(length < NONE as usize, "{length} bytes in a batch");
+    (length as u32).to_le_bytes()
+}
+
+fn sum(salt: Salt, summed: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&salt.seed);
+    hasher.update(&salt.generation.to_le_bytes());
+    hasher.update(summed);
+    hasher.finalize()
+}
+
+/// What is left to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(self.u32()?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SALT: Salt = Salt {
+        seed: [5; 8],
+        generation: 3,
+    };
+
+    fn commits() -> impl Strategy<Value = Vec<Commit>> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..40);
+        let write = (
+            prop_oneof![Just("a"), Just("host/by name")],
+            bytes(),
+            proptest::option::of(bytes()),
+        );
+        let write = write.prop_map(|(table, key, value)| Write {
+            table: Table(table),
+            key,
+            value,
+        });
+        let commit = (any::<i64>(), bytes(), proptest::collection::vec(write, 0..4));
+        proptest::collection::vec(commit, 1..5).prop_map(|commits| {
+            let numbered = (7..).zip(commits);
+            numbered
+                .map(|(revision, (time, history, writes))| Commit {
+                    revision: Revision(revision),
+                    time: Timestamp(time),
+                    history,
+                    writes,
+                })
+                .collect()
+        })
+    }
+
+    fn table(name: &str) -> Table {
+        Table(
+            ["a", "host/by name"]
+                .into_iter()
+                .find(|known| *known == name)
+                .unwrap(),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_is_read_as_it_was_written_and_no_part_of_it_is(batch in commits(), flip in any::<(usize, u8)>()) {
+            let mut frame = Vec::new();
+            encode(SALT, &batch, &mut frame);
+            let found = header(SALT, &frame).unwrap();
+            let expected = Header {
+                first: Revision(7),
+                last: batch.last().unwrap().revision,
+                bytes: frame.len(),
+            };
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(frame.len() % ALIGNMENT, 0);
+            prop_assert_eq!(decode(&found, &frame, table).unwrap(), batch);
+            prop_assert_eq!(header(Salt { seed: [6; 8], ..SALT }, &frame), None, "another start's");
+            prop_assert_eq!(header(Salt { generation: 4, ..SALT }, &frame), None, "another round's");
+
+            let padding = frame.iter().rev().take_while(|byte| **byte == 0).count().min(ALIGNMENT - 1);
+            for end in 0..frame.len() - padding {
+                prop_assert_eq!(header(SALT, &frame[..end]), None, "cut at {}", end);
+            }
+            let place = flip.0 % (frame.len() - padding);
+            let mut damaged = frame.clone();
+            damaged[place] ^= flip.1.max(1);
+            prop_assert_eq!(header(SALT, &damaged), None, "byte {} changed", place);
+        }
+    }
+}

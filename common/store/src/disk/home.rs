@@ -1,0 +1,243 @@
+//! Whether the store's files are where the next start looks for them. Files that are open can be written when their names
+//! are long gone: all that was acknowledged then would be lost with the process, without a word.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, Stat, fstat, stat, statat};
+use rustix::io::Errno;
+
+use crate::StoreError;
+use crate::own::{self, For};
+
+/// Only the service's user may read what was saved.
+const SAVED_MODE: u32 = 0o700;
+
+/// Names that are tried for what is saved.
+const SAVED_TRIES: u32 = 1_000;
+
+/// The data directory, by its name and by what was opened at the start.
+#[derive(Debug)]
+pub(super) struct Home {
+    name: PathBuf,
+    dir: Held,
+    files: Vec<(&'static str, Held)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What is wrong, in words.
+    lost: Option<String>,
+    /// What could be saved was.
+    saved: bool,
+}
+
+/// A handle of our own. It keeps the inode from being given away, so a name that leads to an equal one leads to the same.
+#[derive(Debug)]
+struct Held {
+    file: File,
+    spot: (u64, u64),
+}
+
+impl Held {
+    fn of(file: File) -> io::Result<Self> {
+        let spot = spot(&fstat(&file)?);
+        Ok(Self { file, spot })
+    }
+
+    fn is(&self, found: rustix::io::Result<Stat>) -> bool {
+        match found {
+            Ok(stat) => spot(&stat) == self.spot,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => false,
+            // What cannot be looked at is not said to be lost: what is written there says more.
+            Err(_) => true,
+        }
+    }
+
+    /// Whether it has no name at all any more: it goes with the last handle.
+    fn is_unlinked(&self) -> bool {
+        fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+}
+
+fn spot(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+impl Home {
+    /// Of a data directory that is open, with these files in it.
+    ///
+    /// # Errors
+    /// [`io::Error`] if one of them cannot be opened.
+    pub(super) fn of(dir: &Path, files: &[&'static str]) -> io::Result<Self> {
+        let name = std::path::absolute(dir)?;
+        let held = |file: &&'static str| Ok((*file, Held::of(own::open(&name.join(file), For::Reading)?)?));
+        Ok(Self {
+            dir: Held::of(File::open(&name)?)?,
+            files: files.iter().map(held).collect::<io::Result<_>>()?,
+            name,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Compares the names with what is open. A loss is told loudly when it is seen first, and so is its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] in words, where the next start would not find what is written now.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let found = self.look();
+        let mut state = self.state();
+        match (&found, &state.lost) {
+            (Some(what), None) => tracing::error!("THE DATA DIRECTORY IS LOST: {what}"),
+            (None, Some(_)) => tracing::warn!(
+                dir = %self.name.display(),
+                "the data directory is where its name leads again: the service goes on"
+            ),
+            _ => {}
+        }
+        // What was saved is told for as long as it is lost.
+        if found.is_none() || state.lost.is_none() {
+            state.lost = found;
+        }
+        outcome(state.lost.as_ref())
+    }
+
+    /// As [`Home::check`], by two looks only, for each commit: that the directory is where its name leads, and that what is
+    /// removed with it is there. The rest is seen by whoever looks after the store.
+    ///
+    /// # Errors
+    /// As [`Home::check`].
+    pub(super) fn check_soon(&self) -> Result<(), StoreError> {
+        let first = self.files.first();
+        let well = self.dir.is(stat(&self.name)) && first.is_none_or(|(file, held)| self.has(file, held));
+        if well { self.last() } else { self.check() }
+    }
+
+    /// What the last check said.
+    ///
+    /// # Errors
+    /// As [`Home::check`].
+    pub(super) fn last(&self) -> Result<(), StoreError> {
+        outcome(self.state().lost.as_ref())
+    }
+
+    /// Whether something that is lost with the process can be saved now.
+    pub(super) fn wants_saving(&self) -> bool {
+        let state = self.state();
+        state.lost.is_some() && !state.saved && self.files.iter().any(|(_, held)| held.is_unlinked())
+    }
+
+    /// Copies the open files into a directory in the data directory, or beside it where that is gone. Nobody may write to
+    /// them meanwhile.
+    pub(super) fn save(&self) {
+        let what = match self.copy() {
+            Ok(saved) => format!(
+                "the store's files in {} were removed while the service ran; all that was acknowledged is saved in {}: stop the service, move the files in that directory to {}, and start it again",
+                self.name.display(),
+                saved.display(),
+                self.name.display()
+            ),
+            Err(error) => format!(
+                "the store's files in {} were removed while the service ran, and cannot be saved there ({error}): all that was acknowledged is lost when this process (of id {}) ends; until then it can be copied from {}",
+                self.name.display(),
+                std::process::id(),
+                self.open_paths()
+            ),
+        };
+        tracing::error!("THE DATA DIRECTORY IS LOST: {what}");
+        let mut state = self.state();
+        state.saved = true;
+        state.lost = Some(what);
+    }
+
+    /// What is wrong, in words; none if nothing is.
+    fn look(&self) -> Option<String> {
+        let name = self.name.display();
+        if !self.dir.is(stat(&self.name)) {
+            let moved = fs::read_link(format!("/proc/self/fd/{}", self.dir.file.as_raw_fd()));
+            return Some(match moved {
+                Ok(now) if !self.dir.is_unlinked() => format!(
+                    "another directory, or none, stands under its name {name}: it was moved, mounted over or replaced while the service ran. All that was acknowledged is in it, now at {}: put it back, and the service goes on; nothing new is taken until then",
+                    now.display()
+                ),
+                _ => format!(
+                    "{name} was removed while the service ran: what was acknowledged is in open files only; nothing new is taken"
+                ),
+            });
+        }
+        let (file, _) = self.files.iter().find(|(file, held)| !self.has(file, held))?;
+        Some(format!(
+            "the file {file} in {name} was removed or replaced while the service ran: what was acknowledged is in open files only; nothing new is taken"
+        ))
+    }
+
+    fn has(&self, file: &str, held: &Held) -> bool {
+        held.is(statat(&self.dir.file, file, AtFlags::SYMLINK_NOFOLLOW))
+    }
+
+    fn copy(&self) -> io::Result<PathBuf> {
+        let (into, dir) = self.make_saved()?;
+        for (name, held) in &self.files {
+            let mut from = File::open(format!("/proc/self/fd/{}", held.file.as_raw_fd()))?;
+            let mut to = own::create(&into.join(name))?;
+            io::copy(&mut from, &mut to)?;
+            to.sync_all()?;
+        }
+        dir.sync_all()?;
+        Ok(into)
+    }
+
+    /// A directory of a name that is free. In the data directory where that is still there: in a container what lies beside
+    /// it may go with the container.
+    fn make_saved(&self) -> io::Result<(PathBuf, File)> {
+        let saved = match self.dir.is(stat(&self.name)) {
+            true => self.name.join("saved").into_os_string(),
+            false => {
+                let mut beside = self.name.clone().into_os_string();
+                beside.push(".saved");
+                beside
+            }
+        };
+        for n in 1..=SAVED_TRIES {
+            let mut path = saved.clone();
+            path.push(format!("-{n}"));
+            let path = PathBuf::from(path);
+            match fs::DirBuilder::new().mode(SAVED_MODE).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made?;
+                    let dir = File::open(&path)?;
+                    return Ok((path, dir));
+                }
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn open_paths(&self) -> String {
+        let process = std::process::id();
+        let paths = self
+            .files
+            .iter()
+            .map(|(name, held)| format!("/proc/{process}/fd/{} ({name})", held.file.as_raw_fd()));
+        paths.collect::<Vec<_>>().join(", ")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn outcome(lost: Option<&String>) -> Result<(), StoreError> {
+    match lost {
+        None => Ok(()),
+        Some(what) => Err(StoreError::Unavailable(format!(
+            "the data directory is lost: {what}"
+        ))),
+    }
+}

@@ -1,0 +1,122 @@
+//! What is in the write-ahead log and not yet in the tables, in memory, as it was at each revision.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use common::revision::Revision;
+
+use crate::{Commit, Order, Table};
+
+/// A run of revisions. Batches are shared with whoever committed them: only the keys are copied.
+#[derive(Debug, Default)]
+pub(super) struct Layer {
+    batches: Vec<Arc<[Commit]>>,
+    records: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<Version>>>,
+}
+
+/// Where a record's value at a revision is.
+#[derive(Debug, Clone, Copy)]
+struct Version {
+    revision: Revision,
+    batch: usize,
+    commit: usize,
+    write: usize,
+}
+
+/// A record as a layer has it; no value where it was deleted.
+pub(super) type Record<'a> = (&'a [u8], Option<&'a [u8]>);
+
+impl Layer {
+    /// Adds the batch that follows.
+    pub(super) fn push(&mut self, batch: Arc<[Commit]>) {
+        let at = self.batches.len();
+        for (commit, made) in batch.iter().enumerate() {
+            for (write, record) in made.writes.iter().enumerate() {
+                let version = Version {
+                    revision: made.revision,
+                    batch: at,
+                    commit,
+                    write,
+                };
+                let table = self.records.entry(record.table).or_default();
+                match table.get_mut(&record.key) {
+                    Some(versions) => match versions.last_mut() {
+                        Some(last) if last.revision == version.revision => *last = version,
+                        _ => versions.push(version),
+                    },
+                    None => drop(table.insert(record.key.clone(), vec![version])),
+                }
+            }
+        }
+        self.batches.push(batch);
+    }
+
+    /// The last revision; none if it is empty.
+    pub(super) fn last(&self) -> Option<Revision> {
+        Some(self.batches.last()?.last()?.revision)
+    }
+
+    /// All revisions, in order.
+    pub(super) fn commits(&self) -> impl Iterator<Item = &Commit> {
+        self.batches.iter().flat_map(|batch| batch.iter())
+    }
+
+    /// Those after `after`, in order.
+    pub(super) fn commits_after(&self, after: Revision) -> impl Iterator<Item = &Commit> {
+        let over = |batch: &Arc<[Commit]>| batch.last().is_none_or(|last| last.revision <= after);
+        let from = self.batches.partition_point(over);
+        self.batches[from..]
+            .iter()
+            .flat_map(|batch| batch.iter())
+            .skip_while(move |commit| commit.revision <= after)
+    }
+
+    /// Each table with its records, as they are after the last revision, in the order of the keys.
+    pub(super) fn tables(&self) -> impl Iterator<Item = (Table, impl Iterator<Item = Record<'_>>)> {
+        self.records.iter().map(|(table, records)| {
+            let last = records
+                .iter()
+                .filter_map(|(key, versions)| Some((key.as_slice(), self.value(versions.last()?))));
+            (*table, last)
+        })
+    }
+
+    /// A record at a revision: none if the layer does not know it, and no value if it was deleted.
+    pub(super) fn get(&self, table: Table, key: &[u8], at: Revision) -> Option<Option<&[u8]>> {
+        self.at(self.records.get(&table)?.get(key)?, at)
+    }
+
+    /// The records of a range that the layer knows at a revision, deleted ones too.
+    pub(super) fn range<'a>(
+        &'a self,
+        table: Table,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        order: Order,
+        at: Revision,
+    ) -> Box<dyn Iterator<Item = Record<'a>> + 'a> {
+        let Some(records) = self.records.get(&table) else {
+            return Box::new(std::iter::empty());
+        };
+        let found = records.range::<[u8], _>(range);
+        let known = move |(key, versions): (&'a Vec<u8>, &'a Vec<Version>)| {
+            Some((key.as_slice(), self.at(versions, at)?))
+        };
+        match order {
+            Order::Ascending => Box::new(found.filter_map(known)),
+            Order::Descending => Box::new(found.rev().filter_map(known)),
+        }
+    }
+
+    fn at(&self, versions: &[Version], at: Revision) -> Option<Option<&[u8]>> {
+        let later = versions.partition_point(|version| version.revision <= at);
+        let version = versions[..later].last()?;
+        Some(self.value(version))
+    }
+
+    fn value(&self, version: &Version) -> Option<&[u8]> {
+        self.batches[version.batch][version.commit].writes[version.write]
+            .value
+            .as_deref()
+    }
+}

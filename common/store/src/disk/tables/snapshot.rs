@@ -1,0 +1,104 @@
+//! The tables at one moment, to be read.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use common::revision::Revision;
+use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, StorageError, TableHandle as _};
+
+use super::record::whole;
+use super::row;
+use super::sample::{SAMPLES, Samples};
+use super::{HISTORY, META, OWN, Records, current, existing, failed, stored_oldest};
+use crate::{Order, Pair, Recorded, StoreError, Table};
+
+/// One read transaction.
+pub(in crate::disk) struct Snapshot {
+    transaction: ReadTransaction,
+    /// The tables that there are, opened once: it is asked far more often than it is made.
+    records: BTreeMap<String, ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    samples: Arc<Samples>,
+}
+
+impl Snapshot {
+    pub(super) fn of(transaction: ReadTransaction) -> Result<Self, StoreError> {
+        let mut records = BTreeMap::new();
+        for table in transaction.list_tables().map_err(failed)? {
+            if !table.name().starts_with(OWN) {
+                let opened = transaction.open_table(Records::new(table.name()));
+                records.insert(table.name().to_owned(), opened.map_err(failed)?);
+            }
+        }
+        let samples = existing(transaction.open_table(SAMPLES))?;
+        Ok(Self {
+            transaction,
+            records,
+            samples: Arc::new(Samples::of(samples)),
+        })
+    }
+
+    pub(in crate::disk) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = table.0;
+        let Some(table) = self.records.get(name) else {
+            return Ok(None);
+        };
+        let value = table.get(key).map_err(failed)?;
+        let value = value.map(|value| whole(name, key, value.value(), &self.samples));
+        value.transpose()
+    }
+
+    /// The records of a range, read as they are asked for.
+    pub(in crate::disk) fn range(
+        &self,
+        table: Table,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        order: Order,
+    ) -> Result<Box<dyn Iterator<Item = Result<Pair, StoreError>>>, StoreError> {
+        let name = table.0;
+        let Some(table) = self.records.get(name) else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        let found = table.range::<&[u8]>(range).map_err(failed)?;
+        let samples = Arc::clone(&self.samples);
+        Ok(match order {
+            Order::Ascending => Box::new(found.map(move |found| to_pair(name, found, &samples))),
+            Order::Descending => Box::new(found.rev().map(move |found| to_pair(name, found, &samples))),
+        })
+    }
+
+    pub(in crate::disk) fn history(
+        &self,
+        after: Revision,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let table = self.transaction.open_table(HISTORY).map_err(failed)?;
+        let mut found = Vec::new();
+        for row in table.range(after.next().0..).map_err(failed)? {
+            if found.len() >= limit {
+                break;
+            }
+            let (last, row) = row.map_err(failed)?;
+            let revisions = row::revisions(Revision(last.value()), row.value(), &self.samples)?;
+            found.extend(revisions.into_iter().filter(|recorded| recorded.revision > after));
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    pub(in crate::disk) fn revision(&self) -> Result<Revision, StoreError> {
+        current(&self.transaction)
+    }
+
+    pub(in crate::disk) fn oldest(&self) -> Result<Revision, StoreError> {
+        stored_oldest(&self.transaction.open_table(META).map_err(failed)?)
+    }
+}
+
+type Found<'a> = Result<(AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>), StorageError>;
+
+fn to_pair(table: &str, found: Found<'_>, samples: &Samples) -> Result<Pair, StoreError> {
+    let (key, value) = found.map_err(failed)?;
+    let whole = whole(table, key.value(), value.value(), samples)?;
+    Ok((key.value().to_vec(), whole))
+}

@@ -1,0 +1,377 @@
+//! Files of a service's own: its data directory, and what is in it. They hold what decides about everybody's disks, so nobody
+//! else reads or writes them: the one way to them is here.
+//!
+//! - The directory has the mode 0700, each file 0600, whatever the umask is. Where one is there with more, it is tightened, and
+//!   the log says so.
+//! - All of them belong to the service's user; what does not is refused.
+//! - No link is followed, and nothing but a regular file of one name is opened: a link would have the service write to another
+//!   file.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, lstat};
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+
+/// The file in a data directory that holds `address:port` while its service listens: written by the service, and no part of the store.
+pub const ADDRESS: &str = "address";
+
+/// Only the service's user.
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// The bits of a mode that say who may do what.
+const MODE_BITS: u32 = 0o7777;
+
+/// Makes a data directory, with those above it, or takes one that is there.
+///
+/// # Errors
+/// In words: it is another user's, or no directory.
+pub fn dir(path: &Path) -> io::Result<()> {
+    // Those above it are as the system makes them; only the last one is ours.
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        std::fs::create_dir_all(above)?;
+    }
+    match DirBuilder::new().mode(DIR_MODE).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let flags = OFlags::DIRECTORY.bits().cast_signed();
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    let opened = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NOTDIR) => wrong("is no directory; give another --data-dir"),
+        _ => error,
+    })?;
+    let stat = fstat(&opened)?;
+    is_ours(path, &stat)?;
+    let found = stat.st_mode & MODE_BITS;
+    if found & !DIR_MODE != 0 && !is_a_data_directory(path)? {
+        return Err(wrong(&format!(
+            "others can use it (mode {found:04o}), and it holds what is no part of a data directory; give a directory of its \
+             own as --data-dir, or, where it is one, `chmod 700 {}`",
+            path.display()
+        )));
+    }
+    tighten(path, &opened, &stat, DIR_MODE)
+}
+
+/// Whether it is one already, or has nothing in it that anybody else would miss: only then its mode is ours to change, and not
+/// that of a directory such as `/tmp`.
+fn is_a_data_directory(path: &Path) -> io::Result<bool> {
+    if path.join("manifest").symlink_metadata().is_ok() {
+        return Ok(true);
+    }
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name();
+        // Of a store that lost its manifest, about which its opening has more to say.
+        if name.to_string_lossy().starts_with("store.") {
+            return Ok(true);
+        }
+        if !["lost+found", "lock", ADDRESS, "manifest.new"]
+            .iter()
+            .any(|known| name == *known)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+const LINK: &str = "is a symbolic link, and the service follows none in its data directory; put the file itself there, or \
+                    remove the link";
+const NO_FILE: &str = "is no regular file; remove it";
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// To read what is there. Nothing about it is changed, and whoever may read it may look.
+    Reading,
+    /// To write to it; it is made where there is none.
+    Writing,
+    /// To read and write it; it is made where there is none.
+    Both,
+}
+
+/// Opens a file of a data directory.
+///
+/// # Errors
+/// In words where it is no file of ours: a link, no regular file, or another user's.
+pub fn open(path: &Path, purpose: For) -> io::Result<File> {
+    open_with(path, purpose, OFlags::empty())
+}
+
+/// As [`open`], with flags beside its own.
+///
+/// # Errors
+/// As [`open`]; `EINVAL` where the file system does not know the flags.
+pub fn open_with(path: &Path, purpose: For, flags: OFlags) -> io::Result<File> {
+    let mut options = options(flags);
+    match purpose {
+        For::Reading => options.read(true),
+        For::Writing => options.write(true).create(true).truncate(false),
+        For::Both => options.read(true).write(true).create(true).truncate(false),
+    };
+    let opened = options
+        .open(path)
+        .map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => wrong(LINK),
+            Some(Errno::NXIO | Errno::ISDIR) => wrong(NO_FILE),
+            _ => error,
+        })?;
+    let stat = fstat(&opened)?;
+    is_a_file(&stat)?;
+    if purpose != For::Reading {
+        is_ours(path, &stat)?;
+        has_one_name(&stat)?;
+        tighten(path, &opened, &stat, FILE_MODE)?;
+    }
+    Ok(opened)
+}
+
+/// Whether a file of a data directory can be written to, or be made, by its user. Nothing is opened or changed.
+///
+/// # Errors
+/// As [`open`] for writing, but for whose it is.
+pub fn is_writable(path: &Path) -> io::Result<()> {
+    let Some(stat) = found(path)? else { return Ok(()) };
+    is_a_file(&stat)?;
+    has_one_name(&stat)
+}
+
+/// Whether it can be replaced, or removed, whatever it leads to.
+///
+/// # Errors
+/// Where it is a directory.
+pub fn is_replaceable(path: &Path) -> io::Result<()> {
+    match found(path)? {
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Err(wrong(NO_FILE)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is the service's user's, or not there.
+///
+/// # Errors
+/// As [`open`].
+pub fn is_of_us(path: &Path) -> io::Result<()> {
+    found(path)?.map_or(Ok(()), |stat| is_ours(path, &stat))
+}
+
+/// Makes a file that is not there yet, in the place of what an earlier attempt left under its name.
+///
+/// # Errors
+/// [`io::Error`].
+pub fn create(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let opened = options(OFlags::empty()).write(true).create_new(true).open(path)?;
+    fchmod(&opened, Mode::from_raw_mode(FILE_MODE))?;
+    Ok(opened)
+}
+
+/// The beginning of a short file.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path, For::Reading)?.take(at_most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn options(flags: OFlags) -> OpenOptions {
+    // One that is no regular file must not make the service wait for another program.
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = File::options();
+    options.mode(FILE_MODE).custom_flags(flags.bits().cast_signed());
+    options
+}
+
+fn found(path: &Path) -> io::Result<Option<Stat>> {
+    match lstat(path) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_a_file(stat: &Stat) -> io::Result<()> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::Symlink => Err(wrong(LINK)),
+        _ => Err(wrong(NO_FILE)),
+    }
+}
+
+fn has_one_name(stat: &Stat) -> io::Result<()> {
+    match stat.st_nlink {
+        0 | 1 => Ok(()),
+        _ => Err(wrong(
+            "has another name as well (a hard link), whose content would change with it; copy the file to one of its \
+             own",
+        )),
+    }
+}
+
+fn is_ours(path: &Path, stat: &Stat) -> io::Result<()> {
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    if stat.st_uid == user {
+        return Ok(());
+    }
+    Err(wrong(&format!(
+        "belongs to user {} and group {}, and the service runs as user {user} and group {group}: run it as their user, or \
+         `chown -R {user}:{group} {}`",
+        stat.st_uid,
+        stat.st_gid,
+        path.display()
+    )))
+}
+
+/// Takes from it what others may do with it.
+fn tighten(path: &Path, opened: &File, stat: &Stat, mode: u32) -> io::Result<()> {
+    let found = stat.st_mode & MODE_BITS;
+    if found == mode {
+        return Ok(());
+    }
+    fchmod(opened, Mode::from_raw_mode(mode))?;
+    if found & !mode != 0 {
+        tracing::warn!(
+            path = %path.display(),
+            "others could use it (mode {found:04o}): now only the service's user can ({mode:04o})"
+        );
+    }
+    Ok(())
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::other(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & MODE_BITS
+    }
+
+    fn allow(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn only_the_services_user_reaches_what_is_made_and_what_was_open_is_tightened() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("above/data");
+        dir(&data).unwrap();
+        assert_eq!(mode(&data), 0o700);
+        let file = data.join("file");
+        for purpose in [For::Writing, For::Both] {
+            drop(open(&file, purpose).unwrap());
+            assert_eq!(mode(&file), 0o600);
+            for wide in [0o666, 0o640, 0o4700, 0o400] {
+                allow(&file, wide);
+                // The test may run as somebody to whom modes mean something.
+                if let Ok(opened) = open(&file, purpose) {
+                    drop(opened);
+                    assert_eq!(mode(&file), 0o600, "{wide:o}");
+                }
+            }
+            fs::remove_file(&file).unwrap();
+        }
+        for wide in [0o777, 0o755, 0o2770] {
+            allow(&data, wide);
+            dir(&data).unwrap();
+            assert_eq!(mode(&data), 0o700, "{wide:o}");
+        }
+        drop(create(&file).unwrap());
+        assert_eq!(mode(&file), 0o600);
+    }
+
+    #[test]
+    fn the_mode_of_a_directory_that_others_use_is_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = folder.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::write(shared.join("somebody's"), "").unwrap();
+        allow(&shared, 0o1777);
+        let words = dir(&shared).unwrap_err().to_string();
+        assert!(words.contains("mode 1777"), "{words}");
+        assert_eq!(mode(&shared), 0o1777);
+        fs::write(shared.join("manifest"), "").unwrap();
+        dir(&shared).unwrap();
+        assert_eq!(mode(&shared), 0o700);
+    }
+
+    #[test]
+    fn who_only_reads_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "text").unwrap();
+        allow(&file, 0o644);
+        assert_eq!(read(&file, 2).unwrap(), b"te");
+        assert_eq!(mode(&file), 0o644);
+    }
+
+    #[test]
+    fn no_link_is_followed_and_nothing_but_a_file_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("victim"), "as it was").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        symlink(at("nothing"), at("dangling")).unwrap();
+        fs::hard_link(at("victim"), at("hard")).unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), Mode::from_raw_mode(0o600)).unwrap();
+        for name in ["link", "dangling", "hard", "dir", "fifo"] {
+            let words = is_writable(&at(name)).unwrap_err().to_string();
+            for purpose in [For::Writing, For::Both] {
+                assert_eq!(open(&at(name), purpose).unwrap_err().to_string(), words, "{name}");
+            }
+            assert_eq!(is_replaceable(&at(name)).is_err(), name == "dir", "{name}");
+        }
+        for well in ["nothing", "victim"] {
+            assert_eq!(is_writable(&at(well)).is_ok(), well == "nothing", "{well}");
+            assert!(is_replaceable(&at(well)).is_ok());
+        }
+        for name in ["link", "dangling", "dir", "fifo"] {
+            assert!(open(&at(name), For::Reading).is_err(), "{name}");
+        }
+        assert!(!at("nothing").exists());
+        // What is made anew replaces the link, and not what it leads to.
+        io::Write::write_all(&mut create(&at("link")).unwrap(), b"new").unwrap();
+        assert_eq!(fs::read(at("victim")).unwrap(), b"as it was");
+        assert_eq!(fs::read(at("link")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_is_another_users_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        dir(&data).unwrap();
+        let file = data.join("file");
+        drop(create(&file).unwrap());
+        // Only root can give things away; without that there is no such thing to be refused.
+        if std::os::unix::fs::chown(&data, Some(36), Some(36)).is_err() {
+            return;
+        }
+        std::os::unix::fs::chown(&file, Some(36), Some(36)).unwrap();
+        for refused in [dir(&data).unwrap_err(), open(&file, For::Both).unwrap_err()] {
+            let words = refused.to_string();
+            let ours = format!("chown -R {}:{} ", geteuid().as_raw(), getegid().as_raw());
+            assert!(
+                words.contains("user 36 and group 36") && words.contains(&ours),
+                "{words}"
+            );
+        }
+        assert!(open(&file, For::Reading).is_ok(), "whoever may read it may look");
+    }
+}
