@@ -5,8 +5,6 @@
 mod batch;
 mod committer;
 mod handle;
-#[cfg(feature = "simulation")]
-mod inline;
 mod retention;
 mod worker;
 
@@ -20,11 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::handle::{Handle, NotSent};
 pub use self::retention::Retention;
 use self::worker::Worker;
-#[cfg(feature = "simulation")]
-use self::{committer::Committer, inline::Inline};
 use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::threads;
 
 /// Inputs that may wait. A few batches: enough that the next batch is full when the disk is the bottleneck,
 /// and few enough that a caller waits for room rather than for an answer that comes after its deadline.
@@ -117,7 +114,7 @@ pub fn spawn<M: Machine>(
 }
 
 /// Loads a machine and starts its coordinator, on a thread of its own: it blocks on the disk. The machine's
-/// [`Machine::recover`] is its first input.
+/// [`Machine::recover`] is its first input. A simulation runs the same loop, as a task.
 ///
 /// # Errors
 /// [`StoreError`] if the machine cannot be loaded.
@@ -131,33 +128,14 @@ pub fn spawn_with<M: Machine>(
     let cannot =
         |error: io::Error| StoreError::Unavailable(format!("no thread for the coordinator: {error}"));
     let (sender, inbox) = mpsc::channel(QUEUE);
-    #[cfg(feature = "simulation")]
-    if crate::simulation::world().is_some() {
-        let committer = Committer::new(Arc::clone(&store), Arc::clone(&log), perform, &options);
-        let inline = Inline {
-            store,
-            seed,
-            log,
-            committer,
-            ages: options.ages,
-            inbox,
-        };
-        let machine = inline.load()?;
-        tokio::spawn(inline.run(machine));
-        return Ok(Handle::new(sender));
-    }
-    let runtime = tokio::runtime::Handle::try_current().ok();
     let name = options.name.clone();
     let worker = Worker::new(store, seed, log, perform, options, inbox).map_err(cannot)?;
     let machine = worker.load()?;
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || {
-            let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
-            let stopped = worker.run(machine);
-            // The store and the log are let go of: whoever stopped it may open the store again.
-            drop(stopped);
-        })
-        .map_err(cannot)?;
+    let run = async move {
+        let stopped = worker.run(machine).await;
+        // The store and the log are let go of: whoever stopped it may open the store again.
+        drop(stopped);
+    };
+    threads::dedicate(name, run).map_err(cannot)?;
     Ok(Handle::new(sender))
 }

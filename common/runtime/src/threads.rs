@@ -57,6 +57,24 @@ pub fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<(
     std::thread::Builder::new().name(name).spawn(work).map(drop)
 }
 
+/// Runs `work` on a thread of its own, named `name`, which it may block for as long as it likes. It has timers of its own, whatever
+/// becomes of the runtime around it. In a simulation it is a task: in virtual time it blocks nobody.
+///
+/// # Errors
+/// Where there is no thread.
+pub(crate) fn dedicate(name: String, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        tokio::spawn(work);
+        return Ok(());
+    }
+    let timers = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let run = move || timers.block_on(work);
+    std::thread::Builder::new().name(name).spawn(run).map(drop)
+}
+
 /// Whether a thread may wait for further work when it has done its own: not in lockstep, where others wait for it.
 pub fn may_idle() -> bool {
     #[cfg(feature = "simulation")]

@@ -187,7 +187,7 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Its `commits` are durable. Shows and publishes first, so that whoever is answered sees what is theirs, and in this
+    /// Its `commits` are durable; `callers` is the runtime that callers wait in. Shows and publishes first, so that whoever is answered sees what is theirs, and in this
     /// order, so that whoever sees a change in the log sees nothing in memory that was before it. Answers before it wakes
     /// watchers: there may be many, and each that is woken may take the processor from this thread. The effects, which
     /// nobody waits for, come last.
@@ -196,6 +196,7 @@ impl<M: Machine> Batch<M> {
         commits: &[Commit],
         log: &Log<M::History>,
         perform: &mut impl Perform<M::Effect>,
+        callers: Option<&Handle>,
     ) {
         if let Some(due) = self.clock {
             self.stamps.is_kept(due);
@@ -216,7 +217,7 @@ impl<M: Machine> Batch<M> {
             let token = log.token_at(revision, start);
             (answer, Answer { reply, token })
         });
-        answer_all::<M>(answers.collect());
+        answer_all::<M>(answers.collect(), callers);
         for noted in self.notes {
             // Whoever no longer waits for it does not miss it.
             let _ = noted.send(());
@@ -237,7 +238,7 @@ impl<M: Machine> Batch<M> {
 
 /// Answers those who wait. Many of them from within the runtime that they wait in: to wake each of them from outside
 /// takes a lock that all threads want.
-fn answer_all<M: Machine>(answers: Vec<(Answerer<M>, Answer<M::Reply>)>) {
+fn answer_all<M: Machine>(answers: Vec<(Answerer<M>, Answer<M::Reply>)>, callers: Option<&Handle>) {
     let many = answers.len() >= LARGE;
     let all = move || {
         for (answerer, answer) in answers {
@@ -245,8 +246,8 @@ fn answer_all<M: Machine>(answers: Vec<(Answerer<M>, Answer<M::Reply>)>) {
             let _ = answerer.send(Ok(answer));
         }
     };
-    match Handle::try_current() {
-        Ok(runtime) if many => drop(runtime.spawn(async move { all() })),
+    match callers {
+        Some(runtime) if many => drop(runtime.spawn(async move { all() })),
         _ => all(),
     }
 }

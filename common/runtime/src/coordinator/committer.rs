@@ -4,10 +4,11 @@
 //! steps with the next one meanwhile: while much comes in, half of the work is the disk's and half the machine's.
 //! There is one [`Committer`], and it goes with the batch: whoever has it may commit, so batches stay in order.
 
-use std::sync::{Arc, mpsc as std_mpsc};
-use std::{io, thread};
+use std::io;
+use std::sync::Arc;
 
 use store::{Store, StoreError};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::batch::Batch;
@@ -15,16 +16,22 @@ use super::{Options, Perform, Refusal, Retention};
 use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::threads;
 
 /// After how many revisions a piece of the history is trimmed: a piece holds more than that, so trimming keeps up
 /// with any rate.
 const TRIM_AFTER_REVISIONS: u64 = 1_000;
+
+/// What came of a commit: whether there is more of the history to be trimmed.
+pub(super) type Outcome = Result<bool, StoreError>;
 
 /// Commits batches, one after the other.
 pub(super) struct Committer<M: Machine, P> {
     store: Arc<dyn Store>,
     log: Arc<Log<M::History>>,
     perform: P,
+    /// Around whoever spawned the coordinator: callers wait in it, and effects may spawn tasks in it.
+    runtime: Option<Handle>,
     retention: Retention,
     ages: Ages,
     trimmed_at: u64,
@@ -41,6 +48,7 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
             store,
             log,
             perform,
+            runtime: Handle::try_current().ok(),
             retention: options.retention,
             ages: options.ages.clone(),
             trimmed_at: 0,
@@ -51,7 +59,14 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     ///
     /// # Errors
     /// [`StoreError`] where the outcome is unknown: nobody was told anything but that.
-    pub(super) fn commit(&mut self, mut batch: Batch<M>) -> Result<bool, StoreError> {
+    pub(super) async fn commit(&mut self, batch: Batch<M>) -> Outcome {
+        // A process that dies in this time leaves nothing of the batch.
+        #[cfg(feature = "simulation")]
+        crate::simulation::pass(crate::simulation::Takes::Commit).await;
+        self.commit_now(batch)
+    }
+
+    fn commit_now(&mut self, mut batch: Batch<M>) -> Outcome {
         batch.hit("commit.before");
         let commits = batch.take_commits();
         if !commits.is_empty()
@@ -62,7 +77,10 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
         }
         batch.hit("commit.after");
         tracing::trace!(revision = batch.last().0, "committed");
-        batch.finish(&commits, &self.log, &mut self.perform);
+        // The thread's own runtime has nothing but timers.
+        let entered = self.runtime.as_ref().map(Handle::enter);
+        batch.finish(&commits, &self.log, &mut self.perform, self.runtime.as_ref());
+        drop(entered);
         let due = self.log.current().0 >= self.trimmed_at + TRIM_AFTER_REVISIONS;
         Ok(due && self.trim())
     }
@@ -80,36 +98,30 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     }
 }
 
-/// Whether there is more to trim.
-pub(super) type Outcome = Result<bool, StoreError>;
-
-/// Where the committer is.
-pub(super) struct Desk<M: Machine, P> {
+/// The way of batches to the disk.
+pub(super) struct Pipeline<M: Machine, P> {
     /// None while it is under way with a batch.
     committer: Option<Committer<M, P>>,
-    away: std_mpsc::Sender<(Committer<M, P>, Batch<M>)>,
+    away: mpsc::UnboundedSender<(Committer<M, P>, Batch<M>)>,
     back: mpsc::UnboundedReceiver<(Committer<M, P>, Outcome)>,
 }
 
-impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
+impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
     /// Starts the thread for large batches, named `name`. It ends when this is dropped.
     ///
     /// # Errors
     /// Where there is no thread.
     pub(super) fn new(name: &str, committer: Committer<M, P>) -> io::Result<Self> {
-        let (away, work) = std_mpsc::channel::<(Committer<M, P>, Batch<M>)>();
+        // One batch at a time is under way: there is one committer.
+        let (away, mut work) = mpsc::unbounded_channel::<(Committer<M, P>, Batch<M>)>();
         let (done, back) = mpsc::unbounded_channel();
-        let runtime = tokio::runtime::Handle::try_current().ok();
-        thread::Builder::new()
-            .name(format!("{name}-commit"))
-            .spawn(move || {
-                let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
-                for (mut committer, batch) in work {
-                    let outcome = committer.commit(batch);
-                    // Nobody waits for it any more only where the coordinator has ended by a defect.
-                    let _ = done.send((committer, outcome));
-                }
-            })?;
+        threads::dedicate(format!("{name}-commit"), async move {
+            while let Some((mut committer, batch)) = work.recv().await {
+                let outcome = committer.commit(batch).await;
+                // Nobody waits for it any more only where the coordinator has ended by a defect.
+                let _ = done.send((committer, outcome));
+            }
+        })?;
         Ok(Self {
             committer: Some(committer),
             away,
@@ -124,7 +136,7 @@ impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
 
     /// Has the open batch committed, a large one by the other thread; what came of it where it was done here. While
     /// the committer is under way with another one it stays open.
-    pub(super) fn commit(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
+    pub(super) async fn commit(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
         let mut committer = self.committer.take()?;
         let next = open.next();
         let batch = std::mem::replace(open, next);
@@ -133,7 +145,7 @@ impl<M: Machine, P: Perform<M::Effect>> Desk<M, P> {
             let _ = self.away.send((committer, batch));
             return None;
         }
-        let outcome = committer.commit(batch);
+        let outcome = committer.commit(batch).await;
         self.committer = Some(committer);
         Some(outcome)
     }

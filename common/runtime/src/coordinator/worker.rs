@@ -1,26 +1,25 @@
-//! The coordinator's loop.
+//! The coordinator's loop: in a service on a thread of its own, in a simulation as a task.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use store::{Store, StoreError};
-use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::committer::{Committer, Desk, Outcome};
+use super::committer::{Committer, Outcome, Pipeline};
 use super::{Envelope, Message, Options, Perform, Refusal};
 use crate::ages::Ages;
 use crate::log::Log;
 use crate::machine::Machine;
 
 /// How often an idle coordinator looks for history that is too old.
-pub(super) const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
+const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
 
 /// How long it waits for an input before it trims another piece, where there is more to trim.
-pub(super) const TRIM_NEXT_PIECE: Duration = Duration::from_millis(10);
+const TRIM_NEXT_PIECE: Duration = Duration::from_millis(10);
 
 /// The first wait before a store that failed is opened again; doubled up to [`REOPEN_AT_MOST`].
 const REOPEN_AT_FIRST: Duration = Duration::from_millis(10);
@@ -33,11 +32,9 @@ pub(super) struct Worker<M: Machine, P> {
     store: Arc<dyn Store>,
     seed: M::Seed,
     log: Arc<Log<M::History>>,
-    desk: Desk<M, P>,
+    pipeline: Pipeline<M, P>,
     ages: Ages,
     inbox: mpsc::Receiver<Message<M>>,
-    /// Only for waiting: the machine runs outside it.
-    clock: Runtime,
 }
 
 /// Why a machine is let go of.
@@ -72,12 +69,9 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
             store,
             seed,
             log,
-            desk: Desk::new(&options.name, committer)?,
+            pipeline: Pipeline::new(&options.name, committer)?,
             ages: options.ages,
             inbox,
-            clock: tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()?,
         })
     }
 
@@ -91,22 +85,22 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
 
     /// Runs until it is stopped. What it returns is dropped when all else is: that ends the wait of whoever
     /// stopped it.
-    pub(super) fn run(mut self, machine: M) -> Vec<oneshot::Sender<()>> {
+    pub(super) async fn run(mut self, machine: M) -> Vec<oneshot::Sender<()>> {
         let mut machine = machine;
         let mut opened_at = None;
         loop {
-            let Err(end) = self.work(machine);
+            let Err(end) = self.work(machine).await;
             match end {
                 End::Stopped(waiting) => return waiting,
                 End::Failed(error) => {
                     tracing::error!(%error, "a commit failed: its outcome is unknown; opening the store again");
                     // Opening and loading over and over helps nobody where each time the first commit fails.
                     if opened_at == Some(self.log.current())
-                        && let Err(waiting) = self.refuse_for(REOPEN_AT_MOST)
+                        && let Err(waiting) = self.refuse_for(REOPEN_AT_MOST).await
                     {
                         return waiting;
                     }
-                    match self.revive() {
+                    match self.revive().await {
                         Ok(loaded) => machine = loaded,
                         Err(waiting) => return waiting,
                     }
@@ -116,7 +110,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         }
     }
 
-    fn work(&mut self, mut machine: M) -> Result<std::convert::Infallible, End> {
+    async fn work(&mut self, mut machine: M) -> Result<std::convert::Infallible, End> {
         let mut open = Batch::after(self.log.current(), &self.ages);
         if let Some(input) = machine.recover() {
             open.step(&mut machine, Envelope { input, answer: None });
@@ -124,13 +118,13 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         let mut patience = TRIM_NEXT_PIECE;
         loop {
             if let Some(waiting) = self.fill(&mut machine, &mut open) {
-                self.conclude(open);
+                self.conclude(open).await;
                 return Err(End::Stopped(self.refuse_rest(waiting)));
             }
-            let committed = self.send_off(&mut open);
+            let committed = self.send_off(&mut open).await;
             let next = match committed {
                 Some(outcome) => Next::Committed(outcome),
-                None => self.wait(patience, !open.is_full()),
+                None => self.wait(patience, !open.is_full()).await,
             };
             match next {
                 Next::Input(envelope) => open.step(&mut machine, envelope),
@@ -147,12 +141,12 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                 }
                 Next::Nothing => {
                     // While it commits, nobody can say whether there is more to trim.
-                    if let Some(more) = self.desk.committer().map(Committer::trim) {
+                    if let Some(more) = self.pipeline.committer().map(Committer::trim) {
                         patience = if more { TRIM_NEXT_PIECE } else { TRIM_WHEN_IDLE };
                     }
                 }
                 Next::End(waiting) => {
-                    self.conclude(open);
+                    self.conclude(open).await;
                     return Err(End::Stopped(waiting));
                 }
             }
@@ -174,44 +168,34 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
 
     /// Has the open batch committed, unless another one is under way: then it stays open, and grows. What came of
     /// a commit that is over.
-    fn send_off(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
-        match self.desk.look() {
-            None if !open.is_empty() => self.desk.commit(open),
+    async fn send_off(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
+        match self.pipeline.look() {
+            None if !open.is_empty() => self.pipeline.commit(open).await,
             outcome => outcome,
         }
     }
 
     /// Commits what is under way and what is open. Whoever waits for them is told what came of it.
-    fn conclude(&mut self, open: Batch<M>) {
-        let settled =
-            !self.desk.is_away() || matches!(self.clock.block_on(self.desk.returned()), Some(Ok(_)));
-        match self.desk.committer() {
+    async fn conclude(&mut self, open: Batch<M>) {
+        let settled = !self.pipeline.is_away() || matches!(self.pipeline.returned().await, Some(Ok(_)));
+        match self.pipeline.committer() {
             // The next start reads what is there.
-            Some(committer) if settled => drop(committer.commit(open)),
+            Some(committer) if settled => drop(committer.commit(open).await),
             _ => open.refuse(Refusal::StoreUnavailable),
         }
     }
 
     /// What comes next, if anything comes in time. `inputs`: whether there is room for any.
-    fn wait(&mut self, patience: Duration, inputs: bool) -> Next<M> {
-        let (inbox, desk) = (&mut self.inbox, &mut self.desk);
-        let received = match inputs.then(|| inbox.try_recv()) {
+    async fn wait(&mut self, patience: Duration, inputs: bool) -> Next<M> {
+        let received = match inputs.then(|| self.inbox.try_recv()) {
             Some(Ok(message)) => Some(message),
             // Also where all senders are gone: that waits for its turn.
-            _ => {
-                let event = self.clock.block_on(async {
-                    tokio::select! {
-                        biased;
-                        outcome = desk.returned() => Err(outcome.map_or_else(defect, Next::Committed)),
-                        message = inbox.recv(), if inputs => Ok(message),
-                        () = tokio::time::sleep(patience) => Err(Next::Nothing),
-                    }
-                });
-                match event {
-                    Ok(message) => message,
-                    Err(next) => return next,
-                }
-            }
+            _ => tokio::select! {
+                biased;
+                outcome = self.pipeline.returned() => return outcome.map_or_else(defect, Next::Committed),
+                message = self.inbox.recv(), if inputs => message,
+                () = tokio::time::sleep(patience) => return Next::Nothing,
+            },
         };
         match received {
             Some(Message::Input(envelope)) => Next::Input(envelope),
@@ -224,7 +208,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
 
     /// Opens the store again and loads the machine from it, however long it takes; whatever comes meanwhile is
     /// refused at once.
-    fn revive(&mut self) -> Result<M, Vec<oneshot::Sender<()>>> {
+    async fn revive(&mut self) -> Result<M, Vec<oneshot::Sender<()>>> {
         let mut pause = REOPEN_AT_FIRST;
         loop {
             match self.store.reopen().and_then(|()| self.load()) {
@@ -234,16 +218,17 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                 }
                 Err(error) => tracing::warn!(%error, "the store cannot be opened; trying again"),
             }
-            self.refuse_for(pause)?;
+            self.refuse_for(pause).await?;
             pause = (pause * 2).min(REOPEN_AT_MOST);
         }
     }
 
     /// Refuses whatever comes, for so long.
-    fn refuse_for(&mut self, pause: Duration) -> Result<(), Vec<oneshot::Sender<()>>> {
+    async fn refuse_for(&mut self, pause: Duration) -> Result<(), Vec<oneshot::Sender<()>>> {
         let until = Instant::now() + pause;
         loop {
-            match self.wait(until.saturating_duration_since(Instant::now()), true) {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.wait(left, true).await {
                 Next::Input(envelope) => refuse(envelope, Refusal::StoreUnavailable),
                 Next::Clock(_) => {}
                 Next::Nothing | Next::Committed(_) => return Ok(()),
@@ -272,7 +257,7 @@ fn defect<M: Machine>() -> Next<M> {
     Next::End(Vec::new())
 }
 
-pub(super) fn refuse<M: Machine>(envelope: Envelope<M>, refusal: Refusal) {
+fn refuse<M: Machine>(envelope: Envelope<M>, refusal: Refusal) {
     if let Some(answer) = envelope.answer {
         // Whoever no longer waits for the answer does not miss it.
         let _ = answer.send(Err(refusal));
