@@ -54,7 +54,7 @@ pub enum RunError {
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let options = disk::Options {
         cache_bytes: config.cache_bytes(),
-        kinship: crate::store::kin::kinship,
+        family_of: crate::store::family::family_of,
         passes: runtime::failpoint::hit,
         ..disk::Options::of(OWNER)
     };

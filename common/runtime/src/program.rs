@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::fault::Fault;
-use store::own::{self, ADDRESS};
+use store::data_dir::{self, ADDRESS};
 use tonic::Status;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
@@ -90,7 +90,7 @@ async fn status(address: SocketAddr) -> Result<ServingStatus, Unhealthy> {
 /// Where it listens, as seen from this machine: one that listens everywhere is reached by loopback.
 fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
     let text =
-        own::read(file, ADDRESS_BYTES).map_err(|error| Unhealthy::NoAddress(file.to_owned(), error))?;
+        data_dir::read(file, ADDRESS_BYTES).map_err(|error| Unhealthy::NoAddress(file.to_owned(), error))?;
     let text = String::from_utf8_lossy(&text);
     let text = text.trim();
     let mut address: SocketAddr = text

@@ -2,11 +2,11 @@
 //!
 //! Kept so narrow that a replicated store could promise it as well.
 
+pub mod data_dir;
 pub mod disk;
 pub mod failing;
 pub mod memory;
-pub mod own;
-mod spans;
+mod starts;
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -74,18 +74,18 @@ pub struct StartSpan {
     pub last: Revision,
 }
 
-/// Records that say largely the same: the parts of one whole.
+/// Where a record belongs among records that say largely the same: the parts of one whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kin {
+pub struct Family {
     /// Which whole.
-    pub family: [u8; 16],
+    pub id: [u8; 16],
     /// The others repeat what stands in this one.
     pub is_head: bool,
 }
 
-/// Tells of a table's name and a record's value whose kin the record is, if anybody's. It is asked when a record is brought into the tables, and
+/// Tells of a table's name and a record's value which family the record is of, if of any. It is asked when a record is brought into the tables, and
 /// never to read one: another rule, or none, reads what this one has led to.
-pub type Kinship = fn(&str, &[u8]) -> Option<Kin>;
+pub type FamilyOf = fn(&str, &[u8]) -> Option<Family>;
 
 /// Which way a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub trait Store: Send + Sync + 'static {
     /// The outcome is unknown then: drop what was computed, [`Store::reopen`], and load again.
     fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError>;
 
-    /// The last committed picture.
+    /// What is committed now.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be opened.
@@ -205,7 +205,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// After a failed commit: opens the database again. Reads went on meanwhile from the last committed picture
+    /// After a failed commit: opens the database again. Reads went on meanwhile from what was committed last
     /// where the database allows.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Commit, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table, is_empty_range,
-    spans::Spans,
+    starts::Starts,
 };
 
 /// Revisions that one [`Store::trim`] forgets; small, so that tests see the pieces.
@@ -27,7 +27,7 @@ pub struct Disk(Arc<Mutex<Content>>);
 #[derive(Debug, Clone)]
 struct Content {
     store_id: StoreId,
-    spans: Spans,
+    starts: Starts,
     oldest: Revision,
     revision: Revision,
     // Shared with the readers; copied when one of them still looks at it.
@@ -45,7 +45,7 @@ impl Disk {
     pub fn of(store_id: StoreId) -> Self {
         Self(Arc::new(Mutex::new(Content {
             store_id,
-            spans: Spans::default(),
+            starts: Starts::default(),
             oldest: Revision(0),
             revision: Revision(0),
             records: Arc::default(),
@@ -92,7 +92,7 @@ impl MemoryStore {
     pub fn open_as(disk: Disk, start: Start) -> Arc<Self> {
         let mut content = disk.lock();
         let after = content.revision;
-        content.spans.push(start, after);
+        content.starts.push(start, after);
         let store_id = content.store_id;
         drop(content);
         Arc::new(Self {
@@ -158,7 +158,7 @@ impl Store for MemoryStore {
 
     fn span(&self, start: Start) -> Result<Option<StartSpan>, StoreError> {
         let content = self.disk.lock();
-        Ok(content.spans.find(start, content.revision))
+        Ok(content.starts.find(start, content.revision))
     }
 
     fn trim(&self, through: Revision) -> Result<bool, StoreError> {

@@ -576,7 +576,7 @@ fn what_a_request_leaves_on_disk_is_less_than_four_times_it() {
     let dir = tempfile::tempdir().unwrap();
     let open = || -> Arc<dyn Store> {
         let options = runtime::store::disk::Options {
-            kinship: crate::store::kin::kinship,
+            family_of: crate::store::family::family_of,
             ..runtime::store::disk::Options::of(crate::service::OWNER)
         };
         runtime::store::disk::DiskStore::open(dir.path(), options).unwrap()

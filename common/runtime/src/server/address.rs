@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use store::own::{self, ADDRESS};
+use store::data_dir::{self, ADDRESS};
 use tonic::transport::server::TcpIncoming;
 
 use super::limits::take_all_files;
@@ -37,7 +37,7 @@ impl Listening {
     /// # Errors
     /// [`io::Error`] if the address is taken or the file cannot be written.
     pub fn bind(addr: SocketAddr, data_dir: &Path) -> io::Result<Self> {
-        own::dir(data_dir)?;
+        data_dir::make(data_dir)?;
         take_all_files();
         let file = data_dir.join(ADDRESS);
         // One that a killed process left would send clients astray while this one is still starting.
@@ -50,7 +50,7 @@ impl Listening {
         let incoming = TcpIncoming::bind(addr)?.with_nodelay(Some(true));
         let address = incoming.local_addr()?;
         let temporary = data_dir.join(format!("{ADDRESS}.new"));
-        own::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
+        data_dir::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
         fs::rename(&temporary, &file)?;
         Ok(Self { incoming, address })
     }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::lock::Lock;
 use super::manifest::Manifest;
-use super::open::{Judged, judge};
-use super::tables::{self, Left, Walked};
-use super::{Owner, at, touched, verify};
+use super::open::{Recovery, plan_recovery};
+use super::tables::{self, LastCheckpoint, Walked};
+use super::{Owner, at, preflight, verify};
 use crate::StoreError;
-use crate::own::{self, For};
+use crate::data_dir::{self, Access};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -48,11 +48,11 @@ pub fn check(dir: &Path, owner: Owner) -> Result<Report, StoreError> {
             None
         }
     };
-    let left = report.look_at_tables(dir);
-    if let (Some(manifest), Some(left)) = (manifest, left) {
-        report.look_at_log(dir, &manifest, &left);
+    let checkpoint = report.look_at_tables(dir);
+    if let (Some(manifest), Some(checkpoint)) = (manifest, checkpoint) {
+        report.look_at_log(dir, &manifest, &checkpoint);
     }
-    for fault in touched::faults(dir).map(|error| error.to_string()) {
+    for fault in preflight::faults(dir).map(|error| error.to_string()) {
         if !report.faults.contains(&fault) {
             report.faults.push(fault);
         }
@@ -65,15 +65,15 @@ impl Report {
         self.faults.extend(outcome.err().map(|error| error.to_string()));
     }
 
-    fn look_at_tables(&mut self, dir: &Path) -> Option<Left> {
+    fn look_at_tables(&mut self, dir: &Path) -> Option<LastCheckpoint> {
         let path = dir.join(tables::FILE);
-        let walked = own::open(&path, For::Reading)
+        let walked = data_dir::open(&path, Access::Read)
             .map_err(|error| at(&path, &error))
             .and_then(|file| verify::whole(&path, file))
             .and_then(|database| tables::walk(&database, |_, _, _| Ok(())));
         match walked {
             Ok(Walked {
-                left,
+                checkpoint,
                 tables,
                 records,
                 revisions,
@@ -81,14 +81,14 @@ impl Report {
                 history_bytes,
                 faults,
             }) => {
-                let through = left.map_or(0, |left| left.current.0);
+                let through = checkpoint.map_or(0, |checkpoint| checkpoint.revision.0);
                 self.facts.push(format!(
                     "{}: {records} records in {tables} tables ({record_bytes} bytes), {revisions} revisions of history ({history_bytes} bytes), up to revision {through}",
                     tables::FILE
                 ));
                 self.faults.extend(faults);
                 (self.record_bytes, self.history_bytes) = (record_bytes, history_bytes);
-                left
+                checkpoint
             }
             Err(error) => {
                 self.faults.push(error.to_string());
@@ -97,15 +97,15 @@ impl Report {
         }
     }
 
-    fn look_at_log(&mut self, dir: &Path, manifest: &Manifest, left: &Left) {
-        let judged = match manifest.store_id() {
-            Some(store_id) => judge(dir, manifest, store_id, left),
+    fn look_at_log(&mut self, dir: &Path, manifest: &Manifest, checkpoint: &LastCheckpoint) {
+        let recovery = match manifest.store_id() {
+            Some(store_id) => plan_recovery(dir, manifest, store_id, checkpoint),
             None => Err(StoreError::Damaged("the manifest names no store".to_owned())),
         };
-        match judged {
-            Ok(Judged::TablesAreAll) => self.facts.push("the log is not needed".to_owned()),
-            Ok(Judged::LogCounts(layer)) => {
-                let count = layer.commits().count();
+        match recovery {
+            Ok(Recovery::NotNeeded) => self.facts.push("the log is not needed".to_owned()),
+            Ok(Recovery::Replay(memtable)) => {
+                let count = memtable.commits().count();
                 self.facts.push(format!("the log: {count} revisions more"));
             }
             Err(error) => self.faults.push(error.to_string()),

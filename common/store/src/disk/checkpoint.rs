@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::layer::Layer;
 use super::lock::Lock;
 use super::manifest::Manifest;
-use super::picture::View;
+use super::memtable::Memtable;
 use super::tables::Tables;
-use super::{Desk, Shared, at};
+use super::version::Version;
+use super::{Shared, WriteState, at};
 use crate::StoreError;
 
 /// The first wait before a checkpoint that failed is tried again; doubled up to [`RETRY_AT_MOST`].
@@ -24,10 +24,11 @@ struct Ended(Arc<Shared>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let mut desk = self.0.desk();
-        desk.stuck
+        let mut state = self.0.write_state();
+        state
+            .stuck
             .get_or_insert_with(|| "the thread that writes the tables has ended".to_owned());
-        desk.ended = true;
+        state.ended = true;
         self.0.done.notify_all();
     }
 }
@@ -45,8 +46,8 @@ pub(super) struct Checkpointer {
     shared: Arc<Shared>,
     tables: Tables,
     closing: Closing,
-    /// The layer before. To let go of so much takes milliseconds, and must fall to nobody who looks at it for a moment.
-    retired: Option<Arc<RwLock<Layer>>>,
+    /// The memtable before. To let go of so much takes milliseconds, and must fall to nobody who looks at it for a moment.
+    retired: Option<Arc<RwLock<Memtable>>>,
 }
 
 impl Checkpointer {
@@ -59,34 +60,34 @@ impl Checkpointer {
         }
     }
 
-    /// Until the store is dropped. Then all is in the tables, unless they cannot be written: the next start takes in the rest.
+    /// Until the store is dropped. Then all is in the tables, unless they cannot be written: the next start replays the rest.
     pub(super) fn run(mut self) {
         let _ended = Ended(Arc::clone(&self.shared));
         loop {
-            let mut desk = self.due();
-            if !desk.frozen {
-                if desk.waiting_since.is_none() {
+            let mut state = self.due();
+            if !state.frozen {
+                if state.waiting_since.is_none() {
                     break;
                 }
-                if desk.in_doubt {
+                if state.in_doubt {
                     // What follows must not be taken for what goes on from it. Whoever commits next opens the log again.
-                    if desk.stopping {
+                    if state.stopping {
                         return;
                     }
-                    drop(self.wait_for(RETRY_AT_MOST, desk));
+                    drop(self.wait_for(RETRY_AT_MOST, state));
                     continue;
                 }
-                if let Err(error) = self.shared.freeze(&mut desk) {
+                if let Err(error) = self.shared.freeze(&mut state) {
                     tracing::error!(%error, "the write-ahead log cannot go on with its other file");
-                    if desk.stopping {
+                    if state.stopping {
                         return;
                     }
                     // Whoever commits opens it again.
-                    drop(self.wait_for(RETRY_AT_MOST, desk));
+                    drop(self.wait_for(RETRY_AT_MOST, state));
                     continue;
                 }
             }
-            drop(desk);
+            drop(state);
             if !self.persist() {
                 return;
             }
@@ -96,12 +97,12 @@ impl Checkpointer {
 
     /// The log need not be looked at any more: all that it holds is in the tables.
     fn close(self) {
-        let last = self.shared.change_view(|view| {
-            view.replace(None);
-            view.revision()
+        let last = self.shared.update_version(|version| {
+            version.replace(None);
+            version.revision()
         });
         drop(self.tables);
-        if self.shared.home.check().is_err() {
+        if self.shared.dir.check().is_err() {
             // Another directory may stand under the name. The next start over this one looks at its log.
             return;
         }
@@ -112,26 +113,26 @@ impl Checkpointer {
 
     /// Waits until there is something to do: a file of the log is full, something has been in the log long enough, or
     /// the store is dropped.
-    fn due(&self) -> MutexGuard<'_, Desk> {
+    fn due(&self) -> MutexGuard<'_, WriteState> {
         let shared = &*self.shared;
-        let mut desk = shared.desk();
+        let mut state = shared.write_state();
         loop {
-            if desk.stopping || desk.frozen {
-                return desk;
+            if state.stopping || state.frozen {
+                return state;
             }
-            let Some(since) = desk.waiting_since else {
-                desk = shared.wait(&shared.due, desk);
+            let Some(since) = state.waiting_since else {
+                state = shared.wait(&shared.due, state);
                 continue;
             };
             let left = shared.checkpoint_every.saturating_sub(since.elapsed());
             if left.is_zero() {
-                return desk;
+                return state;
             }
-            desk = self.wait_for(left, desk);
+            state = self.wait_for(left, state);
         }
     }
 
-    /// Brings the frozen layer into the tables, however long it takes; says whether it is there: it is not only where the
+    /// Brings the frozen memtable into the tables, however long it takes; says whether it is there: it is not only where the
     /// store was dropped meanwhile.
     fn persist(&mut self) -> bool {
         let mut pause = RETRY_AT_FIRST;
@@ -142,18 +143,18 @@ impl Checkpointer {
             tracing::error!(%error, "the store's tables cannot be written; trying again");
             let shared = Arc::clone(&self.shared);
             // Whoever finds that out waits for the next attempt.
-            shared.pace.hurry();
-            let mut desk = shared.desk();
-            desk.stuck = Some(error.to_string());
-            desk.hurry = false;
+            shared.throttle.hurry();
+            let mut state = shared.write_state();
+            state.stuck = Some(error.to_string());
+            state.hurry = false;
             shared.done.notify_all();
-            if desk.stopping {
+            if state.stopping {
                 return false;
             }
-            if !desk.hurry {
-                desk = self.wait_for(pause, desk);
+            if !state.hurry {
+                state = self.wait_for(pause, state);
             }
-            drop(desk);
+            drop(state);
             pause = (pause * 2).min(RETRY_AT_MOST);
             if let Err(error) = self.reopen() {
                 tracing::warn!(%error, "the store's tables cannot be opened again");
@@ -163,29 +164,29 @@ impl Checkpointer {
 
     fn checkpoint(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let (frozen, oldest) = shared.view().frozen();
+        let (frozen, oldest) = shared.version().frozen();
         let Some(frozen) = frozen else { return Ok(()) };
         self.retired = None;
         (shared.passes)("checkpoint.before");
         let more = {
-            let layer = frozen.read().unwrap_or_else(PoisonError::into_inner);
-            // Whoever commits has gone on with the next round.
-            let generation = shared.desk().wal.generation() - 1;
+            let memtable = frozen.read().unwrap_or_else(PoisonError::into_inner);
+            // Whoever commits has gone on with the next generation.
+            let generation = shared.write_state().wal.generation() - 1;
             self.tables
-                .apply(&layer, shared.identity.start, generation, oldest)?
+                .apply(&memtable, shared.identity.start, generation, oldest)?
         };
         (shared.passes)("checkpoint.after");
         let snapshot = self.tables.snapshot()?;
-        shared.change_view(|view| view.thaw(snapshot));
+        shared.update_version(|version| version.install(snapshot));
         self.retired = Some(frozen);
-        let mut desk = shared.desk();
-        desk.frozen = false;
-        desk.hurry = false;
-        if desk.stuck.take().is_some() {
+        let mut state = shared.write_state();
+        state.frozen = false;
+        state.hurry = false;
+        if state.stuck.take().is_some() {
             tracing::info!("the store's tables can be written again");
         }
-        if more && !desk.stopping {
-            shared.remind(&mut desk);
+        if more && !state.stopping {
+            shared.remind(&mut state);
         }
         shared.done.notify_all();
         Ok(())
@@ -195,7 +196,7 @@ impl Checkpointer {
     fn reopen(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         // By its name another store would be opened, or made.
-        shared.home.check()?;
+        shared.dir.check()?;
         shared.reserve.give_up_if_full();
         let probed = self.tables.probe().or_else(|error| match error.kind() {
             // The file system has room, and we may have none of it.
@@ -208,16 +209,16 @@ impl Checkpointer {
         // Until then the old one still serves reads.
         probed.map_err(|error| at(self.tables.path(), &error))?;
         // Who wants to read waits for it.
-        shared.change_view(|view: &mut View| {
-            view.replace(None);
+        shared.update_version(|version: &mut Version| {
+            version.replace(None);
             self.tables.reopen()?;
-            view.replace(Some(self.tables.snapshot()?));
+            version.replace(Some(self.tables.snapshot()?));
             Ok(())
         })
     }
 
-    fn wait_for<'a>(&self, time: Duration, desk: MutexGuard<'a, Desk>) -> MutexGuard<'a, Desk> {
-        let waited = self.shared.due.wait_timeout(desk, time);
+    fn wait_for<'a>(&self, time: Duration, state: MutexGuard<'a, WriteState>) -> MutexGuard<'a, WriteState> {
+        let waited = self.shared.due.wait_timeout(state, time);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

@@ -13,8 +13,8 @@
 //! the lengths of its table's name, its key and its value (4 each; `NONE` deletes), and these three.
 //!
 //! The seed is drawn at each start of the service and is told to nobody: frames of an earlier start are none, and nobody
-//! can make one up inside of a record. The generation of the file that the frame is in counts too ([`Salt`]): what is left of a
-//! round before is no frame either.
+//! can make one up inside of a record. The generation of the segment that the frame is in counts too ([`Salt`]): what is left of an
+//! earlier generation is no frame either.
 
 use common::revision::Revision;
 use common::time::Timestamp;
@@ -30,12 +30,12 @@ const NONE: u32 = u32::MAX;
 /// What makes frames those of one start.
 pub(super) type Seed = [u8; 8];
 
-/// What makes frames those of one round through a file of the log.
+/// What makes frames those of one generation of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Salt {
     /// Of the start.
     pub seed: Seed,
-    /// Rises with each file that is begun.
+    /// Rises with each rotation.
     pub generation: u64,
 }
 
@@ -44,7 +44,7 @@ pub(super) const ALIGNMENT: usize = 8;
 
 /// What a frame says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct FrameHeader {
     /// The first revision in it.
     pub first: Revision,
     /// The last one.
@@ -81,8 +81,8 @@ pub(super) fn encode(salt: Salt, batch: &[Commit], frame: &mut Vec<u8>) {
     }
     let length = length(frame.len() - HEADER);
     frame[HEADER - 4..HEADER].copy_from_slice(&length);
-    let sum = sum(salt, &frame[SUMMED..]);
-    frame[4..SUMMED].copy_from_slice(&sum.to_le_bytes());
+    let checksum = checksum(salt, &frame[SUMMED..]);
+    frame[4..SUMMED].copy_from_slice(&checksum.to_le_bytes());
     frame.resize(frame.len().next_multiple_of(ALIGNMENT), 0);
 }
 
@@ -92,7 +92,7 @@ pub(super) fn search(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The header of the frame that `bytes` begin with; none unless the frame is whole.
-pub(super) fn header(salt: Salt, bytes: &[u8]) -> Option<Header> {
+pub(super) fn decode_header(salt: Salt, bytes: &[u8]) -> Option<FrameHeader> {
     let mut rest = Rest(bytes.strip_prefix(&MAGIC)?);
     let expected = rest.u32()?;
     let first = rest.u64()?;
@@ -101,7 +101,7 @@ pub(super) fn header(salt: Salt, bytes: &[u8]) -> Option<Header> {
     let end = HEADER.checked_add(length)?;
     let summed = bytes.get(SUMMED..end)?;
     let last = first.checked_add(u64::from(count.checked_sub(1)?))?;
-    (sum(salt, summed) == expected).then_some(Header {
+    (checksum(salt, summed) == expected).then_some(FrameHeader {
         first: Revision(first),
         last: Revision(last),
         bytes: end.next_multiple_of(ALIGNMENT),
@@ -113,7 +113,7 @@ pub(super) fn header(salt: Salt, bytes: &[u8]) -> Option<Header> {
 /// # Errors
 /// [`StoreError::Damaged`] if it is not what its checksum says: another version wrote it.
 pub(super) fn decode(
-    header: &Header,
+    header: &FrameHeader,
     bytes: &[u8],
     mut table: impl FnMut(&str) -> Table,
 ) -> Result<Vec<Commit>, StoreError> {
@@ -158,7 +158,7 @@ fn length(length: usize) -> [u8; 4] {
     (length as u32).to_le_bytes()
 }
 
-fn sum(salt: Salt, summed: &[u8]) -> u32 {
+fn checksum(salt: Salt, summed: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&salt.seed);
     hasher.update(&salt.generation.to_le_bytes());
@@ -166,7 +166,7 @@ fn sum(salt: Salt, summed: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What is left to be read.
+/// The bytes that are still to be read.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -244,8 +244,8 @@ mod tests {
         fn a_frame_is_read_as_it_was_written_and_no_part_of_it_is(batch in commits(), flip in any::<(usize, u8)>()) {
             let mut frame = Vec::new();
             encode(SALT, &batch, &mut frame);
-            let found = header(SALT, &frame).unwrap();
-            let expected = Header {
+            let found = decode_header(SALT, &frame).unwrap();
+            let expected = FrameHeader {
                 first: Revision(7),
                 last: batch.last().unwrap().revision,
                 bytes: frame.len(),
@@ -253,17 +253,17 @@ mod tests {
             prop_assert_eq!(found, expected);
             prop_assert_eq!(frame.len() % ALIGNMENT, 0);
             prop_assert_eq!(decode(&found, &frame, table).unwrap(), batch);
-            prop_assert_eq!(header(Salt { seed: [6; 8], ..SALT }, &frame), None, "another start's");
-            prop_assert_eq!(header(Salt { generation: 4, ..SALT }, &frame), None, "another round's");
+            prop_assert_eq!(decode_header(Salt { seed: [6; 8], ..SALT }, &frame), None, "another start's");
+            prop_assert_eq!(decode_header(Salt { generation: 4, ..SALT }, &frame), None, "another generation's");
 
             let padding = frame.iter().rev().take_while(|byte| **byte == 0).count().min(ALIGNMENT - 1);
             for end in 0..frame.len() - padding {
-                prop_assert_eq!(header(SALT, &frame[..end]), None, "cut at {}", end);
+                prop_assert_eq!(decode_header(SALT, &frame[..end]), None, "cut at {}", end);
             }
             let place = flip.0 % (frame.len() - padding);
             let mut damaged = frame.clone();
             damaged[place] ^= flip.1.max(1);
-            prop_assert_eq!(header(SALT, &damaged), None, "byte {} changed", place);
+            prop_assert_eq!(decode_header(SALT, &damaged), None, "byte {} changed", place);
         }
     }
 }

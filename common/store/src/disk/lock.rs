@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::StoreError;
-use crate::own::{self, For};
+use crate::data_dir::{self, Access};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "lock";
@@ -32,7 +32,7 @@ impl Lock {
     /// [`StoreError::Unavailable`] where another process has it.
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
-        let file = own::open(&path, For::Writing).map_err(|error| super::at(&path, &error))?;
+        let file = data_dir::open(&path, Access::Write).map_err(|error| super::at(&path, &error))?;
         held(file, path)
     }
 
@@ -42,7 +42,7 @@ impl Lock {
     /// As [`Lock::take`].
     pub(super) fn take_to_read(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
-        match own::open(&path, For::Reading) {
+        match data_dir::open(&path, Access::Read) {
             Ok(file) => held(file, path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self { _file: None }),
             Err(error) => Err(super::at(&path, &error)),

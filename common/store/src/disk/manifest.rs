@@ -22,12 +22,12 @@ use serde::{Deserialize, Serialize};
 use super::Owner;
 use super::frame::Seed;
 use crate::StoreError;
-use crate::own;
+use crate::data_dir;
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "manifest";
 
-/// Since 2 records and the rows of the history are packed, since 3 with zstd, and records of one family against what they
+/// Since 2 records and the rows of the history are compressed, since 3 with zstd, and records of one family against what they
 /// have in common. What 2 wrote is read, record by record.
 const FORMAT: u32 = 3;
 const OLDEST_FORMAT: u32 = 2;
@@ -194,7 +194,7 @@ impl Manifest {
     /// [`StoreError::Damaged`] where it is not what was written.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = dir.join(FILE);
-        let text = match own::read(&path, MOST_BYTES + 1) {
+        let text = match data_dir::read(&path, MOST_BYTES + 1) {
             Ok(bytes) if bytes.len() as u64 > MOST_BYTES => None,
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -214,7 +214,7 @@ impl Manifest {
     /// Puts it in the place of the one before. When it returns `Ok` it is durable, name and all.
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
         let temporary = dir.join(format!("{FILE}.new"));
-        let mut file = own::create(&temporary)?;
+        let mut file = data_dir::create(&temporary)?;
         file.write_all(&encode(self)?)?;
         file.sync_all()?;
         fs::rename(&temporary, dir.join(FILE))?;

@@ -1,11 +1,11 @@
-//! A store on disk. A batch is durable when it is in the write-ahead log; what is in the log is brought into the
-//! tables later, many batches in one transaction, by a thread that has them for itself. Reads see both as one.
+//! A store on disk. A batch is durable when it is in the write-ahead log. What is in the log is in memory too, in a memtable, and is brought into
+//! the tables later by a checkpoint: many batches in one transaction, by a thread that has the tables for itself. Reads see both as one.
 //!
 //! ```text
-//!            commit                             checkpoint
-//!   batch ──────────▶ log (durable) ──▶ active ─────────▶ frozen ─▶ tables (redb)
-//!                                          ▲                 ▲          ▲
-//!   reader ────────────────────────────────┴─────────────────┴──────────┘
+//!            commit                 memtables        checkpoint
+//!   batch ──────────▶ log (durable) ─▶ active ─▶ frozen ─────▶ tables (redb)
+//!                                        ▲          ▲            ▲
+//!   snapshot ────────────────────────────┴──────────┴────────────┘
 //! ```
 //!
 //! After a crash the log is brought into the tables before anything else, once all pieces have proved that they belong together and are
@@ -13,23 +13,24 @@
 
 mod check;
 mod checkpoint;
+mod compression;
 mod frame;
-mod home;
-mod layer;
 mod lock;
 mod manifest;
+mod memtable;
+mod named_dir;
 mod open;
+mod options;
 mod overlay;
-mod pace;
-mod paced_file;
-mod pack;
-mod picture;
+mod preflight;
 mod repair;
 mod reserve;
 mod seal;
 mod tables;
-mod touched;
+mod throttle;
+mod throttled_file;
 mod verify;
+mod version;
 mod wal;
 
 use std::io;
@@ -40,109 +41,58 @@ use std::time::{Duration, Instant};
 
 use common::revision::{Revision, Start};
 
-use uuid::Uuid;
-
 pub use self::check::{Report, check};
 use self::checkpoint::{Checkpointer, Closing};
-use self::home::Home;
+use self::named_dir::NamedDir;
 use self::open::Opened;
-use self::pace::Pace;
-use self::picture::{Picture, View};
-pub use self::repair::{Saved, repair};
+pub use self::options::{Options, Owner};
+pub use self::repair::{Salvaged, repair};
 use self::reserve::Reserve;
+use self::throttle::Throttle;
+use self::version::{Snapshot, Version};
 use self::wal::Wal;
-use super::spans::Spans;
-use super::{Commit, Identity, Kinship, Reader, Recorded, StartSpan, Store, StoreError};
+use super::starts::Starts;
+use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 
 /// How long the end of a transaction is waited for before the files are saved as they are: as after a crash.
 const SAVED_ANYWAY: Duration = Duration::from_secs(10);
 
-/// Whose data directory it is: the store of another service, or of another one of the same, is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// The name of the program.
-    pub service: &'static str,
-    /// The host's or engine's id, where it is known before the store is opened.
-    pub id: Option<Uuid>,
-}
-
-impl Owner {
-    /// A service of which there is no telling which.
-    pub const fn service(service: &'static str) -> Self {
-        Self { service, id: None }
-    }
-}
-
-/// How a store on disk is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Whose it is.
-    pub owner: Owner,
-    /// Bytes of the tables that are kept in memory.
-    pub cache_bytes: usize,
-    /// Bytes of each of the two files of the write-ahead log: of so much are reads served from memory, and so much
-    /// is read again after a crash, at most twice. As much as both hold is held back of the disk.
-    pub wal_bytes: u64,
-    /// How long a revision may be in the log only, where it does not fill up.
-    pub checkpoint_every: Duration,
-    /// Which records are packed as one.
-    pub kinship: Kinship,
-    /// Told by name of each point of a checkpoint that is passed: there tests end the process.
-    pub passes: fn(&str),
-}
-
-impl Options {
-    /// The usual ones.
-    pub const fn of(owner: Owner) -> Self {
-        Self {
-            owner,
-            cache_bytes: 64 << 20,
-            // Each transaction of the tables writes the pages that its keys fall into anew, and while it is synced
-            // everybody waits: fewer and larger ones are cheaper, and hold up fewer.
-            wal_bytes: 32 << 20,
-            checkpoint_every: Duration::from_secs(4),
-            kinship: |_, _| None,
-            passes: |_| {},
-        }
-    }
-}
-
-/// See the module's text.
+/// A store in a data directory of its own; the module has the overview.
 #[derive(Debug)]
 pub struct DiskStore {
     shared: Arc<Shared>,
     checkpointer: Option<JoinHandle<()>>,
 }
 
-/// What those who commit, those who read and the checkpointer have in common. Who takes both locks takes the desk's
-/// first.
+/// What those who commit, those who read and the checkpointer have in common. Who takes both locks takes that of
+/// `write_state` first.
 #[derive(Debug)]
 struct Shared {
     identity: Identity,
-    spans: Spans,
+    starts: Starts,
     reserve: Reserve,
-    home: Home,
+    dir: NamedDir,
     /// The checkpointer's.
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
     checkpoint_every: Duration,
     passes: fn(&str),
-    desk: Mutex<Desk>,
+    write_state: Mutex<WriteState>,
     /// The checkpointer has something to do.
     due: Condvar,
     /// The checkpointer has done something, or could not.
     done: Condvar,
-    view: RwLock<View>,
+    version: RwLock<Version>,
 }
 
 /// What is written, and what is to be done about it.
 #[derive(Debug)]
-struct Desk {
+struct WriteState {
     wal: Wal,
     /// A frame in the log of which nobody knows whether it is on disk.
     in_doubt: bool,
     /// Since when something has been in the log only, or has been left to trim.
     waiting_since: Option<Instant>,
-    /// There is a frozen layer, and the log's other file holds it.
+    /// There is a frozen memtable, and the log's other segment holds it.
     frozen: bool,
     /// Why the checkpointer cannot go on.
     stuck: Option<String>,
@@ -160,7 +110,7 @@ impl DiskStore {
     /// # Errors
     /// [`StoreError`], among others where another process has it open.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
-        let pace = Arc::new(Pace::new());
+        let throttle = Arc::new(Throttle::new());
         let Opened {
             lock,
             manifest,
@@ -168,9 +118,9 @@ impl DiskStore {
             wal,
             reserve,
             identity,
-            spans,
-        } = open::open(dir, &options, &pace)?;
-        let home = Home::of(
+            starts,
+        } = open::open(dir, &options, &throttle)?;
+        let named = NamedDir::of(
             dir,
             &[
                 manifest::FILE,
@@ -182,13 +132,13 @@ impl DiskStore {
         );
         let shared = Arc::new(Shared {
             identity,
-            spans,
+            starts,
             reserve,
-            home: home.map_err(|error| at(dir, &error))?,
-            pace,
+            dir: named.map_err(|error| at(dir, &error))?,
+            throttle,
             checkpoint_every: options.checkpoint_every,
             passes: options.passes,
-            desk: Mutex::new(Desk {
+            write_state: Mutex::new(WriteState {
                 wal,
                 in_doubt: false,
                 waiting_since: None,
@@ -200,7 +150,7 @@ impl DiskStore {
             }),
             due: Condvar::new(),
             done: Condvar::new(),
-            view: RwLock::new(View::of(tables.snapshot()?)?),
+            version: RwLock::new(Version::of(tables.snapshot()?)?),
         });
         let closing = Closing {
             dir: dir.to_owned(),
@@ -220,51 +170,51 @@ impl DiskStore {
 }
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn write_state(&self) -> MutexGuard<'_, WriteState> {
+        self.write_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, event: &Condvar, desk: MutexGuard<'a, Desk>) -> MutexGuard<'a, Desk> {
-        event.wait(desk).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, event: &Condvar, state: MutexGuard<'a, WriteState>) -> MutexGuard<'a, WriteState> {
+        event.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn view(&self) -> RwLockReadGuard<'_, View> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    fn version(&self) -> RwLockReadGuard<'_, Version> {
+        self.version.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn picture(&self) -> Result<Picture, StoreError> {
-        self.view().picture()
+    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.version().snapshot()
     }
 
-    fn change_view<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
-        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner))
+    fn update_version<T>(&self, change: impl FnOnce(&mut Version) -> T) -> T {
+        change(&mut self.version.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is in the log only is from now on the checkpointer's; who commits goes on with the other file.
+    /// What is in the log only is from now on the checkpointer's; who commits goes on with the other segment.
     ///
     /// # Errors
     /// The log has to be opened again then.
-    fn freeze(&self, desk: &mut Desk) -> Result<(), StoreError> {
-        debug_assert!(!desk.frozen, "the other file is in use");
-        let base = self.view().revision();
-        desk.wal.switch(base).map_err(|error| {
-            desk.in_doubt = true;
+    fn freeze(&self, state: &mut WriteState) -> Result<(), StoreError> {
+        debug_assert!(!state.frozen, "the other segment is in use");
+        let base = self.version().revision();
+        state.wal.rotate(base).map_err(|error| {
+            state.in_doubt = true;
             log_failed(&error)
         })?;
-        self.change_view(View::freeze);
-        match desk.stopping {
-            true => self.pace.hurry(),
-            false => self.pace.ease(),
+        self.update_version(Version::freeze);
+        match state.stopping {
+            true => self.throttle.hurry(),
+            false => self.throttle.ease(),
         }
-        desk.frozen = true;
-        desk.waiting_since = None;
+        state.frozen = true;
+        state.waiting_since = None;
         Ok(())
     }
 
     /// There is something for the checkpointer, sooner or later.
-    fn remind(&self, desk: &mut Desk) {
-        if desk.waiting_since.is_none() {
-            desk.waiting_since = Some(Instant::now());
+    fn remind(&self, state: &mut WriteState) {
+        if state.waiting_since.is_none() {
+            state.waiting_since = Some(Instant::now());
             self.due.notify_one();
         }
     }
@@ -280,120 +230,120 @@ impl Store for DiskStore {
             return Ok(());
         };
         let shared = &*self.shared;
-        let mut desk = shared.desk();
-        if desk.in_doubt {
+        let mut state = shared.write_state();
+        if state.in_doubt {
             return Err(StoreError::Unavailable(
                 "the write-ahead log failed before, and was not opened again".to_owned(),
             ));
         }
-        super::follows(shared.view().revision(), &batch)?;
-        while !desk.wal.prepare(&batch) {
-            if !desk.frozen {
-                shared.freeze(&mut desk)?;
+        super::follows(shared.version().revision(), &batch)?;
+        while !state.wal.prepare(&batch) {
+            if !state.frozen {
+                shared.freeze(&mut state)?;
                 shared.due.notify_one();
-            } else if let Some(why) = &desk.stuck {
+            } else if let Some(why) = &state.stuck {
                 return Err(StoreError::Unavailable(format!(
                     "the write-ahead log is full: {why}"
                 )));
             } else {
-                shared.pace.hurry();
-                desk = shared.wait(&shared.done, desk);
+                shared.throttle.hurry();
+                state = shared.wait(&shared.done, state);
             }
         }
-        if let Err(error) = desk.wal.append() {
-            desk.in_doubt = true;
+        if let Err(error) = state.wal.append() {
+            state.in_doubt = true;
             return Err(log_failed(&error));
         }
         // Only now: what is lost after this is told by who looks after the store.
-        if let Err(error) = shared.home.check_soon() {
-            desk.wal.reject();
-            desk.in_doubt = true;
+        if let Err(error) = shared.dir.check_soon() {
+            state.wal.reject();
+            state.in_doubt = true;
             return Err(error);
         }
-        desk.wal.seal(last);
-        if desk.frozen && desk.wal.is_half_full() {
+        state.wal.seal(last);
+        if state.frozen && state.wal.is_half_full() {
             // Before anybody has to wait.
-            shared.pace.hurry();
+            shared.throttle.hurry();
         }
-        let active = shared.view().active();
-        picture::push(&active, batch);
-        shared.change_view(|view| view.advance(last));
-        shared.remind(&mut desk);
+        let active = shared.version().active();
+        version::insert(&active, batch);
+        shared.update_version(|version| version.advance(last));
+        shared.remind(&mut state);
         Ok(())
     }
 
     fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError> {
-        Ok(Box::new(self.shared.picture()?))
+        Ok(Box::new(self.shared.snapshot()?))
     }
 
     fn history(&self, after: Revision, limit: usize) -> Result<Vec<Recorded>, StoreError> {
         self.shared
-            .picture()?
+            .snapshot()?
             .history(after, limit, self.shared.identity.start)
     }
 
     fn oldest(&self) -> Result<Revision, StoreError> {
-        Ok(self.shared.picture()?.oldest())
+        Ok(self.shared.snapshot()?.oldest())
     }
 
     fn span(&self, start: Start) -> Result<Option<StartSpan>, StoreError> {
-        let current = self.shared.picture()?.revision();
-        Ok(self.shared.spans.find(start, current))
+        let current = self.shared.snapshot()?.revision();
+        Ok(self.shared.starts.find(start, current))
     }
 
     fn trim(&self, through: Revision) -> Result<bool, StoreError> {
         // Need not be durable: what a crash brings back is trimmed again.
-        if self.shared.change_view(|view| view.trim(through)) {
-            self.shared.remind(&mut self.shared.desk());
+        if self.shared.update_version(|version| version.trim(through)) {
+            self.shared.remind(&mut self.shared.write_state());
         }
         Ok(false)
     }
 
     fn has_room(&self) -> bool {
         // In a directory that is not ours nothing is made.
-        self.shared.home.last().is_err() || self.shared.reserve.is_held()
+        self.shared.dir.last().is_err() || self.shared.reserve.is_held()
     }
 
     fn trouble(&self) -> Result<(), StoreError> {
-        self.shared.home.last()
+        self.shared.dir.last()
     }
 
     fn look_after(&self) -> Result<(), StoreError> {
         let shared = &*self.shared;
-        let looked = shared.home.check();
-        if looked.is_err() && shared.home.wants_saving() {
-            // Nobody commits while the desk is held, and no transaction is under way where nothing is frozen.
-            let desk = shared.desk();
+        let looked = shared.dir.check();
+        if looked.is_err() && shared.dir.wants_saving() {
+            // Nobody commits while this is held, and no transaction is under way where nothing is frozen.
+            let state = shared.write_state();
             let began = Instant::now();
-            let quiet = |desk: &Desk| !desk.frozen || desk.ended || began.elapsed() > SAVED_ANYWAY;
-            let mut desk = desk;
-            while !quiet(&desk) {
-                let waited = shared.done.wait_timeout(desk, SAVED_ANYWAY);
-                desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let quiet = |state: &WriteState| !state.frozen || state.ended || began.elapsed() > SAVED_ANYWAY;
+            let mut state = state;
+            while !quiet(&state) {
+                let waited = shared.done.wait_timeout(state, SAVED_ANYWAY);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
-            shared.home.save();
-            return shared.home.last();
+            shared.dir.save();
+            return shared.dir.last();
         }
         looked
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
         let shared = &*self.shared;
-        shared.home.check()?;
-        let mut desk = shared.desk();
-        if desk.in_doubt {
+        shared.dir.check()?;
+        let mut state = shared.write_state();
+        if state.in_doubt {
             shared.reserve.give_up_if_full();
-            desk.wal.take_back().map_err(|error| log_failed(&error))?;
-            desk.in_doubt = false;
+            state.wal.discard_tail().map_err(|error| log_failed(&error))?;
+            state.in_doubt = false;
         }
-        if desk.stuck.is_some() {
-            desk.hurry = true;
+        if state.stuck.is_some() {
+            state.hurry = true;
             shared.due.notify_one();
-            while desk.hurry && !desk.ended {
-                desk = shared.wait(&shared.done, desk);
+            while state.hurry && !state.ended {
+                state = shared.wait(&shared.done, state);
             }
         }
-        match &desk.stuck {
+        match &state.stuck {
             Some(why) => Err(StoreError::Unavailable(why.clone())),
             None => Ok(()),
         }
@@ -402,11 +352,11 @@ impl Store for DiskStore {
 
 impl Drop for DiskStore {
     fn drop(&mut self) {
-        self.shared.desk().stopping = true;
-        self.shared.pace.hurry();
+        self.shared.write_state().stopping = true;
+        self.shared.throttle.hurry();
         self.shared.due.notify_one();
         if let Some(thread) = self.checkpointer.take() {
-            // If it ended by a defect, the next start takes in what it left.
+            // If it ended by a defect, the next start replays what it left.
             let _ = thread.join();
         }
     }

@@ -10,18 +10,18 @@ use common::id::StoreId;
 use common::revision::{Revision, Start};
 use uuid::Uuid;
 
-use super::layer::Layer;
 use super::lock::Lock;
 use super::manifest::{self, Manifest, State};
-use super::pace::Pace;
+use super::memtable::Memtable;
+use super::preflight;
 use super::reserve::Reserve;
 use super::seal::{self, Seal};
-use super::tables::{self, Left, Tables};
-use super::touched;
-use super::wal::{self, Expected, File, Files, Of, Wal};
+use super::tables::{self, LastCheckpoint, Tables};
+use super::throttle::Throttle;
+use super::wal::{self, Expected, LogId, SegmentImage, Wal};
 use super::{Options, at, damaged, verify};
-use crate::own::{self, For};
-use crate::spans::Spans;
+use crate::data_dir::{self, Access};
+use crate::starts::Starts;
 use crate::{Identity, StoreError};
 
 /// A store that has proved itself, and whose new start is recorded.
@@ -32,34 +32,34 @@ pub(super) struct Opened {
     pub wal: Wal,
     pub reserve: Reserve,
     pub identity: Identity,
-    pub spans: Spans,
+    pub starts: Starts,
 }
 
 /// Opens or makes the store of a data directory.
 ///
 /// # Errors
 /// [`StoreError`], in a sentence that names the file.
-pub(super) fn open(dir: &Path, options: &Options, pace: &Arc<Pace>) -> Result<Opened, StoreError> {
-    open_by_steps(dir, options, pace, &mut |_| {})
+pub(super) fn open(dir: &Path, options: &Options, throttle: &Arc<Throttle>) -> Result<Opened, StoreError> {
+    open_by_steps(dir, options, throttle, &mut |_| {})
 }
 
 /// As [`open`]; `done` is told of each step that is durable.
 fn open_by_steps(
     dir: &Path,
     options: &Options,
-    pace: &Arc<Pace>,
+    throttle: &Arc<Throttle>,
     done: &mut dyn FnMut(&str),
 ) -> Result<Opened, StoreError> {
-    own::dir(dir).map_err(|error| at(dir, &error))?;
+    data_dir::make(dir).map_err(|error| at(dir, &error))?;
     let lock = Lock::take(dir)?;
     let manifest = match Manifest::read(dir)? {
         Some(manifest) => {
             manifest.belongs_to(options.owner, dir)?;
-            touched::look(dir)?;
+            preflight::check(dir)?;
             manifest.owned_by(options.owner)
         }
         None => {
-            touched::look(dir)?;
+            preflight::check(dir)?;
             make(dir, options)?
         }
     };
@@ -67,9 +67,9 @@ fn open_by_steps(
     let store_id = manifest
         .store_id()
         .ok_or_else(|| damaged(&dir.join(manifest::FILE), "names no store"))?;
-    let (left, judged) = look(dir, &manifest, store_id)?;
+    let (checkpoint, recovery) = look(dir, &manifest, store_id)?;
     // Only now is anything written: what is refused stays as it is, byte by byte.
-    let mut tables = open_tables(dir, options, pace)?;
+    let mut tables = open_tables(dir, options, throttle)?;
     done("the tables are there");
     // What is in the log only must find its way into the tables, whatever else fills the disk.
     let reserve = Reserve::take(dir, options.wal_bytes.saturating_mul(2));
@@ -80,27 +80,29 @@ fn open_by_steps(
         }
         None => manifest,
     };
-    let current = take_in(&manifest, &left, judged, &mut tables, &reserve)?;
+    let current = replay(&manifest, &checkpoint, recovery, &mut tables, &reserve)?;
     done("the log is in the tables");
 
     let begin = |moving: &Manifest, done: &mut dyn FnMut(&str)| {
-        let of = Of {
+        let log = LogId {
             store_id,
             start: moving.next(),
             seed: moving.seed(),
         };
-        let spans = tables.begin(store_id, of.start)?;
+        let starts = tables.begin(store_id, log.start)?;
         done("the tables name the next start");
-        let wal = Wal::create(dir, options.wal_bytes, of, current)?;
+        let wal = Wal::create(dir, options.wal_bytes, log, current)?;
         done("the log is the next start's");
-        Ok::<_, StoreError>((spans, wal))
+        Ok::<_, StoreError>((starts, wal))
     };
     let manifest = match manifest.state {
         // An open that was cut off. Its start ends here, with nothing in it: whoever has a copy of the directory may have it too,
         // and no two lives may be served under one.
         State::Moving => {
             drop(begin(&manifest, done)?);
-            let over = manifest.moved(wal::file_bytes(options.wal_bytes)).closed(current);
+            let over = manifest
+                .moved(wal::segment_bytes(options.wal_bytes))
+                .closed(current);
             write(&over, dir, &reserve)?;
             done("the start that was cut off is over");
             over
@@ -110,8 +112,8 @@ fn open_by_steps(
     let moving = manifest.moving(current, Start(rand::random()), rand::random());
     write(&moving, dir, &reserve)?;
     done("the manifest names the next start");
-    let (spans, wal) = begin(&moving, done)?;
-    let manifest = moving.moved(wal::file_bytes(options.wal_bytes));
+    let (starts, wal) = begin(&moving, done)?;
+    let manifest = moving.moved(wal::segment_bytes(options.wal_bytes));
     // The names of all files are durable with it.
     write(&manifest, dir, &reserve)?;
     done("the next start has begun");
@@ -125,7 +127,7 @@ fn open_by_steps(
             store_id,
             start: moving.next(),
         },
-        spans,
+        starts,
     })
 }
 
@@ -141,7 +143,7 @@ fn make(dir: &Path, options: &Options) -> Result<Manifest, StoreError> {
         )));
     }
     let store_id = StoreId::from_uuid(Uuid::new_v4());
-    let manifest = Manifest::new(options.owner, store_id, wal::file_bytes(options.wal_bytes));
+    let manifest = Manifest::new(options.owner, store_id, wal::segment_bytes(options.wal_bytes));
     let written = manifest
         .write(dir)
         .or_else(|error| match is_full(&error) && Reserve::give_up_left(dir) {
@@ -153,31 +155,35 @@ fn make(dir: &Path, options: &Options) -> Result<Manifest, StoreError> {
 }
 
 /// What the pieces prove, before anything is written.
-fn look(dir: &Path, manifest: &Manifest, store_id: StoreId) -> Result<(Left, Judged), StoreError> {
+fn look(
+    dir: &Path,
+    manifest: &Manifest,
+    store_id: StoreId,
+) -> Result<(LastCheckpoint, Recovery), StoreError> {
     let path = dir.join(tables::FILE);
-    let looked = match own::open(&path, For::Reading) {
+    let looked = match data_dir::open(&path, Access::Read) {
         Ok(file) => verify::whole(&path, file),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path, &error)),
         Err(_) => Err(damaged(&path, "is missing")),
     };
-    let left = match looked {
-        Ok(database) => tables::left_in(&database)?,
+    let checkpoint = match looked {
+        Ok(database) => tables::last_checkpoint(&database)?,
         // While a store is made, its tables are no file of tables yet.
         Err(_) if manifest.state == State::Making => {
             set_aside_unfinished(&path)?;
-            Left::default()
+            LastCheckpoint::default()
         }
         Err(error) => return Err(error),
     };
-    let judged = judge(dir, manifest, store_id, &left)?;
-    Ok((left, judged))
+    let recovery = plan_recovery(dir, manifest, store_id, &checkpoint)?;
+    Ok((checkpoint, recovery))
 }
 
-fn open_tables(dir: &Path, options: &Options, pace: &Arc<Pace>) -> Result<Tables, StoreError> {
-    Tables::open(dir, options.cache_bytes, options.kinship, pace).or_else(|error| {
+fn open_tables(dir: &Path, options: &Options, throttle: &Arc<Throttle>) -> Result<Tables, StoreError> {
+    Tables::open(dir, options.cache_bytes, options.family_of, throttle).or_else(|error| {
         // A repair writes: on a full disk, into what was held back.
         match Reserve::give_up_left(dir) {
-            true => Tables::open(dir, options.cache_bytes, options.kinship, pace),
+            true => Tables::open(dir, options.cache_bytes, options.family_of, throttle),
             false => Err(error),
         }
     })
@@ -193,104 +199,114 @@ fn set_aside_unfinished(path: &Path) -> Result<(), StoreError> {
 
 /// Brings what an earlier start left in the log into the tables, and returns the revision that they have then: all that was ever
 /// acknowledged.
-fn take_in(
+fn replay(
     manifest: &Manifest,
-    left: &Left,
-    judged: Judged,
+    checkpoint: &LastCheckpoint,
+    recovery: Recovery,
     tables: &mut Tables,
     reserve: &Reserve,
 ) -> Result<Revision, StoreError> {
-    let Judged::LogCounts(layer) = judged else {
-        return Ok(left.current);
+    let Recovery::Replay(memtable) = recovery else {
+        return Ok(checkpoint.revision);
     };
-    let Some(last) = layer.last() else {
-        return Ok(left.current);
+    let Some(last) = memtable.last() else {
+        return Ok(checkpoint.revision);
     };
     tracing::info!(
-        after = left.current.0,
+        after = checkpoint.revision.0,
         last = last.0,
         "revisions were in the write-ahead log only"
     );
     let start = manifest.start();
-    if let Err(error) = tables.apply(&layer, start, tables::TAKEN_IN, Revision(0)) {
+    if let Err(error) = tables.apply(&memtable, start, tables::ALL_GENERATIONS, Revision(0)) {
         if !reserve.is_held() {
             return Err(error);
         }
         // On a full disk: into what was held back.
         reserve.give_up();
         tables.reopen()?;
-        tables.apply(&layer, start, tables::TAKEN_IN, Revision(0))?;
+        tables.apply(&memtable, start, tables::ALL_GENERATIONS, Revision(0))?;
     }
     Ok(last)
 }
 
 /// What the pieces of a store prove.
-pub(super) enum Judged {
+pub(super) enum Recovery {
     /// All that was acknowledged is in the tables.
-    TablesAreAll,
+    NotNeeded,
     /// With these revisions, it is all.
-    LogCounts(Layer),
+    Replay(Memtable),
 }
 
 /// Whether tables, log and seal are those of the manifest, and whole. Writes nothing.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] unless that is proved.
-pub(super) fn judge(
+pub(super) fn plan_recovery(
     dir: &Path,
     manifest: &Manifest,
     store_id: StoreId,
-    left: &Left,
-) -> Result<Judged, StoreError> {
+    checkpoint: &LastCheckpoint,
+) -> Result<Recovery, StoreError> {
     let path = dir.join(tables::FILE);
-    if left.store_id.is_some_and(|found| found != store_id) {
+    if checkpoint.store_id.is_some_and(|found| found != store_id) {
         return Err(damaged(&path, "belongs to another store"));
     }
-    let files = wal::scan(dir)?;
-    let of = Of {
+    let segments = wal::read_segments(dir)?;
+    let log = LogId {
         store_id,
         start: manifest.start(),
         seed: manifest.seed(),
     };
     match manifest.state {
-        State::Making => is_new(&path, left, &files),
+        State::Making => is_new(&path, checkpoint, &segments),
         State::Open => {
-            is_of(&path, left, manifest.start())?;
-            with_log(dir, manifest, of, left, &files)
+            ends_with_start(&path, checkpoint, manifest.start())?;
+            with_log(dir, manifest, log, checkpoint, &segments)
         }
         State::Moving => {
-            has_exactly(&path, left, manifest)?;
-            files.iter().try_for_each(|file| is_between(file, manifest, of))?;
-            Ok(Judged::TablesAreAll)
+            has_exactly(&path, checkpoint, manifest)?;
+            segments
+                .iter()
+                .try_for_each(|segment| is_between(segment, manifest, log))?;
+            Ok(Recovery::NotNeeded)
         }
         State::Closed => {
-            is_of(&path, left, manifest.start())?;
-            has_exactly(&path, left, manifest)?;
-            files.iter().try_for_each(|file| match file.is_of(&of) {
-                true => Ok(()),
-                false => Err(damaged(
-                    &file.path,
-                    "is of another start or store than the manifest",
-                )),
-            })?;
-            // As the files of the log it may be gone, and may not be another's.
-            match mark_left(dir, manifest)? {
-                Some(mark) if mark.revision > left.current => Err(damaged(&path, "is older than the seal")),
-                _ => Ok(Judged::TablesAreAll),
+            ends_with_start(&path, checkpoint, manifest.start())?;
+            has_exactly(&path, checkpoint, manifest)?;
+            segments
+                .iter()
+                .try_for_each(|segment| match segment.belongs_to(&log) {
+                    true => Ok(()),
+                    false => Err(damaged(
+                        &segment.path,
+                        "is of another start or store than the manifest",
+                    )),
+                })?;
+            // As the segments it may be gone, and may not be another's.
+            match mark_if_any(dir, manifest)? {
+                Some(mark) if mark.revision > checkpoint.revision => {
+                    Err(damaged(&path, "is older than the seal"))
+                }
+                _ => Ok(Recovery::NotNeeded),
             }
         }
     }
 }
 
 /// A store that is being made holds nothing yet.
-fn is_new(tables: &Path, left: &Left, files: &Files) -> Result<Judged, StoreError> {
+fn is_new(
+    tables: &Path,
+    checkpoint: &LastCheckpoint,
+    segments: &[SegmentImage],
+) -> Result<Recovery, StoreError> {
     let late = "is of a later time than the manifest";
-    if left.store_id.is_some() {
+    if checkpoint.store_id.is_some() {
         return Err(damaged(tables, late));
     }
-    match files.iter().find(|file| file.head.is_some()) {
-        Some(file) => Err(damaged(&file.path, late)),
-        None => Ok(Judged::TablesAreAll),
+    match segments.iter().find(|segment| segment.header.is_some()) {
+        Some(segment) => Err(damaged(&segment.path, late)),
+        None => Ok(Recovery::NotNeeded),
     }
 }
 
@@ -298,44 +314,46 @@ fn is_new(tables: &Path, left: &Left, files: &Files) -> Result<Judged, StoreErro
 fn with_log(
     dir: &Path,
     manifest: &Manifest,
-    of: Of,
-    left: &Left,
-    files: &Files,
-) -> Result<Judged, StoreError> {
+    log: LogId,
+    checkpoint: &LastCheckpoint,
+    segments: &[SegmentImage],
+) -> Result<Recovery, StoreError> {
     let mark = mark(dir, manifest)?;
-    if left.generation == tables::TAKEN_IN {
-        return match mark.revision <= left.current {
-            true => Ok(Judged::TablesAreAll),
+    if checkpoint.generation == tables::ALL_GENERATIONS {
+        return match mark.revision <= checkpoint.revision {
+            true => Ok(Recovery::NotNeeded),
             false => Err(damaged(&dir.join(tables::FILE), "is older than the seal")),
         };
     }
     let expected = Expected {
-        of,
-        file_bytes: manifest.wal_bytes,
-        current: left.current,
-        generation: left.generation,
+        log,
+        segment_bytes: manifest.wal_bytes,
+        current: checkpoint.revision,
+        generation: checkpoint.generation,
         mark,
     };
-    wal::left_over(dir, files, &expected).map(Judged::LogCounts)
+    wal::recover(dir, segments, &expected).map(Recovery::Replay)
 }
 
-/// Between two starts the log is that of the one before, or the next one's, in which nothing was committed. A file that is being
-/// written over may have no head.
-fn is_between(file: &File, manifest: &Manifest, of: Of) -> Result<(), StoreError> {
-    let next = Of {
+/// Between two starts the log is that of the one before, or the next one's, in which nothing was committed. A segment that is being
+/// written over may have no header.
+fn is_between(segment: &SegmentImage, manifest: &Manifest, log: LogId) -> Result<(), StoreError> {
+    let next = LogId {
         start: manifest.next(),
-        ..of
+        ..log
     };
-    let fits = file.head.is_none() || file.is_of(&of) || (file.is_of(&next) && file.is_empty(&next));
+    let fits = segment.header.is_none()
+        || segment.belongs_to(&log)
+        || (segment.belongs_to(&next) && segment.is_empty(&next));
     match fits {
         true => Ok(()),
-        false => Err(damaged(&file.path, "is of another time than the manifest")),
+        false => Err(damaged(&segment.path, "is of another time than the manifest")),
     }
 }
 
 /// The tables end with the start of the manifest.
-fn is_of(path: &Path, left: &Left, start: Start) -> Result<(), StoreError> {
-    match left.start == Some(start) {
+fn ends_with_start(path: &Path, checkpoint: &LastCheckpoint, start: Start) -> Result<(), StoreError> {
+    match checkpoint.start == Some(start) {
         true => Ok(()),
         false => Err(damaged(
             path,
@@ -345,24 +363,24 @@ fn is_of(path: &Path, left: &Left, start: Start) -> Result<(), StoreError> {
 }
 
 /// The tables have what the manifest says, no more and no less.
-fn has_exactly(path: &Path, left: &Left, manifest: &Manifest) -> Result<(), StoreError> {
-    if left.current == Revision(manifest.revision) {
+fn has_exactly(path: &Path, checkpoint: &LastCheckpoint, manifest: &Manifest) -> Result<(), StoreError> {
+    if checkpoint.revision == Revision(manifest.revision) {
         return Ok(());
     }
     let what = format!(
         "ends with revision {}, and the manifest with {}",
-        left.current.0, manifest.revision
+        checkpoint.revision.0, manifest.revision
     );
     Err(damaged(path, &what))
 }
 
 /// How far the log is sealed.
 fn mark(dir: &Path, manifest: &Manifest) -> Result<seal::Mark, StoreError> {
-    mark_left(dir, manifest)?.ok_or_else(|| damaged(&dir.join(seal::FILE), "is missing"))
+    mark_if_any(dir, manifest)?.ok_or_else(|| damaged(&dir.join(seal::FILE), "is missing"))
 }
 
-/// The same; none where there is no file of it.
-fn mark_left(dir: &Path, manifest: &Manifest) -> Result<Option<seal::Mark>, StoreError> {
+/// The same; none where there is no seal.
+fn mark_if_any(dir: &Path, manifest: &Manifest) -> Result<Option<seal::Mark>, StoreError> {
     let path = dir.join(seal::FILE);
     match Seal::read(dir, manifest.seed()) {
         Ok(Some(mark)) => Ok(Some(mark)),

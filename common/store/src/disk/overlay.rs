@@ -71,7 +71,7 @@ impl<S: Source> Overlay<S> {
 }
 
 /// The pieces that a range touches: where each begins, and what of it and of the range that is.
-fn touched(
+fn pieces_of(
     offset: u64,
     length: usize,
 ) -> impl Iterator<Item = (u64, std::ops::Range<usize>, std::ops::Range<usize>)> {
@@ -97,7 +97,7 @@ impl<S: Source> StorageBackend for Overlay<S> {
         if state.pieces.is_empty() && offset + out.len() as u64 <= state.shown {
             return self.source.read(offset, out);
         }
-        for (at, in_piece, in_out) in touched(offset, out.len()) {
+        for (at, in_piece, in_out) in pieces_of(offset, out.len()) {
             match state.pieces.get(&at) {
                 Some(piece) => out[in_out].copy_from_slice(&piece[in_piece]),
                 None => out[in_out].copy_from_slice(&self.piece(state.shown, at)?[in_piece]),
@@ -125,7 +125,7 @@ impl<S: Source> StorageBackend for Overlay<S> {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        for (at, in_piece, in_data) in touched(offset, data.len()) {
+        for (at, in_piece, in_data) in pieces_of(offset, data.len()) {
             let shown = state.shown;
             let piece = match state.pieces.entry(at) {
                 std::collections::btree_map::Entry::Occupied(piece) => piece.into_mut(),

@@ -17,12 +17,12 @@ use uuid::Uuid;
 use super::lock::Lock;
 use super::manifest::Manifest;
 use super::overlay::Overlay;
-use super::tables::{self, Left};
+use super::tables::{self, LastCheckpoint};
 use super::verify::quietly;
-use super::wal::{self, Head};
+use super::wal::{self, SegmentHeader};
 use super::{Owner, at};
 use crate::StoreError;
-use crate::own::{self, For};
+use crate::data_dir::{self, Access};
 
 /// A record's table and key.
 type Place = (String, Vec<u8>);
@@ -31,7 +31,7 @@ type Records = BTreeMap<Place, Vec<u8>>;
 
 /// What can be saved, and what cannot.
 #[derive(Debug, Default)]
-pub struct Saved {
+pub struct Salvaged {
     /// Whose store it is; empty where nothing says so.
     owner: String,
     records: Records,
@@ -107,10 +107,10 @@ fn full_bytes(head: &[u8; HEAD_BYTES]) -> u64 {
 ///
 /// # Errors
 /// [`StoreError`] where a service has the directory open, where it is another service's, or where it cannot be read at all.
-pub fn repair(dir: &Path, owner: Owner) -> Result<Saved, StoreError> {
+pub fn repair(dir: &Path, owner: Owner) -> Result<Salvaged, StoreError> {
     fs::read_dir(dir).map_err(|error| at(dir, &error))?;
     let _lock = Lock::take_to_read(dir)?;
-    let mut saved = Saved::default();
+    let mut saved = Salvaged::default();
     match Manifest::read(dir) {
         Ok(Some(manifest)) => {
             manifest.belongs_to(owner, dir)?;
@@ -119,19 +119,19 @@ pub fn repair(dir: &Path, owner: Owner) -> Result<Saved, StoreError> {
         Ok(None) => saved.lost.push("the manifest, which is missing".to_owned()),
         Err(error) => saved.lost.push(format!("the manifest: {error}")),
     }
-    let left = saved.take_from_tables(dir)?;
-    saved.take_from_log(dir, left)?;
+    let checkpoint = saved.take_from_tables(dir)?;
+    saved.take_from_log(dir, checkpoint)?;
     saved
         .lost
         .push("the history that watchers resume in: they begin anew".to_owned());
     Ok(saved)
 }
 
-impl Saved {
+impl Salvaged {
     /// Every record that is what was written.
-    fn take_from_tables(&mut self, dir: &Path) -> Result<Option<Left>, StoreError> {
+    fn take_from_tables(&mut self, dir: &Path) -> Result<Option<LastCheckpoint>, StoreError> {
         let path = dir.join(tables::FILE);
-        let file = match own::open(&path, For::Reading) {
+        let file = match data_dir::open(&path, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.lost
@@ -140,20 +140,24 @@ impl Saved {
             }
             Err(error) => return Err(at(&path, &error)),
         };
-        let (records, left) = self.best_of_tables(&path, &file)?;
+        let (records, checkpoint) = self.best_of_tables(&path, &file)?;
         self.records = records;
-        self.revision = left.map_or(Revision(0), |left| left.current);
+        self.revision = checkpoint.map_or(Revision(0), |checkpoint| checkpoint.revision);
         self.kept.push(format!(
             "{} records of {}, up to revision {}",
             self.records.len(),
             tables::FILE,
             self.revision.0
         ));
-        Ok(left)
+        Ok(checkpoint)
     }
 
     /// The first way of opening the tables that shows records; of several that show none, what the first one met.
-    fn best_of_tables(&mut self, path: &Path, file: &File) -> Result<(Records, Option<Left>), StoreError> {
+    fn best_of_tables(
+        &mut self,
+        path: &Path,
+        file: &File,
+    ) -> Result<(Records, Option<LastCheckpoint>), StoreError> {
         let mut first_fault = None;
         for way in [Way::AsItIs, Way::MadeLonger, Way::TakenAsClosed] {
             let file = file.try_clone().map_err(|error| at(path, &error))?;
@@ -173,7 +177,7 @@ impl Saved {
                 Some(Ok(walked)) => {
                     self.lost.extend(walked.faults);
                     self.lost.extend(way.caveat());
-                    return Ok((records, walked.left));
+                    return Ok((records, walked.checkpoint));
                 }
                 Some(Err(error)) => error.to_string(),
                 None => "it cannot be read on".to_owned(),
@@ -192,19 +196,19 @@ impl Saved {
     }
 
     /// What the log has behind that, up to the first revision that is missing.
-    fn take_from_log(&mut self, dir: &Path, left: Option<Left>) -> Result<(), StoreError> {
-        let Some(Left {
+    fn take_from_log(&mut self, dir: &Path, checkpoint: Option<LastCheckpoint>) -> Result<(), StoreError> {
+        let Some(LastCheckpoint {
             store_id: Some(store_id),
             start: Some(start),
             ..
-        }) = left
+        }) = checkpoint
         else {
             self.lost
                 .push("what was in the log only: nothing says what it goes on from".to_owned());
             return Ok(());
         };
-        let is_ours = |head: &Head| head.store_id == store_id && head.start == start;
-        let (commits, lost) = wal::saved(&wal::scan(dir)?, self.revision, is_ours);
+        let is_ours = |head: &SegmentHeader| head.store_id == store_id && head.start == start;
+        let (commits, lost) = wal::salvage(&wal::read_segments(dir)?, self.revision, is_ours);
         let count = commits.len();
         for commit in commits {
             self.revision = commit.revision;
@@ -246,7 +250,7 @@ impl Saved {
                 into.display()
             )));
         }
-        own::dir(into).map_err(|error| at(into, &error))?;
+        data_dir::make(into).map_err(|error| at(into, &error))?;
         let mut entries = fs::read_dir(into).map_err(|error| at(into, &error))?;
         if entries.next().is_some() {
             return Err(StoreError::Unavailable(format!(
@@ -260,7 +264,7 @@ impl Saved {
             .records
             .iter()
             .map(|((table, key), value)| (table.as_str(), key.as_slice(), value.as_slice()));
-        tables::make_anew(into, store_id, start, self.revision, records)?;
+        tables::rebuild(into, store_id, start, self.revision, records)?;
         // Last: without it nothing takes the rest for a store.
         let manifest = Manifest::saved(owner.service, &self.owner, store_id, start, self.revision);
         manifest.write(into).map_err(|error| at(into, &error))

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::own::{self, For};
+use crate::data_dir::{self, Access};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "reserve";
@@ -145,7 +145,7 @@ impl Reserve {
 }
 
 fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = own::open(path, For::Writing)?;
+    let file = data_dir::open(path, Access::Write)?;
     Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes)?)
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use common::revision::Revision;
 
 use super::frame::Seed;
-use crate::own::{self, For};
+use crate::data_dir::{self, Access};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "store.seal";
@@ -43,7 +43,7 @@ pub(super) struct Seal {
 impl Seal {
     /// Makes the file anew, with a mark in both places; durable when it returns.
     pub(super) fn create(dir: &Path, seed: Seed, mark: Mark) -> io::Result<Self> {
-        let file = own::open(&dir.join(FILE), For::Both)?;
+        let file = data_dir::open(&dir.join(FILE), Access::ReadWrite)?;
         let mut seal = Self { file, seed, turn: 0 };
         seal.set(mark)?;
         seal.set(mark)?;
@@ -64,7 +64,7 @@ impl Seal {
     /// # Errors
     /// `UnexpectedEof` if the file is cut short: both places are written before anything is committed.
     pub(super) fn read(dir: &Path, seed: Seed) -> io::Result<Option<Mark>> {
-        let file = own::open(&dir.join(FILE), For::Reading)?;
+        let file = data_dir::open(&dir.join(FILE), Access::Read)?;
         let mut found = None;
         for place in PLACES {
             let mut bytes = [0; BYTES];

@@ -3,11 +3,11 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | one per [`Table`](crate::Table) | the record's | the record's, packed, and a sum of table, key and value (`record.rs`) |
-//! | `runtime/samples` | a family of records | what its records are packed against (`sample.rs`) |
+//! | one per [`Table`](crate::Table) | the record's | the record's, compressed, and a sum of table, key and value (`record.rs`) |
+//! | `runtime/samples` | a family of records | what its records are compressed against (`dictionary.rs`) |
 //! | `runtime/history_rows` | the last of some revisions | what they recorded, and a sum |
 //! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
-//! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `generation`: the last round of the log of which all is here |
+//! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `generation`: the last generation of the log of which all is here |
 //!
 //! *Proof.* redb has a sum on each of its pages, and looks at them when it is asked to: at each start, before anything else
 //! (`verify.rs`). Our own sums find what goes wrong later, and are what `check` names a record by.
@@ -16,10 +16,10 @@
 //! repair" records that state with each transaction instead, and opens in a millisecond whatever the size. It makes a
 //! transaction dearer, which matters little where one carries thousands of revisions.
 
-mod anew;
+mod dictionary;
+mod history_row;
+mod rebuild;
 mod record;
-mod row;
-mod sample;
 mod snapshot;
 mod walk;
 
@@ -37,18 +37,18 @@ use redb::{
 };
 use uuid::Uuid;
 
-pub(super) use self::anew::make_anew;
-use self::record::{like, summed};
-use self::row::Row;
-use self::sample::Sampler;
-pub(super) use self::snapshot::Snapshot;
+use self::dictionary::DictionaryWriter;
+use self::history_row::Row;
+pub(super) use self::rebuild::rebuild;
+use self::record::{dictionary_of, encode};
+pub(super) use self::snapshot::TableSnapshot;
 pub(super) use self::walk::{Walked, walk};
-use super::layer::Layer;
-use super::pace::Pace;
-use super::paced_file::PacedFile;
-use crate::own::{self, For};
-use crate::spans::Spans;
-use crate::{Kinship, StoreError};
+use super::memtable::Memtable;
+use super::throttle::Throttle;
+use super::throttled_file::ThrottledFile;
+use crate::data_dir::{self, Access};
+use crate::starts::Starts;
+use crate::{FamilyOf, StoreError};
 
 type Records<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
@@ -62,8 +62,8 @@ const STORE_ID: &str = "store_id";
 const OLDEST: &str = "oldest";
 const GENERATION: &str = "generation";
 
-/// Instead of a round: the whole log of a start that has ended is in the tables.
-pub(super) const TAKEN_IN: u64 = u64::MAX;
+/// Instead of a generation: the whole log of a start that has ended is in the tables.
+pub(super) const ALL_GENERATIONS: u64 = u64::MAX;
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "store.redb";
@@ -84,81 +84,81 @@ const PROBE_BYTES: usize = 256 << 10;
 pub(super) struct Tables {
     path: PathBuf,
     cache_bytes: usize,
-    kinship: Kinship,
-    pace: Arc<Pace>,
+    family_of: FamilyOf,
+    throttle: Arc<Throttle>,
     /// None only after an attempt to open it again has failed.
     database: Option<Database>,
 }
 
-/// What an earlier start left.
+/// What the last checkpoint says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Left {
+pub(super) struct LastCheckpoint {
     /// None where the store is new.
     pub store_id: Option<StoreId>,
     pub start: Option<Start>,
     /// The last revision in the tables.
-    pub current: Revision,
-    /// The last round of the log of which all is in the tables.
+    pub revision: Revision,
+    /// The last generation of the log of which all is in the tables.
     pub generation: u64,
 }
 
 impl Tables {
-    /// Opens or makes the file in a data directory. It is written at this pace.
+    /// Opens or makes the file in a data directory. It is written at this throttle.
     pub(super) fn open(
         dir: &Path,
         cache_bytes: usize,
-        kinship: Kinship,
-        pace: &Arc<Pace>,
+        family_of: FamilyOf,
+        throttle: &Arc<Throttle>,
     ) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
         Ok(Self {
-            database: Some(open_file(&path, cache_bytes, pace)?),
+            database: Some(open_file(&path, cache_bytes, throttle)?),
             path,
             cache_bytes,
-            kinship,
-            pace: Arc::clone(pace),
+            family_of,
+            throttle: Arc::clone(throttle),
         })
     }
 
     /// Records a new start of a store; again, where an open was cut off.
-    pub(super) fn begin(&self, store_id: StoreId, start: Start) -> Result<Spans, StoreError> {
+    pub(super) fn begin(&self, store_id: StoreId, start: Start) -> Result<Starts, StoreError> {
         let transaction = self.write()?;
-        let spans = begin(&transaction, store_id, start)?;
+        let starts = begin(&transaction, store_id, start)?;
         transaction.commit().map_err(failed)?;
-        Ok(spans)
+        Ok(starts)
     }
 
-    /// Brings revisions of `start` into the tables, which were left in the log up to and including a round, and takes out some of those up
+    /// Brings revisions of `start` into the tables, which were in the log up to and including a generation, and takes out some of those up
     /// to and including `oldest`; says whether more of them are left. May be done again if its outcome is unknown.
     pub(super) fn apply(
         &self,
-        layer: &Layer,
+        memtable: &Memtable,
         start: Start,
         generation: u64,
         oldest: Revision,
     ) -> Result<bool, StoreError> {
         let transaction = self.write()?;
         put_generation(&transaction, generation)?;
-        let mut sampler = Sampler::open(&transaction, layer, self.kinship)?;
-        put_records(&transaction, layer, &mut sampler, &self.pace)?;
-        let count = put_history(&transaction, layer, start, &mut sampler, &self.pace)?;
-        let more = forget(&transaction, oldest, TRIM_PIECE + 2 * count, &mut sampler)?;
-        sampler.finish()?;
+        let mut dictionaries = DictionaryWriter::open(&transaction, memtable, self.family_of)?;
+        put_records(&transaction, memtable, &mut dictionaries, &self.throttle)?;
+        let count = put_history(&transaction, memtable, start, &mut dictionaries, &self.throttle)?;
+        let more = forget(&transaction, oldest, TRIM_PIECE + 2 * count, &mut dictionaries)?;
+        dictionaries.finish()?;
         // Immediate is redb's default: `commit` returns when the data is on disk.
         transaction.commit().map_err(failed)?;
         Ok(more)
     }
 
-    /// The last committed picture of the tables.
-    pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+    /// The tables as they were committed last.
+    pub(super) fn snapshot(&self) -> Result<TableSnapshot, StoreError> {
         let transaction = self.database()?.begin_read().map_err(failed)?;
-        Snapshot::of(transaction)
+        TableSnapshot::of(transaction)
     }
 
     /// Tells whether the disk takes writes again.
     pub(super) fn probe(&self) -> io::Result<()> {
         let path = self.path.with_extension("probe");
-        let outcome = own::create(&path).and_then(|mut file| {
+        let outcome = data_dir::create(&path).and_then(|mut file| {
             io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
             file.sync_all()
         });
@@ -170,7 +170,7 @@ impl Tables {
     pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
         // The lock on the file is held until the old one is gone.
         drop(self.database.take());
-        self.database = Some(open_file(&self.path, self.cache_bytes, &self.pace)?);
+        self.database = Some(open_file(&self.path, self.cache_bytes, &self.throttle)?);
         Ok(())
     }
 
@@ -192,10 +192,10 @@ impl Tables {
     }
 }
 
-fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Database, StoreError> {
-    let file = own::open(path, For::Both).map_err(|error| super::at(path, &error))?;
+fn open_file(path: &Path, cache_bytes: usize, throttle: &Arc<Throttle>) -> Result<Database, StoreError> {
+    let file = data_dir::open(path, Access::ReadWrite).map_err(|error| super::at(path, &error))?;
     let open = || {
-        let file = PacedFile::new(FileBackend::new(file)?, Arc::clone(pace));
+        let file = ThrottledFile::new(FileBackend::new(file)?, Arc::clone(throttle));
         Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(file)
@@ -209,29 +209,29 @@ fn open_file(path: &Path, cache_bytes: usize, pace: &Arc<Pace>) -> Result<Databa
     })
 }
 
-/// What an earlier start left in tables that are looked at.
+/// The last checkpoint of tables that are looked at.
 ///
 /// # Errors
 /// [`StoreError`] where they cannot be read.
-pub(super) fn left_in(database: &Database) -> Result<Left, StoreError> {
-    left(&database.begin_read().map_err(failed)?)
+pub(super) fn last_checkpoint(database: &Database) -> Result<LastCheckpoint, StoreError> {
+    read_checkpoint(&database.begin_read().map_err(failed)?)
 }
 
-fn left(transaction: &ReadTransaction) -> Result<Left, StoreError> {
+fn read_checkpoint(transaction: &ReadTransaction) -> Result<LastCheckpoint, StoreError> {
     let Some(meta) = existing(transaction.open_table(META))? else {
-        return Ok(Left::default());
+        return Ok(LastCheckpoint::default());
     };
     let starts = transaction.open_table(STARTS).map_err(failed)?;
     let last = starts.last().map_err(failed)?;
-    Ok(Left {
+    Ok(LastCheckpoint {
         store_id: fixed(&meta, STORE_ID)?.map(|id| StoreId::from_uuid(Uuid::from_bytes(id))),
         start: last.map(|(_, start)| Start(start.value().0)),
-        current: current(transaction)?,
+        revision: current(transaction)?,
         generation: fixed(&meta, GENERATION)?.map_or(0, u64::from_be_bytes),
     })
 }
 
-fn begin(transaction: &WriteTransaction, store_id: StoreId, start: Start) -> Result<Spans, StoreError> {
+fn begin(transaction: &WriteTransaction, store_id: StoreId, start: Start) -> Result<Starts, StoreError> {
     put_generation(transaction, 0)?;
     let mut meta = transaction.open_table(META).map_err(failed)?;
     let history = transaction.open_table(HISTORY).map_err(failed)?;
@@ -246,18 +246,18 @@ fn begin(transaction: &WriteTransaction, store_id: StoreId, start: Start) -> Res
         Some(revision) => Revision(revision),
         None => stored_oldest(&meta)?,
     };
-    let mut spans = Spans::default();
+    let mut known = Starts::default();
     for record in starts.range::<u64>(..).map_err(failed)? {
         let (start, after) = record.map_err(failed)?.1.value();
-        spans.push(Start(start), Revision(after));
+        known.push(Start(start), Revision(after));
     }
-    if spans.find(start, current).is_none() {
+    if known.find(start, current).is_none() {
         starts
-            .insert(spans.len() as u64, (start.0, current.0))
+            .insert(known.len() as u64, (start.0, current.0))
             .map_err(failed)?;
-        spans.push(start, current);
+        known.push(start, current);
     }
-    Ok(spans)
+    Ok(known)
 }
 
 fn put_generation(transaction: &WriteTransaction, generation: u64) -> Result<(), StoreError> {
@@ -271,62 +271,67 @@ fn put_generation(transaction: &WriteTransaction, generation: u64) -> Result<(),
 /// Says how many there are.
 fn put_history(
     transaction: &WriteTransaction,
-    layer: &Layer,
+    memtable: &Memtable,
     start: Start,
-    sampler: &mut Sampler<'_>,
-    pace: &Pace,
+    dictionaries: &mut DictionaryWriter<'_>,
+    throttle: &Throttle,
 ) -> Result<u64, StoreError> {
     let mut table = transaction.open_table(HISTORY).map_err(failed)?;
     let mut row = Row::of(start)?;
     let mut count = 0;
-    for commit in layer.commits() {
-        rest(pace, count);
-        row.push(commit, || sampler.family(commit))?;
+    for commit in memtable.commits() {
+        rest(throttle, count);
+        row.push(commit, || dictionaries.family(commit))?;
         if row.is_full() {
-            put_row(&mut table, &mut row, sampler)?;
+            put_row(&mut table, &mut row, dictionaries)?;
         }
         count += 1;
     }
-    put_row(&mut table, &mut row, sampler)?;
+    put_row(&mut table, &mut row, dictionaries)?;
     Ok(count)
 }
 
 fn put_row(
     table: &mut redb::Table<'_, u64, &'static [u8]>,
     row: &mut Row,
-    sampler: &mut Sampler<'_>,
+    dictionaries: &mut DictionaryWriter<'_>,
 ) -> Result<(), StoreError> {
-    let like = match row.family() {
-        Some(family) => sampler.of(&family)?,
+    let dictionary = match row.family() {
+        Some(family) => dictionaries.of(&family)?,
         None => None,
     };
-    if let Some((last, bytes)) = row.take(like)? {
+    if let Some((last, bytes)) = row.take(dictionary)? {
         let before = table.insert(last, bytes.as_slice()).map_err(failed)?;
-        let before = before.and_then(|before| row::like(before.value()));
-        sampler.count(before, row::like(&bytes));
+        let before = before.and_then(|before| history_row::dictionary_of(before.value()));
+        dictionaries.count(before, history_row::dictionary_of(&bytes));
     }
     Ok(())
 }
 
-fn rest(pace: &Pace, count: u64) {
+fn rest(throttle: &Throttle, count: u64) {
     if count.is_multiple_of(REST_EVERY) {
-        pace.rest();
+        throttle.rest();
     }
 }
 
 /// Writes each record once, as the last revision leaves it, table by table and in the order of the keys.
 fn put_records(
     transaction: &WriteTransaction,
-    layer: &Layer,
-    sampler: &mut Sampler<'_>,
-    pace: &Pace,
+    memtable: &Memtable,
+    dictionaries: &mut DictionaryWriter<'_>,
+    throttle: &Throttle,
 ) -> Result<(), StoreError> {
-    for (name, records) in layer.tables() {
+    for (name, records) in memtable.tables() {
         let mut table = transaction.open_table(Records::new(name.0)).map_err(failed)?;
         for ((key, value), count) in records.zip(0..) {
-            rest(pace, count);
+            rest(throttle, count);
             let row = match value {
-                Some(value) => Some(summed(name.0, key, value, sampler.like(name.0, value)?)?),
+                Some(value) => Some(encode(
+                    name.0,
+                    key,
+                    value,
+                    dictionaries.for_record(name.0, value)?,
+                )?),
                 None => None,
             };
             let before = match &row {
@@ -334,8 +339,8 @@ fn put_records(
                 None => table.remove(key),
             };
             let before = before.map_err(failed)?;
-            let before = before.and_then(|before| like(before.value()));
-            sampler.count(before, row.as_deref().and_then(like));
+            let before = before.and_then(|before| dictionary_of(before.value()));
+            dictionaries.count(before, row.as_deref().and_then(dictionary_of));
         }
     }
     Ok(())
@@ -347,7 +352,7 @@ fn forget(
     transaction: &WriteTransaction,
     oldest: Revision,
     limit: u64,
-    sampler: &mut Sampler<'_>,
+    dictionaries: &mut DictionaryWriter<'_>,
 ) -> Result<bool, StoreError> {
     let mut meta = transaction.open_table(META).map_err(failed)?;
     let mut history = transaction.open_table(HISTORY).map_err(failed)?;
@@ -361,7 +366,7 @@ fn forget(
     let through = oldest.0.min(first.saturating_add(limit));
     if first <= through {
         let gone = |_, row: &[u8]| {
-            sampler.count(row::like(row), None);
+            dictionaries.count(history_row::dictionary_of(row), None);
             false
         };
         history.retain_in(..=through, gone).map_err(failed)?;

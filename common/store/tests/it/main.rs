@@ -3,7 +3,7 @@
 // What helps a test may fail as a test does.
 #![allow(clippy::unwrap_used)]
 
-mod kin;
+mod families;
 mod lost;
 mod store;
 

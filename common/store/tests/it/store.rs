@@ -440,7 +440,7 @@ fn without_its_log_a_store_that_was_not_closed_is_damaged_and_one_that_was_is_wh
     assert_eq!(bench.open().reader().unwrap().revision(), Revision(1));
 }
 
-/// Layers and tables are one to whoever reads: a deletion in the log hides what is in the tables.
+/// Memtables and tables are one to whoever reads: a deletion in the log hides what is in the tables.
 #[test]
 fn a_scan_over_log_and_tables_is_as_over_one_map() {
     let (calm, hasty) = (on_disk(), hasty());

@@ -80,7 +80,7 @@ fn open_at(dir: &Path) -> Result<Arc<DiskStore>, String> {
 
 /// What a directory proves, without writing into it: what an open does before its first write.
 fn proves(dir: &Path) -> Result<u64, String> {
-    let judge = || {
+    let prove = || {
         let manifest = Manifest::read(dir)?.ok_or_else(|| damaged(dir, "has no manifest"))?;
         let store_id = manifest
             .store_id()
@@ -96,9 +96,9 @@ fn proves(dir: &Path) -> Result<u64, String> {
         if let Some(fault) = walked.faults.into_iter().next() {
             return Err(StoreError::Damaged(fault));
         }
-        let left = walked.left.ok_or_else(|| damaged(dir, "has no tables"))?;
-        if let Judged::LogCounts(layer) = judge(dir, &manifest, store_id, &left)? {
-            for write in layer.commits().flat_map(|commit| &commit.writes) {
+        let checkpoint = walked.checkpoint.ok_or_else(|| damaged(dir, "has no tables"))?;
+        if let Recovery::Replay(memtable) = plan_recovery(dir, &manifest, store_id, &checkpoint)? {
+            for write in memtable.commits().flat_map(|commit| &commit.writes) {
                 records.insert(write.key.clone(), write.value.clone().unwrap());
             }
         }
@@ -107,7 +107,7 @@ fn proves(dir: &Path) -> Result<u64, String> {
         assert_eq!(records, expected.collect(), "silent, and wrong");
         Ok(records.len() as u64)
     };
-    judge().map_err(|error| error.to_string())
+    prove().map_err(|error| error.to_string())
 }
 
 /// A store with all there is: two starts, tables and log.
@@ -131,8 +131,8 @@ fn an_open_that_is_cut_off_between_any_two_steps_is_made_up_for_by_the_next() {
     for (state, expected) in [(nothing, 0), (in_use, committed), (closed, committed)] {
         let dir = laid_out(&state);
         let mut cuts = Vec::new();
-        let pace = Arc::new(Pace::new());
-        let opened = open_by_steps(dir.path(), &options(), &pace, &mut |step| {
+        let throttle = Arc::new(Throttle::new());
+        let opened = open_by_steps(dir.path(), &options(), &throttle, &mut |step| {
             cuts.push((step.to_owned(), files(dir.path())));
         });
         opened.map(drop).map_err(|error| error.to_string()).unwrap();
@@ -141,7 +141,7 @@ fn an_open_that_is_cut_off_between_any_two_steps_is_made_up_for_by_the_next() {
             // And cut off again at each step of the next one.
             let again = laid_out(&cut);
             let mut twice = Vec::new();
-            let opened = open_by_steps(again.path(), &options(), &pace, &mut |_| {
+            let opened = open_by_steps(again.path(), &options(), &throttle, &mut |_| {
                 twice.push(files(again.path()))
             });
             drop(opened.map_err(|error| format!("{step}: {error}")).unwrap());
@@ -157,10 +157,10 @@ fn an_open_that_is_cut_off_between_any_two_steps_is_made_up_for_by_the_next() {
 type Pieces = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Opens it: under which start, and what a copy that is made after each step holds.
-fn life_of(dir: &Path, pace: &Arc<Pace>) -> (Start, Vec<(String, Pieces)>) {
+fn life_of(dir: &Path, throttle: &Arc<Throttle>) -> (Start, Vec<(String, Pieces)>) {
     let mut copies = Vec::new();
     let mut copy = |step: &str| copies.push((step.to_owned(), files(dir)));
-    let opened = open_by_steps(dir, &options(), pace, &mut copy).map_err(|error| error.to_string());
+    let opened = open_by_steps(dir, &options(), throttle, &mut copy).map_err(|error| error.to_string());
     (opened.unwrap().identity.start, copies)
 }
 
@@ -171,13 +171,13 @@ fn a_directory_copied_between_any_two_steps_of_an_open_has_no_start_in_common_wi
     let in_use = files(dir.path());
     drop(store);
     let closed = files(dir.path());
-    let pace = Arc::new(Pace::new());
+    let throttle = Arc::new(Throttle::new());
     for state in [BTreeMap::new(), in_use, closed] {
-        let (life, copies) = life_of(laid_out(&state).path(), &pace);
+        let (life, copies) = life_of(laid_out(&state).path(), &throttle);
         for (step, copy) in copies {
             // The copy is put back twice, and copied once more while it is opened.
-            let (one, copies) = life_of(laid_out(&copy).path(), &pace);
-            let (other, _) = life_of(laid_out(&copy).path(), &pace);
+            let (one, copies) = life_of(laid_out(&copy).path(), &throttle);
+            let (other, _) = life_of(laid_out(&copy).path(), &throttle);
             let mut starts = vec![life, one, other];
             for (again, copy) in copies {
                 let dir = laid_out(&copy);

@@ -7,21 +7,21 @@ use std::sync::Arc;
 use common::revision::Revision;
 use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, StorageError, TableHandle as _};
 
-use super::record::whole;
-use super::row;
-use super::sample::{SAMPLES, Samples};
+use super::dictionary::{DICTIONARIES, Dictionaries};
+use super::history_row;
+use super::record::decode;
 use super::{HISTORY, META, OWN, Records, current, existing, failed, stored_oldest};
 use crate::{Order, Pair, Recorded, StoreError, Table};
 
 /// One read transaction.
-pub(in crate::disk) struct Snapshot {
+pub(in crate::disk) struct TableSnapshot {
     transaction: ReadTransaction,
     /// The tables that there are, opened once: it is asked far more often than it is made.
     records: BTreeMap<String, ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    samples: Arc<Samples>,
+    dictionaries: Arc<Dictionaries>,
 }
 
-impl Snapshot {
+impl TableSnapshot {
     pub(super) fn of(transaction: ReadTransaction) -> Result<Self, StoreError> {
         let mut records = BTreeMap::new();
         for table in transaction.list_tables().map_err(failed)? {
@@ -30,11 +30,11 @@ impl Snapshot {
                 records.insert(table.name().to_owned(), opened.map_err(failed)?);
             }
         }
-        let samples = existing(transaction.open_table(SAMPLES))?;
+        let dictionaries = existing(transaction.open_table(DICTIONARIES))?;
         Ok(Self {
             transaction,
             records,
-            samples: Arc::new(Samples::of(samples)),
+            dictionaries: Arc::new(Dictionaries::of(dictionaries)),
         })
     }
 
@@ -44,7 +44,7 @@ impl Snapshot {
             return Ok(None);
         };
         let value = table.get(key).map_err(failed)?;
-        let value = value.map(|value| whole(name, key, value.value(), &self.samples));
+        let value = value.map(|value| decode(name, key, value.value(), &self.dictionaries));
         value.transpose()
     }
 
@@ -60,10 +60,10 @@ impl Snapshot {
             return Ok(Box::new(std::iter::empty()));
         };
         let found = table.range::<&[u8]>(range).map_err(failed)?;
-        let samples = Arc::clone(&self.samples);
+        let dictionaries = Arc::clone(&self.dictionaries);
         Ok(match order {
-            Order::Ascending => Box::new(found.map(move |found| to_pair(name, found, &samples))),
-            Order::Descending => Box::new(found.rev().map(move |found| to_pair(name, found, &samples))),
+            Order::Ascending => Box::new(found.map(move |found| to_pair(name, found, &dictionaries))),
+            Order::Descending => Box::new(found.rev().map(move |found| to_pair(name, found, &dictionaries))),
         })
     }
 
@@ -79,7 +79,7 @@ impl Snapshot {
                 break;
             }
             let (last, row) = row.map_err(failed)?;
-            let revisions = row::revisions(Revision(last.value()), row.value(), &self.samples)?;
+            let revisions = history_row::revisions(Revision(last.value()), row.value(), &self.dictionaries)?;
             found.extend(revisions.into_iter().filter(|recorded| recorded.revision > after));
         }
         found.truncate(limit);
@@ -97,8 +97,8 @@ impl Snapshot {
 
 type Found<'a> = Result<(AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>), StorageError>;
 
-fn to_pair(table: &str, found: Found<'_>, samples: &Samples) -> Result<Pair, StoreError> {
+fn to_pair(table: &str, found: Found<'_>, dictionaries: &Dictionaries) -> Result<Pair, StoreError> {
     let (key, value) = found.map_err(failed)?;
-    let whole = whole(table, key.value(), value.value(), samples)?;
-    Ok((key.value().to_vec(), whole))
+    let value = decode(table, key.value(), value.value(), dictionaries)?;
+    Ok((key.value().to_vec(), value))
 }

@@ -1,4 +1,4 @@
-//! One of the log's files. Each append is one write of whole blocks that is durable when it returns: past the page cache
+//! A segment: one of the log's two files. Each append is one write of whole blocks that is durable when it returns: past the page cache
 //! where the file system lets us, for then the kernel has no pages to look after, and one wait instead of two.
 //!
 //! *Room.* Blocks that were allocated and never written are marked so, and to take the mark off is a change of metadata,
@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::own::{self, For};
+use crate::data_dir::{self, Access};
 
 /// What offsets, lengths and memory are multiples of: no smaller than the blocks of any disk or file system.
 pub(super) const BLOCK: usize = 4 << 10;
@@ -41,9 +41,9 @@ impl Segment {
     /// Opens the file or makes it, and takes room for `capacity` bytes behind its head. What it holds is written over.
     pub(super) fn open(path: &Path, capacity: u64) -> io::Result<Self> {
         let capacity = length(capacity);
-        let direct = own::open_with(path, For::Writing, OFlags::DIRECT);
+        let direct = data_dir::open_with(path, Access::Write, OFlags::DIRECT);
         let file = match direct.map_err(|error| (Errno::from_io_error(&error), error)) {
-            Err((Some(Errno::INVAL), _)) => own::open(path, For::Writing)?,
+            Err((Some(Errno::INVAL), _)) => data_dir::open(path, Access::Write)?,
             Err((_, error)) => return Err(error),
             Ok(file) => file,
         };
@@ -82,7 +82,7 @@ impl Segment {
     /// Appends bytes. When it returns `Ok` they are on disk.
     ///
     /// # Errors
-    /// Whether they are on disk is unknown then: [`Segment::take_back`] them.
+    /// Whether they are on disk is unknown then: [`Segment::discard_tail`] them.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.offset + bytes.len() as u64;
         let (first, last) = (self.offset / BLOCK as u64, end / BLOCK as u64);
@@ -109,14 +109,14 @@ impl Segment {
         Ok(())
     }
 
-    /// What was appended last counts as what could not be: [`Segment::take_back`] it.
+    /// What was appended last counts as what could not be: [`Segment::discard_tail`] it.
     pub(super) fn reject(&mut self) {
         self.offset = self.before.0;
         std::mem::swap(&mut self.before.1, &mut self.begun);
     }
 
     /// Makes sure that nothing is left of what could not be appended. The file stays as long as it is: a shorter one counts as cut.
-    pub(super) fn take_back(&mut self) -> io::Result<()> {
+    pub(super) fn discard_tail(&mut self) -> io::Result<()> {
         let end = self.file.metadata()?.len().max(self.capacity);
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         // Needs no room, wherever the write was cut off. A block that is begun keeps what is before the offset.
@@ -158,32 +158,32 @@ pub(super) const fn length(capacity: u64) -> u64 {
 
 /// A part of a file that was written.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct Extent {
     /// Where it lies.
     pub offset: u64,
     pub bytes: Vec<u8>,
 }
 
-/// What was ever written of a file, piece by piece: room that was only allocated is not looked at, and there may be much.
-/// Each piece begins with a block of the file system.
-pub(super) fn written(path: &Path) -> io::Result<Vec<Piece>> {
-    let file = own::open(path, For::Reading)?;
+/// What was ever written of a file, extent by extent: room that was only allocated is not looked at, and there may be much.
+/// Each extent begins with a block of the file system.
+pub(super) fn written(path: &Path) -> io::Result<Vec<Extent>> {
+    let file = data_dir::open(path, Access::Read)?;
     // What is read ahead of unwritten room counts as written for as long as it is cached.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
-    let mut pieces = Vec::new();
+    let mut extents = Vec::new();
     for (start, end) in ranges(&file)? {
         let length = usize::try_from(end - start).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let mut piece = vec![0; length];
-        file.read_exact_at(&mut piece, start)?;
-        pieces.push(Piece {
+        let mut extent = vec![0; length];
+        file.read_exact_at(&mut extent, start)?;
+        extents.push(Extent {
             offset: start,
-            bytes: piece,
+            bytes: extent,
         });
     }
-    Ok(pieces)
+    Ok(extents)
 }
 
-/// From where to where it was written. Two pieces do not touch, for what lies across their edge would be missed.
+/// From where to where it was written. Two extents do not touch, for what lies across their edge would be missed.
 fn ranges(file: &File) -> io::Result<Vec<(u64, u64)>> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     let mut at = 0;
@@ -309,7 +309,7 @@ mod tests {
             3 * BLOCK as u64,
         )
         .unwrap();
-        segment.take_back().unwrap();
+        segment.discard_tail().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), length(CAPACITY));
         let left = fs::read(&path).unwrap().split_off(BLOCK);
         assert!(left[..5_000].iter().all(|byte| *byte == 1) && left[5_000..].iter().all(|byte| *byte == 0));
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(again.unwritten, length(CAPACITY));
     }
 
-    /// Two pieces with a hole between them, as after a round that wrote far into the file; and room that nobody wrote into.
+    /// Two extents with a hole between them, as after a generation that wrote far into the file; and room that nobody wrote into.
     #[test]
     fn what_was_written_is_found_and_what_was_only_allocated_is_not_looked_at() {
         let dir = tempfile::TempDir::new().unwrap();
@@ -353,16 +353,16 @@ mod tests {
         segment.begun.clear();
         segment.append(&bytes[1]).unwrap();
 
-        let pieces = written(&path).unwrap();
-        if segment.unwritten == u64::MAX || pieces[0].bytes.len() as u64 == length(64 * CAPACITY) {
+        let extents = written(&path).unwrap();
+        if segment.unwritten == u64::MAX || extents[0].bytes.len() as u64 == length(64 * CAPACITY) {
             // A file system that does not tell.
             return;
         }
-        assert_eq!(pieces.len(), 2);
-        for (piece, (bytes, head)) in pieces.iter().zip(bytes.iter().zip([BLOCK, 0])) {
-            let piece = &piece.bytes[head..];
-            assert!(piece.starts_with(bytes) && piece[bytes.len()..].iter().all(|byte| *byte == 0));
-            assert!(piece.len() as u64 <= AHEAD);
+        assert_eq!(extents.len(), 2);
+        for (extent, (bytes, head)) in extents.iter().zip(bytes.iter().zip([BLOCK, 0])) {
+            let extent = &extent.bytes[head..];
+            assert!(extent.starts_with(bytes) && extent[bytes.len()..].iter().all(|byte| *byte == 0));
+            assert!(extent.len() as u64 <= AHEAD);
         }
         // Whoever reads the file has its empty room cached, which may count as written, and is told of in parts.
         fs::read(&path).unwrap();

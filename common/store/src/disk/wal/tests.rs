@@ -15,8 +15,8 @@ const SEED: Seed = *b"the seed";
 const CAPACITY: u64 = 4 << 10;
 const NOTES: Table = Table("notes");
 
-fn of() -> Of {
-    Of {
+fn log() -> LogId {
+    LogId {
         store_id: StoreId::from_uuid(Uuid::from_u128(7)),
         start: Start(9),
         seed: SEED,
@@ -38,7 +38,7 @@ fn commit(revision: u64, size: usize) -> Vec<Commit> {
 }
 
 fn create(dir: &TempDir) -> Wal {
-    Wal::create(dir.path(), CAPACITY, of(), Revision(0)).unwrap()
+    Wal::create(dir.path(), CAPACITY, log(), Revision(0)).unwrap()
 }
 
 /// Appends a revision; where its frame ends.
@@ -63,23 +63,23 @@ fn mark(dir: &TempDir) -> Mark {
     Seal::read(dir.path(), SEED).unwrap().unwrap_or_default()
 }
 
-/// The last revision that is left behind those that the tables have; the layer must hold what was committed.
+/// The last revision that is left behind those that the tables have; the memtable must hold what was committed.
 fn last(dir: &TempDir, current: u64, generation: u64, mark: Mark) -> Result<Option<u64>, String> {
     let expected = Expected {
-        of: of(),
-        file_bytes: file_bytes(CAPACITY),
+        log: log(),
+        segment_bytes: segment_bytes(CAPACITY),
         current: Revision(current),
         generation,
         mark,
     };
-    let files = scan(dir.path()).unwrap();
-    let layer = left_over(dir.path(), &files, &expected).map_err(|error| error.to_string())?;
-    for (commit, revision) in layer.commits().zip(current + 1..) {
+    let files = read_segments(dir.path()).unwrap();
+    let memtable = recover(dir.path(), &files, &expected).map_err(|error| error.to_string())?;
+    for (commit, revision) in memtable.commits().zip(current + 1..) {
         assert_eq!(commit.revision, Revision(revision));
         assert_eq!(commit.history, vec![revision as u8; 11 * (revision as usize % 5)]);
     }
-    let last = layer.last().map(|revision| revision.0);
-    let record = layer.get(NOTES, b"k", Revision(u64::MAX)).flatten();
+    let last = memtable.last().map(|revision| revision.0);
+    let record = memtable.get(NOTES, b"k", Revision(u64::MAX)).flatten();
     assert_eq!(
         record,
         last.map(u64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice)
@@ -134,14 +134,14 @@ fn cut_or_changed_at_any_byte_before_its_seal_it_is_damaged() {
         match last(&dir, 0, 0, mark(&dir)) {
             // Only the zeros behind a frame, or behind the head, which nobody reads.
             Ok(found) => assert!(
-                found == Some(4) && (is_padding(place) || (HEAD..BLOCK).contains(&place)),
+                found == Some(4) && (is_padding(place) || (HEADER..BLOCK).contains(&place)),
                 "{found:?} at {place}"
             ),
             Err(why) => assert!(why.contains("store.wal-0"), "{why}"),
         }
     };
     // Behind the head are zeros only, up to the first frame.
-    for place in (0..HEAD).chain((HEAD..BLOCK).step_by(101)).chain(BLOCK..end) {
+    for place in (0..HEADER).chain((HEADER..BLOCK).step_by(101)).chain(BLOCK..end) {
         let mut damaged = whole.clone();
         damaged[place] ^= 0x40;
         check(&damaged, place);
@@ -185,7 +185,7 @@ fn the_two_files_are_one_log_and_rounds_before_do_not_count() {
         let newer = last(&dir, revision, generation, mark(&dir)).unwrap_err();
         assert!(newer.contains("is older than the tables"), "{newer}");
         before = base;
-        wal.switch(Revision(revision)).unwrap();
+        wal.rotate(Revision(revision)).unwrap();
     }
 }
 
@@ -217,7 +217,7 @@ fn moments(dir: &TempDir) -> Vec<Moment> {
             (tables, knows[3]) = ((revision - 2, wal.generation() - 1), revision - 2);
             look(tables, knows);
         }
-        wal.switch(Revision(revision)).unwrap();
+        wal.rotate(Revision(revision)).unwrap();
         knows[wal.turn] = revision;
     }
     moments
@@ -261,16 +261,16 @@ fn files_of_another_start_or_store_are_refused() {
     written(&dir, 1..=3);
     for (of, why) in [
         (
-            Of {
+            LogId {
                 start: Start(8),
-                ..of()
+                ..log()
             },
             "another start",
         ),
         (
-            Of {
+            LogId {
                 store_id: StoreId::from_uuid(Uuid::from_u128(8)),
-                ..of()
+                ..log()
             },
             "another store",
         ),
@@ -308,7 +308,7 @@ fn a_frame_that_is_taken_back_was_never_there() {
     let file = fs::File::options().write(true).open(first_file(&dir)).unwrap();
     file.write_all_at(&wal.frame, wal.segments[0].offset()).unwrap();
     assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(2)));
-    wal.take_back().unwrap();
+    wal.discard_tail().unwrap();
     assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(1)));
     wal.prepare(&commit(2, 22));
     wal.append().unwrap();
@@ -324,7 +324,7 @@ fn a_frame_that_is_rejected_and_taken_back_was_never_there() {
     wal.prepare(&commit(2, 22));
     wal.append().unwrap();
     wal.reject();
-    wal.take_back().unwrap();
+    wal.discard_tail().unwrap();
     assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(1)));
     append(&mut wal, 2);
     append(&mut wal, 3);
@@ -337,13 +337,13 @@ fn a_round_that_could_not_begin_is_taken_back() {
     let mut wal = create(&dir);
     append(&mut wal, 1);
     // As if the head were on disk, and the write had failed.
-    let head = head(of(), 2, Revision(1));
-    wal.segments[1].begin(&head).unwrap();
+    let header = encode_header(log(), 2, Revision(1));
+    wal.segments[1].begin(&header).unwrap();
     wal.in_doubt = true;
-    wal.take_back().unwrap();
+    wal.discard_tail().unwrap();
     append(&mut wal, 2);
     assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(2)));
-    wal.switch(Revision(2)).unwrap();
+    wal.rotate(Revision(2)).unwrap();
     append(&mut wal, 3);
     assert_eq!(last(&dir, 0, 0, mark(&dir)), Ok(Some(3)));
 }
@@ -357,18 +357,18 @@ fn a_batch_that_is_larger_than_a_file_gets_one_of_its_own() {
     wal.seal(Revision(1));
     let large = 2 * usize::try_from(CAPACITY).unwrap();
     assert!(!wal.prepare(&commit(2, large)));
-    wal.switch(Revision(1)).unwrap();
+    wal.rotate(Revision(1)).unwrap();
     assert!(wal.prepare(&commit(2, large)));
     wal.append().unwrap();
     wal.seal(Revision(2));
     let expected = Expected {
-        of: of(),
-        file_bytes: file_bytes(CAPACITY),
+        log: log(),
+        segment_bytes: segment_bytes(CAPACITY),
         current: Revision(0),
         generation: 0,
         mark: mark(&dir),
     };
-    let files = scan(dir.path()).unwrap();
-    let layer = left_over(dir.path(), &files, &expected).unwrap();
-    assert_eq!(layer.last(), Some(Revision(2)));
+    let files = read_segments(dir.path()).unwrap();
+    let memtable = recover(dir.path(), &files, &expected).unwrap();
+    assert_eq!(memtable.last(), Some(Revision(2)));
 }

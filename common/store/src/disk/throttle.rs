@@ -16,13 +16,13 @@ const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// Of one store.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Throttle {
     hurry: AtomicBool,
     /// When the last rest was over. Of the checkpointer's thread alone.
     since: Mutex<Instant>,
 }
 
-impl Pace {
+impl Throttle {
     /// In a hurry.
     pub(super) fn new() -> Self {
         Self {
@@ -85,11 +85,11 @@ mod tests {
 
     #[test]
     fn a_hurry_lasts_until_there_is_time_again() {
-        let pace = Pace::new();
-        assert!(pace.is_hurried());
-        pace.ease();
-        assert!(!pace.is_hurried());
-        pace.hurry();
-        assert!(pace.is_hurried());
+        let throttle = Throttle::new();
+        assert!(throttle.is_hurried());
+        throttle.ease();
+        assert!(!throttle.is_hurried());
+        throttle.hurry();
+        assert!(throttle.is_hurried());
     }
 }

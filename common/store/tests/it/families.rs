@@ -1,4 +1,4 @@
-//! Records of one family are packed as one, and nobody who reads them can tell.
+//! Records of one family are compressed as one, and nobody who reads them can tell.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,7 +11,7 @@ use common::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use store::disk::{DiskStore, Options, check};
-use store::{Commit, Kin, Order, Store as _, Table, Write};
+use store::{Commit, Family, Order, Store as _, Table, Write};
 use tempfile::TempDir;
 
 use crate::OWNER;
@@ -21,10 +21,10 @@ const PARTS: Table = Table("parts");
 const OTHERS: Table = Table("others");
 
 /// A record of a family begins with it.
-fn kinship(table: &str, value: &[u8]) -> Option<Kin> {
-    let family = *value.first_chunk()?;
+fn family_of(table: &str, value: &[u8]) -> Option<Family> {
+    let id = *value.first_chunk()?;
     let is_head = table == HEADS.0;
-    (is_head || table == PARTS.0).then_some(Kin { family, is_head })
+    (is_head || table == PARTS.0).then_some(Family { id, is_head })
 }
 
 /// What is committed is on its way into the tables at once.
@@ -33,7 +33,7 @@ fn open(dir: &Path) -> Arc<DiskStore> {
         cache_bytes: 8 << 20,
         wal_bytes: 64 << 10,
         checkpoint_every: Duration::ZERO,
-        kinship,
+        family_of,
         ..Options::of(OWNER)
     };
     DiskStore::open(dir, options).unwrap()
@@ -46,7 +46,7 @@ fn bytes(dir: &Path) -> u64 {
     report.record_bytes + report.history_bytes
 }
 
-/// What a head says is drawn once, and cannot be packed.
+/// What a head says is drawn once, and cannot be compressed.
 fn head(family: u8, bytes: usize) -> Vec<u8> {
     let mut value = vec![family; 16];
     value.resize(16 + bytes, 0);
@@ -175,7 +175,7 @@ fn records_of_families_are_read_as_they_were_put_and_leave_nothing_behind() {
             }
         }
     }
-    // With the last record and the last row that need it, a sample goes.
+    // With the last record and the last row that need it, a dictionary goes.
     store.trim(Revision(last)).unwrap();
     drop(store);
     // What may be left of the history is a row whose revisions are not all trimmed, of deletions that show nothing.

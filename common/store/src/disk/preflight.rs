@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{at, lock, manifest, reserve, seal, tables, wal};
 use crate::StoreError;
-use crate::own::{self, ADDRESS};
+use crate::data_dir::{self, ADDRESS};
 
 /// Opened for writing, or made.
 const WRITTEN: [&str; 6] = [
@@ -20,10 +20,10 @@ const WRITTEN: [&str; 6] = [
 
 /// Refuses what no start takes: each file that is wrong, in a sentence that names it.
 pub(super) fn faults(dir: &Path) -> impl Iterator<Item = StoreError> {
-    let written = WRITTEN.iter().map(|name| of(dir, name, own::is_writable));
+    let written = WRITTEN.iter().map(|name| of(dir, name, data_dir::is_writable));
     let temporary = [manifest::FILE, ADDRESS].map(|name| format!("{name}.new"));
     let replaced = temporary.into_iter().chain([ADDRESS.to_owned()]);
-    let replaced = replaced.map(|name| of(dir, &name, own::is_replaceable));
+    let replaced = replaced.map(|name| of(dir, &name, data_dir::is_replaceable));
     written.chain(replaced).filter_map(Result::err)
 }
 
@@ -31,9 +31,11 @@ pub(super) fn faults(dir: &Path) -> impl Iterator<Item = StoreError> {
 ///
 /// # Errors
 /// The first fault.
-pub(super) fn look(dir: &Path) -> Result<(), StoreError> {
+pub(super) fn check(dir: &Path) -> Result<(), StoreError> {
     faults(dir).next().map_or(Ok(()), Err)?;
-    WRITTEN.iter().try_for_each(|name| of(dir, name, own::is_of_us))
+    WRITTEN
+        .iter()
+        .try_for_each(|name| of(dir, name, data_dir::is_of_us))
 }
 
 fn of(dir: &Path, name: &str, look: fn(&Path) -> io::Result<()>) -> Result<(), StoreError> {

@@ -6,9 +6,9 @@ use super::StartSpan;
 
 /// Each start with the revision that it began after, oldest first.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Spans(Vec<(Start, Revision)>);
+pub(super) struct Starts(Vec<(Start, Revision)>);
 
-impl Spans {
+impl Starts {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

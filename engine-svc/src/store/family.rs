@@ -3,14 +3,14 @@
 
 use prost::Message as _;
 use proto::store::v1::{TreeOfCommand, TreeOfTask};
-use runtime::store::Kin;
+use runtime::store::Family;
 use uuid::Uuid;
 
 use super::command::COMMANDS;
 use super::task::TASKS;
 
 /// The tree that a record is of.
-pub(crate) fn kinship(table: &str, value: &[u8]) -> Option<Kin> {
+pub(crate) fn family_of(table: &str, value: &[u8]) -> Option<Family> {
     let (root, is_head) = if COMMANDS.is_of(table) {
         let command = TreeOfCommand::decode(value).ok()?.command?;
         (command.root_command_id, command.parent_command_id.is_empty())
@@ -19,6 +19,6 @@ pub(crate) fn kinship(table: &str, value: &[u8]) -> Option<Kin> {
     } else {
         return None;
     };
-    let family = root.parse::<Uuid>().ok()?.into_bytes();
-    Some(Kin { family, is_head })
+    let id = root.parse::<Uuid>().ok()?.into_bytes();
+    Some(Family { id, is_head })
 }

@@ -10,30 +10,30 @@ use crate::{Commit, Order, Table};
 
 /// A run of revisions. Batches are shared with whoever committed them: only the keys are copied.
 #[derive(Debug, Default)]
-pub(super) struct Layer {
+pub(super) struct Memtable {
     batches: Vec<Arc<[Commit]>>,
-    records: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<Version>>>,
+    records: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<RecordVersion>>>,
 }
 
 /// Where a record's value at a revision is.
 #[derive(Debug, Clone, Copy)]
-struct Version {
+struct RecordVersion {
     revision: Revision,
     batch: usize,
     commit: usize,
     write: usize,
 }
 
-/// A record as a layer has it; no value where it was deleted.
-pub(super) type Record<'a> = (&'a [u8], Option<&'a [u8]>);
+/// A record as a memtable has it; no value where it was deleted.
+pub(super) type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 
-impl Layer {
+impl Memtable {
     /// Adds the batch that follows.
-    pub(super) fn push(&mut self, batch: Arc<[Commit]>) {
+    pub(super) fn insert(&mut self, batch: Arc<[Commit]>) {
         let at = self.batches.len();
         for (commit, made) in batch.iter().enumerate() {
             for (write, record) in made.writes.iter().enumerate() {
-                let version = Version {
+                let version = RecordVersion {
                     revision: made.revision,
                     batch: at,
                     commit,
@@ -73,7 +73,7 @@ impl Layer {
     }
 
     /// Each table with its records, as they are after the last revision, in the order of the keys.
-    pub(super) fn tables(&self) -> impl Iterator<Item = (Table, impl Iterator<Item = Record<'_>>)> {
+    pub(super) fn tables(&self) -> impl Iterator<Item = (Table, impl Iterator<Item = Entry<'_>>)> {
         self.records.iter().map(|(table, records)| {
             let last = records
                 .iter()
@@ -82,24 +82,24 @@ impl Layer {
         })
     }
 
-    /// A record at a revision: none if the layer does not know it, and no value if it was deleted.
+    /// A record at a revision: none if the memtable does not know it, and no value if it was deleted.
     pub(super) fn get(&self, table: Table, key: &[u8], at: Revision) -> Option<Option<&[u8]>> {
         self.at(self.records.get(&table)?.get(key)?, at)
     }
 
-    /// The records of a range that the layer knows at a revision, deleted ones too.
+    /// The records of a range that the memtable knows at a revision, deleted ones too.
     pub(super) fn range<'a>(
         &'a self,
         table: Table,
         range: (Bound<&[u8]>, Bound<&[u8]>),
         order: Order,
         at: Revision,
-    ) -> Box<dyn Iterator<Item = Record<'a>> + 'a> {
+    ) -> Box<dyn Iterator<Item = Entry<'a>> + 'a> {
         let Some(records) = self.records.get(&table) else {
             return Box::new(std::iter::empty());
         };
         let found = records.range::<[u8], _>(range);
-        let known = move |(key, versions): (&'a Vec<u8>, &'a Vec<Version>)| {
+        let known = move |(key, versions): (&'a Vec<u8>, &'a Vec<RecordVersion>)| {
             Some((key.as_slice(), self.at(versions, at)?))
         };
         match order {
@@ -108,13 +108,13 @@ impl Layer {
         }
     }
 
-    fn at(&self, versions: &[Version], at: Revision) -> Option<Option<&[u8]>> {
+    fn at(&self, versions: &[RecordVersion], at: Revision) -> Option<Option<&[u8]>> {
         let later = versions.partition_point(|version| version.revision <= at);
         let version = versions[..later].last()?;
         Some(self.value(version))
     }
 
-    fn value(&self, version: &Version) -> Option<&[u8]> {
+    fn value(&self, version: &RecordVersion) -> Option<&[u8]> {
         self.batches[version.batch][version.commit].writes[version.write]
             .value
             .as_deref()

@@ -4,18 +4,18 @@
 //! zstd, of each revision its time, 8 bytes, the length of its history, 4 bytes, and that; and last a CRC-32 of the
 //! key and of all before it. All numbers are big-endian.
 //!
-//! The highest bits of the count tell how: in zstd; packed against a sample, whose family, 16 bytes, comes before that, and whose own sum
+//! The highest bits of the count tell how: in zstd; compressed against a dictionary, whose family, 16 bytes, comes before that, and whose own checksum
 //! counts in the CRC. In rows of older builds, which have neither, the revisions are a block of LZ4.
 //!
 //! Revisions of one run say the same things again and again (ids as text, descriptions, one state after the other): a row
-//! is an eighth of what it holds, and packing it costs less than the pages that it saves.
+//! is an eighth of what it holds, and compressing it costs less than the pages that it saves.
 
 use common::revision::{Revision, Start};
 use common::time::Timestamp;
 
-use super::record::Like;
-use super::sample::{Id, Loaded, Samples};
-use crate::disk::pack::{self, Packer};
+use super::dictionary::{Dictionaries, DictionaryId, LoadedDictionary};
+use super::record::DictionaryRef;
+use crate::disk::compression::{self, Compressor};
 use crate::{Commit, Recorded, StoreError};
 
 /// Revisions in a row: putting a row costs more than its bytes, and reading one revision reads all of its row.
@@ -28,8 +28,8 @@ const ENOUGH_BYTES: usize = 128 << 10;
 /// In the count of revisions: they are in zstd.
 const ZSTD: u32 = 1 << 31;
 
-/// In the count of revisions: they are packed against a sample.
-const LIKE: u32 = 1 << 30;
+/// In the count of revisions: they are compressed against a dictionary.
+const WITH_DICTIONARY: u32 = 1 << 30;
 
 /// Bytes of the start, which are the first ones of a row.
 const START: usize = size_of::<u64>();
@@ -40,18 +40,18 @@ const HEAD: usize = START + 2 * size_of::<u32>();
 /// A row in the making.
 #[derive(Debug)]
 pub(super) struct Row {
-    packer: Packer,
+    compressor: Compressor,
     bytes: Vec<u8>,
     revisions: u32,
     last: Revision,
-    family: Option<Id>,
+    family: Option<DictionaryId>,
 }
 
 impl Row {
     /// An empty row, for revisions of `start`.
     pub(super) fn of(start: Start) -> Result<Self, StoreError> {
         Ok(Self {
-            packer: Packer::new()?,
+            compressor: Compressor::new()?,
             bytes: [start.0.to_be_bytes().as_slice(), &[0; HEAD - START]].concat(),
             revisions: 0,
             last: Revision::default(),
@@ -59,11 +59,11 @@ impl Row {
         })
     }
 
-    /// Adds the revision that follows. The first that is of a family with a sample tells what the row is packed against.
+    /// Adds the revision that follows. The first that is of a family with a dictionary tells what the row is compressed against.
     pub(super) fn push(
         &mut self,
         commit: &Commit,
-        family: impl FnOnce() -> Result<Option<Id>, StoreError>,
+        family: impl FnOnce() -> Result<Option<DictionaryId>, StoreError>,
     ) -> Result<(), StoreError> {
         if self.family.is_none() {
             self.family = family()?;
@@ -84,60 +84,69 @@ impl Row {
         self.revisions >= MAX_REVISIONS || self.bytes.len() >= ENOUGH_BYTES
     }
 
-    /// The family that it is to be packed against.
-    pub(super) const fn family(&self) -> Option<Id> {
+    /// The family that it is to be compressed against.
+    pub(super) const fn family(&self) -> Option<DictionaryId> {
         self.family
     }
 
     /// Its key and its value, unless it is empty, and it is empty again.
-    pub(super) fn take(&mut self, like: Option<Like<'_>>) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-        let taken = (self.revisions > 0).then(|| self.packed(like)).transpose()?;
+    pub(super) fn take(
+        &mut self,
+        dictionary: Option<DictionaryRef<'_>>,
+    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let taken = (self.revisions > 0)
+            .then(|| self.compressed(dictionary))
+            .transpose()?;
         self.bytes.truncate(HEAD);
         self.revisions = 0;
         self.family = None;
         Ok(taken)
     }
 
-    fn packed(&mut self, like: Option<Like<'_>>) -> Result<(u64, Vec<u8>), StoreError> {
+    fn compressed(&mut self, dictionary: Option<DictionaryRef<'_>>) -> Result<(u64, Vec<u8>), StoreError> {
         let (head, revisions) = self.bytes.split_at(HEAD);
         let length = u32::try_from(revisions.len()).map_err(|_| {
             let what = format!("the history up to revision {} is too long for a row", self.last.0);
             StoreError::Unavailable(what)
         })?;
-        let how = if like.is_some() { ZSTD | LIKE } else { ZSTD };
+        let how = if dictionary.is_some() {
+            ZSTD | WITH_DICTIONARY
+        } else {
+            ZSTD
+        };
         let mut row = head[..START].to_vec();
         row.extend_from_slice(&(self.revisions | how).to_be_bytes());
         row.extend_from_slice(&length.to_be_bytes());
-        let of_sample = like.as_ref().map(|like| like.sum);
-        match like {
-            Some(like) => {
-                row.extend_from_slice(&like.id);
-                row.extend_from_slice(&like.packer.pack(revisions)?);
+        let dictionary_checksum = dictionary.as_ref().map(|dictionary| dictionary.checksum);
+        match dictionary {
+            Some(dictionary) => {
+                row.extend_from_slice(&dictionary.id);
+                row.extend_from_slice(&dictionary.compressor.compress(revisions)?);
             }
-            None => row.extend_from_slice(&self.packer.pack(revisions)?),
+            None => row.extend_from_slice(&self.compressor.compress(revisions)?),
         }
-        let sum = sum(self.last, &row, of_sample);
-        row.extend_from_slice(&sum.to_be_bytes());
+        let checksum = checksum(self.last, &row, dictionary_checksum);
+        row.extend_from_slice(&checksum.to_be_bytes());
         Ok((self.last.0, row))
     }
 }
 
-/// The sample that a row is packed against.
-pub(super) fn like(row: &[u8]) -> Option<Id> {
-    Some(Parts::of(row)?.like?).copied()
+/// The dictionary that a row is compressed against.
+pub(super) fn dictionary_of(row: &[u8]) -> Option<DictionaryId> {
+    Some(Parts::of(row)?.dictionary?).copied()
 }
 
-/// A row, taken apart; believed once the sum is right.
+/// A row, taken apart; believed once the checksum is right.
 struct Parts<'a> {
     start: Start,
     count: u64,
     is_zstd: bool,
-    like: Option<&'a Id>,
+    dictionary: Option<&'a DictionaryId>,
     length: usize,
-    packed: &'a [u8],
+    compressed: &'a [u8],
     /// What counts in the sum, and that.
     summed: &'a [u8],
-    sum: u32,
+    checksum: u32,
 }
 
 impl<'a> Parts<'a> {
@@ -147,33 +156,38 @@ impl<'a> Parts<'a> {
         let (count, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let count = u32::from_be_bytes(*count);
-        let (like, packed) = match count & LIKE {
+        let (dictionary, compressed) = match count & WITH_DICTIONARY {
             0 => (None, rest),
             _ => rest
                 .split_first_chunk()
-                .map(|(like, packed)| (Some(like), packed))?,
+                .map(|(id, compressed)| (Some(id), compressed))?,
         };
         Some(Self {
             start: Start(u64::from_be_bytes(*start)),
-            count: u64::from(count & !(ZSTD | LIKE)),
+            count: u64::from(count & !(ZSTD | WITH_DICTIONARY)),
             is_zstd: count & ZSTD != 0,
-            like,
+            dictionary,
             length: usize::try_from(u32::from_be_bytes(*length)).ok()?,
-            packed,
+            compressed,
             summed,
-            sum: u32::from_be_bytes(*sum),
+            checksum: u32::from_be_bytes(*sum),
         })
     }
 
-    /// None unless the sum is right: the length is what was written then.
-    fn unpack(&self, last: Revision, sample: Option<&mut Loaded>) -> Option<Vec<u8>> {
-        if sum(last, self.summed, sample.as_ref().map(|sample| sample.sum)) != self.sum {
+    /// None unless the checksum is right: the length is what was written then.
+    fn decompress(&self, last: Revision, dictionary: Option<&mut LoadedDictionary>) -> Option<Vec<u8>> {
+        if checksum(
+            last,
+            self.summed,
+            dictionary.as_ref().map(|dictionary| dictionary.checksum),
+        ) != self.checksum
+        {
             return None;
         }
-        match sample {
-            Some(sample) => sample.unpacker.unpack(self.packed, self.length),
-            None if self.is_zstd => pack::unpack(self.packed, self.length),
-            None => lz4_flex::block::decompress(self.packed, self.length).ok(),
+        match dictionary {
+            Some(dictionary) => dictionary.decompressor.decompress(self.compressed, self.length),
+            None if self.is_zstd => compression::decompress(self.compressed, self.length),
+            None => lz4_flex::block::decompress(self.compressed, self.length).ok(),
         }
     }
 }
@@ -182,7 +196,11 @@ impl<'a> Parts<'a> {
 ///
 /// # Errors
 /// [`StoreError::Damaged`] if it is not what was written.
-pub(super) fn revisions(last: Revision, row: &[u8], samples: &Samples) -> Result<Vec<Recorded>, StoreError> {
+pub(super) fn revisions(
+    last: Revision,
+    row: &[u8],
+    dictionaries: &Dictionaries,
+) -> Result<Vec<Recorded>, StoreError> {
     let damaged = || {
         StoreError::Damaged(format!(
             "the history up to revision {} is not what was written",
@@ -190,15 +208,15 @@ pub(super) fn revisions(last: Revision, row: &[u8], samples: &Samples) -> Result
         ))
     };
     let parts = Parts::of(row).ok_or_else(damaged)?;
-    let unpacked = match parts.like {
-        Some(id) => match samples.with(id, |sample| parts.unpack(last, Some(sample))) {
+    let decompressed = match parts.dictionary {
+        Some(id) => match dictionaries.with(id, |dictionary| parts.decompress(last, Some(dictionary))) {
             Err(StoreError::Damaged(_)) => None,
-            unpacked => unpacked?,
+            decompressed => decompressed?,
         },
-        None => parts.unpack(last, None),
+        None => parts.decompress(last, None),
     };
-    let unpacked = unpacked.ok_or_else(damaged)?;
-    let mut rest = unpacked.as_slice();
+    let decompressed = decompressed.ok_or_else(damaged)?;
+    let mut rest = decompressed.as_slice();
     let (start, count) = (parts.start, parts.count);
     let before = last.0.checked_sub(count).ok_or_else(damaged)?;
     let mut found = Vec::new();
@@ -221,12 +239,12 @@ pub(super) fn revisions(last: Revision, row: &[u8], samples: &Samples) -> Result
     }
 }
 
-fn sum(last: Revision, row: &[u8], of_sample: Option<u32>) -> u32 {
+fn checksum(last: Revision, row: &[u8], dictionary_checksum: Option<u32>) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&last.0.to_be_bytes());
     hasher.update(row);
-    if let Some(sum) = of_sample {
-        hasher.update(&sum.to_be_bytes());
+    if let Some(checksum) = dictionary_checksum {
+        hasher.update(&checksum.to_be_bytes());
     }
     hasher.finalize()
 }
@@ -262,10 +280,10 @@ mod tests {
             }
             rows.extend(row.take(None).unwrap());
             prop_assert!(row.take(None).unwrap().is_none());
-            let samples = Samples::of(None);
+            let dictionaries = Dictionaries::of(None);
             let mut read = Vec::new();
             for (last, value) in rows {
-                let revisions = revisions(Revision(last), &value, &samples).unwrap();
+                let revisions = revisions(Revision(last), &value, &dictionaries).unwrap();
                 prop_assert!(!revisions.is_empty() && revisions.len() <= 64);
                 read.extend(revisions);
             }
@@ -284,7 +302,7 @@ mod tests {
             row.push(&commit(n, vec![7; 5]), || Ok(None)).unwrap();
         }
         let (last, bytes) = row.take(None).unwrap().unwrap();
-        let revisions = |last, bytes: &[u8]| revisions(Revision(last), bytes, &Samples::of(None));
+        let revisions = |last, bytes: &[u8]| revisions(Revision(last), bytes, &Dictionaries::of(None));
         assert!(revisions(last, &bytes).is_ok());
         for cut in 0..bytes.len() {
             let read = revisions(last, &bytes[..cut]);
@@ -308,9 +326,9 @@ mod tests {
         row.extend_from_slice(&1_u32.to_be_bytes());
         row.extend_from_slice(&(of_older.len() as u32).to_be_bytes());
         row.extend_from_slice(&lz4_flex::block::compress(&of_older));
-        let sum = sum(Revision(4), &row, None);
-        row.extend_from_slice(&sum.to_be_bytes());
-        let read = revisions(Revision(4), &row, &Samples::of(None)).unwrap();
+        let checksum = checksum(Revision(4), &row, None);
+        row.extend_from_slice(&checksum.to_be_bytes());
+        let read = revisions(Revision(4), &row, &Dictionaries::of(None)).unwrap();
         let expected = Recorded {
             revision: Revision(4),
             start: Start(9),

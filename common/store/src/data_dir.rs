@@ -30,7 +30,7 @@ const MODE_BITS: u32 = 0o7777;
 ///
 /// # Errors
 /// In words: it is another user's, or no directory.
-pub fn dir(path: &Path) -> io::Result<()> {
+pub fn make(path: &Path) -> io::Result<()> {
     // Those above it are as the system makes them; only the last one is ours.
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         std::fs::create_dir_all(above)?;
@@ -86,33 +86,33 @@ const NO_FILE: &str = "is no regular file; remove it";
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum For {
+pub enum Access {
     /// To read what is there. Nothing about it is changed, and whoever may read it may look.
-    Reading,
+    Read,
     /// To write to it; it is made where there is none.
-    Writing,
+    Write,
     /// To read and write it; it is made where there is none.
-    Both,
+    ReadWrite,
 }
 
 /// Opens a file of a data directory.
 ///
 /// # Errors
 /// In words where it is no file of ours: a link, no regular file, or another user's.
-pub fn open(path: &Path, purpose: For) -> io::Result<File> {
-    open_with(path, purpose, OFlags::empty())
+pub fn open(path: &Path, access: Access) -> io::Result<File> {
+    open_with(path, access, OFlags::empty())
 }
 
 /// As [`open`], with flags beside its own.
 ///
 /// # Errors
 /// As [`open`]; `EINVAL` where the file system does not know the flags.
-pub fn open_with(path: &Path, purpose: For, flags: OFlags) -> io::Result<File> {
+pub fn open_with(path: &Path, access: Access, flags: OFlags) -> io::Result<File> {
     let mut options = options(flags);
-    match purpose {
-        For::Reading => options.read(true),
-        For::Writing => options.write(true).create(true).truncate(false),
-        For::Both => options.read(true).write(true).create(true).truncate(false),
+    match access {
+        Access::Read => options.read(true),
+        Access::Write => options.write(true).create(true).truncate(false),
+        Access::ReadWrite => options.read(true).write(true).create(true).truncate(false),
     };
     let opened = options
         .open(path)
@@ -123,7 +123,7 @@ pub fn open_with(path: &Path, purpose: For, flags: OFlags) -> io::Result<File> {
         })?;
     let stat = fstat(&opened)?;
     is_a_file(&stat)?;
-    if purpose != For::Reading {
+    if access != Access::Read {
         is_ours(path, &stat)?;
         has_one_name(&stat)?;
         tighten(path, &opened, &stat, FILE_MODE)?;
@@ -180,7 +180,7 @@ pub fn create(path: &Path) -> io::Result<File> {
 /// As [`open`].
 pub fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path, For::Reading)?.take(at_most).read_to_end(&mut bytes)?;
+    open(path, Access::Read)?.take(at_most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -271,16 +271,16 @@ mod tests {
     fn only_the_services_user_reaches_what_is_made_and_what_was_open_is_tightened() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("above/data");
-        dir(&data).unwrap();
+        make(&data).unwrap();
         assert_eq!(mode(&data), 0o700);
         let file = data.join("file");
-        for purpose in [For::Writing, For::Both] {
-            drop(open(&file, purpose).unwrap());
+        for access in [Access::Write, Access::ReadWrite] {
+            drop(open(&file, access).unwrap());
             assert_eq!(mode(&file), 0o600);
             for wide in [0o666, 0o640, 0o4700, 0o400] {
                 allow(&file, wide);
                 // The test may run as somebody to whom modes mean something.
-                if let Ok(opened) = open(&file, purpose) {
+                if let Ok(opened) = open(&file, access) {
                     drop(opened);
                     assert_eq!(mode(&file), 0o600, "{wide:o}");
                 }
@@ -289,7 +289,7 @@ mod tests {
         }
         for wide in [0o777, 0o755, 0o2770] {
             allow(&data, wide);
-            dir(&data).unwrap();
+            make(&data).unwrap();
             assert_eq!(mode(&data), 0o700, "{wide:o}");
         }
         drop(create(&file).unwrap());
@@ -303,11 +303,11 @@ mod tests {
         fs::create_dir(&shared).unwrap();
         fs::write(shared.join("somebody's"), "").unwrap();
         allow(&shared, 0o1777);
-        let words = dir(&shared).unwrap_err().to_string();
+        let words = make(&shared).unwrap_err().to_string();
         assert!(words.contains("mode 1777"), "{words}");
         assert_eq!(mode(&shared), 0o1777);
         fs::write(shared.join("manifest"), "").unwrap();
-        dir(&shared).unwrap();
+        make(&shared).unwrap();
         assert_eq!(mode(&shared), 0o700);
     }
 
@@ -333,8 +333,8 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), Mode::from_raw_mode(0o600)).unwrap();
         for name in ["link", "dangling", "hard", "dir", "fifo"] {
             let words = is_writable(&at(name)).unwrap_err().to_string();
-            for purpose in [For::Writing, For::Both] {
-                assert_eq!(open(&at(name), purpose).unwrap_err().to_string(), words, "{name}");
+            for access in [Access::Write, Access::ReadWrite] {
+                assert_eq!(open(&at(name), access).unwrap_err().to_string(), words, "{name}");
             }
             assert_eq!(is_replaceable(&at(name)).is_err(), name == "dir", "{name}");
         }
@@ -343,7 +343,7 @@ mod tests {
             assert!(is_replaceable(&at(well)).is_ok());
         }
         for name in ["link", "dangling", "dir", "fifo"] {
-            assert!(open(&at(name), For::Reading).is_err(), "{name}");
+            assert!(open(&at(name), Access::Read).is_err(), "{name}");
         }
         assert!(!at("nothing").exists());
         // What is made anew replaces the link, and not what it leads to.
@@ -356,7 +356,7 @@ mod tests {
     fn what_is_another_users_is_refused_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        dir(&data).unwrap();
+        make(&data).unwrap();
         let file = data.join("file");
         drop(create(&file).unwrap());
         // Only root can give things away; without that there is no such thing to be refused.
@@ -364,7 +364,10 @@ mod tests {
             return;
         }
         std::os::unix::fs::chown(&file, Some(36), Some(36)).unwrap();
-        for refused in [dir(&data).unwrap_err(), open(&file, For::Both).unwrap_err()] {
+        for refused in [
+            make(&data).unwrap_err(),
+            open(&file, Access::ReadWrite).unwrap_err(),
+        ] {
             let words = refused.to_string();
             let ours = format!("chown -R {}:{} ", geteuid().as_raw(), getegid().as_raw());
             assert!(
@@ -372,6 +375,6 @@ mod tests {
                 "{words}"
             );
         }
-        assert!(open(&file, For::Reading).is_ok(), "whoever may read it may look");
+        assert!(open(&file, Access::Read).is_ok(), "whoever may read it may look");
     }
 }

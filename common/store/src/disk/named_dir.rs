@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Stat, fstat, stat, statat};
 use rustix::io::Errno;
 
 use crate::StoreError;
-use crate::own::{self, For};
+use crate::data_dir::{self, Access};
 
 /// Only the service's user may read what was saved.
 const SAVED_MODE: u32 = 0o700;
@@ -22,10 +22,10 @@ const SAVED_TRIES: u32 = 1_000;
 
 /// The data directory, by its name and by what was opened at the start.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(super) struct NamedDir {
     name: PathBuf,
-    dir: Held,
-    files: Vec<(&'static str, Held)>,
+    dir: OpenFile,
+    files: Vec<(&'static str, OpenFile)>,
     state: Mutex<State>,
 }
 
@@ -39,20 +39,20 @@ struct State {
 
 /// A handle of our own. It keeps the inode from being given away, so a name that leads to an equal one leads to the same.
 #[derive(Debug)]
-struct Held {
+struct OpenFile {
     file: File,
-    spot: (u64, u64),
+    inode: (u64, u64),
 }
 
-impl Held {
+impl OpenFile {
     fn of(file: File) -> io::Result<Self> {
-        let spot = spot(&fstat(&file)?);
-        Ok(Self { file, spot })
+        let inode = inode(&fstat(&file)?);
+        Ok(Self { file, inode })
     }
 
     fn is(&self, found: rustix::io::Result<Stat>) -> bool {
         match found {
-            Ok(stat) => spot(&stat) == self.spot,
+            Ok(stat) => inode(&stat) == self.inode,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => false,
             // What cannot be looked at is not said to be lost: what is written there says more.
             Err(_) => true,
@@ -65,20 +65,25 @@ impl Held {
     }
 }
 
-fn spot(stat: &Stat) -> (u64, u64) {
+fn inode(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 
-impl Home {
+impl NamedDir {
     /// Of a data directory that is open, with these files in it.
     ///
     /// # Errors
     /// [`io::Error`] if one of them cannot be opened.
     pub(super) fn of(dir: &Path, files: &[&'static str]) -> io::Result<Self> {
         let name = std::path::absolute(dir)?;
-        let held = |file: &&'static str| Ok((*file, Held::of(own::open(&name.join(file), For::Reading)?)?));
+        let held = |file: &&'static str| {
+            Ok((
+                *file,
+                OpenFile::of(data_dir::open(&name.join(file), Access::Read)?)?,
+            ))
+        };
         Ok(Self {
-            dir: Held::of(File::open(&name)?)?,
+            dir: OpenFile::of(File::open(&name)?)?,
             files: files.iter().map(held).collect::<io::Result<_>>()?,
             name,
             state: Mutex::default(),
@@ -107,11 +112,11 @@ impl Home {
         outcome(state.lost.as_ref())
     }
 
-    /// As [`Home::check`], by two looks only, for each commit: that the directory is where its name leads, and that what is
+    /// As [`NamedDir::check`], by two looks only, for each commit: that the directory is where its name leads, and that what is
     /// removed with it is there. The rest is seen by whoever looks after the store.
     ///
     /// # Errors
-    /// As [`Home::check`].
+    /// As [`NamedDir::check`].
     pub(super) fn check_soon(&self) -> Result<(), StoreError> {
         let first = self.files.first();
         let well = self.dir.is(stat(&self.name)) && first.is_none_or(|(file, held)| self.has(file, held));
@@ -121,7 +126,7 @@ impl Home {
     /// What the last check said.
     ///
     /// # Errors
-    /// As [`Home::check`].
+    /// As [`NamedDir::check`].
     pub(super) fn last(&self) -> Result<(), StoreError> {
         outcome(self.state().lost.as_ref())
     }
@@ -176,7 +181,7 @@ impl Home {
         ))
     }
 
-    fn has(&self, file: &str, held: &Held) -> bool {
+    fn has(&self, file: &str, held: &OpenFile) -> bool {
         held.is(statat(&self.dir.file, file, AtFlags::SYMLINK_NOFOLLOW))
     }
 
@@ -184,7 +189,7 @@ impl Home {
         let (into, dir) = self.make_saved()?;
         for (name, held) in &self.files {
             let mut from = File::open(format!("/proc/self/fd/{}", held.file.as_raw_fd()))?;
-            let mut to = own::create(&into.join(name))?;
+            let mut to = data_dir::create(&into.join(name))?;
             io::copy(&mut from, &mut to)?;
             to.sync_all()?;
         }

@@ -1,4 +1,4 @@
-//! What readers see: the tables as they are, and over them what is in the log only.
+//! What readers see: the tables as they are, and over them the memtables, which hold what is in the log only.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,16 +8,16 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use common::revision::{Revision, Start};
 use itertools::{EitherOrBoth, Itertools as _};
 
-use super::layer::Layer;
-use super::tables::Snapshot;
+use super::memtable::Memtable;
+use super::tables::TableSnapshot;
 use crate::{Commit, Order, Pair, Reader, Recorded, StoreError, Table, is_empty_range};
 
-type Shared = Arc<RwLock<Layer>>;
+type Shared = Arc<RwLock<Memtable>>;
 
-/// The present picture.
-pub(super) struct View {
+/// The pieces that make up what is committed now. A checkpoint makes the next one of them.
+pub(super) struct Version {
     /// None while the tables cannot be read.
-    snapshot: Option<Arc<Snapshot>>,
+    tables: Option<Arc<TableSnapshot>>,
     /// On its way into the tables.
     frozen: Option<Shared>,
     /// Follows the frozen one, or the tables.
@@ -26,26 +26,30 @@ pub(super) struct View {
     oldest: Revision,
 }
 
-impl View {
+impl Version {
     /// Nothing but the tables.
-    pub(super) fn of(snapshot: Snapshot) -> Result<Self, StoreError> {
+    pub(super) fn of(tables: TableSnapshot) -> Result<Self, StoreError> {
         Ok(Self {
-            revision: snapshot.revision()?,
-            oldest: snapshot.oldest()?,
-            snapshot: Some(Arc::new(snapshot)),
+            revision: tables.revision()?,
+            oldest: tables.oldest()?,
+            tables: Some(Arc::new(tables)),
             frozen: None,
             active: Shared::default(),
         })
     }
 
-    pub(super) fn picture(&self) -> Result<Picture, StoreError> {
-        let snapshot = self
-            .snapshot
+    /// What is committed now, whatever is committed later.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] while the tables cannot be read.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let tables = self
+            .tables
             .clone()
             .ok_or_else(|| StoreError::Unavailable("the tables are closed after an error".to_owned()))?;
-        Ok(Picture {
-            snapshot,
-            layers: [Some(Arc::clone(&self.active)), self.frozen.clone()],
+        Ok(Snapshot {
+            tables,
+            memtables: [Some(Arc::clone(&self.active)), self.frozen.clone()],
             revision: self.revision,
             oldest: self.oldest,
         })
@@ -60,7 +64,7 @@ impl View {
         self.revision
     }
 
-    /// What was pushed is to be seen.
+    /// What was inserted is to be seen.
     pub(super) fn advance(&mut self, last: Revision) {
         self.revision = last;
     }
@@ -69,20 +73,20 @@ impl View {
         self.frozen = Some(std::mem::take(&mut self.active));
     }
 
-    /// What is to be brought into the tables, and what of the history need not be kept there.
+    /// What a checkpoint is to bring into the tables, and what of the history need not be kept there.
     pub(super) fn frozen(&self) -> (Option<Shared>, Revision) {
         (self.frozen.clone(), self.oldest)
     }
 
-    /// What was frozen is in the tables.
-    pub(super) fn thaw(&mut self, snapshot: Snapshot) {
-        self.snapshot = Some(Arc::new(snapshot));
+    /// The frozen memtable is in these tables.
+    pub(super) fn install(&mut self, tables: TableSnapshot) {
+        self.tables = Some(Arc::new(tables));
         self.frozen = None;
     }
 
     /// The tables are closed, or open again.
-    pub(super) fn replace(&mut self, snapshot: Option<Snapshot>) {
-        self.snapshot = snapshot.map(Arc::new);
+    pub(super) fn replace(&mut self, tables: Option<TableSnapshot>) {
+        self.tables = tables.map(Arc::new);
     }
 
     /// Forgets the history up to and including `through`; says whether there was any.
@@ -96,25 +100,25 @@ impl View {
     }
 }
 
-impl fmt::Debug for View {
+impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View")
+        f.debug_struct("Version")
             .field("revision", &self.revision)
             .field("oldest", &self.oldest)
             .finish_non_exhaustive()
     }
 }
 
-/// One revision, whatever is committed meanwhile.
-pub(super) struct Picture {
-    snapshot: Arc<Snapshot>,
+/// What was committed up to one revision, whatever is committed meanwhile.
+pub(super) struct Snapshot {
+    tables: Arc<TableSnapshot>,
     /// The later one first.
-    layers: [Option<Shared>; 2],
+    memtables: [Option<Shared>; 2],
     revision: Revision,
     oldest: Revision,
 }
 
-impl Picture {
+impl Snapshot {
     pub(super) fn oldest(&self) -> Revision {
         self.oldest
     }
@@ -127,11 +131,11 @@ impl Picture {
         start: Start,
     ) -> Result<Vec<Recorded>, StoreError> {
         let after = after.max(self.oldest);
-        let mut found = self.snapshot.history(after, limit)?;
-        for layer in self.layers.iter().rev().flatten() {
-            let layer = look(layer);
+        let mut found = self.tables.history(after, limit)?;
+        for memtable in self.memtables.iter().rev().flatten() {
+            let memtable = look(memtable);
             let next = found.last().map_or(after, |last| last.revision);
-            let more = layer
+            let more = memtable
                 .commits_after(next)
                 .take_while(|commit| commit.revision <= self.revision)
                 .take(limit - found.len());
@@ -146,18 +150,18 @@ impl Picture {
     }
 }
 
-impl Reader for Picture {
+impl Reader for Snapshot {
     fn revision(&self) -> Revision {
         self.revision
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        for layer in self.layers.iter().flatten() {
-            if let Some(value) = look(layer).get(table, key, self.revision) {
+        for memtable in self.memtables.iter().flatten() {
+            if let Some(value) = look(memtable).get(table, key, self.revision) {
                 return Ok(value.map(<[u8]>::to_vec));
             }
         }
-        self.snapshot.get(table, key)
+        self.tables.get(table, key)
     }
 
     fn scan(
@@ -171,24 +175,24 @@ impl Reader for Picture {
             return Ok(Vec::new());
         }
         let [active, frozen] = self
-            .layers
+            .memtables
             .each_ref()
-            .map(|layer| layer.as_ref().map(|layer| look(layer)));
+            .map(|memtable| memtable.as_ref().map(|memtable| look(memtable)));
         let by_key = move |one: &[u8], other: &[u8]| match order {
             Order::Ascending => one.cmp(other),
             Order::Descending => other.cmp(one),
         };
-        let [active, frozen] = [&active, &frozen].map(|layer| {
-            let layer = layer.as_deref();
-            layer
+        let [active, frozen] = [&active, &frozen].map(|memtable| {
+            let memtable = memtable.as_deref();
+            memtable
                 .into_iter()
-                .flat_map(|layer| layer.range(table, range, order, self.revision))
+                .flat_map(|memtable| memtable.range(table, range, order, self.revision))
         });
-        let layers = active
+        let memtables = active
             .merge_join_by(frozen, |one, other| by_key(one.0, other.0))
             .map(later);
-        let stored = self.snapshot.range(table, range, order)?;
-        layers
+        let stored = self.tables.range(table, range, order)?;
+        memtables
             .merge_join_by(stored, |one, other| match other {
                 Ok(other) => by_key(one.0, &other.0),
                 // It is the end of all.
@@ -211,10 +215,13 @@ fn later<T>(found: EitherOrBoth<T, T>) -> T {
 }
 
 /// Adds the batch that follows, which nobody sees yet.
-pub(super) fn push(active: &RwLock<Layer>, batch: Arc<[Commit]>) {
-    active.write().unwrap_or_else(PoisonError::into_inner).push(batch);
+pub(super) fn insert(active: &RwLock<Memtable>, batch: Arc<[Commit]>) {
+    active
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(batch);
 }
 
-fn look(layer: &RwLock<Layer>) -> RwLockReadGuard<'_, Layer> {
-    layer.read().unwrap_or_else(PoisonError::into_inner)
+fn look(memtable: &RwLock<Memtable>) -> RwLockReadGuard<'_, Memtable> {
+    memtable.read().unwrap_or_else(PoisonError::into_inner)
 }

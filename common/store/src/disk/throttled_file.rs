@@ -1,6 +1,6 @@
 //! The file of the tables. A transaction of redb leaves thousands of pages to one sync at its end, which keeps the disk
 //! for ten milliseconds and more, and a batch that is to be made durable meanwhile waits for as long. So what is written is
-//! synced in pieces, with rests between them ([`Pace`]): each holds others up for no longer than another batch would.
+//! synced in pieces, with rests between them ([`Throttle`]): each holds others up for no longer than another batch would.
 //! More is synced than redb asks for, and never less.
 
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
-use super::pace::Pace;
+use super::throttle::Throttle;
 
 /// What is synced at a time: sixteen pages, half a millisecond's worth.
 const PIECE: usize = 64 << 10;
@@ -20,24 +20,24 @@ type Upper = Bound<u64>;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct PacedFile<B> {
+pub(super) struct ThrottledFile<B> {
     inner: B,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
     /// Bytes that were written since the last sync.
     unsynced: AtomicUsize,
 }
 
-impl<B> PacedFile<B> {
-    pub(super) fn new(inner: B, pace: Arc<Pace>) -> Self {
+impl<B> ThrottledFile<B> {
+    pub(super) fn new(inner: B, throttle: Arc<Throttle>) -> Self {
         Self {
             inner,
-            pace,
+            throttle,
             unsynced: AtomicUsize::new(0),
         }
     }
 }
 
-impl<B: StorageBackend> StorageBackend for PacedFile<B> {
+impl<B: StorageBackend> StorageBackend for ThrottledFile<B> {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
@@ -58,9 +58,9 @@ impl<B: StorageBackend> StorageBackend for PacedFile<B> {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.inner.write(offset, data)?;
         let unsynced = self.unsynced.fetch_add(data.len(), Ordering::Relaxed) + data.len();
-        if unsynced >= PIECE && !self.pace.is_hurried() {
+        if unsynced >= PIECE && !self.throttle.is_hurried() {
             self.sync_data()?;
-            self.pace.rest();
+            self.throttle.rest();
         }
         Ok(())
     }
@@ -139,14 +139,14 @@ mod tests {
     }
 
     /// The pieces in which a transaction of 4 MiB is synced.
-    fn pieces(pace: Pace) -> Vec<usize> {
+    fn pieces(throttle: Throttle) -> Vec<usize> {
         let pieces = Arc::<Mutex<Vec<usize>>>::default();
         let noting = Noting {
             inner: InMemoryBackend::new(),
             since: Mutex::default(),
             pieces: Arc::clone(&pieces),
         };
-        let file = PacedFile::new(noting, Arc::new(pace));
+        let file = ThrottledFile::new(noting, Arc::new(throttle));
         let database = Database::builder().create_with_backend(file).unwrap();
         pieces.lock().unwrap().clear();
         let transaction = database.begin_write().unwrap();
@@ -165,9 +165,9 @@ mod tests {
 
     #[test]
     fn a_large_transaction_is_synced_in_pieces_and_its_end_has_little_left() {
-        let pace = Pace::new();
-        pace.ease();
-        let pieces = pieces(pace);
+        let throttle = Throttle::new();
+        throttle.ease();
+        let pieces = pieces(throttle);
         // A page is written whole, so a piece may be one larger.
         assert!(
             pieces.len() > 60 && pieces.iter().all(|bytes| *bytes < 2 * PIECE),
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn in_a_hurry_it_is_synced_when_redb_asks_for_it() {
-        let pieces = pieces(Pace::new());
+        let pieces = pieces(Throttle::new());
         assert!(pieces.len() == 1 && pieces[0] > 4_000_000, "{pieces:?}");
     }
 }

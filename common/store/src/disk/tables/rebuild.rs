@@ -6,24 +6,24 @@ use std::sync::Arc;
 use common::id::StoreId;
 use common::revision::{Revision, Start};
 
-use super::record::summed;
+use super::record::encode;
 use super::{META, OLDEST, Records, Tables, begin, failed};
 use crate::StoreError;
-use crate::disk::pace::Pace;
+use crate::disk::throttle::Throttle;
 
 /// Makes tables of records that were saved, as of a store that was closed after `revision`.
 ///
 /// # Errors
 /// [`StoreError`] where they cannot be written.
-pub(in crate::disk) fn make_anew<'a>(
+pub(in crate::disk) fn rebuild<'a>(
     dir: &Path,
     store_id: StoreId,
     start: Start,
     revision: Revision,
     records: impl Iterator<Item = (&'a str, &'a [u8], &'a [u8])>,
 ) -> Result<(), StoreError> {
-    let pace = Arc::new(Pace::new());
-    let tables = Tables::open(dir, 8 << 20, |_, _| None, &pace)?;
+    let throttle = Arc::new(Throttle::new());
+    let tables = Tables::open(dir, 8 << 20, |_, _| None, &throttle)?;
     let transaction = tables.write()?;
     {
         let mut meta = transaction.open_table(META).map_err(failed)?;
@@ -34,7 +34,7 @@ pub(in crate::disk) fn make_anew<'a>(
     for (name, key, value) in records {
         let mut table = transaction.open_table(Records::new(name)).map_err(failed)?;
         table
-            .insert(key, summed(name, key, value, None)?.as_slice())
+            .insert(key, encode(name, key, value, None)?.as_slice())
             .map_err(failed)?;
     }
     transaction.commit().map_err(failed)
