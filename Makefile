@@ -1,10 +1,12 @@
 # What CI runs is what you run.
 
 FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
+# What the tests' own dependencies turn on besides: said here as well, so that programs and tests share what is compiled.
+TESTED := $(FAILPOINTS),runtime/simulation
 GRPCURL_VENV := target/grpcurl
 COMPOSE_VENV := target/compose
 
-.PHONY: help demo test crowds races fuzz containers test-clients test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
+.PHONY: help demo test kills crowds races fuzz containers test-clients test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -14,8 +16,11 @@ demo: setup ## both services at work on real storage, a kill in the middle inclu
 	./target/release/demo
 
 test: setup-test ## all tests; some want root (loop mounts) and say so when they are skipped
-	cargo build --workspace --locked --bins $(FAILPOINTS)
-	cargo test --workspace --locked --no-fail-fast $(FAILPOINTS)
+	cargo test --workspace --locked --no-fail-fast $(TESTED)
+
+kills: setup-test ## SIGKILL at every boundary of both services, of which `make test` tries a sample; half an hour
+	cargo build --workspace --locked --bins $(TESTED)
+	KILLS=all cargo test --workspace --locked --no-fail-fast $(TESTED) --test promises --test kills -- kill
 
 containers: ## both images, by docker or podman; where no base image can be pulled, one is made
 	@scripts/containers
@@ -27,19 +32,19 @@ test-containers: setup-test ## both images at work by compose.yaml: kills, upgra
 	@scripts/test-containers
 
 crowds: setup-test ## clients that use up what a service has, on a machine that does nothing else; half a minute
-	cargo build --workspace --locked --bins $(FAILPOINTS)
-	cargo test --workspace --locked $(FAILPOINTS) --test promises crowds -- --ignored --nocapture
+	cargo build --workspace --locked --bins $(TESTED)
+	cargo test --workspace --locked $(TESTED) --test promises crowds -- --ignored --nocapture
 
 races: setup-test ## confined qemu-img against whoever changes its files, with each version: RACE_SECONDS=N each (a minute)
 	@scripts/races
 
 fuzz: setup-test ## mutated bytes for all that reads what others wrote: FUZZ_SECONDS=N each (a minute), SEED=N
-	cargo build --workspace --locked --bins $(FAILPOINTS)
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test --workspace --locked $(FAILPOINTS) fuzz_ -- --nocapture
+	cargo build --workspace --locked --bins $(TESTED)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test --workspace --locked $(TESTED) fuzz_ -- --nocapture
 
 soak: setup-test ## watchers against the store over random kills and cuts: SOAK_SECONDS=N (an hour), SEED=N
-	cargo build --workspace --locked --bins $(FAILPOINTS)
-	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --workspace --locked --test promises $(FAILPOINTS) soak -- --nocapture
+	cargo build --workspace --locked --bins $(TESTED)
+	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --workspace --locked --test promises $(TESTED) soak -- --nocapture
 
 simulate: setup-test ## whole worlds in virtual time, one a seed: SIM_SECONDS=N (an hour), SEED=N (drawn)
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "from SEED=$$seed on"; \

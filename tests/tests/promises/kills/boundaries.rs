@@ -10,9 +10,6 @@ use tests::programs::program;
 
 use super::slot::Slot;
 
-/// Undisturbed runs that are compared: what only some of them pass depends on timing.
-const RUNS: usize = 3;
-
 /// What undisturbed runs of one program pass.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
@@ -36,10 +33,10 @@ impl Passed {
     }
 }
 
-/// Runs the scenario undisturbed, a few times: what the host passes, and what the engine does.
-pub(super) async fn passed(slot: &mut Slot) -> Outcome<(Passed, Passed)> {
+/// Runs the scenario undisturbed, so many times: what the host passes, and what the engine does.
+pub(super) async fn passed(slot: &mut Slot, runs: usize) -> Outcome<(Passed, Passed)> {
     let (mut host, mut engine) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         slot.undisturbed().await.context("undisturbed")?;
         let traces = slot.traces();
         host.push(fail_point::boundaries(&traces.host)?);

@@ -1,4 +1,4 @@
-//! Every kill of a scenario, by several worlds at once.
+//! The kills of a scenario, by several worlds at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,28 +9,20 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::boundaries;
+use super::choice::Choice;
 use super::scenario::Scenario;
 use super::slot::Slot;
 use super::trial::{Kill, Traces, Victim};
 
-/// Worlds of one scenario at work. They mostly wait for disks and back-offs.
-const WORLDS: usize = 4;
-
 /// Worlds of all scenarios at work.
 static AT_WORK: Semaphore = Semaphore::const_new(6);
 
-/// Runs of one errand: a passage that depends on timing does not come in each.
-const ATTEMPTS: usize = 3;
-
-/// The same for a second kill, where what leads to it has to come first and then this once more, and for a point at
-/// which nobody was killed in the first runs.
+/// Runs of an errand for a second kill, where what leads to it has to come first and then this once more, and for a point
+/// at which nobody was killed in the first runs.
 const ATTEMPTS_AGAIN: usize = 12;
 
-/// Runs only the kills whose text holds this.
-const ONLY: &str = "KILL_ONLY";
-
 /// A kill, in as many ways as are known to lead to it, once for each attempt.
-type Errand = Vec<Kill>;
+pub(super) type Errand = Vec<Kill>;
 
 /// A point where somebody was killed, and whether the other one was killed with it.
 type Hit = (Victim, String, bool);
@@ -50,21 +42,22 @@ struct Board {
     recoveries: BTreeMap<String, Errand>,
 }
 
-/// Tries every kill of a scenario.
+/// Tries the chosen kills of a scenario.
 pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
+    let choice = Choice::given();
     let mut first = Slot::make(scenario).await?;
-    let (host, engine) = boundaries::passed(&mut first).await?;
+    let (host, engine) = boundaries::passed(&mut first, choice.undisturbed_runs()).await?;
     let table = boundaries::table_of(scenario.verb())?;
     let mut slots = vec![first];
-    for _ in 1..WORLDS {
+    for _ in 1..choice.worlds() {
         slots.push(Slot::make(scenario).await?);
     }
-    let turn = usize::from(rand::random::<bool>());
-    let errands =
-        kills(Victim::Host, host.passages, turn).chain(kills(Victim::Engine, engine.passages, turn));
+    let mut errands = choice.kills(Victim::Host, host.passages);
+    errands.extend(choice.kills(Victim::Engine, engine.passages));
+    let tried: BTreeSet<Hit> = errands.iter().flatten().map(Kill::at_boundary).collect();
     let board = Arc::new(Mutex::new(Board {
         always: [(Victim::Host, host.always), (Victim::Engine, engine.always)].into(),
-        open: errands.filter(wanted).collect(),
+        open: errands.into(),
         ..Board::default()
     }));
     let slots = work(slots, &board).await?;
@@ -72,13 +65,13 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     lock(&board, |board| {
         let (unlucky, again) = (unlucky_kills(board), second_kills(&table, board));
         board.open.extend(unlucky);
-        board.open.extend(again.into_iter().filter(wanted));
+        board.open.extend(choice.again(again));
     });
     work(slots, &board).await?;
     let board = lock(&board, std::mem::take);
     let missed: Vec<_> = board.missed.iter().map(ToString::to_string).collect();
     eprintln!(
-        "{scenario:?}: {} runs, {} points, {} failed; turn {turn}; passages that did not come again: {missed:?}",
+        "{scenario:?}: {choice}: {} runs, {} points, {} failed; passages that did not come again: {missed:?}",
         board.runs,
         board.hits.len(),
         board.failures.len(),
@@ -86,47 +79,20 @@ pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
     let failures: Vec<_> = board.failures.iter().map(ToString::to_string).collect();
     ensure(failures.is_empty(), || {
         format!(
-            "{} of {} runs:\n\n{}",
+            "{choice}: {} of {} runs:\n\n{}",
             failures.len(),
             board.runs,
             failures.join("\n\n")
         )
     })?;
-    if std::env::var_os(ONLY).is_none() {
-        nothing_is_missing(&table, &board)?;
+    match choice {
+        Choice::All => {
+            nothing_of_the_table_is_missing(&table, &board)?;
+            nothing_that_always_comes_is_missing(&tried, &board)
+        }
+        Choice::Sample { .. } => nothing_that_always_comes_is_missing(&tried, &board),
+        Choice::Only(_) => Ok(()),
     }
-    Ok(())
-}
-
-/// Each passage: at the first and the last of a point with the one who passes it killed alone, and with both; between
-/// them with one of these, by turns, and which ones by chance. With `KILLS=all` each in both ways.
-fn kills(victim: Victim, passages: BTreeSet<Boundary>, turn: usize) -> impl Iterator<Item = Errand> {
-    let all = std::env::var("KILLS").is_ok_and(|kills| kills == "all");
-    let mut of_point: BTreeMap<String, Vec<Boundary>> = BTreeMap::new();
-    for boundary in passages {
-        of_point.entry(boundary.point.clone()).or_default().push(boundary);
-    }
-    of_point.into_values().flat_map(move |mut boundaries| {
-        boundaries.sort_by_key(|boundary| boundary.hit);
-        let last = boundaries.len() - 1;
-        let each = boundaries.into_iter().enumerate().flat_map(move |(n, boundary)| {
-            let ways = match (n + turn) % 2 {
-                _ if all || n == 0 || n == last => [false, true].as_slice(),
-                0 => &[false],
-                _ => &[true],
-            };
-            ways.iter().map(move |both| {
-                let kill = Kill {
-                    victim,
-                    boundary: boundary.clone(),
-                    both: *both,
-                    again: None,
-                };
-                vec![kill; ATTEMPTS]
-            })
-        });
-        each.collect::<Vec<_>>()
-    })
 }
 
 /// One errand for each point where some did not come and no other came.
@@ -172,13 +138,6 @@ fn second_kills(table: &BTreeSet<String>, board: &Board) -> Vec<Errand> {
         .collect()
 }
 
-fn wanted(errand: &Errand) -> bool {
-    let only = std::env::var(ONLY);
-    only.map_or(true, |only| {
-        errand.iter().any(|kill| kill.to_string().contains(&only))
-    })
-}
-
 /// Empties the board.
 async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> Outcome<Vec<Slot>> {
     let mut workers = JoinSet::new();
@@ -207,7 +166,7 @@ async fn attempt(slot: &mut Slot, errand: &Errand, board: &Mutex<Board>) {
             return;
         }
     }
-    lock(board, |board| board.missed.extend(errand.first().cloned()));
+    lock(board, |board| board.missed.extend(errand.last().cloned()));
 }
 
 impl Kill {
@@ -253,23 +212,33 @@ impl Board {
     }
 }
 
-/// Everybody was killed, alone and together, at each point that every undisturbed run passed; and the host at each
-/// step of its own table.
-fn nothing_is_missing(table: &BTreeSet<String>, board: &Board) -> Outcome<()> {
-    let mut missing: Vec<String> = table
+/// The host was killed at each step of its own table.
+fn nothing_of_the_table_is_missing(table: &BTreeSet<String>, board: &Board) -> Outcome<()> {
+    let missing: Vec<_> = table
         .iter()
         .filter(|point| !(board.hit(Victim::Host, point, false) || board.hit(Victim::Host, point, true)))
-        .map(|point| format!("{point} of the host's table"))
         .collect();
-    for (victim, always) in &board.always {
-        for (point, both) in always.iter().flat_map(|point| [(point, false), (point, true)]) {
-            if !board.hit(*victim, point, both) {
-                missing.push(format!("{victim:?} {point}, both {both}"));
-            }
-        }
-    }
     ensure(!table.is_empty() && missing.is_empty(), || {
-        format!("never hit: {missing:?}")
+        format!("steps of the host's table at which it was never killed: {missing:?}")
+    })
+}
+
+/// At each point that was tried and that every undisturbed run passed, somebody was killed: alone, together, or both, as
+/// it was tried.
+fn nothing_that_always_comes_is_missing(tried: &BTreeSet<Hit>, board: &Board) -> Outcome<()> {
+    let always = |hit: &&Hit| {
+        board
+            .always
+            .get(&hit.0)
+            .is_some_and(|always| always.contains(&hit.1))
+    };
+    let missing: Vec<_> = tried
+        .iter()
+        .filter(always)
+        .filter(|hit| !board.hits.contains(*hit))
+        .collect();
+    ensure(!tried.is_empty() && missing.is_empty(), || {
+        format!("never hit, though it always comes: {missing:?}")
     })
 }
 

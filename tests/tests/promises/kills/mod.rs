@@ -1,13 +1,17 @@
-//! SIGKILL at every boundary: of the engine, of the host, and of both. Afterwards the end is the same as without;
+//! SIGKILL at the boundaries: of the engine, of the host, and of both. Afterwards the end is the same as without;
 //! nothing is locked; records, storage and watchers agree.
 //!
-//! The boundaries are enumerated by running the same thing a few times without a kill and writing down every point
-//! that is passed: the host's steps, and what stands before and after each commit and each effect of both. A point
-//! that each of these runs passes, or that the host's own table names, and at which nobody was killed, fails the test.
-//! A run that comes to its end without its kill is one of these runs: some points lie in a race, and how often they
-//! come is up to the machine.
+//! The boundaries are enumerated by running the same thing without a kill and writing down every point that is passed: the
+//! host's steps, and what stands before and after each commit and each effect of both. A run of all tests tries a sample of
+//! them, which the seed draws and which is played again with `SEED`; `make kills` tries all: a point that each undisturbed
+//! run passes, or that the host's own table names, and at which nobody was killed, fails it. A run that comes to its end
+//! without its kill is an undisturbed one: some points lie in a race, and how often they come is up to the machine.
+//! `KILL_ONLY` tries those whose text holds it (`Engine commit.before@3 both`).
+//!
+//! Each step of each operation is killed in each run of all tests as well, but in one process: by the tests of the storage.
 
 mod boundaries;
+mod choice;
 mod matrix;
 mod scenario;
 mod slot;

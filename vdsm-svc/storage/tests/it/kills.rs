@@ -1,8 +1,10 @@
 //! Killed, aborted or failed at any step and at any single change to storage, an operation ends in one of two
 //! states: as if it had not been, or done. What stands beside it keeps every byte.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Deref;
 
 use common::{Allocation, Fault, FaultCode, Operation, VolumeFormat};
 use vdsm_storage::{OpEnd, op};
@@ -26,7 +28,42 @@ impl Scene {
     }
 }
 
-pub(crate) fn scenes() -> Vec<Scene> {
+/// A scene that is set up once, and copied as often as it is played.
+pub(crate) struct Stage {
+    scene: Scene,
+    set: OnceCell<Place>,
+}
+
+impl Deref for Stage {
+    type Target = Scene;
+
+    fn deref(&self) -> &Scene {
+        &self.scene
+    }
+}
+
+impl Stage {
+    /// A place of its own, with all that stands there before the operation.
+    pub(crate) fn ready(&self) -> Place {
+        let set = self.set.get_or_init(|| {
+            let mut place = Place::in_memory();
+            self.prepare(&mut place);
+            place.close();
+            place
+        });
+        set.copied()
+    }
+}
+
+pub(crate) fn scenes() -> Vec<Stage> {
+    let on_stage = |scene| Stage {
+        scene,
+        set: OnceCell::new(),
+    };
+    all_scenes().into_iter().map(on_stage).collect()
+}
+
+fn all_scenes() -> Vec<Scene> {
     let mut scenes: Vec<Scene> = all_kinds()
         .into_iter()
         .map(|(format, allocation)| Scene {
@@ -93,18 +130,12 @@ fn witness(place: &Place) {
 }
 
 /// The pictures before, and after a run that nothing disturbs; and the fail points that it passes.
-pub(crate) fn undisturbed(scene: &Scene) -> (Picture, Picture, Vec<String>) {
-    let place = ready(scene);
+pub(crate) fn undisturbed(scene: &Stage) -> (Picture, Picture, Vec<String>) {
+    let place = scene.ready();
     let before = place.picture();
     assert_eq!(place.run(&scene.operation, task(1)), Ran::Well, "{}", scene.name);
     let points = place.bench.points.lock().unwrap().clone();
     (before, place.picture(), points)
-}
-
-fn ready(scene: &Scene) -> Place {
-    let mut place = Place::in_memory();
-    scene.prepare(&mut place);
-    place
 }
 
 pub(crate) fn check(end: &OpEnd, place: &Place, before: &Picture, after: &Picture, how: &str) {
@@ -120,7 +151,7 @@ fn killed_at_any_step_it_is_done_or_undone() {
     for scene in scenes() {
         let (before, after, points) = undisturbed(&scene);
         for point in points {
-            let mut place = ready(&scene);
+            let mut place = scene.ready();
             *place.bench.kill_at.lock().unwrap() = Some(point.clone());
             assert_eq!(place.run(&scene.operation, task(1)), Ran::Killed);
             place.bench.heal();
@@ -142,7 +173,7 @@ fn killed_at_any_change_it_is_done_or_undone() {
     for scene in scenes() {
         let (before, after, _) = undisturbed(&scene);
         for at in 0.. {
-            let mut place = ready(&scene);
+            let mut place = scene.ready();
             *place.bench.kill_call.lock().unwrap() = Some(at);
             let ran = place.run(&scene.operation, task(1));
             if ran == Ran::Well {
@@ -171,7 +202,7 @@ fn killed_during_recovery_it_is_still_done_or_undone() {
         let (before, after, points) = undisturbed(&scene);
         for point in points {
             for at in 0.. {
-                let mut place = ready(&scene);
+                let mut place = scene.ready();
                 *place.bench.kill_at.lock().unwrap() = Some(point.clone());
                 assert_eq!(place.run(&scene.operation, task(1)), Ran::Killed);
                 place.bench.heal();
@@ -199,7 +230,7 @@ fn every_step_in_the_table_is_passed_and_none_is_missing() {
         let (_, _, points) = undisturbed(&scene);
         passed.extend(points.clone());
         for point in points {
-            let mut place = ready(&scene);
+            let mut place = scene.ready();
             *place.bench.kill_at.lock().unwrap() = Some(point);
             place.run(&scene.operation, task(1));
             place.bench.heal();
@@ -223,7 +254,7 @@ fn aborted_at_any_step_it_is_undone_or_done() {
         let (before, after, points) = undisturbed(&scene);
         let mut too_late = 0;
         for point in &points {
-            let place = ready(&scene);
+            let place = scene.ready();
             *place.bench.abort_at.lock().unwrap() = Some(point.clone());
             let how = format!("{}, aborted at {point}", scene.name);
             match place.run(&scene.operation, task(1)) {
@@ -251,7 +282,7 @@ fn whatever_change_fails_it_is_undone_or_done() {
         for scene in scenes() {
             let (before, after, _) = undisturbed(&scene);
             for at in 0.. {
-                let place = ready(&scene);
+                let place = scene.ready();
                 *place.bench.fail_call.lock().unwrap() = Some((at, errno));
                 let how = format!("{}, change {at} failed", scene.name);
                 let fault = match place.run(&scene.operation, task(1)) {
@@ -274,7 +305,7 @@ fn an_undo_that_fails_can_be_run_again() {
     let scene = &scenes()[0];
     let (before, after, _) = undisturbed(scene);
     for at in 0.. {
-        let place = ready(scene);
+        let place = scene.ready();
         *place.bench.kill_at.lock().unwrap() = Some("create_volume.sync_image.after".into());
         assert_eq!(place.run(&scene.operation, task(1)), Ran::Killed);
         place.bench.heal();
@@ -304,7 +335,7 @@ fn without_its_journal_an_operation_stops() {
     for scene in scenes() {
         let (before, after, points) = undisturbed(&scene);
         for point in points.iter().filter(|p| p.ends_with(".before")) {
-            let place = ready(&scene);
+            let place = scene.ready();
             // Killed first, to stand at this step; then carried on without a journal.
             *place.bench.kill_at.lock().unwrap() = Some(point.clone());
             place.run(&scene.operation, task(1));
@@ -331,7 +362,7 @@ fn without_its_journal_an_operation_stops() {
 #[test]
 fn what_cannot_be_understood_is_left_as_it_is() {
     let scene = &scenes()[0];
-    let place = ready(scene);
+    let place = scene.ready();
     *place.bench.kill_at.lock().unwrap() = Some("create_volume.write_meta.after".into());
     place.run(&scene.operation, task(1));
     place.bench.heal();
@@ -355,7 +386,7 @@ fn an_image_made_again_is_never_purged() {
         .into_iter()
         .find(|s| s.name == "delete an image")
         .unwrap();
-    let place = ready(&scene);
+    let place = scene.ready();
     *place.bench.kill_at.lock().unwrap() = Some("delete_image.note_aside.after".into());
     place.run(&scene.operation, task(1));
     place.bench.heal();
@@ -378,7 +409,7 @@ fn an_image_made_again_is_never_purged() {
 #[test]
 fn a_strangers_volume_is_never_undone() {
     let scene = &scenes()[0];
-    let place = ready(scene);
+    let place = scene.ready();
     *place.bench.kill_at.lock().unwrap() = Some("create_volume.note_file.after".into());
     place.run(&scene.operation, task(1));
     place.bench.heal();

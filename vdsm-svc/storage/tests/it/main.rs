@@ -12,6 +12,7 @@ mod domains;
 mod full_domain;
 mod fuzzed;
 mod hostile;
+mod killed_again;
 mod kills;
 mod life_cycle;
 mod mount;

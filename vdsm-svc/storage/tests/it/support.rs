@@ -116,6 +116,8 @@ pub(crate) struct Bench {
     pub(crate) points: Mutex<Vec<String>>,
     /// Dies at this fail point.
     pub(crate) kill_at: Mutex<Option<String>>,
+    /// Dies at the n-th passage of a fail point, counted from 0.
+    pub(crate) kill_passage: Mutex<Option<usize>>,
     /// Dies before the n-th call (2n) or after it (2n + 1).
     pub(crate) kill_call: Mutex<Option<usize>>,
     /// The n-th call fails with this error.
@@ -124,6 +126,8 @@ pub(crate) struct Bench {
     pub(crate) notes: Mutex<Option<Vec<u8>>>,
     /// An abort is wished once this fail point is passed.
     pub(crate) abort_at: Mutex<Option<String>>,
+    /// The same at the n-th passage of a fail point.
+    pub(crate) abort_passage: Mutex<Option<usize>>,
     pub(crate) aborted: AtomicBool,
     /// How often it was asked whether an abort is wished,
     pub(crate) asked: AtomicUsize,
@@ -179,9 +183,11 @@ impl Bench {
     /// Forgets what was recorded and breaks nothing any more; the note stays.
     pub(crate) fn heal(&self) {
         *self.kill_at.lock().unwrap() = None;
+        *self.kill_passage.lock().unwrap() = None;
         *self.kill_call.lock().unwrap() = None;
         *self.fail_call.lock().unwrap() = None;
         *self.abort_at.lock().unwrap() = None;
+        *self.abort_passage.lock().unwrap() = None;
         *self.meanwhile.lock().unwrap() = None;
         *self.calls.lock().unwrap() = 0;
         self.aborted.store(false, Ordering::SeqCst);
@@ -218,8 +224,13 @@ impl OpContext for Bench {
     }
 
     fn fail_point(&self, name: &str) {
-        self.points.lock().unwrap().push(name.to_owned());
-        if self.abort_at.lock().unwrap().as_deref() == Some(name) {
+        let passage = {
+            let mut points = self.points.lock().unwrap();
+            points.push(name.to_owned());
+            points.len() - 1
+        };
+        let is_wished = self.abort_at.lock().unwrap().as_deref() == Some(name);
+        if is_wished || *self.abort_passage.lock().unwrap() == Some(passage) {
             self.aborted.store(true, Ordering::SeqCst);
         }
         if let Some((at, happens)) = &*self.meanwhile.lock().unwrap()
@@ -227,7 +238,8 @@ impl OpContext for Bench {
         {
             happens();
         }
-        let now = self.kill_at.lock().unwrap().as_deref() == Some(name);
+        let here = self.kill_at.lock().unwrap().as_deref() == Some(name);
+        let now = here || *self.kill_passage.lock().unwrap() == Some(passage);
         self.die_if(now);
     }
 
@@ -262,8 +274,23 @@ impl Place {
     /// As [`Place::new`], in memory where there is such a place: for thousands of kills, whose syncs the page
     /// cache makes meaningless anyway.
     pub(crate) fn in_memory() -> Self {
+        Self::at(Self::memory())
+    }
+
+    /// Another one in memory with the same in it, down to owners and times. Nobody may work in this one.
+    pub(crate) fn copied(&self) -> Self {
+        let other = Self::memory();
+        let copied = Command::new("cp")
+            .args(["-a", "--sparse=auto", "-T"])
+            .args([self.temp.path(), other.path()])
+            .status();
+        assert!(copied.unwrap().success());
+        Self::bare_at(other)
+    }
+
+    fn memory() -> TempDir {
         let memory = tempfile::tempdir_in("/dev/shm");
-        Self::at(memory.or_else(|_| TempDir::new()).unwrap())
+        memory.or_else(|_| TempDir::new()).unwrap()
     }
 
     /// As [`Place::new`], somewhere else.
