@@ -1,4 +1,15 @@
 //! The storage verbs, validated: a value of these types is fit to run on any file storage domain.
+//!
+//! Each verb has a file of its own: its parameters, and what it tells of itself ([`Verb`]). Below they are listed once; from that list
+//! come [`Operation`] and the macros by which other crates handle all of them, [`each_verb!`](crate::each_verb) and
+//! [`by_verb!`](crate::by_verb).
+
+mod copy_volume;
+mod create_volume;
+mod delete_image;
+mod noop;
+
+use uuid::Uuid;
 
 use crate::id::{DomainId, ImageId, VolumeId};
 use crate::lock::Mode;
@@ -10,118 +21,95 @@ pub const MAX_CAPACITY_BYTES: u64 = 8 << 40;
 /// Capacities are multiples of this many bytes; what is not is rounded up (VDSM does the same).
 pub const CAPACITY_STEP_BYTES: u64 = 4096;
 
-/// How a volume keeps its data (VDSM: `FORMAT`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum VolumeFormat {
-    /// Raw bytes.
-    Raw,
-    /// qcow2, compat 1.1. VDSM calls it `COW`.
-    Cow,
-}
-
-/// How space is taken (VDSM: `TYPE`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Allocation {
-    /// As it is written.
-    Sparse,
-    /// All at once, with fallocate.
-    Preallocated,
-}
-
-/// Creates a volume without a parent, and its image if there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CreateVolume {
-    /// The domain it lies in.
-    pub domain_id: DomainId,
-    /// The image it belongs to.
-    pub image_id: ImageId,
-    /// Its own id, also its file name.
-    pub volume_id: VolumeId,
-    /// What a guest sees, in bytes; a multiple of [`CAPACITY_STEP_BYTES`].
-    pub capacity_bytes: u64,
-    /// How data is kept.
-    pub format: VolumeFormat,
-    /// How space is taken.
-    pub allocation: Allocation,
-    /// For people; cut to what the metadata holds.
-    pub description: String,
-}
-
-/// Where a volume lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct VolumeAddress {
-    /// Its domain.
-    pub domain_id: DomainId,
-    /// Its image.
-    pub image_id: ImageId,
-    /// Itself.
-    pub volume_id: VolumeId,
-}
-
-/// Copies a volume without a parent to a new volume, and makes that one's image if there is none. The new one is
-/// as large as the old.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CopyVolume {
-    /// What is copied.
-    pub source: VolumeAddress,
-    /// What is made.
-    pub target: VolumeAddress,
-    /// How the target keeps its data.
-    pub format: VolumeFormat,
-    /// How the target takes its space.
-    pub allocation: Allocation,
-    /// The target's, for people; cut to what the metadata holds.
-    pub description: String,
-    /// Whether the two are compared before the target counts.
-    pub verify: bool,
-}
-
-/// Deletes an image with all its volumes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct DeleteImage {
-    /// The domain it lies in.
-    pub domain_id: DomainId,
-    /// The image.
-    pub image_id: ImageId,
-}
-
-/// What a task does.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// See [`CreateVolume`].
-    CreateVolume(CreateVolume),
-    /// See [`CopyVolume`].
-    CopyVolume(CopyVolume),
-    /// See [`DeleteImage`].
-    DeleteImage(DeleteImage),
-    /// Touches nothing. Served only by builds with fail points, to measure everything around an operation.
-    Noop,
-}
-
-impl Operation {
-    /// The verb in `snake_case`, as in the contract.
-    pub const fn verb(&self) -> &'static str {
-        match self {
-            Self::CreateVolume(_) => "create_volume",
-            Self::CopyVolume(_) => "copy_volume",
-            Self::DeleteImage(_) => "delete_image",
-            Self::Noop => "noop",
-        }
-    }
+/// What each verb tells of itself. Nothing is given: a new verb answers every question.
+pub trait Verb {
+    /// Its name in `snake_case`, as in the contract.
+    const NAME: &'static str;
 
     /// All that it touches, what it changes before what it only reads. From this follow the locks of a host, those that an
     /// engine holds for tasks of others, and under which entities a task is found.
-    pub fn touches(&self) -> Vec<Touch> {
-        let touch = |domain, image, mode| Touch { domain, image, mode };
-        match self {
-            Self::CreateVolume(op) => vec![touch(op.domain_id, op.image_id, Mode::Exclusive)],
-            Self::CopyVolume(CopyVolume { source, target, .. }) => vec![
-                touch(target.domain_id, target.image_id, Mode::Exclusive),
-                touch(source.domain_id, source.image_id, Mode::Shared),
-            ],
-            Self::DeleteImage(op) => vec![touch(op.domain_id, op.image_id, Mode::Exclusive)],
-            Self::Noop => Vec::new(),
+    fn touches(&self) -> Vec<Touch>;
+
+    /// The volumes that it names.
+    fn volumes(&self) -> Vec<VolumeId>;
+
+    /// What it does, in a line for people: "create volume …".
+    fn summary(&self) -> String;
+}
+
+/// Makes [`Operation`] of a list of verbs, each by its module and its type, and the macros that handle all of them. The first token
+/// is a dollar sign, for the macros within.
+macro_rules! operations {
+    ($d:tt $($module:ident::$verb:ident,)*) => {
+        $(pub use $module::$verb;)*
+
+        /// What a task does.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum Operation {
+            $(
+                #[doc = concat!("See [`", stringify!($verb), "`].")]
+                $verb($verb),
+            )*
         }
+
+        impl Operation {
+            /// The names of all verbs.
+            pub const ALL_NAMES: &'static [&'static str] = &[$($verb::NAME,)*];
+        }
+
+        $(
+            impl From<$verb> for Operation {
+                fn from(verb: $verb) -> Self {
+                    Self::$verb(verb)
+                }
+            }
+        )*
+
+        /// Calls a macro with all verbs: `each_verb!(list)` is `list! { CreateVolume, CopyVolume, … }`. Each is the name of a variant
+        /// of `Operation` and of the type in it.
+        #[macro_export]
+        macro_rules! each_verb {
+            ($d list:ident) => {
+                $d list! { $($verb,)* }
+            };
+        }
+
+        /// Does the same with whichever verb an operation is of: `by_verb!(operation, op => op.touches())`.
+        #[macro_export]
+        macro_rules! by_verb {
+            ($d operation:expr, $d op:ident => $d body:expr) => {
+                match $d operation {
+                    $($crate::operation::Operation::$verb($d op) => $d body,)*
+                }
+            };
+        }
+    };
+}
+
+operations! { $
+    create_volume::CreateVolume,
+    copy_volume::CopyVolume,
+    delete_image::DeleteImage,
+    noop::Noop,
+}
+
+impl Operation {
+    /// The verb's name in `snake_case`, as in the contract.
+    pub fn name(&self) -> &'static str {
+        fn of<V: Verb>(_: &V) -> &'static str {
+            V::NAME
+        }
+        by_verb!(self, op => of(op))
+    }
+
+    /// As [`Verb::touches`].
+    pub fn touches(&self) -> Vec<Touch> {
+        by_verb!(self, op => op.touches())
+    }
+
+    /// As [`Verb::summary`].
+    pub fn summary(&self) -> String {
+        by_verb!(self, op => op.summary())
     }
 
     /// The domains of what it touches, each once; it shares them.
@@ -150,6 +138,19 @@ impl Operation {
     pub fn image_id(&self) -> Option<ImageId> {
         self.changes().map(|touch| touch.image)
     }
+
+    /// Whether it is about the domain, image or volume of this id.
+    pub fn is_about(&self, id: Uuid) -> bool {
+        let mut touches = self.touches().into_iter();
+        let volumes = || by_verb!(self, op => op.volumes());
+        touches.any(|touch| touch.domain.as_uuid() == id || touch.image.as_uuid() == id)
+            || volumes().iter().any(|volume| volume.as_uuid() == id)
+    }
+
+    /// Whether it is the one verb that does nothing: it is served only by builds with fail points.
+    pub const fn is_noop(&self) -> bool {
+        matches!(self, Self::Noop(_))
+    }
 }
 
 /// An image that an operation changes, which it then has alone, or reads, which it shares.
@@ -161,6 +162,49 @@ pub struct Touch {
     pub image: ImageId,
     /// Whether it is changed.
     pub mode: Mode,
+}
+
+impl Touch {
+    /// An image that is changed.
+    pub const fn changed(domain: DomainId, image: ImageId) -> Self {
+        let mode = Mode::Exclusive;
+        Self { domain, image, mode }
+    }
+
+    /// An image that is only read.
+    pub const fn read(domain: DomainId, image: ImageId) -> Self {
+        let mode = Mode::Shared;
+        Self { domain, image, mode }
+    }
+}
+
+/// How a volume keeps its data (VDSM: `FORMAT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VolumeFormat {
+    /// Raw bytes.
+    Raw,
+    /// qcow2, compat 1.1. VDSM calls it `COW`.
+    Cow,
+}
+
+/// How space is taken (VDSM: `TYPE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Allocation {
+    /// As it is written.
+    Sparse,
+    /// All at once, with fallocate.
+    Preallocated,
+}
+
+/// Where a volume lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VolumeAddress {
+    /// Its domain.
+    pub domain_id: DomainId,
+    /// Its image.
+    pub image_id: ImageId,
+    /// Itself.
+    pub volume_id: VolumeId,
 }
 
 /// Why a capacity is refused.

@@ -5,13 +5,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use common::fault::{Fault, FaultCode};
-use common::operation::{
-    self, Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
-};
+use common::operation::{Allocation, VolumeAddress, VolumeFormat};
 use common::task::{TaskResult, TaskState, TaskStatus};
 use common::time::Timestamp;
 
 use crate::task::v1 as wire;
+
+mod operation;
+
+pub use operation::{operation_from_wire, operation_is_about, operation_to_wire};
 
 /// Reads a typed id from a field that must be set. One in capitals is the same id: what we keep, compare and show has lower
 /// case.
@@ -112,36 +114,6 @@ pub fn allocation_from_wire(field: impl fmt::Display, value: i32) -> Result<Allo
     )
 }
 
-/// An operation on the wire.
-pub fn operation_to_wire(operation: &Operation) -> wire::Operation {
-    use wire::operation::Verb;
-    let verb = match operation {
-        Operation::CreateVolume(op) => Verb::CreateVolume(wire::CreateVolume {
-            domain_id: op.domain_id.to_string(),
-            image_id: op.image_id.to_string(),
-            volume_id: op.volume_id.to_string(),
-            capacity_bytes: i64::try_from(op.capacity_bytes).unwrap_or(i64::MAX),
-            format: format_to_wire(op.format).into(),
-            allocation: allocation_to_wire(op.allocation).into(),
-            description: op.description.clone(),
-        }),
-        Operation::CopyVolume(op) => Verb::CopyVolume(wire::CopyVolume {
-            source: Some(address_to_wire(&op.source)),
-            target: Some(address_to_wire(&op.target)),
-            format: format_to_wire(op.format).into(),
-            allocation: allocation_to_wire(op.allocation).into(),
-            description: op.description.clone(),
-            verify: op.verify,
-        }),
-        Operation::DeleteImage(op) => Verb::DeleteImage(wire::DeleteImage {
-            domain_id: op.domain_id.to_string(),
-            image_id: op.image_id.to_string(),
-        }),
-        Operation::Noop => Verb::Noop(wire::Noop {}),
-    };
-    wire::Operation { verb: Some(verb) }
-}
-
 /// A volume's address on the wire.
 pub fn address_to_wire(address: &VolumeAddress) -> wire::VolumeAddress {
     wire::VolumeAddress {
@@ -155,69 +127,17 @@ pub fn address_to_wire(address: &VolumeAddress) -> wire::VolumeAddress {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`, naming the path of what is wrong.
-pub fn address_from_wire(field: &str, address: Option<&wire::VolumeAddress>) -> Result<VolumeAddress, Fault> {
+pub fn address_from_wire(
+    field: impl fmt::Display,
+    address: Option<&wire::VolumeAddress>,
+) -> Result<VolumeAddress, Fault> {
     let address = address
-        .ok_or_else(|| Fault::invalid(field, "is not set; expected domain_id, image_id and volume_id"))?;
+        .ok_or_else(|| Fault::invalid(&field, "is not set; expected domain_id, image_id and volume_id"))?;
     Ok(VolumeAddress {
-        domain_id: id(format!("{field}.domain_id"), &address.domain_id)?,
-        image_id: id(format!("{field}.image_id"), &address.image_id)?,
-        volume_id: id(format!("{field}.volume_id"), &address.volume_id)?,
+        domain_id: id(format_args!("{field}.domain_id"), &address.domain_id)?,
+        image_id: id(format_args!("{field}.image_id"), &address.image_id)?,
+        volume_id: id(format_args!("{field}.volume_id"), &address.volume_id)?,
     })
-}
-
-/// Reads an operation; `field` is its own path in the request.
-///
-/// # Errors
-/// `INVALID_ARGUMENT`, naming the path of what is wrong.
-pub fn operation_from_wire(field: &str, operation: Option<&wire::Operation>) -> Result<Operation, Fault> {
-    use wire::operation::Verb;
-    let verb = operation.and_then(|op| op.verb.as_ref()).ok_or_else(|| {
-        Fault::invalid(
-            field,
-            "has no verb that this build knows; expected create_volume, copy_volume or delete_image",
-        )
-    })?;
-    match verb {
-        Verb::CreateVolume(op) => {
-            let at = |name: &str| format!("{field}.create_volume.{name}");
-            Ok(Operation::CreateVolume(CreateVolume {
-                domain_id: id(at("domain_id"), &op.domain_id)?,
-                image_id: id(at("image_id"), &op.image_id)?,
-                volume_id: id(at("volume_id"), &op.volume_id)?,
-                capacity_bytes: operation::capacity(op.capacity_bytes)
-                    .map_err(|error| Fault::invalid(at("capacity_bytes"), error))?,
-                format: format_from_wire(at("format"), op.format)?,
-                allocation: allocation_from_wire(at("allocation"), op.allocation)?,
-                description: operation::description(&op.description)
-                    .map_err(|error| Fault::invalid(at("description"), error))?,
-            }))
-        }
-        Verb::CopyVolume(op) => {
-            let at = |name: &str| format!("{field}.copy_volume.{name}");
-            let source = address_from_wire(&at("source"), op.source.as_ref())?;
-            let target = address_from_wire(&at("target"), op.target.as_ref())?;
-            if target.image_id == source.image_id && target.domain_id == source.domain_id {
-                return Err(Fault::invalid(
-                    at("target.image_id"),
-                    "is the source's; expected an image of its own",
-                ));
-            }
-            Ok(Operation::CopyVolume(CopyVolume {
-                source,
-                target,
-                format: format_from_wire(at("format"), op.format)?,
-                allocation: allocation_from_wire(at("allocation"), op.allocation)?,
-                description: operation::description(&op.description)
-                    .map_err(|error| Fault::invalid(at("description"), error))?,
-                verify: op.verify,
-            }))
-        }
-        Verb::DeleteImage(op) => Ok(Operation::DeleteImage(DeleteImage {
-            domain_id: id(format!("{field}.delete_image.domain_id"), &op.domain_id)?,
-            image_id: id(format!("{field}.delete_image.image_id"), &op.image_id)?,
-        })),
-        Verb::Noop(_) => Ok(Operation::Noop),
-    }
 }
 
 /// A fault on the wire.
@@ -296,130 +216,6 @@ pub const fn result_to_wire(result: Option<TaskResult>) -> wire::TaskResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
-
-    fn create() -> wire::CreateVolume {
-        wire::CreateVolume {
-            domain_id: ID.into(),
-            image_id: ID.into(),
-            volume_id: ID.into(),
-            capacity_bytes: 4096,
-            format: 1,
-            allocation: 1,
-            description: String::new(),
-        }
-    }
-
-    fn read(op: wire::CreateVolume) -> Result<Operation, Fault> {
-        let verb = Some(wire::operation::Verb::CreateVolume(op));
-        operation_from_wire("operation", Some(&wire::Operation { verb }))
-    }
-
-    #[test]
-    fn an_operation_reads_back_as_it_was_written() {
-        let operation = read(create()).unwrap();
-        assert_eq!(
-            operation_from_wire("operation", Some(&operation_to_wire(&operation))),
-            Ok(operation)
-        );
-    }
-
-    #[test]
-    fn a_copy_reads_back_and_is_never_into_its_own_image() {
-        let address = |image: &str| wire::VolumeAddress {
-            domain_id: ID.into(),
-            image_id: image.into(),
-            volume_id: ID.into(),
-        };
-        let copy = |source, target| {
-            let verb = Some(wire::operation::Verb::CopyVolume(wire::CopyVolume {
-                source,
-                target,
-                format: 2,
-                allocation: 1,
-                description: "a copy".into(),
-                verify: true,
-            }));
-            operation_from_wire("operation", Some(&wire::Operation { verb }))
-        };
-        let other = "6ba7b811-9dad-41d1-80b4-00c04fd430c8";
-        let operation = copy(Some(address(ID)), Some(address(other))).unwrap();
-        assert_eq!(
-            operation_from_wire("operation", Some(&operation_to_wire(&operation))),
-            Ok(operation)
-        );
-        let path = |source, target| copy(source, target).unwrap_err().subject;
-        assert_eq!(path(None, Some(address(ID))), "operation.copy_volume.source");
-        assert_eq!(
-            path(Some(address(ID)), Some(address(ID))),
-            "operation.copy_volume.target.image_id"
-        );
-        assert_eq!(
-            path(Some(address("x")), Some(address(ID))),
-            "operation.copy_volume.source.image_id"
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_by_its_path() {
-        let cases: [(&str, wire::CreateVolume); 6] = [
-            (
-                "operation.create_volume.domain_id",
-                wire::CreateVolume {
-                    domain_id: "x".into(),
-                    ..create()
-                },
-            ),
-            (
-                "operation.create_volume.volume_id",
-                wire::CreateVolume {
-                    volume_id: String::new(),
-                    ..create()
-                },
-            ),
-            (
-                "operation.create_volume.capacity_bytes",
-                wire::CreateVolume {
-                    capacity_bytes: 0,
-                    ..create()
-                },
-            ),
-            (
-                "operation.create_volume.format",
-                wire::CreateVolume {
-                    format: 77,
-                    ..create()
-                },
-            ),
-            (
-                "operation.create_volume.allocation",
-                wire::CreateVolume {
-                    allocation: 0,
-                    ..create()
-                },
-            ),
-            (
-                "operation.create_volume.description",
-                wire::CreateVolume {
-                    description: "a\nb".into(),
-                    ..create()
-                },
-            ),
-        ];
-        for (path, op) in cases {
-            let fault = read(op).unwrap_err();
-            assert_eq!(
-                (fault.code, fault.subject.as_str()),
-                (FaultCode::InvalidArgument, path)
-            );
-            assert!(fault.message.starts_with(path), "{fault}");
-        }
-        assert_eq!(
-            operation_from_wire("operation", None).unwrap_err().subject,
-            "operation"
-        );
-    }
 
     #[test]
     fn states_read_back_and_unknown_ones_are_none() {

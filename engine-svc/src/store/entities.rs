@@ -1,9 +1,9 @@
 //! Which entities a command or a task is about: what filters by entity look at. It never changes for an item.
 
+use proto::convert::operation_is_about;
 use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::{AsyncTask, Command, CommandParameters, DiskSpec};
-use proto::task::v1::operation::Verb;
-use proto::task::v1::{Operation, VolumeAddress};
+use proto::task::v1::VolumeAddress;
 
 /// Whether a command is about the entity of this id.
 pub(crate) fn command_is_about(command: &Command, entity_id: &str) -> bool {
@@ -18,25 +18,12 @@ pub(crate) fn task_is_about(task: &AsyncTask, entity_id: &str) -> bool {
     let by_operation = task
         .operation
         .as_ref()
-        .is_some_and(|op| operation_names(op, entity_id));
+        .is_some_and(|op| operation_is_about(op, entity_id));
     let by_command = task
         .command_parameters
         .as_ref()
         .is_some_and(|parameters| parameters_name(parameters, entity_id));
     task.host_id == entity_id || by_operation || by_command
-}
-
-/// Whether an operation names the domain, image or volume of this id.
-pub(crate) fn operation_names(operation: &Operation, id: &str) -> bool {
-    match &operation.verb {
-        Some(Verb::CreateVolume(op)) => op.domain_id == id || op.image_id == id || op.volume_id == id,
-        Some(Verb::CopyVolume(op)) => [&op.source, &op.target]
-            .into_iter()
-            .flatten()
-            .any(|volume| address_names(volume, id)),
-        Some(Verb::DeleteImage(op)) => op.domain_id == id || op.image_id == id,
-        Some(Verb::Noop(_)) | None => false,
-    }
 }
 
 fn address_names(volume: &VolumeAddress, id: &str) -> bool {

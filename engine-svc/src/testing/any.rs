@@ -4,7 +4,7 @@ use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId, VolumeId};
 use common::lock::Mode;
 use common::operation::{
-    Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
+    Allocation, CopyVolume, CreateVolume, DeleteImage, Noop, Operation, VolumeAddress, VolumeFormat,
 };
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
@@ -338,7 +338,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
 
 fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        Just(Operation::Noop),
+        Just(Operation::Noop(Noop)),
         (domain_id(), disk_id()).prop_map(|(domain_id, disk)| {
             Operation::DeleteImage(DeleteImage {
                 domain_id,

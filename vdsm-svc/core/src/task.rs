@@ -140,7 +140,7 @@ impl Task {
                 "removes the copy that it makes, and the image if it made that; the source stays as it is"
             }
             // A deletion that can still be stopped has deleted nothing.
-            Some(Operation::DeleteImage(_) | Operation::Noop) | None => "",
+            Some(Operation::DeleteImage(_) | Operation::Noop(_)) | None => "",
         }
     }
 

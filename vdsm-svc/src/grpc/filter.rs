@@ -8,7 +8,6 @@ use common::fault::Fault;
 use common::id::{EngineId, IdError, TaskId, VolumeId};
 use proto::convert;
 use proto::host::v1 as wire;
-use proto::task::v1::operation::Verb;
 
 /// Task ids that a filter may name: a watcher of more wants them all.
 const MAX_TASK_IDS: usize = 1_000;
@@ -72,28 +71,15 @@ fn optional<T: FromStr<Err = IdError> + Display>(field: &str, text: &str) -> Res
 
 /// Whether the operation names the domain, image or volume.
 fn names(task: &wire::Task, entity: &str) -> bool {
-    match task
-        .operation
-        .as_ref()
-        .and_then(|operation| operation.verb.as_ref())
-    {
-        Some(Verb::CreateVolume(op)) => [&op.domain_id, &op.image_id, &op.volume_id]
-            .iter()
-            .any(|id| *id == entity),
-        Some(Verb::CopyVolume(op)) => [&op.source, &op.target].into_iter().flatten().any(|volume| {
-            [&volume.domain_id, &volume.image_id, &volume.volume_id]
-                .iter()
-                .any(|id| *id == entity)
-        }),
-        Some(Verb::DeleteImage(op)) => [&op.domain_id, &op.image_id].iter().any(|id| *id == entity),
-        Some(Verb::Noop(_)) | None => false,
-    }
+    let operation = task.operation.as_ref();
+    operation.is_some_and(|operation| convert::operation_is_about(operation, entity))
 }
 
 #[cfg(test)]
 mod tests {
     use proto::host::v1::watch_tasks_request::Filter as Asked;
     use proto::task::v1 as task_wire;
+    use proto::task::v1::operation::Verb;
 
     use super::*;
 

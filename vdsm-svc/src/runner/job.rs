@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
-use common::operation::Operation;
+use common::operation::{Noop, Operation};
 use common::task::TaskState;
 use runtime::threads;
 use tracing::Span;
@@ -81,7 +81,7 @@ impl Job {
         let span = tracing::info_span!(
             "task",
             task_id = %self.task.id,
-            verb = self.operation().verb(),
+            verb = self.operation().name(),
             correlation_id = %self.task.correlation_id,
         );
         match span.in_scope(|| work(&self)) {
@@ -281,17 +281,16 @@ impl Job {
 
     /// A line a task, but none for what only measures everything around it.
     fn tell(&self, what: &str) {
-        match self.operation() {
-            Operation::Noop => tracing::debug!("{what}"),
-            Operation::CreateVolume(_) | Operation::CopyVolume(_) | Operation::DeleteImage(_) => {
-                tracing::info!("{what}")
-            }
+        if self.operation().is_noop() {
+            tracing::debug!("{what}");
+        } else {
+            tracing::info!("{what}");
         }
     }
 
     fn operation(&self) -> &Operation {
         // Only ids that were aborted before their start have none, and those never run.
-        self.task.operation.as_ref().unwrap_or(&Operation::Noop)
+        self.task.operation.as_ref().unwrap_or(&Operation::Noop(Noop))
     }
 
     fn cause(&self) -> Fault {

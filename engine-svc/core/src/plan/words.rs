@@ -1,6 +1,6 @@
 //! How commands and tasks are called among people.
 
-use common::{Fault, FaultCode, Operation};
+use common::{Fault, FaultCode};
 
 use crate::model::{AsyncTask, CommandKind, CommandState, EntityKey, EventCode, Holder, Parameters, Purpose};
 use crate::state::State;
@@ -54,12 +54,7 @@ pub(crate) fn absent(state: &State, key: &EntityKey, field: impl std::fmt::Displ
 /// What a task does, in a line.
 pub(crate) fn task_words(task: &AsyncTask) -> String {
     let what = match &task.operation {
-        Some(Operation::CreateVolume(op)) => format!("create volume {}", op.volume_id),
-        Some(Operation::CopyVolume(op)) => {
-            format!("copy volume {} to {}", op.source.volume_id, op.target.volume_id)
-        }
-        Some(Operation::DeleteImage(op)) => format!("delete image {}", op.image_id),
-        Some(Operation::Noop) => "do nothing".to_owned(),
+        Some(operation) => operation.summary(),
         None => "an operation unknown to this build".to_owned(),
     };
     match task.purpose {

@@ -426,7 +426,9 @@ mod tests {
         world.engine.state.seed.limits.foreign_tasks_per_host = 3;
         for number in 0..103 {
             let id = TaskId::from_uuid(Uuid::from_u128(0x9000 + number));
-            world.host_mut(0).start_foreign(id, common::Operation::Noop);
+            world
+                .host_mut(0)
+                .start_foreign(id, common::Operation::Noop(common::Noop));
         }
         world.settle();
         assert_eq!(world.engine.state.foreign_on(host_id(0)), 3);

@@ -102,7 +102,7 @@ fn again(known: Arc<Task>, operation: &Operation) -> Result<Arc<Task>, Refusal> 
                 format!(
                     "task {} was accepted for another operation ({}): choose a new id",
                     known.id,
-                    accepted.verb()
+                    accepted.name()
                 ),
             )
             .about(known.id),

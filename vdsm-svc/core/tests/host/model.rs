@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common::fault::{Fault, FaultCode};
 use common::id::{DomainId, EngineId, ImageId, StoreId, TaskId, VolumeId};
 use common::operation::{
-    Allocation, CopyVolume, CreateVolume, DeleteImage, Operation, VolumeAddress, VolumeFormat,
+    Allocation, CopyVolume, CreateVolume, DeleteImage, Noop, Operation, VolumeAddress, VolumeFormat,
 };
 use common::revision::Revision;
 use common::task::TaskState;
@@ -57,7 +57,7 @@ pub(crate) fn operation(n: u8) -> Operation {
     let domain_id = DomainId::from_uuid(uuid(n % 2));
     let image_id = ImageId::from_uuid(uuid(n / 2 % 3));
     match n % 5 {
-        0 => Operation::Noop,
+        0 => Operation::Noop(Noop),
         1 | 2 => Operation::DeleteImage(DeleteImage { domain_id, image_id }),
         3 => copy((n % 2, (n / 2 + 1) % 3), (n / 2 % 2, n / 2 % 3)),
         _ => Operation::CreateVolume(CreateVolume {

@@ -50,7 +50,7 @@ pub(super) fn took_effect(
     let made = match op {
         Operation::CreateVolume(op) => op.image_id,
         Operation::CopyVolume(op) => op.target.image_id,
-        Operation::DeleteImage(_) | Operation::Noop => return Ok(()),
+        Operation::DeleteImage(_) | Operation::Noop(_) => return Ok(()),
     };
     if super::evidence(root, op)? == Evidence::Done {
         return Ok(());

@@ -74,7 +74,7 @@ pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext
         Operation::CreateVolume(op) => create_volume::run(work, op)?,
         Operation::CopyVolume(op) => copy_volume::run(work, op)?,
         Operation::DeleteImage(op) => delete_image::run(work, op)?,
-        Operation::Noop => {}
+        Operation::Noop(_) => {}
     }
     confirm::took_effect(root, op, standing)
 }
@@ -89,7 +89,7 @@ fn standing(root: &StorageRoot, op: &Operation) -> Result<Option<Standing>, Faul
 pub const fn starts_processes(op: &Operation) -> bool {
     match op {
         Operation::CreateVolume(_) | Operation::CopyVolume(_) => true,
-        Operation::DeleteImage(_) | Operation::Noop => false,
+        Operation::DeleteImage(_) | Operation::Noop(_) => false,
     }
 }
 
@@ -132,7 +132,7 @@ fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -
         Operation::CreateVolume(op) => create_volume::recover(work, op, note, cause)?,
         Operation::CopyVolume(op) => copy_volume::recover(work, op, note, cause)?,
         Operation::DeleteImage(op) => delete_image::recover(work, op, note, cause)?,
-        Operation::Noop => OpEnd::Undone(cause),
+        Operation::Noop(_) => OpEnd::Undone(cause),
     };
     if end == OpEnd::Finished {
         confirm::took_effect(root, op, standing)?;
@@ -149,7 +149,7 @@ pub fn evidence(root: &StorageRoot, op: &Operation) -> Result<Evidence, Fault> {
         Operation::CreateVolume(op) => create_volume::evidence(root, op),
         Operation::CopyVolume(op) => copy_volume::evidence(root, op),
         Operation::DeleteImage(op) => delete_image::evidence(root, op),
-        Operation::Noop => Ok(Evidence::Untouched),
+        Operation::Noop(_) => Ok(Evidence::Untouched),
     }
 }
 
@@ -192,8 +192,8 @@ mod tests {
             Some(Operation::CopyVolume(_)) => {
                 Some(Operation::DeleteImage(DeleteImage { domain_id, image_id }))
             }
-            Some(Operation::DeleteImage(_)) => Some(Operation::Noop),
-            Some(Operation::Noop) => None,
+            Some(Operation::DeleteImage(_)) => Some(Operation::Noop(common::Noop)),
+            Some(Operation::Noop(_)) => None,
         }
     }
 
@@ -201,7 +201,7 @@ mod tests {
     fn every_operation_that_touches_storage_has_steps_at_which_it_can_be_cut_off() {
         let mut operation = after(None);
         while let Some(present) = operation {
-            let steps: Vec<_> = STEPS.iter().filter(|(verb, _)| *verb == present.verb()).collect();
+            let steps: Vec<_> = STEPS.iter().filter(|(verb, _)| *verb == present.name()).collect();
             if present.touches().is_empty() {
                 assert!(steps.is_empty(), "{present:?}");
             } else {
