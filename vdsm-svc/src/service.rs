@@ -355,9 +355,9 @@ fn at_store(settings: &Settings) -> impl FnOnce(StoreError) -> ServiceError {
 
 /// Every step boundary of every operation, as fail points name them.
 pub fn fail_points() -> Vec<String> {
-    op::STEPS
-        .iter()
-        .flat_map(|(_, steps)| *steps)
+    op::steps()
+        .into_iter()
+        .flat_map(|(_, steps)| steps)
         .flat_map(|step| [format!("{step}.before"), format!("{step}.after")])
         .collect()
 }

@@ -127,21 +127,10 @@ impl Task {
         }
     }
 
-    /// What stopping it would undo, in words; empty where nothing.
-    pub const fn undo(&self) -> &'static str {
-        if !(matches!(self.state, TaskState::Running) && self.cancelable()) {
-            return "";
-        }
-        match &self.operation {
-            Some(Operation::CreateVolume(_)) => {
-                "removes the volume that it creates, and the image if it made that"
-            }
-            Some(Operation::CopyVolume(_)) => {
-                "removes the copy that it makes, and the image if it made that; the source stays as it is"
-            }
-            // A deletion that can still be stopped has deleted nothing.
-            Some(Operation::DeleteImage(_) | Operation::Noop(_)) | None => "",
-        }
+    /// The operation that stopping it now would undo: none before it has begun, and once it can be stopped no more.
+    pub fn undoable(&self) -> Option<&Operation> {
+        let at_work = matches!(self.state, TaskState::Running) && self.cancelable();
+        self.operation.as_ref().filter(|_| at_work)
     }
 
     /// Whether it is at work, or being undone: it has a place among the running ones.

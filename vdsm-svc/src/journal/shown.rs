@@ -3,6 +3,7 @@
 use proto::convert;
 use proto::host::v1 as wire;
 use vdsm_core::Task;
+use vdsm_storage::op;
 
 /// The task on the wire, derived values included.
 pub(crate) fn shown(task: &Task) -> wire::Task {
@@ -17,7 +18,7 @@ pub(crate) fn shown(task: &Task) -> wire::Task {
         sequence: task.sequence,
         waiting_for: task.waiting_for.clone(),
         cancelable: task.cancelable(),
-        undo: task.undo().to_owned(),
+        undo: task.undoable().map(op::undo_note).unwrap_or_default().to_owned(),
         abort_requested: task.abort_requested,
         engine_id: task.engine_id.map(|id| id.to_string()).unwrap_or_default(),
         correlation_id: task.correlation_id.clone(),

@@ -174,23 +174,23 @@ fn copies_that_cross_wait_for_the_first_and_all_end() {
 }
 
 #[test]
-fn a_copy_says_what_stopping_it_undoes_as_long_as_it_can_be_stopped() {
+fn stopping_a_task_undoes_its_operation_as_long_as_it_can_be_stopped() {
     let mut host = Host::new();
     let started = host.take(host.start_operation(1, copy((0, 0), (0, 1))), FULL);
     let task = answered(&started);
     assert!(
-        task.cancelable() && task.undo().contains("source stays"),
+        task.cancelable() && task.undoable() == task.operation.as_ref(),
         "{task:?}"
     );
     let waits = host.take(host.start_operation(2, copy((0, 0), (0, 1))), FULL);
     assert_eq!(
-        (answered(&waits).cancelable(), answered(&waits).undo()),
-        (true, "")
+        (answered(&waits).cancelable(), answered(&waits).undoable()),
+        (true, None)
     );
     let closed = report(&mut host, 1, Report::CommitPoint);
     assert_eq!(
-        (answered(&closed).cancelable(), answered(&closed).undo()),
-        (false, "")
+        (answered(&closed).cancelable(), answered(&closed).undoable()),
+        (false, None)
     );
 }
 

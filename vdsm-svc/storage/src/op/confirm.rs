@@ -1,7 +1,8 @@
 //! Before an operation takes effect, and before it is said to have: what was worked in must be where its name leads.
 
-use common::{Fault, FaultCode, Operation};
+use common::{Fault, FaultCode};
 
+use super::host_op::AnyOp;
 use super::{Evidence, OpContext};
 use crate::root::StorageRoot;
 use crate::under_way::Standing;
@@ -43,16 +44,14 @@ impl OpContext for Confirming<'_> {
 /// `STORAGE_REPLACED`, `STORAGE_ROOT_GONE`; those of the domain, where it can no longer be written.
 pub(super) fn took_effect(
     root: &StorageRoot,
-    op: &Operation,
+    op: &dyn AnyOp,
     standing: Option<Standing>,
 ) -> Result<(), Fault> {
     confirm(root, standing)?;
-    let made = match op {
-        Operation::CreateVolume(op) => op.image_id,
-        Operation::CopyVolume(op) => op.target.image_id,
-        Operation::DeleteImage(_) | Operation::Noop(_) => return Ok(()),
+    let Some(made) = op.makes_in() else {
+        return Ok(());
     };
-    if super::evidence(root, op)? == Evidence::Done {
+    if op.evidence(root)? == Evidence::Done {
         return Ok(());
     }
     Err(Fault::new(

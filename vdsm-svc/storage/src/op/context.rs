@@ -27,28 +27,6 @@ pub trait OpContext {
     fn progress(&self, done_bytes: u64, total_bytes: u64);
 }
 
-/// A step that can be stopped before it begins.
-pub(super) fn step<T>(
-    ctx: &dyn OpContext,
-    name: &'static str,
-    work: impl FnOnce() -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    stop_if_aborted(ctx)?;
-    firm_step(ctx, name, work)
-}
-
-/// A step that is done whatever is wished: past the point of no return, or a part of an undo.
-pub(super) fn firm_step<T>(
-    ctx: &dyn OpContext,
-    name: &'static str,
-    work: impl FnOnce() -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    ctx.fail_point(&format!("{name}.before"));
-    let value = work()?;
-    ctx.fail_point(&format!("{name}.after"));
-    Ok(value)
-}
-
 /// # Errors
 /// `ABORTED` if it is to be stopped.
 pub(super) fn stop_if_aborted(ctx: &dyn OpContext) -> Result<(), Fault> {

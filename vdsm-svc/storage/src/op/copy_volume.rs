@@ -3,12 +3,13 @@
 //! The source is held open from the first look to the last, and qemu-img is given that very file: what is copied
 //! is what was looked at, whatever becomes of its name.
 
+use common::id::ImageId;
 use common::operation::CAPACITY_STEP_BYTES;
 use common::{Allocation, CopyVolume, Fault, FaultCode, VolumeFormat};
 
-use super::context::step;
-use super::new_volume::{Content, Draft, NewVolume, PIECES, Steps, largest_file, steps_of};
-use super::{Evidence, OpEnd, Work};
+use super::host_op::{HostOp, Stage, Step, Way};
+use super::new_volume::{Draft, Left, MakesVolume, Making, PIECES, Steps, Want, Wish, largest_file};
+use super::{Evidence, Work};
 use crate::domain::DirectIo;
 use crate::qemu_img::{Given, Limits, argv};
 use crate::root::StorageRoot;
@@ -20,163 +21,183 @@ mod source;
 use meter::Meter;
 use source::Source;
 
-const NAMES: &Steps = &steps_of!("copy_volume");
-const CONVERT: &str = "copy_volume.convert";
-const VERIFY: &str = "copy_volume.verify";
-const CHECK_SOURCE: &str = "copy_volume.check_source";
+type On = Steps<CopyVolume>;
 
-/// The steps in their order; then those of the undo, and of carrying it forward.
-pub(super) const STEPS: &[&str] = &[
-    NAMES.note_intent,
-    NAMES.make_image,
-    NAMES.sync_images,
-    NAMES.create_file,
-    NAMES.note_draft,
-    NAMES.qemu_img,
-    NAMES.allocate,
-    CONVERT,
-    NAMES.sync_file,
-    NAMES.look,
-    VERIFY,
-    NAMES.note_file,
-    NAMES.place_file,
-    NAMES.sync_image,
-    CHECK_SOURCE,
-    NAMES.write_meta,
-    NAMES.note_done,
-    NAMES.undo_note,
-    NAMES.undo_file,
-    NAMES.undo_meta,
-    NAMES.undo_sync_image,
-    NAMES.undo_image,
-    NAMES.undo_sync_images,
-    NAMES.forward_sync,
-];
+const CONVERT: Step<CopyVolume, Making<Copied>> = Step::new("convert", convert);
+const VERIFY: Step<CopyVolume, Making<Copied>> = Step::new("verify", verify).only_if(|op, _| Ok(op.verify));
+const CHECK_SOURCE: Step<CopyVolume, Making<Copied>> = Step::new("check_source", |_, _, making| {
+    making.filling.source.check_unchanged()
+});
 
-fn new_volume(op: &CopyVolume) -> NewVolume<'_> {
-    NewVolume {
-        at: op.target,
-        format: op.format,
-        allocation: op.allocation,
-        description: &op.description,
-        steps: NAMES,
+impl HostOp for CopyVolume {
+    type Run = Making<Copied>;
+    type Left = Left;
+
+    const STAGES: &'static [Stage<Self>] = &[
+        Stage {
+            steps: &[On::NOTE_INTENT],
+            undo: &[],
+        },
+        Stage {
+            steps: &[On::MAKE_IMAGE, On::SYNC_IMAGES],
+            undo: &[On::UNDO_IMAGE, On::UNDO_SYNC_IMAGES],
+        },
+        Stage {
+            steps: &[
+                On::CREATE_FILE,
+                On::NOTE_DRAFT,
+                On::QEMU_IMG,
+                On::ALLOCATE,
+                CONVERT,
+                On::SYNC_FILE,
+                On::LOOK,
+                VERIFY,
+                On::NOTE_FILE,
+                On::PLACE_FILE,
+                On::SYNC_IMAGE,
+                CHECK_SOURCE,
+                On::WRITE_META,
+                On::NOTE_DONE,
+            ],
+            undo: &[On::UNDO_NOTE, On::UNDO_FILE, On::UNDO_META, On::UNDO_SYNC_IMAGE],
+        },
+    ];
+    const FORWARD: &'static [Step<Self, Left>] = &[On::FORWARD_SYNC];
+    const COMMIT_POINT: Option<&'static str> = Some(On::WRITE_META.name);
+    const STARTS_PROCESSES: bool = true;
+
+    fn begin(&self, work: Work<'_>) -> Result<Making<Copied>, Fault> {
+        let source = Source::open(work.root, self.source)?;
+        let target_direct = work.root.domain(self.target.domain_id)?.direct_io() != DirectIo::Unsupported;
+        let data_bytes = source.data_bytes()?;
+        let most_bytes = source.most_bytes(work.ctx)?.max(data_bytes);
+        let disk_type = source.disk_type().to_owned();
+        let want = Want {
+            // A volume that was extended or came from elsewhere may have any size; what is made has VDSM's step.
+            capacity_bytes: source.capacity_bytes().next_multiple_of(CAPACITY_STEP_BYTES),
+            disk_type: &disk_type,
+            least_bytes: most_bytes,
+        };
+        let copied = Copied {
+            source,
+            data_bytes,
+            most_bytes,
+            target_direct,
+        };
+        self.wish().begin(work, want, copied)
+    }
+
+    /// The source is not needed any more.
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
+        self.wish().left(work, note)
+    }
+
+    /// The source may have changed since, or be gone: it is not asked for its size.
+    fn evidence(&self, root: &StorageRoot) -> Result<Evidence, Fault> {
+        self.wish().evidence(root, None)
+    }
+
+    fn makes_in(&self) -> Option<ImageId> {
+        Some(self.target.image_id)
+    }
+
+    fn undo_note(&self) -> &'static str {
+        "removes the copy that it makes, and the image if it made that; the source stays as it is"
     }
 }
 
-/// Does it, step by step.
-pub(super) fn run(work: Work<'_>, op: &CopyVolume) -> Result<(), Fault> {
-    let source = Source::open(work.root, op.source)?;
-    let target_direct = work.root.domain(op.target.domain_id)?.direct_io() != DirectIo::Unsupported;
-    let data_bytes = source.data_bytes()?;
-    let copy = Copy {
-        work,
-        op,
-        meter: Meter::new(work.ctx, data_bytes, op.verify),
-        most_bytes: source.most_bytes(work.ctx)?.max(data_bytes),
-        source: &source,
-        target_direct,
-    };
-    // A volume that was extended or came from elsewhere may have any size; what is made has VDSM's step.
-    let capacity_bytes = source.capacity_bytes().next_multiple_of(CAPACITY_STEP_BYTES);
-    new_volume(op).make(work, capacity_bytes, &copy)
+impl MakesVolume for CopyVolume {
+    type Filling = Copied;
+
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            at: self.target,
+            format: self.format,
+            allocation: self.allocation,
+            description: &self.description,
+        }
+    }
+
+    /// Progress is counted in what is copied.
+    fn allocated(&self, _: Work<'_>, _: u64, _: u64) {}
+
+    /// A copy of nothing looks like any other empty volume: some pieces of the source are compared by us, whether
+    /// the whole is to be compared or not.
+    fn look(&self, making: &Making<Copied>) -> Result<(), Fault> {
+        let (source, draft) = (&making.filling.source, making.draft()?);
+        let (seen, target) = (source.guest()?, draft.guest()?);
+        for piece in seen.pieces(PIECES).map_err(|e| source.unread(e))? {
+            let expected = seen.read(piece).map_err(|e| source.unread(e))?;
+            let found = target.read(piece).map_err(|e| draft.unread(e))?;
+            if expected.is_some() && found.is_some() && found != expected {
+                return Err(differs(
+                    self,
+                    &format!("seen in {} bytes at {}", piece.bytes, piece.at),
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Concludes from the note and from storage; the source is not needed any more.
-pub(super) fn recover(
-    work: Work<'_>,
-    op: &CopyVolume,
-    note: Option<&[u8]>,
-    cause: Fault,
-) -> Result<OpEnd, Fault> {
-    new_volume(op).recover(work, note, cause)
-}
-
-/// What storage alone shows. The source may have changed since, or be gone: it is not asked for its size.
-pub(super) fn evidence(root: &StorageRoot, op: &CopyVolume) -> Result<Evidence, Fault> {
-    new_volume(op).evidence(root, None)
-}
-
-struct Copy<'a> {
-    work: Work<'a>,
-    op: &'a CopyVolume,
-    source: &'a Source,
-    meter: Meter<'a>,
+/// With what the new volume is filled.
+pub(super) struct Copied {
+    source: Source,
+    /// What of the source's file is data and no hole.
+    data_bytes: u64,
     /// The most that a guest can see as data in the source, by the source's own tables.
     most_bytes: u64,
     target_direct: bool,
 }
 
-impl Content for Copy<'_> {
-    fn disk_type(&self) -> &str {
-        self.source.disk_type()
-    }
+fn convert(op: &CopyVolume, work: Work<'_>, making: &mut Making<Copied>) -> Result<(), Fault> {
+    let (copied, draft) = (&making.filling, making.draft()?);
+    let source = Given::to_read(copied.source.file())?;
+    let target = Given::to_write(draft.file)?;
+    let meter = copied.meter(op, work);
+    let argv = argv::convert(
+        copied.source.input(source.path()),
+        copied.target(op, target.path()),
+    );
+    let largest = largest_file(
+        op.format,
+        draft.capacity_bytes,
+        copied.file_data_bytes(op, &draft),
+    );
+    let limits = Limits::DATA.with_files_of(largest);
+    let ended = work.qemu_img(vec![source, target], &argv, limits, &|io| {
+        meter.converted(io);
+        copied.check_taken(op, &draft)
+    })?;
+    ended.well().map_err(|fault| fault.about(op.source.volume_id))?;
+    copied.check_taken(op, &draft)?;
+    meter.all_converted();
+    Ok(())
+}
 
-    fn least_bytes(&self) -> u64 {
-        self.most_bytes
-    }
-
-    fn fill(&self, draft: &Draft<'_>) -> Result<(), Fault> {
-        step(self.work.ctx, CONVERT, || {
-            let source = Given::to_read(self.source.file())?;
-            let target = Given::to_write(draft.file)?;
-            let argv = argv::convert(self.source.input(source.path()), self.target(target.path()));
-            let largest = largest_file(self.op.format, draft.capacity_bytes, self.file_data_bytes(draft));
-            let limits = Limits::DATA.with_files_of(largest);
-            let ended = self.work.qemu_img(vec![source, target], &argv, limits, &|io| {
-                self.meter.converted(io);
-                self.check_taken(draft)
-            })?;
-            ended
-                .well()
-                .map_err(|fault| fault.about(self.op.source.volume_id))?;
-            self.check_taken(draft)?;
-            self.meter.all_converted();
-            Ok(())
-        })
-    }
-
-    /// A copy of nothing looks like any other empty volume: some pieces of the source are compared by us, whether
-    /// the whole is to be compared or not.
-    fn look(&self, draft: &Draft<'_>) -> Result<(), Fault> {
-        let (source, target) = (self.source.guest()?, draft.guest()?);
-        for piece in source.pieces(PIECES).map_err(|e| self.source.unread(e))? {
-            let expected = source.read(piece).map_err(|e| self.source.unread(e))?;
-            let found = target.read(piece).map_err(|e| draft.unread(e))?;
-            if expected.is_some() && found.is_some() && found != expected {
-                return Err(self.differs(&format!("seen in {} bytes at {}", piece.bytes, piece.at)));
-            }
-        }
+fn verify(op: &CopyVolume, work: Work<'_>, making: &mut Making<Copied>) -> Result<(), Fault> {
+    let (copied, draft) = (&making.filling, making.draft()?);
+    let source = Given::to_read(copied.source.file())?;
+    let target = Given::to_read(draft.file)?;
+    let meter = copied.meter(op, work);
+    let argv = argv::compare(
+        copied.source.input(source.path()),
+        copied.target(op, target.path()),
+    );
+    let limits = Limits::DATA.with_files_of(0);
+    let ended = work.qemu_img(vec![source, target], &argv, limits, &|io| {
+        meter.compared(io);
         Ok(())
+    })?;
+    if ended.exit() == Some(DIFFERENT) {
+        return Err(differs(op, &ended.stdout_text()));
     }
-
-    fn verify(&self, draft: &Draft<'_>) -> Result<(), Fault> {
-        if !self.op.verify {
-            return Ok(());
-        }
-        step(self.work.ctx, VERIFY, || {
-            let source = Given::to_read(self.source.file())?;
-            let target = Given::to_read(draft.file)?;
-            let argv = argv::compare(self.source.input(source.path()), self.target(target.path()));
-            let limits = Limits::DATA.with_files_of(0);
-            let ended = self.work.qemu_img(vec![source, target], &argv, limits, &|io| {
-                self.meter.compared(io);
-                Ok(())
-            })?;
-            if ended.exit() == Some(DIFFERENT) {
-                return Err(self.differs(&ended.stdout_text()));
-            }
-            let said = ended.well()?.stdout.text();
-            if !said.contains(SAME) {
-                return Err(self.not_compared(said.trim()));
-            }
-            self.meter.all_compared();
-            Ok(())
-        })
+    let said = ended.well()?.stdout.text();
+    if !said.contains(SAME) {
+        return Err(not_compared(op, said.trim()));
     }
-
-    fn confirm(&self) -> Result<(), Fault> {
-        step(self.work.ctx, CHECK_SOURCE, || self.source.check_unchanged())
-    }
+    meter.all_compared();
+    Ok(())
 }
 
 /// What a file system may take for a file beyond what is written to it: room ahead of its end above all.
@@ -188,38 +209,42 @@ const SAME: &str = "Images are identical";
 /// With this `qemu-img compare` says that it has seen a difference; more is an error.
 const DIFFERENT: i32 = 1;
 
-impl Copy<'_> {
-    fn target<'a>(&self, path: &'a str) -> argv::Fresh<'a> {
+impl Copied {
+    fn meter<'a>(&self, op: &CopyVolume, work: Work<'a>) -> Meter<'a> {
+        Meter::new(work.ctx, self.data_bytes, op.verify)
+    }
+
+    fn target<'a>(&self, op: &CopyVolume, path: &'a str) -> argv::Fresh<'a> {
         argv::Fresh {
-            format: self.op.format,
+            format: op.format,
             path,
             direct: self.target_direct,
-            allocated: self.op.allocation == Allocation::Preallocated,
+            allocated: op.allocation == Allocation::Preallocated,
         }
     }
 
     /// What of the file holds data, or may: all where the space was taken.
-    fn file_data_bytes(&self, draft: &Draft<'_>) -> u64 {
-        match self.op.allocation {
+    fn file_data_bytes(&self, op: &CopyVolume, draft: &Draft<'_>) -> u64 {
+        match op.allocation {
             Allocation::Preallocated => draft.capacity_bytes,
             Allocation::Sparse => self.most_bytes,
         }
     }
 
     /// Whether the copy takes no more than its source can hold: an image may be changed to tell of far more.
-    fn check_taken(&self, draft: &Draft<'_>) -> Result<(), Fault> {
+    fn check_taken(&self, op: &CopyVolume, draft: &Draft<'_>) -> Result<(), Fault> {
         let taken = draft.taken_bytes()?;
         let most = largest_file(
             VolumeFormat::Cow,
             draft.capacity_bytes,
-            self.file_data_bytes(draft),
+            self.file_data_bytes(op, draft),
         );
         // File systems round up, and take some for themselves; the file's own end is the kernel's to keep.
         let most = most.saturating_add(most / 8).saturating_add(SLACK_BYTES);
         if taken <= most {
             return Ok(());
         }
-        let source = self.op.source.volume_id;
+        let source = op.source.volume_id;
         Err(Fault::new(
             FaultCode::VolumeDataInvalid,
             format!(
@@ -229,28 +254,28 @@ impl Copy<'_> {
         )
         .about(source))
     }
+}
 
-    fn not_compared(&self, said: &str) -> Fault {
-        let (source, target) = (self.op.source.volume_id, self.op.target.volume_id);
-        Fault::new(
-            FaultCode::QemuImgFailed,
-            format!(
-                "qemu-img compared the copy {target} with volume {source}, ended well and does not say that they are the same ({:?}); the copy is removed: check which qemu-img is installed",
-                shown(said)
-            ),
-        )
-        .about(target)
-    }
+fn not_compared(op: &CopyVolume, said: &str) -> Fault {
+    let (source, target) = (op.source.volume_id, op.target.volume_id);
+    Fault::new(
+        FaultCode::QemuImgFailed,
+        format!(
+            "qemu-img compared the copy {target} with volume {source}, ended well and does not say that they are the same ({:?}); the copy is removed: check which qemu-img is installed",
+            shown(said)
+        ),
+    )
+    .about(target)
+}
 
-    fn differs(&self, said: &str) -> Fault {
-        let (source, target) = (self.op.source.volume_id, self.op.target.volume_id);
-        Fault::new(
-            FaultCode::CopyDiffers,
-            format!(
-                "the copy {target} does not hold what volume {source} holds ({}); it is removed: look at the kernel's log and the disks",
-                said.trim()
-            ),
-        )
-        .about(target)
-    }
+fn differs(op: &CopyVolume, said: &str) -> Fault {
+    let (source, target) = (op.source.volume_id, op.target.volume_id);
+    Fault::new(
+        FaultCode::CopyDiffers,
+        format!(
+            "the copy {target} does not hold what volume {source} holds ({}); it is removed: look at the kernel's log and the disks",
+            said.trim()
+        ),
+    )
+    .about(target)
 }

@@ -1,77 +1,97 @@
 //! Creates a volume without a parent, and its image if there is none: a new volume, filled with nothing.
 
+use common::id::ImageId;
 use common::{CreateVolume, Fault, VolumeAddress};
 
-use super::new_volume::{Content, NewVolume, Steps, steps_of};
-use super::{Evidence, OpContext, OpEnd, Work};
+use super::host_op::{HostOp, Stage, Step, Way};
+use super::new_volume::{Left, MakesVolume, Making, Steps, Want, Wish};
+use super::{Evidence, Work};
 use crate::root::StorageRoot;
 
-const NAMES: &Steps = &steps_of!("create_volume");
+type On = Steps<CreateVolume>;
 
-/// The steps in their order; then those of the undo, and of carrying it forward.
-pub(super) const STEPS: &[&str] = &[
-    NAMES.note_intent,
-    NAMES.make_image,
-    NAMES.sync_images,
-    NAMES.create_file,
-    NAMES.note_draft,
-    NAMES.qemu_img,
-    NAMES.allocate,
-    NAMES.sync_file,
-    NAMES.look,
-    NAMES.note_file,
-    NAMES.place_file,
-    NAMES.sync_image,
-    NAMES.write_meta,
-    NAMES.note_done,
-    NAMES.undo_note,
-    NAMES.undo_file,
-    NAMES.undo_meta,
-    NAMES.undo_sync_image,
-    NAMES.undo_image,
-    NAMES.undo_sync_images,
-    NAMES.forward_sync,
-];
+impl HostOp for CreateVolume {
+    type Run = Making<()>;
+    type Left = Left;
 
-/// What is there once the space is taken will do.
-struct Zeros<'a>(&'a dyn OpContext);
-
-impl Content for Zeros<'_> {
-    fn allocated(&self, done_bytes: u64, total_bytes: u64) {
-        self.0.progress(done_bytes, total_bytes);
-    }
-}
-
-fn new_volume(op: &CreateVolume) -> NewVolume<'_> {
-    NewVolume {
-        at: VolumeAddress {
-            domain_id: op.domain_id,
-            image_id: op.image_id,
-            volume_id: op.volume_id,
+    const STAGES: &'static [Stage<Self>] = &[
+        Stage {
+            steps: &[On::NOTE_INTENT],
+            undo: &[],
         },
-        format: op.format,
-        allocation: op.allocation,
-        description: &op.description,
-        steps: NAMES,
+        Stage {
+            steps: &[On::MAKE_IMAGE, On::SYNC_IMAGES],
+            undo: &[On::UNDO_IMAGE, On::UNDO_SYNC_IMAGES],
+        },
+        Stage {
+            steps: &[
+                On::CREATE_FILE,
+                On::NOTE_DRAFT,
+                On::QEMU_IMG,
+                On::ALLOCATE,
+                On::SYNC_FILE,
+                On::LOOK,
+                On::NOTE_FILE,
+                On::PLACE_FILE,
+                On::SYNC_IMAGE,
+                On::WRITE_META,
+                On::NOTE_DONE,
+            ],
+            undo: &[On::UNDO_NOTE, On::UNDO_FILE, On::UNDO_META, On::UNDO_SYNC_IMAGE],
+        },
+    ];
+    const FORWARD: &'static [Step<Self, Left>] = &[On::FORWARD_SYNC];
+    const COMMIT_POINT: Option<&'static str> = Some(On::WRITE_META.name);
+    const STARTS_PROCESSES: bool = true;
+
+    fn begin(&self, work: Work<'_>) -> Result<Making<()>, Fault> {
+        let want = Want {
+            capacity_bytes: self.capacity_bytes,
+            disk_type: "DATA",
+            least_bytes: 0,
+        };
+        self.wish().begin(work, want, ())
+    }
+
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
+        self.wish().left(work, note)
+    }
+
+    fn evidence(&self, root: &StorageRoot) -> Result<Evidence, Fault> {
+        self.wish().evidence(root, Some(self.capacity_bytes))
+    }
+
+    fn makes_in(&self) -> Option<ImageId> {
+        Some(self.image_id)
+    }
+
+    fn undo_note(&self) -> &'static str {
+        "removes the volume that it creates, and the image if it made that"
     }
 }
 
-/// Does it, step by step.
-pub(super) fn run(work: Work<'_>, op: &CreateVolume) -> Result<(), Fault> {
-    new_volume(op).make(work, op.capacity_bytes, &Zeros(work.ctx))
-}
+impl MakesVolume for CreateVolume {
+    type Filling = ();
 
-/// Concludes from the note and from storage.
-pub(super) fn recover(
-    work: Work<'_>,
-    op: &CreateVolume,
-    note: Option<&[u8]>,
-    cause: Fault,
-) -> Result<OpEnd, Fault> {
-    new_volume(op).recover(work, note, cause)
-}
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            at: VolumeAddress {
+                domain_id: self.domain_id,
+                image_id: self.image_id,
+                volume_id: self.volume_id,
+            },
+            format: self.format,
+            allocation: self.allocation,
+            description: &self.description,
+        }
+    }
 
-/// What storage alone shows.
-pub(super) fn evidence(root: &StorageRoot, op: &CreateVolume) -> Result<Evidence, Fault> {
-    new_volume(op).evidence(root, Some(op.capacity_bytes))
+    fn allocated(&self, work: Work<'_>, done_bytes: u64, total_bytes: u64) {
+        work.ctx.progress(done_bytes, total_bytes);
+    }
+
+    /// What is there once the space is taken will do.
+    fn look(&self, _: &Making<()>) -> Result<(), Fault> {
+        Ok(())
+    }
 }

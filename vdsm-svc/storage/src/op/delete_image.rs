@@ -7,10 +7,11 @@
 use common::id::ImageId;
 use common::{DeleteImage, Fault, FaultCode};
 
-use super::context::{firm_step, step, stop_if_aborted};
+use super::context::stop_if_aborted;
+use super::host_op::{HostOp, Stage, Step, Way, made};
 use super::note::Lines;
-use super::{Evidence, OpContext, OpEnd, Work};
-use crate::domain::{Domain, ImageName};
+use super::{Evidence, Work};
+use crate::domain::{Domain, ImageName, WritableDomain};
 use crate::file::{Dir, Entry, Identity};
 use crate::in_use;
 use crate::names::{self, ImageFile};
@@ -18,36 +19,151 @@ use crate::root::StorageRoot;
 
 mod check;
 
-const NOTE_INTENT: &str = "delete_image.note_intent";
-const CHECK_USE: &str = "delete_image.check_use";
-const SET_ASIDE: &str = "delete_image.set_aside";
-const SYNC_IMAGES: &str = "delete_image.sync_images";
-const NOTE_ASIDE: &str = "delete_image.note_aside";
-const UNLINK_DATA: &str = "delete_image.unlink_data";
-const UNLINK_LEASES: &str = "delete_image.unlink_leases";
-const UNLINK_META: &str = "delete_image.unlink_meta";
-const REMOVE_DIR: &str = "delete_image.remove_dir";
-const SYNC_PURGED: &str = "delete_image.sync_purged";
-const NOTE_DONE: &str = "delete_image.note_done";
-const UNDO_SYNC: &str = "delete_image.undo_sync";
-const FORWARD_SYNC: &str = "delete_image.forward_sync";
+type Act = Step<DeleteImage, Deletion>;
 
-/// The steps in their order; then those of the undo, and of carrying it forward.
-pub(super) const STEPS: &[&str] = &[
-    NOTE_INTENT,
-    CHECK_USE,
-    SET_ASIDE,
-    SYNC_IMAGES,
-    NOTE_ASIDE,
-    UNLINK_DATA,
-    UNLINK_LEASES,
-    UNLINK_META,
-    REMOVE_DIR,
-    SYNC_PURGED,
-    NOTE_DONE,
-    UNDO_SYNC,
-    FORWARD_SYNC,
-];
+const NOTE_INTENT: Act = Act::new("note_intent", |_, work, deletion| {
+    work.ctx.note(&deletion.note.encode(), false)
+});
+const CHECK_USE: Act = Act::new("check_use", |_, work, deletion| {
+    let dir = made(deletion.dir.as_ref(), "an image")?;
+    in_use::check_all(dir, &|| stop_if_aborted(work.ctx))
+});
+/// The point of no return, once the sync has made it durable.
+const SET_ASIDE: Act = Act::new("set_aside", set_aside);
+const SYNC_IMAGES: Act = Act::new("sync_images", sync_images);
+const NOTE_ASIDE: Act = Act::new("note_aside", note_aside);
+const UNLINK_DATA: Act = Act::new("unlink_data", |_, _, deletion| {
+    deletion.unlink(|file| matches!(file, ImageFile::Data(_) | ImageFile::OfTask(_)))
+})
+.only_if(is_there);
+const UNLINK_LEASES: Act = Act::new("unlink_leases", |_, _, deletion| {
+    deletion.unlink(|file| matches!(file, ImageFile::Lease(_)))
+})
+.only_if(is_there);
+const UNLINK_META: Act = Act::new("unlink_meta", |_, _, deletion| {
+    deletion.unlink(|file| matches!(file, ImageFile::Meta(_) | ImageFile::MetaNew(_)))
+})
+.only_if(is_there);
+const REMOVE_DIR: Act = Act::new("remove_dir", remove_dir).only_if(is_there);
+const SYNC_PURGED: Act = Act::new("sync_purged", sync_images);
+const NOTE_DONE: Act = Act::new("note_done", |_, work, deletion| {
+    work.ctx.note(&deletion.note.encode(), true)
+});
+/// The name is where it was, and stays there.
+const UNDO_SYNC: Act = Act::new("undo_sync", sync_images);
+const FORWARD_SYNC: Act = Act::new("forward_sync", sync_images);
+
+impl HostOp for DeleteImage {
+    type Run = Deletion;
+    type Left = Deletion;
+
+    const STAGES: &'static [Stage<Self>] = &[
+        Stage {
+            steps: &[NOTE_INTENT, CHECK_USE],
+            undo: &[],
+        },
+        Stage {
+            steps: &[SET_ASIDE, SYNC_IMAGES],
+            undo: &[UNDO_SYNC],
+        },
+        Stage {
+            steps: &[
+                NOTE_ASIDE,
+                UNLINK_DATA,
+                UNLINK_LEASES,
+                UNLINK_META,
+                REMOVE_DIR,
+                SYNC_PURGED,
+                NOTE_DONE,
+            ],
+            undo: &[],
+        },
+    ];
+    const FORWARD: &'static [Step<Self, Deletion>] = &[
+        FORWARD_SYNC,
+        NOTE_ASIDE,
+        UNLINK_DATA,
+        UNLINK_LEASES,
+        UNLINK_META,
+        REMOVE_DIR,
+        SYNC_PURGED,
+        NOTE_DONE,
+    ];
+    const COMMIT_POINT: Option<&'static str> = Some(SET_ASIDE.name);
+    const STARTS_PROCESSES: bool = false;
+
+    fn begin(&self, work: Work<'_>) -> Result<Deletion, Fault> {
+        let domain = work.root.writable(self.domain_id)?;
+        let (dir, name, note) = check(&domain, self, work)?;
+        Ok(Deletion {
+            domain,
+            dir: Some(dir),
+            name,
+            note,
+        })
+    }
+
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Deletion>, Fault> {
+        let note = Note::decode(note)?;
+        // Of what was aside before, nothing is unlinked before the second note.
+        if note.was_aside && !note.is_aside {
+            return Ok(Way::NotBegun);
+        }
+        let domain = work.root.writable(self.domain_id)?;
+        let mut in_place = false;
+        for name in names::spellings(self.image_id) {
+            in_place |= domain.images.identity(name)? == Some(note.image);
+        }
+        let is_aside = note.is_aside;
+        let deletion = Deletion {
+            domain,
+            dir: None,
+            name: String::new(),
+            note,
+        };
+        match (in_place, is_aside) {
+            (true, false) => Ok(Way::Back(deletion)),
+            (true, true) => Err(came_back(self, &deletion.note)),
+            // Aside, or purged already; where an image stands under the id again, it is another one, and stays.
+            (false, _) => Ok(Way::Forward(deletion)),
+        }
+    }
+
+    fn evidence(&self, root: &StorageRoot) -> Result<Evidence, Fault> {
+        let domain = root.domain(self.domain_id)?;
+        for name in names::spellings(self.image_id) {
+            if domain.images.kind(name)?.is_some() {
+                return Ok(Evidence::Untouched);
+            }
+        }
+        Ok(match leftover(&domain, self.image_id)? {
+            Some((_, name)) => Evidence::Partial(format!(
+                "image {} is set aside as {name}, not purged",
+                self.image_id
+            )),
+            None => Evidence::ImageAbsent,
+        })
+    }
+
+    fn makes_in(&self) -> Option<ImageId> {
+        None
+    }
+
+    /// A deletion that can still be stopped has deleted nothing.
+    fn undo_note(&self) -> &'static str {
+        ""
+    }
+}
+
+/// An image while it is deleted.
+pub(super) struct Deletion {
+    domain: WritableDomain,
+    /// Its directory: before it is set aside, and after that as long as it stands there.
+    dir: Option<Dir>,
+    /// The directory's name before it is set aside.
+    name: String,
+    note: Note,
+}
 
 /// Files that are listed at a time.
 const AT_ONCE: usize = 1_024;
@@ -86,30 +202,9 @@ impl Note {
     }
 }
 
-/// Does it, step by step.
-pub(super) fn run(work: Work<'_>, op: &DeleteImage) -> Result<(), Fault> {
-    let Work { root, ctx, .. } = work;
-    let domain = root.writable(op.domain_id)?;
-    let (dir, name, note) = check(&domain, op, ctx)?;
-    step(ctx, NOTE_INTENT, || ctx.note(&note.encode(), false))?;
-    step(ctx, CHECK_USE, || {
-        in_use::check_all(&dir, &|| stop_if_aborted(ctx))
-    })?;
-    ctx.commit_point()?;
-    // The point of no return, once the sync has made it durable.
-    firm_step(ctx, SET_ASIDE, || {
-        if note.was_aside {
-            return Ok(());
-        }
-        Ok(domain.images.rename_new(&name, &note.aside)?)
-    })?;
-    firm_step(ctx, SYNC_IMAGES, || Ok(domain.images.sync()?))?;
-    carry_on(work, &domain, op, note)
-}
-
 /// Looks before anything is noted: the image's directory, its name, and what is to be noted.
-fn check(domain: &Domain, op: &DeleteImage, ctx: &dyn OpContext) -> Result<(Dir, String, Note), Fault> {
-    let heard = || stop_if_aborted(ctx);
+fn check(domain: &Domain, op: &DeleteImage, work: Work<'_>) -> Result<(Dir, String, Note), Fault> {
+    let heard = || stop_if_aborted(work.ctx);
     let (dir, name, aside, was_aside) = match domain.find_image(op.image_id)? {
         Some((name, dir)) => (dir, name, check::free_name(domain, op.image_id)?, false),
         None => {
@@ -156,19 +251,62 @@ fn not_found(op: &DeleteImage) -> Fault {
     .about(op.image_id)
 }
 
-/// From the moment it is durably aside: notes that, and purges it. May be begun again at any place.
-fn carry_on(work: Work<'_>, domain: &Domain, op: &DeleteImage, mut note: Note) -> Result<(), Fault> {
-    let Work { root, task, ctx } = work;
-    note.is_aside = true;
-    firm_step(ctx, NOTE_ASIDE, || ctx.note(&note.encode(), true))?;
-    let here = domain.images.identity(&note.aside)? == Some(note.image);
-    match domain.images.dir(&note.aside)?.filter(|_| here) {
-        Some(dir) => purge(domain, &dir, &note, ctx, &|| root.under_way().removes(task))?,
-        None if root.under_way().may_have_removed(task) => {}
-        None => return Err(moved_away(op, &note)),
+fn set_aside(_: &DeleteImage, _: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
+    if deletion.note.was_aside {
+        return Ok(());
     }
-    firm_step(ctx, SYNC_PURGED, || Ok(domain.images.sync()?))?;
-    firm_step(ctx, NOTE_DONE, || ctx.note(&note.encode(), true))
+    let Deletion {
+        domain, name, note, ..
+    } = deletion;
+    Ok(domain.images.rename_new(name, &note.aside)?)
+}
+
+fn sync_images(_: &DeleteImage, _: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
+    Ok(deletion.domain.images.sync()?)
+}
+
+/// It is durably aside: notes that, and finds it there. From here on it may be begun again at any place.
+fn note_aside(op: &DeleteImage, work: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
+    let Deletion {
+        domain, dir, note, ..
+    } = deletion;
+    note.is_aside = true;
+    work.ctx.note(&note.encode(), true)?;
+    let here = domain.images.identity(&note.aside)? == Some(note.image);
+    *dir = domain.images.dir(&note.aside)?.filter(|_| here);
+    if dir.is_none() && !work.root.under_way().may_have_removed(work.task) {
+        return Err(moved_away(op, note));
+    }
+    Ok(())
+}
+
+/// Only the first time it is there for sure.
+fn is_there(_: &DeleteImage, deletion: &Deletion) -> Result<bool, Fault> {
+    Ok(deletion.dir.is_some())
+}
+
+impl Deletion {
+    /// Only what is not there is passed over.
+    fn unlink(&self, which: impl Fn(ImageFile) -> bool) -> Result<(), Fault> {
+        let dir = made(self.dir.as_ref(), "an image that was set aside")?;
+        let is_one = |entry: &Entry| ImageFile::parse(&entry.name).is_some_and(&which);
+        loop {
+            let some = dir.some_entries(AT_ONCE, &is_one)?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            for entry in some {
+                dir.unlink(&entry.name)?;
+            }
+        }
+    }
+}
+
+fn remove_dir(_: &DeleteImage, work: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
+    // What came in after the check is not ours: it is named, and kept.
+    check::nothing_left(made(deletion.dir.as_ref(), "an image that was set aside")?)?;
+    work.root.under_way().removes(work.task);
+    Ok(deletion.domain.images.remove_dir(&deletion.note.aside)?)
 }
 
 fn moved_away(op: &DeleteImage, note: &Note) -> Fault {
@@ -182,77 +320,6 @@ fn moved_away(op: &DeleteImage, note: &Note) -> Fault {
     .about(image)
 }
 
-/// Unlinks data, then leases, then metadata; only what is not there is passed over.
-fn purge(
-    domain: &Domain,
-    dir: &Dir,
-    note: &Note,
-    ctx: &dyn OpContext,
-    removes: &dyn Fn(),
-) -> Result<(), Fault> {
-    firm_step(ctx, UNLINK_DATA, || {
-        unlink(dir, |f| matches!(f, ImageFile::Data(_) | ImageFile::OfTask(_)))
-    })?;
-    firm_step(ctx, UNLINK_LEASES, || {
-        unlink(dir, |f| matches!(f, ImageFile::Lease(_)))
-    })?;
-    firm_step(ctx, UNLINK_META, || {
-        unlink(dir, |f| matches!(f, ImageFile::Meta(_) | ImageFile::MetaNew(_)))
-    })?;
-    // What came in after the check is not ours: it is named, and kept.
-    check::nothing_left(dir)?;
-    removes();
-    firm_step(ctx, REMOVE_DIR, || Ok(domain.images.remove_dir(&note.aside)?))
-}
-
-fn unlink(dir: &Dir, which: impl Fn(ImageFile) -> bool) -> Result<(), Fault> {
-    let is_one = |entry: &Entry| ImageFile::parse(&entry.name).is_some_and(&which);
-    loop {
-        let some = dir.some_entries(AT_ONCE, &is_one)?;
-        if some.is_empty() {
-            return Ok(());
-        }
-        for entry in some {
-            dir.unlink(&entry.name)?;
-        }
-    }
-}
-
-/// Concludes from the note and from storage.
-pub(super) fn recover(
-    work: Work<'_>,
-    op: &DeleteImage,
-    note: Option<&[u8]>,
-    cause: Fault,
-) -> Result<OpEnd, Fault> {
-    let Work { root, ctx, .. } = work;
-    // Without a note nothing was begun; and of what was aside before, nothing is unlinked before the second.
-    let Some(note) = note.map(Note::decode).transpose()? else {
-        return Ok(OpEnd::Undone(cause));
-    };
-    if note.was_aside && !note.is_aside {
-        return Ok(OpEnd::Undone(cause));
-    }
-    let domain = root.writable(op.domain_id)?;
-    let mut in_place = false;
-    for name in names::spellings(op.image_id) {
-        in_place |= domain.images.identity(name)? == Some(note.image);
-    }
-    match (in_place, note.is_aside) {
-        (true, false) => {
-            firm_step(ctx, UNDO_SYNC, || Ok(domain.images.sync()?))?;
-            Ok(OpEnd::Undone(cause))
-        }
-        (true, true) => Err(came_back(op, &note)),
-        // Aside, or purged already; where an image stands under the id again, it is another one, and stays.
-        (false, _) => {
-            firm_step(ctx, FORWARD_SYNC, || Ok(domain.images.sync()?))?;
-            carry_on(work, &domain, op, note)?;
-            Ok(OpEnd::Finished)
-        }
-    }
-}
-
 fn came_back(op: &DeleteImage, note: &Note) -> Fault {
     Fault::new(
         FaultCode::UnexpectedFile,
@@ -262,21 +329,4 @@ fn came_back(op: &DeleteImage, note: &Note) -> Fault {
         ),
     )
     .about(op.image_id)
-}
-
-/// What storage alone shows.
-pub(super) fn evidence(root: &StorageRoot, op: &DeleteImage) -> Result<Evidence, Fault> {
-    let domain = root.domain(op.domain_id)?;
-    for name in names::spellings(op.image_id) {
-        if domain.images.kind(name)?.is_some() {
-            return Ok(Evidence::Untouched);
-        }
-    }
-    Ok(match leftover(&domain, op.image_id)? {
-        Some((_, name)) => Evidence::Partial(format!(
-            "image {} is set aside as {name}, not purged",
-            op.image_id
-        )),
-        None => Evidence::ImageAbsent,
-    })
 }

@@ -1,4 +1,5 @@
-//! The operations: one verb a file, in each its check, its steps in order, and its undo beside them.
+//! The operations: one verb a file, in each its check, the table of its steps with what undoes them beside them, and what storage
+//! shows of it ([`host_op::HostOp`]).
 //!
 //! What holds for every operation:
 //! - It is noted durably (J) what will be done before it is done, and that it is done after it is durable.
@@ -11,14 +12,17 @@ mod context;
 mod copy_volume;
 mod create_volume;
 mod delete_image;
+mod host_op;
 mod new_volume;
+mod noop;
 mod note;
 mod work;
 
 use common::id::TaskId;
-use common::{Fault, Operation};
+use common::{Fault, Operation, Verb as _};
 
 use self::confirm::Confirming;
+use self::host_op::AnyOp;
 use self::work::Work;
 use crate::root::StorageRoot;
 use crate::run_dir;
@@ -53,13 +57,26 @@ pub enum Evidence {
     Partial(String),
 }
 
-/// The steps of each operation that has any, in order, undo and carrying forward last. Each is a fail point, before and
-/// after.
-pub const STEPS: [(&str, &[&str]); 3] = [
-    ("create_volume", create_volume::STEPS),
-    ("copy_volume", copy_volume::STEPS),
-    ("delete_image", delete_image::STEPS),
-];
+macro_rules! tables {
+    ($($verb:ident,)*) => {
+        vec![$((common::$verb::NAME, host_op::step_names::<common::$verb>()),)*]
+    };
+}
+
+/// The steps of each operation, in order, undo and carrying forward last. Each is a fail point, before and after.
+pub fn steps() -> Vec<(&'static str, Vec<String>)> {
+    let tables = common::each_verb!(tables);
+    let named = tables.into_iter().map(|(verb, steps): (&str, Vec<&str>)| {
+        let steps = steps.into_iter().map(|step| format!("{verb}.{step}"));
+        (verb, steps.collect())
+    });
+    named.collect()
+}
+
+/// The one place that knows all verbs.
+fn any(op: &Operation) -> &dyn AnyOp {
+    common::by_verb!(op, op => op)
+}
 
 /// Does the operation. The caller holds the locks of its domain and image, and runs an operation of a task once.
 ///
@@ -70,13 +87,8 @@ pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext
     root.under_way().begin(task, standing);
     let ctx = &Confirming { ctx, root, standing };
     let work = Work { root, task, ctx };
-    match op {
-        Operation::CreateVolume(op) => create_volume::run(work, op)?,
-        Operation::CopyVolume(op) => copy_volume::run(work, op)?,
-        Operation::DeleteImage(op) => delete_image::run(work, op)?,
-        Operation::Noop(_) => {}
-    }
-    confirm::took_effect(root, op, standing)
+    any(op).run(work)?;
+    confirm::took_effect(root, any(op), standing)
 }
 
 fn standing(root: &StorageRoot, op: &Operation) -> Result<Option<Standing>, Fault> {
@@ -86,11 +98,13 @@ fn standing(root: &StorageRoot, op: &Operation) -> Result<Option<Standing>, Faul
 }
 
 /// Whether the operation starts processes of its own, which may outlive the service.
-pub const fn starts_processes(op: &Operation) -> bool {
-    match op {
-        Operation::CreateVolume(_) | Operation::CopyVolume(_) => true,
-        Operation::DeleteImage(_) | Operation::Noop(_) => false,
-    }
+pub fn starts_processes(op: &Operation) -> bool {
+    any(op).starts_processes()
+}
+
+/// What stopping the operation undoes, in words for people; empty if nothing.
+pub fn undo_note(op: &Operation) -> &'static str {
+    any(op).undo_note()
 }
 
 /// The task is over: what this process knew of it is forgotten.
@@ -128,14 +142,9 @@ fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -
         Some(_) => standing(root, op)?,
         None => None,
     };
-    let end = match op {
-        Operation::CreateVolume(op) => create_volume::recover(work, op, note, cause)?,
-        Operation::CopyVolume(op) => copy_volume::recover(work, op, note, cause)?,
-        Operation::DeleteImage(op) => delete_image::recover(work, op, note, cause)?,
-        Operation::Noop(_) => OpEnd::Undone(cause),
-    };
+    let end = any(op).recover(work, note, cause)?;
     if end == OpEnd::Finished {
-        confirm::took_effect(root, op, standing)?;
+        confirm::took_effect(root, any(op), standing)?;
     }
     Ok(end)
 }
@@ -145,72 +154,8 @@ fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -
 /// # Errors
 /// Where storage cannot be read: that shows nothing.
 pub fn evidence(root: &StorageRoot, op: &Operation) -> Result<Evidence, Fault> {
-    match op {
-        Operation::CreateVolume(op) => create_volume::evidence(root, op),
-        Operation::CopyVolume(op) => copy_volume::evidence(root, op),
-        Operation::DeleteImage(op) => delete_image::evidence(root, op),
-        Operation::Noop(_) => Ok(Evidence::Untouched),
-    }
+    any(op).evidence(root)
 }
 
 #[cfg(test)]
-mod tests {
-    use common::id::{DomainId, ImageId, VolumeId};
-    use common::{Allocation, CopyVolume, CreateVolume, DeleteImage, VolumeAddress, VolumeFormat};
-    use uuid::Uuid;
-
-    use super::*;
-
-    /// One of each verb: the match says which is forgotten.
-    fn after(operation: Option<&Operation>) -> Option<Operation> {
-        let domain_id = DomainId::from_uuid(Uuid::from_u128(1));
-        let image_id = ImageId::from_uuid(Uuid::from_u128(2));
-        let volume_id = VolumeId::from_uuid(Uuid::from_u128(3));
-        let address = VolumeAddress {
-            domain_id,
-            image_id,
-            volume_id,
-        };
-        match operation {
-            None => Some(Operation::CreateVolume(CreateVolume {
-                domain_id,
-                image_id,
-                volume_id,
-                capacity_bytes: 4096,
-                format: VolumeFormat::Raw,
-                allocation: Allocation::Sparse,
-                description: String::new(),
-            })),
-            Some(Operation::CreateVolume(_)) => Some(Operation::CopyVolume(CopyVolume {
-                source: address,
-                target: address,
-                format: VolumeFormat::Raw,
-                allocation: Allocation::Sparse,
-                description: String::new(),
-                verify: false,
-            })),
-            Some(Operation::CopyVolume(_)) => {
-                Some(Operation::DeleteImage(DeleteImage { domain_id, image_id }))
-            }
-            Some(Operation::DeleteImage(_)) => Some(Operation::Noop(common::Noop)),
-            Some(Operation::Noop(_)) => None,
-        }
-    }
-
-    #[test]
-    fn every_operation_that_touches_storage_has_steps_at_which_it_can_be_cut_off() {
-        let mut operation = after(None);
-        while let Some(present) = operation {
-            let steps: Vec<_> = STEPS.iter().filter(|(verb, _)| *verb == present.name()).collect();
-            if present.touches().is_empty() {
-                assert!(steps.is_empty(), "{present:?}");
-            } else {
-                let [(verb, steps)] = steps[..] else {
-                    panic!("{present:?}: {steps:?}");
-                };
-                assert!(!steps.is_empty() && steps.iter().all(|step| step.starts_with(verb)));
-            }
-            operation = after(Some(&present));
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Deref;
 
-use common::{Allocation, Fault, FaultCode, Operation, VolumeFormat};
+use common::{Allocation, Fault, FaultCode, Noop, Operation, Verb as _, VolumeFormat};
 use vdsm_storage::{OpEnd, op};
 
 use crate::pattern;
@@ -147,6 +147,14 @@ pub(crate) fn check(end: &OpEnd, place: &Place, before: &Picture, after: &Pictur
 }
 
 #[test]
+fn every_operation_has_a_scene() {
+    let tried: BTreeSet<&str> = scenes().iter().map(|scene| scene.operation.name()).collect();
+    let all = Operation::ALL_NAMES.iter().copied();
+    let all: BTreeSet<&str> = all.filter(|name| *name != Noop::NAME).collect();
+    assert_eq!(tried, all);
+}
+
+#[test]
 fn killed_at_any_step_it_is_done_or_undone() {
     for scene in scenes() {
         let (before, after, points) = undisturbed(&scene);
@@ -240,7 +248,7 @@ fn every_step_in_the_table_is_passed_and_none_is_missing() {
         }
     }
     let table = |when: &str| -> BTreeSet<String> {
-        let steps = op::STEPS.iter().flat_map(|(_, steps)| *steps);
+        let steps = op::steps().into_iter().flat_map(|(_, steps)| steps);
         steps.map(|s| format!("{s}.{when}")).collect()
     };
     let all: BTreeSet<String> = table("before").union(&table("after")).cloned().collect();

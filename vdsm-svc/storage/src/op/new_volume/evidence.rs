@@ -4,13 +4,13 @@ use common::Fault;
 
 use super::super::Evidence;
 use super::super::delete_image::leftover;
-use super::NewVolume;
+use super::Wish;
 use crate::file::Dir;
 use crate::names::ImageFile;
 use crate::root::StorageRoot;
 use crate::volume::{VolumeMeta, read_meta};
 
-impl NewVolume<'_> {
+impl Wish<'_> {
     /// What storage alone shows. A capacity that is not known is not looked at.
     pub(in crate::op) fn evidence(
         &self,

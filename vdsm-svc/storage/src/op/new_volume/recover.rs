@@ -1,11 +1,11 @@
 //! What becomes of a new volume that failed, was aborted, or was cut off by a restart.
 
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, VolumeAddress};
 
-use super::super::context::firm_step;
-use super::super::{OpEnd, Work};
-use super::{NewVolume, Note};
-use crate::domain::Domain;
+use super::super::Work;
+use super::super::host_op::{Way, made};
+use super::{Note, Wish};
+use crate::domain::WritableDomain;
 use crate::file::{Dir, Identity};
 use crate::names;
 use crate::volume::{Legality, VolumeMeta, read_meta};
@@ -28,65 +28,118 @@ impl Owner {
     }
 }
 
-enum Verdict {
-    Forward,
-    Undo,
+/// What recovery found of a new volume.
+pub(in crate::op) struct Left {
+    domain: WritableDomain,
+    image: Option<Dir>,
+    note: Note,
+    /// Whose data stands under the volume's name.
+    owner: Owner,
 }
 
-impl NewVolume<'_> {
-    /// Concludes from the note and from storage.
-    pub(in crate::op) fn recover(
-        &self,
-        work: Work<'_>,
-        note: Option<&[u8]>,
-        cause: Fault,
-    ) -> Result<OpEnd, Fault> {
-        // Without a note nothing was begun.
-        let Some(note) = note.map(Note::decode).transpose()? else {
-            return Ok(OpEnd::Undone(cause));
-        };
-        let domain = work.root.writable(self.at.domain_id)?;
-        let found = domain.images.dir(self.at.image_id.to_string())?;
-        self.check_not_moved(work, found.as_ref(), &note)?;
-        let Some(image) = found else {
-            firm_step(work.ctx, self.steps.undo_sync_images, || {
-                Ok(domain.images.sync()?)
-            })?;
-            return Ok(OpEnd::Undone(cause));
-        };
-        let owner = Owner::of(image.identity(self.at.volume_id.to_string())?, note.file);
-        match self.verdict(owner, read_meta(&image, self.at.volume_id)?, &note)? {
-            Verdict::Forward => {
-                firm_step(work.ctx, self.steps.forward_sync, || {
-                    image.sync()?;
-                    Ok(domain.images.sync()?)
-                })?;
-                Ok(OpEnd::Finished)
-            }
-            Verdict::Undo => {
-                self.undo(work, &domain, &image, &note, owner)?;
-                Ok(OpEnd::Undone(cause))
-            }
+impl Left {
+    pub(super) fn has_image(&self) -> bool {
+        self.image.is_some()
+    }
+
+    /// Whether there is an image, with nothing in it.
+    pub(super) fn is_empty(&self) -> Result<bool, Fault> {
+        match &self.image {
+            Some(image) => Ok(image.entries()?.is_empty()),
+            None => Ok(false),
         }
     }
 
-    /// What storage says of the commit.
+    /// From here on what was made may be missing because it was undone.
+    pub(super) fn note_undoing(&self, work: Work<'_>) -> Result<(), Fault> {
+        let undoing = Note {
+            made: None,
+            ..self.note
+        };
+        work.ctx.note(&undoing.encode(), false)
+    }
+
+    pub(super) fn remove_file(&self, work: Work<'_>, at: VolumeAddress) -> Result<(), Fault> {
+        let image = self.image()?;
+        for entry in image.entries()? {
+            if names::is_of_task(&entry.name, work.task) {
+                image.unlink(&entry.name)?;
+            }
+        }
+        if self.owner == Owner::Ours {
+            image.unlink(at.volume_id.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Metadata is written only after the data was noted; that there was none was seen before anything was.
+    pub(super) fn remove_meta(&self, at: VolumeAddress) -> Result<(), Fault> {
+        let image = self.image()?;
+        if self.note.file.is_some() && self.owner != Owner::Stranger {
+            image.unlink(names::meta_new(at.volume_id))?;
+            image.unlink(names::meta(at.volume_id))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync_image(&self) -> Result<(), Fault> {
+        Ok(self.image()?.sync()?)
+    }
+
+    pub(super) fn remove_image(&self, at: VolumeAddress) -> Result<(), Fault> {
+        Ok(self.domain.images.remove_dir(at.image_id.to_string())?)
+    }
+
+    pub(super) fn sync_images(&self) -> Result<(), Fault> {
+        Ok(self.domain.images.sync()?)
+    }
+
+    fn image(&self) -> Result<&Dir, Fault> {
+        made(self.image.as_ref(), "an image")
+    }
+}
+
+impl Wish<'_> {
+    /// Finds by the note and by storage what is left of it, and where to go from there.
+    pub(in crate::op) fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
+        let note = Note::decode(note)?;
+        let domain = work.root.writable(self.at.domain_id)?;
+        let image = domain.images.dir(self.at.image_id.to_string())?;
+        self.check_not_moved(work, image.as_ref(), &note)?;
+        let mut left = Left {
+            domain,
+            image,
+            note,
+            owner: Owner::Nobody,
+        };
+        let Some(image) = &left.image else {
+            return Ok(Way::Back(left));
+        };
+        left.owner = Owner::of(image.identity(self.at.volume_id.to_string())?, left.note.file);
+        let meta = read_meta(image, self.at.volume_id)?;
+        Ok(match self.is_done(left.owner, meta, &left.note)? {
+            true => Way::Forward(left),
+            false => Way::Back(left),
+        })
+    }
+
+    /// Whether storage says that it is committed.
     ///
     /// # Errors
     /// `GENERATION_MISMATCH` for a state that this operation does not make: it is left as it is.
-    fn verdict(&self, owner: Owner, meta: Option<VolumeMeta>, note: &Note) -> Result<Verdict, Fault> {
+    fn is_done(&self, owner: Owner, meta: Option<VolumeMeta>, note: &Note) -> Result<bool, Fault> {
         let Some(meta) = meta else {
-            return Ok(Verdict::Undo);
+            return Ok(false);
         };
         let illegal = meta.legality == Legality::Illegal && meta.generation == 0;
         match owner {
-            Owner::Ours if self.is_committed(&meta) => Ok(Verdict::Forward),
-            Owner::Ours if illegal => Ok(Verdict::Undo),
+            Owner::Ours if self.is_committed(&meta) => Ok(true),
+            Owner::Ours if illegal => Ok(false),
             // An undo that was cut off after it had unlinked the data.
-            Owner::Nobody if illegal => Ok(Verdict::Undo),
+            Owner::Nobody if illegal => Ok(false),
             // Another volume took the name before ours was in place: only what is ours is undone.
-            Owner::Stranger => Ok(Verdict::Undo),
-            Owner::Nobody if note.file.is_none() => Ok(Verdict::Undo),
+            Owner::Stranger => Ok(false),
+            Owner::Nobody if note.file.is_none() => Ok(false),
             Owner::Ours | Owner::Nobody => Err(self.changed(&meta)),
         }
     }
@@ -140,46 +193,5 @@ impl NewVolume<'_> {
             ),
         )
         .about(volume)
-    }
-
-    /// The way back, in reverse. Each step finds its work done if it was done before.
-    fn undo(
-        &self,
-        work: Work<'_>,
-        domain: &Domain,
-        image: &Dir,
-        note: &Note,
-        owner: Owner,
-    ) -> Result<(), Fault> {
-        let (ctx, names, volume) = (work.ctx, self.steps, self.at.volume_id);
-        // From here on what was made may be missing because it was undone.
-        let undoing = Note { made: None, ..*note };
-        firm_step(ctx, names.undo_note, || ctx.note(&undoing.encode(), false))?;
-        firm_step(ctx, names.undo_file, || {
-            for entry in image.entries()? {
-                if names::is_of_task(&entry.name, work.task) {
-                    image.unlink(&entry.name)?;
-                }
-            }
-            if owner == Owner::Ours {
-                image.unlink(volume.to_string())?;
-            }
-            Ok(())
-        })?;
-        firm_step(ctx, names.undo_meta, || {
-            // Metadata is written only after the data was noted; that there was none was seen before anything was.
-            if note.file.is_some() && owner != Owner::Stranger {
-                image.unlink(names::meta_new(volume))?;
-                image.unlink(names::meta(volume))?;
-            }
-            Ok(())
-        })?;
-        firm_step(ctx, names.undo_sync_image, || Ok(image.sync()?))?;
-        if image.entries()?.is_empty() {
-            firm_step(ctx, names.undo_image, || {
-                Ok(domain.images.remove_dir(self.at.image_id.to_string())?)
-            })?;
-        }
-        firm_step(ctx, names.undo_sync_images, || Ok(domain.images.sync()?))
     }
 }

@@ -1,57 +1,192 @@
-//! The names of the steps that all verbs which make a volume have in common.
+//! The steps that all verbs which make a volume have in common; each verb puts them into a table of its own.
 
-/// The same steps under each verb's own names: fail points are enumerated by the verbs' tables.
-pub(in crate::op) struct Steps {
-    pub(in crate::op) note_intent: &'static str,
-    pub(in crate::op) make_image: &'static str,
-    pub(in crate::op) sync_images: &'static str,
-    pub(in crate::op) create_file: &'static str,
-    pub(in crate::op) note_draft: &'static str,
-    pub(in crate::op) qemu_img: &'static str,
-    pub(in crate::op) allocate: &'static str,
-    pub(in crate::op) sync_file: &'static str,
-    pub(in crate::op) look: &'static str,
-    pub(in crate::op) note_file: &'static str,
-    pub(in crate::op) place_file: &'static str,
-    pub(in crate::op) sync_image: &'static str,
-    pub(in crate::op) write_meta: &'static str,
-    pub(in crate::op) note_done: &'static str,
-    pub(in crate::op) undo_note: &'static str,
-    pub(in crate::op) undo_file: &'static str,
-    pub(in crate::op) undo_meta: &'static str,
-    pub(in crate::op) undo_sync_image: &'static str,
-    pub(in crate::op) undo_image: &'static str,
-    pub(in crate::op) undo_sync_images: &'static str,
-    pub(in crate::op) forward_sync: &'static str,
+use std::marker::PhantomData;
+
+use common::id::VolumeId;
+use common::{Allocation, Fault, FaultCode, VolumeFormat};
+
+use super::super::Work;
+use super::super::host_op::{Step, made};
+use super::{Left, Made, MakesVolume, Making, allocate, exists};
+use crate::file::{Dir, Identity};
+use crate::names;
+use crate::qemu_img::{Given, Limits, argv};
+use crate::volume::write_meta;
+
+/// The steps for the table of `O`, in the order in which they are done.
+pub(in crate::op) struct Steps<O>(PhantomData<O>);
+
+type MakingOf<O> = Making<<O as MakesVolume>::Filling>;
+type Do<O> = Step<O, MakingOf<O>>;
+type Back<O> = Step<O, Left>;
+
+impl<O: MakesVolume> Steps<O> {
+    pub(in crate::op) const NOTE_INTENT: Do<O> = Do::<O>::new("note_intent", note);
+    pub(in crate::op) const MAKE_IMAGE: Do<O> = Do::<O>::new("make_image", make_image);
+    pub(in crate::op) const SYNC_IMAGES: Do<O> =
+        Do::<O>::new("sync_images", |_, _, making| Ok(making.domain.images.sync()?));
+    pub(in crate::op) const CREATE_FILE: Do<O> = Do::<O>::new("create_file", create_file);
+    pub(in crate::op) const NOTE_DRAFT: Do<O> = Do::<O>::new("note_draft", note_draft);
+    pub(in crate::op) const QEMU_IMG: Do<O> = Do::<O>::new("qemu_img", qemu_img);
+    pub(in crate::op) const ALLOCATE: Do<O> = Do::<O>::new("allocate", allocate);
+    pub(in crate::op) const SYNC_FILE: Do<O> = Do::<O>::new("sync_file", |_, _, making| {
+        let draft = making.draft()?;
+        Ok(draft.image.sync_file(draft.name, draft.file)?)
+    });
+    pub(in crate::op) const LOOK: Do<O> = Do::<O>::new("look", look);
+    pub(in crate::op) const NOTE_FILE: Do<O> = Do::<O>::new("note_file", note_file);
+    pub(in crate::op) const PLACE_FILE: Do<O> = Do::<O>::new("place_file", |_, _, making| {
+        let noted = made(making.note.file.as_ref(), "a note of the file")?;
+        place(making.image()?, &making.own, making.at.volume_id, *noted)
+    });
+    pub(in crate::op) const SYNC_IMAGE: Do<O> =
+        Do::<O>::new("sync_image", |_, _, making| Ok(making.image()?.sync()?));
+    /// The metadata's rename commits. What is before it is durable by now.
+    pub(in crate::op) const WRITE_META: Do<O> = Do::<O>::new("write_meta", commit);
+    pub(in crate::op) const NOTE_DONE: Do<O> = Do::<O>::new("note_done", |_, work, making| {
+        work.ctx.note(&making.note.encode(), true)
+    });
 }
 
-/// The [`Steps`] of a verb.
-macro_rules! steps_of {
-    ($verb:literal) => {
-        $crate::op::new_volume::Steps {
-            note_intent: concat!($verb, ".note_intent"),
-            make_image: concat!($verb, ".make_image"),
-            sync_images: concat!($verb, ".sync_images"),
-            create_file: concat!($verb, ".create_file"),
-            note_draft: concat!($verb, ".note_draft"),
-            qemu_img: concat!($verb, ".qemu_img"),
-            allocate: concat!($verb, ".allocate"),
-            sync_file: concat!($verb, ".sync_file"),
-            look: concat!($verb, ".look"),
-            note_file: concat!($verb, ".note_file"),
-            place_file: concat!($verb, ".place_file"),
-            sync_image: concat!($verb, ".sync_image"),
-            write_meta: concat!($verb, ".write_meta"),
-            note_done: concat!($verb, ".note_done"),
-            undo_note: concat!($verb, ".undo_note"),
-            undo_file: concat!($verb, ".undo_file"),
-            undo_meta: concat!($verb, ".undo_meta"),
-            undo_sync_image: concat!($verb, ".undo_sync_image"),
-            undo_image: concat!($verb, ".undo_image"),
-            undo_sync_images: concat!($verb, ".undo_sync_images"),
-            forward_sync: concat!($verb, ".forward_sync"),
-        }
+impl<O: MakesVolume> Steps<O> {
+    pub(in crate::op) const UNDO_NOTE: Back<O> =
+        Back::<O>::new("undo_note", |_, work, left| left.note_undoing(work)).only_if(has_image);
+    pub(in crate::op) const UNDO_FILE: Back<O> =
+        Back::<O>::new("undo_file", |op, work, left| left.remove_file(work, op.wish().at)).only_if(has_image);
+    pub(in crate::op) const UNDO_META: Back<O> =
+        Back::<O>::new("undo_meta", |op, _, left| left.remove_meta(op.wish().at)).only_if(has_image);
+    pub(in crate::op) const UNDO_SYNC_IMAGE: Back<O> =
+        Back::<O>::new("undo_sync_image", |_, _, left| left.sync_image()).only_if(has_image);
+    pub(in crate::op) const UNDO_IMAGE: Back<O> =
+        Back::<O>::new("undo_image", |op, _, left| left.remove_image(op.wish().at))
+            .only_if(|_, left| left.is_empty());
+    pub(in crate::op) const UNDO_SYNC_IMAGES: Back<O> =
+        Back::<O>::new("undo_sync_images", |_, _, left| left.sync_images());
+    pub(in crate::op) const FORWARD_SYNC: Back<O> = Back::<O>::new("forward_sync", |_, _, left| {
+        left.sync_image()?;
+        left.sync_images()
+    });
+}
+
+fn has_image<O>(_: &O, left: &Left) -> Result<bool, Fault> {
+    Ok(left.has_image())
+}
+
+fn note<O: MakesVolume>(_: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    work.ctx.note(&making.note.encode(), false)
+}
+
+fn make_image<O: MakesVolume>(op: &O, _: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    let name = op.wish().at.image_id.to_string();
+    let images = &making.domain.images;
+    making.image = Some(match images.dir(&name)? {
+        Some(image) => image,
+        None => images.create_dir(name)?,
+    });
+    Ok(())
+}
+
+fn create_file<O: MakesVolume>(_: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    let image = making.image()?;
+    image.unlink(&making.own)?;
+    let file = image.create_file(&making.own)?;
+    work.root.under_way().made(work.task, &file);
+    making.file = Some(file);
+    Ok(())
+}
+
+fn note_draft<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    let draft = making.draft()?;
+    let identity = Identity::of_open(draft.file);
+    let made = Made {
+        image: draft.image.own_identity()?,
+        draft: identity.map_err(|e| draft.unread(e.into()))?,
     };
+    making.note.made = Some(made);
+    note(op, work, making)
 }
 
-pub(in crate::op) use steps_of;
+/// An empty volume.
+fn qemu_img<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    let (draft, format) = (making.draft()?, op.wish().format);
+    let capacity_bytes = draft.capacity_bytes;
+    let file = Given::to_write(draft.file)?;
+    let argv = argv::create(format, file.path(), capacity_bytes);
+    let limits = Limits::CREATE.with_files_of(largest_file(format, capacity_bytes, capacity_bytes));
+    let ended = work.qemu_img(vec![file], &argv, limits, &|_| Ok(()))?;
+    ended.well()?;
+    draft.check_empty(work.ctx)
+}
+
+/// Its space, if it is to have it.
+fn allocate<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    if op.wish().allocation == Allocation::Sparse {
+        return Ok(());
+    }
+    let draft = making.draft()?;
+    let space = allocate::Space {
+        format: op.wish().format,
+        capacity_bytes: draft.capacity_bytes,
+    };
+    let file = (draft.image, draft.name, draft.file);
+    space.take(file, work.ctx, &|done| {
+        op.allocated(work, done, draft.capacity_bytes)
+    })?;
+    making.taken_bytes = draft.taken_bytes()?;
+    Ok(())
+}
+
+fn look<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    let draft = making.draft()?;
+    draft.check(work.ctx)?;
+    draft.check_space(making.taken_bytes)?;
+    op.look(making)
+}
+
+fn note_file<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    making.note.file = Some(making.draft()?.identity()?);
+    note(op, work, making)
+}
+
+fn commit<O: MakesVolume>(_: &O, _: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    let (image, volume) = (making.image()?, making.at.volume_id);
+    let name = names::meta(volume);
+    if let Some(found) = image.kind(&name)? {
+        return Err(exists(volume, &format!("{name} ({found:?})")));
+    }
+    write_meta(image, volume, &making.meta)
+}
+
+/// Puts the file into its place, and sees that it is the one that was looked at and noted.
+fn place(image: &Dir, own: &str, volume: VolumeId, noted: Identity) -> Result<(), Fault> {
+    let name = volume.to_string();
+    match image.rename_new(own, &name) {
+        Err(e) if e.is_taken() => return Err(exists(volume, &name)),
+        done => done?,
+    }
+    if image.identity(&name)? == Some(noted) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::UnexpectedFile,
+        format!("another file took the place of volume {volume} while it was made; see who else writes to the storage"),
+    )
+    .about(volume))
+}
+
+/// Beside the tables of its data, a qcow2 file has a header, a first table and a few clusters of counts.
+const COW_LEAST_BYTES: u64 = 16 << 20;
+
+/// Tables and counts take 10 bytes for each cluster of 64 KiB; the file system's pieces are rounded up.
+const COW_PART: u64 = 1024;
+
+/// The largest file that a volume of this capacity can be with so much data in it: what fills it writes no more.
+pub(in crate::op) fn largest_file(format: VolumeFormat, capacity_bytes: u64, data_bytes: u64) -> u64 {
+    match format {
+        // Its end is where its guest's is, however little it holds.
+        VolumeFormat::Raw => capacity_bytes,
+        VolumeFormat::Cow => data_bytes
+            .saturating_add(capacity_bytes / COW_PART)
+            .saturating_add(COW_LEAST_BYTES),
+    }
+}
