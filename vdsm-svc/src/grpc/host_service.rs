@@ -12,12 +12,13 @@ use proto::host::v1 as wire;
 use proto::host::v1::host_service_server::HostService;
 use proto::task::v1::history_range::Problem;
 use runtime::log::ReadError;
-use runtime::metadata::{self, Caller};
+use runtime::metadata;
 use runtime::status;
 use tonic::{Request, Response, Status};
-use vdsm_core::{Answer, Claim, Input, Owner, TakeOver};
+use vdsm_core::{Answer, Claim, EngineCall, Input, Owner, TakeOver};
 use vdsm_storage::run_dir::{self, Strangers};
 
+use super::request::{OrRefuse as _, who};
 use super::storage::Lane;
 use super::{Gate, Host, caller, refused, storage, unexpected};
 use crate::journal;
@@ -110,24 +111,11 @@ impl HostService for Hosts {
         request: Request<wire::ClaimHostRequest>,
     ) -> Result<Response<wire::ClaimHostResponse>, Status> {
         let host = self.gate.host()?;
-        let who = engine(&request)?;
-        let claim = claim(&who, request.into_inner(), &host.presence);
-        let claim = claim.map_err(|fault| status::from_fault(&fault))?;
+        let who = who(&request)?;
+        let claim = claim(&who, request.into_inner(), &host.presence).or_refuse()?;
         let (call, take_over) = (claim.call, claim.take_over.clone());
         change_owner(host, Input::Claim(claim)).await?;
-        let incarnation = call
-            .incarnation
-            .map(|start| start.to_string())
-            .unwrap_or_default();
-        tracing::info!(engine_id = %call.engine_id, epoch = call.epoch, incarnation, "claimed");
-        if let Some(by) = take_over {
-            tracing::warn!(
-                user = by.user,
-                reason = by.reason,
-                correlation_id = by.correlation_id,
-                "taken over"
-            );
-        }
+        tell_claimed(call, take_over.as_ref());
         let info = self.info(host).await?;
         Ok(Response::new(wire::ClaimHostResponse { host: Some(info) }))
     }
@@ -137,11 +125,25 @@ impl HostService for Hosts {
         request: Request<wire::ReleaseHostRequest>,
     ) -> Result<Response<wire::ReleaseHostResponse>, Status> {
         let host = self.gate.host()?;
-        let who = engine(&request)?;
+        let who = who(&request)?;
         change_owner(host, Input::Release(caller(&who))).await?;
         tracing::info!(user = who.user, "released");
         let info = self.info(host).await?;
         Ok(Response::new(wire::ReleaseHostResponse { host: Some(info) }))
+    }
+}
+
+fn tell_claimed(call: EngineCall, take_over: Option<&TakeOver>) {
+    let incarnation = call.incarnation.map(|start| start.to_string());
+    let incarnation = incarnation.unwrap_or_default();
+    tracing::info!(engine_id = %call.engine_id, epoch = call.epoch, incarnation, "claimed");
+    if let Some(by) = take_over {
+        tracing::warn!(
+            user = by.user,
+            reason = by.reason,
+            correlation_id = by.correlation_id,
+            "taken over"
+        );
     }
 }
 
@@ -159,10 +161,6 @@ fn forgotten(host: &Host, followed: &str) -> Result<String, Status> {
         Err(ReadError::OutOfRange(problem)) => Ok(problem.to_string()),
         Err(ReadError::Store(error)) => Err(status::from_store(error)),
     }
-}
-
-fn engine<T>(request: &Request<T>) -> Result<metadata::Caller, Status> {
-    Caller::of(request).map_err(|fault| status::from_fault(&fault))
 }
 
 /// How many of so many are not listed.

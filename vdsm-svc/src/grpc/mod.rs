@@ -3,11 +3,13 @@
 // A Status is what every RPC answers with, as tonic declares it.
 #![allow(clippy::result_large_err)]
 
+mod ask;
 mod feed;
 mod fenced;
 mod filter;
 mod host_service;
 mod probe;
+mod request;
 mod storage;
 mod storage_service;
 mod storage_wire;

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use common::fault::Fault;
-use common::id::DomainId;
-use proto::convert;
+use common::id::{DomainId, ImageId};
 use proto::host::v1 as wire;
 use proto::host::v1::storage_service_server::StorageService;
 use runtime::coordinator::{Handle, Refusal as NoAnswer};
 use runtime::metadata::Caller;
-use runtime::status;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use vdsm_core::{CallId, Input, Key};
 use vdsm_storage::StorageRoot;
 
 use super::probe::Probe;
+use super::request::{OrRefuse as _, id, who};
 use super::storage::{self, Lanes};
 use super::{Gate, Host, caller, refused, storage_wire as to_wire};
 use crate::alive::Alive;
@@ -47,7 +46,30 @@ impl Storage {
         if outcome.is_ok() {
             self.lanes.found(domain);
         }
-        outcome.map_err(|fault| status::from_fault(&fault))
+        outcome.or_refuse()
+    }
+
+    /// Reads what all domains are.
+    async fn domains(&self, paging: to_wire::Paging) -> Result<wire::ListStorageDomainsResponse, Status> {
+        let root = Arc::clone(&self.gate.host()?.root);
+        let read = move || to_wire::domains(&*root.now()?, &paging);
+        let found = storage::read(&self.lanes.root(), read).await.or_refuse()?;
+        let domains = found.domains.iter();
+        let ids = domains.filter_map(|domain| domain.domain_id.parse().ok());
+        ids.for_each(|id| self.lanes.found(id));
+        Ok(found)
+    }
+
+    /// Looks what storage shows of an operation.
+    async fn probe(&self, probe: Probe) -> Result<wire::ProbeOperationResponse, Status> {
+        let host = self.gate.host()?;
+        let lane = match probe.operation().domain_id() {
+            Some(domain) => self.lanes.of(domain),
+            None => self.lanes.root(),
+        };
+        let (root, log) = (Arc::clone(&host.root), Arc::clone(&host.log));
+        let answer = storage::read(&lane, move || probe.answer(&root, &log));
+        answer.await.or_refuse()
     }
 
     /// Changes one domain, alone. It goes on to its end, and gives the lock back then, whether or not the
@@ -87,7 +109,7 @@ impl Storage {
         if outcome.is_ok() {
             self.lanes.found(domain);
         }
-        outcome.map_err(|fault| status::from_fault(&fault))
+        outcome.or_refuse()
     }
 }
 
@@ -99,7 +121,7 @@ impl StorageService for Storage {
     ) -> Result<Response<wire::CreateStorageDomainResponse>, Status> {
         let who = who(&request)?;
         let request = request.into_inner();
-        let id = domain_id(&request.domain_id)?;
+        let id = id("domain_id", &request.domain_id)?;
         let made = self.change(&who, id, move |root| root.create_domain(id, &request.name));
         let domain = Some(to_wire::domain(&made.await?));
         Ok(Response::new(wire::CreateStorageDomainResponse { domain }))
@@ -109,19 +131,8 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::ListStorageDomainsRequest>,
     ) -> Result<Response<wire::ListStorageDomainsResponse>, Status> {
-        let host = self.gate.host()?;
         let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
-        let root = Arc::clone(&host.root);
-        let found = storage::read(&self.lanes.root(), move || {
-            to_wire::domains(&*root.now()?, &paging)
-        })
-        .await;
-        let found = found.map_err(|fault| status::from_fault(&fault))?;
-        let ids = found
-            .domains
-            .iter()
-            .filter_map(|domain| domain.domain_id.parse().ok());
-        ids.for_each(|id| self.lanes.found(id));
+        let found = self.domains(paging).await?;
         Ok(Response::new(found))
     }
 
@@ -129,7 +140,7 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::GetStorageDomainRequest>,
     ) -> Result<Response<wire::GetStorageDomainResponse>, Status> {
-        let id = domain_id(&request.get_ref().domain_id)?;
+        let id = id("domain_id", &request.get_ref().domain_id)?;
         let info = self.read(id, move |root| root.domain(id)?.info()).await?;
         let domain = Some(to_wire::domain(&info));
         Ok(Response::new(wire::GetStorageDomainResponse { domain }))
@@ -140,7 +151,7 @@ impl StorageService for Storage {
         request: Request<wire::FormatStorageDomainRequest>,
     ) -> Result<Response<wire::FormatStorageDomainResponse>, Status> {
         let who = who(&request)?;
-        let id = domain_id(&request.get_ref().domain_id)?;
+        let id = id("domain_id", &request.get_ref().domain_id)?;
         let force = request.get_ref().force;
         self.change(&who, id, move |root| root.format_domain(id, force))
             .await?;
@@ -151,7 +162,7 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::ListImagesRequest>,
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
-        let id = domain_id(&request.get_ref().domain_id)?;
+        let id = id("domain_id", &request.get_ref().domain_id)?;
         let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
         let images = self
             .read(id, move |root| to_wire::images(root, id, &paging))
@@ -163,22 +174,18 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::GetImageRequest>,
     ) -> Result<Response<wire::GetImageResponse>, Status> {
-        let id = domain_id(&request.get_ref().domain_id)?;
-        let image =
-            convert::id("image_id", &request.get_ref().image_id).map_err(|f| status::from_fault(&f))?;
-        let found = self.read(id, move |root| to_wire::image(root, id, image)).await?;
-        Ok(Response::new(found))
+        let (domain, image) = image_of(&request.get_ref().domain_id, &request.get_ref().image_id)?;
+        let found = self.read(domain, move |root| to_wire::image(root, domain, image));
+        Ok(Response::new(found.await?))
     }
 
     async fn list_volumes(
         &self,
         request: Request<wire::ListVolumesRequest>,
     ) -> Result<Response<wire::ListVolumesResponse>, Status> {
-        let id = domain_id(&request.get_ref().domain_id)?;
-        let image =
-            convert::id("image_id", &request.get_ref().image_id).map_err(|f| status::from_fault(&f))?;
+        let (domain, image) = image_of(&request.get_ref().domain_id, &request.get_ref().image_id)?;
         let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
-        let volumes = self.read(id, move |root| to_wire::volumes(root, id, image, &paging));
+        let volumes = self.read(domain, move |root| to_wire::volumes(root, domain, image, &paging));
         Ok(Response::new(volumes.await?))
     }
 
@@ -186,12 +193,12 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::GetVolumeRequest>,
     ) -> Result<Response<wire::GetVolumeResponse>, Status> {
-        let request = request.into_inner();
-        let id = domain_id(&request.domain_id)?;
-        let image = convert::id("image_id", &request.image_id).map_err(|f| status::from_fault(&f))?;
-        let volume = convert::id("volume_id", &request.volume_id).map_err(|f| status::from_fault(&f))?;
-        let found = self.read(id, move |root| root.volume(id, image, volume)).await?;
-        let volume = Some(to_wire::volume(id, &found));
+        let (domain, image) = image_of(&request.get_ref().domain_id, &request.get_ref().image_id)?;
+        let volume = id("volume_id", &request.get_ref().volume_id)?;
+        let found = self
+            .read(domain, move |root| root.volume(domain, image, volume))
+            .await?;
+        let volume = Some(to_wire::volume(domain, &found));
         Ok(Response::new(wire::GetVolumeResponse { volume }))
     }
 
@@ -199,15 +206,9 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::ProbeOperationRequest>,
     ) -> Result<Response<wire::ProbeOperationResponse>, Status> {
-        let host = self.gate.host()?;
-        let probe = Probe::read(request.get_ref()).map_err(|fault| status::from_fault(&fault))?;
-        let lane = match probe.operation().domain_id() {
-            Some(domain) => self.lanes.of(domain),
-            None => self.lanes.root(),
-        };
-        let (root, log) = (Arc::clone(&host.root), Arc::clone(&host.log));
-        let answer = storage::read(&lane, move || probe.answer(&root, &log)).await;
-        Ok(Response::new(answer.map_err(|fault| status::from_fault(&fault))?))
+        let probe = Probe::read(request.get_ref()).or_refuse()?;
+        let answer = self.probe(probe).await?;
+        Ok(Response::new(answer))
     }
 }
 
@@ -250,14 +251,10 @@ impl Hold {
     }
 }
 
-fn who<T>(request: &Request<T>) -> Result<Caller, Status> {
-    Caller::of(request).map_err(|fault| status::from_fault(&fault))
-}
-
 fn paging(page_size: i32, page_token: &str) -> Result<to_wire::Paging, Status> {
-    to_wire::Paging::read(page_size, page_token).map_err(|fault| status::from_fault(&fault))
+    to_wire::Paging::read(page_size, page_token).or_refuse()
 }
 
-fn domain_id(text: &str) -> Result<DomainId, Status> {
-    convert::id("domain_id", text).map_err(|fault| status::from_fault(&fault))
+fn image_of(domain_id: &str, image_id: &str) -> Result<(DomainId, ImageId), Status> {
+    Ok((id("domain_id", domain_id)?, id("image_id", image_id)?))
 }
