@@ -6,7 +6,7 @@ TESTED := $(FAILPOINTS),runtime/simulation
 GRPCURL_VENV := target/grpcurl
 COMPOSE_VENV := target/compose
 
-.PHONY: help demo test kills crowds races fuzz containers test-clients test-containers soak simulate bench setup setup-bench setup-test setup-containers format lint docs audit purity
+.PHONY: help demo test kills crowds races fuzz containers test-clients test-containers soak simulate bench release-contract setup setup-bench setup-test setup-containers format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ simulate: setup-test ## whole worlds in virtual time, one a seed: SIM_SECONDS=N 
 bench: setup setup-bench ## speed against the bare parts, in one run, as ratios
 	cargo build --release --locked --workspace --bins $(FAILPOINTS)
 	./target/release/bench
+
+release-contract: ## at a release: what the contract promises from then on (proto/released.binpb)
+	cargo test --locked -p proto --test contract -- --ignored renew_the_released_contract
 
 setup: ## what building and running need
 	@scripts/need qemu-img=qemu-utils

@@ -69,6 +69,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .retain(|file| SERVED.iter().any(|prefix| file.name().starts_with(prefix)));
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("descriptor.bin"), served.encode_to_vec())?;
+    // What the tests look at: the records too.
+    fs::write(out.join("contract.bin"), set.encode_to_vec())?;
     let mut messages_and_clients = tonic_prost_build::configure().build_server(false);
     for path in SHARED {
         messages_and_clients = messages_and_clients.bytes(path);

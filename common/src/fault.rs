@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::words::{Label, Words};
 
 /// What sort of failure a code is: decides the gRPC status that carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FaultKind {
     /// The request itself is wrong, whatever the state.
     InvalidArgument,
@@ -34,6 +34,27 @@ pub enum FaultKind {
     DeadlineExceeded,
     /// Something that should not be.
     Internal,
+}
+
+impl FaultKind {
+    /// The name of the gRPC code that carries it.
+    pub const fn grpc_code(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::NotFound => "NOT_FOUND",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
+            Self::Aborted => "ABORTED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::OutOfRange => "OUT_OF_RANGE",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::Cancelled => "CANCELLED",
+            Self::Unimplemented => "UNIMPLEMENTED",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Internal => "INTERNAL",
+        }
+    }
 }
 
 macro_rules! faults {

@@ -18,7 +18,11 @@ fn each_code_has_its_section_with_its_facts() {
             .unwrap();
         let number = code.vdsm_code().map_or("none".to_owned(), |n| n.to_string());
         let repeat = if code.repeat_may_help() { "yes" } else { "no" };
-        assert!(section.contains(&format!("VDSM: {number} ·")), "{code}");
+        let grpc = code.kind().grpc_code();
+        assert!(
+            section.contains(&format!("gRPC: `{grpc}` · VDSM: {number} ·")),
+            "{code}"
+        );
         assert!(section.contains(&format!("repeat may help: {repeat}")), "{code}");
         assert!(
             section.contains("What to do: ") && !section.contains("What to do: \n"),
