@@ -2,7 +2,7 @@
 //!
 //! What is put is a task's record as a host keeps it, under a key of the task's id. *Front door*: `StartTask(noop)` on
 //! a real host against puts, as many in flight, and meanwhile somebody watches all of it: how many a second, and how
-//! long the slowest hundredth took from the request to the watcher. *Edges*: from a simulated host through a real
+//! long the p99 took from the request to the watcher. *Edges*: from a simulated host through a real
 //! engine to a watcher, so many of them under way; against as many puts.
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::stats::quantile;
 /// Calls in flight, at least how many times etcd's rate, and at most which part of its p99.
 const DOORS: [(usize, f64, f64); 4] = [(1, 1.0, 0.9), (8, 1.1, 0.75), (64, 1.2, 0.7), (256, 1.2, 0.05)];
 
-/// Counted: longer than the slowest hundredth of any is, which a window must see. With 256 in flight some puts take
+/// Counted: longer than the p99 of any is, which a window must see. With 256 in flight some puts take
 /// three seconds.
 const WINDOW: Duration = Duration::from_secs(4);
 
@@ -43,7 +43,7 @@ const EDGES: Target = Target::RatioAtLeast(2.0);
 /// 64 disks each, four edges a disk: a second or so of edges.
 const VMS: usize = 100;
 
-/// How many a second, and milliseconds of the slowest hundredth.
+/// How many a second, and milliseconds of the p99.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     rate: f64,

@@ -6,9 +6,9 @@
 //! host's cable is pulled while it has work, so that its calls and its stream hang; or a watcher opens its stream and
 //! reads nothing.
 //!
-//! A disk may stall for some milliseconds once a second, and one such stall decides the slowest hundredth of seconds of
-//! edges. So what is judged is the median of the slices' slowest hundredths: what a neighbour costs is there in each of
-//! them, a stall in few. The slowest hundredth of all slices together is shown beside it.
+//! A disk may stall for some milliseconds once a second, and one such stall decides the p99 of seconds of
+//! edges. So what is judged is the median of the slices' p99s: what a neighbour costs is there in each of
+//! them, a stall in few. The p99 of all slices together is shown beside it.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ const VMS: usize = 19;
 /// Ten watchers on two connections.
 const CROWD: (usize, usize) = (2, 5);
 
-/// Milliseconds of the slowest hundredth.
+/// Milliseconds of the p99.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     /// Of each slice: the median.

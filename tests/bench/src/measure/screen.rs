@@ -49,7 +49,7 @@ struct Sample {
     bare: Vec<f64>,
 }
 
-/// Lines for the median and for the slowest hundredth.
+/// Lines for the median and for the p99.
 ///
 /// # Errors
 /// Where a service or a call fails.

@@ -130,7 +130,7 @@ async fn many(bench: &mut Bench) -> Outcome<Vec<Row>> {
     ])
 }
 
-/// 100 watchers, 1,000 edges a second: the slowest hundredth.
+/// 100 watchers, 1,000 edges a second: the p99.
 async fn busy(bench: &mut Bench) -> Outcome<Row> {
     let fleet = Fleet::start(&bench.fresh_dir("busy-ours")?, 1).await?;
     let rounds = bench.alternate(async |bench, _| {
