@@ -47,6 +47,20 @@ pub enum TaskEvent {
     GiveUp,
 }
 
+impl TaskEvent {
+    /// Every event.
+    pub const ALL: [TaskEvent; 8] = [
+        Self::Accept,
+        Self::Enqueue,
+        Self::Run,
+        Self::Finish,
+        Self::Abort,
+        Self::Recover,
+        Self::Undone,
+        Self::GiveUp,
+    ];
+}
+
 /// An event that the state does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a task in {state:?} does not take {event:?}")]
@@ -150,21 +164,10 @@ impl TaskState {
 mod tests {
     use super::*;
 
-    const EVENTS: [TaskEvent; 8] = [
-        TaskEvent::Accept,
-        TaskEvent::Enqueue,
-        TaskEvent::Run,
-        TaskEvent::Finish,
-        TaskEvent::Abort,
-        TaskEvent::Recover,
-        TaskEvent::Undone,
-        TaskEvent::GiveUp,
-    ];
-
     #[test]
     fn a_terminal_state_is_final() {
         for state in TaskState::ALL.into_iter().filter(|s| s.is_terminal()) {
-            for event in EVENTS {
+            for event in TaskEvent::ALL {
                 assert!(state.next(event).is_err(), "{state:?} {event:?}");
             }
         }
@@ -205,7 +208,7 @@ mod tests {
             let mut at = 0;
             while at < reached.len() {
                 let from = reached[at];
-                for next in EVENTS.into_iter().filter_map(|e| from.next(e).ok()) {
+                for next in TaskEvent::ALL.into_iter().filter_map(|e| from.next(e).ok()) {
                     if !reached.contains(&next) {
                         reached.push(next);
                     }

@@ -90,7 +90,11 @@ impl Machine for Engine {
             }
         }
         let anew = matches!(input, Input::Recover);
+        let what = kind(&input);
         let transition = self.state.step(input, now);
+        for fault in &transition.defects {
+            error!(input = what, %fault, "a step is refused");
+        }
         self.settle(transition, anew)
     }
 

@@ -14,7 +14,7 @@ use crate::model::{AsyncTask, Command, Disk, Domain, Event, Host, Vm};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A command was accepted or changed.
-    Command(Box<Command>),
+    Command(Arc<Command>),
     /// A command's age made it go.
     CommandRemoved(CommandId),
     /// A task was recorded or changed.

@@ -109,7 +109,7 @@ fn trees(reader: &dyn Reader, changes: &mut Vec<Change>) -> Result<(), StoreErro
         changes.extend(
             commands
                 .into_iter()
-                .map(|command| Change::Command(Box::new(command))),
+                .map(|command| Change::Command(Arc::new(command))),
         );
         changes.extend(tasks.into_iter().map(|task| Change::Task(Arc::new(task))));
     })

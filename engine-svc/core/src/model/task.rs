@@ -217,9 +217,14 @@ impl AsyncTask {
         })
     }
 
+    /// Whether it is from before this start of its host.
+    pub(crate) fn has_outlived(&self, start: Option<Start>) -> bool {
+        self.start.is_some() && self.start != start
+    }
+
     /// This start of its host knows it.
     pub(crate) fn met(&mut self, start: Option<Start>) {
-        self.outlived_a_start |= self.start.is_some() && self.start != start;
+        self.outlived_a_start |= self.has_outlived(start);
         self.start = start;
     }
 

@@ -200,8 +200,8 @@ impl State {
         if let Some(host_id) = command.parameters.called_host() {
             self.work_of(host_id).calls.remove(&id);
         }
-        for task_id in command.tasks {
-            self.drop_task(task_id);
+        for task_id in &command.tasks {
+            self.drop_task(*task_id);
         }
     }
 

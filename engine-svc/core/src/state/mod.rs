@@ -3,6 +3,7 @@
 mod index;
 mod outstanding;
 mod read;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::input::Differences;
 use crate::model::{AsyncTask, AsyncTaskState, Command, Disk, Domain, EntityKey, Host, Presence, Vm};
 
 pub(crate) use index::{Family, Tree};
+pub(crate) use undo::Undo;
 
 /// How much the engine takes upon itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +136,7 @@ pub(crate) struct Stream {
 pub struct State {
     pub(crate) seed: Seed,
     pub(crate) volatile: Volatile,
-    commands: BTreeMap<CommandId, Command>,
+    commands: BTreeMap<CommandId, Arc<Command>>,
     tasks: BTreeMap<TaskId, Arc<AsyncTask>>,
     hosts: BTreeMap<HostId, Arc<Host>>,
     domains: BTreeMap<DomainId, Domain>,
@@ -223,7 +225,7 @@ impl State {
         }
     }
 
-    fn apply_command(&mut self, command: &Command) {
+    fn apply_command(&mut self, command: &Arc<Command>) {
         self.seed.last_seq = self.seed.last_seq.max(command.seq);
         let over = command.state.is_terminal();
         if let Some(host_id) = command.parameters.called_host() {
@@ -237,7 +239,7 @@ impl State {
         if command.is_root() {
             self.apply_root(command);
         }
-        let old = self.commands.insert(command.id, command.clone());
+        let old = self.commands.insert(command.id, Arc::clone(command));
         let tree = self.trees.entry(command.root).or_default();
         match &old {
             Some(old) => tree.forget_command(old),

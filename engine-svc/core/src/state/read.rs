@@ -10,12 +10,12 @@ use crate::model::{AsyncTask, Command, Disk, Domain, EntityKey, Holder, Holding,
 impl State {
     /// A command of a tree that is not over, or whose tasks are not all cleared.
     pub fn command(&self, id: CommandId) -> Option<&Command> {
-        self.commands.get(&id)
+        self.commands.get(&id).map(|command| &**command)
     }
 
     /// All live commands.
     pub fn commands(&self) -> impl DoubleEndedIterator<Item = &Command> {
-        self.commands.values()
+        self.commands.values().map(|command| &**command)
     }
 
     /// A live command and its descendants, parents first.

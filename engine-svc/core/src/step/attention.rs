@@ -4,9 +4,10 @@ use common::id::{CommandId, TaskId};
 use common::{Fault, FaultCode};
 
 use super::Reply;
+use super::decide::working;
 use super::tx::Tx;
 use crate::input::Tried;
-use crate::model::{Command, CommandState, EntityKey, EventCode, Parameters};
+use crate::model::{Command, CommandEvent, CommandState, EntityKey, EventCode, Parameters};
 use crate::plan::{self, Rest};
 
 impl Tx<'_> {
@@ -103,10 +104,9 @@ impl Tx<'_> {
             .last()
             .and_then(|task| self.state.task(*task))
             .is_some_and(|task| !task.is_open());
-        let state = plan::working_state(self.state, command);
-        self.edit_command(id, |command| {
+        let event = working(self.state, command);
+        self.move_command(id, event, |command| {
             command.attempt += u32::from(over || command.is_root());
-            command.state = state;
         });
         for task_id in tasks {
             if self
@@ -158,8 +158,7 @@ impl Tx<'_> {
         left.dedup();
         let outcomes = plan::outcomes(self.state, command);
         let now = self.now;
-        self.edit_command(id, |command| {
-            command.state = CommandState::Failed;
+        self.move_command(id, CommandEvent::Abandon, |command| {
             command.fault.get_or_insert_with(|| abandoned.clone());
             command.abandoned_by = Some(user.to_owned());
             command.left_behind = left;

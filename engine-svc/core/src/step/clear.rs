@@ -6,7 +6,7 @@
 use common::id::TaskId;
 
 use super::tx::Tx;
-use crate::model::AsyncTaskState;
+use crate::model::{AsyncTaskEvent, AsyncTaskState};
 
 impl Tx<'_> {
     pub(super) fn cleared(&mut self, task_id: TaskId, sequence: Option<u64>) {
@@ -20,11 +20,10 @@ impl Tx<'_> {
     }
 
     pub(super) fn clear_failed(&mut self, task_id: TaskId) {
-        self.edit_task(task_id, |task| {
-            if task.async_state == AsyncTaskState::AttemptingEndAction {
-                task.async_state = AsyncTaskState::ClearFailed;
-            }
-        });
+        let task = self.state.task(task_id);
+        if task.is_some_and(|task| task.async_state == AsyncTaskState::AttemptingEndAction) {
+            self.move_task(task_id, &[AsyncTaskEvent::FailClear], |_| ());
+        }
     }
 }
 

@@ -6,14 +6,15 @@ use common::id::CommandId;
 
 use super::tx::Tx;
 use crate::change::Change;
-use crate::model::{AsyncTask, Command, CommandState, EventCode, Purpose};
+use crate::model::{AsyncTask, Command, CommandEvent, CommandState, EventCode, IllegalMove, Purpose};
 use crate::plan::{self, Awaits, End, NewTask, Next, Rest, Work};
+use crate::state::State;
 
 impl Tx<'_> {
     /// Carries a command forward as far as its verb says, then its ancestors. Harmless when nothing is to be done.
     pub(super) fn decide(&mut self, id: CommandId) {
         let mut at = Some(id);
-        while let Some(id) = at {
+        while let Some(id) = at.filter(|_| !self.is_refused()) {
             at = self.decide_one(id);
         }
     }
@@ -24,7 +25,7 @@ impl Tx<'_> {
         loop {
             let command = self.state.command(id)?;
             let next = plan::next(self.state, command, self.now);
-            if !self.take(id, next) {
+            if !self.take(id, next) || self.is_refused() {
                 break;
             }
         }
@@ -66,17 +67,14 @@ impl Tx<'_> {
         let Some(command) = self.state.command(id) else {
             return;
         };
-        let state = plan::working_state(self.state, command);
+        let event = working(self.state, command);
         let resumed =
             (command.state == CommandState::NeedsAttention && command.is_root()).then(|| command.clone());
         let waiting = match &command.waiting_for {
             Some(present) if present.what == awaits.what => present.clone(),
             _ => awaits.since(self.now),
         };
-        self.edit_command(id, |command| {
-            command.state = state;
-            command.waiting_for = Some(waiting);
-        });
+        self.move_command(id, event, |command| command.waiting_for = Some(waiting));
         if let Some(command) = resumed {
             let message = format!("{}: goes on", plan::describe(&command.parameters));
             self.tell(EventCode::CommandResumed, &command, "", message);
@@ -93,14 +91,17 @@ impl Tx<'_> {
                 command.fault.get_or_insert(fault);
             });
         }
-        let state = self
-            .state
-            .command(id)
-            .map(|command| plan::working_state(self.state, command));
-        self.edit_command(id, |command| command.state = state.unwrap_or(command.state));
+        self.work_on(id);
         for task_id in abort {
             self.edit_task(task_id, |task| task.abort_wanted = true);
             self.ask(task_id);
+        }
+    }
+
+    /// Takes a command to work, or to undoing, as its verb says.
+    pub(super) fn work_on(&mut self, id: CommandId) {
+        if let Some(event) = self.state.command(id).map(|command| working(self.state, command)) {
+            self.move_command(id, event, |_| ());
         }
     }
 
@@ -142,8 +143,7 @@ impl Tx<'_> {
     pub(super) fn rest(&mut self, id: CommandId, rest: Rest) {
         self.put_all(rest.inventory);
         let waiting = self.attention(rest.attention.clone());
-        self.edit_command(id, |command| {
-            command.state = CommandState::NeedsAttention;
+        self.move_command(id, CommandEvent::Rest, |command| {
             command.waiting_for = Some(waiting);
             if rest.doomed {
                 command.fault.get_or_insert(rest.attention.clone());
@@ -168,8 +168,11 @@ impl Tx<'_> {
             .state
             .command(id)
             .map(|command| plan::outcomes(self.state, command));
-        self.edit_command(id, |command| {
-            command.state = end.state;
+        let Some(event) = CommandEvent::to(end.state) else {
+            let root = self.state.command(id).map(|command| command.root);
+            return self.refuse(root, IllegalMove::CommandSet(id));
+        };
+        self.move_command(id, event, |command| {
             if let Some(fault) = end.fault {
                 command.fault.get_or_insert(fault);
             }
@@ -193,4 +196,9 @@ impl Tx<'_> {
             .command(id)
             .and_then(|command: &Command| command.parent)
     }
+}
+
+/// By which event a command that is not over works: it goes on, or undoes.
+pub(super) fn working(state: &State, command: &Command) -> CommandEvent {
+    CommandEvent::to(plan::working_state(state, command)).unwrap_or(CommandEvent::Work)
 }

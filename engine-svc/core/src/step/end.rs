@@ -4,7 +4,7 @@ use common::id::{HostId, TaskId};
 
 use super::tx::Tx;
 use crate::effect::Effect;
-use crate::model::{AsyncTaskState, Command, CommandState, EventCode, Parameters};
+use crate::model::{AsyncTaskEvent, AsyncTaskState, Command, CommandState, EventCode, Parameters, Purpose};
 use crate::plan;
 
 impl Tx<'_> {
@@ -105,9 +105,8 @@ impl Tx<'_> {
         }
         let host_has_it = task.reported.is_some_and(|state| state.is_terminal());
         if host_has_it {
-            self.edit_task(task_id, |task| {
-                task.async_state = AsyncTaskState::AttemptingEndAction;
-                task.waiting_for = None;
+            self.move_task(task_id, &[AsyncTaskEvent::Release], |task| {
+                task.waiting_for = None
             });
             self.ask(task_id);
         } else {
@@ -117,9 +116,14 @@ impl Tx<'_> {
     }
 
     pub(super) fn clear_locally(&mut self, task_id: TaskId) {
-        self.edit_task(task_id, |task| {
-            task.async_state = AsyncTaskState::Cleared;
-            task.waiting_for = None;
-        });
+        let Some(task) = self.state.task(task_id) else {
+            return;
+        };
+        let event = match (task.async_state, task.purpose) {
+            (AsyncTaskState::Cleared, _) => return,
+            (_, Purpose::Foreign) => AsyncTaskEvent::Vanish,
+            (_, Purpose::Do | Purpose::Undo) => AsyncTaskEvent::Clear,
+        };
+        self.move_task(task_id, &[event], |task| task.waiting_for = None);
     }
 }

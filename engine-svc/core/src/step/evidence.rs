@@ -9,7 +9,7 @@ use common::{Fault, FaultCode, Words};
 use super::tx::Tx;
 use crate::change::Change;
 use crate::input::{Evidence, Remembered};
-use crate::model::{AsyncTask, AsyncTaskState, Disk, EventCode, Observation, Presence, Purpose, Settled};
+use crate::model::{AsyncTask, AsyncTaskEvent, Disk, EventCode, Observation, Presence, Purpose, Settled};
 use crate::plan;
 use crate::state::Life;
 
@@ -65,10 +65,9 @@ impl Tx<'_> {
     /// The host's present start knows it after all: it is asked for as ever.
     fn is_remembered(&mut self, task_id: TaskId, life: Life) {
         let now = self.now;
-        self.edit_task(task_id, |task| {
+        self.move_task(task_id, &[AsyncTaskEvent::AskAgain], |task| {
             task.start = Some(life.start);
             task.outlived_a_start = true;
-            task.async_state = AsyncTaskState::Initializing;
             task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
         });
         self.ask(task_id);
@@ -97,8 +96,7 @@ impl Tx<'_> {
     /// Storage shows it undone, as its host says.
     fn believe(&mut self, task_id: TaskId, begun: bool) {
         let now = self.now;
-        self.edit_task(task_id, |task| {
-            task.async_state = AsyncTaskState::Ended;
+        self.move_task(task_id, &[AsyncTaskEvent::End], |task| {
             task.begun_before |= begun;
             task.ended = Some(now);
             task.waiting_for = None;
@@ -143,8 +141,7 @@ impl Tx<'_> {
             .task(task_id)
             .is_some_and(|task| task.purpose == Purpose::Do);
         let attention = fault.clone().filter(|_| made).map(|fault| self.attention(fault));
-        self.edit_task(task_id, |task| {
-            task.async_state = AsyncTaskState::Ended;
+        self.move_task(task_id, &[AsyncTaskEvent::End], |task| {
             task.settled = Some(settled);
             task.resynced = true;
             task.ended = Some(now);
@@ -169,11 +166,10 @@ impl Tx<'_> {
     /// lost one is nothing to do with what becomes of it here.
     fn address_anew(&mut self, task_id: TaskId, life: Life, begun: bool) {
         let now = self.now;
-        self.edit_task(task_id, |task| {
+        self.move_task(task_id, &[AsyncTaskEvent::AskAgain], |task| {
             task.store_id = Some(life.store_id);
             task.start = Some(life.start);
             task.outlived_a_start = false;
-            task.async_state = AsyncTaskState::Initializing;
             task.begun_before |= begun;
             task.reported = None;
             task.fault = None;

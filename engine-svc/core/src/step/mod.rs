@@ -14,6 +14,8 @@ mod submit;
 mod tx;
 mod verdict;
 
+use std::collections::BTreeSet;
+
 use common::id::CommandId;
 use common::{Fault, Timestamp};
 
@@ -37,6 +39,18 @@ pub struct Transition {
     pub effects: Vec<Effect>,
     /// For the one who sent the input.
     pub reply: Reply,
+    /// Moves that no table has, for the log: nothing of them stays.
+    pub defects: Vec<Fault>,
+    #[cfg(test)]
+    pub(crate) moves: Moves,
+}
+
+/// The moves of a step, with the states that they began in.
+#[cfg(test)]
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Moves {
+    pub(crate) commands: Vec<(crate::model::CommandState, crate::model::CommandEvent)>,
+    pub(crate) tasks: Vec<(crate::model::AsyncTaskState, crate::model::AsyncTaskEvent)>,
 }
 
 /// What the one who sent an input is told.
@@ -66,12 +80,59 @@ pub enum Reply {
     Refused(Fault),
 }
 
+impl Transition {
+    /// Nothing but a refusal.
+    fn refused(fault: Fault) -> Self {
+        Self {
+            changes: Vec::new(),
+            heads: Vec::new(),
+            effects: Vec::new(),
+            defects: vec![fault.clone()],
+            reply: Reply::Refused(fault),
+            #[cfg(test)]
+            moves: Moves::default(),
+        }
+    }
+}
+
 impl State {
-    /// Takes one input.
+    /// Takes one input. One that would move a record as its table does not have it is refused whole
+    /// (`INTERNAL`), and the picture is as it was.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
+        if matches!(input, Input::Recover) {
+            return self.recover(now);
+        }
         let mut tx = Tx::new(self, now);
         let reply = tx.dispatch(input);
         tx.finish(reply)
+            .unwrap_or_else(|defect| Transition::refused(defect.fault()))
+    }
+
+    /// A restart passes over trees that would move as no table has it: the others go on.
+    fn recover(&mut self, now: Timestamp) -> Transition {
+        let (mut left_out, mut defects) = (BTreeSet::new(), Vec::new());
+        loop {
+            let mut tx = Tx::new(self, now);
+            tx.recover(&left_out);
+            match tx.finish(Reply::Done) {
+                Ok(transition) => {
+                    return Transition {
+                        defects,
+                        ..transition
+                    };
+                }
+                Err(defect) => {
+                    defects.push(defect.fault());
+                    let is_new = defect.root.is_some_and(|root| left_out.insert(root));
+                    if !is_new {
+                        return Transition {
+                            defects,
+                            ..Transition::refused(defect.fault())
+                        };
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -86,7 +147,7 @@ impl Tx<'_> {
                 user,
                 reason,
             } => return self.abandon(command_id, &user, &reason),
-            Input::Recover => self.recover(),
+            Input::Recover => self.recover(&BTreeSet::new()),
             Input::Forget { command_ids } => self.forget(command_ids),
             Input::HostConnected { host_id, facts } => self.host_connected(host_id, facts),
             Input::HostAway { host_id } => self.host_away(host_id),

@@ -12,7 +12,9 @@ use super::tx::Tx;
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::{Frame, HostTask};
-use crate::model::{AsyncTask, AsyncTaskState, EntityKey, EventCode, Host, Purpose, ReportedState};
+use crate::model::{
+    AsyncTask, AsyncTaskEvent, AsyncTaskState, EntityKey, EventCode, Host, Purpose, ReportedState,
+};
 use crate::state::Stream;
 
 /// What a task waits for that its host says was undone, after the host was started anew.
@@ -129,14 +131,13 @@ impl Tx<'_> {
     }
 
     fn moved(&mut self, item: &HostTask, jumped: bool, time: Option<Timestamp>) {
-        let now = self.now;
         let Some(task) = self.state.task(item.id) else {
             return;
         };
         let unstoppable = task.abort_wanted && !task.cancelable;
         let was_undecided = self.state.is_undecided(task);
         let start = self.state.host(task.host_id).and_then(|host| host.start);
-        self.edit_task(item.id, |task| take_in(task, item, start, jumped, time, now));
+        self.take_in(item, start, jumped, time);
         let is_doubted = self.state.task(item.id).is_some_and(AsyncTask::is_doubted);
         self.calm(item);
         if unstoppable || was_undecided || is_doubted || item.is_held {
@@ -158,6 +159,15 @@ impl Tx<'_> {
         }
     }
 
+    fn take_in(&mut self, item: &HostTask, start: Option<Start>, jumped: bool, time: Option<Timestamp>) {
+        let now = self.now;
+        if let Some(look) = self.state.task(item.id).map(|task| Look::at(task, item, start)) {
+            self.move_task(item.id, &look.events(), |task| {
+                look.take_in(task, item, jumped, time, now);
+            });
+        }
+    }
+
     /// A command hears of its task when that is over, or when it was thought to need somebody.
     fn after_move(&mut self, task_id: TaskId) {
         let Some(task) = self.state.task(task_id) else {
@@ -176,12 +186,11 @@ impl Tx<'_> {
     /// The outcome of a record that was cleared before the engine heard it: the stream will not show it again.
     pub(super) fn take_cleared(&mut self, record: &HostTask) {
         if record.state.is_terminal() {
-            let now = self.now;
             let task = self.state.task(record.id);
             let start = task
                 .and_then(|task| self.state.host(task.host_id))
                 .and_then(|host| host.start);
-            self.edit_task(record.id, |task| take_in(task, record, start, true, None, now));
+            self.take_in(record, start, true, None);
             if self.state.task(record.id).is_some_and(AsyncTask::is_doubted) {
                 self.ask(record.id);
             }
@@ -249,7 +258,11 @@ impl Tx<'_> {
         }
         let store_id = self.state.host(host_id).and_then(|host| host.store_id);
         let mut task = foreign(host_id, item, store_id, self.next_seq(), self.now);
-        take_in(&mut task, item, None, item.sequence > 1, time, self.now);
+        let look = Look::at(&task, item, None);
+        if !self.advance(&mut task, &look.events()) {
+            return;
+        }
+        look.take_in(&mut task, item, item.sequence > 1, time, self.now);
         let (open, entities) = (task.is_open(), task.entities());
         self.put(Change::Task(Arc::new(task)));
         if open {
@@ -292,8 +305,7 @@ impl Tx<'_> {
                 }
             }
             AsyncTaskState::Watching if !self.state.is_of_lost_store(task) => {
-                self.edit_task(task_id, |task| {
-                    task.async_state = AsyncTaskState::Initializing;
+                self.move_task(task_id, &[AsyncTaskEvent::AskAgain], |task| {
                     task.host_sequence = 0;
                     task.resynced = true;
                     task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
@@ -312,41 +324,79 @@ fn is_past(token: Option<Token>, cursor: Token) -> bool {
     })
 }
 
-/// The one place where what a host says enters a record. A terminal state is final: of what follows it only the
-/// removal counts.
-fn take_in(
-    task: &mut AsyncTask,
-    item: &HostTask,
+/// What a look at a host's task means for a record.
+struct Look {
+    /// The start of the host that shows it.
     start: Option<Start>,
-    jumped: bool,
-    time: Option<Timestamp>,
-    now: Timestamp,
-) {
-    task.host_sequence = item.sequence;
-    task.host_commit_time = time.or(task.host_commit_time);
-    if task.is_open() {
-        task.met(start);
+    /// The record is open: what is shown counts. A terminal state is final.
+    is_open: bool,
+    /// Its host says that it was undone, and storage is asked first: the host may have forgotten what it did.
+    is_doubted: bool,
+    /// It is over with this.
+    is_over: bool,
+    /// It waits at its host to be asked for, whatever the engine asked before: until it is shown otherwise, each connection asks.
+    is_held: bool,
+    /// It is gone at its host, and was somebody else's.
+    has_vanished: bool,
+    /// It is gone at its host, as it was to be.
+    is_cleared: bool,
+}
+
+impl Look {
+    fn at(task: &AsyncTask, item: &HostTask, start: Option<Start>) -> Self {
+        let is_open = task.is_open();
+        let outlived = task.outlived_a_start || task.has_outlived(start);
+        let is_doubted = is_open
+            && task.command.is_some()
+            && outlived
+            && item.state == ReportedState::Known(TaskState::Recovered);
+        let is_gone = item.removed && task.async_state != AsyncTaskState::Cleared;
+        Self {
+            start,
+            is_open,
+            is_doubted,
+            is_over: is_open && item.state.is_terminal() && !is_doubted,
+            is_held: item.is_held,
+            has_vanished: is_gone && task.purpose == Purpose::Foreign,
+            is_cleared: is_gone && task.purpose != Purpose::Foreign && is_being_cleared(task.async_state),
+        }
+    }
+
+    fn events(&self) -> Vec<AsyncTaskEvent> {
+        let seen = match (self.is_open, self.is_over, self.is_held) {
+            (false, _, _) => None,
+            (true, true, _) => Some(AsyncTaskEvent::End),
+            (true, false, true) => Some(AsyncTaskEvent::AskAgain),
+            (true, false, false) => Some(AsyncTaskEvent::Accept),
+        };
+        let vanished = self.has_vanished.then_some(AsyncTaskEvent::Vanish);
+        let cleared = self.is_cleared.then_some(AsyncTaskEvent::Clear);
+        seen.into_iter().chain(vanished).chain(cleared).collect()
+    }
+
+    /// The one place where what a host says enters a record, which has been moved by the events.
+    fn take_in(
+        &self,
+        task: &mut AsyncTask,
+        item: &HostTask,
+        jumped: bool,
+        time: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        task.host_sequence = item.sequence;
+        task.host_commit_time = time.or(task.host_commit_time);
+        if !self.is_open {
+            return;
+        }
+        task.met(self.start);
         task.reported = Some(item.state);
         task.resynced = jumped;
         task.cancelable = item.cancelable;
         task.undo.clone_from(&item.undo);
         task.fault = task.fault.take().or_else(|| item.fault.clone());
         task.undo_fault.clone_from(&item.undo_fault);
-        // That it was undone may be said by a host that forgot what it did: then storage is asked first.
-        let doubted = task.command.is_some()
-            && task.outlived_a_start
-            && item.state == ReportedState::Known(TaskState::Recovered);
-        let over = item.state.is_terminal() && !doubted;
-        task.async_state = if over {
-            AsyncTaskState::Ended
-        } else if item.is_held {
-            // It waits there to be asked for, whatever the engine asked before: until it is shown otherwise, each connection asks.
-            AsyncTaskState::Initializing
-        } else {
-            AsyncTaskState::Watching
-        };
-        task.ended = over.then_some(now);
-        let words = if doubted {
+        task.ended = self.is_over.then_some(now);
+        let words = if self.is_doubted {
             STORAGE_IS_ASKED
         } else {
             &item.waiting_for
@@ -357,10 +407,6 @@ fn take_in(
             (Some(present), Some(new)) if present.what == new.what => present.note = new.note,
             (present, new) => *present = new,
         }
-    }
-    let done_with = is_being_cleared(task.async_state) || task.purpose == Purpose::Foreign;
-    if item.removed && done_with {
-        task.async_state = AsyncTaskState::Cleared;
     }
 }
 

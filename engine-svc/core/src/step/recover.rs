@@ -1,6 +1,8 @@
 //! What a restart decides: nothing that the records do not say already. The hosts are followed again, and every
 //! command is asked what now, as it would have been without the restart.
 
+use std::collections::BTreeSet;
+
 use common::id::CommandId;
 
 use super::tx::Tx;
@@ -9,10 +11,12 @@ use crate::effect::Effect;
 use crate::model::Parameters;
 
 impl Tx<'_> {
-    pub(super) fn recover(&mut self) {
+    /// Nothing is decided of the trees that are left out.
+    pub(super) fn recover(&mut self, left_out: &BTreeSet<CommandId>) {
         let hosts: Vec<Effect> = self.hosts_to_follow();
         self.effects(hosts);
-        for root in self.state.roots() {
+        let roots = self.state.roots().into_iter();
+        for root in roots.filter(|root| !left_out.contains(root)) {
             let Some(command) = self.state.command(root).cloned() else {
                 continue;
             };

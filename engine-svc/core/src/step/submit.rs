@@ -185,10 +185,10 @@ impl Tx<'_> {
             .filter_map(|(_, task)| task.as_ref().map(|task| task.id))
             .collect();
         for (command, task) in children {
-            self.put(Change::Command(Box::new(command)));
+            self.put(Change::Command(Arc::new(command)));
             self.put_all(task.map(|task| Change::Task(Arc::new(task))));
         }
-        self.put(Change::Command(Box::new(root.clone())));
+        self.put(Change::Command(Arc::new(root.clone())));
         self.follow_for(&root);
         for task_id in tasks {
             self.ask(task_id);

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::id::{CommandId, TaskId};
-use common::{Fault, Timestamp};
+use common::{Fault, FaultCode, Timestamp};
 
 use super::{Reply, Transition};
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::jobs::{self, Counted};
-use crate::model::{AsyncTask, Awaited, Command, EntityKey, Event, EventCode, WaitingFor};
-use crate::state::State;
+use crate::model::{
+    AsyncTask, AsyncTaskEvent, AsyncTaskState, Awaited, Command, CommandEvent, EntityKey, Event, EventCode,
+    IllegalMove, WaitingFor,
+};
+use crate::state::{State, Undo};
 
 pub(super) struct Tx<'a> {
     pub(super) state: &'a mut State,
@@ -19,35 +22,73 @@ pub(super) struct Tx<'a> {
     changes: Vec<Change>,
     effects: Vec<Effect>,
     counted: Vec<Counted>,
+    undo: Undo,
+    defect: Option<Defect>,
+    #[cfg(test)]
+    moves: super::Moves,
+}
+
+/// A move that the tables do not have, of a command or a task of this tree; none for a task of nobody's.
+pub(super) struct Defect {
+    pub(super) root: Option<CommandId>,
+    pub(super) illegal: IllegalMove,
+}
+
+impl Defect {
+    pub(super) fn fault(&self) -> Fault {
+        let of = self
+            .root
+            .map(|root| format!(" (command {root})"))
+            .unwrap_or_default();
+        let message = format!(
+            "a defect of the engine: {}{of}. Nothing was changed; please report it",
+            self.illegal
+        );
+        Fault::new(FaultCode::Internal, message)
+    }
 }
 
 impl<'a> Tx<'a> {
     pub(super) fn new(state: &'a mut State, now: Timestamp) -> Self {
         Self {
+            undo: Undo::of(state),
             state,
             now,
             changes: Vec::new(),
             effects: Vec::new(),
             counted: Vec::new(),
+            defect: None,
+            #[cfg(test)]
+            moves: super::Moves::default(),
         }
     }
 
-    /// The outcome. Trees of which nothing more comes leave the picture.
-    pub(super) fn finish(self, reply: Reply) -> Transition {
+    /// The outcome. Trees of which nothing more comes leave the picture. Of a step in which a record was to be moved as
+    /// no table has it, nothing stays.
+    pub(super) fn finish(self, reply: Reply) -> Result<Transition, Defect> {
+        if let Some(defect) = self.defect {
+            self.state.take_back(self.undo);
+            return Err(defect);
+        }
         let heads = jobs::heads(self.state, &self.counted);
         let roots: BTreeSet<CommandId> = self.counted.iter().map(|counted| counted.root).collect();
         for root in roots {
             self.state.retire(root);
         }
-        Transition {
+        Ok(Transition {
             changes: self.changes,
             heads,
             effects: self.effects,
             reply,
-        }
+            defects: Vec::new(),
+            #[cfg(test)]
+            moves: self.moves,
+        })
     }
 
     pub(super) fn put(&mut self, change: Change) {
+        self.is_first(&change);
+        self.undo.note(self.state, &change);
         self.state.apply(&change);
         self.counted.extend(Counted::of(&change));
         self.changes.push(change);
@@ -81,24 +122,79 @@ impl<'a> Tx<'a> {
         self.effects.extend(effects);
     }
 
-    /// Changes a command, unless it has gone or nothing changes.
+    /// Changes a command but for its state, unless it has gone or nothing changes.
     pub(super) fn edit_command(&mut self, id: CommandId, edit: impl FnOnce(&mut Command)) {
+        self.change_command(id, None, edit);
+    }
+
+    /// Moves a command as its table says, with what else changes of it, unless it has gone or nothing changes.
+    pub(super) fn move_command(
+        &mut self,
+        id: CommandId,
+        event: CommandEvent,
+        edit: impl FnOnce(&mut Command),
+    ) {
+        self.change_command(id, Some(event), edit);
+    }
+
+    /// The only place where a command's state is set.
+    fn change_command(
+        &mut self,
+        id: CommandId,
+        event: Option<CommandEvent>,
+        edit: impl FnOnce(&mut Command),
+    ) {
         let Some(old) = self.state.command(id) else { return };
+        let root = Some(old.root);
+        let state = match event.map_or(Ok(old.state), |event| old.state.next(event)) {
+            Ok(state) => state,
+            Err(illegal) => return self.refuse(root, illegal),
+        };
+        #[cfg(test)]
+        self.moves.commands.extend(event.map(|event| (old.state, event)));
         let mut new = old.clone();
+        new.state = state;
         edit(&mut new);
+        if new.state != state {
+            return self.refuse(root, IllegalMove::CommandSet(id));
+        }
         if new == *old {
             return;
         }
         new.sequence += 1;
         new.tree_sequence = self.next_tree_sequence(new.root);
-        self.put(Change::Command(Box::new(new)));
+        self.put(Change::Command(Arc::new(new)));
     }
 
-    /// Changes a task, unless it has gone or nothing changes.
+    /// Changes a task but for its state, unless it has gone or nothing changes.
     pub(super) fn edit_task(&mut self, id: TaskId, edit: impl FnOnce(&mut AsyncTask)) {
+        self.change_task(id, &[], edit);
+    }
+
+    /// Moves a task as its table says, with what else changes of it, unless it has gone or nothing changes. Several
+    /// events are one change.
+    pub(super) fn move_task(
+        &mut self,
+        id: TaskId,
+        events: &[AsyncTaskEvent],
+        edit: impl FnOnce(&mut AsyncTask),
+    ) {
+        self.change_task(id, events, edit);
+    }
+
+    fn change_task(&mut self, id: TaskId, events: &[AsyncTaskEvent], edit: impl FnOnce(&mut AsyncTask)) {
         let Some(old) = self.state.task(id) else { return };
         let mut new = old.clone();
+        if !self.advance(&mut new, events) {
+            return;
+        }
+        let Some(old) = self.state.task(id) else { return };
+        let state = new.async_state;
         edit(&mut new);
+        if new.async_state != state {
+            let root = new.root;
+            return self.refuse(root, IllegalMove::TaskSet(id));
+        }
         if new == *old {
             return;
         }
@@ -107,6 +203,59 @@ impl<'a> Tx<'a> {
             new.tree_sequence = self.next_tree_sequence(root);
         }
         self.put(Change::Task(Arc::new(new)));
+    }
+
+    /// The only place where a task's state is set; whether its table has all the moves.
+    pub(super) fn advance(&mut self, task: &mut AsyncTask, events: &[AsyncTaskEvent]) -> bool {
+        for event in events {
+            match task.async_state.next(*event) {
+                Ok(next) => {
+                    #[cfg(test)]
+                    self.moves.tasks.push((task.async_state, *event));
+                    task.async_state = next;
+                }
+                Err(illegal) => {
+                    self.refuse(task.root, illegal);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether the step is refused already: what it would still change goes with the rest.
+    pub(super) fn is_refused(&self) -> bool {
+        self.defect.is_some()
+    }
+
+    pub(super) fn refuse(&mut self, root: Option<CommandId>, illegal: IllegalMove) {
+        self.defect.get_or_insert(Defect { root, illegal });
+    }
+
+    /// What is recorded for the first time begins where its table does.
+    fn is_first(&mut self, change: &Change) {
+        match change {
+            Change::Command(command) => {
+                if self.state.command(command.id).is_none() && !command.state.is_first() {
+                    self.refuse(Some(command.root), IllegalMove::CommandSet(command.id));
+                }
+            }
+            Change::Task(task) => {
+                let ours = task.command.is_some() && self.state.task(task.id).is_none();
+                if ours && task.async_state != AsyncTaskState::Initializing {
+                    self.refuse(task.root, IllegalMove::TaskSet(task.id));
+                }
+            }
+            Change::CommandRemoved(_)
+            | Change::Host(_)
+            | Change::HostRemoved(_)
+            | Change::Domain(_)
+            | Change::Disk(_)
+            | Change::DiskRemoved(_)
+            | Change::Vm(_)
+            | Change::VmRemoved(_)
+            | Change::Event(_) => {}
+        }
     }
 
     /// Sends whatever the host is to be asked for a task now.

@@ -6,7 +6,7 @@ use common::{Fault, FaultCode};
 use super::tx::Tx;
 use crate::effect::HostCall;
 use crate::input::HostTask;
-use crate::model::{AsyncTask, AsyncTaskState, CommandState, Settled};
+use crate::model::{AsyncTask, AsyncTaskEvent, AsyncTaskState, CommandState, Settled};
 use crate::plan;
 
 impl Tx<'_> {
@@ -25,10 +25,14 @@ impl Tx<'_> {
             .task(task_id)
             .and_then(|task| self.state.host(task.host_id));
         let start = host.and_then(|host| host.start);
-        self.edit_task(task_id, |task| {
+        let is_new = self
+            .state
+            .task(task_id)
+            .is_some_and(|task| task.async_state == AsyncTaskState::Initializing);
+        let events: &[_] = if is_new { &[AsyncTaskEvent::Accept] } else { &[] };
+        self.move_task(task_id, events, |task| {
             task.met(start);
-            if task.async_state == AsyncTaskState::Initializing {
-                task.async_state = AsyncTaskState::Watching;
+            if is_new {
                 task.store_id = Some(store_id);
                 task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
             }
@@ -81,8 +85,7 @@ impl Tx<'_> {
             return;
         }
         let now = self.now;
-        self.edit_task(task_id, |task| {
-            task.async_state = AsyncTaskState::Ended;
+        self.move_task(task_id, &[AsyncTaskEvent::End], |task| {
             task.settled = Some(Settled::Refused);
             task.fault.get_or_insert(fault);
             task.ended = Some(now);
@@ -149,11 +152,8 @@ impl Tx<'_> {
         else {
             return;
         };
-        let (state, host) = (
-            plan::working_state(self.state, command),
-            command.parameters.called_host(),
-        );
-        self.edit_command(id, |command| command.state = state);
+        let host = command.parameters.called_host();
+        self.work_on(id);
         self.wait_for_host(id, host);
         self.call_if_connected(id);
     }

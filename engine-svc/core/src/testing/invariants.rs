@@ -23,11 +23,22 @@ pub(crate) struct Counts {
     endings: BTreeMap<TaskId, Option<Ending>>,
     done_bytes: BTreeMap<CommandId, u64>,
     transitions: u64,
+    /// Every move of a command and of a task, with the state that it began in.
+    pub(crate) moved: super::Moved,
 }
 
 impl Counts {
+    /// Begins anew, as records have them.
+    pub(crate) fn restart<'a>(&mut self, records: impl Iterator<Item = &'a Change>) {
+        let moved = std::mem::take(&mut self.moved);
+        *self = Self {
+            moved,
+            ..Self::of(records)
+        };
+    }
+
     /// As records have them.
-    pub(crate) fn of<'a>(records: impl Iterator<Item = &'a Change>) -> Self {
+    fn of<'a>(records: impl Iterator<Item = &'a Change>) -> Self {
         let mut counts = Self::default();
         for record in records {
             let (root, sequence) = match record {
@@ -56,6 +67,8 @@ impl Counts {
 /// Checks all of them.
 pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition) {
     counts.transitions += 1;
+    assert!(transition.defects.is_empty(), "{:#?}", transition.defects);
+    counts.moved.add(&transition.moves);
     terminal_is_final(counts, transition);
     endings_are_final(counts, transition);
     sequences_are_dense(counts, transition);

@@ -6,6 +6,7 @@ mod engine;
 mod histories;
 mod host;
 mod invariants;
+mod moved;
 mod world;
 
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, VmId};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 pub(crate) use engine::Engine;
 pub(crate) use host::{FakeHost, Fate, Image};
+pub(crate) use moved::Moved;
 pub(crate) use world::{World, add_host, create_domain};
 
 use crate::input::{Ask, CopyAsk, DiskAsk, Submission};

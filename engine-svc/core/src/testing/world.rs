@@ -32,7 +32,7 @@ pub(crate) struct World {
     pub(crate) said: Vec<Input>,
     /// Images of which commands that were given up left something.
     pub(crate) leftovers: BTreeSet<DiskId>,
-    counts: super::invariants::Counts,
+    pub(crate) counts: super::invariants::Counts,
 }
 
 impl World {
@@ -74,7 +74,7 @@ impl World {
         self.mark_settled(&mut input);
         let transition = self.engine.step(input);
         if self.engine.was_cut() {
-            self.counts = super::invariants::Counts::of(self.engine.records.values());
+            self.counts.restart(self.engine.records.values());
             self.crash();
             return transition;
         }
@@ -386,7 +386,7 @@ impl World {
     /// The engine is killed, and started again from a copy of its directory.
     pub(crate) fn put_engine_back(&mut self, records: BTreeMap<String, Change>) {
         self.engine.records = records;
-        self.counts = super::invariants::Counts::of(self.engine.records.values());
+        self.counts.restart(self.engine.records.values());
         self.crash();
     }
 
