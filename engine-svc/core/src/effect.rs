@@ -6,6 +6,7 @@ use common::Operation;
 use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId};
 
 use crate::input::Differences;
+use crate::model::HostCall;
 
 /// Something to do. Values that [`crate::State::step`] returns, never calls that it makes.
 ///
@@ -108,30 +109,5 @@ pub enum Effect {
     Resync {
         /// Whose.
         host_id: HostId,
-    },
-}
-
-/// A call that answers when it is done, and that is harmless to repeat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostCall {
-    /// Take the host for this engine.
-    Claim,
-    /// Give it up.
-    Release,
-    /// Take it, whoever has it: a person has decided so.
-    TakeOver {
-        /// Who.
-        user: String,
-        /// Why.
-        reason: String,
-        /// Of the request.
-        correlation_id: String,
-    },
-    /// Create a storage domain.
-    CreateDomain {
-        /// Its id.
-        domain_id: DomainId,
-        /// Its name.
-        name: String,
     },
 }

@@ -3,17 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, ImageId, RequestId, StoreId, TaskId, VmId};
-use common::{Allocation, Fault, Label, Operation, Start, Timestamp, Token, VolumeFormat, Words};
+use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, ImageId, RequestId, StoreId, TaskId};
+use common::{Fault, Label, Operation, Start, Timestamp, Token, Words};
 
-use crate::effect::HostCall;
-use crate::model::{Presence, ReportedState};
-use crate::plan::add_host::AddHost;
-use crate::plan::attach_disk::AttachDisk;
-use crate::plan::create_storage_domain::CreateStorageDomain;
-use crate::plan::detach_disk::DetachDisk;
-use crate::plan::remove_host::RemoveHost;
-use crate::plan::take_over_host::TakeOverHost;
+use crate::model::{Ask, HostCall, Presence, ReportedState};
 
 /// One input. Each may come twice, late, or after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,84 +234,6 @@ pub struct Submission {
     pub ask: Ask,
     /// Only say what would be done.
     pub validate_only: bool,
-}
-
-/// What is wanted, in validated words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// Take a host.
-    AddHost(AddHost),
-    /// Give a host up.
-    RemoveHost(RemoveHost),
-    /// Take a host, whoever has it.
-    TakeOverHost(TakeOverHost),
-    /// Create a storage domain.
-    CreateStorageDomain(CreateStorageDomain),
-    /// Create a VM.
-    CreateVm {
-        /// The caller's, or made by the shell.
-        vm_id: VmId,
-        /// No other VM has it.
-        name: String,
-        /// For people.
-        description: String,
-        /// May be none.
-        disks: Vec<DiskAsk>,
-    },
-    /// Remove a VM with its disks.
-    RemoveVm {
-        /// Which.
-        vm_id: VmId,
-    },
-    /// Create a disk that belongs to no VM.
-    CreateDisk(DiskAsk),
-    /// Remove a disk that is attached to no VM.
-    RemoveDisk {
-        /// Which.
-        disk_id: DiskId,
-    },
-    /// Give a disk to a VM.
-    AttachDisk(AttachDisk),
-    /// Take a disk from its VM.
-    DetachDisk(DetachDisk),
-    /// Copy a disk.
-    CopyDisk(CopyAsk),
-}
-
-/// A disk that is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiskAsk {
-    /// Derived from the command where the caller named none.
-    pub disk_id: Option<DiskId>,
-    /// Where.
-    pub domain_id: DomainId,
-    /// As [`common::operation::capacity`] gives it.
-    pub capacity_bytes: u64,
-    /// How data is kept.
-    pub format: VolumeFormat,
-    /// How space is taken.
-    pub allocation: Allocation,
-    /// For people.
-    pub description: String,
-}
-
-/// A copy of a disk that is wanted. It is as large as its source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyAsk {
-    /// What is copied.
-    pub source_id: DiskId,
-    /// Derived from the command where the caller named none.
-    pub disk_id: Option<DiskId>,
-    /// Where.
-    pub domain_id: DomainId,
-    /// How the copy keeps its data.
-    pub format: VolumeFormat,
-    /// How the copy takes its space.
-    pub allocation: Allocation,
-    /// For people.
-    pub description: String,
-    /// Whether the two are compared before the copy counts.
-    pub verify: bool,
 }
 
 /// What a host says of itself.

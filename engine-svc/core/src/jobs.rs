@@ -1,13 +1,15 @@
 //! Jobs: command trees as people see them. Derived from commands and tasks at each reading, never kept.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use common::id::{CommandId, TaskId};
 use common::{Fault, TaskState, Timestamp};
 
 use crate::change::Change;
-use crate::model::{AsyncTask, Command, CommandKind, CommandState, Ending, Purpose, ReportedState};
+use crate::model::{
+    AsyncTask, Command, CommandKind, CommandParameters as _, CommandState, Ending, Purpose, ReportedState,
+    StepId, StepKind, TaskStep,
+};
 use crate::plan;
 use crate::state::State;
 
@@ -96,75 +98,6 @@ pub enum Subject {
     Command(CommandId),
     /// A task of the tree.
     Task(TaskId),
-}
-
-/// Names a step. Derived from what it shows, so that it stays the same at each reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StepId(CommandId);
-
-impl fmt::Display for StepId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl StepId {
-    /// The step of a child command.
-    pub fn of_command(id: CommandId) -> Self {
-        Self(id.child("step"))
-    }
-
-    fn of_task(command: CommandId, task: TaskId) -> Self {
-        Self(command.child(&format!("step/task/{task}")))
-    }
-
-    fn of_phase(root: CommandId, phase: StepKind) -> Self {
-        Self(root.child(match phase {
-            StepKind::Validating => "step/validating",
-            StepKind::Finalizing => "step/finalizing",
-            // A step of these kinds is named by what it shows; a phase that holds them is one of execution.
-            StepKind::Executing | StepKind::Command | StepKind::Task => "step/executing",
-        }))
-    }
-}
-
-/// The place of a task among the steps of its job. Kept with the task: deriving it anew with each of its changes
-/// would be a good part of what a change costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TaskStep {
-    /// The step that shows the task.
-    pub id: StepId,
-    /// The step that it is a part of.
-    pub parent: StepId,
-}
-
-impl TaskStep {
-    /// Of a task of this command.
-    pub fn of(command: CommandId, root: CommandId, task: TaskId) -> Self {
-        Self {
-            id: StepId::of_task(command, task),
-            parent: if command == root {
-                StepId::of_phase(root, StepKind::Executing)
-            } else {
-                StepId::of_command(command)
-            },
-        }
-    }
-}
-
-/// What a step shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StepKind {
-    /// That the request was fit to be done.
-    Validating,
-    /// The doing, with everything below it.
-    Executing,
-    /// A child command.
-    Command,
-    /// A task.
-    Task,
-    /// The end.
-    Finalizing,
 }
 
 /// Where a step stands.
@@ -283,7 +216,7 @@ fn head(root: &Command, progress: Progress, sequence: u64) -> JobHead {
         sequence,
         subject: Subject::Command(root.id),
         kind: root.kind(),
-        description: plan::describe(&root.parameters),
+        description: root.parameters.describe(),
         state: root.state,
         progress: match root.state {
             CommandState::Succeeded => Progress::whole(progress.total_bytes),
@@ -495,7 +428,7 @@ fn step_of_child(child: &Command, parent: StepId) -> Step {
         id: StepId::of_command(child.id),
         parent: Some(parent),
         kind: StepKind::Command,
-        description: plan::describe(&child.parameters),
+        description: child.parameters.describe(),
         state: command_state(child.state),
         progress: own_progress(child),
         command: child.id,
@@ -547,7 +480,7 @@ mod tests {
     use common::FaultCode;
 
     use super::*;
-    use crate::input::Ask;
+    use crate::model::Ask;
     use crate::testing::{Fate, World, command_id, create_vm, remove_vm};
 
     /// The job of command `n`, as its records say, where each task at work is this far.
@@ -568,8 +501,8 @@ mod tests {
     /// Two disks, one of which is three times as large.
     fn unequal() -> Ask {
         let mut ask = create_vm(1, [1, 2], 0);
-        if let Ask::CreateVm { disks, .. } = &mut ask {
-            disks[1].capacity_bytes *= 3;
+        if let Ask::CreateVm(request) = &mut ask {
+            request.disks[1].capacity_bytes *= 3;
         }
         ask
     }

@@ -10,6 +10,7 @@
 //!            └─ asks plan/<verb>: what now? (a function of the state)
 //! ```
 
+mod catalogue;
 pub mod change;
 pub mod effect;
 pub mod input;
@@ -24,7 +25,8 @@ mod testing;
 mod when;
 
 pub use change::Change;
-pub use effect::{Effect, HostCall};
+pub use effect::Effect;
 pub use input::Input;
+pub use model::HostCall;
 pub use state::{Limits, State};
 pub use step::{Reply, Transition};

@@ -3,7 +3,7 @@
 use common::Words;
 use common::words;
 
-use crate::model::{AsyncTask, Command, CommandState, Parameters, Purpose};
+use crate::model::{AsyncTask, Command, CommandState, Purpose};
 use crate::plan;
 
 /// What stopping would do.
@@ -56,31 +56,16 @@ impl Stopping {
 
 /// Whether a command that calls its host is stopped by asking; none for those that do not call.
 fn call_is_stopped(root: &Command) -> Option<bool> {
-    match &root.parameters {
-        // There is a call for the opposite.
-        Parameters::AddHost(_) | Parameters::RemoveHost(_) => Some(true),
-        Parameters::CreateStorageDomain(_) | Parameters::TakeOverHost(_) => {
-            Some(plan::stopped_unheard(root).is_some())
-        }
-        Parameters::CreateVm(_)
-        | Parameters::CreateImage(_)
-        | Parameters::RemoveVm(_)
-        | Parameters::RemoveAllVmImages(_)
-        | Parameters::RemoveImage(_)
-        | Parameters::CreateDisk(_)
-        | Parameters::RemoveDisk(_)
-        | Parameters::AttachDisk(_)
-        | Parameters::DetachDisk(_)
-        | Parameters::CopyDisk(_)
-        | Parameters::CopyImage(_) => None,
-    }
+    let calling = plan::calling(root)?;
+    // Once the host may have heard of it, only what there is a call for the opposite of is stopped.
+    Some(calling.has_opposite() || plan::stopped_unheard(root).is_some())
 }
 
 /// What is made of a VM goes again where the rest of it is stopped.
 fn undone_if_done(root: &Command, part: &Command) -> Option<Words> {
-    let undoes = matches!(root.parameters, Parameters::CreateVm(_)) && part.state == CommandState::Succeeded;
-    let image = part.parameters.new_image().filter(|_| undoes)?;
-    Some(format!("delete disk {}", image.disk().disk_id).into())
+    let undoes = plan::unmakes_parts(root) && part.state == CommandState::Succeeded;
+    let disk = plan::makes_disk(part).filter(|_| undoes)?;
+    Some(format!("delete disk {}", disk.disk_id).into())
 }
 
 #[cfg(test)]

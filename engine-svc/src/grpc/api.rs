@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
-use engine_core::input::{Ask, Submission};
-use engine_core::model::{EntityKey, Holder};
+use engine_core::input::Submission;
+use engine_core::model::{Ask, EntityKey, Holder};
 use engine_core::{Input, Reply};
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};

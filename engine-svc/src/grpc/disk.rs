@@ -2,10 +2,7 @@
 
 use common::fault::Fault;
 use common::id::{DiskId, DomainId, VmId};
-use engine_core::input::{Ask, CopyAsk};
-use engine_core::model::EntityKey;
-use engine_core::plan::attach_disk::AttachDisk;
-use engine_core::plan::detach_disk::DetachDisk;
+use engine_core::model::{self, Ask, AttachDisk, DetachDisk, EntityKey, RemoveDisk};
 use proto::convert;
 use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::disk_service_server::DiskService;
@@ -150,9 +147,9 @@ fn decode_create(request: CreateDiskRequest) -> Result<Wish, Fault> {
 }
 
 fn decode_remove(request: RemoveDiskRequest) -> Result<Wish, Fault> {
-    let ask = Ask::RemoveDisk {
+    let ask = Ask::RemoveDisk(RemoveDisk {
         disk_id: convert::id("disk_id", &request.disk_id)?,
-    };
+    });
     Ok(api::wish!("RemoveDisk", request, ask))
 }
 
@@ -173,8 +170,8 @@ fn decode_detach(request: DetachDiskRequest) -> Result<Wish, Fault> {
 }
 
 fn decode_copy(request: CopyDiskRequest) -> Result<Wish, Fault> {
-    let ask = Ask::CopyDisk(CopyAsk {
-        source_id: convert::id("source_disk_id", &request.source_disk_id)?,
+    let ask = Ask::CopyDisk(model::CopyDiskRequest {
+        source_disk_id: convert::id("source_disk_id", &request.source_disk_id)?,
         disk_id: convert::optional_id("disk_id", &request.disk_id)?,
         domain_id: convert::id("domain_id", &request.domain_id)?,
         format: convert::format_from_wire("format", request.format)?,

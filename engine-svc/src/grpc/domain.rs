@@ -2,9 +2,7 @@
 
 use common::fault::Fault;
 use common::id::{DomainId, HostId};
-use engine_core::input::Ask;
-use engine_core::model::EntityKey;
-use engine_core::plan::create_storage_domain::CreateStorageDomain;
+use engine_core::model::{Ask, CreateStorageDomain, EntityKey};
 use proto::convert;
 use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::storage_domain_service_server::StorageDomainService;

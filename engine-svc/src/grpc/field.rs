@@ -7,7 +7,7 @@ use std::str::FromStr;
 use common::fault::Fault;
 use common::id::{CommandId, IdError};
 use common::{operation, text};
-use engine_core::input::DiskAsk;
+use engine_core::model::NewDisk;
 use proto::convert;
 use proto::engine::v1::DiskSpec;
 
@@ -30,9 +30,9 @@ pub(crate) fn description(field: impl fmt::Display, value: &str) -> Result<Strin
 }
 
 /// A disk that is asked for. `path` leads to its fields in the request.
-pub(crate) fn disk(path: &str, disk: &DiskSpec) -> Result<DiskAsk, Fault> {
+pub(crate) fn disk(path: &str, disk: &DiskSpec) -> Result<NewDisk, Fault> {
     let at = |name: &str| format!("{path}{name}");
-    Ok(DiskAsk {
+    Ok(NewDisk {
         disk_id: convert::optional_id(at("disk_id"), &disk.disk_id)?,
         domain_id: convert::id(at("domain_id"), &disk.domain_id)?,
         capacity_bytes: operation::capacity(disk.capacity_bytes)

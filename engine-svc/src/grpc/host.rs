@@ -2,11 +2,7 @@
 
 use common::fault::Fault;
 use common::id::HostId;
-use engine_core::input::Ask;
-use engine_core::model::EntityKey;
-use engine_core::plan::add_host::AddHost;
-use engine_core::plan::remove_host::RemoveHost;
-use engine_core::plan::take_over_host::TakeOverHost;
+use engine_core::model::{AddHost, Ask, EntityKey, RemoveHost, TakeOverHost};
 use proto::convert;
 use proto::engine::v1::host_service_server::HostService;
 use proto::engine::v1::{

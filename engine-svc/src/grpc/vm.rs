@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use common::fault::Fault;
 use common::id::{DiskId, VmId};
-use engine_core::input::{Ask, DiskAsk};
-use engine_core::model::EntityKey;
-use engine_core::plan::create_vm::MAX_DISKS;
+use engine_core::model::{self, Ask, EntityKey, NewDisk};
+use engine_core::plan::MAX_DISKS;
 use proto::convert;
 use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::vm_service_server::VmService;
@@ -106,16 +105,16 @@ impl VmService for Api {
 
 fn decode_create(request: CreateVmRequest) -> Result<Wish, Fault> {
     let vm_id = convert::optional_id("vm_id", &request.vm_id)?;
-    let ask = Ask::CreateVm {
+    let ask = Ask::CreateVm(model::CreateVmRequest {
         vm_id: vm_id.unwrap_or_else(|| VmId::from_uuid(chance::uuid())),
         name: field::name("name", &request.name)?,
         description: field::description("description", &request.description)?,
         disks: decode_disks(&request.disks)?,
-    };
+    });
     Ok(api::wish!("CreateVm", request, ask))
 }
 
-fn decode_disks(disks: &[DiskSpec]) -> Result<Vec<DiskAsk>, Fault> {
+fn decode_disks(disks: &[DiskSpec]) -> Result<Vec<NewDisk>, Fault> {
     if disks.len() > MAX_DISKS {
         let problem = format!("has {} entries; at most {MAX_DISKS} are allowed", disks.len());
         return Err(Fault::invalid("disks", problem));
@@ -134,9 +133,9 @@ fn decode_disks(disks: &[DiskSpec]) -> Result<Vec<DiskAsk>, Fault> {
 }
 
 fn decode_remove(request: RemoveVmRequest) -> Result<Wish, Fault> {
-    let ask = Ask::RemoveVm {
+    let ask = Ask::RemoveVm(model::RemoveVmRequest {
         vm_id: convert::id("vm_id", &request.vm_id)?,
-    };
+    });
     Ok(api::wish!("RemoveVm", request, ask))
 }
 

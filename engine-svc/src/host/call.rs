@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{HostId, StoreId, TaskId};
-use engine_core::effect::{Effect, HostCall};
+use engine_core::effect::Effect;
 use engine_core::input::{HostTask, Input, Tried};
+use engine_core::model::HostCall;
 use proto::convert;
 use proto::host::v1::host_service_client::HostServiceClient;
 use proto::host::v1::storage_service_client::StorageServiceClient;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use common::fault::Fault;
 use common::id::HostId;
-use engine_core::effect::{Effect, HostCall};
+use engine_core::effect::Effect;
 use engine_core::input::{Input, Tried};
+use engine_core::model::HostCall;
 use runtime::clock;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;

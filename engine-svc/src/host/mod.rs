@@ -24,7 +24,7 @@ use std::time::Duration;
 use common::id::HostId;
 use common::words;
 use engine_core::effect::Effect;
-use engine_core::model::Command;
+use engine_core::model::{Command, CommandParameters as _};
 use runtime::client::Connector;
 use runtime::coordinator::{Handle, Perform};
 use tokio::sync::mpsc;

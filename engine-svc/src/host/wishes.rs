@@ -70,7 +70,7 @@ impl Wishes {
 #[cfg(test)]
 mod tests {
     use common::id::{CommandId, HostId, TaskId};
-    use engine_core::effect::HostCall;
+    use engine_core::model::HostCall;
 
     use super::*;
 

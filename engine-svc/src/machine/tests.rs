@@ -7,12 +7,11 @@ use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::operation::{Allocation, Operation, VolumeFormat};
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
-use engine_core::input::{Ask, CopyAsk, DiskAsk, Frame, HostFacts, HostTask};
-use engine_core::model::ReportedState;
-use engine_core::plan::add_host::AddHost;
-use engine_core::plan::attach_disk::AttachDisk;
-use engine_core::plan::create_storage_domain::CreateStorageDomain;
-use engine_core::plan::detach_disk::DetachDisk;
+use engine_core::input::{Frame, HostFacts, HostTask};
+use engine_core::model::{
+    AddHost, Ask, AttachDisk, CopyDiskRequest, CreateStorageDomain, CreateVmRequest, DetachDisk, NewDisk,
+    RemoveDisk, ReportedState,
+};
 use engine_core::{HostCall, Limits};
 use prost::Message as _;
 use proto::encode;
@@ -74,16 +73,16 @@ fn create_domain() -> Ask {
 }
 
 fn create_vm(disks: usize) -> Ask {
-    Ask::CreateVm {
+    Ask::CreateVm(CreateVmRequest {
         vm_id: VM,
         name: "vm1".into(),
         description: String::new(),
         disks: vec![disk_ask(None); disks],
-    }
+    })
 }
 
-fn disk_ask(disk_id: Option<DiskId>) -> DiskAsk {
-    DiskAsk {
+fn disk_ask(disk_id: Option<DiskId>) -> NewDisk {
+    NewDisk {
         disk_id,
         domain_id: DOMAIN,
         capacity_bytes: 4096,
@@ -361,8 +360,8 @@ fn a_disk_is_shown_with_the_vm_that_has_it_on_its_list_and_with_no_other() {
     assert_eq!(shown(&world, DISK), Some(String::new()));
     let made_with_it = world.engine.state.vm(VM).unwrap().disk_ids[0];
     assert_eq!(shown(&world, made_with_it), Some(VM.to_string()));
-    let copy = Ask::CopyDisk(CopyAsk {
-        source_id: made_with_it,
+    let copy = Ask::CopyDisk(CopyDiskRequest {
+        source_disk_id: made_with_it,
         disk_id: None,
         domain_id: DOMAIN,
         format: VolumeFormat::Cow,
@@ -371,7 +370,7 @@ fn a_disk_is_shown_with_the_vm_that_has_it_on_its_list_and_with_no_other() {
         verify: false,
     });
     world.accepted(submission(7, 0, copy));
-    world.accepted(submission(8, 0, Ask::RemoveDisk { disk_id: DISK }));
+    world.accepted(submission(8, 0, Ask::RemoveDisk(RemoveDisk { disk_id: DISK })));
     world.play_out();
     assert_eq!(shown(&world, DISK), None);
     assert_eq!(world.engine.state.disks().count(), 2);
@@ -534,7 +533,7 @@ fn long_request(disks: u128) -> (usize, Ask) {
         ..wire::CreateVmRequest::default()
     };
     let mut ask = create_vm(0);
-    let Ask::CreateVm { disks: asked, .. } = &mut ask else {
+    let Ask::CreateVm(asked) = &mut ask else {
         unreachable!("it is one")
     };
     for n in 0..disks {
@@ -549,7 +548,7 @@ fn long_request(disks: u128) -> (usize, Ask) {
             allocation: proto::convert::allocation_to_wire(disk.allocation).into(),
             description: disk.description.clone(),
         });
-        asked.push(disk);
+        asked.disks.push(disk);
     }
     (request.encoded_len(), ask)
 }

@@ -2,8 +2,9 @@
 //! the heads in the history.
 
 use engine_core::Change;
-use engine_core::jobs::{self, Job, JobHead, Step, StepKind, StepState};
+use engine_core::jobs::{self, Job, JobHead, Step, StepState};
 use engine_core::model::Command;
+use engine_core::model::StepKind;
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::store::v1 as records;

@@ -1,21 +1,10 @@
 //! The parameters of commands, as they are kept and shown.
 
-use engine_core::model::{CommandKind, DiskSpec, Parameters};
-use engine_core::plan::add_host::AddHost;
-use engine_core::plan::attach_disk::AttachDisk;
-use engine_core::plan::copy_disk::CopyDisk;
-use engine_core::plan::copy_image::CopyImage;
-use engine_core::plan::create_disk::CreateDisk;
-use engine_core::plan::create_image::CreateImage;
-use engine_core::plan::create_storage_domain::CreateStorageDomain;
-use engine_core::plan::create_vm::CreateVm;
-use engine_core::plan::detach_disk::DetachDisk;
-use engine_core::plan::remove_all_vm_images::RemoveAllVmImages;
-use engine_core::plan::remove_disk::RemoveDisk;
-use engine_core::plan::remove_host::RemoveHost;
-use engine_core::plan::remove_image::RemoveImage;
-use engine_core::plan::remove_vm::RemoveVm;
-use engine_core::plan::take_over_host::TakeOverHost;
+use engine_core::model::{
+    AddHost, AttachDisk, CommandKind, CopyDisk, CopyImage, CreateDisk, CreateImage, CreateStorageDomain,
+    CreateVm, DetachDisk, DiskSpec, Parameters, RemoveAllVmImages, RemoveDisk, RemoveHost, RemoveImage,
+    RemoveVm, TakeOverHost,
+};
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::command_parameters::Kind;
@@ -130,7 +119,7 @@ pub(crate) fn encode(parameters: &Parameters) -> wire::CommandParameters {
             vm_id: p.vm_id.to_string(),
         }),
         Parameters::CopyDisk(p) => Kind::CopyDisk(wire::CopyDiskParameters {
-            source_disk_id: p.source_id.to_string(),
+            source_disk_id: p.source_disk_id.to_string(),
             disk: Some(encode_disk(&p.disk)),
             verify: p.verify,
         }),
@@ -209,7 +198,7 @@ pub(super) fn decode(parameters: Option<wire::CommandParameters>) -> Result<Para
             vm_id: codec::id("vm_id", &p.vm_id)?,
         }),
         Kind::CopyDisk(p) => Parameters::CopyDisk(CopyDisk {
-            source_id: codec::id("source_disk_id", &p.source_disk_id)?,
+            source_disk_id: codec::id("source_disk_id", &p.source_disk_id)?,
             disk: decode_disk(codec::required("disk", p.disk)?)?,
             verify: p.verify,
         }),

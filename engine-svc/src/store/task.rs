@@ -8,7 +8,7 @@
 //! | `task/live` | its sequence | nothing: a foreign task that is part of the working state |
 
 use common::revision::Start;
-use engine_core::jobs::TaskStep;
+use engine_core::model::TaskStep;
 use engine_core::model::{AsyncTask, AsyncTaskState, Command, Place, Purpose, ReportedState, Settled};
 use proto::convert;
 use proto::engine::v1 as wire;

@@ -10,27 +10,15 @@ use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
 use common::time::Timestamp;
 use common::words::Words;
-use engine_core::jobs::TaskStep;
+use engine_core::model::{
+    AddHost, AttachDisk, CopyDisk, CopyImage, CreateDisk, CreateImage, CreateStorageDomain, CreateVm,
+    DetachDisk, RemoveAllVmImages, RemoveDisk, RemoveHost, RemoveImage, RemoveVm, TakeOverHost, TaskStep,
+};
 use engine_core::model::{
     AsyncTask, AsyncTaskState, Awaited, Command, CommandKind, CommandState, Disk, DiskSpec, Domain,
     EntityKey, Host, Observation, Outcome, Parameters, Place, Presence, Purpose, ReportedState, RequestKey,
     Settled, Vm, WaitingFor,
 };
-use engine_core::plan::add_host::AddHost;
-use engine_core::plan::attach_disk::AttachDisk;
-use engine_core::plan::copy_disk::CopyDisk;
-use engine_core::plan::copy_image::CopyImage;
-use engine_core::plan::create_disk::CreateDisk;
-use engine_core::plan::create_image::CreateImage;
-use engine_core::plan::create_storage_domain::CreateStorageDomain;
-use engine_core::plan::create_vm::CreateVm;
-use engine_core::plan::detach_disk::DetachDisk;
-use engine_core::plan::remove_all_vm_images::RemoveAllVmImages;
-use engine_core::plan::remove_disk::RemoveDisk;
-use engine_core::plan::remove_host::RemoveHost;
-use engine_core::plan::remove_image::RemoveImage;
-use engine_core::plan::remove_vm::RemoveVm;
-use engine_core::plan::take_over_host::TakeOverHost;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -191,9 +179,9 @@ fn of_disks() -> impl Strategy<Value = Parameters> {
             .prop_map(|(disk_id, vm_id)| Parameters::AttachDisk(AttachDisk { disk_id, vm_id })),
         (disk_id(), vm_id())
             .prop_map(|(disk_id, vm_id)| Parameters::DetachDisk(DetachDisk { disk_id, vm_id })),
-        (disk_id(), spec(), any::<bool>()).prop_map(|(source_id, disk, verify)| {
+        (disk_id(), spec(), any::<bool>()).prop_map(|(source_disk_id, disk, verify)| {
             Parameters::CopyDisk(CopyDisk {
-                source_id,
+                source_disk_id,
                 disk,
                 verify,
             })

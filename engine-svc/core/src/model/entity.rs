@@ -121,6 +121,23 @@ pub struct DiskSpec {
     pub description: String,
 }
 
+/// A disk that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDisk {
+    /// Derived from the command where the caller named none.
+    pub disk_id: Option<DiskId>,
+    /// Where it will lie.
+    pub domain_id: DomainId,
+    /// As [`common::operation::capacity`] gives it.
+    pub capacity_bytes: u64,
+    /// How data is kept.
+    pub format: VolumeFormat,
+    /// How space is taken.
+    pub allocation: Allocation,
+    /// For people.
+    pub description: String,
+}
+
 /// A disk that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {

@@ -1,15 +1,25 @@
 //! What the engine records. Every type here is a value: who changes it, and when, is decided elsewhere.
 
+mod call;
 mod command;
 #[cfg(test)]
 mod diagrams;
 mod entity;
 mod event;
 mod moves;
+mod parameters;
+mod step_id;
 mod task;
 
-pub use command::{Awaited, Command, CommandKind, CommandState, Outcome, Parameters, RequestKey, WaitingFor};
-pub use entity::{Disk, DiskSpec, Domain, EntityKey, Holder, Holding, Host, Observation, Presence, Vm};
+pub use call::HostCall;
+pub use command::{Awaited, Command, CommandState, Outcome, RequestKey, WaitingFor};
+pub use entity::{
+    Disk, DiskSpec, Domain, EntityKey, Holder, Holding, Host, NewDisk, Observation, Presence, Vm,
+};
 pub use event::{Event, EventCode, Severity};
 pub use moves::{AsyncTaskEvent, CommandEvent, IllegalMove};
+pub use parameters::*;
+pub use step_id::{StepId, StepKind, TaskStep};
 pub use task::{AsyncTask, AsyncTaskState, Ending, Place, PlaceError, Purpose, ReportedState, Settled};
+
+pub(crate) use task::PlannedTask;

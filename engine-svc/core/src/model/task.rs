@@ -6,8 +6,7 @@ use std::str::FromStr;
 use common::id::{CommandId, HostId, StoreId, TaskId};
 use common::{Fault, FaultCode, Operation, Start, TaskState, Timestamp, Words};
 
-use super::{Awaited, EntityKey, WaitingFor};
-use crate::jobs::TaskStep;
+use super::{Awaited, EntityKey, TaskStep, WaitingFor};
 
 /// What a task is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +71,13 @@ pub enum Settled {
     Done,
     /// The host lost its memory, nothing of the task runs, and storage does not tell.
     Unclear,
+}
+
+/// What a leaf has its host do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlannedTask {
+    pub(crate) host_id: HostId,
+    pub(crate) operation: Operation,
 }
 
 /// A task's place in its command, of which its id is derived: planning it twice gives the same task.

@@ -3,7 +3,7 @@
 use common::id::{DiskId, DomainId, HostId};
 use common::{DeleteImage, Operation};
 
-use super::PlannedTask;
+use crate::model::PlannedTask;
 
 pub(super) fn delete_image(host_id: HostId, domain_id: DomainId, disk_id: DiskId) -> PlannedTask {
     PlannedTask {

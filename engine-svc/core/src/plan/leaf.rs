@@ -1,24 +1,95 @@
-//! A command without parts, whose work is one task at a time.
+//! The one automaton of all commands that work by one task at a time: what the task's end means, and how what it began is
+//! undone. Leaves differ only in the operation that they plan, in whether it can be undone, and in what it brings.
 
-use common::Fault;
-use common::FaultCode;
 use common::fault::FaultKind;
+use common::{Fault, FaultCode, Timestamp};
 
-use super::next::{NewTask, Work};
-use super::{End, Next, PlannedTask};
-use crate::model::{AsyncTask, Command, CommandState, Place, Purpose};
-use crate::state::State;
+use super::next::{Awaits, End, NewTask, Next, Work, again, next_turn, rest, task_awaited};
+use super::verb::{At, CommandVerb, Leaf, Undo};
+use crate::model::{
+    AsyncTask, AsyncTaskState, Command, CommandState, Ending, Place, PlannedTask, Purpose, Settled,
+};
+
+impl<L: Leaf> CommandVerb for L {
+    fn next(&self, at: At<'_>, now: Timestamp) -> Next {
+        next(self, at, now)
+    }
+
+    /// Whether what there is of its work is being undone, or can only be.
+    fn undoing(&self, at: At<'_>) -> bool {
+        let undo = |(task, _): (&AsyncTask, Place)| task.purpose == Purpose::Undo;
+        match self.unmake() {
+            Undo::Task(_) => at.command.fault.is_some() || current_task(at).is_some_and(undo),
+            Undo::ByHost => false,
+        }
+    }
+
+    fn leaf(&self) -> Option<&dyn Leaf> {
+        Some(self)
+    }
+}
+
+fn next(leaf: &dyn Leaf, at: At<'_>, now: Timestamp) -> Next {
+    let Some((task, place)) = current_task(at) else {
+        return Next::Stay;
+    };
+    let command = at.command;
+    match (task.purpose, task.ending()) {
+        (_, None) => task_awaited(command, task),
+        (Purpose::Undo, Some(Ending::Done)) => End::undone(command),
+        (Purpose::Undo, Some(Ending::Untouched(fault) | Ending::Unclear(fault))) => {
+            match (leaf.unmake(), next_turn(command.attempt, 0, place, &fault)) {
+                (Undo::Task(undo), Some(place)) => start(Purpose::Undo, place, undo),
+                (Undo::ByHost, _) | (_, None) => rest(command, fault, false),
+            }
+        }
+        (_, Some(Ending::Done)) => End::succeeded(leaf.done(at.state)),
+        (_, Some(Ending::Untouched(fault))) => match (again(command, task, place, &fault), leaf.unmake()) {
+            (Some(place), _) => start(Purpose::Do, place, leaf.make()),
+            (None, Undo::Task(undo)) if is_begun(at) => unmade(command, task, fault, undo),
+            (None, _) => untouched(leaf, at, task, fault, now),
+        },
+        (_, Some(Ending::Unclear(fault))) => match leaf.unmake() {
+            Undo::Task(undo) => unclear(command, task, place, fault, undo),
+            Undo::ByHost if command.attempt > place.attempt => {
+                start(Purpose::Do, first_place(command), leaf.make())
+            }
+            Undo::ByHost => match rest(command, fault, false) {
+                Next::Rest(mut rest) => {
+                    rest.inventory = leaf.not_done(at.state, now);
+                    Next::Rest(rest)
+                }
+                other => other,
+            },
+        },
+    }
+}
 
 /// The last of its tasks is the one that counts.
-pub(super) fn current_task<'a>(state: &'a State, command: &Command) -> Option<(&'a AsyncTask, Place)> {
-    let task = state.task(*command.tasks.last()?)?;
+fn current_task(at: At<'_>) -> Option<(&AsyncTask, Place)> {
+    let task = at.state.task(*at.command.tasks.last()?)?;
     Some((task, task.place?))
 }
 
-/// A leaf whose task changed nothing: stopped if that was wanted, whether the abort or a restart of its host came
-/// first; failed otherwise.
-pub(super) fn untouched(command: &Command, task: &AsyncTask, fault: Fault) -> Next {
-    let wanted = task.abort_wanted || command.cancel_requested;
+/// Whether a store of its host that is lost had begun it: what it left is no longer any task's own to undo.
+fn is_begun(at: At<'_>) -> bool {
+    let tasks = at.command.tasks.iter().filter_map(|id| at.state.task(*id));
+    let mut makers = tasks.filter(|task| task.purpose == Purpose::Do);
+    makers.any(|task| task.begun_before || task.settled == Some(Settled::Unclear))
+}
+
+/// Its task changed nothing, and what was begun before it is undone without asking: nobody else's is there.
+fn unmade(command: &Command, task: &AsyncTask, fault: Fault, undo: PlannedTask) -> Next {
+    match task.abort_wanted || command.cancel_requested {
+        true => start(Purpose::Undo, first_place(command), undo),
+        false => give_up(command, undo, fault),
+    }
+}
+
+/// Its task changed nothing: the command was stopped if that was wanted, whether the abort or a restart of its host came
+/// first; it failed otherwise.
+fn untouched(leaf: &dyn Leaf, at: At<'_>, task: &AsyncTask, fault: Fault, now: Timestamp) -> Next {
+    let wanted = task.abort_wanted || at.command.cancel_requested;
     let idle = fault.code.kind() == FaultKind::Cancelled || fault.code == FaultCode::Interrupted;
     let stopped = wanted && idle;
     Next::End(Box::new(End {
@@ -29,11 +100,68 @@ pub(super) fn untouched(command: &Command, task: &AsyncTask, fault: Fault) -> Ne
         },
         fault: Some(fault),
         left_behind: Vec::new(),
-        inventory: Vec::new(),
+        inventory: if stopped {
+            Vec::new()
+        } else {
+            leaf.not_done(at.state, now)
+        },
     }))
 }
 
-pub(super) fn start(purpose: Purpose, place: Place, planned: PlannedTask) -> Next {
+/// Neither done nor undone. Where the host said so it can only fail, and an operator's retry undoes what is there. Where
+/// the host lost its memory, a retry looks at storage again; and if it is not wanted any more, it is undone without
+/// asking: a creation begins in an image that is absent or empty, so nobody else's is there.
+fn unclear(command: &Command, task: &AsyncTask, place: Place, fault: Fault, undo: PlannedTask) -> Next {
+    match task.settled {
+        Some(Settled::Unclear) if command.fault.is_none() && task.abort_wanted => {
+            start(Purpose::Undo, first_place(command), undo)
+        }
+        Some(Settled::Unclear) if command.fault.is_none() => {
+            if examines_again(command, task) {
+                Next::Wait(Awaits::evidence(task.host_id))
+            } else {
+                rest(command, fault, false)
+            }
+        }
+        _ => match command.attempt > place.attempt {
+            true => start(Purpose::Undo, first_place(command), undo),
+            false => rest(command, fault, true),
+        },
+    }
+}
+
+/// Whether storage is to be looked at once more for a leaf that can be undone by a task.
+pub(super) fn examines_again(command: &Command, task: &AsyncTask) -> bool {
+    command.state == CommandState::Active
+        && task.async_state == AsyncTaskState::Ended
+        && task.purpose == Purpose::Do
+        && task.settled == Some(Settled::Unclear)
+        && task.attention().is_none()
+        && command.tasks.last() == Some(&task.id)
+}
+
+/// What was seen when storage was looked at again shows nothing of the work: it is done anew.
+pub(super) fn make_anew(leaf: &dyn Leaf, command: &Command) -> Next {
+    match command.cancel_requested {
+        true => End::without_trace(command, None),
+        false => start(Purpose::Do, first_place(command), leaf.make()),
+    }
+}
+
+/// What was seen is neither: it is undone, and the command fails.
+pub(super) fn give_up(command: &Command, undo: PlannedTask, fault: Fault) -> Next {
+    Next::Work(Work {
+        fault: Some(fault),
+        abort: Vec::new(),
+        start: vec![NewTask {
+            purpose: Purpose::Undo,
+            place: first_place(command),
+            planned: undo,
+        }],
+    })
+}
+
+fn start(purpose: Purpose, place: Place, planned: PlannedTask) -> Next {
     Next::Work(Work {
         start: vec![NewTask {
             purpose,
@@ -44,10 +172,112 @@ pub(super) fn start(purpose: Purpose, place: Place, planned: PlannedTask) -> Nex
     })
 }
 
-pub(super) fn first_place(command: &Command) -> Place {
+const fn first_place(command: &Command) -> Place {
     Place {
         part: 0,
         attempt: command.attempt,
         turn: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::input::{Evidence, Input, Remembered};
+    use crate::model::Ask;
+    use crate::model::CommandState::*;
+    use crate::model::Purpose;
+    use crate::testing::{Image, World, command_id, copy_disk, create_disk, create_vm, disk_id, host_id};
+
+    /// All that makes disk 1.
+    fn makers() -> [(&'static str, Ask); 3] {
+        [
+            ("CreateVm", create_vm(1, [1], 0)),
+            ("CreateDisk", create_disk(1, 0)),
+            ("CopyDisk", copy_disk(9, 1, 0)),
+        ]
+    }
+
+    /// A disk in the making whose host lost its memory, and which is not wanted any more.
+    fn unwanted_after_a_loss((rpc, ask): (&str, Ask), evidence: Evidence) -> World {
+        let mut world = World::with_domains(1);
+        world.submit(9, "CreateDisk", create_disk(9, 0));
+        world.settle();
+        world.submit(1, rpc, ask);
+        let task_id = world.root(1).children.first().copied();
+        let task_id = task_id
+            .and_then(|id| world.command(id).tasks.first().copied())
+            .unwrap();
+        world.wipe(host_id(0));
+        world.step(Input::Cancel {
+            command_id: command_id(1),
+            user: "ann".into(),
+        });
+        world.connect(host_id(0));
+        let (store_id, start) = (world.host_mut(0).store, world.host_mut(0).present_start());
+        world.step(Input::Probed {
+            task_id,
+            store_id,
+            start,
+            evidence,
+            is_busy: false,
+            remembered: Remembered::Unknown,
+        });
+        world
+    }
+
+    #[test]
+    fn what_a_lost_host_left_of_an_unwanted_disk_is_deleted() {
+        for maker in makers() {
+            for evidence in [Evidence::EmptyImage, Evidence::Begun("half".into())] {
+                let mut world = unwanted_after_a_loss(maker.clone(), evidence);
+                let undo = world.engine.state.tasks().find(|t| t.purpose == Purpose::Undo);
+                assert!(undo.is_some());
+                world.settle();
+                assert_eq!(world.state_of(1), Cancelled);
+                assert!(!world.host_mut(0).images.contains_key(&disk_id(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_lost_host_began_is_deleted_where_the_next_one_never_comes_to_it() {
+        for (rpc, ask) in makers() {
+            let mut world = World::with_domains(1);
+            world.submit(9, "CreateDisk", create_disk(9, 0));
+            world.settle();
+            world.submit(1, rpc, ask);
+            let child = world.root(1).children.first().copied();
+            let task_id = child.and_then(|id| world.command(id).tasks.first().copied());
+            world.wipe(host_id(0));
+            world.host_mut(0).images.insert(disk_id(1), Image::Partial);
+            world.connect(host_id(0));
+            let (store_id, start) = (world.host_mut(0).store, world.host_mut(0).present_start());
+            world.step(Input::Probed {
+                task_id: task_id.unwrap(),
+                store_id,
+                start,
+                evidence: Evidence::EmptyImage,
+                is_busy: false,
+                remembered: Remembered::Unknown,
+            });
+            world.step(Input::Cancel {
+                command_id: command_id(1),
+                user: "ann".into(),
+            });
+            world.settle();
+            assert_eq!(world.state_of(1), Cancelled, "{rpc}");
+            let left = world.host_mut(0).images.contains_key(&disk_id(1));
+            assert!(!left, "{rpc}: what was begun is still there");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_there_nothing_is_deleted() {
+        for maker in makers() {
+            let mut world = unwanted_after_a_loss(maker, Evidence::NotBegun);
+            assert!(world.engine.state.tasks().all(|t| t.purpose == Purpose::Do));
+            world.settle();
+            assert_eq!(world.state_of(1), Cancelled);
+        }
     }
 }

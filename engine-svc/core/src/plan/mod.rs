@@ -1,157 +1,93 @@
-//! What commands are made of: one verb a file, always in the order parameters, validation, locks, plan (children
-//! and tasks), undo beside do, end, tests.
+//! What commands become. `verbs/` has one kind of command a file, always in the order plan (locks, children, tasks), what
+//! now, undo, end, tests; what several of them do alike is beside it, and `verb.rs` says what is asked of each.
 //!
 //! A verb decides nothing in time: `next` says what now, as a function of the recorded state, and may be asked
 //! as often as one likes. That is why a restart is no special case.
 
-pub mod add_host;
-pub mod attach_disk;
-pub mod copy_disk;
-pub mod copy_image;
-pub mod create_disk;
-pub mod create_image;
-pub mod create_storage_domain;
-pub mod create_vm;
 mod deletion;
-pub mod detach_disk;
-mod draft;
 mod leaf;
 mod new_disk;
-pub(crate) mod new_image;
+mod new_image;
 mod next;
 mod only_part;
-pub mod remove_all_vm_images;
-pub mod remove_disk;
-pub mod remove_host;
-pub mod remove_image;
-pub mod remove_vm;
-pub mod take_over_host;
+mod tree;
+mod verb;
+mod verbs;
 mod words;
 
+use common::id::CommandId;
 use common::{Fault, Timestamp};
 
-use crate::effect::HostCall;
-use crate::input::{Ask, Submission};
-use crate::model::{Command, CommandState, EntityKey, Parameters};
+use crate::model::{
+    self, Ask, AsyncTask, Command, CommandParameters as _, CommandState, EntityKey, HostCall, Parameters,
+};
 use crate::state::State;
+use verb::{At, CommandVerb, Leaf, Root, Undo};
 
-pub(crate) use draft::{Draft, Part, PlannedTask, Records, new_task};
-pub(crate) use next::{Awaits, End, NewTask, Next, Rest, Work, outcomes, rest};
-pub(crate) use words::{absent, describe, end_code, task_words};
+pub use verbs::MAX_DISKS;
 
-/// What a request would become, if the state allows it.
-pub(crate) fn draft(state: &State, submission: &Submission) -> Result<Draft, Fault> {
-    match &submission.ask {
-        Ask::AddHost(wanted) => add_host::draft(state, wanted),
-        Ask::RemoveHost(wanted) => remove_host::draft(state, wanted),
-        Ask::TakeOverHost(wanted) => take_over_host::draft(state, wanted),
-        Ask::CreateStorageDomain(wanted) => create_storage_domain::draft(state, wanted),
-        Ask::CreateVm {
-            vm_id,
-            name,
-            description,
-            disks,
-        } => {
-            let wanted = create_vm::CreateVm {
-                vm_id: *vm_id,
-                name: name.clone(),
-                description: description.clone(),
-                disks: create_vm::specs(submission.command_id, disks),
-            };
-            create_vm::draft(state, submission.command_id, wanted)
+pub(crate) use next::{Awaits, End, NewTask, Next, Rest, Work, outcomes};
+pub(crate) use tree::{Plan, Records, new_task};
+pub(crate) use verb::{Calling, Following};
+pub(crate) use words::task_words;
+
+macro_rules! dispatch {
+    (roots { $($root:ident $ends:tt;)* } parts { $($part:ident;)* }) => {
+        fn verb(parameters: &Parameters) -> &dyn CommandVerb {
+            match parameters {
+                $(Parameters::$root(p) => p,)*
+                $(Parameters::$part(p) => p,)*
+            }
         }
-        Ask::RemoveVm { vm_id } => remove_vm::draft(state, *vm_id),
-        Ask::CreateDisk(disk) => create_disk::draft(state, submission.command_id, disk),
-        Ask::RemoveDisk { disk_id } => remove_disk::draft(state, *disk_id),
-        Ask::AttachDisk(wanted) => attach_disk::draft(state, wanted),
-        Ask::DetachDisk(wanted) => detach_disk::draft(state, wanted),
-        Ask::CopyDisk(copy) => copy_disk::draft(state, submission.command_id, copy),
-    }
+
+        /// What a request would become as the command of this id, if the state allows it.
+        pub(crate) fn plan(state: &State, id: CommandId, ask: &Ask) -> Result<Plan, Fault> {
+            match ask {
+                $(Ask::$root(request) => <model::$root as Root>::plan(state, id, request),)*
+            }
+        }
+    };
 }
+
+crate::commands!(dispatch);
 
 /// What is to become of an unfinished command. `now` only dates records; nothing is decided by it.
 pub(crate) fn next(state: &State, command: &Command, now: Timestamp) -> Next {
-    match &command.parameters {
-        Parameters::AddHost(_)
-        | Parameters::RemoveHost(_)
-        | Parameters::TakeOverHost(_)
-        | Parameters::CreateStorageDomain(_) => next::call_awaited(command),
-        Parameters::CreateVm(p) => create_vm::next(state, command, p, now),
-        Parameters::CreateImage(p) => new_image::next(state, command, p),
-        Parameters::CopyImage(p) => new_image::next(state, command, p),
-        Parameters::CreateDisk(_) | Parameters::CopyDisk(_) => new_disk::next(state, command, now),
-        Parameters::RemoveDisk(_) => remove_disk::next(state, command),
-        Parameters::AttachDisk(p) => attach_disk::next(state, p),
-        Parameters::DetachDisk(p) => detach_disk::next(state, p),
-        Parameters::RemoveVm(p) => remove_vm::next(state, command, p),
-        Parameters::RemoveAllVmImages(p) => remove_all_vm_images::next(state, command, p),
-        Parameters::RemoveImage(p) => remove_image::next(state, command, p, now),
-    }
+    verb(&command.parameters).next(At { state, command }, now)
+}
+
+/// The verb of a command that calls its host.
+pub(crate) fn calling(command: &Command) -> Option<&dyn Calling> {
+    verb(&command.parameters).calling()
+}
+
+/// Whether a command takes its host from whoever has it.
+pub(crate) fn takes_over(parameters: &Parameters) -> bool {
+    verb(parameters).calling().is_some_and(Calling::takes_over)
 }
 
 /// The call that the command's host has not answered yet, for commands that call.
 pub(crate) fn call(command: &Command) -> Option<HostCall> {
-    if command.state.is_terminal() {
-        return None;
-    }
-    match &command.parameters {
-        Parameters::AddHost(_) => Some(add_host::call(command)),
-        Parameters::RemoveHost(_) => Some(remove_host::call(command)),
-        Parameters::TakeOverHost(p) => Some(take_over_host::call(command, p)),
-        Parameters::CreateStorageDomain(p) => Some(create_storage_domain::call(p)),
-        Parameters::CreateVm(_)
-        | Parameters::CreateImage(_)
-        | Parameters::RemoveVm(_)
-        | Parameters::RemoveAllVmImages(_)
-        | Parameters::RemoveImage(_)
-        | Parameters::CreateDisk(_)
-        | Parameters::RemoveDisk(_)
-        | Parameters::AttachDisk(_)
-        | Parameters::DetachDisk(_)
-        | Parameters::CopyDisk(_)
-        | Parameters::CopyImage(_) => None,
-    }
+    let calling = calling(command).filter(|_| !command.state.is_terminal())?;
+    Some(calling.call(command))
 }
 
 /// What the verdict on a command's present call makes of it.
 pub(crate) fn answered(state: &State, command: &Command, result: Result<(), Fault>) -> Next {
-    match &command.parameters {
-        Parameters::AddHost(p) => add_host::answered(state, command, p, result),
-        Parameters::RemoveHost(p) => remove_host::answered(command, p, result),
-        Parameters::TakeOverHost(p) => take_over_host::answered(state, command, p, result),
-        Parameters::CreateStorageDomain(p) => create_storage_domain::answered(command, p, result),
-        Parameters::CreateVm(_)
-        | Parameters::CreateImage(_)
-        | Parameters::RemoveVm(_)
-        | Parameters::RemoveAllVmImages(_)
-        | Parameters::RemoveImage(_)
-        | Parameters::CreateDisk(_)
-        | Parameters::RemoveDisk(_)
-        | Parameters::AttachDisk(_)
-        | Parameters::DetachDisk(_)
-        | Parameters::CopyDisk(_)
-        | Parameters::CopyImage(_) => Next::Stay,
+    match calling(command) {
+        Some(calling) => calling.answered(At { state, command }, result),
+        None => Next::Stay,
     }
+}
+
+/// What the end of a command means for how its host is followed.
+pub(crate) fn ended(state: &State, command: &Command) -> Vec<Following> {
+    calling(command).map_or_else(Vec::new, |calling| calling.ended(At { state, command }))
 }
 
 /// The state in which an unfinished command is when it does not rest.
 pub(crate) fn working_state(state: &State, command: &Command) -> CommandState {
-    let undoing = match &command.parameters {
-        Parameters::AddHost(_) | Parameters::RemoveHost(_) => command.cancel_requested && command.call_sent,
-        Parameters::CreateVm(_) => create_vm::compensates(state, command),
-        Parameters::CreateImage(_) | Parameters::CopyImage(_) => new_image::undoes(state, command),
-        Parameters::CreateDisk(_) | Parameters::CopyDisk(_) => only_part::compensates(state, command),
-        // What is removed, attached or taken over is not put back: it goes on, or rests.
-        Parameters::TakeOverHost(_)
-        | Parameters::CreateStorageDomain(_)
-        | Parameters::RemoveVm(_)
-        | Parameters::RemoveAllVmImages(_)
-        | Parameters::RemoveImage(_)
-        | Parameters::RemoveDisk(_)
-        | Parameters::AttachDisk(_)
-        | Parameters::DetachDisk(_) => false,
-    };
-    if undoing {
+    if verb(&command.parameters).undoing(At { state, command }) {
         CommandState::Compensating
     } else {
         CommandState::Active
@@ -166,21 +102,46 @@ pub(crate) fn stopped_unheard(command: &Command) -> Option<Next> {
 
 /// What an unfinished command leaves behind if it is given up now. Its unfinished children name their own.
 pub(crate) fn leftovers(state: &State, command: &Command) -> Vec<EntityKey> {
-    match &command.parameters {
-        Parameters::CreateVm(_) => create_vm::leftovers(state, command),
-        Parameters::RemoveAllVmImages(_) => Vec::new(),
-        Parameters::AddHost(_)
-        | Parameters::RemoveHost(_)
-        | Parameters::TakeOverHost(_)
-        | Parameters::CreateStorageDomain(_)
-        | Parameters::CreateImage(_)
-        | Parameters::RemoveVm(_)
-        | Parameters::RemoveImage(_)
-        | Parameters::CreateDisk(_)
-        | Parameters::RemoveDisk(_)
-        | Parameters::AttachDisk(_)
-        | Parameters::DetachDisk(_)
-        | Parameters::CopyDisk(_)
-        | Parameters::CopyImage(_) => vec![command.parameters.entity()],
+    verb(&command.parameters).leftovers(At { state, command })
+}
+
+/// Whether what the parts of a root have made goes again where it is stopped.
+pub(crate) fn unmakes_parts(root: &Command) -> bool {
+    verb(&root.parameters).unmakes_parts()
+}
+
+/// The disk that a command makes by a task, where it is one that does.
+pub(crate) fn makes_disk(command: &Command) -> Option<&model::DiskSpec> {
+    let image = verb(&command.parameters).leaf()?.new_image()?;
+    Some(image.disk())
+}
+
+/// The disk that a part has made by a task, as the end of its root brings it; none for a part that makes none.
+fn made_disk(part: &Command, now: Timestamp) -> Option<model::Disk> {
+    let image = verb(&part.parameters).leaf()?.new_image()?;
+    Some(new_image::made(part, image, now))
+}
+
+/// Whether storage is to be looked at once more for a task of a command that is over, because an operator wants so.
+pub(crate) fn examines_again(command: &Command, task: &AsyncTask) -> bool {
+    leaf::examines_again(command, task) && undoable(command).is_some()
+}
+
+/// What was seen when storage was looked at again shows nothing of a leaf's work: it is done anew.
+pub(crate) fn make_anew(command: &Command) -> Next {
+    undoable(command).map_or(Next::Stay, |(leaf, _)| leaf::make_anew(leaf, command))
+}
+
+/// What was seen when storage was looked at again is neither done nor undone: it is undone, and the command fails.
+pub(crate) fn give_up(command: &Command, fault: Fault) -> Next {
+    undoable(command).map_or(Next::Stay, |(_, undo)| leaf::give_up(command, undo, fault))
+}
+
+/// A leaf whose work a task can undo, and that task.
+fn undoable(command: &Command) -> Option<(&dyn Leaf, model::PlannedTask)> {
+    let leaf = verb(&command.parameters).leaf()?;
+    match leaf.unmake() {
+        Undo::Task(undo) => Some((leaf, undo)),
+        Undo::ByHost => None,
     }
 }

@@ -1,16 +1,14 @@
-//! A disk that is to be: how it will look, where it can be made, and when it is there.
+//! A disk that is to be: how it will look, and where it can be made.
 
 use common::id::{CommandId, HostId};
-use common::{Fault, FaultCode, Timestamp};
+use common::{Fault, FaultCode};
 
-use super::{Next, absent, new_image, only_part};
-use crate::change::Change;
-use crate::input::DiskAsk;
-use crate::model::{Command, DiskSpec, EntityKey};
+use super::words::absent;
+use crate::model::{DiskSpec, EntityKey, NewDisk};
 use crate::state::State;
 
 /// The disk that is asked for; where the caller named none, its id is derived from the command and `place`.
-pub(super) fn spec(command: CommandId, place: &str, ask: &DiskAsk) -> DiskSpec {
+pub(super) fn spec(command: CommandId, place: &str, ask: &NewDisk) -> DiskSpec {
     DiskSpec {
         disk_id: ask.disk_id.unwrap_or_else(|| command.disk(place)),
         domain_id: ask.domain_id,
@@ -35,11 +33,4 @@ pub(super) fn host(state: &State, disk: &DiskSpec, path: &str) -> Result<HostId,
         return Err(Fault::new(FaultCode::EntityExists, message).about(format!("{path}disk_id")));
     }
     Ok(domain.host_id)
-}
-
-/// A root that makes one disk: it is there when its part has made it.
-pub(super) fn next(state: &State, command: &Command, now: Timestamp) -> Next {
-    only_part::next(state, command, |part| {
-        new_image::made(part, now).map(Change::Disk).into_iter().collect()
-    })
 }

@@ -3,10 +3,11 @@
 use common::id::{CommandId, HostId, TaskId};
 use common::{Fault, FaultCode, Timestamp};
 
-use super::PlannedTask;
+use super::verb::At;
 use crate::change::Change;
 use crate::model::{
-    AsyncTask, Awaited, Command, CommandState, EntityKey, Outcome, Place, Purpose, WaitingFor,
+    AsyncTask, Awaited, Command, CommandParameters as _, CommandState, EntityKey, Outcome, Place,
+    PlannedTask, Purpose, WaitingFor,
 };
 use crate::state::State;
 
@@ -184,16 +185,17 @@ pub(crate) fn rest(command: &Command, attention: Fault, doomed: bool) -> Next {
 
 /// A parent with unfinished children: waits for the one that it waited for, else for the last, which in a run of
 /// equals ends last more often than not. Rests while one of them does.
-pub(super) fn children_awaited(state: &State, command: &Command) -> Next {
-    let family = state.family(command.id);
+pub(super) fn children_awaited(at: At<'_>) -> Next {
+    let family = at.state.family(at.command.id);
     if let Some((_, resting)) = family.resting.first() {
-        return rest_with(state, command, *resting);
+        return rest_with(at, *resting);
     }
-    let present = match &command.waiting_for {
+    let present = match &at.command.waiting_for {
         Some(WaitingFor {
             what: Awaited::Command(child),
             ..
-        }) => state
+        }) => at
+            .state
             .command(*child)
             .filter(|c| !c.state.is_terminal())
             .map(|c| c.id),
@@ -205,10 +207,10 @@ pub(super) fn children_awaited(state: &State, command: &Command) -> Next {
     }
 }
 
-fn rest_with(state: &State, command: &Command, child: CommandId) -> Next {
-    let attention = state.command(child).and_then(Command::attention).cloned();
+fn rest_with(at: At<'_>, child: CommandId) -> Next {
+    let attention = at.state.command(child).and_then(Command::attention).cloned();
     let attention = attention.unwrap_or_else(|| Fault::new(FaultCode::Internal, "a part of it rests"));
-    rest(command, attention, false)
+    rest(at.command, attention, false)
 }
 
 /// One outcome a child, in their order.
@@ -226,9 +228,9 @@ pub(crate) fn outcomes(state: &State, command: &Command) -> Vec<Outcome> {
 }
 
 /// What the first part that failed did to the whole.
-pub(super) fn child_failed(state: &State, command: &Command) -> Option<Fault> {
-    let children = command.children.iter().filter_map(|id| state.command(*id));
-    let mut faults = children
+pub(super) fn child_failed(at: At<'_>) -> Option<Fault> {
+    let mut faults = at
+        .children()
         .filter(|c| c.state != CommandState::Succeeded)
         .filter_map(|c| Some((c, c.fault.as_ref()?)));
     let (child, fault) = faults.next()?;

@@ -1,18 +1,20 @@
 //! A command with one part: it ends as that does.
 
-use super::next::children_awaited;
-use super::{End, Next};
+use common::Timestamp;
+
+use super::made_disk;
+use super::next::{End, Next, children_awaited};
+use super::verb::At;
 use crate::change::Change;
 use crate::model::{Command, CommandState};
-use crate::state::State;
 
 /// `brings` is what the part's success brings.
-pub(super) fn next(state: &State, command: &Command, brings: impl FnOnce(&Command) -> Vec<Change>) -> Next {
-    let Some(part) = part(state, command) else {
+pub(super) fn next(at: At<'_>, brings: impl FnOnce(&Command) -> Vec<Change>) -> Next {
+    let Some(part) = at.children().next() else {
         return Next::Stay;
     };
     if !part.state.is_terminal() {
-        return children_awaited(state, command);
+        return children_awaited(at);
     }
     if part.state == CommandState::Succeeded {
         return End::succeeded(brings(part));
@@ -25,11 +27,16 @@ pub(super) fn next(state: &State, command: &Command, brings: impl FnOnce(&Comman
     }))
 }
 
-/// Whether its part undoes.
-pub(super) fn compensates(state: &State, command: &Command) -> bool {
-    part(state, command).is_some_and(|part| part.state == CommandState::Compensating)
+/// Of a command that makes one disk: it is there when the part has made it.
+pub(super) fn makes_a_disk(at: At<'_>, now: Timestamp) -> Next {
+    next(at, |part| {
+        made_disk(part, now).map(Change::Disk).into_iter().collect()
+    })
 }
 
-fn part<'a>(state: &'a State, command: &Command) -> Option<&'a Command> {
-    state.command(*command.children.first()?)
+/// Whether its part undoes.
+pub(super) fn undoing(at: At<'_>) -> bool {
+    at.children()
+        .next()
+        .is_some_and(|part| part.state == CommandState::Compensating)
 }

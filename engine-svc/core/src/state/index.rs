@@ -6,7 +6,7 @@ use common::id::{CommandId, DomainId, HostId, TaskId};
 use common::lock::Mode;
 
 use super::State;
-use crate::model::{AsyncTask, AsyncTaskState, Command, CommandState, EntityKey};
+use crate::model::{AsyncTask, AsyncTaskState, Command, CommandParameters as _, CommandState, EntityKey};
 
 /// The children of one command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

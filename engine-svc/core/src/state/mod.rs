@@ -1,7 +1,6 @@
 //! The picture of all live commands, and of what they work on.
 
 mod index;
-mod outstanding;
 mod read;
 mod undo;
 
@@ -14,7 +13,9 @@ use common::{Fault, Start};
 
 use crate::change::Change;
 use crate::input::Differences;
-use crate::model::{AsyncTask, AsyncTaskState, Command, Disk, Domain, EntityKey, Host, Presence, Vm};
+use crate::model::{
+    AsyncTask, AsyncTaskState, Command, CommandParameters as _, Disk, Domain, EntityKey, Host, Presence, Vm,
+};
 
 pub(crate) use index::{Family, Tree};
 pub(crate) use undo::Undo;

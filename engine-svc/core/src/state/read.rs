@@ -207,6 +207,11 @@ impl State {
         matches!(key, EntityKey::Disk(id) if self.unobserved.contains(id))
     }
 
+    /// The disks of which storage is to be asked.
+    pub(crate) fn unobserved(&self) -> impl Iterator<Item = DiskId> {
+        self.unobserved.iter().copied()
+    }
+
     /// The host's tasks that are not cleared.
     pub(crate) fn tasks_on(&self, host_id: HostId) -> Vec<TaskId> {
         self.work

@@ -7,7 +7,7 @@ use super::Reply;
 use super::decide::working;
 use super::tx::Tx;
 use crate::input::Tried;
-use crate::model::{Command, CommandEvent, CommandState, EntityKey, EventCode, Parameters};
+use crate::model::{Command, CommandEvent, CommandParameters as _, CommandState, EntityKey, EventCode};
 use crate::plan::{self, Rest};
 
 impl Tx<'_> {
@@ -58,7 +58,7 @@ impl Tx<'_> {
         if let Some(fault) = self.out_of_reach(&root) {
             return Reply::Refused(fault);
         }
-        let message = format!("{}: {user} had it tried again", plan::describe(&root.parameters));
+        let message = format!("{}: {user} had it tried again", root.parameters.describe());
         self.tell(EventCode::CommandRetried, &root, user, message);
         let resting = |part: &CommandId| {
             self.state
@@ -83,7 +83,7 @@ impl Tx<'_> {
         let hosts = resting.flat_map(|part| {
             let tasks = part.tasks.iter().filter_map(|id| self.state.task(*id));
             let open = tasks.filter(|task| task.is_open()).map(|task| task.host_id);
-            let takes_over = matches!(part.parameters, Parameters::TakeOverHost(_));
+            let takes_over = plan::takes_over(&part.parameters);
             open.chain(part.parameters.called_host().filter(|_| !takes_over))
         });
         let mut of_other_life = hosts.filter_map(|id| Some((id, self.state.of_other_life(id)?)));

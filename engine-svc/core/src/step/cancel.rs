@@ -5,7 +5,7 @@ use common::{Fault, FaultCode};
 
 use super::Reply;
 use super::tx::Tx;
-use crate::model::{AsyncTask, Command, EventCode, Purpose};
+use crate::model::{AsyncTask, Command, CommandParameters as _, EventCode, Purpose};
 use crate::plan;
 
 impl Tx<'_> {
@@ -15,10 +15,7 @@ impl Tx<'_> {
             Err(fault) => return Reply::Refused(fault),
         };
         if !root.cancel_requested {
-            let message = format!(
-                "{}: {user} asked that it be stopped",
-                plan::describe(&root.parameters)
-            );
+            let message = format!("{}: {user} asked that it be stopped", root.parameters.describe());
             self.tell(EventCode::CommandCancelRequested, &root, user, message);
             for part in self.state.tree_of(id) {
                 self.wish_stopped(part);

@@ -6,7 +6,9 @@ use common::id::CommandId;
 
 use super::tx::Tx;
 use crate::change::Change;
-use crate::model::{AsyncTask, Command, CommandEvent, CommandState, EventCode, IllegalMove, Purpose};
+use crate::model::{
+    AsyncTask, Command, CommandEvent, CommandParameters as _, CommandState, EventCode, IllegalMove, Purpose,
+};
 use crate::plan::{self, Awaits, End, NewTask, Next, Rest, Work};
 use crate::state::State;
 
@@ -76,7 +78,7 @@ impl Tx<'_> {
         };
         self.move_command(id, event, |command| command.waiting_for = Some(waiting));
         if let Some(command) = resumed {
-            let message = format!("{}: goes on", plan::describe(&command.parameters));
+            let message = format!("{}: goes on", command.parameters.describe());
             self.tell(EventCode::CommandResumed, &command, "", message);
         }
     }
@@ -157,7 +159,7 @@ impl Tx<'_> {
         else {
             return;
         };
-        let message = format!("{}: {}", plan::describe(&command.parameters), rest.attention);
+        let message = format!("{}: {}", command.parameters.describe(), rest.attention);
         self.tell(EventCode::CommandNeedsAttention, &command, "", message);
     }
 

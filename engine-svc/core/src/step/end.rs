@@ -4,51 +4,30 @@ use common::id::{HostId, TaskId};
 
 use super::tx::Tx;
 use crate::effect::Effect;
-use crate::model::{AsyncTaskEvent, AsyncTaskState, Command, CommandState, EventCode, Parameters, Purpose};
-use crate::plan;
+use crate::model::{
+    AsyncTaskEvent, AsyncTaskState, Command, CommandParameters as _, CommandState, EventCode, Purpose,
+};
+use crate::plan::{self, Following};
 
 impl Tx<'_> {
     /// After the change that made a root terminal; its locks are free by that very change.
     pub(super) fn root_ended(&mut self, root: &Command) {
         self.tell_end(root);
         self.release_tasks(root);
-        match (&root.parameters, root.state) {
-            (Parameters::AddHost(p), CommandState::Succeeded) => {
-                // A stream may be open since before the host was ours, and nothing of it was taken in.
-                self.effect(Effect::Resync { host_id: p.host_id });
-            }
-            (Parameters::TakeOverHost(p), CommandState::Succeeded) => {
-                self.effect(Effect::Resync { host_id: p.host_id });
-                // Whoever had it has changed what is there.
-                self.want_inventory(p.host_id);
-            }
-            (Parameters::TakeOverHost(p), _) if self.state.host(p.host_id).is_none() => {
-                self.unfollow(p.host_id);
-            }
-            (Parameters::AddHost(p), _) => self.unfollow(p.host_id),
-            (Parameters::RemoveHost(p), CommandState::Succeeded) => {
-                for task_id in self.state.tasks_on(p.host_id) {
-                    self.clear_locally(task_id);
+        let Some(host_id) = root.parameters.called_host() else {
+            return;
+        };
+        for following in plan::ended(self.state, root) {
+            match following {
+                Following::Anew => self.effect(Effect::Resync { host_id }),
+                Following::LookedThrough => self.want_inventory(host_id),
+                Following::TasksForgotten => {
+                    for task_id in self.state.tasks_on(host_id) {
+                        self.clear_locally(task_id);
+                    }
                 }
-                self.unfollow(p.host_id);
+                Following::NoLonger => self.unfollow(host_id),
             }
-            // It stays ours, or is followed as before.
-            (Parameters::RemoveHost(_) | Parameters::TakeOverHost(_), _) => {}
-            (
-                Parameters::CreateStorageDomain(_)
-                | Parameters::CreateVm(_)
-                | Parameters::CreateImage(_)
-                | Parameters::RemoveVm(_)
-                | Parameters::RemoveAllVmImages(_)
-                | Parameters::RemoveImage(_)
-                | Parameters::CreateDisk(_)
-                | Parameters::RemoveDisk(_)
-                | Parameters::AttachDisk(_)
-                | Parameters::DetachDisk(_)
-                | Parameters::CopyDisk(_)
-                | Parameters::CopyImage(_),
-                _,
-            ) => {}
         }
     }
 
@@ -59,7 +38,7 @@ impl Tx<'_> {
     }
 
     fn tell_end(&mut self, root: &Command) {
-        let Some(code) = plan::end_code(root.kind(), root.state) else {
+        let Some(code) = EventCode::of_end(root.kind(), root.state) else {
             return;
         };
         let code = if root.abandoned_by.is_some() {
@@ -79,7 +58,7 @@ impl Tx<'_> {
         } else {
             format!("; left behind: {}", left.join(", "))
         };
-        let message = format!("{}: {outcome}{left}", plan::describe(&root.parameters));
+        let message = format!("{}: {outcome}{left}", root.parameters.describe());
         self.tell(code, root, &root.user, message);
     }
 

@@ -111,17 +111,14 @@ impl Tx<'_> {
         let Some(command) = self.state.command(id) else {
             return;
         };
-        let Some(image) = command.parameters.new_image() else {
-            return;
-        };
         let next = match shown {
             _ if is_busy => return self.rest_again(task_id, strangers_at_work()),
             Shown::Effect => {
                 self.settle_as(task_id, Settled::Done, None);
                 return self.decide(id);
             }
-            Shown::Nothing | Shown::Begun => plan::new_image::make_anew(command, image),
-            Shown::Unclear(words) => plan::new_image::give_up(command, image, unclear(&words)),
+            Shown::Nothing | Shown::Begun => plan::make_anew(command),
+            Shown::Unclear(words) => plan::give_up(command, unclear(&words)),
         };
         self.take(id, next);
         self.decide(id);

@@ -10,7 +10,7 @@ use super::verdict::is_about_identity;
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::HostFacts;
-use crate::model::{AsyncTaskState, Command, CommandState, EntityKey, EventCode, Host, Parameters, Purpose};
+use crate::model::{AsyncTaskState, EntityKey, EventCode, Host, Purpose};
 use crate::plan;
 use crate::state::Life;
 
@@ -128,13 +128,10 @@ impl Tx<'_> {
         let Some(command) = self.state.command(id) else {
             return;
         };
-        let next = match &command.parameters {
-            Parameters::AddHost(_) => plan::add_host::refused(command, fault.clone()),
-            Parameters::TakeOverHost(_) => plan::take_over_host::refused(command, fault.clone()),
-            _ if command.state == CommandState::NeedsAttention => return,
-            _ => plan::rest(command, fault.clone(), false),
-        };
-        self.take(id, next);
+        if let Some(calling) = plan::calling(command) {
+            let next = calling.refused(command, fault.clone());
+            self.take(id, next);
+        }
     }
 
     /// The host is itself again.
@@ -309,8 +306,6 @@ impl Tx<'_> {
             .calls_to(host_id)
             .into_iter()
             .filter_map(|id| self.state.command(id));
-        calls
-            .map(|command: &Command| &command.parameters)
-            .any(|p| matches!(p, Parameters::RemoveHost(_)))
+        calls.filter_map(plan::calling).any(|calling| calling.gives_up())
     }
 }

@@ -180,9 +180,10 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::input::{Ask, Input};
+    use crate::input::Input;
+    use crate::model::Ask;
     use crate::model::CommandState::*;
-    use crate::plan::take_over_host::TakeOverHost;
+    use crate::model::TakeOverHost;
     use crate::testing::{World, create_vm, disk_id, domain_id, host_id, remove_vm};
 
     fn told(world: &World) -> Vec<(Vec<EntityKey>, String)> {

@@ -9,6 +9,7 @@ mod evidence;
 mod host;
 mod inventory;
 mod observe;
+mod outstanding;
 mod recover;
 mod submit;
 mod tx;

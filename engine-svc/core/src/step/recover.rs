@@ -8,7 +8,6 @@ use common::id::CommandId;
 use super::tx::Tx;
 use crate::change::Change;
 use crate::effect::Effect;
-use crate::model::Parameters;
 
 impl Tx<'_> {
     /// Nothing is decided of the trees that are left out.
@@ -33,23 +32,13 @@ impl Tx<'_> {
 
     fn hosts_to_follow(&self) -> Vec<Effect> {
         let ours = self.state.hosts().map(|host| (host.id, host.address.clone()));
-        let wanted = self
+        let ours = ours.map(|(host_id, address)| Effect::Follow { host_id, address });
+        let live = self
             .state
             .commands()
-            .filter_map(|command| match &command.parameters {
-                Parameters::AddHost(p) if !command.state.is_terminal() => {
-                    Some((p.host_id, p.address.clone()))
-                }
-                Parameters::TakeOverHost(p)
-                    if !command.state.is_terminal() && self.state.host(p.host_id).is_none() =>
-                {
-                    Some((p.host_id, p.address.clone()))
-                }
-                _ => None,
-            });
-        ours.chain(wanted)
-            .map(|(host_id, address)| Effect::Follow { host_id, address })
-            .collect()
+            .filter(|command| !command.state.is_terminal());
+        let wanted = live.filter_map(|command| self.state.follows(command));
+        ours.chain(wanted).collect()
     }
 
     pub(super) fn forget(&mut self, ids: Vec<CommandId>) {

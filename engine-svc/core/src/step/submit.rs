@@ -10,10 +10,9 @@ use common::{Fault, FaultCode};
 use super::Reply;
 use super::tx::Tx;
 use crate::change::Change;
-use crate::effect::Effect;
 use crate::input::Submission;
-use crate::model::{Command, EntityKey, Holder, Parameters};
-use crate::plan::{self, Draft, Records};
+use crate::model::{Command, EntityKey, Holder};
+use crate::plan::{self, Plan, Records};
 use crate::state::{Owner, RequestScope};
 use crate::when::utc;
 
@@ -22,14 +21,14 @@ impl Tx<'_> {
         if let Some(reply) = self.repeat(&asked) {
             return reply;
         }
-        let planned = plan::draft(self.state, &asked)
-            .and_then(|draft| self.is_ours(draft))
-            .and_then(|draft| self.allowed(&asked, draft));
-        let draft = match planned {
-            Ok(draft) => draft,
+        let planned = plan::plan(self.state, asked.command_id, &asked.ask)
+            .and_then(|plan| self.is_ours(plan))
+            .and_then(|plan| self.allowed(&asked, plan));
+        let plan = match planned {
+            Ok(plan) => plan,
             Err(fault) => return Reply::Refused(fault),
         };
-        let records = draft.records(self.state, &asked, self.next_seq(), self.now);
+        let records = plan.records(self.state, &asked, self.next_seq(), self.now);
         if let Some(fault) = self.too_many(&asked, &records) {
             return Reply::Refused(fault);
         }
@@ -42,7 +41,7 @@ impl Tx<'_> {
 
     /// What is under way is bounded, so that nobody fills the memory with what cannot end. What brings a host back is not.
     fn too_many(&self, asked: &Submission, records: &Records) -> Option<Fault> {
-        if matches!(records.root.parameters, Parameters::TakeOverHost(_)) {
+        if plan::takes_over(&records.root.parameters) {
             return None;
         }
         let limits = self.state.seed.limits;
@@ -93,12 +92,12 @@ impl Tx<'_> {
 
     /// What would only rest, because another life of this engine has the host, is refused. So is everything once it is
     /// another life that goes on.
-    fn is_ours(&self, draft: Draft) -> Result<Draft, Fault> {
-        if matches!(draft.parameters, Parameters::TakeOverHost(_)) {
-            return Ok(draft);
+    fn is_ours(&self, plan: Plan) -> Result<Plan, Fault> {
+        if plan::takes_over(&plan.parameters) {
+            return Ok(plan);
         }
         let of_another_life = |id: &HostId| Some((*id, self.state.of_other_life(*id)?));
-        let touched = draft.hosts().iter().find_map(of_another_life);
+        let touched = plan.hosts().iter().find_map(of_another_life);
         let any = || {
             let mut hosts = self.state.hosts().map(|host| host.id);
             hosts
@@ -106,7 +105,7 @@ impl Tx<'_> {
                 .filter(|_| self.is_over())
         };
         let Some((host_id, fault)) = touched.or_else(any) else {
-            return Ok(draft);
+            return Ok(plan);
         };
         let what = if touched.is_some() {
             "nothing can be done on"
@@ -143,14 +142,14 @@ impl Tx<'_> {
         2 * denied > all || lost
     }
 
-    fn allowed(&mut self, asked: &Submission, draft: Draft) -> Result<Draft, Fault> {
+    fn allowed(&mut self, asked: &Submission, plan: Plan) -> Result<Plan, Fault> {
         match (
-            self.state.obstacle(&draft.locks, asked.command_id),
-            &draft.forbidden,
+            self.state.obstacle(&plan.locks, asked.command_id),
+            &plan.forbidden,
         ) {
             (Some((key, owner)), _) => Err(self.busy(&key, owner)),
             (None, Some(fault)) => Err(fault.clone()),
-            (None, None) => Ok(draft),
+            (None, None) => Ok(plan),
         }
     }
 
@@ -207,19 +206,12 @@ impl Tx<'_> {
     }
     /// A host that is to be ours is followed from now on; one that is recorded, and refuses this engine, is tried at once.
     fn follow_for(&mut self, root: &Command) {
-        let (host_id, address) = match &root.parameters {
-            Parameters::AddHost(p) => (p.host_id, &p.address),
-            Parameters::TakeOverHost(p) if self.state.host(p.host_id).is_none() => (p.host_id, &p.address),
-            Parameters::TakeOverHost(_) => {
-                let call = self.state.call_of(root);
-                return self.effects(call);
-            }
-            _ => return,
-        };
-        self.effect(Effect::Follow {
-            host_id,
-            address: address.clone(),
-        });
+        let follow = self.state.follows(root);
+        if follow.is_none() && plan::takes_over(&root.parameters) {
+            let call = self.state.call_of(root);
+            return self.effects(call);
+        }
+        self.effects(follow);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::change::Change;
 use crate::effect::Effect;
 use crate::jobs::{self, Counted};
 use crate::model::{
-    AsyncTask, AsyncTaskEvent, AsyncTaskState, Awaited, Command, CommandEvent, EntityKey, Event, EventCode,
-    IllegalMove, WaitingFor,
+    AsyncTask, AsyncTaskEvent, AsyncTaskState, Awaited, Command, CommandEvent, CommandParameters as _,
+    EntityKey, Event, EventCode, IllegalMove, WaitingFor,
 };
 use crate::state::{State, Undo};
 

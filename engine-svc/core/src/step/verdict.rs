@@ -4,9 +4,10 @@ use common::id::{CommandId, HostId, StoreId, TaskId};
 use common::{Fault, FaultCode};
 
 use super::tx::Tx;
-use crate::effect::HostCall;
 use crate::input::HostTask;
-use crate::model::{AsyncTask, AsyncTaskEvent, AsyncTaskState, CommandState, Settled};
+use crate::model::{
+    AsyncTask, AsyncTaskEvent, AsyncTaskState, CommandParameters as _, CommandState, HostCall, Settled,
+};
 use crate::plan;
 
 impl Tx<'_> {

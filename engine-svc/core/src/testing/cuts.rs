@@ -7,7 +7,8 @@ use super::{
     Fate, World, attach_disk, copy_disk, create_disk, create_vm, detach_disk, host_id, remove_disk,
     remove_vm, submission,
 };
-use crate::input::{Ask, Input};
+use crate::input::Input;
+use crate::model::Ask;
 use crate::model::CommandState;
 
 /// What a story ends with.

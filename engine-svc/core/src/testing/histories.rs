@@ -10,9 +10,8 @@ use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 use super::{Fate, Moved, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, vm_id};
-use crate::input::{Ask, Input, Tried};
-use crate::model::{Command, CommandState};
-use crate::plan::remove_host::RemoveHost;
+use crate::input::{Input, Tried};
+use crate::model::{Ask, Command, CommandState, RemoveHost};
 use crate::step::Reply;
 
 /// Hosts with a domain each; one more has none, and comes and goes.

@@ -9,8 +9,8 @@ use common::{
 };
 
 use super::{ENGINE, store_id};
-use crate::effect::HostCall;
 use crate::input::{Evidence, Frame, HostFacts, HostTask, Inventory, Remembered};
+use crate::model::HostCall;
 use crate::model::{Presence, ReportedState};
 
 /// What will become of a task once it runs.

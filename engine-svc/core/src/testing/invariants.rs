@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::id::{CommandId, DiskId, HostId, TaskId};
+use common::id::{CommandId, TaskId};
 
 use super::World;
 use super::host::Image;
 use super::world::host_of;
 use crate::change::Change;
 use crate::effect::Effect;
-use crate::model::{AsyncTaskState, Command, CommandState, Ending, EntityKey, Parameters};
+use crate::model::{
+    AsyncTaskState, Command, CommandState, CopyImage, CreateImage, Ending, EntityKey, Parameters,
+};
 use crate::state::Owner;
 use crate::step::Transition;
 
@@ -169,39 +171,41 @@ fn commands(transition: &Transition) -> impl Iterator<Item = &Command> {
 /// What the engine calls done is done on storage, and nothing works on it any more.
 fn successes_are_true(world: &World, transition: &Transition) {
     for command in commands(transition).filter(|command| command.state == CommandState::Succeeded) {
+        let state = &world.engine.state;
         match &command.parameters {
+            Parameters::AddHost(p) => assert!(state.host(p.host_id).is_some(), "{command:#?}"),
+            Parameters::RemoveHost(p) => assert_eq!(state.host(p.host_id), None, "{command:#?}"),
+            Parameters::TakeOverHost(p) => assert!(state.host(p.host_id).is_some(), "{command:#?}"),
+            Parameters::CreateStorageDomain(p) => {
+                assert!(world.hosts[&p.host_id].domains.contains(&p.domain_id));
+            }
+            Parameters::CreateVm(p) => assert!(state.vm(p.vm_id).is_some(), "{command:#?}"),
+            Parameters::RemoveVm(p) => assert_eq!(state.vm(p.vm_id), None, "{command:#?}"),
+            Parameters::CreateDisk(p) => assert!(state.disk(p.disk.disk_id).is_some(), "{command:#?}"),
+            Parameters::RemoveDisk(p) => assert_eq!(state.disk(p.disk_id), None, "{command:#?}"),
             Parameters::AttachDisk(p) => {
-                let vm = world.engine.state.vm_of(p.disk_id).map(|vm| vm.id);
+                let vm = state.vm_of(p.disk_id).map(|vm| vm.id);
                 assert_eq!(vm, Some(p.vm_id), "{command:#?}");
             }
-            Parameters::DetachDisk(p) => {
-                assert_eq!(world.engine.state.vm_of(p.disk_id), None, "{command:#?}");
+            Parameters::DetachDisk(p) => assert_eq!(state.vm_of(p.disk_id), None, "{command:#?}"),
+            Parameters::CopyDisk(p) => assert!(state.disk(p.disk.disk_id).is_some(), "{command:#?}"),
+            Parameters::CreateImage(CreateImage { host_id, disk, .. })
+            | Parameters::CopyImage(CopyImage { host_id, disk, .. }) => {
+                let image = world.hosts[host_id].images.get(&disk.disk_id);
+                assert_eq!(image, Some(&Image::Whole), "{command:#?}");
             }
-            p if p.new_image().is_some() => {
-                let (host, disk) = made(p).expect("just asked");
-                assert_eq!(
-                    world.hosts[&host].images.get(&disk),
-                    Some(&Image::Whole),
-                    "{command:#?}"
-                );
+            Parameters::RemoveAllVmImages(p) => {
+                for disk_id in &p.disk_ids {
+                    assert_eq!(state.disk(*disk_id), None, "{command:#?}");
+                }
             }
             Parameters::RemoveImage(p) => {
                 let host = &world.hosts[&p.host_id];
                 assert_eq!(host.images.get(&p.disk_id), None, "{command:#?}");
             }
-            Parameters::CreateStorageDomain(p) => {
-                assert!(world.hosts[&p.host_id].domains.contains(&p.domain_id));
-            }
-            _ => {}
         }
         assert!(command.left_behind.is_empty());
     }
-}
-
-/// The image that a leaf makes, and where.
-fn made(parameters: &Parameters) -> Option<(HostId, DiskId)> {
-    let image = parameters.new_image()?;
-    Some((image.host_id(), image.disk().disk_id))
 }
 
 /// A disk is on the list of one VM at most, and is there.
@@ -227,12 +231,15 @@ fn sources_stay(world: &World) {
         let Parameters::CopyDisk(p) = &copy.parameters else {
             continue;
         };
-        assert!(state.disk(p.source_id).is_some(), "the source is gone: {copy:#?}");
+        assert!(
+            state.disk(p.source_disk_id).is_some(),
+            "the source is gone: {copy:#?}"
+        );
         let vm = copy.locks.iter().find_map(|(key, _)| match key {
             EntityKey::Vm(id) => Some(*id),
             _ => None,
         });
-        assert_eq!(state.vm_of(p.source_id).map(|vm| vm.id), vm, "{copy:#?}");
+        assert_eq!(state.vm_of(p.source_disk_id).map(|vm| vm.id), vm, "{copy:#?}");
     }
 }
 
@@ -249,10 +256,13 @@ fn ends_without_trace_leave_none(world: &World, transition: &Transition) {
             );
         }
         for child in &command.children {
-            let Some((host, disk)) = made(&world.command(*child).parameters) else {
+            let (Parameters::CreateImage(CreateImage { host_id, disk, .. })
+            | Parameters::CopyImage(CopyImage { host_id, disk, .. })) = &world.command(*child).parameters
+            else {
                 continue;
             };
-            let left = world.hosts[&host].images.contains_key(&disk);
+            let disk = disk.disk_id;
+            let left = world.hosts[host_id].images.contains_key(&disk);
             let named = command.left_behind.contains(&EntityKey::Disk(disk));
             // It may have been there before the command: then the task was refused and touched nothing.
             let before = world.leftovers.contains(&disk);

@@ -18,9 +18,10 @@ pub(crate) use host::{FakeHost, Fate, Image};
 pub(crate) use moved::Moved;
 pub(crate) use world::{World, add_host, create_domain};
 
-use crate::input::{Ask, CopyAsk, DiskAsk, Submission};
-use crate::plan::attach_disk::AttachDisk;
-use crate::plan::detach_disk::DetachDisk;
+use crate::input::Submission;
+use crate::model::AttachDisk;
+use crate::model::DetachDisk;
+use crate::model::{Ask, CopyDiskRequest, CreateVmRequest, NewDisk, RemoveDisk, RemoveVmRequest};
 
 pub(crate) const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
 
@@ -63,26 +64,26 @@ pub(crate) fn submission(n: u128, rpc: &str, ask: Ask) -> Submission {
 }
 
 pub(crate) fn create_vm(vm: u128, disks: impl IntoIterator<Item = u128>, domain: u128) -> Ask {
-    Ask::CreateVm {
+    Ask::CreateVm(CreateVmRequest {
         vm_id: vm_id(vm),
         name: format!("vm-{vm}"),
         description: String::new(),
-        disks: disks.into_iter().map(|disk| disk_ask(disk, domain)).collect(),
-    }
+        disks: disks.into_iter().map(|disk| new_disk(disk, domain)).collect(),
+    })
 }
 
 pub(crate) fn remove_vm(vm: u128) -> Ask {
-    Ask::RemoveVm { vm_id: vm_id(vm) }
+    Ask::RemoveVm(RemoveVmRequest { vm_id: vm_id(vm) })
 }
 
 pub(crate) fn create_disk(disk: u128, domain: u128) -> Ask {
-    Ask::CreateDisk(disk_ask(disk, domain))
+    Ask::CreateDisk(new_disk(disk, domain))
 }
 
 pub(crate) fn remove_disk(disk: u128) -> Ask {
-    Ask::RemoveDisk {
+    Ask::RemoveDisk(RemoveDisk {
         disk_id: disk_id(disk),
-    }
+    })
 }
 
 pub(crate) fn attach_disk(disk: u128, vm: u128) -> Ask {
@@ -100,8 +101,8 @@ pub(crate) fn detach_disk(disk: u128, vm: u128) -> Ask {
 }
 
 pub(crate) fn copy_disk(source: u128, disk: u128, domain: u128) -> Ask {
-    Ask::CopyDisk(CopyAsk {
-        source_id: disk_id(source),
+    Ask::CopyDisk(CopyDiskRequest {
+        source_disk_id: disk_id(source),
         disk_id: Some(disk_id(disk)),
         domain_id: domain_id(domain),
         format: VolumeFormat::Cow,
@@ -111,8 +112,8 @@ pub(crate) fn copy_disk(source: u128, disk: u128, domain: u128) -> Ask {
     })
 }
 
-fn disk_ask(disk: u128, domain: u128) -> DiskAsk {
-    DiskAsk {
+fn new_disk(disk: u128, domain: u128) -> NewDisk {
+    NewDisk {
         disk_id: Some(disk_id(disk)),
         domain_id: domain_id(domain),
         capacity_bytes: 4096,

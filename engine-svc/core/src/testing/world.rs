@@ -8,10 +8,11 @@ use common::id::{CommandId, DiskId, HostId};
 use super::{Engine, FakeHost, command_id, domain_id, host_id, submission};
 use crate::change::Change;
 use crate::effect::Effect;
-use crate::input::{Ask, Frame, Input};
+use crate::input::{Frame, Input};
+use crate::model::AddHost;
+use crate::model::Ask;
+use crate::model::CreateStorageDomain;
 use crate::model::{Command, CommandState, EntityKey};
-use crate::plan::add_host::AddHost;
-use crate::plan::create_storage_domain::CreateStorageDomain;
 use crate::step::{Reply, Transition};
 
 /// Where an open stream is in the host's history.

@@ -4,62 +4,67 @@
 //! could destroy one that was there before. So once the host may have heard of it, it runs to its verdict, as a
 //! task does past its point of no return; the wish to stop it is kept.
 
-use common::id::{DomainId, HostId};
+use common::id::CommandId;
 use common::lock::Mode;
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Timestamp};
 
-use super::{Draft, End, Next, absent};
 use crate::change::Change;
-use crate::effect::HostCall;
-use crate::model::{Command, Domain, EntityKey, Parameters};
+use crate::model::{Command, CreateStorageDomain, Domain, EntityKey, HostCall};
+use crate::plan::next::{End, Next, call_awaited};
+use crate::plan::tree::Plan;
+use crate::plan::verb::{At, Calling, CommandVerb, Root};
+use crate::plan::words::absent;
 use crate::state::State;
 
-/// See [`crate::model::Parameters::CreateStorageDomain`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreateStorageDomain {
-    /// Its id: the caller's, or made by the shell.
-    pub domain_id: DomainId,
-    /// For people; storage keeps the first 50 characters.
-    pub name: String,
-    /// The host that will serve it.
-    pub host_id: HostId,
-}
-
-pub(super) fn draft(state: &State, wanted: &CreateStorageDomain) -> Result<Draft, Fault> {
-    if state.host(wanted.host_id).is_none() {
-        return Err(absent(state, &EntityKey::Host(wanted.host_id), "host_id"));
-    }
-    if state.domain(wanted.domain_id).is_some() {
-        let message = "there is a storage domain of this id already";
-        return Err(Fault::new(FaultCode::EntityExists, message).about("domain_id"));
-    }
-    Ok(Draft {
-        locks: vec![
-            (EntityKey::Domain(wanted.domain_id), Mode::Exclusive),
-            (EntityKey::Host(wanted.host_id), Mode::Shared),
-        ],
-        children: Vec::new(),
-        parameters: Parameters::CreateStorageDomain(wanted.clone()),
-        forbidden: None,
-    })
-}
-
-pub(super) fn call(p: &CreateStorageDomain) -> HostCall {
-    HostCall::CreateDomain {
-        domain_id: p.domain_id,
-        name: p.name.clone(),
+impl Root for CreateStorageDomain {
+    fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
+        if state.host(request.host_id).is_none() {
+            return Err(absent(state, &EntityKey::Host(request.host_id), "host_id"));
+        }
+        if state.domain(request.domain_id).is_some() {
+            let message = "there is a storage domain of this id already";
+            return Err(Fault::new(FaultCode::EntityExists, message).about("domain_id"));
+        }
+        let locks = vec![
+            (EntityKey::Domain(request.domain_id), Mode::Exclusive),
+            (EntityKey::Host(request.host_id), Mode::Shared),
+        ];
+        Ok(Plan::of(request.clone(), locks))
     }
 }
 
-/// A verdict against it means that nothing is there: a host makes a domain whole or not at all.
-pub(super) fn answered(command: &Command, p: &CreateStorageDomain, result: Result<(), Fault>) -> Next {
-    match result {
-        Ok(()) => End::succeeded(vec![Change::Domain(Domain {
-            id: p.domain_id,
-            name: p.name.clone(),
-            host_id: p.host_id,
-        })]),
-        Err(fault) => End::without_trace(command, Some(fault)),
+impl CommandVerb for CreateStorageDomain {
+    fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
+        call_awaited(at.command)
+    }
+
+    fn calling(&self) -> Option<&dyn Calling> {
+        Some(self)
+    }
+}
+
+impl Calling for CreateStorageDomain {
+    fn call(&self, _command: &Command) -> HostCall {
+        HostCall::CreateDomain {
+            domain_id: self.domain_id,
+            name: self.name.clone(),
+        }
+    }
+
+    /// A verdict against it means that nothing is there: a host makes a domain whole or not at all.
+    fn answered(&self, at: At<'_>, result: Result<(), Fault>) -> Next {
+        match result {
+            Ok(()) => End::succeeded(vec![Change::Domain(Domain {
+                id: self.domain_id,
+                name: self.name.clone(),
+                host_id: self.host_id,
+            })]),
+            Err(fault) => End::without_trace(at.command, Some(fault)),
+        }
+    }
+
+    fn has_opposite(&self) -> bool {
+        false
     }
 }
 

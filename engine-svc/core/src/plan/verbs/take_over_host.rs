@@ -9,55 +9,41 @@
 
 use std::sync::Arc;
 
-use common::id::HostId;
+use common::id::CommandId;
 use common::lock::Mode;
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Timestamp};
 
-use super::{Draft, End, Next};
 use crate::change::Change;
-use crate::effect::HostCall;
-use crate::model::{Command, EntityKey, Host, Parameters};
+use crate::model::{Command, CommandState, EntityKey, Host, HostCall, TakeOverHost};
+use crate::plan::next::{End, Next, call_awaited};
+use crate::plan::tree::Plan;
+use crate::plan::verb::{At, Calling, CommandVerb, Following, Root};
 use crate::state::State;
 
-/// See [`crate::model::Parameters::TakeOverHost`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakeOverHost {
-    /// The id that the host was configured with.
-    pub host_id: HostId,
-    /// For people; empty for a host that this engine has recorded.
-    pub name: String,
-    /// `host:port`; empty for a host that this engine has recorded.
-    pub address: String,
-    /// Why, for the records of both.
-    pub reason: String,
+impl Root for TakeOverHost {
+    fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
+        let mode = match state.host(request.host_id) {
+            // What else is to be done there rests until this is done, and must not be in its way.
+            Some(host) => as_recorded(host, request).map(|()| Mode::Shared)?,
+            None if request.address.is_empty() => {
+                let message = "is empty, and this engine has no record of the host: say where it is";
+                return Err(Fault::invalid("address", message));
+            }
+            None if request.name.is_empty() => {
+                let message = "is empty, and this engine has no record of the host: name it";
+                return Err(Fault::invalid("name", message));
+            }
+            None => Mode::Exclusive,
+        };
+        let locks = vec![(EntityKey::Host(request.host_id), mode)];
+        Ok(Plan::of(request.clone(), locks))
+    }
 }
 
-pub(super) fn draft(state: &State, wanted: &TakeOverHost) -> Result<Draft, Fault> {
-    let mode = match state.host(wanted.host_id) {
-        // What else is to be done there rests until this is done, and must not be in its way.
-        Some(host) => as_recorded(host, wanted).map(|()| Mode::Shared)?,
-        None if wanted.address.is_empty() => {
-            let message = "is empty, and this engine has no record of the host: say where it is";
-            return Err(Fault::invalid("address", message));
-        }
-        None if wanted.name.is_empty() => {
-            let message = "is empty, and this engine has no record of the host: name it";
-            return Err(Fault::invalid("name", message));
-        }
-        None => Mode::Exclusive,
-    };
-    Ok(Draft {
-        locks: vec![(EntityKey::Host(wanted.host_id), mode)],
-        children: Vec::new(),
-        parameters: Parameters::TakeOverHost(wanted.clone()),
-        forbidden: None,
-    })
-}
-
-fn as_recorded(host: &Host, wanted: &TakeOverHost) -> Result<(), Fault> {
+fn as_recorded(host: &Host, request: &TakeOverHost) -> Result<(), Fault> {
     for (field, asked, recorded) in [
-        ("name", &wanted.name, &host.name),
-        ("address", &wanted.address, &host.address),
+        ("name", &request.name, &host.name),
+        ("address", &request.address, &host.address),
     ] {
         if !asked.is_empty() && asked != recorded {
             let message =
@@ -68,45 +54,73 @@ fn as_recorded(host: &Host, wanted: &TakeOverHost) -> Result<(), Fault> {
     Ok(())
 }
 
-pub(super) fn call(command: &Command, p: &TakeOverHost) -> HostCall {
-    HostCall::TakeOver {
-        user: command.user.clone(),
-        reason: p.reason.clone(),
-        correlation_id: command.correlation_id.clone(),
+impl CommandVerb for TakeOverHost {
+    fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
+        call_awaited(at.command)
+    }
+
+    fn calling(&self) -> Option<&dyn Calling> {
+        Some(self)
     }
 }
 
-pub(super) fn answered(
-    state: &State,
-    command: &Command,
-    p: &TakeOverHost,
-    result: Result<(), Fault>,
-) -> Next {
-    match result {
-        Ok(()) if state.host(p.host_id).is_some() => End::succeeded(Vec::new()),
-        Ok(()) => {
-            let life = state.volatile.connected.get(&p.host_id);
-            End::succeeded(vec![Change::Host(Arc::new(Host {
-                id: p.host_id,
-                name: p.name.clone(),
-                address: p.address.clone(),
-                store_id: life.map(|life| life.store_id),
-                start: life.map(|life| life.start),
-                has_risen: false,
-                other_life: None,
-                cursor: None,
-            }))])
+impl Calling for TakeOverHost {
+    fn call(&self, command: &Command) -> HostCall {
+        HostCall::TakeOver {
+            user: command.user.clone(),
+            reason: self.reason.clone(),
+            correlation_id: command.correlation_id.clone(),
         }
-        Err(fault) => End::without_trace(command, Some(fault)),
     }
-}
 
-/// That somebody else has the host is why it is taken over; that it is another host ends it.
-pub(crate) fn refused(command: &Command, fault: Fault) -> Next {
-    if matches!(fault.code, FaultCode::HostOwned | FaultCode::EngineFenced) {
-        Next::Stay
-    } else {
-        End::without_trace(command, Some(fault))
+    fn answered(&self, at: At<'_>, result: Result<(), Fault>) -> Next {
+        match result {
+            Ok(()) if at.state.host(self.host_id).is_some() => End::succeeded(Vec::new()),
+            Ok(()) => {
+                let life = at.state.volatile.connected.get(&self.host_id);
+                End::succeeded(vec![Change::Host(Arc::new(Host {
+                    id: self.host_id,
+                    name: self.name.clone(),
+                    address: self.address.clone(),
+                    store_id: life.map(|life| life.store_id),
+                    start: life.map(|life| life.start),
+                    has_risen: false,
+                    other_life: None,
+                    cursor: None,
+                }))])
+            }
+            Err(fault) => End::without_trace(at.command, Some(fault)),
+        }
+    }
+
+    /// That somebody else has the host is why it is taken over; that it is another host ends it.
+    fn refused(&self, command: &Command, fault: Fault) -> Next {
+        if matches!(fault.code, FaultCode::HostOwned | FaultCode::EngineFenced) {
+            Next::Stay
+        } else {
+            End::without_trace(command, Some(fault))
+        }
+    }
+
+    fn has_opposite(&self) -> bool {
+        false
+    }
+
+    fn follows(&self, state: &State) -> Option<&str> {
+        state.host(self.host_id).is_none().then_some(&*self.address)
+    }
+
+    fn takes_over(&self) -> bool {
+        true
+    }
+
+    fn ended(&self, at: At<'_>) -> Vec<Following> {
+        match at.command.state {
+            // Whoever had it has changed what is there.
+            CommandState::Succeeded => vec![Following::Anew, Following::LookedThrough],
+            _ if at.state.host(self.host_id).is_none() => vec![Following::NoLonger],
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -115,7 +129,8 @@ mod tests {
     use common::{Fault, FaultCode};
 
     use super::TakeOverHost;
-    use crate::input::{Ask, Input};
+    use crate::input::Input;
+    use crate::model::Ask;
     use crate::model::CommandState::*;
     use crate::model::EventCode;
     use crate::step::Reply;

@@ -5,78 +5,67 @@ use std::collections::BTreeSet;
 
 use common::id::{CommandId, DiskId};
 use common::lock::Mode;
-use common::{Fault, FaultCode, VolumeAddress};
+use common::{Fault, FaultCode, Timestamp, VolumeAddress};
 
-use super::{Draft, Part, absent, new_disk};
-use crate::input::{CopyAsk, DiskAsk};
-use crate::model::{Disk, DiskSpec, EntityKey, Parameters};
-use crate::plan::copy_image::CopyImage;
-use crate::plan::new_image::NewImage as _;
+use crate::model::{CopyDisk, CopyDiskRequest, CopyImage, Disk, EntityKey, NewDisk};
+use crate::plan::next::Next;
+use crate::plan::tree::{Part, Plan};
+use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::words::absent;
+use crate::plan::{new_disk, only_part};
 use crate::state::State;
-
-/// See [`crate::model::Parameters::CopyDisk`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyDisk {
-    /// What is copied.
-    pub source_id: DiskId,
-    /// The new disk.
-    pub disk: DiskSpec,
-    /// Whether the two are compared before the new one counts.
-    pub verify: bool,
-}
 
 /// The place of the part that makes the disk.
 const PLACE: &str = "disk";
 
-pub(super) fn draft(state: &State, command: CommandId, ask: &CopyAsk) -> Result<Draft, Fault> {
-    let Some(source) = state.disk(ask.source_id) else {
-        return Err(absent(state, &EntityKey::Disk(ask.source_id), "source_disk_id"));
-    };
-    let disk = new_disk::spec(command, PLACE, &asked(ask, source));
-    let host_id = new_disk::host(state, &disk, "")?;
-    if state.domain(source.spec.domain_id).map(|domain| domain.host_id) != Some(host_id) {
-        let message = format!(
-            "the domain is served by host {host_id}, and the domain of the source by another: a copy is the work of \
-             one host; name a domain of the source's host"
-        );
-        return Err(Fault::new(FaultCode::DomainsApart, message).about("domain_id"));
-    }
-    let image = CopyImage {
-        source: VolumeAddress {
-            domain_id: source.spec.domain_id,
-            image_id: ask.source_id.image(),
-            volume_id: source.volume_id,
-        },
-        disk: disk.clone(),
-        volume_id: command.volume(PLACE),
-        host_id,
-        verify: ask.verify,
-    };
-    Ok(Draft {
-        locks: locks(state, ask.source_id, &image),
-        children: vec![Part {
-            place: PLACE.to_owned(),
-            task: Some(image.make()),
-            parameters: Parameters::CopyImage(image),
-            children: Vec::new(),
-        }],
-        parameters: Parameters::CopyDisk(CopyDisk {
-            source_id: ask.source_id,
+impl Root for CopyDisk {
+    fn plan(state: &State, id: CommandId, request: &CopyDiskRequest) -> Result<Plan, Fault> {
+        let source_disk_id = request.source_disk_id;
+        let Some(source) = state.disk(source_disk_id) else {
+            return Err(absent(state, &EntityKey::Disk(source_disk_id), "source_disk_id"));
+        };
+        let disk = new_disk::spec(id, PLACE, &wanted(request, source));
+        let host_id = new_disk::host(state, &disk, "")?;
+        if state.domain(source.spec.domain_id).map(|domain| domain.host_id) != Some(host_id) {
+            let message = format!(
+                "the domain is served by host {host_id}, and the domain of the source by another: a copy is the work \
+                 of one host; name a domain of the source's host"
+            );
+            return Err(Fault::new(FaultCode::DomainsApart, message).about("domain_id"));
+        }
+        let image = CopyImage {
+            source: VolumeAddress {
+                domain_id: source.spec.domain_id,
+                image_id: source_disk_id.image(),
+                volume_id: source.volume_id,
+            },
+            disk: disk.clone(),
+            volume_id: id.volume(PLACE),
+            host_id,
+            verify: request.verify,
+        };
+        let locks = locks(state, source_disk_id, &image);
+        let parameters = Self {
+            source_disk_id,
             disk,
-            verify: ask.verify,
-        }),
-        forbidden: None,
-    })
+            verify: request.verify,
+        };
+        Ok(Plan {
+            children: vec![Part::leaf(PLACE, image)],
+            ..Plan::of(parameters, locks)
+        })
+    }
 }
 
-fn asked(ask: &CopyAsk, source: &Disk) -> DiskAsk {
-    DiskAsk {
-        disk_id: ask.disk_id,
-        domain_id: ask.domain_id,
+/// As large as its source.
+fn wanted(request: &CopyDiskRequest, source: &Disk) -> NewDisk {
+    NewDisk {
+        disk_id: request.disk_id,
+        domain_id: request.domain_id,
         capacity_bytes: source.spec.capacity_bytes,
-        format: ask.format,
-        allocation: ask.allocation,
-        description: ask.description.clone(),
+        format: request.format,
+        allocation: request.allocation,
+        description: request.description.clone(),
     }
 }
 
@@ -91,6 +80,16 @@ fn locks(state: &State, source_id: DiskId, image: &CopyImage) -> Vec<(EntityKey,
     let new = (EntityKey::Disk(image.disk.disk_id), Mode::Exclusive);
     let shared = shared.into_iter().map(|key| (key, Mode::Shared));
     [new].into_iter().chain(shared).collect()
+}
+
+impl CommandVerb for CopyDisk {
+    fn next(&self, at: At<'_>, now: Timestamp) -> Next {
+        only_part::makes_a_disk(at, now)
+    }
+
+    fn undoing(&self, at: At<'_>) -> bool {
+        only_part::undoing(at)
+    }
 }
 
 #[cfg(test)]

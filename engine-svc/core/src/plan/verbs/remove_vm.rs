@@ -3,74 +3,78 @@
 
 use std::collections::BTreeSet;
 
-use common::Fault;
-use common::id::VmId;
+use common::id::{CommandId, VmId};
 use common::lock::Mode;
+use common::{Fault, Timestamp};
 
-use super::{Draft, Next, Part, absent, only_part, remove_all_vm_images};
 use crate::change::Change;
-use crate::model::{Command, EntityKey, Parameters};
-use crate::plan::remove_all_vm_images::RemoveAllVmImages;
+use crate::model::{EntityKey, RemoveAllVmImages, RemoveImage, RemoveVm, RemoveVmRequest};
+use crate::plan::next::Next;
+use crate::plan::only_part;
+use crate::plan::tree::{Part, Plan};
+use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::words::absent;
 use crate::state::State;
 
-/// See [`crate::model::Parameters::RemoveVm`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoveVm {
-    /// Which.
-    pub vm_id: VmId,
-    /// Its name when the command was accepted.
-    pub name: String,
-}
-
-pub(super) fn draft(state: &State, vm_id: VmId) -> Result<Draft, Fault> {
-    let Some(vm) = state.vm(vm_id) else {
-        return Err(absent(state, &EntityKey::Vm(vm_id), "vm_id"));
-    };
-    let images = RemoveAllVmImages {
-        vm_id,
-        disk_ids: vm.disk_ids.clone(),
-    };
-    let parts = remove_all_vm_images::parts(state, &images);
-    Ok(Draft {
-        locks: locks(vm_id, &vm.name, &parts),
-        children: vec![Part {
+impl Root for RemoveVm {
+    fn plan(state: &State, _id: CommandId, request: &RemoveVmRequest) -> Result<Plan, Fault> {
+        let vm_id = request.vm_id;
+        let Some(vm) = state.vm(vm_id) else {
+            return Err(absent(state, &EntityKey::Vm(vm_id), "vm_id"));
+        };
+        // A disk whose host is not known cannot be planned.
+        let images: Vec<RemoveImage> = (vm.disk_ids.iter())
+            .filter_map(|id| RemoveImage::of(state, *id, Some(vm_id)))
+            .collect();
+        let locks = locks(vm_id, &vm.name, &images);
+        let parts = images.into_iter().enumerate();
+        let all = Part {
             place: "images".to_owned(),
-            children: parts,
+            children: parts
+                .map(|(at, image)| Part::leaf(format!("disk/{at}"), image))
+                .collect(),
             task: None,
-            parameters: Parameters::RemoveAllVmImages(images),
-        }],
-        parameters: Parameters::RemoveVm(RemoveVm {
+            parameters: RemoveAllVmImages {
+                vm_id,
+                disk_ids: vm.disk_ids.clone(),
+            }
+            .into(),
+        };
+        let parameters = Self {
             vm_id,
             name: vm.name.clone(),
-        }),
-        forbidden: None,
-    })
+        };
+        Ok(Plan {
+            children: vec![all],
+            ..Plan::of(parameters, locks)
+        })
+    }
 }
 
-fn locks(vm_id: VmId, name: &str, parts: &[Part]) -> Vec<(EntityKey, Mode)> {
+fn locks(vm_id: VmId, name: &str, images: &[RemoveImage]) -> Vec<(EntityKey, Mode)> {
     let mut shared = BTreeSet::new();
     let mut locks = vec![
         (EntityKey::Vm(vm_id), Mode::Exclusive),
         (EntityKey::VmName(name.to_owned()), Mode::Exclusive),
     ];
-    for part in parts {
-        if let Parameters::RemoveImage(p) = &part.parameters {
-            locks.push((EntityKey::Disk(p.disk_id), Mode::Exclusive));
-            shared.extend([EntityKey::Domain(p.domain_id), EntityKey::Host(p.host_id)]);
-        }
+    for image in images {
+        locks.push((EntityKey::Disk(image.disk_id), Mode::Exclusive));
+        shared.extend([EntityKey::Domain(image.domain_id), EntityKey::Host(image.host_id)]);
     }
     locks.extend(shared.into_iter().map(|key| (key, Mode::Shared)));
     locks
 }
 
-pub(super) fn next(state: &State, command: &Command, p: &RemoveVm) -> Next {
-    let gone = vec![Change::VmRemoved(p.vm_id)];
-    match only_part::next(state, command, |_| gone) {
-        Next::End(mut end) if !end.left_behind.is_empty() => {
-            end.left_behind.push(EntityKey::Vm(p.vm_id));
-            Next::End(end)
+impl CommandVerb for RemoveVm {
+    fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
+        let gone = vec![Change::VmRemoved(self.vm_id)];
+        match only_part::next(at, |_| gone) {
+            Next::End(mut end) if !end.left_behind.is_empty() => {
+                end.left_behind.push(EntityKey::Vm(self.vm_id));
+                Next::End(end)
+            }
+            next => next,
         }
-        next => next,
     }
 }
 

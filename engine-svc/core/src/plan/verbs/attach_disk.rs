@@ -1,37 +1,31 @@
 //! Gives a disk to a VM. Nothing but the inventory changes, so it is done by the very change that accepts it.
 
-use common::id::{DiskId, VmId};
+use common::id::{CommandId, DiskId, VmId};
 use common::lock::Mode;
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Timestamp};
 
-use super::{Draft, End, Next, absent};
 use crate::change::Change;
-use crate::model::{Disk, EntityKey, Parameters};
-use crate::plan::create_vm::MAX_DISKS;
+use crate::model::{AttachDisk, Disk, EntityKey};
+use crate::plan::MAX_DISKS;
+use crate::plan::next::{End, Next};
+use crate::plan::tree::Plan;
+use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::words::absent;
 use crate::state::State;
 
-/// See [`crate::model::Parameters::AttachDisk`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttachDisk {
-    /// Which.
-    pub disk_id: DiskId,
-    /// To which VM.
-    pub vm_id: VmId,
+impl Root for AttachDisk {
+    fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
+        both(state, request.disk_id, request.vm_id)?;
+        Ok(Plan {
+            forbidden: attached(state, request).or_else(|| full(state, request)),
+            ..Plan::of(request.clone(), locks(request.disk_id, request.vm_id))
+        })
+    }
 }
 
-pub(super) fn draft(state: &State, wanted: &AttachDisk) -> Result<Draft, Fault> {
-    both(state, wanted.disk_id, wanted.vm_id)?;
-    Ok(Draft {
-        locks: locks(wanted.disk_id, wanted.vm_id),
-        children: Vec::new(),
-        parameters: Parameters::AttachDisk(wanted.clone()),
-        forbidden: attached(state, wanted).or_else(|| full(state, wanted)),
-    })
-}
-
-fn attached(state: &State, wanted: &AttachDisk) -> Option<Fault> {
-    let vm = state.vm_of(wanted.disk_id)?;
-    let advice = if vm.id == wanted.vm_id {
+fn attached(state: &State, request: &AttachDisk) -> Option<Fault> {
+    let vm = state.vm_of(request.disk_id)?;
+    let advice = if vm.id == request.vm_id {
         "already"
     } else {
         "and can be attached to one at a time; detach it there first"
@@ -40,9 +34,9 @@ fn attached(state: &State, wanted: &AttachDisk) -> Option<Fault> {
     Some(Fault::new(FaultCode::DiskAttached, message).about("disk_id"))
 }
 
-fn full(state: &State, wanted: &AttachDisk) -> Option<Fault> {
+fn full(state: &State, request: &AttachDisk) -> Option<Fault> {
     let vm = state
-        .vm(wanted.vm_id)
+        .vm(request.vm_id)
         .filter(|vm| vm.disk_ids.len() >= MAX_DISKS)?;
     let message = format!(
         "the VM has {} disks, and {MAX_DISKS} are allowed",
@@ -51,16 +45,18 @@ fn full(state: &State, wanted: &AttachDisk) -> Option<Fault> {
     Some(Fault::new(FaultCode::VmFull, message).about("vm_id"))
 }
 
-/// The disk first: it says in which VM to look, and the VM says whether it is there.
-pub(super) fn next(state: &State, p: &AttachDisk) -> Next {
-    let (Some(disk), Some(vm)) = (state.disk(p.disk_id), state.vm(p.vm_id)) else {
-        return Next::Stay;
-    };
-    let disk = Disk {
-        last_vm: Some(vm.id),
-        ..disk.clone()
-    };
-    End::succeeded(vec![Change::Disk(disk), Change::Vm(vm.with(p.disk_id))])
+impl CommandVerb for AttachDisk {
+    /// The disk first: it says in which VM to look, and the VM says whether it is there.
+    fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
+        let (Some(disk), Some(vm)) = (at.state.disk(self.disk_id), at.state.vm(self.vm_id)) else {
+            return Next::Stay;
+        };
+        let disk = Disk {
+            last_vm: Some(vm.id),
+            ..disk.clone()
+        };
+        End::succeeded(vec![Change::Disk(disk), Change::Vm(vm.with(self.disk_id))])
+    }
 }
 
 /// That there are such a disk and such a VM.
@@ -159,7 +155,7 @@ mod tests {
     #[test]
     fn a_vm_takes_no_more_disks_than_it_could_be_made_with() {
         let mut world = world();
-        let most = crate::plan::create_vm::MAX_DISKS as u128;
+        let most = crate::plan::MAX_DISKS as u128;
         world.submit(1, "CreateVm", create_vm(3, 0x10..0x10 + most, 0));
         world.settle();
         let (code, _) = code(world.submit(2, "AttachDisk", attach_disk(1, 3)));

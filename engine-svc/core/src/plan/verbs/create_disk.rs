@@ -1,51 +1,50 @@
 //! Creates a disk that belongs to no VM. It is in the inventory once it is whole; if it cannot be made, its part undoes
 //! what there is of it.
 
-use common::Fault;
 use common::id::CommandId;
 use common::lock::Mode;
+use common::{Fault, Timestamp};
 
-use super::{Draft, Part, new_disk};
-use crate::input::DiskAsk;
-use crate::model::{DiskSpec, EntityKey, Parameters};
-use crate::plan::create_image::CreateImage;
-use crate::plan::new_image::NewImage as _;
+use crate::model::{CreateDisk, CreateImage, EntityKey, NewDisk};
+use crate::plan::next::Next;
+use crate::plan::tree::{Part, Plan};
+use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::{new_disk, only_part};
 use crate::state::State;
-
-/// See [`crate::model::Parameters::CreateDisk`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreateDisk {
-    /// The disk.
-    pub disk: DiskSpec,
-}
 
 /// The place of the part that makes the disk.
 const PLACE: &str = "disk";
 
-pub(super) fn draft(state: &State, command: CommandId, ask: &DiskAsk) -> Result<Draft, Fault> {
-    let disk = new_disk::spec(command, PLACE, ask);
-    let host_id = new_disk::host(state, &disk, "")?;
-    let image = CreateImage {
-        vm_id: None,
-        disk: disk.clone(),
-        volume_id: command.volume(PLACE),
-        host_id,
-    };
-    Ok(Draft {
-        locks: vec![
+impl Root for CreateDisk {
+    fn plan(state: &State, id: CommandId, request: &NewDisk) -> Result<Plan, Fault> {
+        let disk = new_disk::spec(id, PLACE, request);
+        let host_id = new_disk::host(state, &disk, "")?;
+        let image = CreateImage {
+            vm_id: None,
+            disk: disk.clone(),
+            volume_id: id.volume(PLACE),
+            host_id,
+        };
+        let locks = vec![
             (EntityKey::Disk(disk.disk_id), Mode::Exclusive),
             (EntityKey::Domain(disk.domain_id), Mode::Shared),
             (EntityKey::Host(host_id), Mode::Shared),
-        ],
-        children: vec![Part {
-            place: PLACE.to_owned(),
-            task: Some(image.make()),
-            parameters: Parameters::CreateImage(image),
-            children: Vec::new(),
-        }],
-        parameters: Parameters::CreateDisk(CreateDisk { disk }),
-        forbidden: None,
-    })
+        ];
+        Ok(Plan {
+            children: vec![Part::leaf(PLACE, image)],
+            ..Plan::of(Self { disk }, locks)
+        })
+    }
+}
+
+impl CommandVerb for CreateDisk {
+    fn next(&self, at: At<'_>, now: Timestamp) -> Next {
+        only_part::makes_a_disk(at, now)
+    }
+
+    fn undoing(&self, at: At<'_>) -> bool {
+        only_part::undoing(at)
+    }
 }
 
 #[cfg(test)]

@@ -3,86 +3,78 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::id::{CommandId, TaskId, VmId};
+use common::id::{CommandId, TaskId};
 use common::lock::Mode;
 use common::{Fault, FaultCode, Timestamp};
 
-use super::next::{NewTask, Work, child_failed, children_awaited, next_turn, rest};
-use super::{Awaits, Draft, End, Next, Part, new_disk, new_image};
 use crate::change::Change;
-use crate::input::DiskAsk;
 use crate::model::{
-    AsyncTask, Command, CommandState, Disk, DiskSpec, Ending, EntityKey, Parameters, Place, Purpose, Vm,
+    AsyncTask, Command, CommandParameters as _, CommandState, CreateImage, CreateVm, CreateVmRequest, Disk,
+    DiskSpec, Ending, EntityKey, NewDisk, Place, Purpose, Vm,
 };
-use crate::plan::create_image::CreateImage;
-use crate::plan::new_image::NewImage as _;
+use crate::plan::next::{Awaits, End, NewTask, Next, Work, child_failed, children_awaited, next_turn, rest};
+use crate::plan::tree::{Part, Plan};
+use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::{made_disk, new_disk, undoable};
 use crate::state::State;
 
-/// See [`crate::model::Parameters::CreateVm`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreateVm {
-    /// Its id.
-    pub vm_id: VmId,
-    /// Its name.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// Its disks; may be none.
-    pub disks: Vec<DiskSpec>,
+impl Root for CreateVm {
+    fn plan(state: &State, id: CommandId, request: &CreateVmRequest) -> Result<Plan, Fault> {
+        if state.vm(request.vm_id).is_some() {
+            return Err(
+                Fault::new(FaultCode::EntityExists, "there is a VM of this id already").about("vm_id"),
+            );
+        }
+        if let Some(other) = state.vm_named(&request.name) {
+            let message = format!("VM {other} has this name already");
+            return Err(Fault::new(FaultCode::EntityExists, message).about("name"));
+        }
+        let wanted = Self {
+            vm_id: request.vm_id,
+            name: request.name.clone(),
+            description: request.description.clone(),
+            disks: specs(id, &request.disks),
+        };
+        let mut ids = BTreeSet::new();
+        let mut shared = BTreeSet::new();
+        let mut locks = vec![
+            (EntityKey::Vm(wanted.vm_id), Mode::Exclusive),
+            (EntityKey::VmName(wanted.name.clone()), Mode::Exclusive),
+        ];
+        let mut children = Vec::with_capacity(wanted.disks.len());
+        for (at, disk) in wanted.disks.iter().enumerate() {
+            let part = part(state, id, &wanted, at, disk)?;
+            if !ids.insert(disk.disk_id) {
+                return Err(Fault::invalid(
+                    format!("disks[{at}].disk_id"),
+                    "names the same disk as another one",
+                ));
+            }
+            locks.push((EntityKey::Disk(disk.disk_id), Mode::Exclusive));
+            shared.insert(EntityKey::Domain(disk.domain_id));
+            shared.extend(
+                state
+                    .domain(disk.domain_id)
+                    .map(|domain| EntityKey::Host(domain.host_id)),
+            );
+            children.push(part);
+        }
+        locks.extend(shared.into_iter().map(|key| (key, Mode::Shared)));
+        Ok(Plan {
+            children,
+            ..Plan::of(wanted, locks)
+        })
+    }
 }
 
-/// Disks of one VM. Far more than oVirt's own limit for one controller, and a tree that still is one input's work.
-pub const MAX_DISKS: usize = 64;
-
 /// The disks that are asked for.
-pub(super) fn specs(command: CommandId, asked: &[DiskAsk]) -> Vec<DiskSpec> {
-    let spec = |(at, ask)| new_disk::spec(command, &place(at), ask);
+fn specs(command: CommandId, asked: &[NewDisk]) -> Vec<DiskSpec> {
+    let spec = |(at, disk)| new_disk::spec(command, &place(at), disk);
     asked.iter().enumerate().map(spec).collect()
 }
 
 fn place(at: usize) -> String {
     format!("disk/{at}")
-}
-
-pub(super) fn draft(state: &State, command: CommandId, wanted: CreateVm) -> Result<Draft, Fault> {
-    if state.vm(wanted.vm_id).is_some() {
-        return Err(Fault::new(FaultCode::EntityExists, "there is a VM of this id already").about("vm_id"));
-    }
-    if let Some(other) = state.vm_named(&wanted.name) {
-        let message = format!("VM {other} has this name already");
-        return Err(Fault::new(FaultCode::EntityExists, message).about("name"));
-    }
-    let mut ids = BTreeSet::new();
-    let mut shared = BTreeSet::new();
-    let mut locks = vec![
-        (EntityKey::Vm(wanted.vm_id), Mode::Exclusive),
-        (EntityKey::VmName(wanted.name.clone()), Mode::Exclusive),
-    ];
-    let mut children = Vec::with_capacity(wanted.disks.len());
-    for (at, disk) in wanted.disks.iter().enumerate() {
-        let part = part(state, command, &wanted, at, disk)?;
-        if !ids.insert(disk.disk_id) {
-            return Err(Fault::invalid(
-                format!("disks[{at}].disk_id"),
-                "names the same disk as another one",
-            ));
-        }
-        locks.push((EntityKey::Disk(disk.disk_id), Mode::Exclusive));
-        shared.insert(EntityKey::Domain(disk.domain_id));
-        shared.extend(
-            state
-                .domain(disk.domain_id)
-                .map(|domain| EntityKey::Host(domain.host_id)),
-        );
-        children.push(part);
-    }
-    locks.extend(shared.into_iter().map(|key| (key, Mode::Shared)));
-    Ok(Draft {
-        locks,
-        children,
-        parameters: Parameters::CreateVm(wanted),
-        forbidden: None,
-    })
 }
 
 fn part(state: &State, command: CommandId, vm: &CreateVm, at: usize, disk: &DiskSpec) -> Result<Part, Fault> {
@@ -92,36 +84,48 @@ fn part(state: &State, command: CommandId, vm: &CreateVm, at: usize, disk: &Disk
         volume_id: command.volume(&place(at)),
         host_id: new_disk::host(state, disk, &format!("disks[{at}]."))?,
     };
-    Ok(Part {
-        place: place(at),
-        task: Some(image.make()),
-        parameters: Parameters::CreateImage(image),
-        children: Vec::new(),
-    })
+    Ok(Part::leaf(place(at), image))
 }
 
-/// Whether it undoes: a part of it ended badly, or can only end so.
-pub(super) fn compensates(state: &State, command: &Command) -> bool {
-    command.fault.is_some() || state.family(command.id).broken()
-}
+impl CommandVerb for CreateVm {
+    fn next(&self, at: At<'_>, now: Timestamp) -> Next {
+        if self.undoing(at) {
+            undo(at)
+        } else if at.state.family(at.command.id).open.is_empty() {
+            End::succeeded(created(at, self, now))
+        } else {
+            children_awaited(at)
+        }
+    }
 
-pub(super) fn next(state: &State, command: &Command, p: &CreateVm, now: Timestamp) -> Next {
-    if compensates(state, command) {
-        undo(state, command)
-    } else if state.family(command.id).open.is_empty() {
-        End::succeeded(created(state, command, p, now))
-    } else {
-        children_awaited(state, command)
+    /// The disks that were made and are not undone.
+    fn leftovers(&self, at: At<'_>) -> Vec<EntityKey> {
+        let tried = tried(at);
+        let left = (1..).zip(at.children()).filter(|(part, child)| {
+            let undone = tried
+                .get(part)
+                .is_some_and(|task| task.ending() == Some(Ending::Done));
+            child.state == CommandState::Succeeded && !undone
+        });
+        left.map(|(_, child)| child.parameters.entity()).collect()
+    }
+
+    /// A part of it ended badly, or can only end so.
+    fn undoing(&self, at: At<'_>) -> bool {
+        at.command.fault.is_some() || at.state.family(at.command.id).broken()
+    }
+
+    fn unmakes_parts(&self) -> bool {
+        true
     }
 }
 
 /// What its success brings: the disks, then the VM.
-fn created(state: &State, command: &Command, p: &CreateVm, now: Timestamp) -> Vec<Change> {
-    let parts = command.children.iter().filter_map(|id| state.command(*id));
-    let disks = parts.filter_map(|part| {
+fn created(at: At<'_>, p: &CreateVm, now: Timestamp) -> Vec<Change> {
+    let disks = at.children().filter_map(|part| {
         Some(Change::Disk(Disk {
             last_vm: Some(p.vm_id),
-            ..new_image::made(part, now)?
+            ..made_disk(part, now)?
         }))
     });
     let vm = Change::Vm(Vm {
@@ -136,9 +140,9 @@ fn created(state: &State, command: &Command, p: &CreateVm, now: Timestamp) -> Ve
 
 /// Undo: what is still being made is stopped; what was made is deleted, each by a task of its own, and only once
 /// the task that made it is over.
-fn undo(state: &State, command: &Command) -> Next {
-    let tried = tried(state, command);
-    let work = undo_work(state, command, &tried);
+fn undo(at: At<'_>) -> Next {
+    let tried = tried(at);
+    let work = undo_work(at, &tried);
     if work != Work::default() {
         return Next::Work(work);
     }
@@ -148,39 +152,39 @@ fn undo(state: &State, command: &Command) -> Next {
         Some(Ending::Untouched(fault) | Ending::Unclear(fault)) => Some(fault),
     });
     if let Some(fault) = stuck {
-        return rest(command, fault, false);
+        return rest(at.command, fault, false);
     }
-    if !state.family(command.id).open.is_empty() {
-        return children_awaited(state, command);
+    if !at.state.family(at.command.id).open.is_empty() {
+        return children_awaited(at);
     }
     match tried.values().find(|task| task.is_open()) {
         Some(task) => Next::Wait(Awaits::task(task.id)),
-        None => End::undone(command),
+        None => End::undone(at.command),
     }
 }
 
 /// The last undo of each part that was undone or is being undone, by the part's number.
-fn tried<'a>(state: &'a State, command: &Command) -> BTreeMap<u32, &'a AsyncTask> {
-    let tasks = command.tasks.iter().filter_map(|id| state.task(*id));
+fn tried(at: At<'_>) -> BTreeMap<u32, &AsyncTask> {
+    let tasks = at.command.tasks.iter().filter_map(|id| at.state.task(*id));
     tasks.filter_map(|task| Some((task.place?.part, task))).collect()
 }
 
-fn undo_work(state: &State, command: &Command, tried: &BTreeMap<u32, &AsyncTask>) -> Work {
+fn undo_work(at: At<'_>, tried: &BTreeMap<u32, &AsyncTask>) -> Work {
     let mut work = Work::default();
-    if command.fault.is_none() {
-        let family = state.family(command.id);
+    if at.command.fault.is_none() {
+        let family = at.state.family(at.command.id);
         // Where all that happened is that parts were stopped, nothing has failed.
-        work.fault = child_failed(state, command).filter(|_| family.failed + family.doomed > 0);
+        work.fault = child_failed(at).filter(|_| family.failed + family.doomed > 0);
     }
-    for (part, child) in (1..).zip(command.children.iter().filter_map(|id| state.command(*id))) {
+    for (part, child) in (1..).zip(at.children()) {
         if !child.state.is_terminal() {
-            work.abort.extend(unwanted_task(state, child));
-        } else if let (CommandState::Succeeded, Some(image)) = (child.state, child.parameters.new_image()) {
-            let place = undo_place(command, part, tried.get(&part).copied());
+            work.abort.extend(unwanted_task(at.state, child));
+        } else if let (CommandState::Succeeded, Some((_, undo))) = (child.state, undoable(child)) {
+            let place = undo_place(at.command, part, tried.get(&part).copied());
             work.start.extend(place.map(|place| NewTask {
                 purpose: Purpose::Undo,
                 place,
-                planned: image.unmake(),
+                planned: undo,
             }));
         }
     }
@@ -206,19 +210,6 @@ fn undo_place(command: &Command, part: u32, last: Option<&AsyncTask>) -> Option<
             next_turn(command.attempt, part, last.place?, &fault)
         }
     }
-}
-
-/// The disks that were made and are not undone.
-pub(super) fn leftovers(state: &State, command: &Command) -> Vec<EntityKey> {
-    let tried = tried(state, command);
-    let parts = (1..).zip(command.children.iter().filter_map(|id| state.command(*id)));
-    let left = parts.filter(|(part, child)| {
-        let undone = tried
-            .get(part)
-            .is_some_and(|task| task.ending() == Some(Ending::Done));
-        child.state == CommandState::Succeeded && !undone
-    });
-    left.map(|(_, child)| child.parameters.entity()).collect()
 }
 
 #[cfg(test)]

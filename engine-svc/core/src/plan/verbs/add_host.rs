@@ -3,66 +3,87 @@
 
 use std::sync::Arc;
 
-use common::id::HostId;
+use common::id::CommandId;
 use common::lock::Mode;
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Timestamp};
 
-use super::{Draft, End, Next, next};
 use crate::change::Change;
-use crate::effect::HostCall;
-use crate::model::{Command, EntityKey, Host, Parameters};
+use crate::model::{AddHost, Command, CommandState, EntityKey, Host, HostCall};
+use crate::plan::next::{End, Next, call_awaited, rest};
+use crate::plan::tree::Plan;
+use crate::plan::verb::{At, Calling, CommandVerb, Following, Root};
 use crate::state::State;
 
-/// See [`crate::model::Parameters::AddHost`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddHost {
-    /// The id that the host was configured with.
-    pub host_id: HostId,
-    /// For people.
-    pub name: String,
-    /// `host:port`.
-    pub address: String,
-}
-
-pub(super) fn draft(state: &State, wanted: &AddHost) -> Result<Draft, Fault> {
-    if state.host(wanted.host_id).is_some() {
-        let message = "this host was added already; remove it first, or leave it";
-        return Err(Fault::new(FaultCode::EntityExists, message).about("host_id"));
-    }
-    Ok(Draft {
-        locks: vec![(EntityKey::Host(wanted.host_id), Mode::Exclusive)],
-        children: Vec::new(),
-        parameters: Parameters::AddHost(wanted.clone()),
-        forbidden: None,
-    })
-}
-
-/// Do: claim. Undo, where the claim may have been heard: release. Stopped before that, it simply ends.
-pub(super) fn call(command: &Command) -> HostCall {
-    if command.cancel_requested {
-        HostCall::Release
-    } else {
-        HostCall::Claim
+impl Root for AddHost {
+    fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
+        if state.host(request.host_id).is_some() {
+            let message = "this host was added already; remove it first, or leave it";
+            return Err(Fault::new(FaultCode::EntityExists, message).about("host_id"));
+        }
+        let locks = vec![(EntityKey::Host(request.host_id), Mode::Exclusive)];
+        Ok(Plan::of(request.clone(), locks))
     }
 }
 
-pub(super) fn answered(state: &State, command: &Command, p: &AddHost, result: Result<(), Fault>) -> Next {
-    match (call(command), result) {
-        (HostCall::Release, Ok(())) => End::without_trace(command, None),
-        (HostCall::Release, Err(fault)) if not_ours(&fault) => End::without_trace(command, None),
-        (HostCall::Release, Err(fault)) => next::rest(command, fault, false),
-        (_, Ok(())) => End::succeeded(vec![Change::Host(Arc::new(added(state, p)))]),
-        (_, Err(fault)) => End::without_trace(command, Some(fault)),
+impl CommandVerb for AddHost {
+    fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
+        call_awaited(at.command)
+    }
+
+    fn undoing(&self, at: At<'_>) -> bool {
+        at.command.cancel_requested && at.command.call_sent
+    }
+
+    fn calling(&self) -> Option<&dyn Calling> {
+        Some(self)
     }
 }
 
-/// The address answers as another host, or as one of another engine's.
-pub(crate) fn refused(command: &Command, fault: Fault) -> Next {
-    if !command.call_sent || not_ours(&fault) {
-        End::without_trace(command, Some(fault))
-    } else {
-        // The host that was there before may be claimed by now, and nobody can reach it.
-        next::rest(command, fault, false)
+impl Calling for AddHost {
+    /// Do: claim. Undo, where the claim may have been heard: release. Stopped before that, it simply ends.
+    fn call(&self, command: &Command) -> HostCall {
+        if command.cancel_requested {
+            HostCall::Release
+        } else {
+            HostCall::Claim
+        }
+    }
+
+    fn answered(&self, at: At<'_>, result: Result<(), Fault>) -> Next {
+        let command = at.command;
+        match (self.call(command), result) {
+            (HostCall::Release, Ok(())) => End::without_trace(command, None),
+            (HostCall::Release, Err(fault)) if not_ours(&fault) => End::without_trace(command, None),
+            (HostCall::Release, Err(fault)) => rest(command, fault, false),
+            (_, Ok(())) => End::succeeded(vec![Change::Host(Arc::new(added(at.state, self)))]),
+            (_, Err(fault)) => End::without_trace(command, Some(fault)),
+        }
+    }
+
+    /// The address answers as another host, or as one of another engine's.
+    fn refused(&self, command: &Command, fault: Fault) -> Next {
+        if !command.call_sent || not_ours(&fault) {
+            End::without_trace(command, Some(fault))
+        } else {
+            // The host that was there before may be claimed by now, and nobody can reach it.
+            rest(command, fault, false)
+        }
+    }
+
+    fn has_opposite(&self) -> bool {
+        true
+    }
+
+    fn follows(&self, _state: &State) -> Option<&str> {
+        Some(&self.address)
+    }
+
+    fn ended(&self, at: At<'_>) -> Vec<Following> {
+        vec![if at.command.state == CommandState::Succeeded {
+            Following::Anew
+        } else {
+            Following::NoLonger
+        }]
     }
 }
 
@@ -91,9 +112,10 @@ fn added(state: &State, p: &AddHost) -> Host {
 mod tests {
     use common::FaultCode;
 
-    use crate::input::{Ask, Input};
+    use crate::input::Input;
+    use crate::model::Ask;
     use crate::model::CommandState::*;
-    use crate::plan::remove_host::RemoveHost;
+    use crate::model::RemoveHost;
     use crate::step::Reply;
     use crate::testing::{World, add_host, command_id, host_id};
 

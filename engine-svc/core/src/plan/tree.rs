@@ -1,20 +1,21 @@
-//! A plan as data, before it is recorded.
+//! A plan as data: a tree of commands with their tasks, before it is recorded.
 
 use common::id::{CommandId, HostId};
 use common::lock::Mode;
-use common::{Fault, Operation, Timestamp, Words};
+use common::{Fault, Timestamp, Words};
 
-use super::Awaits;
+use super::next::Awaits;
+use super::verb::Leaf;
 use crate::input::Submission;
-use crate::jobs::TaskStep;
 use crate::model::{
-    AsyncTask, AsyncTaskState, Command, CommandState, EntityKey, Parameters, Place, Purpose, RequestKey,
+    AsyncTask, AsyncTaskState, Command, CommandParameters as _, CommandState, EntityKey, Parameters, Place,
+    PlannedTask, Purpose, RequestKey, TaskStep,
 };
 use crate::state::State;
 
 /// A root command to be, with all that is below it.
 #[derive(Debug, Clone)]
-pub(crate) struct Draft {
+pub(crate) struct Plan {
     pub(crate) parameters: Parameters,
     /// All locks of the tree.
     pub(crate) locks: Vec<(EntityKey, Mode)>,
@@ -35,20 +36,23 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// A child that works by a task.
+    pub(crate) fn leaf(place: impl Into<String>, leaf: impl Leaf + Into<Parameters>) -> Self {
+        Self {
+            place: place.into(),
+            task: Some(leaf.make()),
+            parameters: leaf.into(),
+            children: Vec::new(),
+        }
+    }
+
     fn add_hosts(&self, hosts: &mut Vec<HostId>) {
         hosts.extend(self.task.as_ref().map(|task| task.host_id));
         self.children.iter().for_each(|part| part.add_hosts(hosts));
     }
 }
 
-/// What a leaf has its host do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PlannedTask {
-    pub(crate) host_id: HostId,
-    pub(crate) operation: Operation,
-}
-
-/// The records of a draft.
+/// The records of a plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
     pub(crate) root: Command,
@@ -56,7 +60,17 @@ pub(crate) struct Records {
     pub(crate) children: Vec<(Command, Option<AsyncTask>)>,
 }
 
-impl Draft {
+impl Plan {
+    /// A plan without children, tasks or objections.
+    pub(crate) fn of(parameters: impl Into<Parameters>, locks: Vec<(EntityKey, Mode)>) -> Self {
+        Self {
+            parameters: parameters.into(),
+            locks,
+            children: Vec::new(),
+            forbidden: None,
+        }
+    }
+
     /// The hosts that it would have something done on.
     pub(crate) fn hosts(&self) -> Vec<HostId> {
         let mut hosts: Vec<HostId> = self.parameters.called_host().into_iter().collect();

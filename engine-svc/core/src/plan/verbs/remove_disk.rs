@@ -1,54 +1,49 @@
 //! Removes a disk that is attached to no VM.
 
-use common::id::DiskId;
+use common::id::CommandId;
 use common::lock::Mode;
-use common::{Fault, FaultCode};
+use common::{Fault, FaultCode, Timestamp};
 
-use super::{Draft, Next, Part, absent, only_part, remove_image};
-use crate::model::{Command, EntityKey, Parameters};
-use crate::plan::remove_image::RemoveImage;
+use crate::model::{EntityKey, RemoveDisk, RemoveImage};
+use crate::plan::next::Next;
+use crate::plan::only_part;
+use crate::plan::tree::{Part, Plan};
+use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::words::absent;
 use crate::state::State;
 
-/// See [`crate::model::Parameters::RemoveDisk`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoveDisk {
-    /// Which.
-    pub disk_id: DiskId,
+impl Root for RemoveDisk {
+    fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
+        let disk_id = request.disk_id;
+        let image = RemoveImage::of(state, disk_id, None);
+        let image = image.ok_or_else(|| absent(state, &EntityKey::Disk(disk_id), "disk_id"))?;
+        let mut locks = vec![
+            (EntityKey::Disk(disk_id), Mode::Exclusive),
+            (EntityKey::Domain(image.domain_id), Mode::Shared),
+            (EntityKey::Host(image.host_id), Mode::Shared),
+        ];
+        let vm = state.vm_of(disk_id);
+        // Wanted only to know who works on it: what holds the VM may be taking the disk with it.
+        locks.extend(vm.map(|vm| (EntityKey::Vm(vm.id), Mode::Shared)));
+        Ok(Plan {
+            children: vec![Part::leaf("image", image)],
+            forbidden: vm.map(|vm| {
+                let message = format!(
+                    "the disk is attached to VM {} ({}); detach it first",
+                    vm.id, vm.name
+                );
+                Fault::new(FaultCode::DiskAttached, message).about("disk_id")
+            }),
+            ..Plan::of(request.clone(), locks)
+        })
+    }
 }
 
-pub(super) fn draft(state: &State, disk_id: DiskId) -> Result<Draft, Fault> {
-    let image = RemoveImage::of(state, disk_id, None);
-    let image = image.ok_or_else(|| absent(state, &EntityKey::Disk(disk_id), "disk_id"))?;
-    let mut locks = vec![
-        (EntityKey::Disk(disk_id), Mode::Exclusive),
-        (EntityKey::Domain(image.domain_id), Mode::Shared),
-        (EntityKey::Host(image.host_id), Mode::Shared),
-    ];
-    let vm = state.vm_of(disk_id);
-    // Wanted only to know who works on it: what holds the VM may be taking the disk with it.
-    locks.extend(vm.map(|vm| (EntityKey::Vm(vm.id), Mode::Shared)));
-    Ok(Draft {
-        locks,
-        children: vec![Part {
-            place: "image".to_owned(),
-            task: Some(remove_image::delete(&image)),
-            parameters: Parameters::RemoveImage(image),
-            children: Vec::new(),
-        }],
-        parameters: Parameters::RemoveDisk(RemoveDisk { disk_id }),
-        forbidden: vm.map(|vm| {
-            let message = format!(
-                "the disk is attached to VM {} ({}); detach it first",
-                vm.id, vm.name
-            );
-            Fault::new(FaultCode::DiskAttached, message).about("disk_id")
-        }),
-    })
-}
-
-/// The part takes the disk out of the inventory itself.
-pub(super) fn next(state: &State, command: &Command) -> Next {
-    only_part::next(state, command, |_| Vec::new())
+impl CommandVerb for RemoveDisk {
+    /// The part takes the disk out of the inventory itself.
+    fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
+        only_part::next(at, |_| Vec::new())
+    }
 }
 
 #[cfg(test)]

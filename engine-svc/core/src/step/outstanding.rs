@@ -2,10 +2,10 @@
 
 use common::id::HostId;
 
-use super::State;
 use crate::effect::Effect;
-use crate::model::{AsyncTask, AsyncTaskState, Command, EntityKey};
+use crate::model::{AsyncTask, AsyncTaskState, Command, CommandParameters as _, EntityKey};
 use crate::plan;
+use crate::state::State;
 
 impl State {
     /// All that is to be done on a host, in the order in which to do it.
@@ -19,9 +19,8 @@ impl State {
             .into_iter()
             .filter_map(|id| self.ask_of(self.task(id)?));
         let disks = self
-            .unobserved
-            .iter()
-            .filter_map(|id| self.look_at(EntityKey::Disk(*id)));
+            .unobserved()
+            .filter_map(|id| self.look_at(EntityKey::Disk(id)));
         let here =
             |effect: &Effect| matches!(effect, Effect::ObserveDisk { host_id: at, .. } if *at == host_id);
         let inventory = self.inventory_of(host_id);
@@ -90,6 +89,14 @@ impl State {
         })
     }
 
+    /// Where the host of an unfinished command is to be followed that is not recorded.
+    pub(crate) fn follows(&self, command: &Command) -> Option<Effect> {
+        Some(Effect::Follow {
+            host_id: command.parameters.called_host()?,
+            address: plan::calling(command)?.follows(self)?.to_owned(),
+        })
+    }
+
     /// Where to look at a disk.
     pub(crate) fn look_at(&self, key: EntityKey) -> Option<Effect> {
         let EntityKey::Disk(disk_id) = key else {
@@ -132,6 +139,6 @@ impl State {
     pub(crate) fn is_examined_again(&self, task: &AsyncTask) -> bool {
         task.command
             .and_then(|id| self.command(id))
-            .is_some_and(|command| plan::new_image::examines_again(command, task))
+            .is_some_and(|command| plan::examines_again(command, task))
     }
 }

@@ -1,0 +1,28 @@
+//! Calls: what a command asks of its host by itself, without a task.
+
+use common::id::DomainId;
+
+/// A call that answers when it is done, and that is harmless to repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostCall {
+    /// Take the host for this engine.
+    Claim,
+    /// Give it up.
+    Release,
+    /// Take it, whoever has it: a person has decided so.
+    TakeOver {
+        /// Who.
+        user: String,
+        /// Why.
+        reason: String,
+        /// Of the request.
+        correlation_id: String,
+    },
+    /// Create a storage domain.
+    CreateDomain {
+        /// Its id.
+        domain_id: DomainId,
+        /// Its name.
+        name: String,
+    },
+}

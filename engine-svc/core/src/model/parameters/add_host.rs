@@ -1,0 +1,39 @@
+//! What AddHost needs.
+
+use common::id::HostId;
+
+use super::{CommandParameters, Requested};
+use crate::model::EntityKey;
+
+/// Takes a host for this engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddHost {
+    /// The id that the host was configured with.
+    pub host_id: HostId,
+    /// For people.
+    pub name: String,
+    /// `host:port`.
+    pub address: String,
+}
+
+impl Requested for AddHost {
+    type Request = Self;
+}
+
+impl CommandParameters for AddHost {
+    fn entity(&self) -> EntityKey {
+        EntityKey::Host(self.host_id)
+    }
+
+    fn describe(&self) -> String {
+        format!("Adding host {} at {}", self.name, self.address)
+    }
+
+    fn makes(&self) -> bool {
+        true
+    }
+
+    fn called_host(&self) -> Option<HostId> {
+        Some(self.host_id)
+    }
+}

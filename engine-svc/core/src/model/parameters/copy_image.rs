@@ -1,0 +1,43 @@
+//! What CopyImage needs.
+
+use common::VolumeAddress;
+use common::id::{HostId, VolumeId};
+
+use super::CommandParameters;
+use crate::model::{DiskSpec, EntityKey};
+
+/// Makes the copy of a disk: the child of a CopyDisk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyImage {
+    /// The one volume of the disk that is copied.
+    pub source: VolumeAddress,
+    /// The new disk.
+    pub disk: DiskSpec,
+    /// Its volume.
+    pub volume_id: VolumeId,
+    /// The host that serves both domains.
+    pub host_id: HostId,
+    /// Whether the two are compared before the new one counts.
+    pub verify: bool,
+}
+
+impl CommandParameters for CopyImage {
+    fn entity(&self) -> EntityKey {
+        EntityKey::Disk(self.disk.disk_id)
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "Copying disk {} to disk {}",
+            self.source.image_id, self.disk.disk_id
+        )
+    }
+
+    fn makes(&self) -> bool {
+        true
+    }
+
+    fn bytes(&self) -> u64 {
+        self.disk.capacity_bytes
+    }
+}

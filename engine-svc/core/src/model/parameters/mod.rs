@@ -1,0 +1,194 @@
+//! The parameters of commands: one kind a file, with what a client asks for where a command of that kind comes of a
+//! request. What becomes of them is in `plan/verbs`, a file of the same name each.
+
+mod add_host;
+mod attach_disk;
+mod copy_disk;
+mod copy_image;
+mod create_disk;
+mod create_image;
+mod create_storage_domain;
+mod create_vm;
+mod detach_disk;
+mod remove_all_vm_images;
+mod remove_disk;
+mod remove_host;
+mod remove_image;
+mod remove_vm;
+mod take_over_host;
+
+use common::id::HostId;
+
+pub use add_host::AddHost;
+pub use attach_disk::AttachDisk;
+pub use copy_disk::{CopyDisk, CopyDiskRequest};
+pub use copy_image::CopyImage;
+pub use create_disk::CreateDisk;
+pub use create_image::CreateImage;
+pub use create_storage_domain::CreateStorageDomain;
+pub use create_vm::{CreateVm, CreateVmRequest};
+pub use detach_disk::DetachDisk;
+pub use remove_all_vm_images::RemoveAllVmImages;
+pub use remove_disk::RemoveDisk;
+pub use remove_host::RemoveHost;
+pub use remove_image::RemoveImage;
+pub use remove_vm::{RemoveVm, RemoveVmRequest};
+pub use take_over_host::TakeOverHost;
+
+use super::EntityKey;
+
+/// What the parameters of a command tell of it by themselves, whatever has become of it.
+///
+/// A method has a default only where that is true of most kinds.
+pub trait CommandParameters {
+    /// What the command is about.
+    fn entity(&self) -> EntityKey;
+
+    /// Everything that people are told of the command under: what it is about comes first.
+    fn entities(&self) -> Vec<EntityKey> {
+        vec![self.entity()]
+    }
+
+    /// What the command does, in a line.
+    fn describe(&self) -> String;
+
+    /// Whether what the command is about is there once it has succeeded, and was not before.
+    fn makes(&self) -> bool;
+
+    /// The capacity of the disk that the command itself works on, in bytes: what it weighs in the progress of its job.
+    /// 0 for a command that works by its parts, or on no disk.
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    /// The host that the command itself calls; none for a command that works by tasks, by its parts, or on the inventory
+    /// alone.
+    fn called_host(&self) -> Option<HostId> {
+        None
+    }
+}
+
+/// A command that a client can ask for.
+pub trait Requested {
+    /// What the client asks for: what cannot be derived from the state.
+    type Request;
+}
+
+macro_rules! define {
+    (
+        roots { $($root:ident $ends:tt;)* }
+        parts { $($part:ident;)* }
+    ) => {
+        /// What a command does, with all it needs to do it.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Parameters {
+            $(#[doc = concat!("See [`", stringify!($root), "`].")]
+            $root($root),)*
+            $(#[doc = concat!("See [`", stringify!($part), "`].")]
+            $part($part),)*
+        }
+
+        /// The kinds of commands, without their parameters.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum CommandKind {
+            $(#[doc = concat!("See [`", stringify!($root), "`].")]
+            $root,)*
+            $(#[doc = concat!("See [`", stringify!($part), "`].")]
+            $part,)*
+        }
+
+        impl CommandKind {
+            /// Every kind: those that a client can ask for, then those that are only parts of others.
+            pub const ALL: &'static [Self] = &[$(Self::$root,)* $(Self::$part,)*];
+
+            /// The kind's name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$root => stringify!($root),)*
+                    $(Self::$part => stringify!($part),)*
+                }
+            }
+
+            /// Whether a client can ask for a command of this kind; the others are only parts.
+            pub const fn is_root(self) -> bool {
+                match self {
+                    $(Self::$root => true,)*
+                    $(Self::$part => false,)*
+                }
+            }
+        }
+
+        impl Parameters {
+            /// The kind of the command.
+            pub const fn kind(&self) -> CommandKind {
+                match self {
+                    $(Self::$root(_) => CommandKind::$root,)*
+                    $(Self::$part(_) => CommandKind::$part,)*
+                }
+            }
+
+            fn own(&self) -> &dyn CommandParameters {
+                match self {
+                    $(Self::$root(p) => p,)*
+                    $(Self::$part(p) => p,)*
+                }
+            }
+        }
+
+        /// What a client asks for, in validated words.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Ask {
+            $(#[doc = concat!("See [`", stringify!($root), "`].")]
+            $root(<$root as Requested>::Request),)*
+        }
+
+        impl Ask {
+            /// The kind of the command that comes of it.
+            pub const fn kind(&self) -> CommandKind {
+                match self {
+                    $(Self::$root(_) => CommandKind::$root,)*
+                }
+            }
+        }
+
+        $(impl From<$root> for Parameters {
+            fn from(parameters: $root) -> Self {
+                Self::$root(parameters)
+            }
+        })*
+
+        $(impl From<$part> for Parameters {
+            fn from(parameters: $part) -> Self {
+                Self::$part(parameters)
+            }
+        })*
+    };
+}
+
+crate::commands!(define);
+
+impl CommandParameters for Parameters {
+    fn entity(&self) -> EntityKey {
+        self.own().entity()
+    }
+
+    fn entities(&self) -> Vec<EntityKey> {
+        self.own().entities()
+    }
+
+    fn describe(&self) -> String {
+        self.own().describe()
+    }
+
+    fn makes(&self) -> bool {
+        self.own().makes()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.own().bytes()
+    }
+
+    fn called_host(&self) -> Option<HostId> {
+        self.own().called_host()
+    }
+}

@@ -1,0 +1,35 @@
+//! What RemoveHost needs.
+
+use common::id::HostId;
+
+use super::{CommandParameters, Requested};
+use crate::model::EntityKey;
+
+/// Gives a host up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveHost {
+    /// The host that is given up.
+    pub host_id: HostId,
+}
+
+impl Requested for RemoveHost {
+    type Request = Self;
+}
+
+impl CommandParameters for RemoveHost {
+    fn entity(&self) -> EntityKey {
+        EntityKey::Host(self.host_id)
+    }
+
+    fn describe(&self) -> String {
+        format!("Removing host {}", self.host_id)
+    }
+
+    fn makes(&self) -> bool {
+        false
+    }
+
+    fn called_host(&self) -> Option<HostId> {
+        Some(self.host_id)
+    }
+}

@@ -1,0 +1,106 @@
+//! Removes one disk. Past the rename of its image there is no way back, so there is nothing to undo: before it
+//! nothing was touched, after it the host deletes to the end.
+
+use common::Timestamp;
+use common::id::{DiskId, VmId};
+
+use crate::change::Change;
+use crate::model::{Disk, Observation, PlannedTask, Presence, RemoveImage};
+use crate::plan::deletion::delete_image;
+use crate::plan::verb::{Leaf, Undo};
+use crate::state::State;
+
+impl RemoveImage {
+    /// The removal of a disk of the inventory; none where there is no such disk, or its host is not known.
+    pub(super) fn of(state: &State, disk_id: DiskId, vm_id: Option<VmId>) -> Option<Self> {
+        let spec = &state.disk(disk_id)?.spec;
+        let domain = state.domain(spec.domain_id)?;
+        Some(Self {
+            vm_id,
+            disk_id,
+            domain_id: domain.id,
+            host_id: domain.host_id,
+            capacity_bytes: spec.capacity_bytes,
+        })
+    }
+}
+
+impl Leaf for RemoveImage {
+    /// Do: no file of the image is left.
+    fn make(&self) -> PlannedTask {
+        delete_image(self.host_id, self.domain_id, self.disk_id)
+    }
+
+    /// A deletion that an operator has tried again runs as a task of its own: the verb purges what the last one left.
+    fn unmake(&self) -> Undo {
+        Undo::ByHost
+    }
+
+    /// The disk is gone, first from its VM.
+    fn done(&self, state: &State) -> Vec<Change> {
+        let vm = state.vm_of(self.disk_id);
+        let vm = vm.map(|vm| Change::Vm(vm.without(self.disk_id)));
+        vm.into_iter()
+            .chain([Change::DiskRemoved(self.disk_id)])
+            .collect()
+    }
+
+    /// The disk stays, and nobody knows any more what there is of it: storage must be looked at.
+    fn not_done(&self, state: &State, now: Timestamp) -> Vec<Change> {
+        let Some(disk) = state.disk(self.disk_id) else {
+            return Vec::new();
+        };
+        vec![Change::Disk(Disk {
+            observation: Some(Observation {
+                presence: Presence::Unknown,
+                time: now,
+                note: "its removal did not end well; storage has not shown yet what is left of it".into(),
+            }),
+            ..disk.clone()
+        })]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::model::CommandState::*;
+    use crate::testing::{Fate, World, create_vm, disk_id, remove_vm, vm_id};
+
+    fn with_a_vm() -> World {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+        world.settle();
+        world
+    }
+
+    #[test]
+    fn what_a_restart_of_the_host_interrupted_is_sent_again() {
+        let mut world = with_a_vm();
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::Interrupted); 2];
+        world.submit(2, "RemoveVm", remove_vm(1));
+        world.settle();
+        assert_eq!(world.state_of(2), Succeeded);
+        assert_eq!(world.engine.state.vm(vm_id(1)), None);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_removed_stays_with_its_vm_and_is_looked_at() {
+        let mut world = with_a_vm();
+        world.host_mut(0).fates = vec![Fate::Recover(FaultCode::ImageInUse)];
+        world.submit(2, "RemoveVm", remove_vm(1));
+        world.settle();
+        let root = world.root(2);
+        assert_eq!(root.state, Failed);
+        let vm = world.engine.state.vm(vm_id(1)).unwrap();
+        assert_eq!(vm.disk_ids.len(), 1);
+        let disk = world.engine.state.disk(vm.disk_ids[0]).unwrap();
+        assert!(
+            disk.observation
+                .as_ref()
+                .is_some_and(|o| o.presence == crate::model::Presence::Whole)
+        );
+        assert!([disk_id(1), disk_id(2)].contains(&vm.disk_ids[0]));
+    }
+}
