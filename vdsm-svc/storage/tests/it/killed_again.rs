@@ -112,7 +112,7 @@ fn after_a_kill_at_any_step_a_recovery_may_be_killed_at_any_step() {
         everywhere.extend(points);
         everywhere.extend(killed);
     }
-    let steps = op::STEPS.iter().flat_map(|(_, steps)| *steps);
+    let steps = op::steps().into_iter().flat_map(|(_, steps)| steps);
     let table = steps.flat_map(|step| ["before", "after"].map(|when| format!("{step}.{when}")));
     assert_eq!(everywhere, table.collect(), "where somebody was killed");
 }
