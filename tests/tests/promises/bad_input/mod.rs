@@ -10,6 +10,7 @@ mod host_storage;
 mod host_tasks;
 mod hosts;
 mod lists;
+mod operations;
 mod ownership;
 mod vms;
 mod watches;
