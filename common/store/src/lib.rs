@@ -1,240 +1,167 @@
-//! The memory of a service: records by table and key, and the history of revisions.
+//! Durable records by table and key, and the history of revisions.
 //!
-//! Kept so narrow that a replicated store could promise it as well.
+//! A [`Store`] commits *revisions*: each is the outcome of one input, has a number that is one more than the one before it, and holds the
+//! records that it changes and what is shown of it to whoever follows the history. [`disk`] keeps them in a data directory, [`memory`] in
+//! memory, and [`failing`] fails on purpose. The trait is so narrow that a replicated store could promise it as well.
+//!
+//! The rest of this text is the format of a data directory, for whoever writes another reader of it. `tests/it/reader.rs` is one: it
+//! shares no code with the crate, follows this text alone, and agrees with the crate over real stores.
+//!
+//! # The pieces
+//!
+//! | file | what it holds | how it is written |
+//! |---|---|---|
+//! | `manifest` | whose directory this is, and which pieces belong to it | replaced by rename (`manifest.new`), at each change of state |
+//! | `store.wal-0`, `store.wal-1` | the two *segments* of the write-ahead log | by turns; one durable write for each batch of revisions |
+//! | `store.seal` | how far the log is known to be durable | after each batch, and not waited for |
+//! | `store.redb` | the *tables*, a file of [redb](https://docs.rs/redb) | by a *checkpoint*: many revisions in one transaction |
+//! | `lock` | nothing: whoever has the directory open holds a lock (`flock`) on it | |
+//! | `reserve` | room that is held back for a full disk | |
+//! | `address` | where the service listens: no part of the store | |
+//!
+//! A *start* is one run of the service: a random number that is drawn with it. So is the *seed* of its log, 8 bytes that count in the
+//! checksums of the log: what another start wrote is no frame, and nobody can make one up inside of a record. A *generation* is one
+//! turn of a segment: 1 for `store.wal-0` as a start begins, then one more with each rotation to the other segment.
+//!
+//! All checksums are CRC-32 (IEEE 802.3, as in zlib). "The CRC of a, b" is that of a and b one behind the other. Times are microseconds
+//! since 1970-01-01 UTC, signed. Numbers are little-endian unless said otherwise; u32 and u64 are 4 and 8 bytes.
+//!
+//! # The manifest
+//!
+//! A TOML document of at most 4 KiB, whose last line is `# sum ` and the CRC of all bytes before that line, as 8 hexadecimal digits.
+//!
+//! | key | what |
+//! |---|---|
+//! | `format` | 3. Format 2 is read as well: it has no zstd. Others are refused |
+//! | `service`, `owner` | the program, and which one of them (a UUID; empty after a repair that did not find it) |
+//! | `store_id` | a UUID, drawn with the data directory |
+//! | `state` | `making`, `open`, `moving` or `closed` |
+//! | `start`, `next` | the start that the pieces are of, and with `moving` the one that is about to begin: u64 as 16 hexadecimal digits, or empty |
+//! | `seed` | of the log that counts, the next start's with `moving`: the seed taken as a u64, written as `start` is |
+//! | `revision` | with `moving` and `closed` the last revision of the tables, else 0 |
+//! | `wal_bytes` | how long each segment is, at least |
+//!
+//! | state | what must be there | what a reader does |
+//! |---|---|---|
+//! | `making` | no tables that name a store, no segment with a header | nothing was ever acknowledged |
+//! | `open` | tables of `start`, both segments, the seal | takes the tables, then the log |
+//! | `moving` | tables that end with `revision` | takes the tables. A segment is of `start`, or of `next` and holds no frame, or has no header |
+//! | `closed` | tables of `start` that end with `revision` | takes the tables. Segments and seal may be missing, and are of `start` |
+//!
+//! # A segment
+//!
+//! A header in a block of 4,096 bytes, then frames; all behind them means nothing (zeros, or frames of an earlier generation).
+//!
+//! | offset | bytes | header |
+//! |---|---|---|
+//! | 0 | 4 | `VWH1` |
+//! | 4 | 4 | the CRC of bytes 8 to 55 |
+//! | 8 | 16 | the store's id, in the order of its text |
+//! | 24 | 8 | the start |
+//! | 32 | 8 | the generation; 0 if nothing was written into the segment by this start |
+//! | 40 | 8 | the last revision before this generation |
+//! | 48 | 8 | the seed |
+//!
+//! Each frame begins at a multiple of 8, the first one at 4,096, and holds a batch of revisions that became durable at once:
+//!
+//! | offset | bytes | frame |
+//! |---|---|---|
+//! | 0 | 4 | `VWL1` |
+//! | 4 | 4 | the CRC of the seed, the generation (u64), and the frame from byte 8 up to and including its body |
+//! | 8 | 8 | its first revision |
+//! | 16 | 4 | how many revisions: at least one |
+//! | 20 | 4 | n, the length of its body |
+//! | 24 | n | its body: the revisions, one behind the other |
+//! | 24 + n | 0 to 7 | zeros, up to a multiple of 8 |
+//!
+//! | bytes | revision | | bytes | each of its writes |
+//! |---|---|---|---|---|
+//! | 8 | its time | | 4 | length of the table's name |
+//! | 4 | length of its history | | 4 | length of the key |
+//! | 4 | how many writes | | 4 | length of the value; 2³² − 1: the record is deleted |
+//! | | its history, then its writes | | | the name (UTF-8), the key, the value |
+//!
+//! # The seal
+//!
+//! Two marks, at offsets 0 and 512, written by turns, so that one that is torn leaves the other. The one of the higher generation, then offset, counts.
+//!
+//! | offset | bytes | mark |
+//! |---|---|---|
+//! | 0 | 4 | `VSL1` |
+//! | 4 | 4 | the CRC of the seed and of bytes 8 to 31 |
+//! | 8 | 8 | the generation |
+//! | 16 | 8 | where the last frame ends, with its zeros |
+//! | 24 | 8 | the last revision in it |
+//!
+//! # Reading the log
+//!
+//! With the state `open`. From the tables come `current`, their last revision, and `generation`, the last generation of which all is in them.
+//!
+//! 1. If `generation` is 2⁶⁴ − 1 the tables have all of the log. Their last revision is at least that of the seal's mark.
+//! 2. Else both segments are there, are at least `wal_bytes` long, and have headers of this store and this start.
+//! 3. No segment is of a later generation than `generation` + 2. The segment of `generation` + 1 goes on from `current`. Its frames are read one behind the other while the magic, the CRC and the revision
+//!    are right: the first revision of each is one more than the last one before it.
+//! 4. If the other segment is of `generation` + 2 it is read next. Its header says what the one before ended with.
+//! 5. Behind the last frame of a segment there is no frame of that generation: nothing is written behind a frame before it is durable, so
+//!    only the very last one can be torn, and nobody was told of that one.
+//! 6. The log reaches the mark of the seal: what lies before the mark was acknowledged.
+//!
+//! Whatever differs from this is damage, and is refused, named and left as it is: a piece that is missing, cut short, or of another store,
+//! start or time than the rest, and a frame that is not whole before one that is. Of a damaged store [`disk::repair`] saves what is whole, into a
+//! store of another id.
+//!
+//! # The tables
+//!
+//! A record's table is a table of redb of the same name, of byte strings. The store's own are these; their names begin with `runtime/`,
+//! and no record's does.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `runtime/meta` | `store_id` | 16 bytes |
+//! | | `generation` | see above: u64, big-endian |
+//! | | `oldest` | the last revision whose history was forgotten: u64, big-endian; none if there is none |
+//! | `runtime/starts` | u64, from 0 | a start, and the last revision before it (two u64) |
+//! | `runtime/history_rows` | u64: the last revision of a row | a *row* of the history |
+//! | `runtime/samples` | a family, 16 bytes | the *dictionary* of a family |
+//!
+//! The last revision of the tables is the key of the last row of the history; without one it is `oldest`. The start of the tables is the
+//! last one of `runtime/starts`. A row of which a part was forgotten stays until all of it was.
+//!
+//! A record's value, in which `kind` is a u32:
+//!
+//! | `kind` | what follows |
+//! |---|---|
+//! | 0 | the value as it is |
+//! | 2³² − 1 | the length of the value (u32), its family (16 bytes), and the value in zstd, with the family's dictionary |
+//! | any other | `kind` is the length of the value, which follows as a block of LZ4 |
+//!
+//! Last comes a u32: the CRC of the table's name, the key, and all before the CRC, each behind its length as a u64; and then of the CRC of the
+//! dictionary (u32), if there is one.
+//!
+//! A dictionary is how many records and rows are compressed against it (i64), its length (u32), the dictionary in zstd, and the CRC of the
+//! family and of the dictionary (u32), which is "the CRC of the dictionary" elsewhere. For zstd it is raw content. Records that say largely the same, the parts of one
+//! whole, are of one [`Family`]; its dictionary is what its head says, and the first of the other members.
+//!
+//! A row holds up to 64 revisions of one start. In it all numbers are big-endian:
+//!
+//! | bytes | row |
+//! |---|---|
+//! | 8 | the start |
+//! | 4 | how many revisions; and bit 31: they are in zstd, else (in format 2) a block of LZ4; bit 30: with a dictionary |
+//! | 4 | how many bytes they have |
+//! | 0 or 16 | with bit 30 the family |
+//! | | the revisions, compressed: of each its time (8), the length of its history (4), and its history |
+//! | 4 | the CRC of the key (u64), of all before, and with bit 30 of the CRC of the dictionary (u32) |
 
+mod api;
 pub mod data_dir;
 pub mod disk;
 pub mod failing;
 pub mod memory;
 mod starts;
 
-use std::ops::Bound;
-use std::sync::Arc;
-
-use common::id::StoreId;
-use common::revision::{Revision, Start};
-use common::time::Timestamp;
-
-/// A table of records; both its keys and its values are bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Table(pub &'static str);
-
-/// One record to be put, or deleted where `value` is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Where.
-    pub table: Table,
-    /// Compared byte by byte: numbers are kept big-endian.
-    pub key: Vec<u8>,
-    /// What; none deletes.
-    pub value: Option<Vec<u8>>,
-}
-
-/// One revision: the outcome of one input. At most 100 writes and 1 MiB, and a record of the clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    /// One more than the revision before it.
-    pub revision: Revision,
-    /// For people.
-    pub time: Timestamp,
-    /// What watchers will be shown of it, encoded.
-    pub history: Vec<u8>,
-    /// The records that it changes.
-    pub writes: Vec<Write>,
-}
-
-/// A revision read back from the history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    /// Which.
-    pub revision: Revision,
-    /// The start of the service that made it.
-    pub start: Start,
-    /// For people.
-    pub time: Timestamp,
-    /// As it was committed.
-    pub history: Vec<u8>,
-}
-
-/// Whose memory this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// Made once, with the data directory.
-    pub store_id: StoreId,
-    /// Drawn anew at each start of the service, and recorded with the revision at which it began.
-    pub start: Start,
-}
-
-/// The revisions that one start of the service made: those after `after`, up to and including `last`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StartSpan {
-    /// The last revision before this start.
-    pub after: Revision,
-    /// The last revision of this start; for the present one, the current revision.
-    pub last: Revision,
-}
-
-/// Where a record belongs among records that say largely the same: the parts of one whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Family {
-    /// Which whole.
-    pub id: [u8; 16],
-    /// The others repeat what stands in this one.
-    pub is_head: bool,
-}
-
-/// Tells of a table's name and a record's value which family the record is of, if of any. It is asked when a record is brought into the tables, and
-/// never to read one: another rule, or none, reads what this one has led to.
-pub type FamilyOf = fn(&str, &[u8]) -> Option<Family>;
-
-/// Which way a scan goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// From the lowest key.
-    Ascending,
-    /// From the highest key.
-    Descending,
-}
-
-/// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The disk or the database refused. After a failed commit its outcome is unknown until
-    /// [`Store::reopen`] has succeeded.
-    #[error("the store cannot be used: {0}")]
-    Unavailable(String),
-    /// What is on disk is not what was written.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-    /// Nobody waits for what was to be read.
-    #[error("nobody waits for this read any more")]
-    Unwanted,
-}
-
-/// A key and its value.
-pub type Pair = (Vec<u8>, Vec<u8>);
-
-/// The committed records at one revision, whatever is committed meanwhile. Keep it briefly: it holds back the
-/// reuse of old pages.
-pub trait Reader {
-    /// The revision that it shows.
-    fn revision(&self) -> Revision;
-
-    /// One record.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
-
-    /// Up to `limit` records of a range of keys.
-    ///
-    /// # Errors
-    /// [`StoreError`] if they cannot be read.
-    fn scan(
-        &self,
-        table: Table,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Pair>, StoreError>;
-}
-
-/// A service's memory.
-pub trait Store: Send + Sync + 'static {
-    /// Whose it is.
-    fn identity(&self) -> Identity;
-
-    /// Makes a run of revisions durable, all or none; the first follows what was committed last. When it returns `Ok`
-    /// they are on disk, and every reader opened later sees them.
-    ///
-    /// # Errors
-    /// The outcome is unknown then: drop what was computed, [`Store::reopen`], and load again.
-    fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError>;
-
-    /// What is committed now.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be opened.
-    fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError>;
-
-    /// The revisions after `after`, in order, up to `limit` of them. Those that were trimmed are not there:
-    /// compare with [`Store::oldest`].
-    ///
-    /// # Errors
-    /// [`StoreError`] if they cannot be read.
-    fn history(&self, after: Revision, limit: usize) -> Result<Vec<Recorded>, StoreError>;
-
-    /// The oldest point that can be resumed after: the history holds every revision after it.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    fn oldest(&self) -> Result<Revision, StoreError>;
-
-    /// What a start of the service made; none if this store never had it.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    fn span(&self, start: Start) -> Result<Option<StartSpan>, StoreError>;
-
-    /// Forgets the history up to and including `through`, a bounded piece at a time; says whether more is left.
-    ///
-    /// # Errors
-    /// [`StoreError`] as for a commit.
-    fn trim(&self, through: Revision) -> Result<bool, StoreError>;
-
-    /// Whether there is room for new work. Where there is none, what is under way may still be written: it ends with
-    /// what was held back for it. True for stores that cannot tell.
-    fn has_room(&self) -> bool {
-        true
-    }
-
-    /// Whether new work may be taken, by what was last seen of where the store is kept. Cheap.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] in words for people, where what is committed would be lost.
-    fn trouble(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Looks whether what was committed is where the next start will look for it, and saves what can be saved where it is
-    /// not. To be asked now and then, where it may block.
-    ///
-    /// # Errors
-    /// As [`Store::trouble`].
-    fn look_after(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// After a failed commit: opens the database again. Reads went on meanwhile from what was committed last
-    /// where the database allows.
-    ///
-    /// # Errors
-    /// [`StoreError`] while it still cannot be used.
-    fn reopen(&self) -> Result<(), StoreError>;
-}
-
-/// A store takes only what follows what it has, one after the other: a hole would be found as damage, too late.
-fn follows(current: Revision, batch: &[Commit]) -> Result<(), StoreError> {
-    let mut last = current;
-    for commit in batch {
-        if commit.revision != last.next() {
-            let (got, last) = (commit.revision.0, last.0);
-            return Err(StoreError::Damaged(format!(
-                "revision {got} does not follow {last}"
-            )));
-        }
-        last = commit.revision;
-    }
-    Ok(())
-}
-
-/// Whether nothing can lie in the range: asking the databases for such a one is an error, or worse.
-fn is_empty_range(range: &(Bound<&[u8]>, Bound<&[u8]>)) -> bool {
-    match range {
-        (Bound::Included(from), Bound::Included(to)) => from > to,
-        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
-            from >= to
-        }
-        _ => false,
-    }
-}
+pub use self::api::{
+    Commit, Family, FamilyOf, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table,
+    Write,
+};
+pub(crate) use self::api::{follows, is_empty_range};

@@ -1,16 +1,4 @@
-//! How a batch lies in the write-ahead log: a header, the revisions, and zeros up to the next multiple of 8 bytes. All
-//! numbers are little-endian.
-//!
-//! | bytes | what |
-//! |---|---|
-//! | 4 | `VWL1` |
-//! | 4 | the CRC-32 of the seed, the generation and all that follows, without the zeros |
-//! | 8 | its first revision |
-//! | 4 | how many revisions |
-//! | 4 | how many bytes follow |
-//!
-//! A revision is its time (8), the length of its history (4), the number of its writes (4), and the history; a write is
-//! the lengths of its table's name, its key and its value (4 each; `NONE` deletes), and these three.
+//! How a batch lies in the write-ahead log: the crate's text has the bytes.
 //!
 //! The seed is drawn at each start of the service and is told to nobody: frames of an earlier start are none, and nobody
 //! can make one up inside of a record. The generation of the segment that the frame is in counts too ([`Salt`]): what is left of an
@@ -204,6 +192,9 @@ mod tests {
         generation: 3,
     };
 
+    const BY_HAND: &str = "56574c31 42bfbe3b 0700000000000000 01000000 36000000 ffffffffffffffff 05000000 02000000 \
+         73686f776e 01000000 02000000 03000000 61 6b31 76616c 01000000 02000000 ffffffff 62 6b32 0000";
+
     fn commits() -> impl Strategy<Value = Vec<Commit>> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..40);
         let write = (
@@ -237,6 +228,30 @@ mod tests {
                 .find(|known| *known == name)
                 .unwrap(),
         )
+    }
+
+    /// The frame that `tests/it/format.rs` reads by the crate's text.
+    #[test]
+    fn a_frame_is_written_as_the_text_says() {
+        let write = |table, key: &[u8], value: Option<&[u8]>| Write {
+            table: Table(table),
+            key: key.to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        };
+        let commit = Commit {
+            revision: Revision(7),
+            time: Timestamp(-1),
+            history: b"shown".to_vec(),
+            writes: vec![write("a", b"k1", Some(b"val")), write("b", b"k2", None)],
+        };
+        let mut frame = Vec::new();
+        let salt = Salt {
+            seed: *b"the seed",
+            generation: 3,
+        };
+        encode(salt, &[commit], &mut frame);
+        let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digits, BY_HAND.replace(' ', ""));
     }
 
     proptest! {

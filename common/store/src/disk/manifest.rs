@@ -1,11 +1,4 @@
-//! What a data directory says of itself: whose it is, and which pieces belong to it. A short text, `manifest`, replaced by rename.
-//!
-//! | state | what must be there | what happens next |
-//! |---|---|---|
-//! | `making` | nothing | all is made anew: nothing was ever acknowledged |
-//! | `open` | tables, log and seal of `start` | what the log holds is brought into the tables |
-//! | `moving` | tables of exactly `revision` | the log of `start` is not needed any more, that of `next` holds nothing yet; where this was cut off, `next` is closed before it is served |
-//! | `closed` | tables of `start` and of exactly `revision` | the log is not needed, and what there is of it and of the seal is of `start` |
+//! What a data directory says of itself: whose it is, and which pieces belong to it. The crate's text has the keys and the states.
 //!
 //! Each state is durable before anything is done that only the next one allows, so a crash leaves one of them, and any piece of
 //! another store, start or time is found by what it says of itself (docs/adr/0014).

@@ -81,14 +81,14 @@ fn encode(seed: Seed, mark: Mark) -> [u8; BYTES] {
     bytes[8..16].copy_from_slice(&mark.generation.to_le_bytes());
     bytes[16..24].copy_from_slice(&mark.offset.to_le_bytes());
     bytes[24..].copy_from_slice(&mark.revision.0.to_le_bytes());
-    let sum = sum(seed, &bytes).to_le_bytes();
-    bytes[4..8].copy_from_slice(&sum);
+    let checksum = checksum(seed, &bytes).to_le_bytes();
+    bytes[4..8].copy_from_slice(&checksum);
     bytes
 }
 
 fn decode(seed: Seed, bytes: &[u8; BYTES]) -> Option<Mark> {
     let number = |at: usize| Some(u64::from_le_bytes(bytes[at..at + 8].try_into().ok()?));
-    let is_whole = bytes[..4] == MAGIC && bytes[4..8] == sum(seed, bytes).to_le_bytes();
+    let is_whole = bytes[..4] == MAGIC && bytes[4..8] == checksum(seed, bytes).to_le_bytes();
     let mark = Mark {
         generation: number(8)?,
         offset: number(16)?,
@@ -97,7 +97,7 @@ fn decode(seed: Seed, bytes: &[u8; BYTES]) -> Option<Mark> {
     is_whole.then_some(mark)
 }
 
-fn sum(seed: Seed, bytes: &[u8; BYTES]) -> u32 {
+fn checksum(seed: Seed, bytes: &[u8; BYTES]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&seed);
     hasher.update(&bytes[8..]);

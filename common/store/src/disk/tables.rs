@@ -1,16 +1,8 @@
 //! The tables of a store, in one file of redb. What the write-ahead log holds is brought into them many revisions at a
-//! time, each time in one durable transaction.
+//! time, each time in one durable transaction: a checkpoint. The crate's text has the tables.
 //!
-//! | table | key | value |
-//! |---|---|---|
-//! | one per [`Table`](crate::Table) | the record's | the record's, compressed, and a sum of table, key and value (`record.rs`) |
-//! | `runtime/samples` | a family of records | what its records are compressed against (`dictionary.rs`) |
-//! | `runtime/history_rows` | the last of some revisions | what they recorded, and a sum |
-//! | `runtime/starts` | counted from 0 | the start, and the revision that it began after |
-//! | `runtime/meta` | a name | `store_id`: 16 bytes; `oldest`: a revision; `generation`: the last generation of the log of which all is here |
-//!
-//! *Proof.* redb has a sum on each of its pages, and looks at them when it is asked to: at each start, before anything else
-//! (`verify.rs`). Our own sums find what goes wrong later, and are what `check` names a record by.
+//! *Proof.* redb has a checksum on each of its pages, and looks at them when it is asked to: at each start, before anything else
+//! (`verify.rs`). Our own checksums find what goes wrong later, and are what `check` names a record by.
 //!
 //! *Repair.* After a kill redb rebuilds its allocator's state by walking the whole file: 0.6 to 1.6 ms per MB. "Quick
 //! repair" records that state with each transaction instead, and opens in a millisecond whatever the size. It makes a

@@ -12,7 +12,7 @@ use store::memory::{Disk, MemoryStore};
 use store::{Commit, Order, Store, StoreError, Table, Write};
 use tempfile::TempDir;
 
-use crate::OWNER;
+use crate::{OWNER, copy_of};
 
 const A: Table = Table("a");
 const B: Table = Table("b");
@@ -381,16 +381,6 @@ fn what_is_no_database_is_refused() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("store.redb"), vec![7; 10_000]).unwrap();
     assert!(DiskStore::open(dir.path(), options()).is_err());
-}
-
-/// What a power cut would leave of a store that is in use: a copy of its files, taken between two commits.
-fn copy_of(dir: &std::path::Path) -> TempDir {
-    let copy = TempDir::new().unwrap();
-    for file in std::fs::read_dir(dir).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-    }
-    copy
 }
 
 #[test]

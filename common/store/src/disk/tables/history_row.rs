@@ -1,11 +1,4 @@
-//! How the history lies in its table: a run of revisions of one start to a row, whose key is the last of them.
-//!
-//! A row is the start, 8 bytes, how many revisions there are, 4 bytes, and how many bytes they have, 4 bytes; then, in
-//! zstd, of each revision its time, 8 bytes, the length of its history, 4 bytes, and that; and last a CRC-32 of the
-//! key and of all before it. All numbers are big-endian.
-//!
-//! The highest bits of the count tell how: in zstd; compressed against a dictionary, whose family, 16 bytes, comes before that, and whose own checksum
-//! counts in the CRC. In rows of older builds, which have neither, the revisions are a block of LZ4.
+//! How the history lies in its table: a run of revisions of one start to a row, whose key is the last of them. The crate's text has the bytes.
 //!
 //! Revisions of one run say the same things again and again (ids as text, descriptions, one state after the other): a row
 //! is an eighth of what it holds, and compressing it costs less than the pages that it saves.
@@ -144,7 +137,7 @@ struct Parts<'a> {
     dictionary: Option<&'a DictionaryId>,
     length: usize,
     compressed: &'a [u8],
-    /// What counts in the sum, and that.
+    /// What counts in the checksum, and that.
     summed: &'a [u8],
     checksum: u32,
 }
