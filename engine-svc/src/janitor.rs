@@ -8,7 +8,7 @@ use common::time::Timestamp;
 use engine_core::Input;
 use runtime::ages::Ages;
 use runtime::coordinator::Handle;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 use tracing::warn;
 
 use crate::machine::Engine;

@@ -13,7 +13,7 @@ use engine_core::model::{AsyncTask, Command, EntityKey, Holding, Purpose};
 use engine_core::{Change, Input, Limits, Reply, State, Transition};
 use proto::store::v1::EngineHistory;
 use runtime::machine::{Machine, Step};
-use runtime::store::{Reader, Store, StoreError};
+use store::{Reader, Store, StoreError};
 use tracing::error;
 
 use crate::open_tasks::AtWork;

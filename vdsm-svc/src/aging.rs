@@ -8,7 +8,7 @@ use common::age::Present;
 use common::time::Timestamp;
 use runtime::ages::Ages;
 use runtime::coordinator::{Handle, Refusal};
-use runtime::store::{Order, Reader, Store, StoreError, Table};
+use store::{Order, Reader, Store, StoreError, Table};
 use runtime::threads;
 use vdsm_core::{Input, Known, Task};
 

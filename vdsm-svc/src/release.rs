@@ -7,8 +7,8 @@ use std::time::Duration;
 use prost::Message as _;
 use proto::store::v1::HostHistory;
 use runtime::ages::Ages;
-use runtime::store::disk::{self, DiskStore};
-use runtime::store::{Commit, Store, StoreError, Write};
+use store::disk::{self, DiskStore};
+use store::{Commit, Store, StoreError, Write};
 
 use crate::journal::{OWNER, OWNER_KEY, owner};
 
@@ -72,8 +72,8 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use doubles::memory::MemoryStore;
     use runtime::clock;
-    use runtime::store::memory::MemoryStore;
 
     use super::*;
 

@@ -280,7 +280,7 @@ fn decode(bytes: &[u8]) -> Result<Kept, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use store::memory::MemoryStore;
+    use doubles::memory::MemoryStore;
 
     use super::*;
 

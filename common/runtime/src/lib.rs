@@ -26,5 +26,3 @@ pub mod status;
 pub mod telemetry;
 pub mod threads;
 pub mod watch;
-
-pub use ::store;

@@ -205,8 +205,12 @@ pub trait Store: Send + Sync + 'static {
     fn reopen(&self) -> Result<(), StoreError>;
 }
 
-/// A store takes only what follows what it has, one after the other: a hole would be found as damage, too late.
-pub(crate) fn follows(current: Revision, batch: &[Commit]) -> Result<(), StoreError> {
+/// A store takes only what follows what it has, one after the other: a hole would be found as damage, too late. For whoever implements a
+/// [`Store`].
+///
+/// # Errors
+/// [`StoreError::Damaged`] where it does not.
+pub fn follows(current: Revision, batch: &[Commit]) -> Result<(), StoreError> {
     let mut last = current;
     for commit in batch {
         if commit.revision != last.next() {
@@ -220,8 +224,8 @@ pub(crate) fn follows(current: Revision, batch: &[Commit]) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Whether nothing can lie in the range: asking the databases for such a one is an error, or worse.
-pub(crate) fn is_empty_range(range: &(Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+/// Whether nothing can lie in the range: asking the databases for such a one is an error, or worse. For whoever implements a [`Reader`].
+pub fn is_empty_range(range: &(Bound<&[u8]>, Bound<&[u8]>)) -> bool {
     match range {
         (Bound::Included(from), Bound::Included(to)) => from > to,
         (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {

@@ -1,8 +1,8 @@
 //! Durable records by table and key, and the history of revisions.
 //!
 //! A [`Store`] commits *revisions*: each is the outcome of one input, has a number that is one more than the one before it, and holds the
-//! records that it changes and what is shown of it to whoever follows the history. [`disk`] keeps them in a data directory, [`memory`] in
-//! memory, and [`failing`] fails on purpose. The trait is so narrow that a replicated store could promise it as well.
+//! records that it changes and what is shown of it to whoever follows the history. [`disk`] keeps them in a data directory. The trait is
+//! so narrow that a replicated store could promise it as well.
 //!
 //! The rest of this text is the format of a data directory, for whoever writes another reader of it. `tests/it/reader.rs` is one: it
 //! shares no code with the crate, follows this text alone, and agrees with the crate over real stores.
@@ -156,12 +156,10 @@
 mod api;
 pub mod data_dir;
 pub mod disk;
-pub mod failing;
-pub mod memory;
 mod starts;
 
 pub use self::api::{
     Commit, Family, FamilyOf, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table,
-    Write,
+    Write, follows, is_empty_range,
 };
-pub(crate) use self::api::{follows, is_empty_range};
+pub use self::starts::Starts;

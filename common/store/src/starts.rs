@@ -2,23 +2,30 @@
 
 use common::revision::{Revision, Start};
 
-use super::StartSpan;
+use crate::StartSpan;
 
-/// Each start with the revision that it began after, oldest first.
+/// Each start of a service with the revision that it began after, oldest first: for whoever implements a [`Store`](crate::Store).
 #[derive(Debug, Clone, Default)]
-pub(super) struct Starts(Vec<(Start, Revision)>);
+pub struct Starts(Vec<(Start, Revision)>);
 
 impl Starts {
-    pub(super) fn len(&self) -> usize {
+    /// How many there were.
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn push(&mut self, start: Start, after: Revision) {
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a start that begins after this revision.
+    pub fn push(&mut self, start: Start, after: Revision) {
         self.0.push((start, after));
     }
 
     /// What a start made, where the history now ends at `current`.
-    pub(super) fn find(&self, start: Start, current: Revision) -> Option<StartSpan> {
+    pub fn find(&self, start: Start, current: Revision) -> Option<StartSpan> {
         // From the back: most tokens are of the present start.
         let at = self.0.iter().rposition(|(known, _)| *known == start)?;
         Some(StartSpan {

@@ -11,7 +11,7 @@ use engine_core::{Input, Reply};
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};
 use runtime::metadata::Caller;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 use runtime::watch::Terms;
 use runtime::{chance, status};
 use sha1::{Digest as _, Sha1};

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use common::revision::Revision;
 use prost::Message;
 use runtime::page::{self, Page};
-use runtime::store::{Order, Pair, Reader, StoreError, Table};
+use store::{Order, Pair, Reader, StoreError, Table};
 
 use crate::store::scan::Scan;
 

@@ -9,7 +9,7 @@ use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::waiting_for::What;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 
 use crate::holders::Holders;
 use crate::host::{Board, Link, Standing};

@@ -7,6 +7,8 @@ use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::operation::{Allocation, Operation, VolumeFormat};
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
+use doubles::failing::{FailingStore, When};
+use doubles::memory::MemoryStore;
 use engine_core::input::{Frame, HostFacts, HostTask};
 use engine_core::model::{
     AddHost, Ask, AttachDisk, CopyDiskRequest, CreateStorageDomain, CreateVmRequest, DetachDisk, NewDisk,
@@ -18,9 +20,7 @@ use proto::encode;
 use proto::engine::v1 as wire;
 use runtime::coordinator::{self, Refusal};
 use runtime::log::Log;
-use runtime::store::Commit;
-use runtime::store::failing::{FailingStore, When};
-use runtime::store::memory::MemoryStore;
+use store::Commit;
 use uuid::Uuid;
 
 use super::*;
@@ -565,7 +565,7 @@ fn words(n: u128) -> String {
 
 /// The bytes of all rows in a data directory that nobody has open.
 fn rows(dir: &std::path::Path) -> (u64, u64) {
-    let report = runtime::store::disk::check(dir, crate::service::OWNER).unwrap();
+    let report = store::disk::check(dir, crate::service::OWNER).unwrap();
     assert_eq!(report.faults, Vec::<String>::new());
     (report.record_bytes, report.history_bytes)
 }
@@ -574,11 +574,11 @@ fn rows(dir: &std::path::Path) -> (u64, u64) {
 fn what_a_request_leaves_on_disk_is_less_than_four_times_it() {
     let dir = tempfile::tempdir().unwrap();
     let open = || -> Arc<dyn Store> {
-        let options = runtime::store::disk::Options {
+        let options = store::disk::Options {
             family_of: crate::store::family::family_of,
-            ..runtime::store::disk::Options::of(crate::service::OWNER)
+            ..store::disk::Options::of(crate::service::OWNER)
         };
-        runtime::store::disk::DiskStore::open(dir.path(), options).unwrap()
+        store::disk::DiskStore::open(dir.path(), options).unwrap()
     };
     drop(World::furnished_over(open()));
     let before = rows(dir.path());

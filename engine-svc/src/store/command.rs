@@ -14,7 +14,7 @@ use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::waiting_for::What;
 use proto::store::v1::CommandRecord;
-use runtime::store::{Reader, StoreError, Table, Write};
+use store::{Reader, StoreError, Table, Write};
 
 use super::codec::{self, CodecError};
 use super::ledger::Ledger;

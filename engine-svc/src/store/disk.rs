@@ -6,7 +6,7 @@ use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::disk_observation;
 use proto::store::v1::DiskRecord;
-use runtime::store::{Reader, StoreError, Table};
+use store::{Reader, StoreError, Table};
 
 use super::codec::{self, CodecError};
 use super::keyed::Keyed;

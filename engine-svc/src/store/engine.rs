@@ -7,7 +7,7 @@ use prost::Message as _;
 use proto::store::v1::{EngineHistory, EngineRecord};
 use runtime::ages::Stamp;
 use runtime::chance;
-use runtime::store::{Commit, Store, StoreError, Table};
+use store::{Commit, Store, StoreError, Table};
 
 use super::scan::{decode, write};
 use crate::life::{Key, Life, MAX_LINE};
@@ -97,7 +97,7 @@ fn next(record: &EngineRecord, random: u64) -> Result<Life, StoreError> {
 #[cfg(test)]
 mod tests {
     use common::time::Timestamp;
-    use runtime::store::memory::MemoryStore;
+    use doubles::memory::MemoryStore;
 
     use super::*;
 

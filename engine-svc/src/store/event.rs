@@ -5,7 +5,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use engine_core::model::{Event, Severity};
 use proto::engine::v1 as wire;
-use runtime::store::{Order, Reader, StoreError, Table, Write};
+use store::{Order, Reader, StoreError, Table, Write};
 
 use super::codec;
 use super::key;

@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 use proto::store::v1::{TreeOfCommand, TreeOfTask};
-use runtime::store::Family;
+use store::Family;
 use uuid::Uuid;
 
 use super::command::COMMANDS;

@@ -6,7 +6,7 @@ use engine_core::model::Host;
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::store::v1::HostRecord;
-use runtime::store::{Reader, StoreError, Table};
+use store::{Reader, StoreError, Table};
 
 use super::codec::{self, CodecError};
 use super::keyed::Keyed;

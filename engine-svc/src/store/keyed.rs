@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Bound;
 
 use prost::Message;
-use runtime::store::{Order, Reader, StoreError, Table, Write};
+use store::{Order, Reader, StoreError, Table, Write};
 
 use super::scan::{Scan, decode, write};
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use common::time::Timestamp;
 use prost::Message;
 use proto::encode;
-use runtime::store::{Order, Pair, Reader, StoreError, Table, Write};
+use store::{Order, Pair, Reader, StoreError, Table, Write};
 
 use super::key;
 use super::scan::{Scan, decode, next, readable, write};

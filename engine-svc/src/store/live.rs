@@ -2,7 +2,7 @@
 
 use common::id::CommandId;
 use proto::store::v1::AsyncTaskRecord;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 
 use super::command::COMMANDS;
 use super::scan::Scan;

@@ -7,7 +7,7 @@ use engine_core::model::{AsyncTask, Command};
 use engine_core::state::Seed;
 use engine_core::{Change, Limits};
 use proto::store::v1::{AsyncTaskRecord, CommandRecord};
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 
 use super::codec::CodecError;
 use super::command::{self, COMMANDS};

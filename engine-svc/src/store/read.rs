@@ -1,7 +1,7 @@
 //! Reads from the committed picture, off the threads that serve.
 
 use runtime::reads;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 
 use super::Log;
 

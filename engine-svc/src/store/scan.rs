@@ -1,7 +1,7 @@
 //! Pieces of tables, read one bounded piece at a time.
 
 use prost::Message;
-use runtime::store::{Pair, StoreError, Table, Write};
+use store::{Pair, StoreError, Table, Write};
 
 /// A key of the table that was scanned, and the record that it leads to.
 pub(crate) type Found<R> = (Vec<u8>, R);

@@ -16,7 +16,7 @@ use proto::engine::v1::async_task;
 use proto::store::v1 as records;
 use proto::store::v1::AsyncTaskRecord;
 use proto::task::v1::{TaskResult, TaskStatus};
-use runtime::store::Table;
+use store::Table;
 
 use super::codec::{self, CodecError};
 use super::ledger::Ledger;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use common::id::{CommandId, TaskId};
 use proto::engine::v1::Command;
 use proto::store::v1::{AsyncTaskRecord, CommandRecord};
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 
 use super::command::COMMANDS;
 use super::task::TASKS;

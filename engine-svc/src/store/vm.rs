@@ -3,7 +3,7 @@
 use engine_core::model::Vm;
 use proto::engine::v1 as wire;
 use proto::store::v1::VmRecord;
-use runtime::store::Table;
+use store::Table;
 
 use super::codec::{self, CodecError};
 use super::keyed::Keyed;

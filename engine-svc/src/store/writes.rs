@@ -8,7 +8,7 @@ use engine_core::model::{AsyncTask, AsyncTaskState, Command, Purpose};
 use proto::store::v1::EngineHistory;
 use proto::{convert, encode};
 use runtime::machine;
-use runtime::store::{Reader, StoreError, Write};
+use store::{Reader, StoreError, Write};
 
 use super::command::{self, COMMANDS};
 use super::disk::{self, DISKS};

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use common::id::{EngineId, HostId, Incarnation};
+use doubles::memory::Disk;
 use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::storage_domain_service_client::StorageDomainServiceClient;
 use proto::engine::v1::{CommandState, CreateDiskRequest, CreateStorageDomainRequest};
 use proto::task::v1::{Allocation, TaskState, VolumeFormat};
-use runtime::store::memory::Disk;
 use uuid::Uuid;
 
 use crate::double::{Asked, Double};

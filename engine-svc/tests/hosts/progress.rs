@@ -1,6 +1,7 @@
 //! How far a job is, from the samples of its host.
 
 use common::id::TaskId;
+use doubles::memory::Disk as MemoryDisk;
 use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::job_service_client::JobServiceClient;
@@ -8,7 +9,6 @@ use proto::engine::v1::task_service_client::TaskServiceClient;
 use proto::engine::v1::watch_jobs_response::Frame;
 use proto::engine::v1::*;
 use proto::task::v1::{Allocation, VolumeFormat, WatchStart, watch_start};
-use runtime::store::memory::Disk as MemoryDisk;
 
 use crate::double::Double;
 use crate::world::{PATIENCE, World, eventually, host_id};

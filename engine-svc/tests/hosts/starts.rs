@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use doubles::memory::Disk;
 use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::vm_service_client::VmServiceClient;
 use proto::engine::v1::waiting_for::What;
 use proto::engine::v1::{CommandState, CreateVmRequest, DiskSpec, GetCommandRequest, WaitingFor};
 use proto::task::v1::{Allocation, VolumeFormat};
-use runtime::store::memory::Disk;
 
 use crate::double::Double;
 use crate::world::{World, eventually, host_id};

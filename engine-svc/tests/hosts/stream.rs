@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use common::id::TaskId;
+use doubles::memory::Disk;
 use prost::Message as _;
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::{AsyncTask, ListTasksRequest};
 use proto::task::v1::{self as words, TaskState};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use runtime::store::memory::Disk;
 
 use crate::double::{Double, Lie, store};
 use crate::world::{World, eventually, host_id, task_id};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use common::id::{HostId, TaskId};
+use doubles::memory::{Disk as MemoryDisk, MemoryStore};
 use engine_svc::{Config, RunError, serve_over};
 use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::disk_service_client::DiskServiceClient;
@@ -16,7 +17,6 @@ use proto::engine::v1::task_service_client::TaskServiceClient;
 use proto::engine::v1::watch_tasks_response::Frame;
 use proto::engine::v1::*;
 use proto::task::v1::{Allocation, VolumeFormat, WatchStart, watch_start};
-use runtime::store::memory::{Disk as MemoryDisk, MemoryStore};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

@@ -9,8 +9,8 @@ use prost::Message as _;
 use proto::encode;
 use proto::engine::v1::AsyncTask;
 use proto::store::v1::{AsyncTaskRecord, EngineHistory};
-use runtime::store::disk::{DiskStore, Options, Owner};
-use runtime::store::{Reader, Recorded, Store as _, Table};
+use store::disk::{DiskStore, Options, Owner};
+use store::{Reader, Recorded, Store as _, Table};
 use tests::{Context as _, Failure, Outcome};
 
 use crate::bare::commit::Revision;

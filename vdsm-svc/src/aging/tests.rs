@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use common::id::{EngineId, TaskId};
 use common::revision::Revision;
+use doubles::memory::MemoryStore;
 use prost::Message as _;
 use proto::host::v1 as wire;
 use proto::store::v1::{HostHistory, HostTaskRecord};
 use runtime::machine::Machine as _;
-use runtime::store::memory::MemoryStore;
-use runtime::store::{Commit, Write};
+use store::{Commit, Write};
 use uuid::Uuid;
 use vdsm_core::{Caller, EngineCall, Limits as HostLimits, Reply};
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::id::TaskId;
 use proto::store::v1::HostHistory;
 use runtime::log::Entry;
-use runtime::store::{Order, Reader, StoreError};
+use store::{Order, Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
 
 use super::filter::Filter;

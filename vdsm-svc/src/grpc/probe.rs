@@ -10,7 +10,7 @@ use proto::convert;
 use proto::host::v1 as wire;
 use proto::store::v1::HostHistory;
 use runtime::log::Log;
-use runtime::store::{Store, StoreError};
+use store::{Store, StoreError};
 use vdsm_core::Task;
 use vdsm_storage::op::{self, Evidence};
 use vdsm_storage::run_dir::{self, Strangers};

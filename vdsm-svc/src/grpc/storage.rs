@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::id::DomainId;
-use runtime::store::StoreError;
+use store::StoreError;
 use runtime::threads;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

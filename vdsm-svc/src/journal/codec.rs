@@ -7,7 +7,7 @@ use prost::Message as _;
 use proto::host::v1::HostTakeOver;
 use proto::store::v1::{HostOwnerRecord, HostTaskRecord};
 use proto::{convert, encode};
-use runtime::store::StoreError;
+use store::StoreError;
 use vdsm_core::{Owner, Slot, TakeOver, TakenOver, Task};
 
 use super::damaged;

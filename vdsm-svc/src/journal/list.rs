@@ -5,7 +5,7 @@ use std::ops::Bound;
 use common::task::TaskState;
 use proto::host::v1 as wire;
 use runtime::page::{MAX_SIZE, Page};
-use runtime::store::{Order, Pair, Reader, StoreError};
+use store::{Order, Pair, Reader, StoreError};
 
 use super::{CLEARED, TASK, decode_task, shown, slot_of};
 

@@ -9,7 +9,7 @@ use common::time::Timestamp;
 use proto::encode;
 use proto::store::v1::HostHistory;
 use runtime::machine::{Machine, Step};
-use runtime::store::{Identity, Order, Reader, StoreError, Table, Write};
+use store::{Identity, Order, Reader, StoreError, Table, Write};
 use vdsm_core::{Change, Effect, Input, Limits, Loaded, Reply, Slot, State, Task};
 
 use super::codec::{encode_owner, encode_task};

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use common::id::TaskId;
 use common::task::TaskState;
-use runtime::store::{Reader, Store, StoreError, Table};
+use store::{Reader, Store, StoreError, Table};
 use vdsm_core::{Known, Owner, Slot, Task};
 
 pub(crate) use codec::{decode_owner, decode_task, shown_take_over};

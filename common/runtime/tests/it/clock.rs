@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use common::revision::Revision;
 use common::time::Timestamp;
+use doubles::failing::{FailingStore, When};
+use doubles::memory::MemoryStore;
 use runtime::ages::{Ages, Wall};
 use runtime::clock;
 use runtime::coordinator::{self, Handle, Options, Refusal};
-use runtime::store::failing::{FailingStore, When};
-use runtime::store::memory::MemoryStore;
-use runtime::store::{Order, Store, Table};
+use store::{Order, Store, Table};
 
 use crate::support::{Input, Notes, Wish, log_of, patient};
 

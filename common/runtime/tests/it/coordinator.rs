@@ -6,12 +6,12 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::revision::Revision;
+use doubles::failing::{FailingStore, When};
+use doubles::memory::MemoryStore;
 use proto::store::v1::EngineHistory;
 use runtime::coordinator::{self, Handle, NotSent, Perform, Refusal};
 use runtime::log::Log;
-use runtime::store::Store;
-use runtime::store::failing::{FailingStore, When};
-use runtime::store::memory::MemoryStore;
+use store::Store;
 
 use crate::support::{Input, Notes, Wish, eventually, log_of, patient};
 

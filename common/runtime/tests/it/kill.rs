@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::revision::Revision;
 use runtime::coordinator;
-use runtime::store::Store as _;
-use runtime::store::disk::{DiskStore, Options};
+use store::Store as _;
+use store::disk::{DiskStore, Options};
 
 use crate::support::{Input, Notes, OWNER, Wish, log_of, patient};
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use doubles::memory::MemoryStore;
 use proto::engine::v1 as engine;
 use proto::engine::v1::event_service_client::EventServiceClient;
 use proto::engine::v1::event_service_server::{EventService, EventServiceServer};
@@ -11,8 +12,7 @@ use proto::store::v1::EngineHistory;
 use proto::task::v1::closing::Reason;
 use runtime::log::Log;
 use runtime::server::{Health, Limits, Listening, serve};
-use runtime::store::Table;
-use runtime::store::memory::MemoryStore;
+use store::Table;
 use runtime::watch::{WatchStream, watch};
 use runtime::{client, compressed, reads, status};
 use tempfile::TempDir;

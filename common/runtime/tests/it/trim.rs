@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use doubles::memory::MemoryStore;
 use runtime::ages::Ages;
 use runtime::clock;
 use runtime::coordinator::{self, Options, Retention};
-use runtime::store::memory::MemoryStore;
-use runtime::store::{Commit, Store as _};
+use store::{Commit, Store as _};
 
 use crate::support::{Input, Notes, Wish, eventually, log_of, patient};
 

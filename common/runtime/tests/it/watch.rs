@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::id::{StoreId, TaskId};
 use common::revision::{Revision, Start, Token};
+use doubles::failing::FailingStore;
+use doubles::memory::MemoryStore;
 use proto::engine::v1::watch_events_response::{Changes, Frame, Snapshot};
 use proto::store::v1::EngineHistory;
 use proto::task::v1::closing::Reason;
@@ -14,9 +16,7 @@ use proto::task::v1::watch_start::Start as From;
 use runtime::log::Log;
 use runtime::machine::Change;
 use runtime::status;
-use runtime::store::Store as _;
-use runtime::store::failing::FailingStore;
-use runtime::store::memory::MemoryStore;
+use store::Store as _;
 use runtime::watch::{MAX_AGE, Terms, WatchOptions, WatchStream, watch};
 use tonic::Code;
 use uuid::Uuid;
@@ -328,15 +328,15 @@ impl runtime::watch::Feed for Slow {
     fn changes(
         &self,
         entry: &runtime::log::Entry<EngineHistory>,
-    ) -> Result<Vec<Bytes>, runtime::store::StoreError> {
+    ) -> Result<Vec<Bytes>, store::StoreError> {
         ALL.changes(entry)
     }
 
     fn snapshot(
         &self,
-        reader: &dyn runtime::store::Reader,
+        reader: &dyn store::Reader,
         after: Option<&[u8]>,
-    ) -> Result<runtime::watch::Page, runtime::store::StoreError> {
+    ) -> Result<runtime::watch::Page, store::StoreError> {
         // Until the test says so.
         let _ = self.0.lock().unwrap().recv();
         ALL.snapshot(reader, after)
@@ -528,7 +528,7 @@ async fn a_revision_that_cannot_be_read_sends_its_watch_to_a_snapshot_and_sticks
 #[tokio::test(start_paused = true)]
 async fn a_row_of_the_history_that_is_no_message_is_out_of_range_too() {
     let store = MemoryStore::new();
-    let garbage = runtime::store::Commit {
+    let garbage = store::Commit {
         revision: Revision(1),
         time: common::time::Timestamp(0),
         history: b"\xff\xff".to_vec(),

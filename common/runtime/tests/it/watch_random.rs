@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use common::revision::{Revision, Token};
+use doubles::memory::{Disk, MemoryStore};
 use proptest::prelude::*;
 use proto::engine::v1::watch_events_response::Frame;
 use proto::store::v1::EngineHistory;
 use runtime::log::Log;
-use runtime::store::memory::{Disk, MemoryStore};
 use runtime::watch::{WatchStream, watch};
 
 use crate::support::{Events, after, event, frame, log_of, options, record};

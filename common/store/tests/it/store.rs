@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use common::revision::{Revision, Start};
 use common::time::Timestamp;
+use doubles::memory::{Disk, MemoryStore};
 use proptest::prelude::*;
 use store::disk::{DiskStore, Options};
-use store::memory::{Disk, MemoryStore};
 use store::{Commit, Order, Store, StoreError, Table, Write};
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use common::id::TaskId;
 use common::time::Timestamp;
 use proto::store::v1::EngineHistory;
 use runtime::log::Entry;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
 
 use super::pages;

@@ -7,7 +7,7 @@ use proto::convert;
 use proto::engine::v1::Event;
 use proto::store::v1::EngineHistory;
 use runtime::log::Entry;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
 
 use super::pages;

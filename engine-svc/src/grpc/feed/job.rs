@@ -10,7 +10,7 @@ use proto::encode;
 use proto::engine::v1::Command;
 use proto::store::v1::{EngineHistory, JobHead};
 use runtime::log::Entry;
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
 
 use super::pages;

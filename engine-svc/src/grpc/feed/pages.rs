@@ -2,7 +2,7 @@
 
 use common::time::Timestamp;
 use proto::engine::v1::{AsyncTask, Command};
-use runtime::store::{Reader, StoreError};
+use store::{Reader, StoreError};
 use runtime::watch::Page;
 
 use crate::store::tree::Tree;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
 use common::id::{HostId, StoreId};
+use doubles::memory::Disk;
 use runtime::chance;
-use runtime::store::memory::Disk;
 use tempfile::TempDir;
 use vdsm_storage::confine::Confiner;
 use vdsm_storage::file::FileHook;

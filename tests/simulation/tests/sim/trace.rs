@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::id::StoreId;
 use common::revision::{Revision, Start};
+use doubles::memory::{Disk, MemoryStore};
 use prost::Message;
 use proto::encode;
 use proto::engine::v1::{AsyncTask, Command};
@@ -16,8 +17,7 @@ use proto::host::v1::Task as HostTask;
 use proto::store::v1::{EngineHistory, HostHistory};
 use proto::task::v1::TaskState;
 use runtime::chance;
-use runtime::store::memory::{Disk, MemoryStore};
-use runtime::store::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+use store::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 
 use crate::wear::{Failure, Wear};
 

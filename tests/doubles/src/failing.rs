@@ -1,11 +1,11 @@
-//! A store that fails on purpose, for tests: at a chosen commit, before or after it took effect, and from then
+//! A store that fails on purpose: at a chosen commit, before or after it took effect, and from then
 //! on until it is opened again, as redb does. It can also hold commits back, and reads of the history.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use common::revision::{Revision, Start};
 
-use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+use store::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 
 /// Which side of taking effect a commit fails on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

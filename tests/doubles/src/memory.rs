@@ -1,4 +1,4 @@
-//! A store in memory, for tests: as exact as the one on disk, and as forgetful about starts as it is told to be.
+//! A store in memory: as exact as the one on disk, and as forgetful about starts as it is told to be.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -6,13 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
-
-use uuid::Uuid;
-
-use super::{
-    Commit, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table, is_empty_range,
-    starts::Starts,
+use store::{
+    Commit, Identity, Order, Pair, Reader, Recorded, StartSpan, Starts, Store, StoreError, Table, follows,
+    is_empty_range,
 };
+use uuid::Uuid;
 
 /// Revisions that one [`Store::trim`] forgets; small, so that tests see the pieces.
 const TRIM_PIECE: u64 = 100;
@@ -114,7 +112,7 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError> {
         let mut content = self.disk.lock();
-        super::follows(content.revision, &batch)?;
+        follows(content.revision, &batch)?;
         for commit in &*batch {
             content.revision = commit.revision;
             content.history.insert(
