@@ -63,13 +63,6 @@ pub fn fault_of(status: &Status) -> Option<(Fault, bool)> {
     Some((convert::fault_from_wire(&fault), fault.final_verdict))
 }
 
-/// The range that an OUT_OF_RANGE status names.
-pub fn history_range_of(status: &Status) -> Option<wire::HistoryRange> {
-    let details = pb::Status::decode(status.details()).ok()?.details;
-    let any = details.iter().find(|any| any.type_url == HISTORY_RANGE_TYPE)?;
-    wire::HistoryRange::decode(any.value.as_slice()).ok()
-}
-
 /// The status for an input that the coordinator did not answer.
 pub fn from_refusal(refusal: Refusal) -> Status {
     from_fault(&match refusal {

@@ -19,9 +19,9 @@ use proto::engine::v1::watch_events_response::Frame;
 use proto::store::v1::EngineHistory;
 use runtime::log::{Entry, Log};
 use runtime::machine::{Change, Machine, Step};
+use runtime::watch::{Feed, MAX_AGE, Page, Terms, WatchOptions, WatchStream, selected};
 use store::disk::Owner;
 use store::{Commit, Order, Reader, Store, StoreError, Table, Write};
-use runtime::watch::{Feed, MAX_AGE, Page, Terms, WatchOptions, WatchStream, selected};
 
 /// Whose the stores of these tests are.
 pub(crate) const OWNER: Owner = Owner::service("test-svc");

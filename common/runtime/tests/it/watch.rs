@@ -8,17 +8,20 @@ use common::id::{StoreId, TaskId};
 use common::revision::{Revision, Start, Token};
 use doubles::failing::FailingStore;
 use doubles::memory::MemoryStore;
+use prost::Message as _;
 use proto::engine::v1::watch_events_response::{Changes, Frame, Snapshot};
 use proto::store::v1::EngineHistory;
+use proto::task::v1::HistoryRange;
 use proto::task::v1::closing::Reason;
 use proto::task::v1::history_range::Problem;
 use proto::task::v1::watch_start::Start as From;
 use runtime::log::Log;
 use runtime::machine::Change;
 use runtime::status;
-use store::Store as _;
 use runtime::watch::{MAX_AGE, Terms, WatchOptions, WatchStream, watch};
-use tonic::Code;
+use store::Store as _;
+use tonic::{Code, Status};
+use tonic_types::pb;
 use uuid::Uuid;
 
 use crate::support::{
@@ -57,6 +60,15 @@ async fn changes(stream: &mut WatchStream<Events>) -> (u64, Vec<u64>, Option<Tok
         ),
         other => panic!("expected changes, got {other:?}"),
     }
+}
+
+/// The range that an OUT_OF_RANGE status names.
+fn history_range_of(status: &Status) -> Option<HistoryRange> {
+    let details = pb::Status::decode(status.details()).ok()?.details;
+    let any = details
+        .iter()
+        .find(|any| any.type_url == "type.googleapis.com/vdsm_engine.task.v1.HistoryRange")?;
+    HistoryRange::decode(any.value.as_slice()).ok()
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,7 +261,7 @@ async fn a_point_outside_the_history_is_refused_with_what_is_wrong() {
     ] {
         let status = watch(log.clone(), ALL, after(&token)).err().expect("refused");
         assert_eq!(status.code(), Code::OutOfRange, "{problem:?}");
-        let range = status::history_range_of(&status).unwrap();
+        let range = history_range_of(&status).unwrap();
         assert_eq!(range.problem(), problem);
         assert_eq!(range.oldest_token.parse(), Ok(at(100)));
         assert_eq!(range.current_token.parse(), Ok(present));
@@ -290,10 +302,7 @@ async fn a_reader_behind_the_history_falls_out() {
     while store.trim(Revision(1_000)).unwrap() {}
     let status = next(&mut stream).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange);
-    assert_eq!(
-        status::history_range_of(&status).unwrap().problem(),
-        Problem::TooOld
-    );
+    assert_eq!(history_range_of(&status).unwrap().problem(), Problem::TooOld);
     assert!(next(&mut stream).await.is_none());
 }
 
@@ -325,10 +334,7 @@ struct Slow(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
 impl runtime::watch::Feed for Slow {
     type History = EngineHistory;
 
-    fn changes(
-        &self,
-        entry: &runtime::log::Entry<EngineHistory>,
-    ) -> Result<Vec<Bytes>, store::StoreError> {
+    fn changes(&self, entry: &runtime::log::Entry<EngineHistory>) -> Result<Vec<Bytes>, store::StoreError> {
         ALL.changes(entry)
     }
 
@@ -507,10 +513,7 @@ async fn a_revision_that_cannot_be_read_sends_its_watch_to_a_snapshot_and_sticks
     notes(&log, 3..=3);
     let is_damaged = |status: &tonic::Status| {
         assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
-        assert_eq!(
-            status::history_range_of(status).unwrap().problem(),
-            Problem::Damaged
-        );
+        assert_eq!(history_range_of(status).unwrap().problem(), Problem::Damaged);
     };
     is_damaged(&next(&mut stream).await.unwrap().unwrap_err());
     assert!(next(&mut stream).await.is_none());
@@ -544,8 +547,5 @@ async fn a_row_of_the_history_that_is_no_message_is_out_of_range_too() {
     let mut stream = watch(log, ALL, after(&start)).unwrap();
     opened(&mut stream).await;
     let status = next(&mut stream).await.unwrap().unwrap_err();
-    assert_eq!(
-        status::history_range_of(&status).unwrap().problem(),
-        Problem::Damaged
-    );
+    assert_eq!(history_range_of(&status).unwrap().problem(), Problem::Damaged);
 }
