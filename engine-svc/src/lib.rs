@@ -23,6 +23,7 @@ mod service;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod verbs;
 
 pub use config::Config;
 pub use service::{OWNER, RunError, serve, serve_on, serve_over};

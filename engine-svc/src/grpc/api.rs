@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
 use engine_core::input::Submission;
-use engine_core::model::{Ask, EntityKey, Holder};
+use engine_core::model::{CommandParameters as _, EntityKey, Holder, Parameters};
 use engine_core::{Input, Reply};
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};
@@ -15,14 +15,15 @@ use store::{Reader, StoreError};
 use runtime::watch::Terms;
 use runtime::{chance, status};
 use sha1::{Digest as _, Sha1};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, info, info_span};
 
 use super::show::Show;
 use super::wait::Waits;
 use crate::machine::Engine;
 use crate::store::command::{self, COMMANDS};
-use crate::store::{Log, read};
+use crate::store::{Log, codec, read};
+use crate::verbs::{self, Answered, Envelope, Mutation};
 
 /// Bytes of a request that becomes a command: 64 disks with descriptions of 1,000 characters and more.
 const MAX_BYTES: usize = 128 << 10;
@@ -37,80 +38,50 @@ pub(crate) struct Api {
     pub(crate) waits: Waits,
 }
 
-/// A request for a new command, decoded.
-pub(crate) struct Wish {
-    /// The RPC's name: part of the scope of the request's id.
-    pub(crate) rpc: &'static str,
-    /// As the client gave it.
-    pub(crate) request_id: String,
-    /// Of the request without its id.
-    pub(crate) digest: Vec<u8>,
-    /// The request's, without its id.
-    pub(crate) bytes: usize,
-    pub(crate) validate_only: bool,
-    pub(crate) ask: Ask,
-}
-
-/// What the request of this RPC wishes for. Its id and `validate_only` are no part of its body, by which it is told
-/// from another.
-macro_rules! wish {
-    ($rpc:literal, $request:ident, $ask:expr) => {{
-        let (ask, mut body) = ($ask, $request);
-        let request_id = std::mem::take(&mut body.request_id);
-        let validate_only = std::mem::take(&mut body.validate_only);
-        crate::grpc::api::Wish {
-            rpc: $rpc,
-            request_id,
-            digest: crate::grpc::api::digest(&body),
-            bytes: prost::Message::encoded_len(&body),
-            validate_only,
-            ask,
-        }
-    }};
-}
-pub(crate) use wish;
-
-/// What is answered to a mutating request.
-pub(crate) struct Accepted {
-    pub(crate) command: wire::Command,
-    /// Empty where nothing was changed.
-    pub(crate) token: String,
-}
-
 impl Api {
-    /// Has a wish accepted as a command, or says what would be done.
-    pub(crate) async fn submit(&self, caller: Caller, wish: Wish) -> Result<Accepted, Status> {
-        let request_id = request_id(&wish.request_id).map_err(|fault| status::from_fault(&fault))?;
-        bounded(wish.bytes).map_err(|fault| status::from_fault(&fault))?;
+    /// Has a request accepted as a command, or says what would be done.
+    pub(crate) async fn mutate<R: Mutation>(
+        &self,
+        request: Request<R>,
+    ) -> Result<Response<R::Response>, Status> {
+        let caller = caller(&request)?;
+        let mut body = request.into_inner();
+        let ask = body.ask().map_err(|fault| status::from_fault(&fault))?;
+        let Envelope {
+            request_id: id,
+            validate_only,
+        } = body.open();
+        let request_id = request_id(&id).map_err(|fault| status::from_fault(&fault))?;
+        bounded(body.encoded_len()).map_err(|fault| status::from_fault(&fault))?;
         // Where there is no room for a command it is only planned: a repeat is answered as ever, and takes none.
         let full = status::admit(&**self.log.store()).err();
-        let full = full.filter(|_| !wish.validate_only);
+        let full = full.filter(|_| !validate_only);
         let correlation_id = caller
             .correlation_id
             .unwrap_or_else(|| chance::uuid().to_string());
-        let span = info_span!("submit", rpc = wish.rpc, %correlation_id, user = caller.user);
+        let span = info_span!("submit", rpc = R::RPC, %correlation_id, user = caller.user);
         let submission = Submission {
             command_id: CommandId::from_uuid(chance::uuid()),
             user: caller.user,
-            rpc: wish.rpc.to_owned(),
+            rpc: R::RPC.to_owned(),
             request_id,
-            digest: wish.digest,
+            digest: digest(&body),
             correlation_id,
-            ask: wish.ask,
-            validate_only: wish.validate_only || full.is_some(),
+            ask,
+            validate_only: validate_only || full.is_some(),
         };
-        let accepted = self
+        let answered = self
             .accept(Input::Submit(Box::new(submission)))
             .instrument(span)
             .await?;
         match full {
-            Some(full) if accepted.token.is_empty() => Err(full),
-            _ => Ok(accepted),
+            Some(full) if answered.token.is_empty() => Err(full),
+            _ => Ok(Response::new(R::response(answered))),
         }
     }
 
     /// Sends an input that is answered with a command.
-    pub(crate) async fn accept(&self, input: Input) -> Result<Accepted, Status> {
+    pub(crate) async fn accept(&self, input: Input) -> Result<Answered, Status> {
         let Answer { reply, token } = self.engine.call(input).await.map_err(status::from_refusal)?;
         match reply {
             Reply::Accepted {
@@ -120,12 +91,20 @@ impl Api {
             } => {
                 let correlation_id = command.as_ref().map(|command| command.correlation_id.clone());
                 info!(%command_id, repeat, command_correlation_id = correlation_id, "accepted");
-                let command = match command {
-                    Some(command) => self.show.command(command::show(&command)),
-                    None => self.command(command_id).await?,
+                let (entity_id, command) = match command {
+                    Some(command) => {
+                        let shown = self.show.command(command::show(&command));
+                        (entity_id(&command.parameters), shown)
+                    }
+                    None => {
+                        let shown = self.command(command_id).await?;
+                        let parameters = verbs::decode(shown.parameters.clone());
+                        (parameters.as_ref().map(entity_id).unwrap_or_default(), shown)
+                    }
                 };
-                Ok(Accepted {
+                Ok(Answered {
                     command,
+                    entity_id,
                     token: token.to_string(),
                 })
             }
@@ -133,7 +112,8 @@ impl Api {
                 command,
                 children,
                 tasks,
-            } => Ok(Accepted {
+            } => Ok(Answered {
+                entity_id: entity_id(&command.parameters),
                 command: command::preview(&command, &children, &tasks),
                 token: String::new(),
             }),
@@ -156,7 +136,7 @@ impl Api {
         caller: &Caller,
         id: CommandId,
         input: Input,
-    ) -> Result<Accepted, Status> {
+    ) -> Result<Answered, Status> {
         let correlation_id = caller.correlation_id.as_deref();
         let span = info_span!("ask", rpc, command_id = %id, user = caller.user, correlation_id);
         let refused = match self.accept(input).instrument(span).await {
@@ -230,7 +210,7 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 }
 
 /// Tells a request's body from another one. The request must have its id and `validate_only` taken out.
-pub(crate) fn digest(request: &impl prost::Message) -> Vec<u8> {
+fn digest(request: &impl prost::Message) -> Vec<u8> {
     Sha1::digest(request.encode_to_vec()).to_vec()
 }
 
@@ -244,6 +224,11 @@ pub(crate) fn no_command(id: CommandId) -> Status {
 pub(crate) fn no_job(id: CommandId) -> Status {
     let words = format!("there is no job {id}: a job has the id of its root command");
     status::from_fault(&Fault::new(FaultCode::CommandNotFound, words).about("job_id"))
+}
+
+/// The id of what a command is about.
+fn entity_id(parameters: &Parameters) -> String {
+    codec::entity(&parameters.entity()).id
 }
 
 /// What is asked for is kept with the command and with its parts, in each of their revisions.

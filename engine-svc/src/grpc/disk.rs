@@ -2,19 +2,18 @@
 
 use common::fault::Fault;
 use common::id::{DiskId, DomainId, VmId};
-use engine_core::model::{self, Ask, AttachDisk, DetachDisk, EntityKey, RemoveDisk};
+use engine_core::model::EntityKey;
 use proto::convert;
-use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::disk_service_server::DiskService;
 use proto::engine::v1::{
-    AttachDiskRequest, AttachDiskResponse, Command, CopyDiskRequest, CopyDiskResponse, CreateDiskRequest,
-    CreateDiskResponse, DetachDiskRequest, DetachDiskResponse, Disk, DiskSpec, GetDiskRequest,
-    GetDiskResponse, ListDisksRequest, ListDisksResponse, RemoveDiskRequest, RemoveDiskResponse,
+    AttachDiskRequest, AttachDiskResponse, CopyDiskRequest, CopyDiskResponse, CreateDiskRequest,
+    CreateDiskResponse, DetachDiskRequest, DetachDiskResponse, Disk, GetDiskRequest, GetDiskResponse,
+    ListDisksRequest, ListDisksResponse, RemoveDiskRequest, RemoveDiskResponse,
 };
 use runtime::{page, status};
 use tonic::{Request, Response, Status};
 
-use super::api::{self, Api, Wish};
+use super::api::Api;
 use super::{field, list};
 use crate::store::disk;
 
@@ -24,14 +23,7 @@ impl DiskService for Api {
         &self,
         request: Request<CreateDiskRequest>,
     ) -> Result<Response<CreateDiskResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_create(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(CreateDiskResponse {
-            disk_id: made(&accepted.command),
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
 
     async fn get_disk(&self, request: Request<GetDiskRequest>) -> Result<Response<GetDiskResponse>, Status> {
@@ -73,113 +65,29 @@ impl DiskService for Api {
         &self,
         request: Request<RemoveDiskRequest>,
     ) -> Result<Response<RemoveDiskResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_remove(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(RemoveDiskResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
 
     async fn attach_disk(
         &self,
         request: Request<AttachDiskRequest>,
     ) -> Result<Response<AttachDiskResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_attach(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(AttachDiskResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
 
     async fn detach_disk(
         &self,
         request: Request<DetachDiskRequest>,
     ) -> Result<Response<DetachDiskResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_detach(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(DetachDiskResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
 
     async fn copy_disk(
         &self,
         request: Request<CopyDiskRequest>,
     ) -> Result<Response<CopyDiskResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_copy(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(CopyDiskResponse {
-            disk_id: made(&accepted.command),
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
-}
-
-/// The disk that a command makes.
-fn made(command: &Command) -> String {
-    let disk = match command.parameters.as_ref().and_then(|p| p.kind.as_ref()) {
-        Some(Kind::CreateDisk(parameters)) => parameters.disk.as_ref(),
-        Some(Kind::CopyDisk(parameters)) => parameters.disk.as_ref(),
-        _ => None,
-    };
-    disk.map(|disk| disk.disk_id.clone()).unwrap_or_default()
-}
-
-fn decode_create(request: CreateDiskRequest) -> Result<Wish, Fault> {
-    let spec = DiskSpec {
-        disk_id: request.disk_id.clone(),
-        domain_id: request.domain_id.clone(),
-        capacity_bytes: request.capacity_bytes,
-        format: request.format,
-        allocation: request.allocation,
-        description: request.description.clone(),
-    };
-    let ask = Ask::CreateDisk(field::disk("", &spec)?);
-    Ok(api::wish!("CreateDisk", request, ask))
-}
-
-fn decode_remove(request: RemoveDiskRequest) -> Result<Wish, Fault> {
-    let ask = Ask::RemoveDisk(RemoveDisk {
-        disk_id: convert::id("disk_id", &request.disk_id)?,
-    });
-    Ok(api::wish!("RemoveDisk", request, ask))
-}
-
-fn decode_attach(request: AttachDiskRequest) -> Result<Wish, Fault> {
-    let ask = Ask::AttachDisk(AttachDisk {
-        disk_id: convert::id("disk_id", &request.disk_id)?,
-        vm_id: convert::id("vm_id", &request.vm_id)?,
-    });
-    Ok(api::wish!("AttachDisk", request, ask))
-}
-
-fn decode_detach(request: DetachDiskRequest) -> Result<Wish, Fault> {
-    let ask = Ask::DetachDisk(DetachDisk {
-        disk_id: convert::id("disk_id", &request.disk_id)?,
-        vm_id: convert::id("vm_id", &request.vm_id)?,
-    });
-    Ok(api::wish!("DetachDisk", request, ask))
-}
-
-fn decode_copy(request: CopyDiskRequest) -> Result<Wish, Fault> {
-    let ask = Ask::CopyDisk(model::CopyDiskRequest {
-        source_disk_id: convert::id("source_disk_id", &request.source_disk_id)?,
-        disk_id: convert::optional_id("disk_id", &request.disk_id)?,
-        domain_id: convert::id("domain_id", &request.domain_id)?,
-        format: convert::format_from_wire("format", request.format)?,
-        allocation: convert::allocation_from_wire("allocation", request.allocation)?,
-        description: field::description("description", &request.description)?,
-        verify: request.verify,
-    });
-    Ok(api::wish!("CopyDisk", request, ask))
 }
 
 struct Query {

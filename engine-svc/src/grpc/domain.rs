@@ -2,18 +2,17 @@
 
 use common::fault::Fault;
 use common::id::{DomainId, HostId};
-use engine_core::model::{Ask, CreateStorageDomain, EntityKey};
+use engine_core::model::EntityKey;
 use proto::convert;
-use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::storage_domain_service_server::StorageDomainService;
 use proto::engine::v1::{
     CreateStorageDomainRequest, CreateStorageDomainResponse, GetStorageDomainRequest,
     GetStorageDomainResponse, ListStorageDomainsRequest, ListStorageDomainsResponse,
 };
-use runtime::{chance, page, status};
+use runtime::{page, status};
 use tonic::{Request, Response, Status};
 
-use super::api::{self, Api, Wish};
+use super::api::Api;
 use super::{field, list};
 use crate::store::domain::DOMAINS;
 
@@ -23,18 +22,7 @@ impl StorageDomainService for Api {
         &self,
         request: Request<CreateStorageDomainRequest>,
     ) -> Result<Response<CreateStorageDomainResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        let domain_id = match accepted.command.parameters.as_ref().and_then(|p| p.kind.as_ref()) {
-            Some(Kind::CreateStorageDomain(parameters)) => parameters.domain_id.clone(),
-            _ => String::new(),
-        };
-        Ok(Response::new(CreateStorageDomainResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-            domain_id,
-        }))
+        self.mutate(request).await
     }
 
     async fn get_storage_domain(
@@ -79,16 +67,6 @@ impl StorageDomainService for Api {
             next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
         }))
     }
-}
-
-fn decode(request: CreateStorageDomainRequest) -> Result<Wish, Fault> {
-    let domain_id = convert::optional_id("domain_id", &request.domain_id)?;
-    let ask = Ask::CreateStorageDomain(CreateStorageDomain {
-        domain_id: domain_id.unwrap_or_else(|| DomainId::from_uuid(chance::uuid())),
-        name: field::name("name", &request.name)?,
-        host_id: convert::id("host_id", &request.host_id)?,
-    });
-    Ok(api::wish!("CreateStorageDomain", request, ask))
 }
 
 fn decode_list(request: &ListStorageDomainsRequest) -> Result<(usize, Vec<u8>, String), Fault> {

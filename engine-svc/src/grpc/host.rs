@@ -1,34 +1,24 @@
 //! `HostService`.
 
-use common::fault::Fault;
 use common::id::HostId;
-use engine_core::model::{AddHost, Ask, EntityKey, RemoveHost, TakeOverHost};
+use engine_core::model::EntityKey;
 use proto::convert;
 use proto::engine::v1::host_service_server::HostService;
 use proto::engine::v1::{
     AddHostRequest, AddHostResponse, GetHostRequest, GetHostResponse, ListHostsRequest, ListHostsResponse,
     RemoveHostRequest, RemoveHostResponse, TakeOverHostRequest, TakeOverHostResponse,
 };
-use runtime::{client, page, status};
+use runtime::{page, status};
 use tonic::{Request, Response, Status};
 
-use super::api::{self, Api, Wish};
-use super::{field, list};
+use super::api::Api;
+use super::list;
 use crate::store::host::HOSTS;
 
 #[tonic::async_trait]
 impl HostService for Api {
     async fn add_host(&self, request: Request<AddHostRequest>) -> Result<Response<AddHostResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let request = request.into_inner();
-        let host_id = request.host_id.clone();
-        let wish = decode_add(request).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(AddHostResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-            host_id,
-        }))
+        self.mutate(request).await
     }
 
     async fn get_host(&self, request: Request<GetHostRequest>) -> Result<Response<GetHostResponse>, Status> {
@@ -72,66 +62,13 @@ impl HostService for Api {
         &self,
         request: Request<RemoveHostRequest>,
     ) -> Result<Response<RemoveHostResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_remove(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(RemoveHostResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
 
     async fn take_over_host(
         &self,
         request: Request<TakeOverHostRequest>,
     ) -> Result<Response<TakeOverHostResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_take_over(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(TakeOverHostResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
-}
-
-fn decode_add(request: AddHostRequest) -> Result<Wish, Fault> {
-    client::endpoint(&request.address)?;
-    let ask = Ask::AddHost(AddHost {
-        host_id: convert::id("host_id", &request.host_id)?,
-        name: field::name("name", &request.name)?,
-        address: request.address.clone(),
-    });
-    Ok(api::wish!("AddHost", request, ask))
-}
-
-fn decode_remove(request: RemoveHostRequest) -> Result<Wish, Fault> {
-    let ask = Ask::RemoveHost(RemoveHost {
-        host_id: convert::id("host_id", &request.host_id)?,
-    });
-    Ok(api::wish!("RemoveHost", request, ask))
-}
-
-fn decode_take_over(request: TakeOverHostRequest) -> Result<Wish, Fault> {
-    // Both are empty for a host that is recorded.
-    if !request.address.is_empty() {
-        client::endpoint(&request.address)?;
-    }
-    if !request.name.is_empty() {
-        field::name("name", &request.name)?;
-    }
-    let reason = field::description("reason", &request.reason)?;
-    if reason.is_empty() {
-        return Err(Fault::invalid(
-            "reason",
-            "is empty; say why the host changes hands",
-        ));
-    }
-    let ask = Ask::TakeOverHost(TakeOverHost {
-        host_id: convert::id("host_id", &request.host_id)?,
-        name: request.name.clone(),
-        address: request.address.clone(),
-        reason,
-    });
-    Ok(api::wish!("TakeOverHost", request, ask))
 }

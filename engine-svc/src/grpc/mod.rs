@@ -6,7 +6,7 @@ mod disk;
 mod domain;
 mod event;
 mod feed;
-mod field;
+pub(crate) mod field;
 mod filter;
 mod host;
 mod job;

@@ -1,22 +1,18 @@
 //! `VmService`.
 
-use std::collections::BTreeSet;
-
 use common::fault::Fault;
 use common::id::{DiskId, VmId};
-use engine_core::model::{self, Ask, EntityKey, NewDisk};
-use engine_core::plan::MAX_DISKS;
+use engine_core::model::EntityKey;
 use proto::convert;
-use proto::engine::v1::command_parameters::Kind;
 use proto::engine::v1::vm_service_server::VmService;
 use proto::engine::v1::{
-    CreateVmRequest, CreateVmResponse, DiskSpec, GetVmRequest, GetVmResponse, ListVmsRequest,
-    ListVmsResponse, RemoveVmRequest, RemoveVmResponse,
+    CreateVmRequest, CreateVmResponse, GetVmRequest, GetVmResponse, ListVmsRequest, ListVmsResponse,
+    RemoveVmRequest, RemoveVmResponse,
 };
-use runtime::{chance, page, status};
+use runtime::{page, status};
 use tonic::{Request, Response, Status};
 
-use super::api::{self, Api, Wish};
+use super::api::Api;
 use super::{field, list};
 use crate::store::disk;
 use crate::store::vm::VMS;
@@ -27,18 +23,7 @@ impl VmService for Api {
         &self,
         request: Request<CreateVmRequest>,
     ) -> Result<Response<CreateVmResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_create(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        let vm_id = match accepted.command.parameters.as_ref().and_then(|p| p.kind.as_ref()) {
-            Some(Kind::CreateVm(parameters)) => parameters.vm_id.clone(),
-            _ => String::new(),
-        };
-        Ok(Response::new(CreateVmResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-            vm_id,
-        }))
+        self.mutate(request).await
     }
 
     async fn get_vm(&self, request: Request<GetVmRequest>) -> Result<Response<GetVmResponse>, Status> {
@@ -93,50 +78,8 @@ impl VmService for Api {
         &self,
         request: Request<RemoveVmRequest>,
     ) -> Result<Response<RemoveVmResponse>, Status> {
-        let caller = api::caller(&request)?;
-        let wish = decode_remove(request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
-        let accepted = self.submit(caller, wish).await?;
-        Ok(Response::new(RemoveVmResponse {
-            command: Some(accepted.command),
-            token: accepted.token,
-        }))
+        self.mutate(request).await
     }
-}
-
-fn decode_create(request: CreateVmRequest) -> Result<Wish, Fault> {
-    let vm_id = convert::optional_id("vm_id", &request.vm_id)?;
-    let ask = Ask::CreateVm(model::CreateVmRequest {
-        vm_id: vm_id.unwrap_or_else(|| VmId::from_uuid(chance::uuid())),
-        name: field::name("name", &request.name)?,
-        description: field::description("description", &request.description)?,
-        disks: decode_disks(&request.disks)?,
-    });
-    Ok(api::wish!("CreateVm", request, ask))
-}
-
-fn decode_disks(disks: &[DiskSpec]) -> Result<Vec<NewDisk>, Fault> {
-    if disks.len() > MAX_DISKS {
-        let problem = format!("has {} entries; at most {MAX_DISKS} are allowed", disks.len());
-        return Err(Fault::invalid("disks", problem));
-    }
-    let mut named = BTreeSet::new();
-    let mut asks = Vec::with_capacity(disks.len());
-    for (at, disk) in disks.iter().enumerate() {
-        let ask = field::disk(&format!("disks[{at}]."), disk)?;
-        if ask.disk_id.is_some_and(|id| !named.insert(id)) {
-            let problem = "names a disk that another entry names already";
-            return Err(Fault::invalid(format!("disks[{at}].disk_id"), problem));
-        }
-        asks.push(ask);
-    }
-    Ok(asks)
-}
-
-fn decode_remove(request: RemoveVmRequest) -> Result<Wish, Fault> {
-    let ask = Ask::RemoveVm(model::RemoveVmRequest {
-        vm_id: convert::id("vm_id", &request.vm_id)?,
-    });
-    Ok(api::wish!("RemoveVm", request, ask))
 }
 
 fn decode_list(request: &ListVmsRequest) -> Result<(usize, Vec<u8>, String), Fault> {

@@ -22,7 +22,7 @@ pub(crate) struct CodecError {
 }
 
 impl CodecError {
-    pub(super) fn new(field: &'static str, problem: impl ToString) -> Self {
+    pub(crate) fn new(field: &'static str, problem: impl ToString) -> Self {
         Self {
             field,
             problem: problem.to_string(),
@@ -37,12 +37,12 @@ impl From<Fault> for CodecError {
 }
 
 /// An id that must be there.
-pub(super) fn id<T: FromStr<Err = IdError>>(field: &'static str, text: &str) -> Result<T, CodecError> {
+pub(crate) fn id<T: FromStr<Err = IdError>>(field: &'static str, text: &str) -> Result<T, CodecError> {
     text.parse().map_err(|error| CodecError::new(field, error))
 }
 
 /// An id that may be absent.
-pub(super) fn optional_id<T: FromStr<Err = IdError>>(
+pub(crate) fn optional_id<T: FromStr<Err = IdError>>(
     field: &'static str,
     text: &str,
 ) -> Result<Option<T>, CodecError> {
@@ -53,7 +53,7 @@ pub(super) fn optional_id<T: FromStr<Err = IdError>>(
 }
 
 /// A list of ids.
-pub(super) fn ids<T: FromStr<Err = IdError>>(
+pub(crate) fn ids<T: FromStr<Err = IdError>>(
     field: &'static str,
     texts: &[String],
 ) -> Result<Vec<T>, CodecError> {
@@ -61,7 +61,7 @@ pub(super) fn ids<T: FromStr<Err = IdError>>(
 }
 
 /// A token that may be absent.
-pub(super) fn token(field: &'static str, text: &str) -> Result<Option<Token>, CodecError> {
+pub(crate) fn token(field: &'static str, text: &str) -> Result<Option<Token>, CodecError> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -71,45 +71,45 @@ pub(super) fn token(field: &'static str, text: &str) -> Result<Option<Token>, Co
 }
 
 /// A message that must be there.
-pub(super) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, CodecError> {
+pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, CodecError> {
     value.ok_or_else(|| CodecError::new(field, "is missing"))
 }
 
 /// A value of an enum that is none of ours.
-pub(super) fn unknown(field: &'static str, value: i32) -> CodecError {
+pub(crate) fn unknown(field: &'static str, value: i32) -> CodecError {
     CodecError::new(field, format!("has the unknown value {value}"))
 }
 
 /// An id or nothing, as text.
-pub(super) fn text(value: Option<impl ToString>) -> String {
+pub(crate) fn text(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-pub(super) fn time(time: Timestamp) -> Option<prost_types::Timestamp> {
+pub(crate) fn time(time: Timestamp) -> Option<prost_types::Timestamp> {
     Some(convert::timestamp(time))
 }
 
-pub(super) fn read_time(
+pub(crate) fn read_time(
     field: &'static str,
     time: Option<&prost_types::Timestamp>,
 ) -> Result<Timestamp, CodecError> {
     Ok(convert::from_timestamp(required(field, time)?))
 }
 
-pub(super) fn read_format(value: i32) -> Result<VolumeFormat, CodecError> {
+pub(crate) fn read_format(value: i32) -> Result<VolumeFormat, CodecError> {
     convert::format_from_wire("format", value).map_err(|_| unknown("format", value))
 }
 
-pub(super) fn read_allocation(value: i32) -> Result<Allocation, CodecError> {
+pub(crate) fn read_allocation(value: i32) -> Result<Allocation, CodecError> {
     convert::allocation_from_wire("allocation", value).map_err(|_| unknown("allocation", value))
 }
 
 /// Sizes are signed on the wire.
-pub(super) fn signed(bytes: u64) -> i64 {
+pub(crate) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-pub(super) fn unsigned(field: &'static str, bytes: i64) -> Result<u64, CodecError> {
+pub(crate) fn unsigned(field: &'static str, bytes: i64) -> Result<u64, CodecError> {
     u64::try_from(bytes).map_err(|_| CodecError::new(field, "is negative"))
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn entity(key: &EntityKey) -> EntityRef {
     }
 }
 
-pub(super) fn read_entity(entity: &EntityRef) -> Result<EntityKey, CodecError> {
+pub(crate) fn read_entity(entity: &EntityRef) -> Result<EntityKey, CodecError> {
     const FIELD: &str = "entity";
     Ok(match EntityKind::try_from(entity.kind) {
         Ok(EntityKind::Host) => EntityKey::Host(id(FIELD, &entity.id)?),
@@ -140,14 +140,14 @@ pub(super) fn read_entity(entity: &EntityRef) -> Result<EntityKey, CodecError> {
     })
 }
 
-pub(super) fn lock((key, mode): &(EntityKey, Mode)) -> LockRecord {
+pub(crate) fn lock((key, mode): &(EntityKey, Mode)) -> LockRecord {
     LockRecord {
         entity: Some(entity(key)),
         exclusive: matches!(mode, Mode::Exclusive),
     }
 }
 
-pub(super) fn read_lock(lock: &LockRecord) -> Result<(EntityKey, Mode), CodecError> {
+pub(crate) fn read_lock(lock: &LockRecord) -> Result<(EntityKey, Mode), CodecError> {
     let mode = if lock.exclusive {
         Mode::Exclusive
     } else {

@@ -9,7 +9,9 @@
 //! | `command/request` | the request's id, RPC, user | the id of the root that it was accepted as |
 
 use common::id::{CommandId, HostId};
-use engine_core::model::{AsyncTask, Awaited, Command, CommandState, Outcome, RequestKey, WaitingFor};
+use engine_core::model::{
+    AsyncTask, Awaited, Command, CommandParameters as _, CommandState, Outcome, RequestKey, WaitingFor,
+};
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::engine::v1::waiting_for::What;
@@ -19,7 +21,8 @@ use store::{Reader, StoreError, Table, Write};
 use super::codec::{self, CodecError};
 use super::ledger::Ledger;
 use super::scan::write;
-use super::{parameters, task};
+use super::task;
+use crate::verbs;
 
 /// The tables of commands.
 pub(crate) const COMMANDS: Ledger<CommandRecord> = Ledger::new(
@@ -60,8 +63,8 @@ pub(super) fn request(user: &str, request: &RequestKey, command: &Command) -> Wr
 pub(crate) fn show(command: &Command) -> wire::Command {
     wire::Command {
         command_id: command.id.to_string(),
-        kind: parameters::kind(command.kind()).into(),
-        parameters: Some(parameters::encode(&command.parameters)),
+        kind: verbs::kind(command.kind()).into(),
+        parameters: Some(verbs::encode(&command.parameters)),
         parent_command_id: codec::text(command.parent),
         root_command_id: command.root.to_string(),
         child_command_ids: command.children.iter().map(ToString::to_string).collect(),
@@ -140,7 +143,7 @@ pub(crate) fn read(seq: u64, record: CommandRecord) -> Result<Command, CodecErro
     Ok(Command {
         id: codec::id("command_id", &shown.command_id)?,
         seq,
-        parameters: parameters::decode(shown.parameters)?,
+        parameters: verbs::decode(shown.parameters)?,
         parent: codec::optional_id("parent_command_id", &shown.parent_command_id)?,
         root: codec::id("root_command_id", &shown.root_command_id)?,
         children: codec::ids("child_command_ids", &shown.child_command_ids)?,
@@ -235,7 +238,7 @@ pub(super) fn read_waiting_for(waiting: wire::WaitingFor) -> Result<WaitingFor, 
 fn outcome(outcome: &Outcome) -> wire::Outcome {
     wire::Outcome {
         command_id: outcome.command.to_string(),
-        kind: parameters::kind(outcome.kind).into(),
+        kind: verbs::kind(outcome.kind).into(),
         entity: Some(codec::entity(&outcome.entity)),
         state: state(outcome.state).into(),
         fault: outcome.fault.as_ref().map(convert::fault_to_wire),
@@ -245,7 +248,7 @@ fn outcome(outcome: &Outcome) -> wire::Outcome {
 fn read_outcome(outcome: &wire::Outcome) -> Result<Outcome, CodecError> {
     Ok(Outcome {
         command: codec::id("outcome.command_id", &outcome.command_id)?,
-        kind: parameters::read_kind(outcome.kind)?,
+        kind: verbs::read_kind(outcome.kind)?,
         entity: codec::read_entity(codec::required("outcome.entity", outcome.entity.as_ref())?)?,
         state: read_state(outcome.state)?,
         fault: outcome.fault.as_ref().map(convert::fault_from_wire),
@@ -257,7 +260,6 @@ fn read_outcome(outcome: &wire::Outcome) -> Result<Outcome, CodecError> {
 /// # Errors
 /// [`StoreError`] if they cannot be read.
 pub(crate) fn undoing_on(reader: &dyn Reader, host_id: HostId) -> Result<Vec<CommandId>, StoreError> {
-    let host_id = host_id.to_string();
     let mut found = Vec::new();
     let mut after = None;
     loop {
@@ -265,7 +267,7 @@ pub(crate) fn undoing_on(reader: &dyn Reader, host_id: HostId) -> Result<Vec<Com
         let shown = scan.found.into_iter().filter_map(|(_, record)| record.command);
         let undoing = shown.filter(|command| {
             command.state == i32::from(wire::CommandState::Compensating)
-                && called_host(command) == Some(host_id.as_str())
+                && called_host(command) == Some(host_id)
         });
         found.extend(undoing.filter_map(|command| command.command_id.parse::<CommandId>().ok()));
         after = scan.next;
@@ -307,34 +309,17 @@ fn taking_over_by(command: wire::Command, host_id: &str) -> Option<TakingOver> {
     if read_state(command.state).is_ok_and(CommandState::is_terminal) {
         return None;
     }
-    match command.parameters?.kind? {
-        Kind::TakeOverHost(p) if p.host_id == host_id => Some(TakingOver {
-            user: command.user,
-            reason: p.reason,
-            correlation_id: command.correlation_id,
-        }),
-        _ => None,
-    }
+    let Kind::TakeOverHost(p) = command.parameters?.kind? else {
+        return None;
+    };
+    (p.host_id == host_id).then_some(TakingOver {
+        user: command.user,
+        reason: p.reason,
+        correlation_id: command.correlation_id,
+    })
 }
 
 /// The host that the command itself calls.
-fn called_host(command: &wire::Command) -> Option<&str> {
-    use wire::command_parameters::Kind;
-    match command.parameters.as_ref()?.kind.as_ref()? {
-        Kind::AddHost(p) => Some(&p.host_id),
-        Kind::RemoveHost(p) => Some(&p.host_id),
-        Kind::TakeOverHost(p) => Some(&p.host_id),
-        Kind::CreateStorageDomain(p) => Some(&p.host_id),
-        Kind::CreateVm(_)
-        | Kind::CreateImage(_)
-        | Kind::RemoveVm(_)
-        | Kind::RemoveAllVmImages(_)
-        | Kind::RemoveImage(_)
-        | Kind::CreateDisk(_)
-        | Kind::RemoveDisk(_)
-        | Kind::AttachDisk(_)
-        | Kind::DetachDisk(_)
-        | Kind::CopyDisk(_)
-        | Kind::CopyImage(_) => None,
-    }
+fn called_host(command: &wire::Command) -> Option<HostId> {
+    verbs::decode(command.parameters.clone()).ok()?.called_host()
 }

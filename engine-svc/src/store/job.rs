@@ -10,7 +10,8 @@ use proto::engine::v1 as wire;
 use proto::store::v1 as records;
 
 use super::tree::Tree;
-use super::{codec, command, load, parameters};
+use super::{codec, command, load};
+use crate::verbs;
 use common::id::TaskId;
 
 /// The head of a job in the history.
@@ -18,7 +19,7 @@ pub(super) fn head(head: &JobHead, steps: Vec<wire::Step>) -> records::JobHead {
     records::JobHead {
         root_command_id: head.root.to_string(),
         sequence: head.sequence,
-        kind: parameters::kind(head.kind).into(),
+        kind: verbs::kind(head.kind).into(),
         description: head.description.clone(),
         state: command::state(head.state).into(),
         percent: head.progress.percent,

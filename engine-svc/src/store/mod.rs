@@ -16,7 +16,6 @@ pub(crate) mod keyed;
 pub(crate) mod ledger;
 pub(crate) mod live;
 pub(crate) mod load;
-pub(crate) mod parameters;
 pub(crate) mod read;
 #[cfg(test)]
 mod round_trip;

@@ -19,8 +19,9 @@ use proto::task::v1::{TaskResult, TaskStatus};
 use store::Table;
 
 use super::codec::{self, CodecError};
+use super::command;
 use super::ledger::Ledger;
-use super::{command, parameters};
+use crate::verbs;
 
 /// The tables of tasks.
 pub(crate) const TASKS: Ledger<AsyncTaskRecord> = Ledger::new(
@@ -73,9 +74,9 @@ pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTa
         command_id: codec::text(task.command),
         root_command_id: codec::text(task.root),
         command_kind: command
-            .map(|command| parameters::kind(command.kind()).into())
+            .map(|command| verbs::kind(command.kind()).into())
             .unwrap_or_default(),
-        command_parameters: command.map(|command| parameters::encode(&command.parameters)),
+        command_parameters: command.map(|command| verbs::encode(&command.parameters)),
         waiting_for: task.waiting_for.as_ref().map(command::waiting_for),
         user: task.user.clone(),
         correlation_id: task.correlation_id.clone(),

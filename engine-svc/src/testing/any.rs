@@ -104,7 +104,7 @@ fn spec() -> impl Strategy<Value = DiskSpec> {
     )
 }
 
-fn parameters() -> impl Strategy<Value = Parameters> {
+pub(crate) fn parameters() -> impl Strategy<Value = Parameters> {
     prop_oneof![
         (host_id(), name(), text()).prop_map(|(host_id, name, address)| {
             Parameters::AddHost(AddHost {
