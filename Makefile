@@ -3,6 +3,8 @@
 FAILPOINTS := --features engine-svc/failpoints,vdsm-svc/failpoints
 # What the tests' own dependencies turn on besides: said here as well, so that programs and tests share what is compiled.
 TESTED := $(FAILPOINTS),runtime/simulation
+# Tests of the services mostly wait: for a disk, a back-off, a time-out.
+AT_ONCE = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))}
 GRPCURL_VENV := target/grpcurl
 COMPOSE_VENV := target/compose
 
@@ -16,7 +18,7 @@ demo: setup ## both services at work on real storage, a kill in the middle inclu
 	./target/release/demo
 
 test: setup-test ## all tests; some want root (loop mounts) and say so when they are skipped
-	cargo test --workspace --locked --no-fail-fast $(TESTED)
+	$(AT_ONCE) cargo test --workspace --locked --no-fail-fast $(TESTED)
 
 kills: setup-test ## SIGKILL at every boundary of both services, of which `make test` tries a sample; half an hour
 	cargo build --workspace --locked --bins $(TESTED)
