@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
+use proto::codes::UNDECLARED;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -243,8 +244,28 @@ impl Service {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
+    /// The first line of its log that tells of an answer which the contract does not have.
+    pub fn undeclared(&self) -> Option<String> {
+        let log = self.log_tail(usize::MAX);
+        log.lines()
+            .find(|line| line.contains(UNDECLARED))
+            .map(str::to_owned)
+    }
+
     /// Where it says on which address it listens.
     pub fn address_file(&self) -> PathBuf {
         self.recipe.data_dir.join("address")
+    }
+}
+
+impl Drop for Service {
+    /// Whatever a test is about: it fails where the contract does not name an answer that was given.
+    fn drop(&mut self) {
+        if let Some(line) = self.undeclared().filter(|_| !std::thread::panicking()) {
+            panic!(
+                "{} answered what proto::codes does not have: {line}",
+                self.recipe.name
+            );
+        }
     }
 }

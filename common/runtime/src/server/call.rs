@@ -101,19 +101,51 @@ impl Present {
     }
 }
 
+/// A method that is served, and what the contract says of it.
+#[derive(Clone)]
+struct Rpc {
+    methods: Arc<Methods>,
+    path: Arc<str>,
+    class: Class,
+}
+
+impl Rpc {
+    /// Gives what ends a call a fault where it has none, and looks whether the contract has that answer.
+    fn settle(&self, ending: &mut HeaderMap) {
+        if let Some(code) = refusal::with_fault(ending) {
+            self.methods.compare(&self.path, code);
+        }
+    }
+}
+
 /// Answers one request.
 pub(super) async fn answer(
     request: Request<Incoming>,
-    mut routes: Routes,
+    routes: Routes,
     methods: Arc<Methods>,
     connection: Arc<Connection>,
 ) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path();
-    let Some(class) = methods.class(path) else {
+    let Some((path, class)) = methods.find(path) else {
         let words = format!("this port serves no method {path:.200}; reflection lists what there is");
         return Ok(refused(&Fault::new(FaultCode::MethodUnknown, words)));
     };
-    let is_list = path
+    let path = Arc::clone(path);
+    let rpc = Rpc { methods, path, class };
+    let mut response = answer_of(request, routes, &rpc, connection).await?;
+    rpc.settle(response.headers_mut());
+    Ok(response)
+}
+
+async fn answer_of(
+    request: Request<Incoming>,
+    mut routes: Routes,
+    rpc: &Rpc,
+    connection: Arc<Connection>,
+) -> Result<Response<Body>, Infallible> {
+    let class = rpc.class;
+    let is_list = rpc
+        .path
         .rsplit('/')
         .next()
         .is_some_and(|name| name.starts_with("List"));
@@ -156,18 +188,18 @@ pub(super) async fn answer(
             }
         },
     };
-    let (mut head, body) = response.into_parts();
-    refusal::with_fault(&mut head.headers);
+    let (head, body) = response.into_parts();
     Ok(match class {
         Class::Watch => Response::from_parts(
             head,
             Body::new(Flowing {
                 inner: body,
                 call,
+                rpc: rpc.clone(),
                 ended: false,
             }),
         ),
-        Class::Request | Class::Wait => match Whole::of(body, call).await {
+        Class::Request | Class::Wait => match Whole::of(body, call, rpc).await {
             Ok(whole) => Response::from_parts(head, Body::new(whole)),
             Err(fault) => refused(&fault),
         },
@@ -305,7 +337,7 @@ struct Whole {
 }
 
 impl Whole {
-    async fn of(body: Body, call: Arc<Call>) -> Result<Self, Fault> {
+    async fn of(body: Body, call: Arc<Call>, rpc: &Rpc) -> Result<Self, Fault> {
         let _turn = call.take_turn();
         // A handler's answer is one message, and it is there: nothing is waited for.
         let collected = body.collect().await.map_err(|error| {
@@ -317,7 +349,7 @@ impl Whole {
         })?;
         let mut trailers = collected.trailers().cloned();
         if let Some(trailers) = &mut trailers {
-            refusal::with_fault(trailers);
+            rpc.settle(trailers);
         }
         let bytes = collected.to_bytes();
         if bytes.is_empty() {
@@ -362,6 +394,7 @@ impl http_body::Body for Whole {
 struct Flowing {
     inner: Body,
     call: Arc<Call>,
+    rpc: Rpc,
     ended: bool,
 }
 
@@ -383,7 +416,7 @@ impl http_body::Body for Flowing {
         };
         let mut frame = frame?;
         if let Some(trailers) = frame.trailers_mut() {
-            refusal::with_fault(trailers);
+            self.rpc.settle(trailers);
             return Poll::Ready(Some(Ok(frame)));
         }
         let Ok(bytes) = frame.into_data() else {

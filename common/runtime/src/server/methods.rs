@@ -1,9 +1,12 @@
 //! What a port serves, from the descriptors: its methods and their kinds, and what reflection tells of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use common::fault::FaultCode;
 use prost::Message as _;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use proto::codes;
 
 use super::traffic::Class;
 
@@ -24,10 +27,12 @@ const WAITS: &str = "timeout";
 #[derive(Debug)]
 pub(super) struct Methods {
     pub(super) services: Vec<String>,
-    classes: HashMap<String, Class>,
+    classes: HashMap<Arc<str>, Class>,
     files: HashMap<String, Vec<u8>>,
     /// Symbols, by the file that has each.
     symbols: HashMap<String, String>,
+    /// Answers that the contract does not have, and that were told.
+    told: Mutex<BTreeSet<(Arc<str>, FaultCode)>>,
 }
 
 impl Methods {
@@ -55,6 +60,7 @@ impl Methods {
             classes: HashMap::new(),
             files: HashMap::new(),
             symbols: HashMap::new(),
+            told: Mutex::default(),
             services: services.clone(),
         };
         for name in closure(&all, &served) {
@@ -69,9 +75,28 @@ impl Methods {
         Ok(found)
     }
 
-    /// The kind of a method, by its path; none where it is not served.
-    pub(super) fn class(&self, path: &str) -> Option<Class> {
-        self.classes.get(path).copied()
+    /// A method's path and its kind; none where it is not served.
+    pub(super) fn find(&self, path: &str) -> Option<(&Arc<str>, Class)> {
+        self.classes
+            .get_key_value(path)
+            .map(|(path, class)| (path, *class))
+    }
+
+    /// Compares what a method refuses a call with to the contract. An answer that is not in it goes out all the same: it is
+    /// a defect, and told once.
+    pub(super) fn compare(&self, path: &Arc<str>, code: FaultCode) {
+        if self.is_news(path, code) {
+            tracing::error!(rpc = &**path, %code, "{}", codes::UNDECLARED);
+        }
+    }
+
+    /// Whether the contract does not have this answer and that was not told yet.
+    fn is_news(&self, path: &Arc<str>, code: FaultCode) -> bool {
+        if codes::may_answer(path, code) != Some(false) {
+            return false;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert((Arc::clone(path), code))
     }
 
     /// An encoded descriptor, by its name.
@@ -117,7 +142,8 @@ impl Methods {
                     (false, true) => Class::Wait,
                     (false, false) => Class::Request,
                 };
-                self.classes.insert(format!("/{name}/{}", method.name()), class);
+                let path = format!("/{name}/{}", method.name());
+                self.classes.insert(path.into(), class);
             }
         }
     }
@@ -230,8 +256,34 @@ mod tests {
             ("WatchCommands", Some(Class::Watch)),
             ("Moon", None),
         ] {
-            assert_eq!(methods.class(&format!("/{ENGINE}/{method}")), class, "{method}");
+            assert_eq!(
+                class_of(&methods, &format!("/{ENGINE}/{method}")),
+                class,
+                "{method}"
+            );
         }
-        assert_eq!(methods.class("/grpc.health.v1.Health/Watch"), Some(Class::Watch));
+        assert_eq!(
+            class_of(&methods, "/grpc.health.v1.Health/Watch"),
+            Some(Class::Watch)
+        );
+    }
+
+    fn class_of(methods: &Methods, path: &str) -> Option<Class> {
+        methods.find(path).map(|(_, class)| class)
+    }
+
+    #[test]
+    fn an_answer_that_the_contract_does_not_have_is_told_once() {
+        let methods = Methods::of([ENGINE]).unwrap();
+        let path = |name: &str| methods.find(name).unwrap().0;
+        let get = path("/vdsm_engine.engine.v1.CommandService/GetCommand");
+        assert!(!methods.is_news(get, FaultCode::CommandNotFound));
+        assert!(!methods.is_news(get, FaultCode::InvalidArgument));
+        assert!(methods.is_news(get, FaultCode::QueueFull));
+        assert!(!methods.is_news(get, FaultCode::QueueFull), "it was told");
+        assert!(methods.is_news(get, FaultCode::TaskNotFound), "that is another");
+        // The contract says nothing of what is not ours.
+        let health = path("/grpc.health.v1.Health/Check");
+        assert!(!methods.is_news(health, FaultCode::EntityNotFound));
     }
 }

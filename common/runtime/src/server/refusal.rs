@@ -104,19 +104,23 @@ fn fault(status: &Status) -> Fault {
     Fault::new(code, message)
 }
 
-/// Gives what ends a call, headers or trailers, a fault where it has none.
-pub(super) fn with_fault(ending: &mut HeaderMap) {
-    let Some(status) = Status::from_header_map(ending) else {
-        return;
-    };
-    if status.code() == Code::Ok || !status.details().is_empty() {
-        return;
+/// Gives what ends a call, headers or trailers, a fault where it has none, and says which code it ends with; none where it
+/// does not end with a failure.
+pub(super) fn with_fault(ending: &mut HeaderMap) -> Option<FaultCode> {
+    let status = Status::from_header_map(ending)?;
+    if status.code() == Code::Ok {
+        return None;
+    }
+    if !status.details().is_empty() {
+        return status::fault_of(&status).map(|(fault, _)| fault.code);
     }
     for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
         ending.remove(name);
     }
+    let fault = fault(&status);
     // What it says in metadata besides stays. A status of ours has nothing that a header cannot.
-    let _ = status::from_fault(&fault(&status)).add_header(ending);
+    let _ = status::from_fault(&fault).add_header(ending);
+    Some(fault.code)
 }
 
 #[cfg(test)]

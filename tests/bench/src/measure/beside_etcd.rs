@@ -2,7 +2,7 @@
 //!
 //! What is put is a task's record as a host keeps it, under a key of the task's id. *Front door*: `StartTask(noop)` on
 //! a real host against puts, as many in flight, and meanwhile somebody watches all of it: how many a second, and how
-//! long the p99 took from the request to the watcher. *Edges*: from a simulated host through a real
+//! long it took from the request to the watcher, at p99. *Edges*: from a simulated host through a real
 //! engine to a watcher, so many of them under way; against as many puts.
 
 use std::sync::Arc;

@@ -165,6 +165,15 @@ impl<'a> Table<'a> {
             self.report(rpc, &expected, "the lists changed");
             self.before = after;
         }
+        for service in [&self.world.host, &self.world.engine] {
+            if let Some(line) = service.undeclared() {
+                self.report(
+                    rpc,
+                    &expected,
+                    &format!("its comment does not have that code: {line}"),
+                );
+            }
+        }
         Ok(())
     }
 
