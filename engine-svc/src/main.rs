@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use engine_svc::{Config, OWNER, config, serve};
 use mimalloc::MiMalloc;
-use runtime::program::chain;
+use runtime::causes::causes;
 use runtime::{memory, offline, program, server, settings, telemetry, threads};
 use tracing::error;
 
@@ -37,14 +37,14 @@ async fn run(config: Config) -> ExitCode {
     let _logging = match telemetry::init(config.log_format, &filter) {
         Ok(logging) => logging,
         Err(problem) => {
-            eprintln!("engine-svc: {}", chain(&problem));
+            eprintln!("engine-svc: {}", causes(&problem));
             return ExitCode::from(2);
         }
     };
     match serve(config, server::termination()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            error!("{}", chain(&problem));
+            error!("{}", causes(&problem));
             ExitCode::FAILURE
         }
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
-use runtime::program::chain;
+use runtime::causes::causes;
 use runtime::{memory, offline, program, server, settings, telemetry, threads};
 use vdsm_svc::{OWNER, PREFIX, Settings, fail_points, serve};
 
@@ -35,14 +35,14 @@ fn main() -> ExitCode {
     let _logging = match telemetry::init(settings.log_format, &filter) {
         Ok(logging) => logging,
         Err(problem) => {
-            eprintln!("vdsm-svc: {}", chain(&problem));
+            eprintln!("vdsm-svc: {}", causes(&problem));
             return ExitCode::from(2);
         }
     };
     match run(settings) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{}", chain(&*error));
+            tracing::error!("{}", causes(&*error));
             ExitCode::FAILURE
         }
     }

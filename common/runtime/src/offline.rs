@@ -9,7 +9,7 @@ use clap::Parser;
 use store::StoreError;
 use store::disk::{self, Owner};
 
-use crate::program::chain;
+use crate::causes::causes;
 
 /// What `--help` of a service says of them.
 pub const HELP: &str = "Commands for a data directory whose service is stopped; each has --help:
@@ -47,7 +47,7 @@ pub fn command(prefix: &str, owner: Owner) -> Option<ExitCode> {
         _ => return None,
     };
     Some(outcome.unwrap_or_else(|error| {
-        eprintln!("{}", chain(&error));
+        eprintln!("{}", causes(&error));
         ExitCode::FAILURE
     }))
 }
@@ -67,9 +67,9 @@ fn check(asked: &Check, owner: Owner) -> Result<ExitCode, StoreError> {
     let report = disk::check(&asked.data_dir, owner)?;
     let faults = report.faults.iter().map(|fault| format!("FAULT: {fault}"));
     let verdict = match report.faults.len() {
-        0 => "whole: a start takes it as it is".to_owned(),
-        1 => "1 fault: a start refuses it; `repair` says what can be saved".to_owned(),
-        more => format!("{more} faults: a start refuses it; `repair` says what can be saved"),
+        0 => "whole: the service can start on it as it is".to_owned(),
+        1 => "1 fault: the service will not start on it; `repair` says what can be saved".to_owned(),
+        more => format!("{more} faults: the service will not start on it; `repair` says what can be saved"),
     };
     print(report.facts.iter().cloned().chain(faults).chain([verdict]))?;
     Ok(match report.faults.is_empty() {

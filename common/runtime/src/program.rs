@@ -1,6 +1,5 @@
 //! What both programs do besides serving.
 
-use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::causes::causes;
 use crate::client::{self, Connector};
 
 /// How long a service may take to answer: shorter than the time after which container tools give up by default (30 s),
@@ -55,7 +55,7 @@ pub async fn health(data_dir: &Path) -> ExitCode {
     match ask(data_dir).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("{}", chain(&reason));
+            eprintln!("{}", causes(&reason));
             ExitCode::FAILURE
         }
     }
@@ -109,17 +109,6 @@ fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
 pub fn forget_address(data_dir: &Path) {
     // Where it cannot be removed, it is as after a crash: the next start does that.
     let _ = std::fs::remove_file(data_dir.join(ADDRESS));
-}
-
-/// The error with what caused it, in one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

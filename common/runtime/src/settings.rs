@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
-use crate::program::chain;
+use crate::causes::causes;
 
 /// The flag that names the file.
 const CONFIG: &str = "config";
@@ -60,7 +60,7 @@ impl SettingsError {
             Self::Arguments(error) => error.exit(),
             error => {
                 // There is no log yet.
-                eprintln!("error: {}", chain(error));
+                eprintln!("error: {}", causes(error));
                 std::process::exit(2)
             }
         }
@@ -90,7 +90,7 @@ pub fn read<T: CommandFactory + FromArgMatches>(
             .long(CONFIG)
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
-            .help("Settings in TOML; flags and variables go before it"),
+            .help("Settings in TOML; flags and environment variables override it"),
     );
     let file = match config_path(&command, &arguments, &environment(&variable(prefix, CONFIG))) {
         Some(path) => from_file(&command, &path)?,

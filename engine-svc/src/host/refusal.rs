@@ -4,6 +4,7 @@
 use std::error::Error as _;
 
 use common::fault::{Fault, FaultCode, FaultKind};
+use runtime::causes::causes;
 use runtime::status;
 use tonic::{Code, Status};
 
@@ -71,27 +72,6 @@ pub(super) fn away(status: &Status) -> Fault {
     )
 }
 
-/// An error with all that caused it, the last cause last: that is the one to be mended. What says nothing, or only what was
-/// said already, is left out.
-pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        let is_new = !text.is_empty()
-            && text != "transport error"
-            && !texts.iter().any(|before| before.contains(&text));
-        if is_new {
-            texts.push(text);
-        }
-        next = cause.source();
-    }
-    match texts.is_empty() {
-        true => error.to_string(),
-        false => texts.join(": "),
-    }
-}
-
 /// A ping that was not answered arrives as `Unknown`, a broken connection with the transport's error as source.
 fn broken(status: &Status) -> bool {
     status.source().is_some() || matches!(status.code(), Code::Unknown | Code::Cancelled)
@@ -116,33 +96,8 @@ mod tests {
         ));
     }
 
-    #[derive(Debug)]
-    struct Layer(&'static str, Option<Box<Layer>>);
-
-    impl std::fmt::Display for Layer {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(self.0)
-        }
-    }
-
-    impl std::error::Error for Layer {
-        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            self.1.as_deref().map(|below| below as _)
-        }
-    }
-
     #[test]
-    fn why_a_host_is_away_is_said_to_the_last_cause() {
-        let os = Layer("Connection refused (os error 111)", None);
-        let tcp = Layer("tcp connect error", Some(Box::new(os)));
-        let transport = Layer("transport error", Some(Box::new(tcp)));
-        assert_eq!(
-            causes(&transport),
-            "tcp connect error: Connection refused (os error 111)"
-        );
-        let repeated = Layer("a: b", Some(Box::new(Layer("b", None))));
-        assert_eq!(causes(&repeated), "a: b");
-        assert_eq!(causes(&Layer("transport error", None)), "transport error");
+    fn why_a_host_is_away_is_said_even_where_nobody_says_why() {
         for code in [tonic::Code::Unavailable, tonic::Code::Unknown] {
             let words = away(&Status::new(code, "")).message;
             assert_eq!(words, format!("the host does not answer: {}", code.description()));
