@@ -24,21 +24,21 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Engine {
     /// The connection, for watches.
     pub channel: Channel,
-    /// VMs.
+    /// A client of VmService.
     pub vms: engine::vm_service_client::VmServiceClient<Channel>,
-    /// Disks.
+    /// A client of DiskService.
     pub disks: engine::disk_service_client::DiskServiceClient<Channel>,
-    /// Storage domains.
+    /// A client of StorageDomainService.
     pub domains: engine::storage_domain_service_client::StorageDomainServiceClient<Channel>,
-    /// Hosts.
+    /// A client of HostService.
     pub hosts: engine::host_service_client::HostServiceClient<Channel>,
-    /// Commands.
+    /// A client of CommandService.
     pub commands: engine::command_service_client::CommandServiceClient<Channel>,
-    /// Tasks.
+    /// A client of TaskService.
     pub tasks: engine::task_service_client::TaskServiceClient<Channel>,
-    /// Jobs.
+    /// A client of JobService.
     pub jobs: engine::job_service_client::JobServiceClient<Channel>,
-    /// Events.
+    /// A client of EventService.
     pub events: engine::event_service_client::EventServiceClient<Channel>,
 }
 
@@ -72,11 +72,11 @@ impl Engine {
 pub struct Host {
     /// The connection, for watches.
     pub channel: Channel,
-    /// Tasks.
+    /// A client of TaskService.
     pub tasks: vdsm::task_service_client::TaskServiceClient<Channel>,
-    /// Storage.
+    /// A client of StorageService.
     pub storage: vdsm::storage_service_client::StorageServiceClient<Channel>,
-    /// The host itself.
+    /// A client of HostService.
     pub host: vdsm::host_service_client::HostServiceClient<Channel>,
 }
 

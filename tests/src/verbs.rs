@@ -1,12 +1,13 @@
 //! What a client of the engine does over and over: ask until there is a verdict, wait until there is an end.
 
 use proto::engine::v1::{
-    AddHostRequest, AttachDiskRequest, Command, CommandState, CopyDiskRequest, CreateDiskRequest,
-    CreateStorageDomainRequest, CreateVmRequest, DetachDiskRequest, GetCommandRequest, GetHostRequest,
-    RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest, RetryCommandRequest, WaitCommandRequest,
-    host::Connection, waiting_for::What,
+    AddHostRequest, AttachDiskRequest, CancelCommandRequest, Command, CommandState, CopyDiskRequest,
+    CreateDiskRequest, CreateStorageDomainRequest, CreateVmRequest, DetachDiskRequest, GetCommandRequest,
+    GetHostRequest, RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest, RetryCommandRequest,
+    WaitCommandRequest, host::Connection, waiting_for::What,
 };
 use tokio::time::Instant;
+use tonic::Status;
 
 use crate::client::Engine;
 use crate::failure::{Context, Outcome, ensure};
@@ -76,6 +77,28 @@ impl Engine {
         });
         let answer = answer.await.context("GetCommand")?.into_inner();
         answer.command.context("GetCommand answered without a command")
+    }
+
+    /// Asks once that a command be stopped, and returns the command as it then is.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub async fn cancel(&self, command_id: &str) -> Result<Command, Status> {
+        let request = CancelCommandRequest {
+            command_id: command_id.to_owned(),
+        };
+        let answer = self.commands.clone().cancel_command(request).await?.into_inner();
+        answer
+            .command
+            .ok_or_else(|| Status::internal("CancelCommand answered without a command"))
+    }
+
+    /// The same across restarts of the engine.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub async fn ask_cancel(&self, command_id: &str) -> Result<Command, Status> {
+        persist(|| self.cancel(command_id)).await
     }
 
     /// Waits until the engine sees this host so.

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 
-/// Now.
+/// The present time.
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }

@@ -12,7 +12,7 @@ use super::rpc::{Item, Start};
 /// A revision as one frame showed it.
 #[derive(Debug, Clone)]
 pub struct Changes<I> {
-    /// Which.
+    /// The revision's number.
     pub revision: u64,
     /// Resume after this; empty while `more`.
     pub token: String,
@@ -55,7 +55,7 @@ pub enum Frame<I> {
     },
     /// The server ends the stream on purpose.
     Closing {
-        /// Why.
+        /// The reason that the server gave.
         reason: Reason,
         /// The point to resume after.
         token: String,

@@ -108,10 +108,7 @@ async fn adding_a_host_that_does_not_answer_waits_and_can_be_cancelled() -> Outc
     let answer = world.client.hosts.clone().add_host(request).await?.into_inner();
     let command = answer.command.context("no command")?;
     waits_for_the_host(&world, &command.command_id).await?;
-    let cancel = proto::engine::v1::CancelCommandRequest {
-        command_id: command.command_id.clone(),
-    };
-    world.client.commands.clone().cancel_command(cancel).await?;
+    world.client.cancel(&command.command_id).await?;
     let command = world.settled(&command.command_id).await?;
     ensure(words::command_state(command.state) == "CANCELLED", || {
         format!("{command:#?}")

@@ -1,25 +1,11 @@
 //! Cancelling reaches everything below, undoes it, and says what came of it.
 
-use proto::engine::v1::{CancelCommandRequest, CommandState, host::Connection};
+use proto::engine::v1::{CommandState, host::Connection};
 use tests::audit::{self, all_is_well};
 use tests::client::Refusal;
 use tests::failure::{Context as _, Outcome, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
-use tonic::Status;
-
-async fn cancel(world: &World, command_id: &str) -> Result<(), Status> {
-    let request = CancelCommandRequest {
-        command_id: command_id.to_owned(),
-    };
-    world
-        .client
-        .commands
-        .clone()
-        .cancel_command(request)
-        .await
-        .map(drop)
-}
 
 #[tokio::test]
 async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -> Outcome<()> {
@@ -29,9 +15,9 @@ async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -
     world.host_is(Connection::Away).await?;
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
-    cancel(&world, &created).await?;
+    world.client.cancel(&created).await?;
     // Asking twice is harmless.
-    cancel(&world, &created).await?;
+    world.client.cancel(&created).await?;
     world.restart_host().await?;
     let command = world.settled(&created).await?;
     ensure(
@@ -46,7 +32,14 @@ async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -
     })?;
     let images = storage::images(&world.storage_root(), &domain);
     ensure(images.is_empty(), || format!("images are left: {images:?}"))?;
-    let again = Refusal::from(&cancel(&world, &created).await.err().context("it has ended")?);
+    let again = Refusal::from(
+        &world
+            .client
+            .cancel(&created)
+            .await
+            .err()
+            .context("it has ended")?,
+    );
     ensure(again.reason == "COMMAND_ENDED", || format!("{again:?}"))
 }
 
@@ -66,7 +59,7 @@ async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> Out
             (edges >= round * 3).then_some(())
         };
         watchers.engine.tasks.until("enough edges", told).await?;
-        let asked = cancel(&world, &created).await;
+        let asked = world.client.cancel(&created).await;
         let command = world.settled(&created).await?;
         let state = words::command_state(command.state);
         match asked {
@@ -76,7 +69,7 @@ async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> Out
                     format!("{refusal:?} {state}")
                 })?;
             }
-            Ok(()) => ensure(
+            Ok(_) => ensure(
                 command.cancel_requested && (state == "SUCCEEDED" || state == "CANCELLED"),
                 || format!("{command:#?}"),
             )?,
@@ -99,7 +92,9 @@ async fn only_the_root_of_a_tree_can_be_cancelled() -> Outcome<()> {
     let child = command.child_command_ids.first().context("no children")?;
     // While it lives, and when only the store has it.
     for _ in 0..2 {
-        let refusal = cancel(&world, child)
+        let refusal = world
+            .client
+            .cancel(child)
             .await
             .err()
             .context("a child was cancelled")?;

@@ -94,10 +94,7 @@ async fn whoever_wins_the_race_against_a_copy_the_end_is_one_of_two() -> Outcome
             (edges.count() >= round).then_some(())
         };
         watchers.engine.tasks.until("enough edges", told).await?;
-        let request = CancelCommandRequest {
-            command_id: copied.clone(),
-        };
-        let asked = world.client.commands.clone().cancel_command(request).await;
+        let asked = world.client.cancel(&copied).await;
         let command = world.settled(&copied).await?;
         let state = words::command_state(command.state);
         match asked {

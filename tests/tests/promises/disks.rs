@@ -246,10 +246,7 @@ async fn a_disk_that_is_stopped_in_the_making_leaves_nothing() -> Outcome<()> {
     let disk = requests::create_disk(&domain, requests::KINDS[3]);
     let created = world.client.ask_create_disk(&disk).await?;
     for _ in 0..2 {
-        let request = CancelCommandRequest {
-            command_id: created.clone(),
-        };
-        world.client.commands.clone().cancel_command(request).await?;
+        world.client.cancel(&created).await?;
     }
     world.kill_engine().await?;
     world.restart_engine().await?;

@@ -2,15 +2,15 @@
 //! command that it was at work for is decided by what storage shows, and ends, or rests with a way out.
 
 use proto::engine::v1::{
-    AbandonCommandRequest, CancelCommandRequest, Command, CommandState, GetDiskRequest, ListEventsRequest,
-    RetryCommandRequest, disk_observation::Presence, host::Connection, list_events_request,
+    AbandonCommandRequest, Command, CommandState, GetDiskRequest, ListEventsRequest, RetryCommandRequest,
+    disk_observation::Presence, host::Connection, list_events_request,
 };
 use tempfile::TempDir;
 use tests::audit::{Records, assert_no_locks, assert_storage_agrees, at_rest};
 use tests::fail_point::{Boundary, FailPoints};
 use tests::failure::{Outcome, ensure};
 use tests::gate::Gate;
-use tests::patience::{eventually, persist};
+use tests::patience::eventually;
 use tests::service::Service;
 use tests::watch::EngineWatchers;
 use tests::{World, requests, storage, words};
@@ -75,16 +75,6 @@ impl Older {
         world.restart_engine().await?;
         world.host_is(Connection::Connected).await
     }
-}
-
-async fn cancel(world: &World, command_id: &str) -> Outcome<()> {
-    let asked = persist(|| {
-        let mut commands = world.client.commands.clone();
-        let command_id = command_id.to_owned();
-        async move { commands.cancel_command(CancelCommandRequest { command_id }).await }
-    });
-    asked.await?;
-    Ok(())
 }
 
 /// Waits for the end of a command; one that rests is tried again, and given up where that does not help.
@@ -152,7 +142,7 @@ async fn a_creation_whose_host_is_put_back_before_it_ends_by_what_storage_shows(
             let created = world.create_vm(&vm).await?;
             world.host.killed_itself().await?;
             if is_cancelled {
-                cancel(&world, &created).await?;
+                world.client.ask_cancel(&created).await?;
             }
             older.put_back(&mut world).await?;
             let command = ended(&world, &created).await?;
@@ -179,7 +169,7 @@ async fn a_removal_whose_host_is_put_back_before_it_ends_by_what_storage_shows()
             let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
             world.host.killed_itself().await?;
             if is_cancelled {
-                cancel(&world, &removed).await?;
+                world.client.ask_cancel(&removed).await?;
             }
             older.put_back(&mut world).await?;
             let command = ended(&world, &removed).await?;
@@ -264,7 +254,7 @@ async fn a_copy_of_any_age_that_is_put_back_at_any_moment_leaves_nothing_unnamed
             gate.reopen()?;
         }
         if moment == Moment::Stopping {
-            cancel(&world, &made).await?;
+            world.client.ask_cancel(&made).await?;
         }
         older.put_back(&mut world).await?;
         let command = ended(&world, &made).await?;
@@ -349,7 +339,7 @@ async fn a_copy_that_is_put_back_under_load_leaves_nothing_stuck_or_unnamed() ->
     let removal = commands[CROWD - CROWD / 3].clone();
     world.settled(&removal).await?;
     for command_id in commands.iter().rev().take(3) {
-        cancel(&world, command_id).await?;
+        world.client.ask_cancel(command_id).await?;
     }
     older.put_back(&mut world).await?;
     let mut states = std::collections::BTreeMap::new();

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use proto::engine::v1::{self as engine, CancelCommandRequest, CreateVmRequest, RemoveVmRequest};
+use proto::engine::v1::{self as engine, CreateVmRequest, RemoveVmRequest};
 use proto::host::v1 as vdsm;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -82,7 +82,8 @@ async fn round(seed: u64) -> Outcome<()> {
             }
             50..58 if !commands.is_empty() => {
                 let command_id: &String = &commands[random.random_range(0..commands.len())];
-                cancel(&world, command_id).await;
+                // One that is over cannot be cancelled, and one that is not may be.
+                let _ = world.client.ask_cancel(command_id).await;
             }
             58..62 => {
                 world.kill_host().await?;
@@ -150,18 +151,6 @@ async fn remove(world: &World, request: &RemoveVmRequest, correlation: &'static 
         async move { vms.remove_vm(request).await }
     });
     Some(answer.await.ok()?.into_inner().command?.command_id)
-}
-
-async fn cancel(world: &World, command_id: &str) {
-    let request = CancelCommandRequest {
-        command_id: command_id.to_owned(),
-    };
-    let answer = persist(|| {
-        let (mut commands, request) = (world.client.commands.clone(), request.clone());
-        async move { commands.cancel_command(request).await }
-    });
-    // One that is over cannot be cancelled, and one that is not may be.
-    let _ = answer.await;
 }
 
 fn correlated<T>(message: T, correlation: &'static str) -> tonic::Request<T> {

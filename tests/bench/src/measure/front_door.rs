@@ -36,7 +36,7 @@ const TARGET: Target = Target::RatioAtLeast(0.85);
 /// Not counted: connections are made, caches fill.
 pub(super) const WARM_UP: Duration = Duration::from_millis(250);
 
-/// Counted.
+/// The time for which calls are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// So high that the door does not close: tasks come in faster than eight at a time can be run.

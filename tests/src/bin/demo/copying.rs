@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-use proto::engine::v1::{CancelCommandRequest, CommandState};
+use proto::engine::v1::CommandState;
 use proto::task::v1::Progress;
 use tests::client::Refusal;
 use tests::failure::{Context as _, Failure, Outcome, ensure};
@@ -126,8 +126,7 @@ async fn watched(
                     let is_amid = sample.done_bytes >= MOVED && sample.done_bytes < sample.total_bytes;
                     if cancel && is_amid && moved.is_none() {
                         moved = Some(sample.done_bytes);
-                        let request = CancelCommandRequest { command_id: command_id.clone() };
-                        match world.client.commands.clone().cancel_command(request).await {
+                        match world.client.cancel(&command_id).await {
                             // Too late: how it ended tells.
                             Err(status) if Refusal::from(&status).reason == "COMMAND_ENDED" => {}
                             answer => drop(answer?),

@@ -40,7 +40,7 @@ pub(super) enum Victim {
 pub(super) struct Kill {
     /// Who passes the boundary.
     pub(super) victim: Victim,
-    /// Where.
+    /// The boundary at which it comes.
     pub(super) boundary: Boundary,
     /// The other one is killed at the same moment.
     pub(super) both: bool,

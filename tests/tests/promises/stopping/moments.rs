@@ -1,6 +1,6 @@
 //! `cancelable`, and what cancelling would undo, are in the records and right at each moment.
 
-use proto::engine::v1::{CancelCommandRequest, host::Connection};
+use proto::engine::v1::host::Connection;
 use rustix::process::Signal;
 use tests::client::Refusal;
 use tests::failure::{Outcome, ensure};
@@ -70,10 +70,7 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
     scene.cancel(&first).await?;
     scene.is_undone(&first).await?;
     scene.is(&first, "RECOVERED", false, "").await?;
-    let request = CancelCommandRequest {
-        command_id: first.command_id.clone(),
-    };
-    let again = engine.commands.clone().cancel_command(request).await;
+    let again = engine.cancel(&first.command_id).await;
     let refusal = again.err().map(|status| Refusal::from(&status).reason);
     ensure(refusal.as_deref() == Some("COMMAND_ENDED"), || {
         format!("{refusal:?}")

@@ -1,6 +1,6 @@
 //! A world whose copies stand still in the middle for as long as a test wants.
 
-use proto::engine::v1::{AsyncTask, CancelCommandRequest, Command, CopyDiskRequest, ListTasksRequest};
+use proto::engine::v1::{AsyncTask, Command, CopyDiskRequest, ListTasksRequest};
 use tests::audit::{self, Records};
 use tests::fail_point::FailPoints;
 use tests::failure::{Context as _, Outcome, ensure};
@@ -120,14 +120,7 @@ impl Scene {
 
     /// Asks that it be stopped.
     pub(super) async fn cancel(&self, copying: &Copying) -> Outcome<Command> {
-        let answer = persist(|| {
-            let mut commands = self.world.client.commands.clone();
-            let request = CancelCommandRequest {
-                command_id: copying.command_id.clone(),
-            };
-            async move { commands.cancel_command(request).await }
-        });
-        answer.await?.into_inner().command.context("no command")
+        Ok(self.world.client.ask_cancel(&copying.command_id).await?)
     }
 
     /// It has been cancelled, nothing is left of it, and its source is as it was.

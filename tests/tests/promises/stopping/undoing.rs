@@ -1,11 +1,10 @@
 //! What undoes is never stopped: a wish that comes then is kept, and changes nothing.
 
-use proto::engine::v1::CancelCommandRequest;
 use tests::audit;
 use tests::fail_point::{Boundary, FailPoints};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Outcome, ensure};
 use tests::gate::{Gate, STRANGER};
-use tests::patience::{eventually, persist};
+use tests::patience::eventually;
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
@@ -44,14 +43,7 @@ async fn a_creation_that_fails_and_is_cancelled_in_its_undo_fails_as_it_would_ha
         format!("{before:#?}")
     })?;
     for _ in 0..2 {
-        let answer = persist(|| {
-            let mut commands = world.client.commands.clone();
-            let request = CancelCommandRequest {
-                command_id: created.clone(),
-            };
-            async move { commands.cancel_command(request).await }
-        });
-        let command = answer.await?.into_inner().command.context("no command")?;
+        let command = world.client.ask_cancel(&created).await?;
         let goes_on = words::command_state(command.state) == "COMPENSATING" && command.cancel_requested;
         ensure(goes_on && !command.cancelable, || format!("{command:#?}"))?;
         world.kill_engine().await?;

@@ -1,6 +1,6 @@
 //! Hosts that are taken and given up while another works.
 
-use proto::engine::v1::{CancelCommandRequest, GetHostRequest, host::Connection};
+use proto::engine::v1::{GetHostRequest, host::Connection};
 use rustix::process::Signal;
 use tests::client::Refusal;
 use tests::failure::{Context as _, Outcome, ensure};
@@ -58,10 +58,7 @@ async fn a_host_that_hangs_is_not_given_up_where_that_is_cancelled_in_time() -> 
     engine.sees_host(third.id(), Connection::Away).await?;
     let removed = engine.ask_remove_host(&requests::remove_host(third.id())).await?;
     engine.waits_for_host(&removed, third.id()).await?;
-    let request = CancelCommandRequest {
-        command_id: removed.clone(),
-    };
-    engine.commands.clone().cancel_command(request).await?;
+    engine.cancel(&removed).await?;
     work(&pair).await?;
     third.host.service.signal(Signal::CONT)?;
     let command = engine.settled(&removed).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::engine::v1::{AsyncTask, CancelCommandRequest};
+use proto::engine::v1::AsyncTask;
 use rustix::process::Signal;
 use tests::failure::{Outcome, ensure};
 use tests::gate::Gate;
@@ -60,10 +60,7 @@ async fn cancelling_a_creation_on_two_hosts_stops_all_parts_of_it_and_waits_for_
     ensure(undo.matches("removes the volume").count() == 2, || undo.clone())?;
 
     pair.second.host.service.signal(Signal::STOP)?;
-    let request = CancelCommandRequest {
-        command_id: created.clone(),
-    };
-    engine.commands.clone().cancel_command(request).await?;
+    engine.cancel(&created).await?;
     // One host's parts are undone while the other hangs.
     let halfway = [
         (first, "RECOVERED", DISKS_A_HOST),
