@@ -215,7 +215,7 @@ mod tests {
     struct Life {
         clock: AgeClock,
         kept: Kept,
-        /// Truly.
+        /// Microseconds that have truly gone by.
         running: i64,
         wall: i64,
         records: Vec<(i64, Timestamp)>,

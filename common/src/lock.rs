@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub enum Mode {
     /// With others that share it.
     Shared,
-    /// Alone.
+    /// Held by one owner alone.
     Exclusive,
 }
 

@@ -203,7 +203,7 @@ pub struct VolumeAddress {
     pub domain_id: DomainId,
     /// Its image.
     pub image_id: ImageId,
-    /// Itself.
+    /// The volume.
     pub volume_id: VolumeId,
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn run(engine: Handle<Engine>, log: Log, ages: Ages, age: Durat
     loop {
         ticks.tick().await;
         if let Err(error) = forget(&engine, &log, &ages.present().young(age)).await {
-            warn!(%error, "old commands cannot be forgotten now");
+            warn!(%error, "old commands cannot be removed now; trying again");
         }
     }
 }

@@ -79,14 +79,14 @@ impl Machine for Engine {
             && let Err(error) = self.mark_settled(frame)
         {
             // The commit that follows fails as well, and then the connection begins anew.
-            error!(%error, "tasks of a host cannot be looked up");
+            error!(%error, "cannot look up tasks of a host");
         }
         if let Input::Submit(submission) = &input {
             match self.repeated(submission) {
                 Ok(Some(reply)) => return nothing(reply),
                 Ok(None) => {}
                 // The commit that follows fails as well, and then nobody is told anything.
-                Err(error) => error!(%error, "a request cannot be looked up"),
+                Err(error) => error!(%error, "cannot look up a request"),
             }
         }
         let anew = matches!(input, Input::Recover);
@@ -162,7 +162,7 @@ impl Engine {
         }
         if let Err(error) = self.let_go(&transition.changes, &mut revisions) {
             // Nothing is lost: what stays in the tables is read at the next start, and let go of then.
-            error!(%error, "what has left the working state cannot be looked up");
+            error!(%error, "cannot look up what has left the working state");
         }
         let mut effects = Vec::new();
         let held = if anew {

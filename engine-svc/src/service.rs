@@ -40,10 +40,10 @@ pub enum RunError {
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The server failed.
-    #[error("it cannot be served")]
+    #[error("the service cannot be served")]
     Serve(#[from] ServeError),
     /// The coordinator ended by itself.
-    #[error("a defect has stopped the engine; its log says more")]
+    #[error("a bug has stopped the engine: please report it, with the log")]
     Defect,
 }
 

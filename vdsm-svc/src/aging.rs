@@ -59,7 +59,7 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
             },
             Ok(Ok(None)) => false,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "old tasks could not be looked for");
+                tracing::warn!(%error, "cannot look for expired tasks now; trying again");
                 false
             }
             Err(_) => return,

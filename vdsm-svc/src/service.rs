@@ -55,7 +55,7 @@ pub enum ServiceError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// The coordinator ended by itself.
-    #[error("the coordinator has ended: a defect, see the log; please report it")]
+    #[error("the coordinator ended unexpectedly: please report it, with the log")]
     CoordinatorEnded,
 }
 
@@ -123,7 +123,7 @@ pub async fn serve_over(
         store,
         listening,
     } = parts;
-    tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listens");
+    tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listening");
     let last_look = Arc::clone(&store);
     let limits = aging::Limits::of(&settings);
     let window = limits.greatest().max(settings.retention().max_age);
@@ -171,7 +171,7 @@ pub async fn serve_over(
             .await
             .is_err()
     {
-        tracing::warn!(patience = ?LAST_COMMIT, "the last commit does not end: leaving it");
+        tracing::warn!(patience = ?LAST_COMMIT, "the last commit does not finish: stopping without it");
     }
     outcome?;
     // An end in good order would say that the next start finds everything.
@@ -286,13 +286,13 @@ fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), Store
         if let Some(log) = later.upgrade()
             && let Err(error) = sweep(root, &**log.store())
         {
-            tracing::warn!(%error, "run directories in the storage root that was opened anew could not be looked at");
+            tracing::warn!(%error, "cannot look at the run directories in the storage root that was opened anew");
         }
     });
     match root.now() {
         Ok(root) => sweep(&root, &**log.store()),
         Err(fault) => {
-            tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
+            tracing::warn!(%fault, "cannot look at the run directories of earlier tasks");
             Ok(())
         }
     }
@@ -300,7 +300,7 @@ fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), Store
 
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
     if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(store, id)) {
-        tracing::warn!(%fault, "run directories of earlier tasks could not be looked at");
+        tracing::warn!(%fault, "cannot look at the run directories of earlier tasks");
     }
     Ok(())
 }

@@ -366,7 +366,7 @@ async fn an_undo_waits_for_another_writer_of_its_domain() {
     let mut program = Program::start(dir.path(), None).await;
     eventually("the undo to wait", async || {
         let log = std::fs::read_to_string(dir.path().join("log")).ok()?;
-        log.contains("the undo waits").then_some(())
+        log.contains("undo postponed").then_some(())
     })
     .await;
     let waiting = program.task(&id).await.unwrap();

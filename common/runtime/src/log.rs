@@ -27,7 +27,7 @@ pub(crate) use self::waiters::{Place, Waiters};
 /// One committed revision.
 #[derive(Debug)]
 pub struct Entry<H> {
-    /// Which.
+    /// The revision's number.
     pub revision: Revision,
     /// The start of the service that made it.
     pub start: Start,

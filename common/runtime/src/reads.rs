@@ -77,7 +77,7 @@ fn broke_off() -> StoreError {
 /// Tells that a list leaves something out, unless the list as a whole is given up.
 pub fn left_out(error: &StoreError, what: &str) {
     if !matches!(error, StoreError::Unwanted) {
-        tracing::error!(%error, "{what} is left out");
+        tracing::error!(%error, "{what} cannot be read and is left out");
     }
 }
 

@@ -102,7 +102,7 @@ pub fn from_store(error: StoreError) -> Status {
     from_fault(&match error {
         StoreError::Unwanted => Fault::new(
             FaultCode::DeadlineExceeded,
-            "the request was given up before it was answered; repeat it",
+            "the request was abandoned before it was answered; repeat it",
         ),
         StoreError::Unavailable(_) => Fault::new(
             FaultCode::StoreUnavailable,

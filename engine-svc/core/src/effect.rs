@@ -19,27 +19,27 @@ pub enum Effect {
     Follow {
         /// The host that must answer there.
         host_id: HostId,
-        /// Where.
+        /// Its address, as `host:port`.
         address: String,
     },
     /// Follow it no longer.
     Unfollow {
-        /// Which.
+        /// The host.
         host_id: HostId,
     },
     /// Takes the recorded host once more: it lost its memory, and with it whose it is. To be done before the
     /// effects that come after it.
     Reclaim {
-        /// Which.
+        /// The host.
         host_id: HostId,
     },
     /// Have a host run a task.
     StartTask {
-        /// Where.
+        /// The host.
         host_id: HostId,
         /// Under which id.
         task_id: TaskId,
-        /// What.
+        /// The operation.
         operation: Operation,
         /// The host's store that it is meant for.
         store_id: Option<StoreId>,
@@ -48,9 +48,9 @@ pub enum Effect {
     },
     /// Have a host stop a task, whether or not it ever heard of it.
     AbortTask {
-        /// Where.
+        /// The host.
         host_id: HostId,
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// The host's store that it is meant for.
         store_id: Option<StoreId>,
@@ -59,20 +59,20 @@ pub enum Effect {
     },
     /// Tell a host that the outcome of a task is safe here.
     ClearTask {
-        /// Where.
+        /// The host.
         host_id: HostId,
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// The command's; empty where nobody knows any more.
         correlation_id: String,
     },
     /// Call a host for a command; repeated until there is a verdict.
     Call {
-        /// Where.
+        /// The host.
         host_id: HostId,
         /// For which command.
         command_id: CommandId,
-        /// What.
+        /// The call.
         call: HostCall,
         /// The command's.
         correlation_id: String,
@@ -80,9 +80,9 @@ pub enum Effect {
     /// Look on storage what a task did whose host lost its memory, or may have, what that host remembers of it, and
     /// whether anything that it does not work for is still at work there.
     ProbeTask {
-        /// Where.
+        /// The host.
         host_id: HostId,
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// What it was to do.
         operation: Operation,
@@ -91,23 +91,23 @@ pub enum Effect {
     },
     /// Look on storage what there is of a disk.
     ObserveDisk {
-        /// Where.
+        /// The host.
         host_id: HostId,
-        /// Which.
+        /// The disk.
         disk_id: DiskId,
         /// In which domain.
         domain_id: DomainId,
     },
     /// Look through the host's storage: the records here may be older than it is.
     TakeInventory {
-        /// Where.
+        /// The host.
         host_id: HostId,
         /// What a look before this one found: what both find is so.
         before: Option<Arc<Differences>>,
     },
     /// The host's stream has a hole: open a new one that starts with a snapshot.
     Resync {
-        /// Whose.
+        /// The host.
         host_id: HostId,
     },
 }

@@ -17,23 +17,23 @@ pub enum Input {
     Submit(Box<Submission>),
     /// A user wants a command stopped.
     Cancel {
-        /// Which.
+        /// The command.
         command_id: CommandId,
-        /// Who.
+        /// The user who asks for it.
         user: String,
     },
     /// A user wants tried again what made a command rest.
     Retry {
-        /// Which.
+        /// The command.
         command_id: CommandId,
-        /// Who.
+        /// The user who asks for it.
         user: String,
     },
     /// A user gives a resting command up.
     Abandon {
-        /// Which.
+        /// The command.
         command_id: CommandId,
-        /// Who.
+        /// The user who asks for it.
         user: String,
         /// Why, for the log.
         reason: String,
@@ -41,7 +41,7 @@ pub enum Input {
     /// Commands that ended long ago are forgotten, with their requests and tasks. Any that has not ended, or
     /// whose tasks are not cleared, is kept.
     Forget {
-        /// Roots.
+        /// The roots of their trees.
         command_ids: Vec<CommandId>,
     },
     /// A host answers as the one that is followed, at a new connection.
@@ -53,7 +53,7 @@ pub enum Input {
     },
     /// A host does not answer any more.
     HostAway {
-        /// Which.
+        /// The host.
         host_id: HostId,
     },
     /// A host answers, but not as the one that is followed, or it is another engine's or another life's of this one.
@@ -69,7 +69,7 @@ pub enum Input {
     /// A frame of a host's task stream, in order, on the connection that [`Input::HostConnected`] told of. One of
     /// another store, or one that comes while the host is not connected, is ignored.
     Observed {
-        /// Whose.
+        /// The host.
         host_id: HostId,
         /// The store that the stream is of.
         store_id: StoreId,
@@ -78,7 +78,7 @@ pub enum Input {
     },
     /// A host has accepted a task, now or before.
     StartAccepted {
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// By the store that accepted it.
         store_id: StoreId,
@@ -87,14 +87,14 @@ pub enum Input {
     },
     /// A host will never run a task: a verdict.
     StartRefused {
-        /// Which.
+        /// The task.
         task_id: TaskId,
-        /// Why.
+        /// The reason.
         fault: Fault,
     },
     /// A host has recorded the wish to stop a task.
     AbortAccepted {
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// By the store that recorded it.
         store_id: StoreId,
@@ -103,23 +103,23 @@ pub enum Input {
     },
     /// A task is past its point of no return: it runs on.
     AbortRefused {
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// What the host said.
         fault: Fault,
     },
     /// A host has acknowledged a clear.
     Cleared {
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// The sequence of the task's removal; none where the host knows no such task.
         sequence: Option<u64>,
     },
     /// A clear failed; the shell tries again.
     ClearFailed {
-        /// Which.
+        /// The task.
         task_id: TaskId,
-        /// Why.
+        /// The reason.
         fault: Fault,
     },
     /// A host's verdict on a call.
@@ -133,7 +133,7 @@ pub enum Input {
     },
     /// What storage shows of a task whose host lost its memory, or may have.
     Probed {
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// The host's store at the time.
         store_id: StoreId,
@@ -149,16 +149,16 @@ pub enum Input {
     /// Something was tried on a connected host as often as allowed, without a verdict. For the call of a
     /// command that is being undone, failed connections count as tries too: nobody else would ever decide.
     RetriesSpent {
-        /// Where.
+        /// The host.
         host_id: HostId,
-        /// What.
+        /// What was tried.
         what: Tried,
         /// The last failure.
         fault: Fault,
     },
     /// What storage shows of a disk.
     DiskObserved {
-        /// Which.
+        /// The disk.
         disk_id: DiskId,
         /// What was seen.
         presence: Presence,
@@ -167,7 +167,7 @@ pub enum Input {
     },
     /// All that a host's storage holds, as [`crate::Effect::TakeInventory`] found it.
     InventoryTaken {
-        /// Whose.
+        /// The host.
         host_id: HostId,
         /// What was found.
         inventory: Inventory,
@@ -293,7 +293,7 @@ impl Frame {
 /// What a host says of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostTask {
-    /// Which.
+    /// The task's id.
     pub id: TaskId,
     /// What it does; none for a verb that this build does not know.
     pub operation: Option<Operation>,

@@ -20,7 +20,7 @@ use crate::state::State;
 /// sequence is one more than the last one's. All heads of a transition show the state after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobHead {
-    /// Whose.
+    /// The root command of its tree.
     pub root: CommandId,
     /// The count of the change in its tree.
     pub sequence: u64,
@@ -107,11 +107,11 @@ pub enum StepState {
     Pending,
     /// At it.
     Running,
-    /// Done.
+    /// It is done.
     Succeeded,
     /// Not done.
     Failed,
-    /// Stopped.
+    /// It was stopped.
     Cancelled,
     /// Rests until somebody decides.
     NeedsAttention,

@@ -89,7 +89,7 @@ impl Waits {
             Ok(entries) => entries,
             Err(error) => {
                 if let ReadError::Store(error) = error {
-                    tracing::error!(%error, "the log cannot be read for those who wait");
+                    tracing::error!(%error, "WaitCommand cannot follow the log");
                 }
                 last = log.current();
                 for sender in self.lock().values() {

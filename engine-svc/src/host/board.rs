@@ -22,7 +22,7 @@ pub enum Link {
 /// A link and since when it is so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// How.
+    /// The state of the link.
     pub link: Link,
     /// Since when; for people.
     pub since: Timestamp,
@@ -31,7 +31,7 @@ pub struct Standing {
 /// A host has no room for a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Full {
-    /// Which.
+    /// The host.
     pub host_id: HostId,
     /// What it says.
     pub fault: Fault,

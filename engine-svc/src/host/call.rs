@@ -118,7 +118,7 @@ pub(super) async fn perform(
             Refusal::Lost(_) | Refusal::Owned(_) | Refusal::Fenced(_) => return Err(refusal),
             // Its queue empties, or its disk is given room: waiting for it is no failure.
             Refusal::Full(fault) => {
-                debug!(kind = kind(effect), %fault, "the host is full; it is asked again");
+                debug!(kind = kind(effect), %fault, "the host's queue is full; asking again");
                 if let (Effect::StartTask { task_id, .. }, None) = (effect, &waits_for_room) {
                     let (host_id, since) = (connection.host_id, clock::now());
                     let full = Full {
@@ -145,7 +145,7 @@ pub(super) async fn perform(
             },
         };
         tries += 1;
-        debug!(kind = kind(effect), tries, %fault, "the host said nothing that decides; it is asked again");
+        debug!(kind = kind(effect), tries, %fault, "the host gave no verdict; asking again");
         // A clear blocks nobody, and is tried as long as the connection lives.
         let endless = matches!(effect, Effect::ClearTask { .. });
         if tries >= TRIES && !endless && !wanted.has_changed().unwrap_or(false) {

@@ -126,7 +126,7 @@ impl Follower {
         });
         let found = found
             .await
-            .inspect_err(|error| warn!(%error, "whether it is taken over cannot be read"));
+            .inspect_err(|error| warn!(%error, "cannot read whether the host is being taken over"));
         found.ok().flatten().map(|decided| TakeOver {
             user: decided.user,
             reason: decided.reason,
@@ -142,7 +142,8 @@ impl Follower {
             command::undoing_on(reader, host_id)
         })
         .await;
-        let undoing = undoing.inspect_err(|error| warn!(%error, "what is being undone there cannot be read"));
+        let undoing =
+            undoing.inspect_err(|error| warn!(%error, "cannot read what is being undone on the host"));
         for command_id in undoing.unwrap_or_default() {
             let input = Input::RetriesSpent {
                 host_id,

@@ -67,7 +67,7 @@ pub(super) fn task(task: Task) -> Option<HostTask> {
     let Ok(id) = task.task_id.parse::<TaskId>() else {
         warn!(
             task_id = task.task_id,
-            "the host reports a task whose id is no UUID"
+            "the host reports a task whose id is not a UUID"
         );
         return None;
     };

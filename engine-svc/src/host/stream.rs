@@ -213,7 +213,7 @@ fn ended(status: &Status, resumed: bool) -> Ended {
     if status.code() == Code::OutOfRange && resumed {
         warn!(
             message = status.message(),
-            "the host no longer has the point where its stream stood"
+            "the host's history no longer has the point up to which it was followed"
         );
         return Ended::Resync;
     }

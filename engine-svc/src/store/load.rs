@@ -123,6 +123,6 @@ fn foreign_tasks(reader: &dyn Reader, changes: &mut Vec<Change>) -> Result<(), S
 }
 
 fn intact<T>(read: Result<T, CodecError>) -> Option<T> {
-    read.inspect_err(|error| tracing::error!(%error, "a record is left out"))
+    read.inspect_err(|error| tracing::error!(%error, "a record cannot be read and is left out"))
         .ok()
 }

@@ -46,6 +46,6 @@ pub(super) fn decode<R: Message + Default>(table: Table, bytes: &[u8]) -> Result
 /// A record among many: one that is damaged is reported, and harms only itself.
 pub(super) fn readable<R: Message + Default>(table: Table, bytes: &[u8]) -> Option<R> {
     decode(table, bytes)
-        .inspect_err(|error| tracing::error!(%error, "a record is left out"))
+        .inspect_err(|error| tracing::error!(%error, "a record cannot be read and is left out"))
         .ok()
 }

@@ -64,7 +64,7 @@ fn parts(command: Option<&Command>) -> (Vec<CommandId>, Vec<TaskId>) {
 pub(super) fn whole<T>(found: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
     match found {
         Err(StoreError::Damaged(what)) => {
-            tracing::error!(what, "a record is left out");
+            tracing::error!(what, "a record cannot be read and is left out");
             Ok(None)
         }
         found => found,

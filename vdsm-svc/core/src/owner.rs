@@ -30,7 +30,7 @@ const MAX_COPIES: usize = 64;
 /// The engine that has, or had, this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Which.
+    /// The engine that has the host.
     pub engine_id: EngineId,
     /// That start's epoch.
     pub epoch: u64,
@@ -51,7 +51,7 @@ pub struct Owner {
 pub struct TakenOver {
     /// Who decided it, and why.
     pub by: TakeOver,
-    /// When.
+    /// The time at which it happened.
     pub time: Timestamp,
     /// Whose it was; none if nobody's.
     pub from_engine: Option<EngineId>,

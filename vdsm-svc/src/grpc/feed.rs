@@ -55,7 +55,9 @@ impl Feed for TaskFeed {
         for (key, record) in records {
             match decode_task(slot_of(&key)?, &record) {
                 Ok(task) => items.push(shown(&task)),
-                Err(error) => tracing::error!(%error, "a record is left out of a snapshot"),
+                Err(error) => {
+                    tracing::error!(%error, "a record cannot be read and is left out of a snapshot")
+                }
             }
         }
         items.retain(|task| self.filter.matches(task));

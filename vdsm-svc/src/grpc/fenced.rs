@@ -36,7 +36,7 @@ impl<T, S: Stream<Item = Result<T, Status>> + Unpin> Stream for Fenced<S> {
         if let Some(fence) = &mut self.fence
             && let Poll::Ready(fault) = fence.as_mut().poll(context)
         {
-            tracing::info!(%fault, "the stream of an engine ends");
+            tracing::info!(%fault, "ending the stream of an engine");
             (self.stream, self.fence) = (None, None);
             return Poll::Ready(Some(Err(status::from_fault(&fault))));
         }

@@ -49,7 +49,7 @@ pub(crate) fn list(
                 }
                 Ok(_) => {}
                 // One bad record hides no other; asked for by its id it is an error.
-                Err(error) => tracing::error!(%error, "a record is left out of a list"),
+                Err(error) => tracing::error!(%error, "a record cannot be read and is left out of a list"),
             }
             after = key;
             looked_at += 1;

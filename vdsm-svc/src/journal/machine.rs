@@ -180,7 +180,7 @@ fn unfinished(reader: &dyn Reader) -> Result<Vec<Task>, StoreError> {
             match decode_task(slot_of(key)?, record) {
                 Ok(task) if task.state.is_terminal() => {}
                 Ok(task) => found.push(task),
-                Err(error) => tracing::error!(%error, "a record is left alone"),
+                Err(error) => tracing::error!(%error, "a record cannot be read and is left alone"),
             }
         }
     }

@@ -49,7 +49,7 @@ pub(super) struct Job {
 
 /// What is still to be done for a task.
 pub(super) enum Next {
-    /// Nothing.
+    /// Nothing is left to do.
     Over,
     /// It took effect, and that is to be reported.
     Report,
@@ -194,14 +194,14 @@ impl Job {
             .and_then(|root| run_dir::kill_leftovers(root, self.task.id, GRACE))
         {
             if fault.code == FaultCode::ProcessStuck {
-                tracing::warn!(%fault, "its processes cannot be ended");
+                tracing::warn!(%fault, "a process of the task cannot be killed");
                 self.context.report(Report::Failed(cause.clone()))?;
                 self.context.report(Report::Stuck(fault))?;
                 threads::sleep(STUCK_PAUSE);
             } else if self.never_began() {
                 return Ok(Ok(()));
             } else if tries < UNREADABLE_TRIES {
-                tracing::warn!(%fault, "whether a process of it is left cannot be told; trying again");
+                tracing::warn!(%fault, "cannot tell whether a process of the task is left; trying again");
                 tries += 1;
                 threads::sleep(UNREADABLE_PAUSE);
             } else {
@@ -232,7 +232,7 @@ impl Job {
                 OpEnd::Failed(fault)
                     if matches!(fault.code, FaultCode::DomainLocked | FaultCode::StorageRootGone) =>
                 {
-                    tracing::warn!(%fault, "the undo waits");
+                    tracing::warn!(%fault, "undo postponed; trying again");
                     threads::sleep(AWAY_PAUSE);
                 }
                 end => return end,
@@ -264,7 +264,7 @@ impl Job {
         if self.context.stopping() {
             return Err(LetGo(fault));
         }
-        tracing::error!(%fault, "can be neither finished nor undone: somebody must look");
+        tracing::error!(%fault, "the task can be neither finished nor undone: an operator must look at it");
         Ok(self.context.report(Report::UndoFailed(fault))?)
     }
 
@@ -274,8 +274,8 @@ impl Job {
             Ok(Some(TaskState::Recovered)) => self.tell("undone"),
             // Why was told when it was given up.
             Ok(Some(TaskState::Failed)) => self.tell("FAILED"),
-            Ok(_) => self.tell("not worked for any more"),
-            Err(LetGo(fault)) => tracing::warn!(%fault, "is let go of; the next start decides"),
+            Ok(_) => self.tell("no longer worked on"),
+            Err(LetGo(fault)) => tracing::warn!(%fault, "left to the next start of the service"),
         }
     }
 

@@ -63,7 +63,7 @@ impl Entrance {
         }
         if !threads::may_idle() {
             if let Err(error) = threads::spawn("task".to_owned(), work) {
-                tracing::error!(%error, "no thread for a task");
+                tracing::error!(%error, "no thread can be started for a task");
             }
             return;
         }

@@ -161,7 +161,7 @@ pub(crate) fn stuck(what: &str) -> Fault {
     Fault::new(
         FaultCode::ProcessStuck,
         format!(
-            "{what} cannot be killed: it waits in the kernel for its storage; nothing is undone under it. Mend the storage, or restart the machine"
+            "{what} cannot be killed: it waits in the kernel for its storage; nothing is undone under it. Repair the storage, or restart the machine"
         ),
     )
 }

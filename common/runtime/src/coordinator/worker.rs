@@ -253,7 +253,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
 
 /// The thread that commits is gone, and with it whoever may commit: the service ends, and its next start decides.
 fn defect<M: Machine>() -> Next<M> {
-    tracing::error!("the thread that commits has ended by a defect");
+    tracing::error!("the commit thread ended unexpectedly: please report it");
     Next::End(Vec::new())
 }
 

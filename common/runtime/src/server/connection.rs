@@ -106,12 +106,12 @@ impl Served {
             tokio::select! {
                 ended = served.as_mut() => {
                     if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection has ended");
+                        tracing::debug!(%error, "connection ended");
                     }
                     return;
                 }
                 () = connection.close.notified() => {
-                    tracing::debug!("a connection makes room");
+                    tracing::debug!("closing this connection to make room for another");
                     return;
                 }
                 () = silent.as_mut(), if is_new => {

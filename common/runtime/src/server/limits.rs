@@ -145,7 +145,7 @@ pub(super) fn take_all_files() {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::warn!(%error, "the number of open files stays as limited as it is");
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }
 

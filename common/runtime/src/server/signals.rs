@@ -33,7 +33,7 @@ const SIGNALS: [(Number, &str, Meaning); 14] = [
         Number::HUP,
         "SIGHUP",
         Meaning::GoOn(
-            "nothing is read again: settings, and what the log shows, are read at the start; restart the service to change them",
+            "nothing is reloaded: the settings and the log filter are read at startup only; restart the service to change them",
         ),
     ),
     (

@@ -83,7 +83,7 @@ enum Phase {
     Reading(Reading<Result<Step, SnapshotError>>),
     /// The client has not taken all of the last step.
     Paused(Snapshot),
-    /// Changes.
+    /// Changes are sent as they come.
     Live,
     /// Only this is still to be said.
     Ending(Option<Status>),

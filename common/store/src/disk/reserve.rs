@@ -87,7 +87,7 @@ impl Reserve {
         // Blocks are free for others only when the removal is on disk.
         match removed.and_then(|()| File::open(&self.dir)?.sync_all()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "what was held back of the disk cannot be given up");
+                tracing::warn!(%error, "the reserved room cannot be released");
             }
             _ => {}
         }
@@ -133,7 +133,7 @@ impl Reserve {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, dir = %self.dir.display(), "no room can be held back for the store");
+                tracing::warn!(%error, dir = %self.dir.display(), "no room can be reserved for the store");
                 self.give_up();
             }
         }

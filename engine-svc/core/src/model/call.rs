@@ -11,9 +11,9 @@ pub enum HostCall {
     Release,
     /// Take it, whoever has it: a person has decided so.
     TakeOver {
-        /// Who.
+        /// The user who asks for it.
         user: String,
-        /// Why.
+        /// The reason that the user gave.
         reason: String,
         /// Of the request.
         correlation_id: String,

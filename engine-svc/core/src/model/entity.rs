@@ -39,16 +39,16 @@ impl fmt::Display for EntityKey {
 pub enum Holder {
     /// A root command.
     Command {
-        /// Which.
+        /// The command.
         command_id: CommandId,
-        /// Whose.
+        /// The user of the command.
         user: String,
         /// Since when.
         since: Timestamp,
     },
     /// A task that no command of ours started.
     ForeignTask {
-        /// Which.
+        /// The task.
         task_id: TaskId,
         /// The host that runs it.
         host_id: HostId,

@@ -117,7 +117,7 @@ crate::commands!(event_codes);
 pub struct Event {
     /// Rises with each event.
     pub id: u64,
-    /// When.
+    /// The time at which it happened.
     pub time: Timestamp,
     /// How much it matters.
     pub severity: Severity,

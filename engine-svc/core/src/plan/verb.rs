@@ -71,7 +71,7 @@ pub(crate) trait Root: CommandVerb + Requested {
 
 /// A command without parts, whose work is one task at a time. All leaves have one automaton, in `plan/leaf.rs`.
 pub(crate) trait Leaf: CommandParameters {
-    /// Do.
+    /// The task that does it.
     fn make(&self) -> PlannedTask;
 
     /// Undo, of a task that has ended well or that nobody can tell of.

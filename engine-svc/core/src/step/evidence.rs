@@ -21,7 +21,7 @@ enum Shown {
     Nothing,
     /// Only a beginning, which it takes over when it is asked for anew.
     Begun,
-    /// Neither.
+    /// Storage does not tell; why, in words.
     Unclear(Words),
 }
 

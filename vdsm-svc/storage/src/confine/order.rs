@@ -44,7 +44,7 @@ impl Part {
 pub struct Missing {
     /// Of which part.
     pub part: Part,
-    /// Why.
+    /// The reason, in words.
     pub why: String,
 }
 

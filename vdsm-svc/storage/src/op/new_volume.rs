@@ -49,7 +49,7 @@ pub(super) trait MakesVolume:
 /// What is to be made, as the operation says it.
 #[derive(Clone, Copy)]
 pub(super) struct Wish<'a> {
-    /// Where.
+    /// The address of the new volume.
     pub(super) at: VolumeAddress,
     /// How it keeps its data.
     pub(super) format: VolumeFormat,

@@ -224,7 +224,7 @@ impl QemuImg {
         let unread = |e| {
             failed(
                 &argv,
-                &format!("was answered with what cannot be read ({e}): {said}"),
+                &format!("gave an answer that cannot be read ({e}): {said}"),
                 "",
             )
         };

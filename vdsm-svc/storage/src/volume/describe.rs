@@ -12,7 +12,7 @@ use crate::names::{self, ImageFile};
 /// A volume's state in one word, as VDSM gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VolumeStatus {
-    /// Whole.
+    /// It is described, and may be used.
     Ok,
     /// It cannot be described; the sizes are 0 and [`VolumeInfo::fault`] says why.
     Invalid,

@@ -32,7 +32,7 @@ const NO_PARENT: &str = "00000000-0000-0000-0000-000000000000";
 /// Whether a volume may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Legality {
-    /// Whole.
+    /// The volume is whole, and may be used.
     Legal,
     /// Being written, merged or deleted, or left so.
     Illegal,

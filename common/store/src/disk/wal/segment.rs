@@ -240,7 +240,7 @@ fn allocate(file: &File, capacity: u64) -> u64 {
         Ok(()) => rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap_or(u64::MAX),
         Err(error) => {
             if error != Errno::OPNOTSUPP {
-                tracing::warn!(%error, capacity, "no room can be taken ahead for the write-ahead log");
+                tracing::warn!(%error, capacity, "room for the write-ahead log cannot be preallocated");
             }
             u64::MAX
         }
