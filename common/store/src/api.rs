@@ -14,7 +14,7 @@ pub struct Table(pub &'static str);
 /// One record to be put, or deleted where `value` is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Where.
+    /// The table that it changes.
     pub table: Table,
     /// Compared byte by byte: numbers are kept big-endian.
     pub key: Vec<u8>,
@@ -38,7 +38,7 @@ pub struct Commit {
 /// A revision read back from the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// Which.
+    /// The revision that is meant.
     pub revision: Revision,
     /// The start of the service that made it.
     pub start: Start,
