@@ -1,5 +1,5 @@
 //! The operations: one verb a file, in each its check, the table of its steps with what undoes them beside them, and what storage
-//! shows of it ([`host_op::HostOp`]).
+//! shows of it (`host_op::HostOp`).
 //!
 //! What holds for every operation:
 //! - It is noted durably (J) what will be done before it is done, and that it is done after it is durable.
