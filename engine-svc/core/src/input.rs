@@ -56,6 +56,13 @@ pub enum Input {
         /// The host.
         host_id: HostId,
     },
+    /// A host answers, and another start of this engine is connected there: it does not say yet whose it is.
+    HostPutsOff {
+        /// Whom the engine called.
+        host_id: HostId,
+        /// `ENGINE_STILL_CONNECTED`.
+        fault: Fault,
+    },
     /// A host answers, but not as the one that is followed, or it is another engine's or another life's of this one.
     HostRefused {
         /// Whom the engine called.

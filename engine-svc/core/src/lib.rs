@@ -28,5 +28,5 @@ pub use change::Change;
 pub use effect::Effect;
 pub use input::Input;
 pub use model::HostCall;
-pub use state::{Limits, State};
+pub use state::{Limits, Stance, State};
 pub use step::{Reply, Transition};

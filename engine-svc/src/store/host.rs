@@ -2,7 +2,7 @@
 
 use common::id::HostId;
 use common::revision::{Start, Token};
-use engine_core::model::Host;
+use engine_core::model::{Host, OtherLife};
 use proto::convert;
 use proto::engine::v1 as wire;
 use proto::store::v1::HostRecord;
@@ -28,7 +28,8 @@ pub(super) fn record(host: &Host) -> HostRecord {
         }),
         start: host.start.map(|start| start.0),
         has_risen: host.has_risen,
-        other_life: host.other_life.as_ref().map(convert::fault_to_wire),
+        other_life: (host.other_life.as_ref()).map(|other| convert::fault_to_wire(&other.fault)),
+        other_life_unproven: host.other_life.as_ref().is_some_and(|other| !other.is_proven),
     }
 }
 
@@ -38,7 +39,10 @@ pub(super) fn record(host: &Host) -> HostRecord {
 /// [`CodecError`] for what was not written by [`record`].
 pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
     let (start, has_risen) = (record.start.map(Start), record.has_risen);
-    let other_life = record.other_life.as_ref().map(convert::fault_from_wire);
+    let other_life = record.other_life.as_ref().map(|fault| OtherLife {
+        fault: convert::fault_from_wire(fault),
+        is_proven: !record.other_life_unproven,
+    });
     let host = codec::required("host", record.host)?;
     Ok(Host {
         id: codec::id("host_id", &host.host_id)?,

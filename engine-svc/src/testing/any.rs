@@ -16,7 +16,7 @@ use engine_core::model::{
 };
 use engine_core::model::{
     AsyncTask, AsyncTaskState, Awaited, Command, CommandKind, CommandState, Disk, DiskSpec, Domain,
-    EntityKey, Host, Observation, Outcome, Parameters, Place, Presence, Purpose, ReportedState, RequestKey,
+    EntityKey, Host, Observation, OtherLife, Outcome, Parameters, Place, Presence, Purpose, ReportedState, RequestKey,
     Settled, Vm, WaitingFor,
 };
 use proptest::collection::vec;
@@ -472,7 +472,7 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         option::of(any::<u64>()),
         option::of(cursor),
         any::<bool>(),
-        option::of(fault()),
+        option::of((fault(), any::<bool>())),
     )
         .prop_map(
             |(id, name, address, store_id, start, cursor, has_risen, other_life)| Host {
@@ -483,7 +483,7 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
                 start: start.map(Start),
                 cursor,
                 has_risen,
-                other_life,
+                other_life: other_life.map(|(fault, is_proven)| OtherLife { fault, is_proven }),
             },
         )
 }

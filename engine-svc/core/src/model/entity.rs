@@ -88,9 +88,19 @@ pub struct Host {
     pub cursor: Option<Token>,
     /// It has shown tasks that are over for good, and may have them still: the next connection starts with a snapshot.
     pub has_risen: bool,
-    /// What the host said when it proved that another life of this engine has it; none once it is this engine's again. A
-    /// restart knows it before any host answers.
-    pub other_life: Option<Fault>,
+    /// That another life of this engine has it, as the host said; none once it is this engine's again. A restart knows it
+    /// before any host answers.
+    pub other_life: Option<OtherLife>,
+}
+
+/// Another life of this engine has a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherLife {
+    /// What the host said.
+    pub fault: Fault,
+    /// The host has shown a start that only a copy of this engine's data directory can have made. Otherwise it is the
+    /// host's word.
+    pub is_proven: bool,
 }
 
 /// A storage domain.

@@ -2,6 +2,7 @@
 
 mod index;
 mod read;
+mod stance;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::lock::LockTable;
-use common::{Fault, Start};
+use common::Start;
 
 use crate::change::Change;
 use crate::input::Differences;
@@ -18,6 +19,7 @@ use crate::model::{
 };
 
 pub(crate) use index::{Family, Tree};
+pub use stance::Stance;
 pub(crate) use undo::Undo;
 
 /// How much the engine takes upon itself.
@@ -91,10 +93,12 @@ pub(crate) struct Life {
 pub(crate) struct Volatile {
     pub(crate) connected: BTreeMap<HostId, Life>,
     pub(crate) streams: BTreeMap<HostId, Stream>,
-    /// Hosts that another life of this engine has, as they said themselves.
-    pub(crate) fenced: BTreeMap<HostId, Fault>,
-    /// Hosts that were asked and did not answer. Those that were not asked yet are neither here nor connected.
+    /// Hosts that were asked, and are not connected. Those that were not asked yet are neither here nor connected.
     pub(crate) away: BTreeSet<HostId>,
+    /// Whether the engine may act, as it was last told.
+    pub(crate) stance: Option<Stance>,
+    /// How often this process has taken a new incarnation.
+    pub(crate) renewals: u32,
     /// How far looking through each host's storage is; it is still to be done where nothing stands here.
     pub(crate) looks: BTreeMap<HostId, Look>,
     /// What the last look found, which need not be told again.

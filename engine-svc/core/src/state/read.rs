@@ -142,10 +142,10 @@ impl State {
         }
     }
 
-    /// Why a host is not to be used: another life of this engine has it, as it said in this connection, or has proved.
+    /// Why a host is not to be used: another life of this engine has it, as it said.
     pub(crate) fn of_other_life(&self, host_id: HostId) -> Option<&Fault> {
-        let said = self.volatile.fenced.get(&host_id);
-        said.or_else(|| self.host(host_id)?.other_life.as_ref())
+        let other = self.host(host_id)?.other_life.as_ref();
+        other.map(|other| &other.fault)
     }
 
     /// Whether a command of ours has it.

@@ -55,7 +55,8 @@ impl Tx<'_> {
             Ok(root) => root.clone(),
             Err(fault) => return Reply::Refused(fault),
         };
-        if let Some(fault) = self.out_of_reach(&root) {
+        let reachable = self.out_of_reach(&root).map_or(Ok(()), Err);
+        if let Err(fault) = reachable.and_then(|()| self.may_act_on(&root)) {
             return Reply::Refused(fault);
         }
         let message = format!("{}: {user} had it tried again", root.parameters.describe());
@@ -92,6 +93,14 @@ impl Tx<'_> {
         Some(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
     }
 
+    /// What an engine does not do that may not be the one that goes on. What is to make it that one is a person's to decide.
+    pub(super) fn may_act_on(&self, root: &Command) -> Result<(), Fault> {
+        match plan::takes_over(&root.parameters) {
+            true => Ok(()),
+            false => self.may_act(),
+        }
+    }
+
     fn try_again(&mut self, id: CommandId) {
         let Some(command) = self.state.command(id) else {
             return;
@@ -124,7 +133,8 @@ impl Tx<'_> {
     }
 
     pub(super) fn abandon(&mut self, id: CommandId, user: &str, reason: &str) -> Reply {
-        let root = match self.resting_root(id).and_then(|root| self.nothing_runs(root)) {
+        let root = self.resting_root(id).and_then(|root| self.nothing_runs(root));
+        let root = match root.and_then(|root| self.may_act_on(root).map(|()| root)) {
             Ok(root) => root.clone(),
             Err(fault) => return Reply::Refused(fault),
         };

@@ -10,7 +10,8 @@ use crate::plan;
 
 impl Tx<'_> {
     pub(super) fn cancel(&mut self, id: CommandId, user: &str) -> Reply {
-        let root = match self.unfinished_root(id) {
+        let root = self.unfinished_root(id);
+        let root = match root.and_then(|root| self.may_act_on(root).map(|()| root)) {
             Ok(root) => root.clone(),
             Err(fault) => return Reply::Refused(fault),
         };

@@ -10,9 +10,13 @@ use super::verdict::is_about_identity;
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::HostFacts;
-use crate::model::{AsyncTaskState, EntityKey, EventCode, Host, Purpose};
+use crate::model::{AsyncTaskState, EntityKey, EventCode, Host, OtherLife, Purpose};
 use crate::plan;
 use crate::state::Life;
+
+/// Incarnations that one process takes for what hosts prove: each is one more in the line, which is bounded, and hosts that
+/// flap must not use it up.
+const MAX_RENEWALS: u32 = 16;
 
 impl Tx<'_> {
     /// It answers as the one that is followed: all that is still to be done there is asked for again.
@@ -31,15 +35,11 @@ impl Tx<'_> {
         };
         let before = self.state.volatile.connected.insert(host_id, life);
         self.state.volatile.streams.remove(&host_id);
-        self.state.volatile.fenced.remove(&host_id);
         self.state.volatile.away.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
-                let again = self
-                    .state
-                    .host(host_id)
-                    .is_some_and(|host| host.other_life.is_some());
-                let again = if again {
+                let other = self.state.host(host_id).and_then(|host| host.other_life.as_ref());
+                let again = if other.is_some_and(|other| other.is_proven) {
                     "; another life of this engine had it, and it is this one's again: it was taken over, or its data directory \
                      was put back from before"
                 } else {
@@ -85,6 +85,13 @@ impl Tx<'_> {
         }
     }
 
+    /// What is to be done there waits: the host lets this start in, or refuses it, within a bounded time.
+    pub(super) fn host_puts_off(&mut self, host_id: HostId, fault: Fault) {
+        self.host_away(host_id);
+        let is_proven = false;
+        self.note_other_life(host_id, Some(OtherLife { fault, is_proven }));
+    }
+
     /// What is to be done there can go on only if somebody sets it right, so all of it rests.
     pub(super) fn host_refused(&mut self, host_id: HostId, fault: Fault, is_proven: bool) {
         self.state.volatile.forget(host_id);
@@ -94,11 +101,13 @@ impl Tx<'_> {
         if self.state.host(host_id).is_none() {
             return;
         }
+        self.state.volatile.away.insert(host_id);
         let code = if fault.code == FaultCode::EngineFenced {
-            self.state.volatile.fenced.insert(host_id, fault.clone());
-            if is_proven {
-                self.note_other_life(host_id, Some(&fault));
-            }
+            let other = OtherLife {
+                fault: fault.clone(),
+                is_proven,
+            };
+            self.note_other_life(host_id, Some(other));
             EventCode::EngineFenced
         } else {
             EventCode::HostRefused
@@ -110,17 +119,38 @@ impl Tx<'_> {
         }
     }
 
-    /// Whether another life has the host is known before it answers again, which may take long.
-    fn note_other_life(&mut self, host_id: HostId, said: Option<&Fault>) {
+    /// Whether another life has the host is known before it answers again, which may take long. What was proved stays so
+    /// until the host is this start's.
+    fn note_other_life(&mut self, host_id: HostId, said: Option<OtherLife>) {
         let Some(host) = self.state.host(host_id) else {
             return;
         };
-        if host.other_life.as_ref().map(|fault| fault.code) != said.map(|fault| fault.code) {
-            let host = Host {
-                other_life: said.cloned(),
-                ..host.clone()
-            };
-            self.put(Change::Host(Arc::new(host)));
+        let kind = |other: &OtherLife| (other.is_proven, other.fault.code);
+        let before = host.other_life.as_ref().map(kind);
+        let now = said.as_ref().map(kind);
+        let was_proven = before.is_some_and(|(is_proven, _)| is_proven);
+        let is_proven = now.is_some_and(|(is_proven, _)| is_proven);
+        if before == now || (was_proven && now.is_some() && !is_proven) {
+            return;
+        }
+        let host = Host {
+            other_life: said,
+            ..host.clone()
+        };
+        self.put(Change::Host(Arc::new(host)));
+        if is_proven && !was_proven {
+            self.renew();
+        }
+    }
+
+    /// Another life goes on from a copy, perhaps of what this very start has recorded: then it takes the hosts that are this
+    /// start's for those of a start before it. By another incarnation they prove to it that they are not.
+    fn renew(&mut self) {
+        if self.state.volatile.renewals < MAX_RENEWALS {
+            self.state.volatile.renewals += 1;
+            self.renews = true;
+            let again = self.hosts_to_follow();
+            self.effects(again);
         }
     }
 

@@ -24,8 +24,8 @@ use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::Input;
 use crate::jobs::JobHead;
-use crate::model::{AsyncTask, Command};
-use crate::state::{Life, State};
+use crate::model::{Ask, AsyncTask, Command};
+use crate::state::{Life, Stance, State};
 use evidence::Look;
 use tx::Tx;
 
@@ -38,6 +38,10 @@ pub struct Transition {
     pub heads: Vec<JobHead>,
     /// To be performed in order, once all of `changes` are durable.
     pub effects: Vec<Effect>,
+    /// The engine takes a new incarnation, in the same commit: hosts that are followed from now on are called by it.
+    pub renews: bool,
+    /// Whether the engine may act, where that has changed.
+    pub stance: Option<Stance>,
     /// For the one who sent the input.
     pub reply: Reply,
     /// Moves that no table has, for the log: nothing of them stays.
@@ -88,6 +92,8 @@ impl Transition {
             changes: Vec::new(),
             heads: Vec::new(),
             effects: Vec::new(),
+            renews: false,
+            stance: None,
             defects: vec![fault.clone()],
             reply: Reply::Refused(fault),
             #[cfg(test)]
@@ -100,6 +106,15 @@ impl State {
     /// Takes one input. One that would move a record as its table does not have it is refused whole
     /// (`INTERNAL`), and the picture is as it was.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
+        let may_decide = decides(&input);
+        let mut transition = self.taken(input, now);
+        if may_decide {
+            transition.stance = self.take_stance();
+        }
+        transition
+    }
+
+    fn taken(&mut self, input: Input, now: Timestamp) -> Transition {
         if matches!(input, Input::Recover) {
             return self.recover(now);
         }
@@ -107,6 +122,16 @@ impl State {
         let reply = tx.dispatch(input);
         tx.finish(reply)
             .unwrap_or_else(|defect| Transition::refused(defect.fault()))
+    }
+
+    /// Whether the engine may act, where that has changed since it was last told.
+    fn take_stance(&mut self) -> Option<Stance> {
+        let now = self.stance();
+        let has_changed = self.volatile.stance.as_ref() != Some(&now);
+        has_changed.then(|| {
+            self.volatile.stance = Some(now.clone());
+            now
+        })
     }
 
     /// A restart passes over trees that would move as no table has it: the others go on.
@@ -137,6 +162,24 @@ impl State {
     }
 }
 
+/// Whether the engine may act by what this input says: that of hosts, or of people who decide about them.
+const fn decides(input: &Input) -> bool {
+    if let Input::Submit(asked) = input {
+        return matches!(asked.ask, Ask::TakeOverHost(_));
+    }
+    matches!(
+        input,
+        Input::Recover
+            | Input::Cancel { .. }
+            | Input::Abandon { .. }
+            | Input::CallAnswered { .. }
+            | Input::HostConnected { .. }
+            | Input::HostAway { .. }
+            | Input::HostPutsOff { .. }
+            | Input::HostRefused { .. }
+    )
+}
+
 impl Tx<'_> {
     fn dispatch(&mut self, input: Input) -> Reply {
         match input {
@@ -152,6 +195,7 @@ impl Tx<'_> {
             Input::Forget { command_ids } => self.forget(command_ids),
             Input::HostConnected { host_id, facts } => self.host_connected(host_id, facts),
             Input::HostAway { host_id } => self.host_away(host_id),
+            Input::HostPutsOff { host_id, fault } => self.host_puts_off(host_id, fault),
             Input::HostRefused {
                 host_id,
                 fault,

@@ -30,7 +30,7 @@ impl Tx<'_> {
         }
     }
 
-    fn hosts_to_follow(&self) -> Vec<Effect> {
+    pub(super) fn hosts_to_follow(&self) -> Vec<Effect> {
         let ours = self.state.hosts().map(|host| (host.id, host.address.clone()));
         let ours = ours.map(|(host_id, address)| Effect::Follow { host_id, address });
         let live = self

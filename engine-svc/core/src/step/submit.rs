@@ -1,7 +1,5 @@
 //! Acceptance: a request is a repeat, is refused, or becomes a whole tree of commands, recorded at once.
 
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::id::HostId;
@@ -13,7 +11,7 @@ use crate::change::Change;
 use crate::input::Submission;
 use crate::model::{Command, EntityKey, Holder};
 use crate::plan::{self, Plan, Records};
-use crate::state::{Owner, RequestScope};
+use crate::state::{Owner, RequestScope, Stance};
 use crate::when::utc;
 
 impl Tx<'_> {
@@ -91,55 +89,28 @@ impl Tx<'_> {
     }
 
     /// What would only rest, because another life of this engine has the host, is refused. So is everything once it is
-    /// another life that goes on.
+    /// another life that goes on, and before it is known whether it is.
     fn is_ours(&self, plan: Plan) -> Result<Plan, Fault> {
         if plan::takes_over(&plan.parameters) {
             return Ok(plan);
         }
         let of_another_life = |id: &HostId| Some((*id, self.state.of_other_life(*id)?));
-        let touched = plan.hosts().iter().find_map(of_another_life);
-        let any = || {
-            let mut hosts = self.state.hosts().map(|host| host.id);
-            hosts
-                .find_map(|id| of_another_life(&id))
-                .filter(|_| self.is_over())
-        };
-        let Some((host_id, fault)) = touched.or_else(any) else {
-            return Ok(plan);
-        };
-        let what = if touched.is_some() {
-            "nothing can be done on"
-        } else {
-            "another life of this engine goes on, and what this one knows is old: that one has"
-        };
-        let message = format!("{what} host {host_id}: {}", fault.message);
-        Err(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
+        match plan.hosts().iter().find_map(of_another_life) {
+            Some((host_id, fault)) => {
+                let message = format!("nothing can be done on host {host_id}: {}", fault.message);
+                Err(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
+            }
+            None => self.may_act().map(|()| plan),
+        }
     }
 
-    /// Whether it is another life of this engine that goes on (docs/adr/0012). The word of hosts decides where more than
-    /// half of all say so: one alone may lie. Of those that prove it no more than of ours are wanted, and where there
-    /// are as many, the host with the smallest id decides, so that of two lives that share the hosts one is over. A host
-    /// that does not answer is nobody's until it does.
-    fn is_over(&self) -> bool {
-        let (mut all, mut denied) = (0_usize, 0_usize);
-        let (mut ours, mut proven) = (BTreeSet::new(), BTreeSet::new());
-        for host in self.state.hosts() {
-            all += 1;
-            if self.state.of_other_life(host.id).is_some() {
-                denied += 1;
-                if host.other_life.is_some() {
-                    proven.insert(host.id);
-                }
-            } else if !self.state.volatile.away.contains(&host.id) {
-                ours.insert(host.id);
-            }
+    /// Refuses what an engine does not do that may not be the one that goes on.
+    pub(super) fn may_act(&self) -> Result<(), Fault> {
+        match &self.state.volatile.stance {
+            Some(Stance::Acts) => Ok(()),
+            Some(Stance::Undecided(fault) | Stance::Over(fault)) => Err(fault.clone()),
+            None => Err(Fault::new(FaultCode::Loading, "the engine has not begun")),
         }
-        let lost = match proven.len().cmp(&ours.len()) {
-            Ordering::Greater => true,
-            Ordering::Equal => proven.first() < ours.first(),
-            Ordering::Less => false,
-        };
-        2 * denied > all || lost
     }
 
     fn allowed(&mut self, asked: &Submission, plan: Plan) -> Result<Plan, Fault> {

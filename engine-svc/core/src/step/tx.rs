@@ -22,6 +22,8 @@ pub(super) struct Tx<'a> {
     changes: Vec<Change>,
     effects: Vec<Effect>,
     counted: Vec<Counted>,
+    /// Whether the engine takes a new incarnation.
+    pub(super) renews: bool,
     undo: Undo,
     defect: Option<Defect>,
     #[cfg(test)]
@@ -57,6 +59,7 @@ impl<'a> Tx<'a> {
             changes: Vec::new(),
             effects: Vec::new(),
             counted: Vec::new(),
+            renews: false,
             defect: None,
             #[cfg(test)]
             moves: super::Moves::default(),
@@ -79,6 +82,8 @@ impl<'a> Tx<'a> {
             changes: self.changes,
             heads,
             effects: self.effects,
+            renews: self.renews,
+            stance: None,
             reply,
             defects: Vec::new(),
             #[cfg(test)]

@@ -83,9 +83,16 @@ pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition)
     sources_stay(world);
     parents_end_last(world);
     everybody_says_what_is_awaited(world);
+    the_stance_follows_from_the_state(world);
     if counts.transitions.is_multiple_of(LOADED_EVERY) {
         what_is_loaded_is_what_was_lived(world, transition);
     }
+}
+
+/// Whatever changes what the hosts say of this start is told.
+fn the_stance_follows_from_the_state(world: &World) {
+    let state = &world.engine.state;
+    assert_eq!(state.volatile.stance.as_ref(), Some(&state.stance()));
 }
 
 /// Loading everything takes its time: now and then is often enough.

@@ -375,8 +375,17 @@ impl World {
         })
     }
 
-    /// The process is killed and starts again.
+    /// The process is killed and starts again, and has asked each host in vain by the time when this returns.
     pub(crate) fn crash(&mut self) {
+        self.crash_unasked();
+        let hosts: Vec<HostId> = self.engine.state.hosts().map(|host| host.id).collect();
+        for host_id in hosts {
+            self.step(Input::HostAway { host_id });
+        }
+    }
+
+    /// As [`World::crash`], before any host was asked.
+    pub(crate) fn crash_unasked(&mut self) {
         self.streams.clear();
         self.pending.clear();
         self.followed.clear();
@@ -452,9 +461,11 @@ impl World {
 fn may_come_again(input: &Input) -> bool {
     match input {
         Input::Observed { frame, .. } => matches!(frame, Frame::Changes { .. }),
-        Input::Recover | Input::HostConnected { .. } | Input::HostAway { .. } | Input::HostRefused { .. } => {
-            false
-        }
+        Input::Recover
+        | Input::HostConnected { .. }
+        | Input::HostAway { .. }
+        | Input::HostPutsOff { .. }
+        | Input::HostRefused { .. } => false,
         _ => true,
     }
 }

@@ -129,6 +129,7 @@ mod tests {
     use common::{Fault, FaultCode};
 
     use super::TakeOverHost;
+    use crate::effect::Effect;
     use crate::input::Input;
     use crate::model::Ask;
     use crate::model::CommandState::*;
@@ -204,26 +205,67 @@ mod tests {
         assert_eq!(code(world.submit(6, "CreateVm", create_vm(6, [6], 0))), None);
     }
 
-    /// Of so many hosts, what has become of each: one letter a host. Whether a command that touches no host is taken.
-    fn goes_on(hosts: &str) -> bool {
-        let mut world = World::with_domains(hosts.len() as u128);
-        for (n, what) in hosts.chars().enumerate() {
-            let host_id = host_id(n as u128);
-            if what != 'o' {
-                world.disconnect(host_id);
-            }
-            if matches!(what, 'p' | 'd') {
-                world.step(Input::HostRefused {
-                    host_id,
-                    fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
-                    is_proven: what == 'p',
-                });
-            }
-        }
-        code(world.submit(90, "CreateVm", create_vm(90, [], 0))).is_none()
+    fn fenced() -> Fault {
+        Fault::new(FaultCode::EngineFenced, "another life has it")
     }
 
-    /// Ours, denied by the host's word alone, denied with proof, away.
+    fn still_connected() -> Fault {
+        Fault::new(FaultCode::EngineStillConnected, "another start is connected")
+    }
+
+    /// What becomes of the hosts, one letter each: ours, away, put off, denied by its word, denied with proof, not asked yet.
+    fn becomes(world: &mut World, hosts: &str) {
+        for (n, what) in hosts.chars().enumerate() {
+            let host_id = host_id(n as u128);
+            let (fault, is_proven) = (fenced(), what == 'p');
+            match what {
+                'o' => world.connect(host_id),
+                'a' => drop(world.step(Input::HostAway { host_id })),
+                's' => drop(world.step(Input::HostPutsOff {
+                    host_id,
+                    fault: still_connected(),
+                })),
+                'd' | 'p' => drop(world.step(Input::HostRefused {
+                    host_id,
+                    fault,
+                    is_proven,
+                })),
+                _ => assert_eq!(what, 'u'),
+            }
+        }
+    }
+
+    /// The refusal of a command that touches no host.
+    fn refuses(world: &mut World, n: u128) -> Option<FaultCode> {
+        code(world.submit(n, "CreateVm", create_vm(n, [], 0)))
+    }
+
+    /// Whether a start of which the hosts say this takes a command that touches none.
+    fn refusal(hosts: &str) -> Option<FaultCode> {
+        let mut world = World::with_domains(hosts.len() as u128);
+        world.crash_unasked();
+        becomes(&mut world, hosts);
+        refuses(&mut world, 90)
+    }
+
+    fn goes_on(hosts: &str) -> bool {
+        refusal(hosts).is_none()
+    }
+
+    /// All words of so many of these letters.
+    fn words(letters: &str, count: u32) -> Vec<String> {
+        let mut words = vec![String::new()];
+        for _ in 0..count {
+            let longer = |word: &String| letters.chars().map(|c| format!("{word}{c}")).collect::<Vec<_>>();
+            words = words.iter().flat_map(longer).collect();
+        }
+        words
+    }
+
+    fn seen(hosts: &str, as_the_other: fn(char) -> char) -> String {
+        hosts.chars().map(as_the_other).collect()
+    }
+
     #[test]
     fn of_two_lives_that_share_the_hosts_one_goes_on_whichever_hosts_are_away() {
         for (hosts, wanted) in [
@@ -231,11 +273,18 @@ mod tests {
             ("a", true),
             ("d", false),
             ("p", false),
-            // One host's word is not enough beside another, whichever it is.
+            ("s", false),
+            ("u", false),
+            // One host's word is not enough beside another that is ours, whichever it is.
             ("od", true),
             ("do", true),
-            ("da", true),
+            ("os", true),
             ("dda", false),
+            // With none that is ours it is.
+            ("da", false),
+            ("ad", false),
+            ("sa", false),
+            ("daa", false),
             // Proof is, where this life has no more, and not the first.
             ("op", true),
             ("po", false),
@@ -254,40 +303,155 @@ mod tests {
             assert_eq!(goes_on(hosts), wanted, "{hosts}");
         }
         // The other life sees the same hosts the other way round: whatever the split, one goes on and the other does not.
-        for count in 1..=4_u32 {
-            for split in 0..3_u32.pow(count) {
-                let of = |letters: [char; 3]| -> String {
-                    (0..count)
-                        .map(|n| letters[(split / 3_u32.pow(n) % 3) as usize])
-                        .collect()
-                };
-                let (one, other) = (of(['o', 'p', 'a']), of(['p', 'o', 'a']));
-                if one.contains(['o', 'p']) {
-                    assert_ne!(goes_on(&one), goes_on(&other), "{one}");
-                }
+        for split in (1..=4).flat_map(|count| words("opa", count)) {
+            let other = seen(&split, |c| match c {
+                'o' => 'p',
+                'p' => 'o',
+                other => other,
+            });
+            if split.contains(['o', 'p']) {
+                assert_ne!(goes_on(&split), goes_on(&other), "{split}");
             }
         }
     }
 
+    /// The hosts are loyal to a start that is in the copy's own line: they can prove nothing to it, and say only that this
+    /// start is connected, or was when the copy came.
     #[test]
-    fn what_was_proved_is_known_after_a_restart_while_no_host_answers() {
-        for (is_proven, wanted) in [(true, false), (false, true)] {
+    fn a_copy_of_an_engine_at_work_does_not_act_whichever_hosts_are_away() {
+        for split in (1..=4).flat_map(|count| words("oa", count)) {
+            assert!(goes_on(&split), "{split}");
+            for said in ['s', 'd'] {
+                let other = split.replace('o', &said.to_string());
+                let is_told = other.contains(said);
+                assert_eq!(goes_on(&other), !is_told, "{other}");
+                // Once it was told it knows, after a restart while nobody answers too.
+                let mut world = World::with_domains(split.len() as u128);
+                world.crash_unasked();
+                becomes(&mut world, &other);
+                world.crash();
+                assert_eq!(refuses(&mut world, 90).is_none(), !is_told, "{other}");
+            }
+        }
+    }
+
+    /// What it has got is more than a word: it was made by a copy, with the key.
+    #[test]
+    fn a_start_to_which_another_life_is_proven_takes_a_new_incarnation_so_that_it_is_proven_to_that_one() {
+        let mut world = World::with_domains(2);
+        let proof = |n| Input::HostRefused {
+            host_id: host_id(n),
+            fault: fenced(),
+            is_proven: true,
+        };
+        let word = |n| Input::HostRefused {
+            host_id: host_id(n),
+            fault: fenced(),
+            is_proven: false,
+        };
+        assert!(!world.step(word(1)).renews);
+        let renewed = world.step(proof(1));
+        assert!(renewed.renews);
+        let followed = |effect: &Effect| matches!(effect, Effect::Follow { .. });
+        assert_eq!(renewed.effects.iter().filter(|e| followed(e)).count(), 2, "by it");
+        for again in [proof(1), word(1), proof(1)] {
+            assert!(!world.step(again).renews, "once");
+        }
+        assert!(world.step(proof(0)).renews, "another host, which may have another life");
+        // Hosts that flap do not use the line up.
+        let mut taken = 0;
+        for _ in 0..40 {
+            world.settle();
+            world.disconnect(host_id(0));
+            taken += u32::from(world.step(proof(0)).renews);
+        }
+        assert!((1..20).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn before_the_hosts_were_asked_nothing_is_taken_that_they_might_forbid() {
+        for (hosts, wanted) in [
+            ("u", Some(FaultCode::Loading)),
+            ("ua", Some(FaultCode::Loading)),
+            ("uo", Some(FaultCode::Loading)),
+            ("ou", None),
+            ("uoo", None),
+            ("uuo", Some(FaultCode::Loading)),
+            ("ud", Some(FaultCode::Loading)),
+            ("udd", Some(FaultCode::EngineFenced)),
+            ("up", Some(FaultCode::Loading)),
+            ("su", Some(FaultCode::EngineStillConnected)),
+            ("soo", None),
+            ("soa", None),
+            ("sso", Some(FaultCode::EngineStillConnected)),
+        ] {
+            assert_eq!(refusal(hosts), wanted, "{hosts}");
+        }
+        // With all of them down it is taken, and waits for them.
+        let mut world = World::with_domains(2);
+        world.crash_unasked();
+        world.step(Input::HostAway { host_id: host_id(0) });
+        assert_eq!(refuses(&mut world, 1), Some(FaultCode::Loading));
+        world.step(Input::HostAway { host_id: host_id(1) });
+        assert_eq!(code(world.submit(2, "CreateVm", create_vm(2, [2], 0))), None);
+        world.settle();
+        assert_eq!(world.state_of(2), Succeeded);
+    }
+
+    #[test]
+    fn what_decides_about_commands_is_refused_as_they_are() {
+        let mut world = World::with_domains(2);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let user = || "ann".to_owned();
+        let (command_id, reason) = (command_id(1), user());
+        becomes(&mut world, "pp");
+        assert_eq!(world.state_of(1), NeedsAttention);
+        for input in [
+            Input::Cancel { command_id, user: user() },
+            Input::Retry { command_id, user: user() },
+        ] {
+            assert_eq!(code(world.step(input).reply), Some(FaultCode::EngineFenced));
+        }
+        let abandon = Input::Abandon { command_id, user: user(), reason };
+        assert!(code(world.step(abandon).reply).is_some());
+        assert_eq!(world.state_of(1), NeedsAttention);
+    }
+
+    /// A host that has put this start off, or lies, may never answer again: then a person decides.
+    #[test]
+    fn a_take_over_that_is_asked_for_is_a_way_out_while_the_host_is_away() {
+        for what in ["s", "d", "p"] {
+            let mut world = World::with_domains(1);
+            world.crash_unasked();
+            becomes(&mut world, what);
+            world.crash();
+            assert!(refuses(&mut world, 1).is_some(), "{what}");
+            assert_eq!(code(world.submit(2, "TakeOverHost", take_over("", ""))), None);
+            assert_eq!(refuses(&mut world, 3), None, "{what}");
+            world.crash();
+            assert_eq!(refuses(&mut world, 4), None, "{what}");
+            world.step(Input::Cancel {
+                command_id: command_id(2),
+                user: "ann".to_owned(),
+            });
+            assert_eq!(world.state_of(2), Cancelled);
+            assert!(refuses(&mut world, 5).is_some(), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_a_host_said_is_known_after_a_restart_while_no_host_answers() {
+        for (is_proven, letter) in [(true, "p"), (false, "d")] {
             let mut world = World::with_domains(1);
             world.disconnect(host_id(0));
-            world.step(Input::HostRefused {
-                host_id: host_id(0),
-                fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
-                is_proven,
-            });
-            world.crash();
-            let is_taken =
-                |world: &mut World, n| code(world.submit(n, "CreateVm", create_vm(n, [], 0))).is_none();
-            assert_eq!(is_taken(&mut world, 1), wanted);
+            becomes(&mut world, letter);
+            world.crash_unasked();
+            assert_eq!(refuses(&mut world, 1), Some(FaultCode::EngineFenced));
             world.step(Input::HostAway { host_id: host_id(0) });
-            assert_eq!(is_taken(&mut world, 2), wanted);
+            assert_eq!(refuses(&mut world, 2), Some(FaultCode::EngineFenced));
             // Its owner lets it go, or it was taken over.
             world.settle();
-            assert!(is_taken(&mut world, 3));
+            assert_eq!(refuses(&mut world, 3), None);
             assert_eq!(world.engine.state.host(host_id(0)).unwrap().other_life, None);
             let said = world
                 .engine
@@ -312,20 +476,6 @@ mod tests {
         assert_eq!(world.state_of(1), NeedsAttention);
         world.settle();
         assert_eq!(world.state_of(1), Succeeded, "it goes on by itself");
-    }
-
-    #[test]
-    fn a_host_that_was_not_asked_yet_is_no_reason_to_be_over() {
-        let mut world = World::with_domains(2);
-        world.crash();
-        for (n, is_proven) in [(1, false), (2, true)] {
-            world.step(Input::HostRefused {
-                host_id: host_id(1),
-                fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
-                is_proven,
-            });
-            assert_eq!(code(world.submit(n, "CreateVm", create_vm(n, [], 0))), None);
-        }
     }
 
     #[test]
