@@ -20,6 +20,7 @@ pub mod life;
 pub mod machine;
 mod open_tasks;
 mod service;
+mod stance;
 pub mod store;
 #[cfg(test)]
 mod testing;

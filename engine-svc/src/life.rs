@@ -4,7 +4,7 @@
 //! A host is loyal to one of them. This start may have it where the host's is one of its own line; else whoever has it
 //! lives from another copy, or a younger state, of this data directory (docs/adr/0012).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, HostId, Incarnation};
@@ -32,6 +32,29 @@ pub struct Life {
     pub line: Arc<[Incarnation]>,
     /// What marks the starts of this data directory and of its copies.
     pub key: Key,
+}
+
+/// The life that calls the hosts: this start, or what it has become. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Lives(Arc<RwLock<Life>>);
+
+impl Lives {
+    /// Begins with this one.
+    #[must_use]
+    pub fn new(life: Life) -> Self {
+        Self(Arc::new(RwLock::new(life)))
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn now(&self) -> Life {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another incarnation, which is recorded.
+    pub(crate) fn renew(&self, life: Life) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = life;
+    }
 }
 
 /// What a host that answers is to this start.

@@ -10,17 +10,18 @@ use common::time::Timestamp;
 use engine_core::input::{Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
 use engine_core::model::{AsyncTask, Command, EntityKey, Holding, Purpose};
-use engine_core::{Change, Input, Limits, Reply, State, Transition};
+use engine_core::{Change, Input, Limits, Reply, Stance, State, Transition};
 use proto::store::v1::EngineHistory;
 use runtime::machine::{Machine, Step};
 use store::{Reader, Store, StoreError};
 use tracing::error;
 
+use crate::life::Life;
 use crate::open_tasks::AtWork;
 use crate::store::command::{COMMANDS, REQUESTS, request_key};
-use crate::store::load;
 use crate::store::task::TASKS;
 use crate::store::writes::Revisions;
+use crate::store::{engine, load};
 
 /// What the engine needs at each load besides the records.
 #[derive(Clone)]
@@ -45,6 +46,10 @@ pub enum Effect {
     Ended(Box<Command>),
     /// These tasks are at work from now on, or over: what is shown of their progress ends before their end is seen.
     AtWork(Vec<AtWork>),
+    /// Call the hosts by this incarnation from now on, which is recorded.
+    Renewed(Life),
+    /// Whether the engine may act from now on.
+    Stands(Stance),
     /// Forget who held what and which tasks were at work: the working state was read anew, and both come next.
     Anew,
 }
@@ -53,6 +58,8 @@ pub enum Effect {
 pub struct Engine {
     state: State,
     store: Arc<dyn Store>,
+    /// As it is recorded; none over a store in which no engine has begun.
+    life: Option<Life>,
 }
 
 impl Machine for Engine {
@@ -67,6 +74,7 @@ impl Machine for Engine {
         Ok(Self {
             state: State::load(core, load::changes(reader)?),
             store: Arc::clone(&seed.store),
+            life: engine::present(reader)?,
         })
     }
 
@@ -152,7 +160,7 @@ impl Engine {
         Ok(())
     }
 
-    fn settle(&self, transition: Transition, anew: bool) -> Step<Self> {
+    fn settle(&mut self, transition: Transition, anew: bool) -> Step<Self> {
         let mut revisions = Revisions::new();
         let mut heads = transition.heads.iter().peekable();
         for change in &transition.changes {
@@ -165,6 +173,10 @@ impl Engine {
             error!(%error, "cannot look up what has left the working state");
         }
         let mut effects = Vec::new();
+        if transition.renews {
+            effects.extend(self.renew(&mut revisions).map(Effect::Renewed));
+        }
+        effects.extend(transition.stance.map(Effect::Stands));
         let held = if anew {
             effects.push(Effect::Anew);
             self.all_held()
@@ -185,6 +197,17 @@ impl Engine {
             effects,
             reply: transition.reply,
         }
+    }
+
+    /// Takes another incarnation with the very commit of what it is taken for.
+    fn renew(&mut self, revisions: &mut Revisions) -> Option<Life> {
+        let renewed = engine::renewed(self.life.as_ref()?);
+        // One that has no next epoch goes on as it is.
+        let renewed = renewed.inspect_err(|error| error!(%error, "no other incarnation can be taken"));
+        let (life, write) = renewed.ok()?;
+        revisions.own(write);
+        self.life = Some(life.clone());
+        Some(life)
     }
 
     /// The command of a task that changed. Where the tree has left the working state with this very step, it is in
@@ -331,6 +354,7 @@ const fn kind(input: &Input) -> &'static str {
         Input::Forget { .. } => "forget",
         Input::HostConnected { .. } => "host_connected",
         Input::HostAway { .. } => "host_away",
+        Input::HostPutsOff { .. } => "host_puts_off",
         Input::HostRefused { .. } => "host_refused",
         Input::Observed { .. } => "observed",
         Input::StartAccepted { .. } => "start_accepted",

@@ -13,7 +13,7 @@ use runtime::server::{self, Connections, Health, Listening, ServeError};
 use store::disk::{self, DiskStore};
 use store::{Store, StoreError};
 use runtime::{log, program, threads};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use crate::config::Config;
@@ -22,10 +22,11 @@ use crate::grpc::show::Show;
 use crate::grpc::wait::Waits;
 use crate::holders::Holders;
 use crate::host::{self, Board, Context};
+use crate::life::Lives;
 use crate::machine::Seed;
 use crate::open_tasks::OpenTasks;
 use crate::store::engine;
-use crate::{grpc, janitor};
+use crate::{grpc, janitor, stance};
 
 /// Whose data directory it is. Which engine's is told by the directory alone.
 pub const OWNER: disk::Owner = disk::Owner::service("engine-svc");
@@ -100,7 +101,15 @@ pub async fn serve_on(
     let holders = Holders::default();
     let board = Board::default();
     let open_tasks = OpenTasks::default();
-    let (outbox, orders) = host::outbox(holders.clone(), open_tasks.clone(), Arc::clone(&log));
+    let lives = Lives::new(life.clone());
+    let (decides, stances) = watch::channel(stance::not_begun());
+    let (outbox, orders) = host::outbox(
+        holders.clone(),
+        open_tasks.clone(),
+        Arc::clone(&log),
+        lives.clone(),
+        decides,
+    );
     let seed = Seed {
         engine_id: life.engine_id,
         store: Arc::clone(&store),
@@ -117,7 +126,7 @@ pub async fn serve_on(
         log: Arc::clone(&log),
         connector,
         board: board.clone(),
-        life: life.clone(),
+        lives,
         heartbeat_interval: config.heartbeat_interval(),
     };
     let (end, ended) = oneshot::channel();
@@ -134,6 +143,8 @@ pub async fn serve_on(
     ));
     // Ends with the coordinator.
     tokio::spawn(ages.keep(engine.clone()));
+    // Ends with the coordinator.
+    tokio::spawn(stance::tell(stances.clone()));
     let waits = Waits::default();
     let waiting = tokio::spawn(waits.clone().follow(Arc::clone(&log)));
     let api = Api {
@@ -147,6 +158,7 @@ pub async fn serve_on(
         },
         watches: config.watch_terms(),
         waits,
+        stances,
     };
     let health = Health::new(&grpc::SERVICES).await;
     health.set_serving(true).await;

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
 use engine_core::input::Submission;
 use engine_core::model::{CommandParameters as _, EntityKey, Holder, Parameters};
-use engine_core::{Input, Reply};
+use engine_core::{Input, Reply, Stance};
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};
 use runtime::metadata::Caller;
@@ -15,6 +16,8 @@ use store::{Reader, StoreError};
 use runtime::watch::Terms;
 use runtime::{chance, status};
 use sha1::{Digest as _, Sha1};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, info, info_span};
 
@@ -28,6 +31,9 @@ use crate::verbs::{self, Answered, Envelope, Mutation};
 /// Bytes of a request that becomes a command: 64 disks with descriptions of 1,000 characters and more.
 const MAX_BYTES: usize = 128 << 10;
 
+/// How long a request waits for the engine to know whether it may act: longer than a host takes to be found away.
+const UNDECIDED: Duration = Duration::from_secs(10);
+
 /// What every service is made of. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -36,6 +42,8 @@ pub(crate) struct Api {
     pub(crate) show: Show,
     pub(crate) watches: Terms,
     pub(crate) waits: Waits,
+    /// Whether the engine may act.
+    pub(crate) stances: watch::Receiver<Stance>,
 }
 
 impl Api {
@@ -80,9 +88,25 @@ impl Api {
         }
     }
 
+    /// Has the engine answer, and waits before that for as long as it cannot know whether it may: a start that asks its
+    /// hosts needs a moment.
+    async fn decided(&self, input: Input) -> Result<Answer<Reply>, Status> {
+        let mut stances = self.stances.clone();
+        let until = Instant::now() + UNDECIDED;
+        loop {
+            let is_undecided = matches!(*stances.borrow_and_update(), Stance::Undecided(_));
+            let answer = self.engine.call(input.clone()).await;
+            let answer = answer.map_err(status::from_refusal)?;
+            let waits = is_undecided && is_undecided_by(&answer.reply);
+            if !waits || !matches!(timeout_at(until, stances.changed()).await, Ok(Ok(()))) {
+                return Ok(answer);
+            }
+        }
+    }
+
     /// Sends an input that is answered with a command.
     pub(crate) async fn accept(&self, input: Input) -> Result<Answered, Status> {
-        let Answer { reply, token } = self.engine.call(input).await.map_err(status::from_refusal)?;
+        let Answer { reply, token } = self.decided(input).await?;
         match reply {
             Reply::Accepted {
                 command_id,
@@ -197,6 +221,12 @@ impl Api {
         let log = self.log.clone();
         async move { read::on(&log, read).await.map_err(status::from_store) }
     }
+}
+
+/// Whether it is refused because hosts have not said yet whose they are.
+fn is_undecided_by(reply: &Reply) -> bool {
+    let codes = [FaultCode::Loading, FaultCode::EngineStillConnected];
+    matches!(reply, Reply::Refused(fault) if codes.contains(&fault.code))
 }
 
 /// Who calls. A caller without a name is known by its address, whatever the port: a repeat over another connection

@@ -115,7 +115,9 @@ pub(super) async fn perform(
         };
         let is_final = matches!(refusal, Refusal::Final(_));
         let fault = match refusal {
-            Refusal::Lost(_) | Refusal::Owned(_) | Refusal::Fenced(_) => return Err(refusal),
+            Refusal::Lost(_) | Refusal::Owned(_) | Refusal::Fenced(_) | Refusal::PutOff(_) => {
+                return Err(refusal);
+            }
             // Its queue empties, or its disk is given room: waiting for it is no failure.
             Refusal::Full(fault) => {
                 debug!(kind = kind(effect), %fault, "the host's queue is full; asking again");

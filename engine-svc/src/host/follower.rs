@@ -34,6 +34,7 @@ pub(super) async fn follow(context: Context, host_id: HostId, address: String, o
         orders,
         known: None,
         is_proven: false,
+        is_put_off: false,
         reminded: None,
     }
     .run()
@@ -50,6 +51,8 @@ struct Follower {
     known: Option<Link>,
     /// Whether what the host last refused it for is more than its word.
     is_proven: bool,
+    /// Whether the engine was last told that the host puts it off.
+    is_put_off: bool,
     /// When the log was last told that the host is not connected.
     reminded: Option<Instant>,
 }
@@ -74,6 +77,7 @@ impl Follower {
                     failures = 0;
                     // The board hears of it once the stream is up to date.
                     self.known = Some(Link::Connected);
+                    self.is_put_off = false;
                     info!(store_id = %session.store_id(), "the host is connected");
                     session.run(&mut self.orders, &mut backoff).await
                 }
@@ -81,6 +85,7 @@ impl Follower {
             };
             let is_proven = matches!(end, End::Superseded(_));
             match end {
+                End::Again => {}
                 End::Away(fault) => {
                     failures += 1;
                     if failures.is_multiple_of(TRIES) {
@@ -88,14 +93,13 @@ impl Follower {
                     }
                     self.tell(Link::Away(fault), false).await;
                 }
-                End::Refused(fault) | End::Superseded(fault) => {
-                    self.tell(Link::Refused(fault), is_proven).await;
+                End::PutOff(_) | End::Refused(_) | End::Superseded(_) => {
+                    self.tell_of_refusal(end, is_proven).await;
                     decided = self.taking_over().await;
                     if decided.is_some() && take_over.is_none() {
                         continue;
                     }
                 }
-                End::Again => {}
             }
             self.rest(backoff.wait()).await;
         }
@@ -159,6 +163,26 @@ impl Follower {
         self.known = Some(link);
     }
 
+    async fn tell_of_refusal(&mut self, end: End, is_proven: bool) {
+        match end {
+            End::PutOff(fault) => self.tell_of_putting_off(fault).await,
+            End::Refused(fault) | End::Superseded(fault) => self.tell(Link::Refused(fault), is_proven).await,
+            End::Away(_) | End::Again => {}
+        }
+    }
+
+    /// For the engine it is more than being away, and told once.
+    async fn tell_of_putting_off(&mut self, fault: Fault) {
+        if !self.is_put_off {
+            warn!(%fault, "the host does not take this start yet");
+            let (host_id, said) = (self.host_id, fault.clone());
+            let input = Input::HostPutsOff { host_id, fault: said };
+            let _ = self.context.engine.send(input).await;
+        }
+        self.is_put_off = true;
+        self.note(Link::Away(fault));
+    }
+
     /// Tells the engine of a change; attempts that fail as the last one did are noted only on the board, and a refusal
     /// once a minute in the log as well.
     async fn tell(&mut self, link: Link, is_proven: bool) {
@@ -183,7 +207,7 @@ impl Follower {
             self.reminded = Some(Instant::now());
             let _ = self.context.engine.send(input).await;
         }
-        self.is_proven = is_proven;
+        (self.is_proven, self.is_put_off) = (is_proven, false);
         self.note(link);
     }
 

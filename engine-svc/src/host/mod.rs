@@ -23,17 +23,18 @@ use std::time::Duration;
 
 use common::id::HostId;
 use common::words;
+use engine_core::Stance;
 use engine_core::effect::Effect;
 use engine_core::model::{Command, CommandParameters as _};
 use runtime::client::Connector;
 use runtime::coordinator::{Handle, Perform};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::board::{Board, Full, Link, Standing};
 use crate::holders::Holders;
-use crate::life::Life;
+use crate::life::Lives;
 use crate::machine::{self, Engine};
 use crate::open_tasks::OpenTasks;
 use crate::store::Log;
@@ -51,6 +52,8 @@ pub struct Outbox {
     holders: Holders,
     open_tasks: OpenTasks,
     log: Log,
+    lives: Lives,
+    stance: watch::Sender<Stance>,
 }
 
 /// The other end of an [`Outbox`].
@@ -58,13 +61,21 @@ pub struct Outbox {
 pub struct Orders(mpsc::UnboundedReceiver<Effect>);
 
 /// A new pair.
-pub fn outbox(holders: Holders, open_tasks: OpenTasks, log: Log) -> (Outbox, Orders) {
+pub fn outbox(
+    holders: Holders,
+    open_tasks: OpenTasks,
+    log: Log,
+    lives: Lives,
+    stance: watch::Sender<Stance>,
+) -> (Outbox, Orders) {
     let (orders, receiver) = mpsc::unbounded_channel();
     let outbox = Outbox {
         orders,
         holders,
         open_tasks,
         log,
+        lives,
+        stance,
     };
     (outbox, Orders(receiver))
 }
@@ -77,13 +88,27 @@ impl Perform<machine::Effect> for Outbox {
                 let _ = self.orders.send(effect);
             }
             machine::Effect::Ended(root) => log_end(&root),
+            // Before the hosts are followed anew.
+            machine::Effect::Renewed(life) => {
+                warn!(
+                    epoch = life.epoch, incarnation = %life.incarnation,
+                    "another life of this engine was proved: this one takes a new incarnation, so that its hosts prove it to that one"
+                );
+                self.lives.renew(life);
+            }
+            machine::Effect::Stands(stance) => {
+                self.stance.send_replace(stance);
+            }
             machine::Effect::Held(_) | machine::Effect::AtWork(_) | machine::Effect::Anew => {}
         }
     }
 
     fn show(&mut self, effect: &machine::Effect) {
         match effect {
-            machine::Effect::Core(_) | machine::Effect::Ended(_) => {}
+            machine::Effect::Core(_)
+            | machine::Effect::Ended(_)
+            | machine::Effect::Renewed(_)
+            | machine::Effect::Stands(_) => {}
             machine::Effect::Held(held) => self.holders.note(held),
             machine::Effect::AtWork(tasks) => {
                 let progress = self.log.progress();
@@ -140,7 +165,7 @@ pub struct Context {
     /// Where followers note how they stand.
     pub board: Board,
     /// Who calls the hosts.
-    pub life: Life,
+    pub lives: Lives,
     /// What hosts are asked to send when nothing else is to be sent. Three that stay out mean that the
     /// host is away.
     pub heartbeat_interval: Duration,

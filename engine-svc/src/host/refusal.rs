@@ -17,6 +17,8 @@ pub(super) enum Refusal {
     Owned(Fault),
     /// The host is another life's of this engine.
     Fenced(Fault),
+    /// Another start of this engine is connected to the host: it says within a bounded time whose it is.
+    PutOff(Fault),
     /// Full for now: wait, however often.
     Full(Fault),
     /// Says nothing about what was asked: ask again.
@@ -42,6 +44,7 @@ impl Refusal {
             _ if final_verdict => Self::Final(fault),
             FaultCode::EngineFenced => Self::Fenced(fault),
             FaultCode::HostOwned => Self::Owned(fault),
+            FaultCode::EngineStillConnected => Self::PutOff(fault),
             FaultCode::HostStoreChanged | FaultCode::Loading | FaultCode::ShuttingDown => Self::Lost(fault),
             FaultCode::QueueFull | FaultCode::StoreFull => Self::Full(fault),
             code if code.kind() == FaultKind::Unavailable => Self::Unclear(fault),
@@ -109,6 +112,7 @@ mod tests {
         let of = |code| Refusal::of(&status::from_fault(&Fault::new(code, "x")));
         assert!(matches!(of(FaultCode::EngineFenced), Refusal::Fenced(_)));
         assert!(matches!(of(FaultCode::HostOwned), Refusal::Owned(_)));
+        assert!(matches!(of(FaultCode::EngineStillConnected), Refusal::PutOff(_)));
         assert!(matches!(of(FaultCode::HostStoreChanged), Refusal::Lost(_)));
         assert!(matches!(of(FaultCode::QueueFull), Refusal::Full(_)));
         assert!(matches!(of(FaultCode::StoreFull), Refusal::Full(_)));

@@ -38,6 +38,8 @@ const HELLO_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) enum End {
     /// The host does not answer.
     Away(Fault),
+    /// It answers, and another start of this engine is connected there: it does not say yet whose it is.
+    PutOff(Fault),
     /// It answers as somebody else, or belongs to somebody else: another engine, or another life of this one. That
     /// is one host's word, and ends nothing but what goes on with this host.
     Refused(Fault),
@@ -51,6 +53,7 @@ impl From<Refusal> for End {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Owned(fault) | Refusal::Fenced(fault) => Self::Refused(fault),
+            Refusal::PutOff(fault) => Self::PutOff(fault),
             Refusal::Lost(fault)
             | Refusal::Full(fault)
             | Refusal::Unclear(fault)
@@ -130,8 +133,8 @@ async fn connect(
     let mut hello = HostServiceClient::new(channel.clone());
     let (info, forgotten) = host_info(hello.clone(), followed).await?;
     is_the_one(host_id, &info)?;
-    let life = &context.life;
-    let (call, claim) = (engine_call(life, &info)?, life.claim(&info));
+    let life = context.lives.now();
+    let (call, claim) = (engine_call(&life, &info)?, life.claim(&info));
     let loyalty = life.loyalty(host_id, &info).map_err(End::Away)?;
     let wanted = match (loyalty, take_over) {
         (Loyalty::Ours | Loyalty::Nobodys, _) => None,

@@ -183,7 +183,12 @@ impl World {
         }
         let core = step.effects.into_iter().filter_map(|effect| match effect {
             Effect::Core(effect) => Some(effect),
-            Effect::Held(_) | Effect::Ended(_) | Effect::AtWork(_) | Effect::Anew => None,
+            Effect::Held(_)
+            | Effect::Ended(_)
+            | Effect::AtWork(_)
+            | Effect::Renewed(_)
+            | Effect::Stands(_)
+            | Effect::Anew => None,
         });
         (step.reply, core.collect())
     }

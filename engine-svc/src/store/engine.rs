@@ -7,7 +7,7 @@ use prost::Message as _;
 use proto::store::v1::{EngineHistory, EngineRecord};
 use runtime::ages::Stamp;
 use runtime::chance;
-use store::{Commit, Store, StoreError, Table};
+use store::{Commit, Reader, Store, StoreError, Table, Write};
 
 use super::scan::{decode, write};
 use crate::life::{Key, Life, MAX_LINE};
@@ -23,8 +23,8 @@ const KEY: &[u8] = b"self";
 pub fn begin(store: &Arc<dyn Store>, stamp: Stamp) -> Result<Life, StoreError> {
     let reader = store.reader()?;
     let random = chance::number();
-    let life = match reader.get(ENGINE, KEY)? {
-        Some(bytes) => next(&decode(ENGINE, &bytes)?, random)?,
+    let life = match recorded(&*reader)? {
+        Some(before) => next(&before, random)?,
         None => {
             // The id that the data directory was made with: its manifest names the engine by it.
             let engine_id = EngineId::from_uuid(store.identity().store_id.as_uuid());
@@ -38,52 +38,81 @@ pub fn begin(store: &Arc<dyn Store>, stamp: Stamp) -> Result<Life, StoreError> {
             }
         }
     };
-    let record = EngineRecord {
-        engine_id: life.engine_id.to_string(),
-        epoch: life.epoch,
-        incarnation: life.incarnation.to_string(),
-        line: life.line.iter().flat_map(|start| *start.as_bytes()).collect(),
-        key: life.key.as_bytes().to_vec(),
-    };
-    let own = write(ENGINE, KEY.to_vec(), Some(record.encode_to_vec()));
     store.commit(
         [Commit {
             revision: reader.revision().next(),
             time: stamp.time,
             history: EngineHistory::default().encode_to_vec(),
-            writes: [own].into_iter().chain(stamp.writes).collect(),
+            writes: [put(&life)].into_iter().chain(stamp.writes).collect(),
         }]
         .into(),
     )?;
     Ok(life)
 }
 
+/// The life that is recorded; none before the first start.
+///
+/// # Errors
+/// [`StoreError`] if the record cannot be read.
+pub(crate) fn present(reader: &dyn Reader) -> Result<Option<Life>, StoreError> {
+    let record = recorded(reader)?;
+    record.map(|record| read(&record)).transpose()
+}
+
+/// The same engine in another incarnation, as after another start, while the process goes on.
+///
+/// # Errors
+/// [`StoreError`] if there is no next epoch.
+pub(crate) fn renewed(life: &Life) -> Result<(Life, Write), StoreError> {
+    let next = next(&record(life), chance::number())?;
+    let write = put(&next);
+    Ok((next, write))
+}
+
+fn recorded(reader: &dyn Reader) -> Result<Option<EngineRecord>, StoreError> {
+    let bytes = reader.get(ENGINE, KEY)?;
+    bytes.map(|bytes| decode(ENGINE, &bytes)).transpose()
+}
+
+fn record(life: &Life) -> EngineRecord {
+    EngineRecord {
+        engine_id: life.engine_id.to_string(),
+        epoch: life.epoch,
+        incarnation: life.incarnation.to_string(),
+        line: life.line.iter().flat_map(|start| *start.as_bytes()).collect(),
+        key: life.key.as_bytes().to_vec(),
+    }
+}
+
+fn put(life: &Life) -> Write {
+    write(ENGINE, KEY.to_vec(), Some(record(life).encode_to_vec()))
+}
+
+/// The start that was recorded.
+fn read(record: &EngineRecord) -> Result<Life, StoreError> {
+    let key = Key::from_slice(&record.key);
+    Ok(Life {
+        engine_id: engine_id(record)?,
+        epoch: record.epoch,
+        incarnation: incarnation(record)?,
+        line: line(record)?.into(),
+        key: key.ok_or_else(cut_key)?,
+    })
+}
+
 /// The start after the one that was recorded.
 fn next(record: &EngineRecord, random: u64) -> Result<Life, StoreError> {
-    let damaged = |what: &str, error| StoreError::Damaged(format!("the engine's {what} {error}"));
-    let engine_id = record.engine_id.parse().map_err(|error| damaged("id", error))?;
-    let (earlier, rest) = record.line.as_chunks::<16>();
-    if !rest.is_empty() {
-        let words = "the engine's line is cut off";
-        return Err(StoreError::Damaged(words.to_owned()));
-    }
-    let mut line: Vec<Incarnation> = earlier
-        .iter()
-        .map(|bytes| Incarnation::from_slice(bytes).map_err(|error| damaged("line", error)))
-        .collect::<Result<_, _>>()?;
+    let engine_id = engine_id(record)?;
+    let mut line = line(record)?;
     if !record.incarnation.is_empty() {
-        let last = record.incarnation.parse();
-        line.push(last.map_err(|error| damaged("incarnation", error))?);
+        line.push(incarnation(record)?);
     }
     line.drain(..line.len().saturating_sub(MAX_LINE));
     let epoch = record.epoch.checked_add(1);
     let key = match &record.key[..] {
         // Of an older build: copies that were made before this start do not have the key.
         [] => Key::random(),
-        bytes => {
-            let whole = Key::from_slice(bytes);
-            whole.ok_or_else(|| StoreError::Damaged("the engine's key is cut off".to_owned()))?
-        }
+        bytes => Key::from_slice(bytes).ok_or_else(cut_key)?,
     };
     Ok(Life {
         engine_id,
@@ -92,6 +121,35 @@ fn next(record: &EngineRecord, random: u64) -> Result<Life, StoreError> {
         line: line.into(),
         key,
     })
+}
+
+fn engine_id(record: &EngineRecord) -> Result<EngineId, StoreError> {
+    record.engine_id.parse().map_err(|error| damaged("id", error))
+}
+
+fn incarnation(record: &EngineRecord) -> Result<Incarnation, StoreError> {
+    let parsed = record.incarnation.parse();
+    parsed.map_err(|error| damaged("incarnation", error))
+}
+
+fn line(record: &EngineRecord) -> Result<Vec<Incarnation>, StoreError> {
+    let (earlier, rest) = record.line.as_chunks::<16>();
+    if !rest.is_empty() {
+        let words = "the engine's line is cut off";
+        return Err(StoreError::Damaged(words.to_owned()));
+    }
+    let starts = earlier.iter().map(|bytes| Incarnation::from_slice(bytes));
+    starts
+        .collect::<Result<_, _>>()
+        .map_err(|error| damaged("line", error))
+}
+
+fn damaged(what: &str, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("the engine's {what} {error}"))
+}
+
+fn cut_key() -> StoreError {
+    StoreError::Damaged("the engine's key is cut off".to_owned())
 }
 
 #[cfg(test)]
@@ -119,6 +177,22 @@ mod tests {
             assert_eq!(life.key, lives[0].key);
             assert!(life.key.has_made(life.engine_id, life.incarnation));
         }
+    }
+
+    #[test]
+    fn a_start_that_takes_another_incarnation_descends_from_itself() {
+        let store: Arc<dyn Store> = MemoryStore::new();
+        begin(&store, stamp()).unwrap();
+        let life = begin(&store, stamp()).unwrap();
+        assert_eq!(present(&*store.reader().unwrap()).unwrap(), Some(life.clone()));
+        let (next, write) = renewed(&life).unwrap();
+        assert_eq!((next.engine_id, next.epoch), (life.engine_id, life.epoch + 1));
+        assert_eq!(
+            (&next.line[..1], next.line[1]),
+            (&life.line[..], life.incarnation)
+        );
+        assert!(life.key.has_made(life.engine_id, next.incarnation));
+        assert_eq!(write, put(&next));
     }
 
     #[test]

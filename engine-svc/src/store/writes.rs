@@ -104,6 +104,11 @@ impl Revisions {
         self.note(&shown).tasks.push(shown);
     }
 
+    /// What is no change of the core's.
+    pub(crate) fn own(&mut self, write: Write) {
+        self.put(vec![write]);
+    }
+
     /// A tree has left the working state: a start need not read it any more.
     pub(crate) fn leave(&mut self, root_seq: u64) {
         self.put(vec![COMMANDS.leave(root_seq)]);

@@ -16,8 +16,8 @@ use engine_core::model::{
 };
 use engine_core::model::{
     AsyncTask, AsyncTaskState, Awaited, Command, CommandKind, CommandState, Disk, DiskSpec, Domain,
-    EntityKey, Host, Observation, OtherLife, Outcome, Parameters, Place, Presence, Purpose, ReportedState, RequestKey,
-    Settled, Vm, WaitingFor,
+    EntityKey, Host, Observation, OtherLife, Outcome, Parameters, Place, Presence, Purpose, ReportedState,
+    RequestKey, Settled, Vm, WaitingFor,
 };
 use proptest::collection::vec;
 use proptest::option;

@@ -246,10 +246,7 @@ async fn of_two_engines_that_share_the_hosts_by_halves_one_refuses_to_act() -> O
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> Outcome<()> {
     let (world, domain_id) = World::furnished().await?;
-    world.engine.signal(Signal::STOP)?;
-    let copied = copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"));
-    world.engine.signal(Signal::CONT)?;
-    copied?;
+    copied_at_work(&world)?;
     let mut other = Other::start(&world, "copy").await?;
     stands(
         &other.client,
@@ -292,6 +289,107 @@ async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> Outcome<()> {
     )
     .await?;
     makes_none(&world.client, &domain_id).await
+}
+
+/// Has a copy of the engine's directory made while the engine is at work.
+fn copied_at_work(world: &World) -> Outcome<()> {
+    world.engine.signal(Signal::STOP)?;
+    let copied = copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"));
+    world.engine.signal(Signal::CONT)?;
+    Ok(copied?)
+}
+
+async fn bare_vm_is_refused(engine: &Engine, code: &str) -> Outcome<()> {
+    let answer = bare_vm(engine, &fresh()).await?;
+    ensure(answer.as_deref() == Some(code), || format!("{answer:?}"))
+}
+
+/// What touches no host as well, from its first moment on; and what it was told it knows while nobody answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_an_engine_at_work_takes_no_command_whenever_it_is_asked() -> Outcome<()> {
+    let (mut world, _) = World::furnished().await?;
+    copied_at_work(&world)?;
+    let mut other = Other::start(&world, "copy").await?;
+    bare_vm_is_refused(&other.client, "ENGINE_STILL_CONNECTED").await?;
+    world.host.stop().await?;
+    other.restart().await?;
+    bare_vm_is_refused(&other.client, "ENGINE_STILL_CONNECTED").await?;
+    // Who has had the host takes commands for it.
+    let accepted = bare_vm(&world.client, "while-the-host-is-away").await?;
+    ensure(accepted.is_none(), || format!("{accepted:?}"))?;
+    other.service.stop().await?;
+    world.restart_host().await?;
+    world.host_is(Connection::Connected).await?;
+    other.service.start(&FailPoints::default()).await?;
+    let (fenced, refused) = ("ENGINE_FENCED", Connection::Refused);
+    stands(&other.client, &world.host_id, refused, fenced).await?;
+    bare_vm_is_refused(&other.client, fenced).await?;
+    world.host.stop().await?;
+    for _ in 0..2 {
+        other.restart().await?;
+        bare_vm_is_refused(&other.client, fenced).await?;
+    }
+    let accepted = bare_vm(&world.client, "once-more").await?;
+    ensure(accepted.is_none(), || format!("{accepted:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_whose_hosts_are_all_down_takes_commands_that_wait_for_them() -> Outcome<()> {
+    let (mut world, domain_id) = World::furnished().await?;
+    world.host.stop().await?;
+    world.kill_engine().await?;
+    world.restart_engine().await?;
+    let accepted = bare_vm(&world.client, "nothing-to-do-there").await?;
+    ensure(accepted.is_none(), || format!("{accepted:?}"))?;
+    let command_id = world
+        .client
+        .ask_create_disk(&requests::create_disk(&domain_id, SMALL))
+        .await?;
+    world.host.start(&FailPoints::default()).await?;
+    world.client.succeeds(&command_id).await
+}
+
+/// The copy has got a host that was down. The other host is loyal to a start that is in the copy's line, which proves
+/// nothing to it before that start takes another incarnation.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_one_refuses_to_act()
+-> Outcome<()> {
+    let (mut world, domain_id) = World::furnished().await?;
+    let mut second = world.neighbour("second", &[]).await?;
+    let mut tries = 0;
+    // By it the one that was at work is to go on.
+    while second.id() < world.host_id.as_str() {
+        second.host.service.stop().await?;
+        tries += 1;
+        second = world.neighbour(&format!("second-{tries}"), &[]).await?;
+    }
+    let elsewhere = second.furnish(&world.client, "second").await?;
+    second.host.service.stop().await?;
+    copied_at_work(&world)?;
+    let mut other = Other::start(&world, "copy").await?;
+    let away = Connection::Away;
+    stands(&other.client, &world.host_id, away, "ENGINE_STILL_CONNECTED").await?;
+    world.engine.signal(Signal::STOP)?;
+    second.host.service.start(&FailPoints::default()).await?;
+    let got = other.client.sees_host(second.id(), Connection::Connected).await;
+    world.engine.signal(Signal::CONT)?;
+    got?;
+    let (fenced, refused) = ("ENGINE_FENCED", Connection::Refused);
+    for round in 0..3 {
+        stands(&world.client, second.id(), refused, fenced).await?;
+        stands(&other.client, &world.host_id, refused, fenced).await?;
+        world.host_is(Connection::Connected).await?;
+        other.client.sees_host(second.id(), Connection::Connected).await?;
+        makes_a_disk(&world.client, &domain_id).await?;
+        makes_none(&other.client, &elsewhere).await?;
+        bare_vm_is_refused(&other.client, fenced).await?;
+        if round == 1 {
+            world.kill_engine().await?;
+            world.restart_engine().await?;
+        }
+        other.restart().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

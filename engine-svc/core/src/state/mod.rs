@@ -8,9 +8,9 @@ mod undo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use common::Start;
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::lock::LockTable;
-use common::Start;
 
 use crate::change::Change;
 use crate::input::Differences;

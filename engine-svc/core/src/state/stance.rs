@@ -148,6 +148,8 @@ fn is_undecided(host_id: HostId, said: Option<&Fault>) -> Fault {
             format!("the engine has just started, and host {host_id} was not asked yet. Repeat in a moment"),
         ),
     };
-    let message = format!("nothing was done, for it is not known yet whether another life of this engine goes on: {why}");
+    let message = format!(
+        "nothing was done, for it is not known yet whether another life of this engine goes on: {why}"
+    );
     Fault::new(code, message).about(EntityKey::Host(host_id))
 }

@@ -357,7 +357,10 @@ mod tests {
         for again in [proof(1), word(1), proof(1)] {
             assert!(!world.step(again).renews, "once");
         }
-        assert!(world.step(proof(0)).renews, "another host, which may have another life");
+        assert!(
+            world.step(proof(0)).renews,
+            "another host, which may have another life"
+        );
         // Hosts that flap do not use the line up.
         let mut taken = 0;
         for _ in 0..40 {
@@ -407,12 +410,22 @@ mod tests {
         becomes(&mut world, "pp");
         assert_eq!(world.state_of(1), NeedsAttention);
         for input in [
-            Input::Cancel { command_id, user: user() },
-            Input::Retry { command_id, user: user() },
+            Input::Cancel {
+                command_id,
+                user: user(),
+            },
+            Input::Retry {
+                command_id,
+                user: user(),
+            },
         ] {
             assert_eq!(code(world.step(input).reply), Some(FaultCode::EngineFenced));
         }
-        let abandon = Input::Abandon { command_id, user: user(), reason };
+        let abandon = Input::Abandon {
+            command_id,
+            user: user(),
+            reason,
+        };
         assert!(code(world.step(abandon).reply).is_some());
         assert_eq!(world.state_of(1), NeedsAttention);
     }
