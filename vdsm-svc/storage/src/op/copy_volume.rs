@@ -1,7 +1,7 @@
 //! Copies a volume without a parent: a new volume, filled with what a guest sees of another one.
 //!
 //! The source is held open from the first look to the last, and qemu-img is given that very file: what is copied
-//! is what was looked at, whatever becomes of its name.
+//! is what was looked at, whatever becomes of its name. The copy counts only if the name still leads there.
 
 use common::id::ImageId;
 use common::operation::CAPACITY_STEP_BYTES;
@@ -25,8 +25,8 @@ type On = Steps<CopyVolume>;
 
 const CONVERT: Step<CopyVolume, Making<Copied>> = Step::new("convert", convert);
 const VERIFY: Step<CopyVolume, Making<Copied>> = Step::new("verify", verify).only_if(|op, _| Ok(op.verify));
-const CHECK_SOURCE: Step<CopyVolume, Making<Copied>> = Step::new("check_source", |_, _, making| {
-    making.filling.source.check_unchanged()
+const CHECK_SOURCE: Step<CopyVolume, Making<Copied>> = Step::new("check_source", |_, work, making| {
+    making.filling.source.check_unchanged(work.root)
 });
 
 impl HostOp for CopyVolume {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::id::DomainId;
@@ -204,18 +204,51 @@ fn a_source_that_changed_meanwhile_makes_no_copy() {
     }
 }
 
-/// The name is taken by another file after it was looked at: what was looked at is what is copied.
+/// The name is taken by another file after it was looked at: what was looked at is what is copied, and a copy of what the
+/// volume is no more is none.
 #[test]
-fn what_is_copied_is_what_was_looked_at() {
-    let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
-    let data = place.data(7);
-    meanwhile(&place, "copy_volume.qemu_img.after", move || {
-        fs::rename(&data, data.with_extension("old")).unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", &data).unwrap();
-    });
-    let operation = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Sparse));
-    assert_eq!(place.run(&operation, task(1)), Ran::Well);
-    assert!(fs::read(place.data(1)).unwrap() == pattern::bytes());
+fn what_is_copied_is_what_was_looked_at_and_no_copy_is_left_where_that_is_no_more() {
+    type Deed = fn(&Path, &Path);
+    let deeds: [Deed; 5] = [
+        // A backup tool, or a restore: the same size, other bytes, the old file kept or not.
+        |_, data| {
+            fs::rename(data, data.with_extension("old")).unwrap();
+            fs::write(data, vec![7; pattern::bytes().len()]).unwrap();
+        },
+        |_, data| {
+            let other = data.with_extension("new");
+            fs::write(&other, vec![7; pattern::bytes().len()]).unwrap();
+            fs::rename(other, data).unwrap();
+        },
+        |_, data| {
+            fs::rename(data, data.with_extension("old")).unwrap();
+            std::os::unix::fs::symlink("/etc/hostname", data).unwrap();
+        },
+        |image, _| fs::rename(image, image.with_extension("old")).unwrap(),
+        // The same file: written to in place.
+        |_, data| {
+            let file = OpenOptions::new().write(true).open(data).unwrap();
+            file.write_all_at(&[9], 5).unwrap();
+        },
+    ];
+    for (n, deed) in deeds.into_iter().enumerate() {
+        for point in ["copy_volume.qemu_img.after", "copy_volume.convert.after"] {
+            let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
+            let (image, data) = (place.image(7), place.data(7));
+            meanwhile(&place, point, move || deed(&image, &data));
+            let operation = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Sparse));
+            let ran = place.run(&operation, task(1));
+            let Ran::Ill(fault) = ran else {
+                panic!("{n}, {point}: {ran:?}")
+            };
+            // Where it was written to before it was read to the end, the pieces that are compared may tell as well.
+            let codes = [FaultCode::GenerationMismatch, FaultCode::CopyDiffers];
+            assert!(codes.contains(&fault.code), "{n}, {point}: {fault}");
+            let end = place.recover(&operation, task(1), fault.clone());
+            assert_eq!(end, Some(OpEnd::Undone(fault)));
+            assert!(!place.image(1).exists(), "{n}, {point}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use common::{Fault, FaultCode, VolumeAddress, VolumeFormat};
 use super::super::OpContext;
 use super::super::context::stop_if_aborted;
 use crate::domain::DirectIo;
-use crate::file::Dir;
+use crate::file::{Dir, Spot};
 use crate::in_use;
 use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
@@ -24,9 +24,30 @@ pub(super) struct Source {
     at: VolumeAddress,
     image: Dir,
     file: File,
+    /// As the file was before anything was read from it.
+    written: Written,
     meta: VolumeMeta,
     capacity_bytes: u64,
     direct: bool,
+}
+
+/// What each write to a file changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Written {
+    bytes: i64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Written {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let stat = rustix::fs::fstat(file)?;
+        Ok(Self {
+            bytes: stat.st_size,
+            seconds: stat.st_mtime,
+            nanoseconds: i64::try_from(stat.st_mtime_nsec).unwrap_or(i64::MAX),
+        })
+    }
 }
 
 impl Source {
@@ -46,10 +67,13 @@ impl Source {
         if let Some(fault) = info.fault {
             return Err(fault);
         }
+        let name = at.volume_id.to_string();
+        let written = Written::of(&file).map_err(|e| image.error("look at", name.as_ref(), e))?;
         let source = Self {
             at,
             image,
             file,
+            written,
             capacity_bytes: u64::try_from(meta.capacity_bytes).unwrap_or(0),
             meta,
             direct: domain.direct_io() != DirectIo::Unsupported,
@@ -141,21 +165,39 @@ impl Source {
         }
     }
 
-    /// Whether it is still what it was at the start.
+    /// Whether it is still what it was at the start: the same files under the same names, and nothing written to them.
     ///
     /// # Errors
     /// `GENERATION_MISMATCH`; those of the file system and of the metadata.
-    pub(super) fn check_unchanged(&self) -> Result<(), Fault> {
+    pub(super) fn check_unchanged(&self, root: &StorageRoot) -> Result<(), Fault> {
         let now = read_meta(&self.image, self.at.volume_id)?;
         let same =
             |now: VolumeMeta| now.legality == Legality::Legal && now.generation == self.meta.generation;
-        if now.is_some_and(same) {
+        let how = if !now.is_some_and(same) {
+            "was changed"
+        } else if !self.is_under_its_name(root)? {
+            "was replaced by another file, or moved away,"
+        } else if Written::of(&self.file).map_err(|e| self.unread(e))? != self.written {
+            "was written to"
+        } else {
             return Ok(());
-        }
+        };
         Err(self.fault(
             FaultCode::GenerationMismatch,
-            "was changed while it was copied; the copy is removed: see what changed it, then copy it again",
+            &format!(
+                "{how} while it was copied; the copy is removed: see what changed it, then copy it again"
+            ),
         ))
+    }
+
+    /// Whether the volume's name still leads to the file that was copied.
+    fn is_under_its_name(&self, root: &StorageRoot) -> Result<bool, Fault> {
+        let Some((_, image)) = root.domain(self.at.domain_id)?.find_image(self.at.image_id)? else {
+            return Ok(false);
+        };
+        let name = data_name(&image, self.at.volume_id)?;
+        let spot = Spot::of(&self.file).map_err(|e| self.unread(e.into()))?;
+        Ok(image.spot()? == self.image.spot()? && image.spot_of(name)? == Some(spot))
     }
 
     fn check_legality(&self) -> Result<(), Fault> {
