@@ -9,7 +9,7 @@ use common::id::{CommandId, EngineId};
 use common::time::Timestamp;
 use engine_core::input::{Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
-use engine_core::model::{AsyncTask, Command, EntityKey, Holding, Purpose};
+use engine_core::model::{AsyncTask, Command, EntityKey, Event, Holding, Purpose, Severity};
 use engine_core::{Change, Input, Limits, Reply, Stance, State, Transition};
 use proto::store::v1::EngineHistory;
 use runtime::machine::{Machine, Step};
@@ -44,6 +44,8 @@ pub enum Effect {
     Held(Vec<(EntityKey, Option<Holding>)>),
     /// Log that this command has ended.
     Ended(Box<Command>),
+    /// Log what somebody should look at.
+    Alert(Box<Event>),
     /// These tasks are at work from now on, or over: what is shown of their progress ends before their end is seen.
     AtWork(Vec<AtWork>),
     /// Call the hosts by this incarnation from now on, which is recorded.
@@ -190,6 +192,7 @@ impl Engine {
         if !at_work.is_empty() {
             effects.push(Effect::AtWork(at_work));
         }
+        effects.extend(alerts(&transition.changes).map(|event| Effect::Alert(Box::new(event.clone()))));
         effects.extend(ended(&transition.changes).map(|root| Effect::Ended(Box::new(root.clone()))));
         effects.extend(transition.effects.into_iter().map(Effect::Core));
         Step {
@@ -322,6 +325,14 @@ fn ended(changes: &[Change]) -> impl Iterator<Item = &Command> {
         Change::Command(command) if command.is_root() && command.state.is_terminal() => {
             (told.contains(&command.id) && seen.insert(command.id)).then_some(&**command)
         }
+        _ => None,
+    })
+}
+
+/// What is told to people that somebody should look at.
+fn alerts(changes: &[Change]) -> impl Iterator<Item = &Event> {
+    changes.iter().filter_map(|change| match change {
+        Change::Event(event) => Some(event).filter(|event| event.severity == Severity::Alert),
         _ => None,
     })
 }

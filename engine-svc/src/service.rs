@@ -10,9 +10,9 @@ use runtime::ages::Ages;
 use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
+use runtime::{log, program, threads};
 use store::disk::{self, DiskStore};
 use store::{Store, StoreError};
-use runtime::{log, program, threads};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 

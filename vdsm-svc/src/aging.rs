@@ -8,8 +8,8 @@ use common::age::Present;
 use common::time::Timestamp;
 use runtime::ages::Ages;
 use runtime::coordinator::{Handle, Refusal};
-use store::{Order, Reader, Store, StoreError, Table};
 use runtime::threads;
+use store::{Order, Reader, Store, StoreError, Table};
 use vdsm_core::{Input, Known, Task};
 
 use crate::journal::{CLEARED, HostMachine, TASK, decode_task, slot_of};

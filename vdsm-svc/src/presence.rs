@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::fault::Fault;
-use common::id::Incarnation;
+use common::id::{EngineId, Incarnation};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vdsm_core::{EngineCall, Owner};
@@ -16,11 +16,22 @@ use vdsm_core::{EngineCall, Owner};
 /// Starts that ask and are remembered for it; more are asked by nobody who means it, and the oldest make room.
 const MAX_ASKING: usize = 64;
 
+/// How often the log says that an engine is refused.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// Engines that are refused and remembered for it; the oldest make room.
+const MAX_REFUSED: usize = 64;
+
+/// A start of an engine, as it calls.
+type Caller = (EngineId, Option<Incarnation>);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     streams: Mutex<BTreeMap<Incarnation, usize>>,
     asking: Mutex<VecDeque<(Incarnation, Instant)>>,
+    /// Whom the log has told of as refused, and when.
+    refused: Mutex<VecDeque<(Caller, Instant)>>,
     /// Whose host it is, as it was last recorded.
     owner: watch::Sender<Option<Owner>>,
 }
@@ -69,6 +80,28 @@ impl Presence {
                 }
             }
         })
+    }
+
+    /// Whether the log is to say now that this engine is refused: once a minute for each start of one.
+    pub(crate) fn tells_of_refusing(&self, call: &EngineCall) -> bool {
+        self.tells_of_refusing_at(call, Instant::now())
+    }
+
+    fn tells_of_refusing_at(&self, call: &EngineCall, now: Instant) -> bool {
+        let caller = (call.engine_id, call.incarnation);
+        let mut refused = locked(&self.refused);
+        if let Some((_, told)) = refused.iter_mut().find(|(who, _)| *who == caller) {
+            let is_due = now.duration_since(*told) >= REMINDER;
+            if is_due {
+                *told = now;
+            }
+            return is_due;
+        }
+        if refused.len() == MAX_REFUSED {
+            refused.pop_front();
+        }
+        refused.push_back((caller, now));
+        true
     }
 
     /// For how long `line`, the last of which asks now, has asked to succeed `predecessor`; none where that one is
@@ -121,6 +154,29 @@ mod tests {
 
     fn start(n: u128) -> Incarnation {
         Incarnation::from_uuid(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn an_engine_that_is_refused_is_told_of_once_a_minute() {
+        let presence = Presence::default();
+        let (begin, seconds) = (Instant::now(), Duration::from_secs);
+        let tells = |engine, incarnation, after| {
+            let call = EngineCall {
+                engine_id: EngineId::from_uuid(Uuid::from_u128(engine)),
+                epoch: 1,
+                incarnation: Some(start(incarnation)),
+                store_id: None,
+            };
+            presence.tells_of_refusing_at(&call, begin + after)
+        };
+        assert!(tells(1, 1, seconds(0)) && tells(1, 2, seconds(1)) && tells(2, 1, seconds(2)));
+        assert!(!tells(1, 1, seconds(59)));
+        assert!(tells(1, 1, seconds(60)));
+        assert!(!tells(1, 1, seconds(119)));
+        for n in 0..1_000 {
+            tells(3, n, seconds(120));
+        }
+        assert!(locked(&presence.refused).len() <= MAX_REFUSED);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use proto::store::v1::HostHistory;
 use runtime::ages::Ages;
 use store::disk::{self, DiskStore};
 use store::{Commit, Store, StoreError, Write};
+use vdsm_core::Owner;
 
-use crate::journal::{OWNER, OWNER_KEY, owner};
+use crate::journal::{OWNER, OWNER_KEY, nobodys, owner};
 
 /// Without it a directory holds no store, and one must not be made here.
 const STORE: &str = "store.redb";
@@ -31,8 +32,17 @@ pub fn release_host(data_dir: &Path) -> Result<String, StoreError> {
 
 fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
     let reader = store.reader()?;
-    let was = match owner(&*reader) {
-        Ok(None) => return Ok("no engine has this host: nothing was changed".to_owned()),
+    let found = owner(&*reader);
+    // How it last changed hands by a person's decision is told for as long as there is a host.
+    let kept = found
+        .as_ref()
+        .ok()
+        .and_then(|owner| owner.as_ref()?.taken_over.clone());
+    let was = match found {
+        Ok(owner) if owner.as_ref().is_none_or(Owner::is_nobody) => {
+            return Ok("no engine has this host: nothing was changed".to_owned());
+        }
+        Ok(None) => String::new(),
         Ok(Some(owner)) => {
             let start = owner.incarnation.map(|start| format!(", incarnation {start}"));
             let released = if owner.released {
@@ -54,7 +64,7 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
     let none = Write {
         table: OWNER,
         key: OWNER_KEY.to_vec(),
-        value: None,
+        value: kept.map(nobodys),
     };
     store.commit(
         [Commit {
@@ -91,6 +101,27 @@ mod tests {
         };
         store.commit([commit].into()).unwrap();
         store
+    }
+
+    #[test]
+    fn how_it_was_taken_over_is_told_after_it_was_nobodys() {
+        let told = proto::host::v1::HostTakeOver {
+            user: "ann".into(),
+            reason: "it burnt down".into(),
+            ..Default::default()
+        };
+        let record = proto::store::v1::HostOwnerRecord {
+            engine_id: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".into(),
+            engine_epoch: 7,
+            last_take_over: Some(told),
+            ..Default::default()
+        };
+        let store = owned(record.encode_to_vec());
+        release(&store).unwrap();
+        let nobody = owner(&*store.reader().unwrap()).unwrap().unwrap();
+        assert!(nobody.is_nobody());
+        assert_eq!(nobody.taken_over.unwrap().by.user, "ann");
+        assert!(release(&store).unwrap().contains("nothing was changed"));
     }
 
     #[test]

@@ -112,21 +112,92 @@ pub fn fill_within<K, I: Message>(
     (page.into_items(), None)
 }
 
-/// The token of a position in a list.
-pub fn token(position: &[u8]) -> String {
-    let mut text = String::with_capacity(position.len() * 2);
-    for byte in position {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+/// A request for a page of a list.
+pub trait Request: Message + Clone {
+    /// Which list it is of.
+    const NAME: &'static str;
+
+    /// The same request without what says which page is asked for, and how long it may be.
+    #[must_use]
+    fn of_the_whole(&self) -> Self;
 }
 
-/// The position that a token names; empty for the first page.
-///
-/// # Errors
-/// `INVALID_ARGUMENT`, naming `page_token`.
-pub fn parse(token: &str) -> Result<Vec<u8>, Fault> {
+macro_rules! requests {
+    ($($package:ident::$request:ident),+ $(,)?) => {$(
+        impl Request for proto::$package::v1::$request {
+            const NAME: &'static str = concat!(stringify!($package), ".", stringify!($request));
+
+            fn of_the_whole(&self) -> Self {
+                Self { page_size: 0, page_token: String::new(), ..self.clone() }
+            }
+        }
+    )+};
+}
+
+requests! {
+    engine::ListCommandsRequest,
+    engine::ListDisksRequest,
+    engine::ListEventsRequest,
+    engine::ListHostsRequest,
+    engine::ListJobsRequest,
+    engine::ListStorageDomainsRequest,
+    engine::ListTasksRequest,
+    engine::ListVmsRequest,
+    host::ListImagesRequest,
+    host::ListStorageDomainsRequest,
+    host::ListTasksRequest,
+    host::ListVolumesRequest,
+}
+
+/// One list, by its name and what is asked of it: the filter, and not the page. A token is good for the list that answered
+/// with it, and for no other: a position in that one would show part of it as if it were the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct List([u8; List::BYTES]);
+
+impl List {
+    const BYTES: usize = 8;
+
+    /// The list that a request asks for a page of.
+    pub fn of<R: Request>(request: &R) -> Self {
+        let body = request.of_the_whole().encode_to_vec();
+        // FNV-1a: nobody is kept out by it.
+        let bytes = R::NAME.bytes().chain([0]).chain(body);
+        let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self(digest.to_be_bytes())
+    }
+
+    /// The token of a position in it.
+    pub fn token(self, position: &[u8]) -> String {
+        let mut text = String::with_capacity((Self::BYTES + position.len()) * 2);
+        for byte in self.0.iter().chain(position) {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
+    /// The position that a token names; empty for the first page.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming `page_token`.
+    pub fn position(self, token: &str) -> Result<Vec<u8>, Fault> {
+        let mut bytes = parse(token)?;
+        if bytes.is_empty() {
+            return Ok(bytes);
+        }
+        if !bytes.starts_with(&self.0) {
+            return Err(Fault::invalid(
+                "page_token",
+                "is of another list, or of this one with another filter; repeat the request that it came with, or leave it empty to begin",
+            ));
+        }
+        Ok(bytes.split_off(Self::BYTES))
+    }
+}
+
+fn parse(token: &str) -> Result<Vec<u8>, Fault> {
     let wrong = || {
         Fault::invalid(
             "page_token",
@@ -134,7 +205,7 @@ pub fn parse(token: &str) -> Result<Vec<u8>, Fault> {
         )
     };
     let digits = token.as_bytes();
-    if !digits.len().is_multiple_of(2) || digits.len() / 2 > MAX_POSITION_BYTES {
+    if !digits.len().is_multiple_of(2) || digits.len() / 2 > List::BYTES + MAX_POSITION_BYTES {
         return Err(wrong());
     }
     let nibble = |digit: u8| match digit {
@@ -151,6 +222,8 @@ pub fn parse(token: &str) -> Result<Vec<u8>, Fault> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proto::engine::v1 as engine;
+    use proto::host::v1 as host;
 
     use super::*;
 
@@ -186,16 +259,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_is_good_for_its_list_and_its_filter_whatever_size_of_page_is_asked_for() {
+        let asked = engine::ListVmsRequest {
+            name: "a".to_owned(),
+            page_size: 3,
+            page_token: String::new(),
+        };
+        let token = List::of(&asked).token(b"here");
+        let next = engine::ListVmsRequest {
+            page_size: 9,
+            page_token: token.clone(),
+            ..asked.clone()
+        };
+        assert_eq!(List::of(&next).position(&token), Ok(b"here".to_vec()));
+        let other = engine::ListVmsRequest {
+            name: "b".to_owned(),
+            ..next
+        };
+        let (engines, hosts) = (
+            engine::ListTasksRequest::default(),
+            host::ListTasksRequest::default(),
+        );
+        assert_ne!(List::of(&engines), List::of(&hosts));
+        for list in [List::of(&other), List::of(&engines), List::of(&hosts)] {
+            assert_eq!(list.position(&token).unwrap_err().subject, "page_token");
+            assert_eq!(list.position(""), Ok(Vec::new()));
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_position_reads_back(position in proptest::collection::vec(any::<u8>(), 0..512)) {
-            prop_assert_eq!(parse(&token(&position)), Ok(position));
+        fn a_position_reads_back(position in proptest::collection::vec(any::<u8>(), 1..512), name in ".{0,9}") {
+            let list = List::of(&engine::ListVmsRequest { name, ..Default::default() });
+            prop_assert_eq!(list.position(&list.token(&position)), Ok(position));
         }
 
         #[test]
         fn any_other_text_is_refused_by_name(text in ".{0,40}") {
-            match parse(&text) {
-                Ok(position) => prop_assert_eq!(token(&position), text),
+            let list = List::of(&engine::ListVmsRequest::default());
+            match list.position(&text) {
+                Ok(position) => prop_assert!(position.is_empty() && text.is_empty()),
                 Err(fault) => prop_assert_eq!(fault.subject, "page_token"),
             }
         }

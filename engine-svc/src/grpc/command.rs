@@ -47,6 +47,7 @@ impl CommandService for Api {
         request: Request<ListCommandsRequest>,
     ) -> Result<Response<ListCommandsResponse>, Status> {
         let request = request.into_inner();
+        let list = page::List::of(&request);
         let (filter, size, before) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
         let show = self.show.clone();
         let (commands, next) = self
@@ -68,7 +69,7 @@ impl CommandService for Api {
             .await?;
         Ok(Response::new(ListCommandsResponse {
             commands,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 
@@ -184,6 +185,6 @@ fn decode_list(request: &ListCommandsRequest) -> Result<(CommandFilter, usize, V
     Ok((
         CommandFilter::of_list(request.filter.as_ref())?,
         page::size(request.page_size)?,
-        page::parse(&request.page_token)?,
+        page::List::of(request).position(&request.page_token)?,
     ))
 }

@@ -42,7 +42,9 @@ impl DiskService for Api {
         &self,
         request: Request<ListDisksRequest>,
     ) -> Result<Response<ListDisksResponse>, Status> {
-        let query = Query::read(&request.into_inner()).map_err(|fault| status::from_fault(&fault))?;
+        let request = request.into_inner();
+        let list = page::List::of(&request);
+        let query = Query::read(&request).map_err(|fault| status::from_fault(&fault))?;
         let show = self.show.clone();
         let (disks, next) = self
             .read(move |reader| {
@@ -57,7 +59,7 @@ impl DiskService for Api {
             .await?;
         Ok(Response::new(ListDisksResponse {
             disks,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 
@@ -103,7 +105,7 @@ impl Query {
             vm_id: field::id::<VmId>("vm_id", &request.vm_id)?,
             domain_id: field::id::<DomainId>("domain_id", &request.domain_id)?,
             size: page::size(request.page_size)?,
-            after: page::parse(&request.page_token)?,
+            after: page::List::of(request).position(&request.page_token)?,
         })
     }
 

@@ -46,6 +46,7 @@ impl StorageDomainService for Api {
         request: Request<ListStorageDomainsRequest>,
     ) -> Result<Response<ListStorageDomainsResponse>, Status> {
         let request = request.into_inner();
+        let list = page::List::of(&request);
         let (size, after, host_id) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
         let show = self.show.clone();
         let (domains, next) = self
@@ -64,7 +65,7 @@ impl StorageDomainService for Api {
             .await?;
         Ok(Response::new(ListStorageDomainsResponse {
             domains,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 }
@@ -72,7 +73,7 @@ impl StorageDomainService for Api {
 fn decode_list(request: &ListStorageDomainsRequest) -> Result<(usize, Vec<u8>, String), Fault> {
     Ok((
         page::size(request.page_size)?,
-        page::parse(&request.page_token)?,
+        page::List::of(request).position(&request.page_token)?,
         field::id::<HostId>("host_id", &request.host_id)?,
     ))
 }

@@ -21,6 +21,7 @@ impl EventService for Api {
         request: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
         let request = request.into_inner();
+        let list = page::List::of(&request);
         let (filter, size, before) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
         let (events, next) = self
             .read(move |reader| {
@@ -35,7 +36,7 @@ impl EventService for Api {
             .await?;
         Ok(Response::new(ListEventsResponse {
             events,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 
@@ -67,6 +68,6 @@ fn decode_list(request: &ListEventsRequest) -> Result<(EventFilter, usize, Vec<u
     Ok((
         EventFilter::of_list(request.filter.as_ref())?,
         page::size(request.page_size)?,
-        page::parse(&request.page_token)?,
+        page::List::of(request).position(&request.page_token)?,
     ))
 }

@@ -39,7 +39,9 @@ impl HostService for Api {
     ) -> Result<Response<ListHostsResponse>, Status> {
         let request = request.into_inner();
         let size = page::size(request.page_size).map_err(|fault| status::from_fault(&fault))?;
-        let after = page::parse(&request.page_token).map_err(|fault| status::from_fault(&fault))?;
+        let list = page::List::of(&request);
+        let after = list.position(&request.page_token);
+        let after = after.map_err(|fault| status::from_fault(&fault))?;
         let show = self.show.clone();
         let (hosts, next) = self
             .read(move |reader| {
@@ -54,7 +56,7 @@ impl HostService for Api {
             .await?;
         Ok(Response::new(ListHostsResponse {
             hosts,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 

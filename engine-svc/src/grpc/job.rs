@@ -38,6 +38,7 @@ impl JobService for Api {
         request: Request<ListJobsRequest>,
     ) -> Result<Response<ListJobsResponse>, Status> {
         let request = request.into_inner();
+        let list = page::List::of(&request);
         let (filter, size, before) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
         let show = self.show.clone();
         let (jobs, next) = self
@@ -58,7 +59,7 @@ impl JobService for Api {
             .await?;
         Ok(Response::new(ListJobsResponse {
             jobs,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 
@@ -92,6 +93,6 @@ fn decode_list(request: &ListJobsRequest) -> Result<(CommandFilter, usize, Vec<u
     Ok((
         CommandFilter::of_job_list(request.filter.as_ref())?,
         page::size(request.page_size)?,
-        page::parse(&request.page_token)?,
+        page::List::of(request).position(&request.page_token)?,
     ))
 }

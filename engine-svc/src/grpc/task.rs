@@ -39,6 +39,7 @@ impl TaskService for Api {
         request: Request<ListTasksRequest>,
     ) -> Result<Response<ListTasksResponse>, Status> {
         let request = request.into_inner();
+        let list = page::List::of(&request);
         let (filter, size, before) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
         let show = self.show.clone();
         let (tasks, next) = self
@@ -54,7 +55,7 @@ impl TaskService for Api {
             .await?;
         Ok(Response::new(ListTasksResponse {
             tasks,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 
@@ -87,6 +88,6 @@ fn decode_list(request: &ListTasksRequest) -> Result<(TaskFilter, usize, Vec<u8>
     Ok((
         TaskFilter::of_list(request.filter.as_ref())?,
         page::size(request.page_size)?,
-        page::parse(&request.page_token)?,
+        page::List::of(request).position(&request.page_token)?,
     ))
 }

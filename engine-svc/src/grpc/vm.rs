@@ -52,6 +52,7 @@ impl VmService for Api {
 
     async fn list_vms(&self, request: Request<ListVmsRequest>) -> Result<Response<ListVmsResponse>, Status> {
         let request = request.into_inner();
+        let list = page::List::of(&request);
         let (size, after, name) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
         let show = self.show.clone();
         let (vms, next) = self
@@ -70,7 +71,7 @@ impl VmService for Api {
             .await?;
         Ok(Response::new(ListVmsResponse {
             vms,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         }))
     }
 
@@ -90,7 +91,7 @@ fn decode_list(request: &ListVmsRequest) -> Result<(usize, Vec<u8>, String), Fau
     };
     Ok((
         page::size(request.page_size)?,
-        page::parse(&request.page_token)?,
+        page::List::of(request).position(&request.page_token)?,
         name,
     ))
 }

@@ -205,7 +205,8 @@ impl Follower {
         if let Some(input) = input {
             warn!(fault = %fault_of(&link), "the host is not connected");
             self.reminded = Some(Instant::now());
-            let _ = self.context.engine.send(input).await;
+            // The next attempt goes by what was recorded of this one.
+            let _ = self.context.engine.call(input).await;
         }
         (self.is_proven, self.is_put_off) = (is_proven, false);
         self.note(link);

@@ -25,7 +25,7 @@ use common::id::HostId;
 use common::words;
 use engine_core::Stance;
 use engine_core::effect::Effect;
-use engine_core::model::{Command, CommandParameters as _};
+use engine_core::model::{Command, CommandParameters as _, Event};
 use runtime::client::Connector;
 use runtime::coordinator::{Handle, Perform};
 use tokio::sync::{mpsc, watch};
@@ -88,6 +88,7 @@ impl Perform<machine::Effect> for Outbox {
                 let _ = self.orders.send(effect);
             }
             machine::Effect::Ended(root) => log_end(&root),
+            machine::Effect::Alert(event) => log_alert(&event),
             // Before the hosts are followed anew.
             machine::Effect::Renewed(life) => {
                 warn!(
@@ -107,6 +108,7 @@ impl Perform<machine::Effect> for Outbox {
         match effect {
             machine::Effect::Core(_)
             | machine::Effect::Ended(_)
+            | machine::Effect::Alert(_)
             | machine::Effect::Renewed(_)
             | machine::Effect::Stands(_) => {}
             machine::Effect::Held(held) => self.holders.note(held),
@@ -150,6 +152,20 @@ fn log_end(root: &Command) {
         fault,
         left_behind = root.left_behind.len(),
         "the command has ended"
+    );
+}
+
+/// An event that somebody should look at, who may read no events.
+fn log_alert(event: &Event) {
+    let command_id = event.command.map(tracing::field::display);
+    warn!(
+        code = event.code.as_str(),
+        entities = words::listed(&event.entities, LOGGED_ENTITIES),
+        command_id,
+        user = event.user,
+        correlation_id = event.correlation_id,
+        "{}",
+        event.message
     );
 }
 

@@ -127,9 +127,10 @@ async fn connect(
         let words = format!("the host at {address} does not answer: {}", causes(&error));
         End::Away(Fault::new(FaultCode::HostAway, words))
     })?;
-    let followed = store::host::cursor(&context.log, host_id)
+    let before = store::host::before(&context.log, host_id)
         .await
         .map_err(|error| End::Away(Fault::new(FaultCode::StoreUnavailable, error.to_string())))?;
+    let followed = before.followed;
     let mut hello = HostServiceClient::new(channel.clone());
     let (info, forgotten) = host_info(hello.clone(), followed).await?;
     is_the_one(host_id, &info)?;
@@ -137,6 +138,11 @@ async fn connect(
     let (call, claim) = (engine_call(&life, &info)?, life.claim(&info));
     let loyalty = life.loyalty(host_id, &info).map_err(End::Away)?;
     let wanted = match (loyalty, take_over) {
+        // What a host was put back to is no decision that it changes hands.
+        (Loyalty::Ours | Loyalty::Inherited, None) if before.other_owner.is_some() => {
+            let said = before.other_owner.as_ref();
+            return Err(End::Refused(engine_core::put_back(host_id, said)));
+        }
         (Loyalty::Ours | Loyalty::Nobodys, _) => None,
         (Loyalty::Inherited, None) => Some((claim.clone(), "")),
         (Loyalty::Other(fault), None) => return Err(fault.into()),

@@ -185,6 +185,7 @@ impl World {
             Effect::Core(effect) => Some(effect),
             Effect::Held(_)
             | Effect::Ended(_)
+            | Effect::Alert(_)
             | Effect::AtWork(_)
             | Effect::Renewed(_)
             | Effect::Stands(_)
@@ -576,6 +577,57 @@ fn rows(dir: &std::path::Path) -> (u64, u64) {
 }
 
 #[test]
+fn what_somebody_should_look_at_is_in_the_log() {
+    let mut world = World::furnished();
+    let input = Input::HostRefused {
+        host_id: HOST,
+        fault: Fault::new(FaultCode::HostOwned, "another engine has it"),
+        is_proven: false,
+    };
+    let step = world.engine.step(input, Timestamp(1_000));
+    let told = step.effects.iter().find_map(|effect| match effect {
+        Effect::Alert(event) => Some(event.message.to_string()),
+        _ => None,
+    });
+    assert!(told.is_some_and(|told| told.contains("another engine has it")));
+}
+
+#[test]
+fn another_incarnation_is_recorded_with_the_proof_that_it_is_taken_for() {
+    let store: Arc<dyn Store> = MemoryStore::new();
+    let begun = runtime::ages::Stamp {
+        time: Timestamp(0),
+        writes: None,
+    };
+    let first = engine::begin(&store, begun).unwrap();
+    let mut world = World::furnished_over(store);
+    let refused = |is_proven| Input::HostRefused {
+        host_id: HOST,
+        fault: Fault::new(FaultCode::EngineFenced, "another life has it"),
+        is_proven,
+    };
+    let present = |world: &World| engine::present(&*world.store.reader().unwrap()).unwrap();
+    world.step(refused(false));
+    assert_eq!(present(&world), Some(first.clone()), "for a word none is taken");
+    let before = world.store.reader().unwrap().revision();
+    let (_, effects) = world.step(refused(true));
+    let next = present(&world).unwrap();
+    assert_eq!(next.line.last(), Some(&first.incarnation));
+    assert_eq!(
+        world.store.reader().unwrap().revision(),
+        before.next(),
+        "in one commit"
+    );
+    assert!(matches!(
+        &effects[..],
+        [engine_core::Effect::Follow { host_id: HOST, .. }]
+    ));
+    // A start of which the working state is read anew is the one that it became.
+    let again = Engine::load(&*world.store.reader().unwrap(), &seed(&world.store)).unwrap();
+    assert_eq!(again.life, Some(next));
+}
+
+#[test]
 fn what_a_request_leaves_on_disk_is_less_than_four_times_it() {
     let dir = tempfile::tempdir().unwrap();
     let open = || -> Arc<dyn Store> {
@@ -588,6 +640,7 @@ fn what_a_request_leaves_on_disk_is_less_than_four_times_it() {
     drop(World::furnished_over(open()));
     let before = rows(dir.path());
     let mut world = World::over(open());
+    world.step(Input::HostAway { host_id: HOST });
     let (request, ask) = long_request(64);
     let id = world.accepted(submission(9, 0, ask));
     drop(world);

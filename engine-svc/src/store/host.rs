@@ -1,5 +1,6 @@
 //! Hosts: table `host`, the host's id → `HostRecord`.
 
+use common::fault::Fault;
 use common::id::HostId;
 use common::revision::{Start, Token};
 use engine_core::model::{Host, OtherLife};
@@ -29,6 +30,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
         start: host.start.map(|start| start.0),
         has_risen: host.has_risen,
         other_life: (host.other_life.as_ref()).map(|other| convert::fault_to_wire(&other.fault)),
+        other_owner: host.other_owner.as_ref().map(convert::fault_to_wire),
         other_life_unproven: host.other_life.as_ref().is_some_and(|other| !other.is_proven),
     }
 }
@@ -43,6 +45,7 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
         fault: convert::fault_from_wire(fault),
         is_proven: !record.other_life_unproven,
     });
+    let other_owner = record.other_owner.as_ref().map(convert::fault_from_wire);
     let host = codec::required("host", record.host)?;
     Ok(Host {
         id: codec::id("host_id", &host.host_id)?,
@@ -53,7 +56,33 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
         cursor: codec::token("cursor", &host.cursor)?,
         has_risen,
         other_life,
+        other_owner,
     })
+}
+
+/// What a connection to a host goes on from, as committed.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// Up to where the engine has followed it; none where the next stream starts with a snapshot.
+    pub(crate) followed: Option<Token>,
+    /// That another engine had it, as the host said.
+    pub(crate) other_owner: Option<Fault>,
+}
+
+/// What a connection to a host goes on from.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be read.
+pub(crate) async fn before(log: &Log, host_id: HostId) -> Result<Before, StoreError> {
+    read::on(log, move |reader: &dyn Reader| {
+        let record = HOSTS.get(reader, host_id.as_bytes())?.unwrap_or_default();
+        let cursor = record.host.map(|host| host.cursor).unwrap_or_default();
+        Ok(Before {
+            followed: cursor.parse().ok(),
+            other_owner: record.other_owner.as_ref().map(convert::fault_from_wire),
+        })
+    })
+    .await
 }
 
 /// Up to where the engine has followed a host, as committed; none where the next stream starts with a snapshot.
@@ -61,13 +90,5 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
 /// # Errors
 /// [`StoreError`] if it cannot be read.
 pub(crate) async fn cursor(log: &Log, host_id: HostId) -> Result<Option<Token>, StoreError> {
-    read::on(log, move |reader: &dyn Reader| {
-        let record = HOSTS.get(reader, host_id.as_bytes())?;
-        let cursor = record
-            .and_then(|record| record.host)
-            .map(|host| host.cursor)
-            .unwrap_or_default();
-        Ok(cursor.parse().ok())
-    })
-    .await
+    Ok(before(log, host_id).await?.followed)
 }

@@ -473,9 +473,10 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         option::of(cursor),
         any::<bool>(),
         option::of((fault(), any::<bool>())),
+        option::of(fault()),
     )
         .prop_map(
-            |(id, name, address, store_id, start, cursor, has_risen, other_life)| Host {
+            |(id, name, address, store_id, start, cursor, has_risen, other_life, other_owner)| Host {
                 id,
                 name,
                 address,
@@ -484,6 +485,7 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
                 cursor,
                 has_risen,
                 other_life: other_life.map(|(fault, is_proven)| OtherLife { fault, is_proven }),
+                other_owner,
             },
         )
 }

@@ -480,6 +480,37 @@ async fn the_host_of_a_dead_engine_is_taken_over_and_the_dead_one_stays_away() -
     stands(&world.client, &world.host_id, Connection::Refused, "HOST_OWNED").await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_put_back_from_before_a_take_over_is_nobodys_to_go_on_with_until_a_person_decides()
+-> Outcome<()> {
+    let (mut world, domain_id) = World::furnished().await?;
+    world.host.signal(Signal::STOP)?;
+    let place = world.host.recipe().data_dir.clone();
+    let copied = copy_data_dir(&place, &world.folder().join("older"));
+    world.host.signal(Signal::CONT)?;
+    copied?;
+    let other = Other::start(&world, "new").await?;
+    takes_over(&other.client, &world, false).await?;
+    let (owned, refused) = ("HOST_OWNED", Connection::Refused);
+    stands(&world.client, &world.host_id, refused, owned).await?;
+    world.kill_host().await?;
+    std::fs::remove_dir_all(&place)?;
+    copy_data_dir(&world.folder().join("older"), &place)?;
+    world.restart_host().await?;
+    stands(&other.client, &world.host_id, refused, owned).await?;
+    let said = eventually("the former owner to see what became of it", || async {
+        let fault = host_of(&world.client, &world.host_id).await?.connection_fault?;
+        fault.message.contains("put back").then_some(fault)
+    });
+    ensure(said.await?.code == owned, || "another code".to_owned())?;
+    stands(&world.client, &world.host_id, refused, owned).await?;
+    takes_over(&other.client, &world, true).await?;
+    stands(&world.client, &world.host_id, refused, owned).await?;
+    takes_over(&world.client, &world, true).await?;
+    makes_a_disk(&world.client, &domain_id).await?;
+    stands(&other.client, &world.host_id, refused, owned).await
+}
+
 /// Nobody calls either engine for anything that would touch the host.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_connected_to_a_host_that_is_taken_over_hears_of_it_at_once() -> Outcome<()> {

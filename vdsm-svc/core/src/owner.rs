@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, Incarnation, StoreId};
 use common::time::Timestamp;
+use uuid::Uuid;
 
 use crate::input::{Caller, Claim, EngineCall, TakeOver};
 
@@ -69,6 +70,25 @@ impl Owner {
             copies: Vec::new(),
             taken_over,
         }
+    }
+
+    /// None that ever was: any engine may claim the host.
+    #[must_use]
+    pub const fn nobody(taken_over: Option<TakenOver>) -> Self {
+        Self {
+            engine_id: EngineId::from_uuid(Uuid::nil()),
+            epoch: 0,
+            incarnation: None,
+            released: true,
+            copies: Vec::new(),
+            taken_over,
+        }
+    }
+
+    /// Whether it is [`Owner::nobody`].
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.engine_id == EngineId::from_uuid(Uuid::nil())
     }
 
     fn is(&self, call: &EngineCall) -> bool {
@@ -614,6 +634,33 @@ mod tests {
             assert!(ask(Some(&taken), &heir(1 << 32, 60, &[50])).is_err());
         }
         assert!(ask(None, &taking(other)).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_has_a_host_that_was_nobodys_tells_how_it_was_last_taken_over() {
+        let by = TakeOver {
+            user: "ann".into(),
+            reason: "the old engine burnt down".into(),
+            correlation_id: "c-1".into(),
+        };
+        let taking = Claim {
+            take_over: Some(by),
+            ..plain(call(3, 30))
+        };
+        let taken = ask(None, &taking).unwrap().unwrap();
+        let told = taken.taken_over.clone();
+        assert!(told.is_some());
+        for nobodys in [released(&taken), Owner::nobody(told.clone())] {
+            for claimed in [plain(old(2, 1, None)), taking.clone()] {
+                let next = ask(Some(&nobodys), &claimed).unwrap().unwrap();
+                assert!(next.taken_over.is_some(), "{claimed:?}");
+            }
+        }
+        let forgotten = Owner::nobody(told);
+        assert!(
+            ask(Some(&forgotten), &plain(call(1, 10))).unwrap().is_some(),
+            "whichever start"
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use common::id::TaskId;
 use proto::store::v1::HostHistory;
 use runtime::log::Entry;
-use store::{Order, Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
+use store::{Order, Reader, StoreError};
 
 use super::filter::Filter;
 use crate::alive::Alive;

@@ -15,7 +15,7 @@ use runtime::log::ReadError;
 use runtime::metadata;
 use runtime::status;
 use tonic::{Request, Response, Status};
-use vdsm_core::{Answer, Claim, EngineCall, Input, Owner, TakeOver};
+use vdsm_core::{Answer, Claim, EngineCall, Input, Owner, Refusal, TakeOver};
 use vdsm_storage::run_dir::{self, Strangers};
 
 use super::request::{OrRefuse as _, who};
@@ -114,7 +114,7 @@ impl HostService for Hosts {
         let who = who(&request)?;
         let claim = claim(&who, request.into_inner(), &host.presence).or_refuse()?;
         let (call, take_over) = (claim.call, claim.take_over.clone());
-        change_owner(host, Input::Claim(claim)).await?;
+        change_owner(host, &who, "ClaimHost", Input::Claim(claim)).await?;
         tell_claimed(call, take_over.as_ref());
         let info = self.info(host).await?;
         Ok(Response::new(wire::ClaimHostResponse { host: Some(info) }))
@@ -126,7 +126,7 @@ impl HostService for Hosts {
     ) -> Result<Response<wire::ReleaseHostResponse>, Status> {
         let host = self.gate.host()?;
         let who = who(&request)?;
-        change_owner(host, Input::Release(caller(&who))).await?;
+        change_owner(host, &who, "ReleaseHost", Input::Release(caller(&who))).await?;
         tracing::info!(user = who.user, "released");
         let info = self.info(host).await?;
         Ok(Response::new(wire::ReleaseHostResponse { host: Some(info) }))
@@ -218,11 +218,21 @@ fn take_over(by: wire::TakeOver, who: &metadata::Caller) -> Result<TakeOver, com
     })
 }
 
-async fn change_owner(host: &Host, input: Input) -> Result<(), Status> {
+async fn change_owner(
+    host: &Host,
+    who: &metadata::Caller,
+    rpc: &'static str,
+    input: Input,
+) -> Result<(), Status> {
     let answer = host.ask(input).await?;
     match answer.reply {
         Ok(Answer::Owner(_)) => Ok(()),
         Ok(Answer::Task(_) | Answer::NoTask | Answer::Done) => Err(unexpected()),
-        Err(refusal) => Err(refused(&refusal)),
+        Err(refusal) => {
+            if let Refusal::Fault(fault) = &refusal {
+                host.tell_of_refusing(who, rpc, fault);
+            }
+            Err(refused(&refusal))
+        }
     }
 }

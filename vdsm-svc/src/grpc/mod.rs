@@ -111,6 +111,27 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Says in the log, once a minute for each, that an engine is refused whose host this is not.
+    fn tell_of_refusing(&self, who: &metadata::Caller, rpc: &'static str, fault: &Fault) {
+        let is_of_whose = matches!(
+            fault.code,
+            FaultCode::HostOwned
+                | FaultCode::HostNotOwned
+                | FaultCode::EngineFenced
+                | FaultCode::EngineStillConnected
+        );
+        let engine = caller(who).engine.filter(|_| is_of_whose);
+        if let Some(call) = engine.filter(|call| self.presence.tells_of_refusing(call)) {
+            let incarnation = call.incarnation.map(tracing::field::display);
+            tracing::warn!(
+                rpc, engine_id = %call.engine_id, epoch = call.epoch, incarnation, user = who.user, %fault,
+                "an engine is refused"
+            );
+        }
+    }
+}
+
 /// Who calls, as the host's mind wants to know it.
 fn caller(caller: &metadata::Caller) -> Caller {
     Caller {

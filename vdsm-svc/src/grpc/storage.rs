@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::id::DomainId;
-use store::StoreError;
 use runtime::threads;
+use store::StoreError;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 

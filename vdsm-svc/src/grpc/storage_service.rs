@@ -8,6 +8,7 @@ use proto::host::v1 as wire;
 use proto::host::v1::storage_service_server::StorageService;
 use runtime::coordinator::{Handle, Refusal as NoAnswer};
 use runtime::metadata::Caller;
+use runtime::page;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use vdsm_core::{CallId, Input, Key};
@@ -131,7 +132,8 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::ListStorageDomainsRequest>,
     ) -> Result<Response<wire::ListStorageDomainsResponse>, Status> {
-        let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
+        let asked = request.get_ref();
+        let paging = paging(page::List::of(asked), asked.page_size, &asked.page_token)?;
         let found = self.domains(paging).await?;
         Ok(Response::new(found))
     }
@@ -162,8 +164,9 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::ListImagesRequest>,
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
-        let id = id("domain_id", &request.get_ref().domain_id)?;
-        let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
+        let asked = request.get_ref();
+        let id = id("domain_id", &asked.domain_id)?;
+        let paging = paging(page::List::of(asked), asked.page_size, &asked.page_token)?;
         let images = self
             .read(id, move |root| to_wire::images(root, id, &paging))
             .await?;
@@ -183,8 +186,13 @@ impl StorageService for Storage {
         &self,
         request: Request<wire::ListVolumesRequest>,
     ) -> Result<Response<wire::ListVolumesResponse>, Status> {
-        let (domain, image) = image_of(&request.get_ref().domain_id, &request.get_ref().image_id)?;
-        let paging = paging(request.get_ref().page_size, &request.get_ref().page_token)?;
+        let asked = request.get_ref();
+        let (domain, image) = image_of(&asked.domain_id, &asked.image_id)?;
+        let paging = paging(
+            to_wire::volumes_of(domain, image),
+            asked.page_size,
+            &asked.page_token,
+        )?;
         let volumes = self.read(domain, move |root| to_wire::volumes(root, domain, image, &paging));
         Ok(Response::new(volumes.await?))
     }
@@ -251,8 +259,8 @@ impl Hold {
     }
 }
 
-fn paging(page_size: i32, page_token: &str) -> Result<to_wire::Paging, Status> {
-    to_wire::Paging::read(page_size, page_token).or_refuse()
+fn paging(list: page::List, page_size: i32, page_token: &str) -> Result<to_wire::Paging, Status> {
+    to_wire::Paging::read(list, page_size, page_token).or_refuse()
 }
 
 fn image_of(domain_id: &str, image_id: &str) -> Result<(DomainId, ImageId), Status> {

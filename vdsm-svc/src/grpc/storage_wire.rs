@@ -72,7 +72,7 @@ pub(super) fn domains(
     let (domains, next) = page::fill(paging.size, ids, |id| listed_domain(&root.listed(*id)));
     Ok(wire::ListStorageDomainsResponse {
         domains,
-        next_page_token: next.map(token).unwrap_or_default(),
+        next_page_token: paging.next(next),
     })
 }
 
@@ -97,7 +97,7 @@ pub(super) fn images(
     });
     Ok(wire::ListImagesResponse {
         images,
-        next_page_token: next.map(token).unwrap_or_default(),
+        next_page_token: paging.next(next),
     })
 }
 
@@ -132,7 +132,7 @@ pub(super) fn volumes(
     let (volumes, next) = page::fill(paging.size, ids, |id| volume(domain, &listing.describe(*id)));
     Ok(wire::ListVolumesResponse {
         volumes,
-        next_page_token: next.map(token).unwrap_or_default(),
+        next_page_token: paging.next(next),
     })
 }
 
@@ -141,16 +141,24 @@ pub(super) fn volumes(
 pub(super) struct Paging {
     size: usize,
     after: Vec<u8>,
+    list: page::List,
 }
 
 impl Paging {
     /// # Errors
     /// `INVALID_ARGUMENT`, naming the field.
-    pub(super) fn read(page_size: i32, page_token: &str) -> Result<Self, Fault> {
+    pub(super) fn read(list: page::List, page_size: i32, page_token: &str) -> Result<Self, Fault> {
         Ok(Self {
             size: page::size(page_size)?,
-            after: page::parse(page_token)?,
+            after: list.position(page_token)?,
+            list,
         })
+    }
+
+    /// The token of the next page; empty where there is none.
+    fn next(&self, last: Option<impl std::fmt::Display>) -> String {
+        let token = |last: &dyn std::fmt::Display| self.list.token(last.to_string().as_bytes());
+        last.map(|last| token(&last)).unwrap_or_default()
     }
 
     fn after<T: FromStr>(&self) -> Result<Option<T>, Fault> {
@@ -167,10 +175,6 @@ impl Paging {
             )
         })
     }
-}
-
-fn token(last: impl std::fmt::Display) -> String {
-    page::token(last.to_string().as_bytes())
 }
 
 /// One image with its volumes, and what is left of its deletions.
@@ -193,7 +197,7 @@ pub(super) fn image(
     let image = match opened.volumes(id) {
         Ok(volumes) => {
             let (shown, last) = page::fill(page::MAX_SIZE, &volumes, |info| volume(domain, info));
-            next = last.map(|info| token(info.id));
+            next = last.map(|info| volumes_of(domain, id).token(info.id.to_string().as_bytes()));
             Some(wire::Image {
                 volumes: shown,
                 ..with_chain(bare(domain, id), &volumes)
@@ -206,6 +210,15 @@ pub(super) fn image(
         image,
         leftovers,
         next_page_token: next.unwrap_or_default(),
+    })
+}
+
+/// The list of an image's volumes, whichever spelling of the ids is used: GetImage answers with a token of it, too.
+pub(super) fn volumes_of(domain: DomainId, image: ImageId) -> page::List {
+    page::List::of(&wire::ListVolumesRequest {
+        domain_id: domain.to_string(),
+        image_id: image.to_string(),
+        ..wire::ListVolumesRequest::default()
     })
 }
 

@@ -57,7 +57,8 @@ impl TaskService for Tasks {
         request: Request<wire::ListTasksRequest>,
     ) -> Result<Response<wire::ListTasksResponse>, Status> {
         let host = self.gate.host()?;
-        let listed = host.tasks(listing(request.get_ref()).or_refuse()?).await?;
+        let list = page::List::of(request.get_ref());
+        let listed = host.tasks(list, listing(request.get_ref()).or_refuse()?).await?;
         Ok(Response::new(listed))
     }
 
@@ -102,13 +103,13 @@ impl Host {
         Ok(shown(&*task.or_refuse()?))
     }
 
-    async fn tasks(&self, listing: Listing) -> Result<wire::ListTasksResponse, Status> {
+    async fn tasks(&self, list: page::List, listing: Listing) -> Result<wire::ListTasksResponse, Status> {
         let store = Arc::clone(self.log.store());
         let listed = reads::on(store, move |reader| journal::list(reader, &listing)).await;
         let (tasks, next) = listed.map_err(status::from_store)?;
         Ok(wire::ListTasksResponse {
             tasks,
-            next_page_token: next.map(|key| page::token(&key)).unwrap_or_default(),
+            next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
         })
     }
 
@@ -129,8 +130,10 @@ impl Host {
         let filter = Filter::read(request.filter.unwrap_or_default()).or_refuse()?;
         // Who is no engine follows whoever's host it is.
         let engine = caller(&who).engine;
-        let fence = engine.map(|call| self.presence.fence(call));
-        let fence = fence.transpose().or_refuse()?;
+        let fence = engine.map(|call| self.presence.fence(call)).transpose();
+        let fence = fence
+            .inspect_err(|fault| self.tell_of_refusing(&who, "WatchTasks", fault))
+            .or_refuse()?;
         let start = engine.and_then(|engine| engine.incarnation);
         let present = start.map(|start| self.presence.arrives(start));
         let feed = TaskFeed::new(filter, Arc::clone(&self.alive), present);
@@ -146,7 +149,7 @@ fn listing(request: &wire::ListTasksRequest) -> Result<Listing, Fault> {
         convert::state_from_wire(*state)
             .ok_or_else(|| Fault::invalid(&field, "is not set; expected a TaskState"))
     });
-    let after = page::parse(&request.page_token)?;
+    let after = page::List::of(request).position(&request.page_token)?;
     if !after.is_empty() && after.len() != size_of::<u64>() {
         return Err(Fault::invalid(
             "page_token",

@@ -81,6 +81,11 @@ pub(super) fn encode_owner(owner: &Owner) -> Vec<u8> {
     .encode_to_vec()
 }
 
+/// The record of a host that is nobody's, as if no engine had ever had it, but for how it was last taken over.
+pub(crate) fn nobodys(taken_over: TakenOver) -> Vec<u8> {
+    encode_owner(&Owner::nobody(Some(taken_over)))
+}
+
 /// A take-over as it is recorded and shown.
 pub(crate) fn shown_take_over(taken: &TakenOver) -> HostTakeOver {
     HostTakeOver {

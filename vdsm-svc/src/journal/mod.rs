@@ -22,7 +22,7 @@ use common::task::TaskState;
 use store::{Reader, Store, StoreError, Table};
 use vdsm_core::{Known, Owner, Slot, Task};
 
-pub(crate) use codec::{decode_owner, decode_task, shown_take_over};
+pub(crate) use codec::{decode_owner, decode_task, nobodys, shown_take_over};
 pub(crate) use list::{Listing, list};
 pub(crate) use machine::{HostMachine, Seed};
 pub(crate) use shown::shown;

@@ -122,13 +122,8 @@ impl DiskStore {
         } = open::open(dir, &options, &throttle)?;
         let named = NamedDir::of(
             dir,
-            &[
-                manifest::FILE,
-                tables::FILE,
-                wal::FILES[0],
-                wal::FILES[1],
-                seal::FILE,
-            ],
+            &[manifest::FILE, tables::FILE],
+            &[wal::FILES[0], wal::FILES[1], seal::FILE],
         );
         let shared = Arc::new(Shared {
             identity,

@@ -1,4 +1,4 @@
-//! Whether the store's files are where the next start looks for them. Files that are open can be written when their names
+//! Whether the store's files are where the next start looks for them, and whole. Files that are open can be written when their names
 //! are long gone: all that was acknowledged then would be lost with the process, without a word.
 
 use std::fs::{self, File};
@@ -35,6 +35,8 @@ struct State {
     lost: Option<String>,
     /// What could be saved was.
     saved: bool,
+    /// A file was cut short: what was in it is gone, whatever is written there now.
+    cut: Option<&'static str>,
 }
 
 /// A handle of our own. It keeps the inode from being given away, so a name that leads to an equal one leads to the same.
@@ -42,12 +44,28 @@ struct State {
 struct OpenFile {
     file: File,
     inode: (u64, u64),
+    /// It is never shorter, in bytes.
+    least: i64,
 }
 
 impl OpenFile {
     fn of(file: File) -> io::Result<Self> {
         let inode = inode(&fstat(&file)?);
-        Ok(Self { file, inode })
+        let least = 0;
+        Ok(Self { file, inode, least })
+    }
+
+    /// One whose length never changes.
+    fn of_fixed(file: File) -> io::Result<Self> {
+        let least = fstat(&file)?.st_size;
+        Ok(Self {
+            least,
+            ..Self::of(file)?
+        })
+    }
+
+    fn is_cut(&self) -> bool {
+        self.least > 0 && fstat(&self.file).is_ok_and(|stat| stat.st_size < self.least)
     }
 
     fn is(&self, found: rustix::io::Result<Stat>) -> bool {
@@ -70,21 +88,19 @@ fn inode(stat: &Stat) -> (u64, u64) {
 }
 
 impl NamedDir {
-    /// Of a data directory that is open, with these files in it.
+    /// Of a data directory that is open, with these files in it. The length of those that are `fixed` never changes.
     ///
     /// # Errors
     /// [`io::Error`] if one of them cannot be opened.
-    pub(super) fn of(dir: &Path, files: &[&'static str]) -> io::Result<Self> {
+    pub(super) fn of(dir: &Path, files: &[&'static str], fixed: &[&'static str]) -> io::Result<Self> {
         let name = std::path::absolute(dir)?;
-        let held = |file: &&'static str| {
-            Ok((
-                *file,
-                OpenFile::of(data_dir::open(&name.join(file), Access::Read)?)?,
-            ))
-        };
+        let open = |file: &'static str| data_dir::open(&name.join(file), Access::Read);
+        let held = |file: &&'static str| Ok((*file, OpenFile::of(open(file)?)?));
+        let held_fixed = |file: &&'static str| Ok((*file, OpenFile::of_fixed(open(file)?)?));
+        let files = files.iter().map(held).chain(fixed.iter().map(held_fixed));
         Ok(Self {
             dir: OpenFile::of(File::open(&name)?)?,
-            files: files.iter().map(held).collect::<io::Result<_>>()?,
+            files: files.collect::<io::Result<_>>()?,
             name,
             state: Mutex::default(),
         })
@@ -95,8 +111,9 @@ impl NamedDir {
     /// # Errors
     /// [`StoreError::Unavailable`] in words, where the next start would not find what is written now.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let found = self.look();
         let mut state = self.state();
+        state.cut = state.cut.or_else(|| self.cut());
+        let found = self.look(state.cut);
         match (&found, &state.lost) {
             (Some(what), None) => tracing::error!("THE DATA DIRECTORY IS LOST: {what}"),
             (None, Some(_)) => tracing::warn!(
@@ -112,14 +129,16 @@ impl NamedDir {
         outcome(state.lost.as_ref())
     }
 
-    /// As [`NamedDir::check`], by two looks only, for each commit: that the directory is where its name leads, and that what is
-    /// removed with it is there. The rest is seen by whoever looks after the store.
+    /// As [`NamedDir::check`], by a few looks only, for each commit: that the directory is where its name leads, that what is
+    /// removed with it is there, and that nothing was cut short. The rest is seen by whoever looks after the store.
     ///
     /// # Errors
     /// As [`NamedDir::check`].
     pub(super) fn check_soon(&self) -> Result<(), StoreError> {
         let first = self.files.first();
-        let well = self.dir.is(stat(&self.name)) && first.is_none_or(|(file, held)| self.has(file, held));
+        let well = self.dir.is(stat(&self.name))
+            && first.is_none_or(|(file, held)| self.has(file, held))
+            && self.cut().is_none();
         if well { self.last() } else { self.check() }
     }
 
@@ -161,7 +180,7 @@ impl NamedDir {
     }
 
     /// What is wrong, in words; none if nothing is.
-    fn look(&self) -> Option<String> {
+    fn look(&self, cut: Option<&'static str>) -> Option<String> {
         let name = self.name.display();
         if !self.dir.is(stat(&self.name)) {
             let moved = fs::read_link(format!("/proc/self/fd/{}", self.dir.file.as_raw_fd()));
@@ -175,10 +194,21 @@ impl NamedDir {
                 ),
             });
         }
+        if let Some(file) = cut {
+            return Some(format!(
+                "the file {file} in {name} was cut short while the service ran: some of what was acknowledged may be gone; nothing new is taken. Find out what cut it, stop the service and look at the directory (--help tells of `check` and `repair`)"
+            ));
+        }
         let (file, _) = self.files.iter().find(|(file, held)| !self.has(file, held))?;
         Some(format!(
             "the file {file} in {name} was removed or replaced while the service ran: what was acknowledged is in open files only; nothing new is taken"
         ))
+    }
+
+    /// A file that is shorter than it was made.
+    fn cut(&self) -> Option<&'static str> {
+        let cut = self.files.iter().find(|(_, held)| held.is_cut());
+        cut.map(|(file, _)| *file)
     }
 
     fn has(&self, file: &str, held: &OpenFile) -> bool {

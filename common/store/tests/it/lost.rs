@@ -189,3 +189,22 @@ fn a_file_of_it_that_was_replaced_is_named() {
         assert!(place.commit(BEFORE + 1).unwrap_err().contains(&said));
     }
 }
+
+/// Its name and its inode stay: nothing but its length tells, and what is written behind the cut makes it long again.
+#[test]
+fn a_file_that_is_cut_short_in_place_is_named_by_the_next_commit() {
+    for file in ["store.seal", "store.wal-0", "store.wal-1"] {
+        for every in CHECKPOINTS {
+            let place = Place::new(every);
+            let path = place.path("data").join(file);
+            let whole = fs::metadata(&path).unwrap().len();
+            let cut = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            cut.set_len(16).unwrap();
+            let said = place.commit(BEFORE + 1).unwrap_err();
+            assert!(said.contains(file) && said.contains("cut short"), "{said}");
+            cut.set_len(whole).unwrap();
+            assert!(place.store.look_after().is_err(), "what was in it is gone");
+            assert!(place.commit(BEFORE + 1).is_err());
+        }
+    }
+}

@@ -91,6 +91,9 @@ pub struct Host {
     /// That another life of this engine has it, as the host said; none once it is this engine's again. A restart knows it
     /// before any host answers.
     pub other_life: Option<OtherLife>,
+    /// Another engine had it, as the host said; none once it is this engine's again by a person's decision, or because it was
+    /// nobody's.
+    pub other_owner: Option<Fault>,
 }
 
 /// Another life of this engine has a host.

@@ -6,6 +6,7 @@ use common::lock::{Mode, Outcome};
 
 use super::{Accepted, Family, Owner, RequestScope, State, Tree};
 use crate::model::{AsyncTask, Command, Disk, Domain, EntityKey, Holder, Holding, Host, Vm};
+use crate::plan;
 
 impl State {
     /// A command of a tree that is not over, or whose tasks are not all cleared.
@@ -140,6 +141,13 @@ impl State {
                 since: task.created,
             }),
         }
+    }
+
+    /// The command by which a person has a host taken over, where it is not over.
+    pub(crate) fn taking_over(&self, id: HostId) -> Option<&Command> {
+        let calls = self.calls_to(id).into_iter();
+        let mut commands = calls.filter_map(|id| self.command(id));
+        commands.find(|command| plan::takes_over(&command.parameters))
     }
 
     /// Why a host is not to be used: another life of this engine has it, as it said.

@@ -8,7 +8,6 @@ use common::{Fault, FaultCode};
 
 use super::State;
 use crate::model::{EntityKey, Host};
-use crate::plan;
 
 /// Whether this start of the engine may act.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +110,7 @@ impl State {
             return Vote::Ours;
         }
         // A person has decided that it is to be this start's.
-        if self.is_being_taken_over(host.id) {
+        if self.taking_over(host.id).is_some() {
             return Vote::Nobodys;
         }
         match self.host(host.id).and_then(|host| host.other_life.as_ref()) {
@@ -123,12 +122,6 @@ impl State {
             None if self.volatile.away.contains(&host.id) => Vote::Nobodys,
             None => Vote::Unasked,
         }
-    }
-
-    fn is_being_taken_over(&self, id: HostId) -> bool {
-        let calls = self.calls_to(id).into_iter();
-        let mut commands = calls.filter_map(|id| self.command(id));
-        commands.any(|command| plan::takes_over(&command.parameters))
     }
 }
 

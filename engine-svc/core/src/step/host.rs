@@ -29,6 +29,13 @@ impl Tx<'_> {
             let message = format!("the host belongs to engine {other}");
             return self.host_refused(host_id, Fault::new(FaultCode::HostOwned, message), false);
         }
+        let other = self
+            .state
+            .host(host_id)
+            .and_then(|host| host.other_owner.as_ref());
+        if facts.engine_id.is_some() && other.is_some() && self.state.taking_over(host_id).is_none() {
+            return self.host_refused(host_id, put_back(host_id, other), false);
+        }
         let life = Life {
             store_id: facts.store_id,
             start: facts.start,
@@ -49,6 +56,7 @@ impl Tx<'_> {
                 self.tell_of(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
             }
             self.note_other_life(host_id, None);
+            self.note_other_owner(host_id, None);
             self.see_start(host_id, &facts);
             self.see_store(host_id, facts.store_id);
             self.address_unsent(host_id, facts.start);
@@ -112,7 +120,14 @@ impl Tx<'_> {
         } else {
             EventCode::HostRefused
         };
-        let message = format!("host {host_id} is refused: {fault}");
+        let lost = fault.code == FaultCode::HostOwned && self.note_other_owner(host_id, Some(&fault));
+        let lost = if lost {
+            ". It was this engine's: another one has had it taken over, or its data directory was put back from before this one \
+             had it. What this engine knows of it is old; nothing is sent there before a person has it taken over"
+        } else {
+            ""
+        };
+        let message = format!("host {host_id} is refused: {fault}{lost}");
         self.tell_of(code, vec![EntityKey::Host(host_id)], message);
         for task_id in self.state.tasks_on(host_id) {
             self.needs_somebody(task_id, fault.clone());
@@ -141,6 +156,22 @@ impl Tx<'_> {
         if is_proven && !was_proven {
             self.renew();
         }
+    }
+
+    /// Whether another engine had it is known when it says that it is this one's again. Whether that was news.
+    fn note_other_owner(&mut self, host_id: HostId, said: Option<&Fault>) -> bool {
+        let Some(host) = self.state.host(host_id) else {
+            return false;
+        };
+        if host.other_owner.is_some() == said.is_some() {
+            return false;
+        }
+        let host = Host {
+            other_owner: said.cloned(),
+            ..host.clone()
+        };
+        self.put(Change::Host(Arc::new(host)));
+        true
     }
 
     /// Another life goes on from a copy, perhaps of what this very start has recorded: then it takes the hosts that are this
@@ -338,4 +369,17 @@ impl Tx<'_> {
             .filter_map(|id| self.state.command(id));
         calls.filter_map(plan::calling).any(|calling| calling.gives_up())
     }
+}
+
+/// Why a host is not taken that says that it is this engine's, after it had said that it is another one's.
+#[must_use]
+pub fn put_back(host_id: HostId, said: Option<&Fault>) -> Fault {
+    let said = said
+        .map(|fault| format!(" ({})", fault.message))
+        .unwrap_or_default();
+    let message = format!(
+        "the host was another engine's{said}, and says now that it is this one's, which nobody has decided: its data directory was \
+         put back from before. Have it taken over (TakeOverHost) by the engine that is to have it"
+    );
+    Fault::new(FaultCode::HostOwned, message).about(host_id)
 }

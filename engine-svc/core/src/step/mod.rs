@@ -27,6 +27,7 @@ use crate::jobs::JobHead;
 use crate::model::{Ask, AsyncTask, Command};
 use crate::state::{Life, Stance, State};
 use evidence::Look;
+pub use host::put_back;
 use tx::Tx;
 
 /// The outcome of one input.

@@ -5,8 +5,8 @@ use common::id::TaskId;
 use common::time::Timestamp;
 use proto::store::v1::EngineHistory;
 use runtime::log::Entry;
-use store::{Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
+use store::{Reader, StoreError};
 
 use super::pages;
 use crate::grpc::filter::CommandFilter;

@@ -7,8 +7,8 @@ use proto::convert;
 use proto::engine::v1::Event;
 use proto::store::v1::EngineHistory;
 use runtime::log::Entry;
-use store::{Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
+use store::{Reader, StoreError};
 
 use super::pages;
 use crate::grpc::filter::EventFilter;

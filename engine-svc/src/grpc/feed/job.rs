@@ -10,8 +10,8 @@ use proto::encode;
 use proto::engine::v1::Command;
 use proto::store::v1::{EngineHistory, JobHead};
 use runtime::log::Entry;
-use store::{Reader, StoreError};
 use runtime::watch::{self, Feed, Page};
+use store::{Reader, StoreError};
 
 use super::pages;
 use crate::grpc::filter::CommandFilter;

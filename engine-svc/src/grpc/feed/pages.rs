@@ -2,8 +2,8 @@
 
 use common::time::Timestamp;
 use proto::engine::v1::{AsyncTask, Command};
-use store::{Reader, StoreError};
 use runtime::watch::Page;
+use store::{Reader, StoreError};
 
 use crate::store::tree::Tree;
 use crate::store::{command, live, task};

@@ -19,6 +19,9 @@ pub(crate) const NO_PROGRAM: i32 = 119;
 /// All that is in the environment beside the language, in which faults are told.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+const NO_SETPCAP: &str = "the service is root without CAP_SETPCAP, so the set of capabilities that a program could ever have (the bounding \
+                          set) stays as it is; qemu-img has none of them and gains none (no_new_privs): give the service CAP_SETPCAP";
+
 /// Where this program was run to confine itself and become another one: does that, and returns only where it cannot.
 /// To be called first in `main`, while the process has one thread.
 pub fn run_if_asked() -> Option<ExitCode> {
@@ -72,8 +75,11 @@ fn confine(order: &Order) -> Report {
         ),
         None => lacks(Part::User, "the service is not root".to_owned()),
     }
-    if let Err(error) = bound.and_then(|()| rights::drop_capabilities()) {
-        lacks(Part::Capabilities, format!("they cannot be dropped ({error})"));
+    match bound.and_then(|is_empty| rights::drop_capabilities().map(|()| is_empty)) {
+        Err(error) => lacks(Part::Capabilities, format!("they cannot be dropped ({error})")),
+        // Who is not root from the beginning can gain nothing by it.
+        Ok(false) if order.user.is_some() => report.weaker.push(NO_SETPCAP.to_owned()),
+        Ok(_) => {}
     }
     match fence.and_then(Fence::close) {
         Ok(Standing::Whole) => {}

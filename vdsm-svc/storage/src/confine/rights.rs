@@ -3,7 +3,7 @@
 use rustix::fs::Mode;
 use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit, umask};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
 };
@@ -22,13 +22,16 @@ pub(super) fn become_user((uid, gid): (u32, u32)) -> rustix::io::Result<()> {
 }
 
 /// No program that is executed from here on gains anything. While the process may, it also empties the set of what any
-/// could ever have.
-pub(super) fn bind() -> rustix::io::Result<()> {
+/// could ever have (the bounding set): whether that is empty.
+pub(super) fn bind() -> rustix::io::Result<bool> {
+    let mut is_empty = true;
     for capability in CapabilitySet::all().iter() {
-        // Only root may, and need not where nothing is gained.
+        // Only root with CAP_SETPCAP may, and need not where nothing is gained. One that the kernel does not know is in no set.
         let _ = remove_capability_from_bounding_set(capability);
+        is_empty &= !capability_is_in_bounding_set(capability).unwrap_or(false);
     }
-    set_no_new_privs(true)
+    set_no_new_privs(true)?;
+    Ok(is_empty)
 }
 
 /// Has none of root's powers left.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{Allocation, CopyVolume, FaultCode, Operation, VolumeFormat};
 use tempfile::TempDir;
-use vdsm_storage::confine::{Part, StorageUser};
+use vdsm_storage::confine::{Confiner, Part, StorageUser};
 use vdsm_storage::qemu_img::QemuImg;
 use vdsm_storage::{OpEnd, Options, StorageRoot};
 
@@ -71,6 +71,38 @@ fn the_start_knows_what_is_missing_here() {
     for missing in &report.missing {
         assert!(missing.to_string().contains("qemu-img"), "{missing}");
     }
+}
+
+/// A container may take it from root.
+#[test]
+fn that_cap_setpcap_is_missing_is_said_at_the_start() {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if !rustix::process::geteuid().is_root() || !setpriv.exists() {
+        crate::mount::skipped("root without CAP_SETPCAP");
+        return;
+    }
+    let whole = qemu_img().confinement().unwrap();
+    assert!(
+        !whole.weaker.iter().any(|what| what.contains("CAP_SETPCAP")),
+        "{whole:?}"
+    );
+    let folder = reachable(TempDir::new().unwrap());
+    let without = folder.path().join("without");
+    let script = format!(
+        "#!/bin/sh\nexec {} --bounding-set=-setpcap -- {} \"$@\"\n",
+        setpriv.display(),
+        env!("CARGO_BIN_EXE_vdsm-confined-child")
+    );
+    fs::write(&without, script).unwrap();
+    fs::set_permissions(&without, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let without = Confiner::program(without);
+    let report = QemuImg::new("qemu-img".into(), without, StorageUser::default()).confinement();
+    let report = report.unwrap();
+    assert_eq!(report.missing, whole.missing);
+    assert!(
+        report.weaker.iter().any(|what| what.contains("CAP_SETPCAP")),
+        "{report:?}"
+    );
 }
 
 /// Asked of the kernel, while the child stands still.

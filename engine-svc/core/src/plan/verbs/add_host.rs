@@ -105,6 +105,7 @@ fn added(state: &State, p: &AddHost) -> Host {
         cursor: None,
         has_risen: false,
         other_life: None,
+        other_owner: None,
     }
 }
 

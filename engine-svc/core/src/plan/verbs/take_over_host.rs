@@ -19,9 +19,20 @@ use crate::plan::next::{End, Next, call_awaited};
 use crate::plan::tree::Plan;
 use crate::plan::verb::{At, Calling, CommandVerb, Following, Root};
 use crate::state::State;
+use crate::when::utc;
 
 impl Root for TakeOverHost {
     fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
+        if let Some(under_way) = state.taking_over(request.host_id) {
+            let message = format!(
+                "command {} of {} takes the host over already, since {}: wait for its end, or cancel it",
+                under_way.id,
+                under_way.user,
+                utc(under_way.created)
+            );
+            let host = EntityKey::Host(request.host_id);
+            return Err(Fault::new(FaultCode::EntityBusy, message).about(host));
+        }
         let mode = match state.host(request.host_id) {
             // What else is to be done there rests until this is done, and must not be in its way.
             Some(host) => as_recorded(host, request).map(|()| Mode::Shared)?,
@@ -86,6 +97,7 @@ impl Calling for TakeOverHost {
                     start: life.map(|life| life.start),
                     has_risen: false,
                     other_life: None,
+                    other_owner: None,
                     cursor: None,
                 }))])
             }
@@ -516,6 +528,70 @@ mod tests {
         assert_eq!(code(world.submit(4, "TakeOverHost", take_over("", ""))), None);
         world.settle();
         assert_eq!(code(world.submit(5, "CreateVm", bare(5))), None);
+    }
+
+    /// Its data directory was put back from before another engine had it taken over.
+    #[test]
+    fn a_host_that_was_another_engines_does_not_come_back_without_a_decision() {
+        let mut world = World::with_domains(1);
+        refuse(&mut world, FaultCode::HostOwned);
+        let lost = |world: &World| {
+            let events = world.engine.events.iter();
+            events
+                .filter(|event| event.message.contains("It was this engine's"))
+                .count()
+        };
+        assert_eq!(lost(&world), 1);
+        for _ in 0..2 {
+            world.connect(host_id(0));
+            assert!(!world.engine.state.volatile.connected.contains_key(&host_id(0)));
+            world.cut(host_id(0));
+            world.crash();
+        }
+        assert_eq!(lost(&world), 1);
+        let told = world.engine.events.last().unwrap();
+        assert!(told.message.contains("put back from before"), "{}", told.message);
+        assert_eq!(code(world.submit(1, "TakeOverHost", take_over("", ""))), None);
+        world.settle();
+        assert_eq!(world.state_of(1), Succeeded);
+        assert_eq!(world.engine.state.host(host_id(0)).unwrap().other_owner, None);
+        world.crash();
+        world.settle();
+        assert!(world.engine.state.volatile.connected.contains_key(&host_id(0)));
+        // Given up by the other one, it is nobody's, and taken again as before.
+        refuse(&mut world, FaultCode::HostOwned);
+        world.host_mut(0).owner = None;
+        world.settle();
+        assert!(world.engine.state.volatile.connected.contains_key(&host_id(0)));
+    }
+
+    #[test]
+    fn one_take_over_of_a_host_is_under_way_at_a_time() {
+        for is_recorded in [true, false] {
+            let mut world = World::new(1);
+            if is_recorded {
+                world.submit(1, "AddHost", add_host(0));
+                world.settle();
+                world.disconnect(host_id(0));
+            }
+            let ask = || match is_recorded {
+                true => take_over("", ""),
+                false => take_over("host-0", "host-0:1"),
+            };
+            world.submit(2, "TakeOverHost", ask());
+            let Reply::Refused(fault) = world.submit(3, "TakeOverHost", ask()) else {
+                panic!("two at once, {is_recorded}")
+            };
+            assert_eq!(fault.code, FaultCode::EntityBusy);
+            let first = command_id(2).to_string();
+            assert!(
+                fault.message.contains(&first) && fault.message.contains("ann"),
+                "{fault}"
+            );
+            world.settle();
+            assert_eq!(world.state_of(2), Succeeded);
+            assert_eq!(code(world.submit(4, "TakeOverHost", take_over("", ""))), None);
+        }
     }
 
     #[test]
