@@ -20,6 +20,9 @@ pub trait World: 'static {
 
     /// How long this takes now, in virtual time.
     fn time_for(&self, what: Takes) -> Duration;
+
+    /// Whether a machine steps ahead of the commit that begins now, however small that is: large ones are rare.
+    fn steps_ahead(&self) -> bool;
 }
 
 /// What takes time besides the network.

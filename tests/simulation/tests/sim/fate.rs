@@ -97,4 +97,8 @@ impl World for Fate {
             Takes::Step => self.between(0, 20),
         }
     }
+
+    fn steps_ahead(&self) -> bool {
+        self.percent(30)
+    }
 }
