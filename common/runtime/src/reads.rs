@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use crate::server::{Present, Turn, present};
 use crate::threads;
 
-/// Runs `read` on the last committed picture, where it may block on the disk. For a call that is served it waits for
+/// Runs `read` on the last committed snapshot, where it may block on the disk. For a call that is served it waits for
 /// the call's turn, and stops where the caller has gone.
 ///
 /// # Errors
-/// What `read` says, and [`StoreError`] if the picture cannot be opened.
+/// What `read` says, and [`StoreError`] if the snapshot cannot be opened.
 pub async fn on<T: Send + 'static>(
     store: Arc<dyn Store>,
     read: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,

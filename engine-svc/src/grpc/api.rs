@@ -213,7 +213,7 @@ impl Api {
         status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
     }
 
-    /// Reads from the committed picture.
+    /// Reads from the committed snapshot.
     pub(crate) fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,

@@ -75,7 +75,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         })
     }
 
-    /// Reads the machine from the last committed picture, up to which the log reaches from then on.
+    /// Reads the machine from the last committed snapshot, up to which the log reaches from then on.
     pub(super) fn load(&self) -> Result<M, StoreError> {
         let reader = self.store.reader()?;
         let machine = M::load(&*reader, &self.seed)?;

@@ -41,7 +41,7 @@ pub struct WatchOptions {
 /// Where a watch starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With a picture of what there is.
+    /// With a snapshot of what there is.
     Snapshot,
     /// With the next change.
     Now,

@@ -52,7 +52,7 @@ pub(super) enum SnapshotError {
     TooSlow,
 }
 
-/// Reads the first step of the last committed picture. Blocks on the disk; within a tokio runtime.
+/// Reads the first step of the last committed snapshot. Blocks on the disk; within a tokio runtime.
 pub(super) fn first<F: Feed>(store: &dyn Store, feed: &F) -> Result<Step, SnapshotError> {
     let until = Instant::now() + PATIENCE;
     let open = Open {
