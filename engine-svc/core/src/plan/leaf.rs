@@ -4,11 +4,26 @@
 use common::fault::FaultKind;
 use common::{Fault, FaultCode, Timestamp};
 
+use super::at::At;
 use super::next::{Awaits, End, NewTask, Next, Work, again, next_turn, rest, task_awaited};
-use super::verb::{At, CommandVerb, Leaf, Undo};
+use super::tree::Part;
+use super::verb::{CommandVerb, Leaf, Undo};
 use crate::model::{
-    AsyncTask, AsyncTaskState, Command, CommandState, Ending, Place, PlannedTask, Purpose, Settled,
+    AsyncTask, AsyncTaskState, Command, CommandState, Ending, Parameters, Place, PlannedTask, Purpose,
+    Settled,
 };
+
+impl Part {
+    /// A child that works by a task.
+    pub(crate) fn leaf(place: impl Into<String>, leaf: impl Leaf + Into<Parameters>) -> Self {
+        Self {
+            place: place.into(),
+            task: Some(leaf.make()),
+            parameters: leaf.into(),
+            children: Vec::new(),
+        }
+    }
+}
 
 impl<L: Leaf> CommandVerb for L {
     fn next(&self, at: At<'_>, now: Timestamp) -> Next {

@@ -4,6 +4,7 @@
 //! A verb decides nothing in time: `next` says what now, as a function of the recorded state, and may be asked
 //! as often as one likes. That is why a restart is no special case.
 
+mod at;
 mod deletion;
 mod leaf;
 mod new_disk;
@@ -22,7 +23,8 @@ use crate::model::{
     self, Ask, AsyncTask, Command, CommandParameters as _, CommandState, EntityKey, HostCall, Parameters,
 };
 use crate::state::State;
-use verb::{At, CommandVerb, Leaf, Root, Undo};
+use at::At;
+use verb::{CommandVerb, Leaf, Root, Undo};
 
 pub use verbs::MAX_DISKS;
 

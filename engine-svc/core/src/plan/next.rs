@@ -3,7 +3,7 @@
 use common::id::{CommandId, HostId, TaskId};
 use common::{Fault, FaultCode, Timestamp};
 
-use super::verb::At;
+use super::at::At;
 use crate::change::Change;
 use crate::model::{
     AsyncTask, Awaited, Command, CommandParameters as _, CommandState, EntityKey, Outcome, Place,

@@ -2,9 +2,9 @@
 
 use common::Timestamp;
 
+use super::at::At;
 use super::made_disk;
 use super::next::{End, Next, children_awaited};
-use super::verb::At;
 use crate::change::Change;
 use crate::model::{Command, CommandState};
 

@@ -5,7 +5,6 @@ use common::lock::Mode;
 use common::{Fault, Timestamp, Words};
 
 use super::next::Awaits;
-use super::verb::Leaf;
 use crate::input::Submission;
 use crate::model::{
     AsyncTask, AsyncTaskState, Command, CommandParameters as _, CommandState, EntityKey, Parameters, Place,
@@ -36,16 +35,6 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// A child that works by a task.
-    pub(crate) fn leaf(place: impl Into<String>, leaf: impl Leaf + Into<Parameters>) -> Self {
-        Self {
-            place: place.into(),
-            task: Some(leaf.make()),
-            parameters: leaf.into(),
-            children: Vec::new(),
-        }
-    }
-
     fn add_hosts(&self, hosts: &mut Vec<HostId>) {
         hosts.extend(self.task.as_ref().map(|task| task.host_id));
         self.children.iter().for_each(|part| part.add_hosts(hosts));

@@ -6,26 +6,12 @@
 use common::id::{CommandId, VolumeId};
 use common::{Fault, Timestamp};
 
+use super::at::At;
 use super::next::{Next, rest};
 use super::tree::Plan;
 use crate::change::Change;
 use crate::model::{Command, CommandParameters, DiskSpec, EntityKey, HostCall, PlannedTask, Requested};
 use crate::state::State;
-
-/// A command, in the state in which it is asked about.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct At<'a> {
-    pub(crate) state: &'a State,
-    pub(crate) command: &'a Command,
-}
-
-impl<'a> At<'a> {
-    /// Its children, in their order.
-    pub(crate) fn children(self) -> impl Iterator<Item = &'a Command> {
-        let state = self.state;
-        self.command.children.iter().filter_map(|id| state.command(*id))
-    }
-}
 
 /// What a command does, as a function of the recorded state.
 pub(crate) trait CommandVerb: CommandParameters {

@@ -9,9 +9,10 @@ use common::{Fault, FaultCode, Timestamp};
 
 use crate::change::Change;
 use crate::model::{AddHost, Command, CommandState, EntityKey, Host, HostCall};
+use crate::plan::at::At;
 use crate::plan::next::{End, Next, call_awaited, rest};
 use crate::plan::tree::Plan;
-use crate::plan::verb::{At, Calling, CommandVerb, Following, Root};
+use crate::plan::verb::{Calling, CommandVerb, Following, Root};
 use crate::state::State;
 
 impl Root for AddHost {

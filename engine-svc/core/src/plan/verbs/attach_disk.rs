@@ -7,9 +7,10 @@ use common::{Fault, FaultCode, Timestamp};
 use crate::change::Change;
 use crate::model::{AttachDisk, Disk, EntityKey};
 use crate::plan::MAX_DISKS;
+use crate::plan::at::At;
 use crate::plan::next::{End, Next};
 use crate::plan::tree::Plan;
-use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::verb::{CommandVerb, Root};
 use crate::plan::words::absent;
 use crate::state::State;
 

@@ -8,9 +8,10 @@ use common::lock::Mode;
 use common::{Fault, FaultCode, Timestamp, VolumeAddress};
 
 use crate::model::{CopyDisk, CopyDiskRequest, CopyImage, Disk, EntityKey, NewDisk};
+use crate::plan::at::At;
 use crate::plan::next::Next;
 use crate::plan::tree::{Part, Plan};
-use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::verb::{CommandVerb, Root};
 use crate::plan::words::absent;
 use crate::plan::{new_disk, only_part};
 use crate::state::State;

@@ -6,9 +6,10 @@ use common::lock::Mode;
 use common::{Fault, Timestamp};
 
 use crate::model::{CreateDisk, CreateImage, EntityKey, NewDisk};
+use crate::plan::at::At;
 use crate::plan::next::Next;
 use crate::plan::tree::{Part, Plan};
-use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::verb::{CommandVerb, Root};
 use crate::plan::{new_disk, only_part};
 use crate::state::State;
 

@@ -10,9 +10,10 @@ use common::{Fault, FaultCode, Timestamp};
 
 use crate::change::Change;
 use crate::model::{Command, CreateStorageDomain, Domain, EntityKey, HostCall};
+use crate::plan::at::At;
 use crate::plan::next::{End, Next, call_awaited};
 use crate::plan::tree::Plan;
-use crate::plan::verb::{At, Calling, CommandVerb, Root};
+use crate::plan::verb::{Calling, CommandVerb, Root};
 use crate::plan::words::absent;
 use crate::state::State;
 

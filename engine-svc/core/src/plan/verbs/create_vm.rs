@@ -12,9 +12,10 @@ use crate::model::{
     AsyncTask, Command, CommandParameters as _, CommandState, CreateImage, CreateVm, CreateVmRequest, Disk,
     DiskSpec, Ending, EntityKey, NewDisk, Place, Purpose, Vm,
 };
+use crate::plan::at::At;
 use crate::plan::next::{Awaits, End, NewTask, Next, Work, child_failed, children_awaited, next_turn, rest};
 use crate::plan::tree::{Part, Plan};
-use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::verb::{CommandVerb, Root};
 use crate::plan::{made_disk, new_disk, undoable};
 use crate::state::State;
 

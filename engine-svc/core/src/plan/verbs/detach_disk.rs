@@ -7,9 +7,10 @@ use common::{Fault, FaultCode, Timestamp};
 use super::attach_disk::{both, locks};
 use crate::change::Change;
 use crate::model::DetachDisk;
+use crate::plan::at::At;
 use crate::plan::next::{End, Next};
 use crate::plan::tree::Plan;
-use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::verb::{CommandVerb, Root};
 use crate::state::State;
 
 impl Root for DetachDisk {

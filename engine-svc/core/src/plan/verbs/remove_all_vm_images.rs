@@ -3,8 +3,9 @@
 use common::{Fault, FaultCode, Timestamp};
 
 use crate::model::{CommandParameters as _, CommandState, EntityKey, RemoveAllVmImages};
+use crate::plan::at::At;
 use crate::plan::next::{End, Next, child_failed, children_awaited};
-use crate::plan::verb::{At, CommandVerb};
+use crate::plan::verb::CommandVerb;
 
 impl CommandVerb for RemoveAllVmImages {
     fn next(&self, at: At<'_>, _now: Timestamp) -> Next {

@@ -5,10 +5,11 @@ use common::lock::Mode;
 use common::{Fault, FaultCode, Timestamp};
 
 use crate::model::{EntityKey, RemoveDisk, RemoveImage};
+use crate::plan::at::At;
 use crate::plan::next::Next;
 use crate::plan::only_part;
 use crate::plan::tree::{Part, Plan};
-use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::verb::{CommandVerb, Root};
 use crate::plan::words::absent;
 use crate::state::State;
 

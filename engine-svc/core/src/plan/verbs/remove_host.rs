@@ -6,9 +6,10 @@ use common::{Fault, FaultCode, Timestamp};
 
 use crate::change::Change;
 use crate::model::{Command, CommandState, EntityKey, HostCall, RemoveHost};
+use crate::plan::at::At;
 use crate::plan::next::{End, Next, call_awaited, rest};
 use crate::plan::tree::Plan;
-use crate::plan::verb::{At, Calling, CommandVerb, Following, Root};
+use crate::plan::verb::{Calling, CommandVerb, Following, Root};
 use crate::plan::words::absent;
 use crate::state::State;
 

@@ -9,10 +9,11 @@ use common::{Fault, Timestamp};
 
 use crate::change::Change;
 use crate::model::{EntityKey, RemoveAllVmImages, RemoveImage, RemoveVm, RemoveVmRequest};
+use crate::plan::at::At;
 use crate::plan::next::Next;
 use crate::plan::only_part;
 use crate::plan::tree::{Part, Plan};
-use crate::plan::verb::{At, CommandVerb, Root};
+use crate::plan::verb::{CommandVerb, Root};
 use crate::plan::words::absent;
 use crate::state::State;
 

@@ -15,9 +15,10 @@ use common::{Fault, FaultCode, Timestamp};
 
 use crate::change::Change;
 use crate::model::{Command, CommandState, EntityKey, Host, HostCall, TakeOverHost};
+use crate::plan::at::At;
 use crate::plan::next::{End, Next, call_awaited};
 use crate::plan::tree::Plan;
-use crate::plan::verb::{At, Calling, CommandVerb, Following, Root};
+use crate::plan::verb::{Calling, CommandVerb, Following, Root};
 use crate::state::State;
 use crate::when::utc;
 
