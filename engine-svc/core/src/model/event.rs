@@ -136,3 +136,37 @@ pub struct Event {
     /// Of the command or task.
     pub correlation_id: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const ENDS: [CommandState; 3] = [
+        CommandState::Succeeded,
+        CommandState::Failed,
+        CommandState::Cancelled,
+    ];
+
+    #[test]
+    fn people_are_told_of_each_end_of_each_root_by_a_code_of_its_own_and_of_no_part() {
+        let mut told = BTreeSet::new();
+        for kind in CommandKind::ALL {
+            for state in CommandState::ALL {
+                let code = EventCode::of_end(*kind, state);
+                assert_eq!(
+                    code.is_some(),
+                    kind.is_root() && ENDS.contains(&state),
+                    "{kind:?} {state:?}"
+                );
+                assert!(
+                    code.is_none_or(|code| told.insert(code)),
+                    "{code:?} tells of two ends"
+                );
+            }
+        }
+        let texts: BTreeSet<&str> = EventCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), EventCode::ALL.len());
+    }
+}

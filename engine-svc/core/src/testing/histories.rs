@@ -1,6 +1,7 @@
 //! Random histories: users, hosts, wires and processes do what they can do, in any order; then the world turns
 //! fair, and everything must come to its end. A failing history is printed by proptest with its seed, shrunk.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use common::id::{CommandId, TaskId};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Fate, Moved, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, vm_id};
 use crate::input::{Input, Tried};
-use crate::model::{Ask, Command, CommandState, RemoveHost};
+use crate::model::{Ask, Command, CommandKind, CommandState};
 use crate::step::Reply;
 
 /// Hosts with a domain each; one more has none, and comes and goes.
@@ -33,6 +34,8 @@ enum Deed {
     Vanish(u16),
     AddHost,
     RemoveHost,
+    TakeOverHost(u16),
+    CreateDomain(u16),
     Cancel(u16),
     Retry(u16),
     Abandon(u16),
@@ -70,6 +73,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => n.prop_map(Deed::Vanish),
         1 => Just(Deed::AddHost),
         1 => Just(Deed::RemoveHost),
+        1 => n.prop_map(Deed::TakeOverHost),
+        1 => n.prop_map(Deed::CreateDomain),
         2 => n.prop_map(Deed::Cancel),
         2 => n.prop_map(Deed::Retry),
         2 => n.prop_map(Deed::Abandon),
@@ -129,6 +134,18 @@ impl Life {
         } else {
             0x1001 + u128::from(n) % roots
         }
+    }
+
+    /// The kinds of commands that deeds asked for and that have succeeded.
+    fn succeeded(&self) -> impl Iterator<Item = CommandKind> {
+        let asked: BTreeSet<CommandId> = (0x1001..=self.requests).map(command_id).collect();
+        let records = self.world.engine.records.values();
+        records.filter_map(move |record| match record {
+            crate::Change::Command(c) if c.state == CommandState::Succeeded && asked.contains(&c.root) => {
+                Some(c.kind())
+            }
+            _ => None,
+        })
     }
 
     /// A disk: one that is there, if the number says so and there is any.
@@ -223,9 +240,18 @@ impl Life {
                 }
             }
             Deed::AddHost => self.ask("AddHost", super::add_host(HOSTS)),
-            Deed::RemoveHost => {
-                let host_id = host_id(HOSTS);
-                self.ask("RemoveHost", Ask::RemoveHost(RemoveHost { host_id }));
+            Deed::RemoveHost => self.ask("RemoveHost", super::remove_host(HOSTS)),
+            Deed::TakeOverHost(n) => {
+                let host = u128::from(n) % (HOSTS + 1);
+                self.ask("TakeOverHost", super::take_over_host(host));
+            }
+            // Of those that stay: a host that serves a domain is not removed.
+            Deed::CreateDomain(n) => {
+                let domain = HOSTS + u128::from(n / 2) % 4;
+                self.ask(
+                    "CreateStorageDomain",
+                    super::create_domain(domain, u128::from(n) % HOSTS),
+                );
             }
             Deed::Cancel(n) => self.user(n, |command_id, user| Input::Cancel { command_id, user }),
             Deed::Retry(n) => self.operator(n, |command_id, user| Input::Retry { command_id, user }),
@@ -401,6 +427,8 @@ fn config() -> ProptestConfig {
 /// What has happened in all histories of a run.
 struct Run {
     moved: Mutex<Moved>,
+    /// The kinds of commands that somebody asked for and that have succeeded, with their parts.
+    succeeded: Mutex<BTreeSet<CommandKind>>,
 }
 
 /// Every state and every legal move of the tables is reached: what no history meets, nobody has tried.
@@ -408,6 +436,7 @@ struct Run {
 fn whatever_happens_everything_comes_to_a_true_end_by_every_legal_move() {
     let run = Run {
         moved: Mutex::default(),
+        succeeded: Mutex::default(),
     };
     let mut runner = TestRunner::new(config());
     let outcome = runner.run(&prop::collection::vec(deed(), 1..250), |deeds| {
@@ -419,11 +448,19 @@ fn whatever_happens_everything_comes_to_a_true_end_by_every_legal_move() {
         life.assert_over();
         let mut moved = run.moved.lock().expect("nobody panics with it");
         moved.add_all(&life.world.counts.moved);
+        let mut succeeded = run.succeeded.lock().expect("nobody panics with it");
+        succeeded.extend(life.succeeded());
         Ok(())
     });
     if let Err(failure) = outcome {
         panic!("{failure}\n{runner}");
     }
+    let succeeded = run.succeeded.lock().expect("nobody panics with it");
+    let forgotten: Vec<_> = CommandKind::ALL
+        .iter()
+        .filter(|kind| !succeeded.contains(kind))
+        .collect();
+    assert!(forgotten.is_empty(), "in no history {forgotten:?} succeeded");
     let moved = run.moved.lock().expect("nobody panics with it");
     assert!(
         moved.missing().is_empty(),

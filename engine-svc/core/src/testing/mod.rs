@@ -19,9 +19,10 @@ pub(crate) use moved::Moved;
 pub(crate) use world::{World, add_host, create_domain};
 
 use crate::input::Submission;
-use crate::model::AttachDisk;
-use crate::model::DetachDisk;
-use crate::model::{Ask, CopyDiskRequest, CreateVmRequest, NewDisk, RemoveDisk, RemoveVmRequest};
+use crate::model::{
+    Ask, AttachDisk, CopyDiskRequest, CreateVmRequest, DetachDisk, NewDisk, RemoveDisk, RemoveHost,
+    RemoveVmRequest, TakeOverHost,
+};
 
 pub(crate) const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
 
@@ -61,6 +62,20 @@ pub(crate) fn submission(n: u128, rpc: &str, ask: Ask) -> Submission {
         ask,
         validate_only: false,
     }
+}
+
+pub(crate) fn remove_host(n: u128) -> Ask {
+    Ask::RemoveHost(RemoveHost { host_id: host_id(n) })
+}
+
+/// Of a host that is recorded, or that is not.
+pub(crate) fn take_over_host(n: u128) -> Ask {
+    Ask::TakeOverHost(TakeOverHost {
+        host_id: host_id(n),
+        name: format!("host-{n}"),
+        address: format!("host-{n}:1"),
+        reason: "its owner is gone".to_owned(),
+    })
 }
 
 pub(crate) fn create_vm(vm: u128, disks: impl IntoIterator<Item = u128>, domain: u128) -> Ask {

@@ -34,6 +34,8 @@ pub(crate) struct World {
     /// Images of which commands that were given up left something.
     pub(crate) leftovers: BTreeSet<DiskId>,
     pub(crate) counts: super::invariants::Counts,
+    /// How often the process was killed.
+    crashes: u64,
 }
 
 impl World {
@@ -49,12 +51,18 @@ impl World {
             said: Vec::new(),
             leftovers: BTreeSet::new(),
             counts: super::invariants::Counts::default(),
+            crashes: 0,
         }
     }
 
     /// With hosts added, each with a domain of the same number.
     pub(crate) fn with_domains(hosts: u128) -> Self {
-        let mut world = Self::new(hosts);
+        Self::with_domains_and(hosts, 0)
+    }
+
+    /// The same, and with more hosts that nobody has added.
+    pub(crate) fn with_domains_and(hosts: u128, more: u128) -> Self {
+        let mut world = Self::new(hosts + more);
         for n in 0..hosts {
             world.submit(0x100 + n, "AddHost", add_host(n));
             world.settle();
@@ -386,6 +394,7 @@ impl World {
 
     /// As [`World::crash`], before any host was asked.
     pub(crate) fn crash_unasked(&mut self) {
+        self.crashes += 1;
         self.streams.clear();
         self.pending.clear();
         self.followed.clear();
@@ -425,11 +434,13 @@ impl World {
     /// A fair world: everybody connects, every effect is performed, every task comes to its end.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
+            let crashes = self.crashes;
             let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
             for host in hosts {
                 self.connect(host);
             }
-            if !self.flow() {
+            // One that was killed while it connected has nothing to do and everything to connect.
+            if !self.flow() && self.crashes == crashes {
                 return;
             }
         }
