@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use common::id::{CommandId, TaskId};
-use common::{DeleteImage, FaultCode, Operation};
+use common::id::{CommandId, TaskId, VolumeId};
+use common::{
+    Allocation, CopyVolume, CreateVolume, DeleteImage, FaultCode, Noop, Operation, VolumeAddress,
+    VolumeFormat,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use uuid::Uuid;
@@ -289,10 +292,7 @@ impl Life {
                 .expect("one of them")
                 .end_stranger(n % 8 < 4),
             Deed::Foreign(n) => {
-                let operation = Operation::DeleteImage(DeleteImage {
-                    domain_id: domain_id(0),
-                    image_id: disk_id(0x900 + u128::from(n) % 4).image(),
-                });
+                let operation = foreign(n);
                 self.foreigners += 1;
                 let id = TaskId::from_uuid(Uuid::from_u128(0x9000 + self.foreigners));
                 world
@@ -393,11 +393,83 @@ impl Life {
         });
         if !given_up {
             for host in self.world.hosts.values() {
-                for disk in host.images.keys() {
+                for disk in host.images.keys().filter(|disk| **disk < disk_id(FOREIGN_DISKS)) {
                     assert!(state.disk(*disk).is_some(), "{disk:?} is on storage only");
                 }
             }
         }
+    }
+}
+
+/// What somebody else has a host do, on images that are no disk's.
+trait Foreign {
+    fn of_somebody(n: u16) -> Self;
+}
+
+impl Foreign for CreateVolume {
+    fn of_somebody(n: u16) -> Self {
+        let volume = foreign_volume(n);
+        Self {
+            domain_id: volume.domain_id,
+            image_id: volume.image_id,
+            volume_id: volume.volume_id,
+            capacity_bytes: 4096,
+            format: VolumeFormat::Raw,
+            allocation: Allocation::Sparse,
+            description: String::new(),
+        }
+    }
+}
+
+impl Foreign for CopyVolume {
+    fn of_somebody(n: u16) -> Self {
+        Self {
+            source: foreign_volume(n),
+            target: foreign_volume(n % 4 + 1),
+            format: VolumeFormat::Raw,
+            allocation: Allocation::Sparse,
+            description: String::new(),
+            verify: false,
+        }
+    }
+}
+
+impl Foreign for DeleteImage {
+    fn of_somebody(n: u16) -> Self {
+        let volume = foreign_volume(n);
+        Self {
+            domain_id: volume.domain_id,
+            image_id: volume.image_id,
+        }
+    }
+}
+
+impl Foreign for Noop {
+    fn of_somebody(_: u16) -> Self {
+        Self
+    }
+}
+
+macro_rules! foreign {
+    ($($verb:ident,)*) => {
+        /// Each operation that there is, in its turn.
+        fn foreign(n: u16) -> Operation {
+            let all = [$(Operation::from($verb::of_somebody(n)),)*];
+            all[usize::from(n / 4) % all.len()].clone()
+        }
+    };
+}
+
+common::each_verb!(foreign);
+
+/// Their disks are none of those that there may be.
+const FOREIGN_DISKS: u128 = 0x900;
+
+fn foreign_volume(n: u16) -> VolumeAddress {
+    VolumeAddress {
+        domain_id: domain_id(0),
+        image_id: disk_id(FOREIGN_DISKS + u128::from(n % 4)).image(),
+        volume_id: VolumeId::from_uuid(Uuid::from_u128(0xA000)),
     }
 }
 
