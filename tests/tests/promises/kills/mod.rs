@@ -17,6 +17,7 @@ mod scenario;
 mod slot;
 mod trial;
 
+use proto::engine::v1::CommandKind;
 use tests::failure::Outcome;
 
 use scenario::Scenario;
@@ -39,4 +40,49 @@ async fn a_creation_that_fails_survives_a_kill_at_any_boundary() -> Outcome<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn copying_a_disk_survives_a_kill_at_any_boundary() -> Outcome<()> {
     matrix::run(Scenario::Copy).await
+}
+
+/// Where a command is killed at its boundaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    /// Here, over the real programs.
+    Here(Scenario),
+    /// Here as another kind, of which it has every task: between its own commits it is killed in one process, after each of them,
+    /// by the stories of the engine's core.
+    As(CommandKind),
+    /// No task is done for it: in one process, by the stories of the engine's core.
+    InCore,
+}
+
+/// A kind that is added says here where it is killed.
+const fn scene(kind: CommandKind) -> Option<Scene> {
+    Some(match kind {
+        CommandKind::Unspecified => return None,
+        CommandKind::CreateVm => Scene::Here(Scenario::Create),
+        CommandKind::RemoveVm => Scene::Here(Scenario::Remove),
+        CommandKind::CopyDisk => Scene::Here(Scenario::Copy),
+        CommandKind::CreateImage | CommandKind::CreateDisk => Scene::As(CommandKind::CreateVm),
+        CommandKind::RemoveAllVmImages | CommandKind::RemoveImage | CommandKind::RemoveDisk => {
+            Scene::As(CommandKind::RemoveVm)
+        }
+        CommandKind::CopyImage => Scene::As(CommandKind::CopyDisk),
+        CommandKind::AddHost
+        | CommandKind::RemoveHost
+        | CommandKind::TakeOverHost
+        | CommandKind::CreateStorageDomain
+        | CommandKind::AttachDisk
+        | CommandKind::DetachDisk => Scene::InCore,
+    })
+}
+
+#[test]
+fn whoever_is_killed_as_another_is_killed_here() {
+    for kind in (0..i32::MAX).map_while(|value| CommandKind::try_from(value).ok()) {
+        if let Some(Scene::As(other)) = scene(kind) {
+            assert!(
+                matches!(scene(other), Some(Scene::Here(_))),
+                "{kind:?} as {other:?}"
+            );
+        }
+    }
 }
