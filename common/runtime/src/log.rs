@@ -22,6 +22,9 @@ pub use self::error::{OutOfRange, ReadError};
 pub use self::progress::ProgressBoard;
 pub(crate) use self::ring::Found;
 use self::ring::Ring;
+
+/// Revisions that are asked of the store at once.
+const STORE_READ: usize = 16;
 pub(crate) use self::waiters::{Place, Waiters};
 
 /// One committed revision.
@@ -150,20 +153,38 @@ impl<H: prost::Message + Default> Log<H> {
     /// # Errors
     /// [`ReadError::OutOfRange`] if the first of them was trimmed.
     pub fn read_after(&self, after: Revision, limit: usize) -> Result<Vec<Arc<Entry<H>>>, ReadError> {
-        match self.read_ring(after, limit) {
+        self.read_chunk(after, limit, usize::MAX)
+    }
+
+    /// As [`Log::read_after`], and of no more than about `max_bytes`, as they are encoded, however large each is.
+    ///
+    /// # Errors
+    /// As [`Log::read_after`].
+    pub(crate) fn read_chunk(
+        &self,
+        after: Revision,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Arc<Entry<H>>>, ReadError> {
+        match self.read_ring(after, limit, max_bytes) {
             Found::Here(entries) => Ok(entries),
             Found::Nothing => Ok(Vec::new()),
-            Found::Older => self.read_store(after, limit),
+            Found::Older => self.read_store(after, limit, max_bytes),
         }
     }
 
-    pub(crate) fn read_ring(&self, after: Revision, limit: usize) -> Found<H> {
+    pub(crate) fn read_ring(&self, after: Revision, limit: usize, max_bytes: usize) -> Found<H> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        ring.read_after(after, limit)
+        ring.read_after(after, limit, max_bytes)
     }
 
-    fn read_store(&self, after: Revision, limit: usize) -> Result<Vec<Arc<Entry<H>>>, ReadError> {
-        let recorded = match self.store.history(after, limit) {
+    fn read_store(
+        &self,
+        after: Revision,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Arc<Entry<H>>>, ReadError> {
+        let recorded = match self.recorded(after, limit, max_bytes) {
             Err(StoreError::Damaged(what)) => return Err(self.unreadable(&what)?),
             recorded => recorded?,
         };
@@ -175,6 +196,24 @@ impl<H: prost::Message + Default> Log<H> {
             Err(StoreError::Damaged(what)) => Err(self.unreadable(&what)?),
             entries => Ok(entries?),
         }
+    }
+
+    /// A store gives revisions by their number, whatever their size: it is asked for few at a time.
+    fn recorded(&self, after: Revision, limit: usize, max_bytes: usize) -> Result<Vec<Recorded>, StoreError> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let mut last = after;
+        while found.len() < limit && bytes < max_bytes {
+            let at_once = STORE_READ.min(limit - found.len());
+            let more = self.store.history(last, at_once)?;
+            let all = more.len() < at_once;
+            bytes += more.iter().map(|one| one.history.len()).sum::<usize>();
+            last = more.last().map_or(last, |one| one.revision);
+            found.extend(more);
+            if all {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// What cannot be read will not be readable later: whoever comes to it starts with a snapshot, which needs no history,

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use common::fault::Fault;
 use store::{Order, Pair, Reader, Store, StoreError, Table};
 use tokio::sync::oneshot;
 
-use crate::server::{Present, Turn, present};
+use crate::server::{Held, Present, Turn, present};
 use crate::threads;
 
 /// Runs `read` on the last committed snapshot, where it may block on the disk. For a call that is served it waits for
@@ -33,6 +34,16 @@ pub async fn on<T: Send + 'static>(
 pub(crate) struct ReadFor<'t> {
     call: &'t Present,
     turn: &'t Turn,
+}
+
+impl ReadFor<'_> {
+    /// Counts memory that was read for the call, and that it holds from now on.
+    ///
+    /// # Errors
+    /// `TOO_MANY_REQUESTS`.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<Option<Held>, Fault> {
+        self.call.hold(bytes)
+    }
 }
 
 /// Runs `work` where it may block, as [`on`] does. It is given the call that it is for.

@@ -61,7 +61,8 @@ impl<H> Ring<H> {
         }
     }
 
-    pub(super) fn read_after(&self, after: Revision, limit: usize) -> Found<H> {
+    /// Up to `limit` of them, and no more than `max_bytes` where that is not the first alone.
+    pub(super) fn read_after(&self, after: Revision, limit: usize, max_bytes: usize) -> Found<H> {
         if after >= self.current {
             return Found::Nothing;
         }
@@ -70,7 +71,12 @@ impl<H> Ring<H> {
             return Found::Older;
         };
         let from = usize::try_from(from).unwrap_or(usize::MAX);
-        let entries = self.entries.iter().skip(from).take(limit);
+        let mut bytes = 0;
+        let entries = self.entries.iter().skip(from).take(limit).take_while(|entry| {
+            let is_first = bytes == 0;
+            bytes += entry.bytes.max(1);
+            is_first || bytes <= max_bytes
+        });
         Found::Here(entries.cloned().collect())
     }
 }
@@ -93,7 +99,7 @@ mod tests {
     }
 
     fn read(ring: &Ring<()>, after: u64) -> Option<Vec<u64>> {
-        match ring.read_after(Revision(after), 3) {
+        match ring.read_after(Revision(after), 3, usize::MAX) {
             Found::Here(entries) => Some(entries.iter().map(|entry| entry.revision.0).collect()),
             Found::Nothing => Some(Vec::new()),
             Found::Older => None,
@@ -116,5 +122,14 @@ mod tests {
         assert_eq!(read(&ring, 17), Some(vec![18]));
         ring.push(entry(19, MAX_BYTES * 2));
         assert_eq!(read(&ring, 18), Some(vec![19]), "the newest stays, however large");
+        ring.push(entry(20, 10));
+        ring.push(entry(21, 10));
+        ring.push(entry(22, 10));
+        for (max_bytes, expected) in [(0, 1), (10, 1), (19, 1), (20, 2), (30, 3)] {
+            let Found::Here(found) = ring.read_after(Revision(19), 9, max_bytes) else {
+                panic!("they are here")
+            };
+            assert_eq!(found.len(), expected, "{max_bytes}");
+        }
     }
 }

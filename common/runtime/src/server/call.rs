@@ -67,6 +67,11 @@ impl Present {
         }
     }
 
+    /// Counts memory that the call could do without; none where more than half of what may be held is held.
+    pub(crate) fn hold_spare(&self, bytes: usize) -> Option<Held> {
+        self.0.upgrade()?.hold_spare(bytes)
+    }
+
     /// How many streams the service has; none where the call has ended.
     pub(crate) fn watches(&self) -> usize {
         self.0

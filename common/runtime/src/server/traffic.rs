@@ -415,6 +415,22 @@ impl Call {
             bytes,
         })
     }
+
+    /// Counts `bytes` that it could do without: nobody makes room for them, and half of the account is left to what others
+    /// cannot do without.
+    pub(super) fn hold_spare(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+        let (connection, traffic) = (&self.connection, self.connection.traffic());
+        let most = traffic.limits.held_bytes() / 2;
+        if traffic.held.fetch_add(bytes, Ordering::Relaxed) + bytes > most {
+            traffic.held.fetch_sub(bytes, Ordering::Relaxed);
+            return None;
+        }
+        connection.held.fetch_add(bytes, Ordering::Relaxed);
+        Some(Held {
+            call: Arc::clone(self),
+            bytes,
+        })
+    }
 }
 
 impl Call {

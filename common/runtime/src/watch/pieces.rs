@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-/// Bytes of a piece: well below gRPC's limit of 4 MiB a message, and little to hold for a slow reader.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+/// Bytes of a piece: little to hold for a slow reader, and little that stays of it: a stream keeps the buffer of its
+/// largest message for as long as it lasts, and there may be ten thousand.
+pub(super) const MAX_BYTES: usize = 64 << 10;
 
 /// Cuts `items`, in order, into pieces of at most `max_items` and [`MAX_BYTES`]; an item larger than that is a piece
 /// of its own. No items, no pieces.

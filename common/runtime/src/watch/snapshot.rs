@@ -23,6 +23,9 @@ const AHEAD_BYTES: usize = 2 << 20;
 /// Pages of the feed that one step reads at most, where its filter selects little: others have their turn between two steps.
 const STEP_PAGES: usize = 4;
 
+/// What an open picture is counted as: while it is open, the store keeps what was changed since.
+const OPEN_BYTES: usize = 64 << 10;
+
 /// How long a snapshot may stay open.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,14 @@ pub(super) struct Step {
     pub(super) revision: Revision,
     /// None if this was the last.
     pub(super) rest: Option<Snapshot>,
+}
+
+impl Step {
+    /// What it takes in memory until it is sent, and the picture that is open for the rest.
+    pub(super) fn held_bytes(&self) -> usize {
+        let pages = self.pages.iter().flatten().map(Bytes::len).sum::<usize>();
+        pages + self.rest.as_ref().map_or(0, |_| OPEN_BYTES)
+    }
 }
 
 /// Why a snapshot ended early.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use common::revision::{Revision, Start as ServiceStart};
 use futures_core::Stream;
 use proto::convert;
@@ -25,12 +24,15 @@ use tonic::Status;
 use super::options::{Start, WatchOptions, to_wire};
 use super::snapshot::{self, Snapshot, SnapshotError, Step};
 use super::{Feed, pieces};
-use crate::log::{Entry, Found, Log, Place, ReadError, Waiters};
+use crate::log::{Entry, Found, Log, Place, Waiters};
 use crate::server::{self, Held};
 use crate::{chance, reads, status};
 
 /// Revisions taken from the log at once.
 const CHUNK: usize = 256;
+
+/// Bytes of them, as they are encoded, unless one alone is larger: about what goes out at once.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// Samples go out at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -44,10 +46,12 @@ const MAX_AGE_JITTER: f64 = 0.1;
 /// When to come back to a service that stops.
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
 
-type Fetched<H> = Result<Vec<Arc<Entry<H>>>, ReadError>;
+/// Revisions, in order.
+type Entries<H> = Vec<Arc<Entry<H>>>;
 
-/// A read from the store, for the call that this stream answers.
-type Reading<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+/// A read from the store, for the call that this stream answers. What it has read is in the account before it is handed
+/// over, for it may lie there long until the stream is asked for more.
+type Reading<T> = Pin<Box<dyn Future<Output = Result<Result<(T, Option<Held>), Status>, StoreError>> + Send>>;
 
 /// See the module.
 pub struct WatchStream<F: Feed> {
@@ -62,7 +66,7 @@ pub struct WatchStream<F: Feed> {
     /// Everything up to here was made into frames, or selected nothing.
     cursor: (Revision, ServiceStart),
     /// A read from the store that is under way.
-    fetching: Option<Reading<Fetched<F::History>>>,
+    fetching: Option<Reading<Entries<F::History>>>,
     /// The memory of what is ready or to be looked at.
     held: Option<Held>,
     change: Place,
@@ -70,6 +74,8 @@ pub struct WatchStream<F: Feed> {
     samples_seen: u64,
     /// Something was sent since the clocks were last looked at.
     sent: bool,
+    /// Something was given out, and nobody has come back for more since.
+    untaken: bool,
     heartbeat_at: Instant,
     samples_at: Instant,
     ends_at: Instant,
@@ -80,7 +86,7 @@ enum Phase {
     /// To be opened.
     SnapshotDue,
     /// A step of the snapshot is being read.
-    Reading(Reading<Result<Step, SnapshotError>>),
+    Reading(Reading<Step>),
     /// The client has not taken all of the last step.
     Paused(Snapshot),
     /// Changes are sent as they come.
@@ -124,6 +130,7 @@ impl<F: Feed> WatchStream<F> {
             // A new watcher is shown where the running tasks are.
             samples_seen: 0,
             sent: false,
+            untaken: false,
             heartbeat_at: now + options.heartbeat,
             samples_at: now,
             ends_at: now + options.max_age.mul_f64(jitter),
@@ -153,11 +160,19 @@ impl<F: Feed> WatchStream<F> {
         let (feed, log) = (Arc::clone(&self.feed), Arc::clone(&self.log));
         match std::mem::replace(&mut self.phase, Phase::SnapshotDue) {
             Phase::SnapshotDue => {
-                let first = move |_: Option<reads::ReadFor<'_>>| Ok(snapshot::first(&**log.store(), &*feed));
+                ready!(self.poll_taken(context));
+                let first = move |call: Option<reads::ReadFor<'_>>| {
+                    Ok(counted_step(call, snapshot::first(&**log.store(), &*feed)))
+                };
                 self.phase = Phase::Reading(Box::pin(reads::in_turn(true, first)));
             }
             Phase::Paused(snapshot) => {
-                let next = move |_: Option<reads::ReadFor<'_>>| Ok(snapshot.next(&*feed));
+                if self.poll_taken(context).is_pending() {
+                    self.phase = Phase::Paused(snapshot);
+                    return Poll::Pending;
+                }
+                let next =
+                    move |call: Option<reads::ReadFor<'_>>| Ok(counted_step(call, snapshot.next(&*feed)));
                 self.phase = Phase::Reading(Box::pin(reads::in_turn(true, next)));
             }
             Phase::Reading(mut job) => {
@@ -168,8 +183,8 @@ impl<F: Feed> WatchStream<F> {
                     // However long the disk takes, the stream is alive: it must not be taken for a dead one.
                     return self.poll_heartbeat(context).map(Ok);
                 };
-                let step = step.map_err(status::from_store)?.map_err(snapshot_status)?;
-                self.hold(step.pages.iter().flatten().map(Bytes::len).sum())?;
+                let (step, held) = step.map_err(status::from_store)??;
+                self.held = held;
                 self.take_step(step);
             }
             Phase::Live | Phase::Ending(_) => unreachable!("called only while there is a snapshot to read"),
@@ -177,13 +192,32 @@ impl<F: Feed> WatchStream<F> {
         Poll::Ready(Ok(()))
     }
 
-    /// Counts what was read and is not yet sent as held for the call, in place of what was before.
-    #[allow(clippy::result_large_err)] // The stream ends with it.
-    fn hold(&mut self, bytes: usize) -> Result<(), Status> {
-        self.held = None;
-        if let Some(call) = server::present() {
-            self.held = call.hold(bytes).map_err(|fault| status::from_fault(&fault))?;
+    /// Ready once what was given out is taken: whoever is asked for more than one message at once collects them, and sends
+    /// them when there is nothing more for now. Nothing is read ahead of a client that takes nothing.
+    fn poll_taken(&mut self, context: &Context<'_>) -> Poll<()> {
+        if !std::mem::take(&mut self.untaken) {
+            return Poll::Ready(());
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes what memory has of the next revisions: more than one only where there is room to keep them for a client that
+    /// does not take them, for by then the ring may have none of them any more. What goes out at once is not counted here.
+    #[allow(clippy::result_large_err)] // The stream ends with it.
+    fn take_entries(&mut self, mut entries: Entries<F::History>) -> Result<(), Status> {
+        if let Some(call) = server::present() {
+            let bytes = entries.iter().map(|entry| entry.bytes).sum();
+            if entries.len() > 1 {
+                self.held = call.hold_spare(bytes);
+                if self.held.is_none() {
+                    entries.truncate(1);
+                }
+            } else if bytes > CHUNK_BYTES {
+                self.held = call.hold(bytes).map_err(|fault| status::from_fault(&fault))?;
+            }
+        }
+        self.entries.extend(entries);
         Ok(())
     }
 
@@ -225,16 +259,23 @@ impl<F: Feed> WatchStream<F> {
                     .map(Ok);
             };
             self.fetching = None;
-            let fetched = fetched.map_err(status::from_store)??;
-            self.hold(fetched.iter().map(|entry| entry.bytes).sum())?;
-            self.entries.extend(fetched);
+            let (entries, held) = fetched.map_err(status::from_store)??;
+            self.held = held;
+            self.entries.extend(entries);
             return Poll::Ready(Ok(()));
         }
-        match self.log.read_ring(self.cursor.0, CHUNK) {
-            Found::Here(entries) => self.entries.extend(entries),
+        match self.log.read_ring(self.cursor.0, CHUNK, CHUNK_BYTES) {
+            Found::Here(entries) => self.take_entries(entries)?,
             Found::Older => {
+                ready!(self.poll_taken(context));
                 let (log, after) = (Arc::clone(&self.log), self.cursor.0);
-                let read = move |_: Option<reads::ReadFor<'_>>| Ok(log.read_after(after, CHUNK));
+                let read = move |call: Option<reads::ReadFor<'_>>| {
+                    let entries = log.read_chunk(after, CHUNK, CHUNK_BYTES).map_err(Status::from);
+                    Ok(entries.and_then(|entries| {
+                        let bytes = entries.iter().map(|entry| entry.bytes).sum();
+                        counted(call, entries, bytes)
+                    }))
+                };
                 self.fetching = Some(Box::pin(reads::in_turn(false, read)));
             }
             Found::Nothing => ready!(self.poll_quiet(context)),
@@ -391,7 +432,7 @@ impl<F: Feed> Stream for WatchStream<F> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
-                self.sent = true;
+                (self.sent, self.untaken) = (true, true);
                 return Poll::Ready(Some(Ok(WatchResponse { frame: Some(frame) })));
             }
             if let Phase::Ending(status) = &mut self.phase {
@@ -410,6 +451,30 @@ impl<F: Feed> Unpin for WatchStream<F> {}
 /// What heartbeats cost does not grow with the number of streams: the more there are, the rarer they are. `Opened` says so.
 fn least_heartbeat(watches: usize) -> Duration {
     Duration::from_millis(u64::try_from(watches).unwrap_or(u64::MAX)) * 1_000 / HEARTBEATS_PER_SECOND
+}
+
+/// What was read, counted as held for the call that it was read for.
+#[allow(clippy::result_large_err)] // The stream ends with it.
+fn counted<T>(
+    call: Option<reads::ReadFor<'_>>,
+    read: T,
+    bytes: usize,
+) -> Result<(T, Option<Held>), Status> {
+    let held = match call {
+        Some(call) => call.hold(bytes).map_err(|fault| status::from_fault(&fault))?,
+        None => None,
+    };
+    Ok((read, held))
+}
+
+#[allow(clippy::result_large_err)] // The stream ends with it.
+fn counted_step(
+    call: Option<reads::ReadFor<'_>>,
+    step: Result<Step, SnapshotError>,
+) -> Result<(Step, Option<Held>), Status> {
+    let step = step.map_err(snapshot_status)?;
+    let bytes = step.held_bytes();
+    counted(call, step, bytes)
 }
 
 fn snapshot_status(error: SnapshotError) -> Status {

@@ -5,6 +5,7 @@
 
 mod clock;
 mod coordinator;
+mod held;
 mod kill;
 mod server;
 mod support;
