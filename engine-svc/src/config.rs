@@ -68,13 +68,22 @@ pub struct Config {
     pub cache_mib: u32,
 
     /// Commands that have not ended, each part counted (a VM of 64 disks is 65); what would exceed it is refused with
-    /// TOO_MANY_COMMANDS. Each takes some kB of memory, for as long as its host is away.
+    /// TOO_MANY_COMMANDS. Each takes some kB of memory, and its texts, for as long as its host is away.
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     pub max_live_commands: u32,
 
     /// Those of one user (x-user): half of all, so that one does not take the place of the others.
     #[arg(long, value_name = "N", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     pub max_live_commands_per_user: u32,
+
+    /// MiB of names and descriptions of commands that have not ended, each counted once for a command and once for what does
+    /// it; what would exceed it is refused with TOO_MANY_COMMANDS. A description has 16 kB at most, and few come near it.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_live_command_mib: u32,
+
+    /// Those of one user (x-user): half of all, so that one does not take the place of the others.
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_live_command_mib_per_user: u32,
 
     /// Tasks of one host that somebody else started, as far as they are recorded; of more only the number is told.
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -99,6 +108,8 @@ impl Config {
         engine_core::Limits {
             commands: self.max_live_commands as usize,
             commands_per_user: self.max_live_commands_per_user as usize,
+            text_bytes: (self.max_live_command_mib as usize) << 20,
+            text_bytes_per_user: (self.max_live_command_mib_per_user as usize) << 20,
             foreign_tasks_per_host: self.max_foreign_tasks_per_host as usize,
         }
     }

@@ -455,11 +455,7 @@ fn least_heartbeat(watches: usize) -> Duration {
 
 /// What was read, counted as held for the call that it was read for.
 #[allow(clippy::result_large_err)] // The stream ends with it.
-fn counted<T>(
-    call: Option<reads::ReadFor<'_>>,
-    read: T,
-    bytes: usize,
-) -> Result<(T, Option<Held>), Status> {
+fn counted<T>(call: Option<reads::ReadFor<'_>>, read: T, bytes: usize) -> Result<(T, Option<Held>), Status> {
     let held = match call {
         Some(call) => call.hold(bytes).map_err(|fault| status::from_fault(&fault))?,
         None => None,

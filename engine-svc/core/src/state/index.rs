@@ -135,11 +135,65 @@ pub(super) fn foreign_locks(task: &AsyncTask) -> Vec<(EntityKey, Mode)> {
         .collect()
 }
 
+/// What commands take that are not over, their parts counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Usage {
+    /// How many they are.
+    pub(crate) commands: usize,
+    /// Bytes of their texts, twice: what a part says, the task says that does it.
+    pub(crate) text_bytes: usize,
+}
+
+impl Usage {
+    /// What one takes, from its acceptance to its end.
+    pub(crate) fn of(command: &Command) -> Self {
+        Self {
+            commands: 1,
+            text_bytes: 2 * command.parameters.text_bytes(),
+        }
+    }
+
+    /// Both together.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            commands: self.commands + other.commands,
+            text_bytes: self.text_bytes + other.text_bytes,
+        }
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self {
+            commands: self.commands - other.commands,
+            text_bytes: self.text_bytes - other.text_bytes,
+        }
+    }
+}
+
 impl State {
-    /// Commands that are not over, with their parts: in all, and those of a user.
-    pub(crate) fn live_commands(&self, user: &str) -> (usize, usize) {
+    /// What the commands take that are not over: all, and those of a user.
+    pub(crate) fn usage(&self, user: &str) -> (Usage, Usage) {
         let of_user = self.users.get(user).copied().unwrap_or_default();
-        (self.commands.len(), of_user)
+        (self.usage, of_user)
+    }
+
+    pub(super) fn count(&mut self, command: &Command) {
+        let more = Usage::of(command);
+        self.usage = self.usage.and(more);
+        match self.users.get_mut(&command.user) {
+            Some(usage) => *usage = usage.and(more),
+            None => drop(self.users.insert(command.user.clone(), more)),
+        }
+    }
+
+    fn discount(&mut self, command: &Command) {
+        let less = Usage::of(command);
+        self.usage = self.usage.without(less);
+        if let Some(usage) = self.users.get_mut(&command.user) {
+            *usage = usage.without(less);
+            if usage.commands == 0 {
+                self.users.remove(&command.user);
+            }
+        }
     }
 
     /// Recorded tasks of a host that are none of ours and not cleared.
@@ -191,12 +245,7 @@ impl State {
         let Some(command) = self.commands.remove(&id) else {
             return;
         };
-        if let Some(count) = self.users.get_mut(&command.user) {
-            *count -= 1;
-            if *count == 0 {
-                self.users.remove(&command.user);
-            }
-        }
+        self.discount(&command);
         if let Some(host_id) = command.parameters.called_host() {
             self.work_of(host_id).calls.remove(&id);
         }

@@ -18,7 +18,7 @@ use crate::model::{
     AsyncTask, AsyncTaskState, Command, CommandParameters as _, Disk, Domain, EntityKey, Host, Presence, Vm,
 };
 
-pub(crate) use index::{Family, Tree};
+pub(crate) use index::{Family, Tree, Usage};
 pub use stance::Stance;
 pub(crate) use undo::Undo;
 
@@ -29,16 +29,23 @@ pub struct Limits {
     pub commands: usize,
     /// Those of one user.
     pub commands_per_user: usize,
+    /// Bytes of their texts, twice: what a part says, the task says that does it.
+    pub text_bytes: usize,
+    /// Bytes of the texts of one user's.
+    pub text_bytes_per_user: usize,
     /// Tasks of one host that are none of ours and not cleared, as far as they are recorded.
     pub foreign_tasks_per_host: usize,
 }
 
 impl Default for Limits {
-    /// Each costs some kB of memory: together they stay within 200 MB. A VM of 64 disks is 65 commands.
+    /// Each costs some kB of memory, and its texts: together they stay within 200 MB, and 64 MiB. A VM of 64 disks is 65
+    /// commands.
     fn default() -> Self {
         Self {
             commands: 50_000,
             commands_per_user: 25_000,
+            text_bytes: 64 << 20,
+            text_bytes_per_user: 32 << 20,
             foreign_tasks_per_host: 2_000,
         }
     }
@@ -155,8 +162,10 @@ pub struct State {
     families: BTreeMap<CommandId, Family>,
     trees: BTreeMap<CommandId, Tree>,
     work: BTreeMap<HostId, index::HostWork>,
-    /// How many of the commands are whose.
-    users: BTreeMap<String, usize>,
+    /// What all commands take.
+    usage: Usage,
+    /// What those of each user take.
+    users: BTreeMap<String, Usage>,
 }
 
 impl State {
@@ -179,6 +188,7 @@ impl State {
             families: BTreeMap::new(),
             trees: BTreeMap::new(),
             work: BTreeMap::new(),
+            usage: Usage::default(),
             users: BTreeMap::new(),
         }
     }
@@ -245,13 +255,12 @@ impl State {
             self.apply_root(command);
         }
         let old = self.commands.insert(command.id, Arc::clone(command));
+        if old.is_none() {
+            self.count(command);
+        }
         let tree = self.trees.entry(command.root).or_default();
-        match &old {
-            Some(old) => tree.forget_command(old),
-            None => match self.users.get_mut(&command.user) {
-                Some(count) => *count += 1,
-                None => drop(self.users.insert(command.user.clone(), 1)),
-            },
+        if let Some(old) = &old {
+            tree.forget_command(old);
         }
         tree.count_command(command);
         tree.sequence = tree.sequence.max(command.tree_sequence);

@@ -11,7 +11,7 @@ use crate::change::Change;
 use crate::input::Submission;
 use crate::model::{Command, EntityKey, Holder};
 use crate::plan::{self, Plan, Records};
-use crate::state::{Owner, RequestScope, Stance};
+use crate::state::{Owner, RequestScope, Stance, Usage};
 use crate::when::utc;
 
 impl Tx<'_> {
@@ -43,25 +43,42 @@ impl Tx<'_> {
             return None;
         }
         let limits = self.state.seed.limits;
-        let more = records.children.len() + 1;
-        let (all, of_user) = self.state.live_commands(&asked.user);
-        let (whose, live, most, setting) = if of_user + more > limits.commands_per_user {
-            let whose = format!("of {}", asked.user);
+        let parts = records.children.iter().map(|(part, _)| Usage::of(part));
+        let more = parts.fold(Usage::of(&records.root), Usage::and);
+        let (all, of_user) = self.state.usage(&asked.user);
+        let users = format!("of {}", asked.user);
+        let bounds = [
             (
-                whose,
+                users.as_str(),
                 of_user,
                 limits.commands_per_user,
-                "--max-live-commands-per-user",
-            )
-        } else if all + more > limits.commands {
-            ("in all".to_owned(), all, limits.commands, "--max-live-commands")
-        } else {
-            return None;
-        };
-        let message = format!(
-            "{live} commands {whose} have not ended, parts counted, and this one would add {more}: at most {most} may be under way \
-             ({setting}). Nothing was changed; wait until some have ended, or cancel some, and repeat"
-        );
+                limits.text_bytes_per_user,
+                "-per-user",
+            ),
+            ("in all", all, limits.commands, limits.text_bytes, ""),
+        ];
+        let words = bounds.into_iter().find_map(|(whose, live, commands, text_bytes, setting)| {
+            let then = live.and(more);
+            if then.commands > commands {
+                Some(format!(
+                    "{} commands {whose} have not ended, parts counted, and this one would add {}: at most {commands} may be \
+                     under way (--max-live-commands{setting})",
+                    live.commands, more.commands
+                ))
+            } else if then.text_bytes > text_bytes {
+                Some(format!(
+                    "commands {whose} that have not ended hold {} kB of names and descriptions, and this one would add {} kB: \
+                     at most {} kB may be held (--max-live-command-mib{setting})",
+                    live.text_bytes >> 10,
+                    more.text_bytes.div_ceil(1 << 10),
+                    text_bytes >> 10
+                ))
+            } else {
+                None
+            }
+        })?;
+        let message =
+            format!("{words}. Nothing was changed; wait until some have ended, or cancel some, and repeat");
         Some(Fault::new(FaultCode::TooManyCommands, message))
     }
 
@@ -201,7 +218,8 @@ mod tests {
     use common::lock::Mode;
 
     use crate::input::Input;
-    use crate::model::{CommandState, EntityKey, Holder, Holding};
+    use crate::model::{Ask, CommandState, EntityKey, Holder, Holding};
+    use crate::state::Usage;
     use crate::step::Reply;
     use crate::testing::{
         World, command_id, create_disk, create_vm, domain_id, remove_vm, submission, vm_id,
@@ -247,8 +265,8 @@ mod tests {
     #[test]
     fn commands_under_way_are_bounded_by_user_and_in_all_and_those_that_end_make_room() {
         let mut world = World::with_domains(1);
-        let (all, of_user) = world.engine.state.live_commands("ann");
-        assert_eq!((all, of_user), (0, 0));
+        let none = (Usage::default(), Usage::default());
+        assert_eq!(world.engine.state.usage("ann"), none);
         // A VM of one disk is two commands.
         for (commands, commands_per_user) in [(2, 9), (9, 2)] {
             let limits = &mut world.engine.state.seed.limits;
@@ -273,7 +291,60 @@ mod tests {
                 "{reply:?}"
             );
             world.settle();
-            assert_eq!(world.engine.state.live_commands("ann"), (0, 0));
+            assert_eq!(world.engine.state.usage("ann"), none);
+        }
+    }
+
+    #[test]
+    fn texts_of_commands_under_way_are_bounded_by_user_and_in_all_and_those_that_end_make_room() {
+        let mut world = World::with_domains(1);
+        let long = "\u{1f642}".repeat(1_000);
+        let described = |number: u128| {
+            let mut ask = create_vm(number, [number], 0);
+            if let Ask::CreateVm(request) = &mut ask {
+                request.description.clone_from(&long);
+            }
+            ask
+        };
+        let all = usize::MAX;
+        for (number, text_bytes, text_bytes_per_user, setting) in [
+            (1, 12_000, all, "(--max-live-command-mib)"),
+            (2, all, 12_000, "(--max-live-command-mib-per-user)"),
+        ] {
+            let limits = &mut world.engine.state.seed.limits;
+            (limits.text_bytes, limits.text_bytes_per_user) = (text_bytes, text_bytes_per_user);
+            let accepted = world.submit(10 * number, "CreateVm", described(number));
+            assert!(matches!(accepted, Reply::Accepted { .. }));
+            let mut other = submission(10 * number + 1, "CreateVm", described(number + 10));
+            let transition = world.step(Input::Submit(Box::new(other.clone())));
+            assert!(transition.changes.is_empty());
+            let fault = refusal(transition.reply);
+            assert_eq!(fault.code, FaultCode::TooManyCommands);
+            assert!(fault.message.contains(setting), "{}", fault.message);
+            // The bound of one user is not another's.
+            other.user = "bob".to_owned();
+            other.validate_only = true;
+            let reply = world.step(Input::Submit(Box::new(other.clone()))).reply;
+            assert_eq!(
+                matches!(reply, Reply::Planned { .. }),
+                text_bytes == all,
+                "{reply:?}"
+            );
+            // A short text has room.
+            other.user = "ann".to_owned();
+            other.ask = create_vm(number + 10, [number + 10], 0);
+            let reply = world.step(Input::Submit(Box::new(other))).reply;
+            assert!(matches!(reply, Reply::Planned { .. }), "{reply:?}");
+            // What is under way counts after a restart as well.
+            let before = world.engine.state.usage("ann");
+            assert!(before.1.text_bytes > 8_000);
+            world.crash();
+            assert_eq!(world.engine.state.usage("ann"), before);
+            world.settle();
+            assert_eq!(
+                world.engine.state.usage("ann"),
+                (Usage::default(), Usage::default())
+            );
         }
     }
 

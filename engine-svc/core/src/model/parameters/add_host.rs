@@ -33,6 +33,10 @@ impl CommandParameters for AddHost {
         true
     }
 
+    fn text_bytes(&self) -> usize {
+        self.name.len() + self.address.len()
+    }
+
     fn called_host(&self) -> Option<HostId> {
         Some(self.host_id)
     }

@@ -34,4 +34,8 @@ impl CommandParameters for AttachDisk {
     fn makes(&self) -> bool {
         false
     }
+
+    fn text_bytes(&self) -> usize {
+        0
+    }
 }

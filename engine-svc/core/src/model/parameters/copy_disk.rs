@@ -59,4 +59,8 @@ impl CommandParameters for CopyDisk {
     fn makes(&self) -> bool {
         true
     }
+
+    fn text_bytes(&self) -> usize {
+        self.disk.description.len()
+    }
 }

@@ -37,6 +37,10 @@ impl CommandParameters for CopyImage {
         true
     }
 
+    fn text_bytes(&self) -> usize {
+        self.disk.description.len()
+    }
+
     fn bytes(&self) -> u64 {
         self.disk.capacity_bytes
     }

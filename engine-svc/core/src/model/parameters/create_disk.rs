@@ -26,4 +26,8 @@ impl CommandParameters for CreateDisk {
     fn makes(&self) -> bool {
         true
     }
+
+    fn text_bytes(&self) -> usize {
+        self.disk.description.len()
+    }
 }

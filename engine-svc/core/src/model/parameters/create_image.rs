@@ -31,6 +31,10 @@ impl CommandParameters for CreateImage {
         true
     }
 
+    fn text_bytes(&self) -> usize {
+        self.disk.description.len()
+    }
+
     fn bytes(&self) -> u64 {
         self.disk.capacity_bytes
     }

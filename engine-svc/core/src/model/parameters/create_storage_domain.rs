@@ -33,6 +33,10 @@ impl CommandParameters for CreateStorageDomain {
         true
     }
 
+    fn text_bytes(&self) -> usize {
+        self.name.len()
+    }
+
     fn called_host(&self) -> Option<HostId> {
         Some(self.host_id)
     }

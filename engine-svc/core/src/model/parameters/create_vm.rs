@@ -47,4 +47,9 @@ impl CommandParameters for CreateVm {
     fn makes(&self) -> bool {
         true
     }
+
+    fn text_bytes(&self) -> usize {
+        let disks: usize = self.disks.iter().map(|disk| disk.description.len()).sum();
+        self.name.len() + self.description.len() + disks
+    }
 }

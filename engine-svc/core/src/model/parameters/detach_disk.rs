@@ -34,4 +34,8 @@ impl CommandParameters for DetachDisk {
     fn makes(&self) -> bool {
         false
     }
+
+    fn text_bytes(&self) -> usize {
+        0
+    }
 }

@@ -55,6 +55,9 @@ pub trait CommandParameters {
     /// Whether what the command is about is there once it has succeeded, and was not before.
     fn makes(&self) -> bool;
 
+    /// How long the texts are that a client gave with it, in bytes: all of it whose size is not bounded by its kind.
+    fn text_bytes(&self) -> usize;
+
     /// The capacity of the disk that the command itself works on, in bytes: what it weighs in the progress of its job.
     /// 0 for a command that works by its parts, or on no disk.
     fn bytes(&self) -> u64 {
@@ -182,6 +185,10 @@ impl CommandParameters for Parameters {
 
     fn makes(&self) -> bool {
         self.own().makes()
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.own().text_bytes()
     }
 
     fn bytes(&self) -> u64 {

@@ -26,4 +26,8 @@ impl CommandParameters for RemoveAllVmImages {
     fn makes(&self) -> bool {
         false
     }
+
+    fn text_bytes(&self) -> usize {
+        0
+    }
 }

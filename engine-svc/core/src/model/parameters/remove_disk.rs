@@ -28,4 +28,8 @@ impl CommandParameters for RemoveDisk {
     fn makes(&self) -> bool {
         false
     }
+
+    fn text_bytes(&self) -> usize {
+        0
+    }
 }

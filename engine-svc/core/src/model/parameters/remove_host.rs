@@ -29,6 +29,10 @@ impl CommandParameters for RemoveHost {
         false
     }
 
+    fn text_bytes(&self) -> usize {
+        0
+    }
+
     fn called_host(&self) -> Option<HostId> {
         Some(self.host_id)
     }

@@ -33,6 +33,10 @@ impl CommandParameters for RemoveImage {
         false
     }
 
+    fn text_bytes(&self) -> usize {
+        0
+    }
+
     fn bytes(&self) -> u64 {
         self.capacity_bytes
     }

@@ -37,4 +37,8 @@ impl CommandParameters for RemoveVm {
     fn makes(&self) -> bool {
         false
     }
+
+    fn text_bytes(&self) -> usize {
+        self.name.len()
+    }
 }

@@ -35,6 +35,10 @@ impl CommandParameters for TakeOverHost {
         true
     }
 
+    fn text_bytes(&self) -> usize {
+        self.name.len() + self.address.len() + self.reason.len()
+    }
+
     fn called_host(&self) -> Option<HostId> {
         Some(self.host_id)
     }
