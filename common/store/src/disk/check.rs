@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::consistency::{Recovery, plan_recovery};
 use super::lock::Lock;
 use super::manifest::Manifest;
-use super::open::{Recovery, plan_recovery};
 use super::tables::{self, LastCheckpoint, Walked};
 use super::{Owner, at, preflight, verify};
 use crate::StoreError;

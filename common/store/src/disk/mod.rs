@@ -14,6 +14,7 @@
 mod check;
 mod checkpoint;
 mod compression;
+mod consistency;
 mod frame;
 mod lock;
 mod manifest;
