@@ -123,6 +123,8 @@ faults! {
     CommandNotFound = "COMMAND_NOT_FOUND", NotFound, None, false;
     /// A command holds the entity; the fault names the command, its user and since when.
     EntityBusy = "ENTITY_BUSY", Aborted, Some(651), true;
+    /// A command waited for its locks for as long as its request allowed, and did not begin.
+    LockWaitExpired = "LOCK_WAIT_EXPIRED", Aborted, None, true;
     /// Other entities depend on this one.
     EntityInUse = "ENTITY_IN_USE", FailedPrecondition, None, false;
     /// The disk is attached to a VM; the fault names it.

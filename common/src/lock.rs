@@ -1,7 +1,10 @@
 //! Shared and exclusive locks with owners. A set of keys is taken all or none; who must wait does so in the
 //! order of arrival, and nobody passes anybody whom it conflicts with. A refusal names the holder.
+//!
+//! Whoever is granted what it waits for is decided by the table ([`LockTable::acquire`], [`LockTable::release`]), or by
+//! its user, where that must be recorded first ([`LockTable::await_turn`], [`LockTable::leave`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a key is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,31 +42,54 @@ pub enum Outcome<K, O> {
 pub struct LockTable<K, O> {
     keys: BTreeMap<K, Entry<O>>,
     held: BTreeMap<O, Vec<(K, Mode)>>,
-    waiting: BTreeMap<O, Vec<(K, Mode)>>,
+    waiting: BTreeMap<O, Waiting<K>>,
+    /// The last turn that was given.
+    last_turn: u64,
+}
+
+/// What an owner waits for, and since which turn.
+#[derive(Debug, Clone)]
+struct Waiting<K> {
+    turn: u64,
+    wants: Vec<(K, Mode)>,
+}
+
+/// Who is in the way of somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle<K, O> {
+    /// For what.
+    pub key: K,
+    /// Who holds it, or waits for it ahead.
+    pub owner: O,
+    /// How.
+    pub mode: Mode,
+    /// It waits for it, too.
+    pub waits: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Entry<O> {
     holders: Vec<(O, Mode)>,
-    queue: VecDeque<(O, Mode)>,
+    /// In the order of their turns.
+    queue: VecDeque<(O, Mode, u64)>,
 }
 
 impl<O: Clone> Entry<O> {
     /// The first who waits, and those behind it that go with it.
     fn head_run(&self) -> Vec<O> {
-        let Some((_, head)) = self.queue.front() else {
+        let Some((_, head, _)) = self.queue.front() else {
             return Vec::new();
         };
         let together = self
             .queue
             .iter()
             .skip(1)
-            .take_while(|(_, mode)| mode.goes_with(*head))
+            .take_while(|(_, mode, _)| mode.goes_with(*head))
             .count();
         self.queue
             .iter()
             .take(1 + together)
-            .map(|(owner, _)| owner.clone())
+            .map(|(owner, _, _)| owner.clone())
             .collect()
     }
 }
@@ -74,6 +100,7 @@ impl<K, O> Default for LockTable<K, O> {
             keys: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            last_turn: 0,
         }
     }
 }
@@ -100,10 +127,7 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
                 Outcome::Granted
             }
             (Some(_), true) => {
-                for (key, mode) in &wants {
-                    self.entry(key).queue.push_back((owner.clone(), *mode));
-                }
-                self.waiting.insert(owner, wants);
+                self.enqueue(owner, self.last_turn + 1, wants);
                 Outcome::Queued
             }
             (Some((key, holder)), false) => Outcome::Busy { key, holder },
@@ -117,20 +141,91 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         self.hold(owner, wants);
     }
 
+    /// `owner` waits for all of `wants`, even if they are free: whoever uses the table starts it, by
+    /// [`LockTable::leave`] and [`LockTable::restore`]. It stands where its turn is, whoever came before; one that waits
+    /// already waits for these from now on.
+    pub fn await_turn(&mut self, owner: O, turn: u64, wants: impl IntoIterator<Item = (K, Mode)>) {
+        let wants = merged(wants);
+        if self.held.contains_key(&owner) {
+            return;
+        }
+        self.leave(&owner);
+        self.enqueue(owner, turn, wants);
+    }
+
+    fn enqueue(&mut self, owner: O, turn: u64, wants: Vec<(K, Mode)>) {
+        for (key, mode) in &wants {
+            let queue = &mut self.entry(key).queue;
+            let at = queue.partition_point(|(_, _, other)| *other <= turn);
+            queue.insert(at, (owner.clone(), *mode, turn));
+        }
+        self.last_turn = self.last_turn.max(turn);
+        self.waiting.insert(owner, Waiting { turn, wants });
+    }
+
+    /// Frees what `owner` holds or waits for, and grants nothing to anybody. Harmless when it has nothing.
+    pub fn leave(&mut self, owner: &O) {
+        let touched = self.let_go(owner);
+        self.tidy(&touched);
+    }
+
+    /// Those who wait for one of `keys`, in the order of their turns.
+    pub fn waiting_for<'a>(&self, keys: impl IntoIterator<Item = &'a K>) -> Vec<O>
+    where
+        K: 'a,
+    {
+        let entries = keys.into_iter().filter_map(|key| self.keys.get(key));
+        let waiting =
+            entries.flat_map(|entry| entry.queue.iter().map(|(owner, _, turn)| (*turn, owner.clone())));
+        let waiting: BTreeSet<(u64, O)> = waiting.collect();
+        waiting.into_iter().map(|(_, owner)| owner).collect()
+    }
+
+    /// Whether it waits.
+    pub fn is_waiting(&self, owner: &O) -> bool {
+        self.waiting.contains_key(owner)
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Those who wait, in the order of their turns.
+    pub fn waiters(&self) -> Vec<O> {
+        let waiting: BTreeSet<(u64, &O)> = self
+            .waiting
+            .iter()
+            .map(|(owner, waiting)| (waiting.turn, owner))
+            .collect();
+        waiting.into_iter().map(|(_, owner)| owner.clone()).collect()
+    }
+
     /// Frees what `owner` holds or waits for. Harmless when it has nothing. Returns, in the order in which they
     /// are granted, the owners whose turn has come.
     pub fn release(&mut self, owner: &O) -> Vec<O> {
+        let touched = self.let_go(owner);
+        let granted = self.grant(&touched);
+        self.tidy(&touched);
+        granted
+    }
+
+    fn let_go(&mut self, owner: &O) -> Vec<K> {
         let mut touched: Vec<K> = Vec::new();
         for (key, _) in self.held.remove(owner).unwrap_or_default() {
             self.entry(&key).holders.retain(|(o, _)| o != owner);
             touched.push(key);
         }
-        for (key, _) in self.waiting.remove(owner).unwrap_or_default() {
-            self.entry(&key).queue.retain(|(o, _)| o != owner);
+        let waited_for = self.waiting.remove(owner).map(|waiting| waiting.wants);
+        for (key, _) in waited_for.unwrap_or_default() {
+            self.entry(&key).queue.retain(|(o, _, _)| o != owner);
             touched.push(key);
         }
-        let granted = self.grant(&touched);
-        for key in &touched {
+        touched
+    }
+
+    fn tidy(&mut self, touched: &[K]) {
+        for key in touched {
             if self
                 .keys
                 .get(key)
@@ -139,7 +234,6 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
                 self.keys.remove(key);
             }
         }
-        granted
     }
 
     /// What `owner` holds.
@@ -155,13 +249,20 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
     /// The first of `wants` that somebody who asks now would have to wait for, and who stands before it: a holder,
     /// or one who waits already.
     pub fn in_the_way(&self, wants: &[(K, Mode)]) -> Option<(K, O)> {
-        self.first_obstacle(wants, |_| true)
+        self.all_obstacles(wants, |_| true)
+            .next()
+            .map(|found| (found.key, found.owner))
+    }
+
+    /// Everybody that `owner`, or who comes last where it does not wait, must wait for to have `wants`.
+    pub fn obstacles(&self, owner: &O, wants: &[(K, Mode)]) -> Vec<Obstacle<K, O>> {
+        self.all_obstacles(wants, |other| other != owner).collect()
     }
 
     /// The first key that `owner` waits for and who stands before it; none if it does not wait.
     pub fn waits_for(&self, owner: &O) -> Option<(K, O)> {
-        let wants = self.waiting.get(owner)?;
-        self.obstacle(owner, wants)
+        let waiting = self.waiting.get(owner)?;
+        self.obstacle(owner, &waiting.wants)
     }
 
     /// Every owner that holds something.
@@ -186,20 +287,31 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
     /// The first key that `owner` cannot have now, and who is in the way: a holder, or somebody ahead of it in
     /// the queue whom it conflicts with.
     fn obstacle(&self, owner: &O, wants: &[(K, Mode)]) -> Option<(K, O)> {
-        self.first_obstacle(wants, |other| other != owner)
+        self.all_obstacles(wants, |other| other != owner)
+            .next()
+            .map(|found| (found.key, found.owner))
     }
 
     /// Of those who wait, the ones up to the first that is not `ahead` count.
-    fn first_obstacle(&self, wants: &[(K, Mode)], ahead: impl Fn(&O) -> bool) -> Option<(K, O)> {
-        wants.iter().find_map(|(key, mode)| {
-            let entry = self.keys.get(key)?;
-            let ahead = entry.queue.iter().take_while(|(o, _)| ahead(o));
-            let in_the_way = entry
-                .holders
-                .iter()
-                .chain(ahead)
-                .find(|(_, held)| !mode.goes_with(*held));
-            in_the_way.map(|(holder, _)| (key.clone(), holder.clone()))
+    fn all_obstacles(
+        &self,
+        wants: &[(K, Mode)],
+        ahead: impl Fn(&O) -> bool + Copy,
+    ) -> impl Iterator<Item = Obstacle<K, O>> {
+        wants.iter().flat_map(move |(key, mode)| {
+            let entry = self.keys.get(key).into_iter();
+            let others = entry.flat_map(move |entry| {
+                let holders = entry.holders.iter().map(|(owner, held)| (owner, *held, false));
+                let ahead = entry.queue.iter().take_while(move |(other, _, _)| ahead(other));
+                holders.chain(ahead.map(|(owner, wanted, _)| (owner, *wanted, true)))
+            });
+            let in_the_way = others.filter(|(_, other, _)| !mode.goes_with(*other));
+            in_the_way.map(|(owner, mode, waits)| Obstacle {
+                key: key.clone(),
+                owner: owner.clone(),
+                mode,
+                waits,
+            })
         })
     }
 
@@ -208,15 +320,16 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         for key in touched {
             // Only the run of compatible requests at the head can be next: the rest conflicts with it.
             for owner in self.keys.get(key).map(Entry::head_run).unwrap_or_default() {
-                let Some(wants) = self.waiting.get(&owner) else {
+                let Some(waiting) = self.waiting.get(&owner) else {
                     continue;
                 };
-                if self.obstacle(&owner, wants).is_some() {
+                if self.obstacle(&owner, &waiting.wants).is_some() {
                     continue;
                 }
-                let wants = self.waiting.remove(&owner).unwrap_or_default();
+                let wants = waiting.wants.clone();
+                self.waiting.remove(&owner);
                 for (key, _) in &wants {
-                    self.entry(key).queue.retain(|(o, _)| o != &owner);
+                    self.entry(key).queue.retain(|(o, _, _)| o != &owner);
                 }
                 self.hold(owner.clone(), wants);
                 granted.push(owner);
@@ -295,6 +408,45 @@ mod tests {
         locks.acquire(2, [("a", Exclusive)], true);
         locks.acquire(3, [("a", Shared)], true);
         assert_eq!(locks.release(&2), vec![3]);
+    }
+
+    #[test]
+    fn who_awaits_its_turn_stands_where_that_is_and_is_granted_nothing_by_the_table() {
+        let mut locks = LockTable::default();
+        locks.restore(1, [("a", Shared)]);
+        for (owner, turn) in [(5, 5), (3, 3), (4, 4)] {
+            locks.await_turn(owner, turn, [("a", Exclusive), ("b", Exclusive)]);
+        }
+        assert_eq!(locks.waiting_for(&["b", "c"]), [3, 4, 5]);
+        assert_eq!(locks.waiters(), [3, 4, 5]);
+        locks.leave(&1);
+        assert_eq!(locks.held_by(&3), [], "its user says when");
+        assert_eq!((locks.waits_for(&3), locks.waits_for(&4)), (None, Some(("a", 3))));
+        let in_the_way: Vec<_> = locks
+            .obstacles(&5, &[("a", Exclusive)])
+            .iter()
+            .map(|found| found.owner)
+            .collect();
+        assert_eq!(in_the_way, [3, 4]);
+        locks.await_turn(3, 3, [("b", Exclusive)]);
+        assert_eq!(
+            locks.waits_for(&4),
+            Some(("b", 3)),
+            "it keeps its turn with what it wants now"
+        );
+        locks.leave(&3);
+        locks.restore(3, [("b", Exclusive)]);
+        assert_eq!(
+            locks.obstacles(&4, &[("b", Exclusive)]),
+            [Obstacle {
+                key: "b",
+                owner: 3,
+                mode: Exclusive,
+                waits: false
+            }]
+        );
+        [3, 4, 5].iter().for_each(|owner| locks.leave(owner));
+        assert!(locks.keys.is_empty() && locks.waiting() == 0);
     }
 
     #[test]

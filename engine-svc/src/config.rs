@@ -111,6 +111,7 @@ impl Config {
             text_bytes: (self.max_live_command_mib as usize) << 20,
             text_bytes_per_user: (self.max_live_command_mib_per_user as usize) << 20,
             foreign_tasks_per_host: self.max_foreign_tasks_per_host as usize,
+            ..engine_core::Limits::default()
         }
     }
 

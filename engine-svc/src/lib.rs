@@ -17,6 +17,7 @@ mod holders;
 pub mod host;
 mod janitor;
 pub mod life;
+mod lock_waits;
 pub mod machine;
 mod open_tasks;
 mod service;

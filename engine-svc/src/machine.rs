@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, EngineId};
 use common::time::Timestamp;
-use engine_core::input::{Frame, HostTask, Submission};
+use engine_core::input::{Before, Frame, HostTask, Submission};
 use engine_core::jobs::Subject;
 use engine_core::model::{AsyncTask, Command, EntityKey, Event, Holding, Purpose, Severity};
 use engine_core::{Change, Input, Limits, Reply, Stance, State, Transition};
@@ -52,6 +51,8 @@ pub enum Effect {
     Renewed(Life),
     /// Whether the engine may act from now on.
     Stands(Stance),
+    /// So many commands wait for their locks from now on.
+    Waiting(usize),
     /// Forget who held what and which tasks were at work: the working state was read anew, and both come next.
     Anew,
 }
@@ -62,6 +63,8 @@ pub struct Engine {
     store: Arc<dyn Store>,
     /// As it is recorded; none over a store in which no engine has begun.
     life: Option<Life>,
+    /// How many commands waited for their locks after the last step; none before the first.
+    waiting: Option<usize>,
 }
 
 impl Machine for Engine {
@@ -77,6 +80,7 @@ impl Machine for Engine {
             state: State::load(core, load::changes(reader)?),
             store: Arc::clone(&seed.store),
             life: engine::present(reader)?,
+            waiting: None,
         })
     }
 
@@ -91,13 +95,11 @@ impl Machine for Engine {
             // The commit that follows fails as well, and then the connection begins anew.
             error!(%error, "cannot look up tasks of a host");
         }
-        if let Input::Submit(submission) = &input {
-            match self.repeated(submission) {
-                Ok(Some(reply)) => return nothing(reply),
-                Ok(None) => {}
-                // The commit that follows fails as well, and then nobody is told anything.
-                Err(error) => error!(%error, "cannot look up a request"),
-            }
+        if let Input::Submit(submission) = &mut input
+            && let Err(error) = self.look_up(submission)
+        {
+            // The commit that follows fails as well, and then nobody is told anything.
+            error!(%error, "a request cannot be looked up");
         }
         let anew = matches!(input, Input::Recover);
         let what = kind(&input);
@@ -114,38 +116,23 @@ impl Machine for Engine {
 }
 
 impl Engine {
-    /// The answer to a request whose command has left the working state: the core no longer has to remember it.
-    fn repeated(&self, submission: &Submission) -> Result<Option<Reply>, StoreError> {
+    /// What the store has of a request whose command has left the working state: the core need not remember it.
+    fn look_up(&self, submission: &mut Submission) -> Result<(), StoreError> {
         let key = request_key(
             &submission.user,
             &submission.rpc,
             submission.request_id.as_bytes(),
         );
         let reader = self.store.reader()?;
-        let Some(id) = reader.get(REQUESTS, &key)? else {
-            return Ok(None);
-        };
-        let Ok(command_id) = CommandId::from_slice(&id) else {
-            return Ok(None);
-        };
-        if self.state.command(command_id).is_some() {
-            return Ok(None);
+        let id = reader.get(REQUESTS, &key)?;
+        if let Some(command_id) = id.and_then(|id| CommandId::from_slice(&id).ok()) {
+            let record = COMMANDS.get(&*reader, command_id.as_bytes())?;
+            submission.before = record.map(|record| Before {
+                command_id,
+                digest: record.request_digest,
+            });
         }
-        let record = COMMANDS.get(&*reader, command_id.as_bytes())?;
-        Ok(record.map(|record| {
-            if record.request_digest == submission.digest {
-                Reply::Accepted {
-                    command_id,
-                    command: None,
-                    repeat: true,
-                }
-            } else {
-                let words = format!(
-                    "the request_id was used for command {command_id}, which asked for something else"
-                );
-                Reply::Refused(Fault::new(FaultCode::RequestIdReused, words).about("request_id"))
-            }
-        }))
+        Ok(())
     }
 
     /// Tasks that have left the working state are over for good, whatever a host that was put back from an older copy
@@ -193,6 +180,10 @@ impl Engine {
             effects.push(Effect::AtWork(at_work));
         }
         effects.extend(alerts(&transition.changes).map(|event| Effect::Alert(Box::new(event.clone()))));
+        let waiting = self.state.waiting_commands();
+        if self.waiting.replace(waiting) != Some(waiting) {
+            effects.push(Effect::Waiting(waiting));
+        }
         effects.extend(ended(&transition.changes).map(|root| Effect::Ended(Box::new(root.clone()))));
         effects.extend(transition.effects.into_iter().map(Effect::Core));
         Step {
@@ -283,7 +274,12 @@ impl Engine {
         let mut touched = BTreeSet::new();
         for change in changes {
             match change {
-                Change::Command(command) if command.sequence == 1 || command.state.is_terminal() => {
+                // One that waited may have got its locks.
+                Change::Command(command)
+                    if command.sequence == 1
+                        || command.state.is_terminal()
+                        || command.lock_wait.is_some() =>
+                {
                     touched.extend(command.locks.iter().map(|(key, _)| key.clone()));
                 }
                 Change::Task(task) if task.purpose == Purpose::Foreign => touched.extend(task.entities()),
@@ -346,14 +342,6 @@ fn counts(change: &Change) -> Option<(Subject, u64)> {
     }
 }
 
-fn nothing(reply: Reply) -> Step<Engine> {
-    Step {
-        revisions: Vec::new(),
-        effects: Vec::new(),
-        reply,
-    }
-}
-
 /// The kind of an input, for logs and fail points.
 const fn kind(input: &Input) -> &'static str {
     match input {
@@ -362,10 +350,12 @@ const fn kind(input: &Input) -> &'static str {
         Input::Cancel { .. } => "cancel",
         Input::Retry { .. } => "retry",
         Input::Abandon { .. } => "abandon",
+        Input::LockWaitsChecked { .. } => "lock_waits_checked",
         Input::Forget { .. } => "forget",
         Input::HostConnected { .. } => "host_connected",
         Input::HostAway { .. } => "host_away",
         Input::HostPutsOff { .. } => "host_puts_off",
+        Input::ConnectionsSpent { .. } => "connections_spent",
         Input::HostRefused { .. } => "host_refused",
         Input::Observed { .. } => "observed",
         Input::StartAccepted { .. } => "start_accepted",

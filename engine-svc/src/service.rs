@@ -23,10 +23,11 @@ use crate::grpc::wait::Waits;
 use crate::holders::Holders;
 use crate::host::{self, Board, Context};
 use crate::life::Lives;
+use crate::lock_waits::Waiting;
 use crate::machine::Seed;
 use crate::open_tasks::OpenTasks;
 use crate::store::engine;
-use crate::{grpc, janitor, stance};
+use crate::{grpc, janitor, lock_waits, stance};
 
 /// Whose data directory it is. Which engine's is told by the directory alone.
 pub const OWNER: disk::Owner = disk::Owner::service("engine-svc");
@@ -103,9 +104,11 @@ pub async fn serve_on(
     let open_tasks = OpenTasks::default();
     let lives = Lives::new(life.clone());
     let (decides, stances) = watch::channel(stance::not_begun());
+    let waiting = Waiting::default();
     let (outbox, orders) = host::outbox(
         holders.clone(),
         open_tasks.clone(),
+        waiting.clone(),
         Arc::clone(&log),
         lives.clone(),
         decides,
@@ -141,12 +144,13 @@ pub async fn serve_on(
         ages.clone(),
         config.command_age(),
     ));
+    let lock_waits = tokio::spawn(lock_waits::run(engine.clone(), ages.clone(), waiting));
     // Ends with the coordinator.
     tokio::spawn(ages.keep(engine.clone()));
     // Ends with the coordinator.
     tokio::spawn(stance::tell(stances.clone()));
     let waits = Waits::default();
-    let waiting = tokio::spawn(waits.clone().follow(Arc::clone(&log)));
+    let ends = tokio::spawn(waits.clone().follow(Arc::clone(&log)));
     let api = Api {
         engine: engine.clone(),
         log: Arc::clone(&log),
@@ -184,7 +188,8 @@ pub async fn serve_on(
     .await;
     hosts.abort();
     janitor.abort();
-    waiting.abort();
+    lock_waits.abort();
+    ends.abort();
     follower.abort();
     engine.stop().await;
     served?;

@@ -51,6 +51,7 @@ pub fn create_vm(name: &str, disks: Vec<DiskSpec>) -> CreateVmRequest {
         disks,
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -60,6 +61,7 @@ pub fn remove_vm(vm_id: &str) -> RemoveVmRequest {
         vm_id: vm_id.to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -74,6 +76,7 @@ pub fn create_disk(domain_id: &str, (format, allocation): (VolumeFormat, Allocat
         description: String::new(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -93,6 +96,7 @@ pub fn copy_disk(
         verify: true,
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -102,6 +106,7 @@ pub fn remove_disk(disk_id: &str) -> RemoveDiskRequest {
         disk_id: disk_id.to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -112,6 +117,7 @@ pub fn attach_disk(disk_id: &str, vm_id: &str) -> AttachDiskRequest {
         vm_id: vm_id.to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -122,6 +128,7 @@ pub fn detach_disk(disk_id: &str, vm_id: &str) -> DetachDiskRequest {
         vm_id: vm_id.to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -133,6 +140,7 @@ pub fn add_host(host_id: &str, name: &str, address: SocketAddr) -> AddHostReques
         address: address.to_string(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -142,6 +150,7 @@ pub fn remove_host(host_id: &str) -> RemoveHostRequest {
         host_id: host_id.to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -153,6 +162,7 @@ pub fn create_domain(host_id: &str, name: &str) -> CreateStorageDomainRequest {
         host_id: host_id.to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 

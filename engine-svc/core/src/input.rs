@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use common::age::Present;
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, ImageId, RequestId, StoreId, TaskId};
 use common::{Fault, Label, Operation, Start, Timestamp, Token, Words};
 
@@ -15,6 +17,12 @@ pub enum Input {
     Recover,
     /// A user wants something done.
     Submit(Box<Submission>),
+    /// Time has passed: what waits for its locks for longer than its request allows ends. Comes every second while
+    /// anything waits.
+    LockWaitsChecked {
+        /// To tell how long something waits from.
+        present: Present,
+    },
     /// A user wants a command stopped.
     Cancel {
         /// The command.
@@ -61,6 +69,14 @@ pub enum Input {
         /// Whom the engine called.
         host_id: HostId,
         /// `ENGINE_STILL_CONNECTED`.
+        fault: Fault,
+    },
+    /// A host that is followed could not be connected as often as anything is tried. What a command undoes by a call to it
+    /// would never be decided by anybody: these are tries of that call.
+    ConnectionsSpent {
+        /// Which.
+        host_id: HostId,
+        /// The last failure.
         fault: Fault,
     },
     /// A host answers, but not as the one that is followed, or it is another engine's or another life's of this one.
@@ -153,8 +169,7 @@ pub enum Input {
         /// What the host remembered of the task before it looked.
         remembered: Remembered,
     },
-    /// Something was tried on a connected host as often as allowed, without a verdict. For the call of a
-    /// command that is being undone, failed connections count as tries too: nobody else would ever decide.
+    /// Something was tried on a connected host as often as allowed, without a verdict.
     RetriesSpent {
         /// The host.
         host_id: HostId,
@@ -222,6 +237,26 @@ impl Differences {
     }
 }
 
+/// The longest time for which a command may wait for its locks: whoever waits for longer than a day is forgotten by
+/// whoever asked.
+pub const MAX_LOCK_WAIT: Duration = Duration::from_secs(24 * 3_600);
+
+/// What a request says of how long to wait for its locks; none for one that does not wait.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` where it is negative, or over [`MAX_LOCK_WAIT`].
+pub fn lock_wait(seconds: i64, nanos: i32) -> Result<Option<Duration>, Fault> {
+    let wait = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
+    let wait = wait.map(|(seconds, nanos)| {
+        Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()))
+    });
+    match wait {
+        Some(Duration::ZERO) => Ok(None),
+        Some(wait) if wait <= MAX_LOCK_WAIT => Ok(Some(wait)),
+        Some(_) | None => Err(Fault::invalid("lock_wait", "is not from 0 s to 86400 s (24 h)")),
+    }
+}
+
 /// A request for something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
@@ -239,8 +274,21 @@ pub struct Submission {
     pub correlation_id: String,
     /// What is wanted.
     pub ask: Ask,
+    /// For how long to wait for the locks where somebody has them; none: it is refused then.
+    pub lock_wait: Option<Duration>,
     /// Only say what would be done.
     pub validate_only: bool,
+    /// What the store has of the same request, for one whose command has left the working state.
+    pub before: Option<Before>,
+}
+
+/// A request that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// As which command.
+    pub command_id: CommandId,
+    /// Tells the same body from another.
+    pub digest: Vec<u8>,
 }
 
 /// What a host says of itself.

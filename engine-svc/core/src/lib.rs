@@ -29,4 +29,4 @@ pub use effect::Effect;
 pub use input::Input;
 pub use model::HostCall;
 pub use state::{Limits, Stance, State};
-pub use step::{Reply, Transition, put_back};
+pub use step::{Reply, Transition, not_to_be_asked, put_back};

@@ -24,6 +24,12 @@ impl Stopping {
         if root.state.is_terminal() || root.cancel_requested {
             return Some(Self::default());
         }
+        if root.state == CommandState::Pending {
+            return Some(Self {
+                cancelable: true,
+                undo: Words::default(),
+            });
+        }
         if let Some(cancelable) = call_is_stopped(root) {
             return Some(Self {
                 cancelable,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
-use engine_core::input::Submission;
+use engine_core::input::{self, Submission};
 use engine_core::model::{CommandParameters as _, EntityKey, Holder, Parameters};
 use engine_core::{Input, Reply, Stance};
 use proto::engine::v1 as wire;
@@ -58,8 +58,10 @@ impl Api {
         let Envelope {
             request_id: id,
             validate_only,
+            lock_wait: wait,
         } = body.open();
         let request_id = request_id(&id).map_err(|fault| status::from_fault(&fault))?;
+        let lock_wait = lock_wait(wait.as_ref()).map_err(|fault| status::from_fault(&fault))?;
         bounded(body.encoded_len()).map_err(|fault| status::from_fault(&fault))?;
         // Where there is no room for a command it is only planned: a repeat is answered as ever, and takes none.
         let full = status::admit(&**self.log.store()).err();
@@ -76,7 +78,9 @@ impl Api {
             digest: digest(&body),
             correlation_id,
             ask,
+            lock_wait,
             validate_only: validate_only || full.is_some(),
+            before: None,
         };
         let answered = self
             .accept(Input::Submit(Box::new(submission)))
@@ -172,16 +176,8 @@ impl Api {
             return Err(refused);
         }
         let command = self.command(id).await?;
-        let fault = if command.parent_command_id.is_empty() {
-            Fault::new(FaultCode::CommandEnded, format!("command {id} has ended"))
-        } else {
-            let root = &command.root_command_id;
-            Fault::new(
-                FaultCode::CommandNotRoot,
-                format!("command {id} is a part of command {root}; ask that one"),
-            )
-        };
-        Err(status::from_fault(&fault.about("command_id")))
+        let root = command.root_command_id.parse().ok();
+        Err(status::from_fault(&engine_core::not_to_be_asked(id, root)))
     }
 
     /// A command, as committed.
@@ -246,8 +242,7 @@ fn digest(request: &impl prost::Message) -> Vec<u8> {
 
 /// The refusal of an unknown command.
 pub(crate) fn no_command(id: CommandId) -> Status {
-    let words = format!("there is no command {id}; it may have been forgotten because of its age");
-    status::from_fault(&Fault::new(FaultCode::CommandNotFound, words).about("command_id"))
+    status::from_fault(&engine_core::not_to_be_asked(id, None))
 }
 
 /// The refusal of an unknown job.
@@ -259,6 +254,11 @@ pub(crate) fn no_job(id: CommandId) -> Status {
 /// The id of what a command is about.
 fn entity_id(parameters: &Parameters) -> String {
     codec::entity(&parameters.entity()).id
+}
+
+/// What a request says of how long to wait for its locks.
+fn lock_wait(given: Option<&prost_types::Duration>) -> Result<Option<Duration>, Fault> {
+    given.map_or(Ok(None), |wait| input::lock_wait(wait.seconds, wait.nanos))
 }
 
 /// What is asked for is kept with the command and with its parts, in each of their revisions.

@@ -2,8 +2,7 @@
 //! for is a host that is away. Filled into records on their way out; never stored.
 
 use common::id::{CommandId, TaskId};
-use common::lock::Mode;
-use engine_core::model::{EntityKey, Holder, Holding};
+use engine_core::model::{EntityKey, Holding};
 use engine_core::stopping::Stopping;
 use proto::convert;
 use proto::engine::v1 as wire;
@@ -14,6 +13,7 @@ use store::{Reader, StoreError};
 use crate::holders::Holders;
 use crate::host::{Board, Link, Standing};
 use crate::open_tasks::OpenTasks;
+use crate::store::codec;
 use crate::store::command::{self, COMMANDS};
 use crate::store::task::TASKS;
 use crate::store::tree::Tree;
@@ -165,7 +165,7 @@ impl Show {
         // A damaged record must not lead in circles.
         for _ in 0..MAX_DEPTH {
             what = match what {
-                What::Attention(_) => return None,
+                What::Attention(_) | What::Locks(_) => return None,
                 What::HostId(host_id) => {
                     let task_id = None;
                     return Some(End { host_id, task_id });
@@ -195,34 +195,7 @@ impl Show {
         let Some(Holding { by, more }) = key.and_then(|key| self.holders.holder(&key)) else {
             return (Vec::new(), 0);
         };
-        let shown = by.into_iter().map(|(holder, mode)| shown_holder(holder, mode));
+        let shown = by.iter().map(|(holder, mode)| codec::holder(holder, *mode));
         (shown.collect(), u32::try_from(more).unwrap_or(u32::MAX))
-    }
-}
-
-fn shown_holder(holder: Holder, mode: Mode) -> wire::Holder {
-    let mode = match mode {
-        Mode::Shared => wire::LockMode::Shared,
-        Mode::Exclusive => wire::LockMode::Exclusive,
-    };
-    match holder {
-        Holder::Command {
-            command_id,
-            user,
-            since,
-        } => wire::Holder {
-            command_id: command_id.to_string(),
-            foreign_task_id: String::new(),
-            user,
-            since: Some(convert::timestamp(since)),
-            mode: mode.into(),
-        },
-        Holder::ForeignTask { task_id, since, .. } => wire::Holder {
-            command_id: String::new(),
-            foreign_task_id: task_id.to_string(),
-            user: String::new(),
-            since: Some(convert::timestamp(since)),
-            mode: mode.into(),
-        },
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::fault::Fault;
 use common::id::HostId;
 use engine_core::effect::Effect;
-use engine_core::input::{Input, Tried};
+use engine_core::input::Input;
 use engine_core::model::HostCall;
 use runtime::clock;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -89,7 +89,7 @@ impl Follower {
                 End::Away(fault) => {
                     failures += 1;
                     if failures.is_multiple_of(TRIES) {
-                        self.give_up_undoing(&fault).await;
+                        self.tell_spent(&fault).await;
                     }
                     self.tell(Link::Away(fault), false).await;
                 }
@@ -138,24 +138,13 @@ impl Follower {
         })
     }
 
-    /// What a command undoes by calling a host that does not answer would never be decided by anybody: failed
-    /// connections count as tries of that call.
-    async fn give_up_undoing(&self, fault: &Fault) {
-        let host_id = self.host_id;
-        let undoing = read::on(&self.context.log, move |reader| {
-            command::undoing_on(reader, host_id)
-        })
-        .await;
-        let undoing =
-            undoing.inspect_err(|error| warn!(%error, "cannot read what is being undone on the host"));
-        for command_id in undoing.unwrap_or_default() {
-            let input = Input::RetriesSpent {
-                host_id,
-                what: Tried::Call(command_id),
-                fault: fault.clone(),
-            };
-            let _ = self.context.engine.send(input).await;
-        }
+    /// Who tried so often in vain says so: the engine knows what cannot wait for ever.
+    async fn tell_spent(&mut self, fault: &Fault) {
+        let input = Input::ConnectionsSpent {
+            host_id: self.host_id,
+            fault: fault.clone(),
+        };
+        let _ = self.context.engine.send(input).await;
     }
 
     fn note(&mut self, link: Link) {

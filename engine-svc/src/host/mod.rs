@@ -35,6 +35,7 @@ use tracing::{info, warn};
 pub use self::board::{Board, Full, Link, Standing};
 use crate::holders::Holders;
 use crate::life::Lives;
+use crate::lock_waits::Waiting;
 use crate::machine::{self, Engine};
 use crate::open_tasks::OpenTasks;
 use crate::store::Log;
@@ -51,6 +52,7 @@ pub struct Outbox {
     orders: mpsc::UnboundedSender<Effect>,
     holders: Holders,
     open_tasks: OpenTasks,
+    waiting: Waiting,
     log: Log,
     lives: Lives,
     stance: watch::Sender<Stance>,
@@ -64,6 +66,7 @@ pub struct Orders(mpsc::UnboundedReceiver<Effect>);
 pub fn outbox(
     holders: Holders,
     open_tasks: OpenTasks,
+    waiting: Waiting,
     log: Log,
     lives: Lives,
     stance: watch::Sender<Stance>,
@@ -73,6 +76,7 @@ pub fn outbox(
         orders,
         holders,
         open_tasks,
+        waiting,
         log,
         lives,
         stance,
@@ -100,7 +104,10 @@ impl Perform<machine::Effect> for Outbox {
             machine::Effect::Stands(stance) => {
                 self.stance.send_replace(stance);
             }
-            machine::Effect::Held(_) | machine::Effect::AtWork(_) | machine::Effect::Anew => {}
+            machine::Effect::Held(_)
+            | machine::Effect::AtWork(_)
+            | machine::Effect::Waiting(_)
+            | machine::Effect::Anew => {}
         }
     }
 
@@ -112,6 +119,7 @@ impl Perform<machine::Effect> for Outbox {
             | machine::Effect::Renewed(_)
             | machine::Effect::Stands(_) => {}
             machine::Effect::Held(held) => self.holders.note(held),
+            machine::Effect::Waiting(count) => self.waiting.note(*count),
             machine::Effect::AtWork(tasks) => {
                 let progress = self.log.progress();
                 for task in tasks {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::fault::{Fault, FaultCode};
 use common::id::{DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId};
 use common::operation::{Allocation, Operation, VolumeFormat};
 use common::revision::{Revision, Start, Token};
@@ -52,7 +53,9 @@ fn submission(number: u128, digest: u8, ask: Ask) -> Input {
         digest: vec![digest],
         correlation_id: "nightly".into(),
         ask,
+        lock_wait: None,
         validate_only: false,
+        before: None,
     }))
 }
 
@@ -189,6 +192,7 @@ impl World {
             | Effect::AtWork(_)
             | Effect::Renewed(_)
             | Effect::Stands(_)
+            | Effect::Waiting(_)
             | Effect::Anew => None,
         });
         (step.reply, core.collect())

@@ -1,6 +1,7 @@
 //! What the codecs of the tables have in common: small words, and why a record cannot be read.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use common::fault::Fault;
 use common::id::IdError;
@@ -8,8 +9,9 @@ use common::lock::Mode;
 use common::operation::{Allocation, VolumeFormat};
 use common::revision::Token;
 use common::time::Timestamp;
-use engine_core::model::EntityKey;
+use engine_core::model::{EntityKey, Holder};
 use proto::convert;
+use proto::engine::v1 as wire;
 use proto::engine::v1::{EntityKind, EntityRef};
 use proto::store::v1::LockRecord;
 
@@ -111,6 +113,78 @@ pub(crate) fn signed(bytes: u64) -> i64 {
 
 pub(crate) fn unsigned(field: &'static str, bytes: i64) -> Result<u64, CodecError> {
     u64::try_from(bytes).map_err(|_| CodecError::new(field, "is negative"))
+}
+
+pub(super) fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn read_duration(
+    field: &'static str,
+    duration: prost_types::Duration,
+) -> Result<Duration, CodecError> {
+    Duration::try_from(duration).map_err(|error| CodecError::new(field, error))
+}
+
+/// Who holds an entity, and how.
+pub(crate) fn holder(holder: &Holder, mode: Mode) -> wire::Holder {
+    let mode = match mode {
+        Mode::Shared => wire::LockMode::Shared,
+        Mode::Exclusive => wire::LockMode::Exclusive,
+    };
+    match holder {
+        Holder::Command {
+            command_id,
+            user,
+            since,
+        } => wire::Holder {
+            command_id: command_id.to_string(),
+            foreign_task_id: String::new(),
+            user: user.clone(),
+            since: time(*since),
+            mode: mode.into(),
+            host_id: String::new(),
+        },
+        Holder::ForeignTask {
+            task_id,
+            host_id,
+            since,
+        } => wire::Holder {
+            command_id: String::new(),
+            foreign_task_id: task_id.to_string(),
+            user: String::new(),
+            since: time(*since),
+            mode: mode.into(),
+            host_id: host_id.to_string(),
+        },
+    }
+}
+
+/// A holder that was recorded, and how it holds.
+pub(super) fn read_holder(shown: wire::Holder) -> Result<(Holder, Mode), CodecError> {
+    let mode = match shown.mode() {
+        wire::LockMode::Shared => Mode::Shared,
+        wire::LockMode::Exclusive => Mode::Exclusive,
+        wire::LockMode::Unspecified => return Err(unknown("holder.mode", shown.mode)),
+    };
+    let since = read_time("holder.since", shown.since.as_ref())?;
+    let holder = if shown.foreign_task_id.is_empty() {
+        Holder::Command {
+            command_id: id("holder.command_id", &shown.command_id)?,
+            user: shown.user,
+            since,
+        }
+    } else {
+        Holder::ForeignTask {
+            task_id: id("holder.foreign_task_id", &shown.foreign_task_id)?,
+            host_id: id("holder.host_id", &shown.host_id)?,
+            since,
+        }
+    };
+    Ok((holder, mode))
 }
 
 /// An entity as it is pointed at.

@@ -8,9 +8,9 @@
 //! | `command/live` | the sequence of a root | nothing: its tree is part of the working state |
 //! | `command/request` | the request's id, RPC, user | the id of the root that it was accepted as |
 
-use common::id::{CommandId, HostId};
+use common::id::HostId;
 use engine_core::model::{
-    AsyncTask, Awaited, Command, CommandParameters as _, CommandState, Outcome, RequestKey, WaitingFor,
+    AsyncTask, Awaited, Blocker, Blockers, Command, CommandState, Outcome, RequestKey, WaitingFor,
 };
 use proto::convert;
 use proto::engine::v1 as wire;
@@ -87,6 +87,7 @@ pub(crate) fn show(command: &Command) -> wire::Command {
         cancelable: false,
         undo: String::new(),
         plan: None,
+        lock_wait: command.lock_wait.map(codec::duration),
     }
 }
 
@@ -171,6 +172,10 @@ pub(crate) fn read(seq: u64, record: CommandRecord) -> Result<Command, CodecErro
         sequence: shown.sequence,
         attempt: shown.attempt,
         abandoned_by: Some(shown.abandoned_by).filter(|user| !user.is_empty()),
+        lock_wait: shown
+            .lock_wait
+            .map(|wait| codec::read_duration("lock_wait", wait))
+            .transpose()?,
         locks: record
             .locks
             .iter()
@@ -212,6 +217,7 @@ pub(super) fn waiting_for(waiting: &WaitingFor) -> wire::WaitingFor {
         Awaited::Host(id) => What::HostId(id.to_string()),
         Awaited::Task(id) => What::TaskId(id.to_string()),
         Awaited::Command(id) => What::CommandId(id.to_string()),
+        Awaited::Locks(blockers) => What::Locks(awaited_locks(blockers)),
         Awaited::Attention(fault) => What::Attention(convert::fault_to_wire(fault)),
     };
     wire::WaitingFor {
@@ -226,12 +232,41 @@ pub(super) fn read_waiting_for(waiting: wire::WaitingFor) -> Result<WaitingFor, 
         What::HostId(id) => Awaited::Host(codec::id("waiting_for.host_id", &id)?),
         What::TaskId(id) => Awaited::Task(codec::id("waiting_for.task_id", &id)?),
         What::CommandId(id) => Awaited::Command(codec::id("waiting_for.command_id", &id)?),
+        What::Locks(locks) => Awaited::Locks(read_awaited_locks(locks)?),
         What::Attention(fault) => Awaited::Attention(convert::fault_from_wire(&fault)),
     };
     Ok(WaitingFor {
         what,
         note: waiting.note.into(),
         since: codec::read_time("waiting_for.since", waiting.since.as_ref())?,
+    })
+}
+
+fn awaited_locks(blockers: &Blockers) -> wire::AwaitedLocks {
+    let by = blockers.by.iter().map(|blocker| wire::AwaitedLock {
+        entity: Some(codec::entity(&blocker.entity)),
+        holder: Some(codec::holder(&blocker.holder, blocker.mode)),
+        waits: blocker.waits,
+    });
+    wire::AwaitedLocks {
+        by: by.collect(),
+        left_out: u32::try_from(blockers.more).unwrap_or(u32::MAX),
+    }
+}
+
+fn read_awaited_locks(locks: wire::AwaitedLocks) -> Result<Blockers, CodecError> {
+    let by = locks.by.into_iter().map(|lock| {
+        let (holder, mode) = codec::read_holder(codec::required("waiting_for.locks.holder", lock.holder)?)?;
+        Ok(Blocker {
+            entity: codec::read_entity(codec::required("waiting_for.locks.entity", lock.entity.as_ref())?)?,
+            holder,
+            mode,
+            waits: lock.waits,
+        })
+    });
+    Ok(Blockers {
+        by: by.collect::<Result<_, CodecError>>()?,
+        more: usize::try_from(locks.left_out).unwrap_or(usize::MAX),
     })
 }
 
@@ -253,28 +288,6 @@ fn read_outcome(outcome: &wire::Outcome) -> Result<Outcome, CodecError> {
         state: read_state(outcome.state)?,
         fault: outcome.fault.as_ref().map(convert::fault_from_wire),
     })
-}
-
-/// The live roots that are being undone by a call to this host.
-///
-/// # Errors
-/// [`StoreError`] if they cannot be read.
-pub(crate) fn undoing_on(reader: &dyn Reader, host_id: HostId) -> Result<Vec<CommandId>, StoreError> {
-    let mut found = Vec::new();
-    let mut after = None;
-    loop {
-        let scan = COMMANDS.live(reader, after.as_deref(), PIECE)?;
-        let shown = scan.found.into_iter().filter_map(|(_, record)| record.command);
-        let undoing = shown.filter(|command| {
-            command.state == i32::from(wire::CommandState::Compensating)
-                && called_host(command) == Some(host_id)
-        });
-        found.extend(undoing.filter_map(|command| command.command_id.parse::<CommandId>().ok()));
-        after = scan.next;
-        if after.is_none() {
-            return Ok(found);
-        }
-    }
 }
 
 /// A person's decision that a host is to be taken over.
@@ -306,7 +319,9 @@ pub(crate) fn taking_over(reader: &dyn Reader, host_id: HostId) -> Result<Option
 
 fn taking_over_by(command: wire::Command, host_id: &str) -> Option<TakingOver> {
     use wire::command_parameters::Kind;
-    if read_state(command.state).is_ok_and(CommandState::is_terminal) {
+    // One that waits for its locks is not decided yet.
+    let stands = |state: CommandState| !state.is_terminal() && state != CommandState::Pending;
+    if !read_state(command.state).is_ok_and(stands) {
         return None;
     }
     let Kind::TakeOverHost(p) = command.parameters?.kind? else {
@@ -317,9 +332,4 @@ fn taking_over_by(command: wire::Command, host_id: &str) -> Option<TakingOver> {
         reason: p.reason,
         correlation_id: command.correlation_id,
     })
-}
-
-/// The host that the command itself calls.
-fn called_host(command: &wire::Command) -> Option<HostId> {
-    verbs::decode(command.parameters.clone()).ok()?.called_host()
 }

@@ -1,5 +1,7 @@
 //! Any value of the core's model, for round trips through the records.
 
+use std::time::Duration;
+
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId, VolumeId};
 use common::lock::Mode;
@@ -15,9 +17,9 @@ use engine_core::model::{
     DetachDisk, RemoveAllVmImages, RemoveDisk, RemoveHost, RemoveImage, RemoveVm, TakeOverHost, TaskStep,
 };
 use engine_core::model::{
-    AsyncTask, AsyncTaskState, Awaited, Command, CommandKind, CommandState, Disk, DiskSpec, Domain,
-    EntityKey, Host, Observation, OtherLife, Outcome, Parameters, Place, Presence, Purpose, ReportedState,
-    RequestKey, Settled, Vm, WaitingFor,
+    AsyncTask, AsyncTaskState, Awaited, Blocker, Blockers, Command, CommandKind, CommandState, Disk,
+    DiskSpec, Domain, EntityKey, Holder, Host, Observation, OtherLife, Outcome, Parameters, Place, Presence,
+    Purpose, ReportedState, RequestKey, Settled, Vm, WaitingFor,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -244,8 +246,30 @@ fn waiting_for() -> impl Strategy<Value = WaitingFor> {
         task_id().prop_map(Awaited::Task),
         command_id().prop_map(Awaited::Command),
         fault().prop_map(Awaited::Attention),
+        blockers().prop_map(Awaited::Locks),
     ];
     (what, words(), time()).prop_map(|(what, note, since)| WaitingFor { what, note, since })
+}
+
+fn blockers() -> impl Strategy<Value = Blockers> {
+    let command = (command_id(), text(), time()).prop_map(|(command_id, user, since)| Holder::Command {
+        command_id,
+        user,
+        since,
+    });
+    let foreign = (task_id(), host_id(), time()).prop_map(|(task_id, host_id, since)| Holder::ForeignTask {
+        task_id,
+        host_id,
+        since,
+    });
+    let blocker = (lock(), prop_oneof![command, foreign], any::<bool>());
+    let blocker = blocker.prop_map(|((entity, mode), holder, waits)| Blocker {
+        entity,
+        holder,
+        mode,
+        waits,
+    });
+    (vec(blocker, 0..3), 0..1_000_usize).prop_map(|(by, more)| Blockers { by, more })
 }
 
 fn request() -> impl Strategy<Value = RequestKey> {
@@ -289,8 +313,10 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         any::<u32>(),
         option::of(name()),
     );
-    (identity, course, words, vec(lock(), 0..3), any::<u64>()).prop_map(
-        |(identity, course, words, locks, tree_sequence)| {
+    let lock_wait = option::of((0..86_400_u64).prop_map(Duration::from_secs));
+    let waits = (vec(lock(), 0..3), lock_wait);
+    (identity, course, words, waits, any::<u64>()).prop_map(
+        |(identity, course, words, (locks, lock_wait), tree_sequence)| {
             let (id, seq, parameters, parent, root, children, tasks) = identity;
             let (state, cancel_requested, call_sent, fault, outcomes, left_behind, waiting_for) = course;
             let (user, request, correlation_id, created, ended, sequence, attempt, abandoned_by) = words;
@@ -317,6 +343,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
                 sequence,
                 attempt,
                 abandoned_by,
+                lock_wait,
                 locks,
                 tree_sequence,
             }

@@ -1,11 +1,8 @@
 //! CreateVm.
 
-use std::collections::BTreeSet;
-
 use common::fault::Fault;
 use common::id::VmId;
 use engine_core::model::{self, NewDisk};
-use engine_core::plan::MAX_DISKS;
 use proto::convert;
 use proto::engine::v1::{CreateVmRequest, DiskSpec};
 use runtime::chance;
@@ -27,19 +24,6 @@ fn read(request: &CreateVmRequest) -> Result<model::CreateVmRequest, Fault> {
 }
 
 fn disks(disks: &[DiskSpec]) -> Result<Vec<NewDisk>, Fault> {
-    if disks.len() > MAX_DISKS {
-        let problem = format!("has {} entries; at most {MAX_DISKS} are allowed", disks.len());
-        return Err(Fault::invalid("disks", problem));
-    }
-    let mut named = BTreeSet::new();
-    let mut new = Vec::with_capacity(disks.len());
-    for (at, disk) in disks.iter().enumerate() {
-        let disk = field::disk(&format!("disks[{at}]."), disk)?;
-        if disk.disk_id.is_some_and(|id| !named.insert(id)) {
-            let problem = "names a disk that another entry names already";
-            return Err(Fault::invalid(format!("disks[{at}].disk_id"), problem));
-        }
-        new.push(disk);
-    }
-    Ok(new)
+    let disk = |(at, disk)| field::disk(&format!("disks[{at}]."), disk);
+    disks.iter().enumerate().map(disk).collect()
 }

@@ -9,6 +9,8 @@ pub(crate) struct Envelope {
     /// As the client gave it.
     pub(crate) request_id: String,
     pub(crate) validate_only: bool,
+    /// For how long to wait for the locks. It stays in the body as well.
+    pub(crate) lock_wait: Option<prost_types::Duration>,
 }
 
 /// What is answered to a request that became a command, or would.
@@ -82,6 +84,7 @@ macro_rules! mutation {
                 crate::verbs::Envelope {
                     request_id: std::mem::take(&mut self.request_id),
                     validate_only: std::mem::take(&mut self.validate_only),
+                    lock_wait: self.lock_wait,
                 }
             }
 

@@ -95,6 +95,7 @@ impl Fleet {
             address: address.to_string(),
             request_id: fresh(),
             validate_only: false,
+            lock_wait: None,
         };
         let answer = self
             .client
@@ -110,6 +111,7 @@ impl Fleet {
             host_id: host.host_id.clone(),
             request_id: fresh(),
             validate_only: false,
+            lock_wait: None,
         };
         let answer = self.client.domains.clone().create_storage_domain(request).await;
         let answer = answer.context("CreateStorageDomain")?.into_inner();

@@ -104,6 +104,7 @@ async fn adding_a_host_that_does_not_answer_waits_and_can_be_cancelled() -> Outc
         address: address.to_string(),
         request_id: tests::ids::fresh(),
         validate_only: false,
+        lock_wait: None,
     };
     let answer = world.client.hosts.clone().add_host(request).await?.into_inner();
     let command = answer.command.context("no command")?;

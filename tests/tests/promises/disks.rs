@@ -266,6 +266,7 @@ async fn a_plan_is_shown_and_nothing_is_done() -> Outcome<()> {
     let (world, domain) = World::furnished().await?;
     let request = CreateDiskRequest {
         validate_only: true,
+        lock_wait: None,
         ..requests::create_disk(&domain, (VolumeFormat::Cow, requests::KINDS[0].1))
     };
     let answer = world

@@ -19,6 +19,7 @@ mod life_cycle;
 mod lists;
 
 mod loading;
+mod lock_wait;
 mod locks;
 mod lost_directory;
 mod max_age;

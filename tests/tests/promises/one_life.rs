@@ -116,6 +116,7 @@ async fn takes_over(engine: &Engine, world: &World, is_recorded: bool) -> Outcom
         reason: "its engine is gone".to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     };
     let request = with_metadata(request, &[("x-user", "ann"), ("x-correlation-id", "fire-7")]);
     let answer = engine

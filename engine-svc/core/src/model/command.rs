@@ -1,10 +1,12 @@
 //! Commands: what a user asked for, and its parts.
 
+use std::time::Duration;
+
 use common::id::{CommandId, HostId, RequestId, TaskId};
 use common::lock::Mode;
 use common::{Fault, Timestamp, Words};
 
-use super::{CommandKind, EntityKey, Parameters};
+use super::{Blockers, CommandKind, EntityKey, Parameters};
 
 /// Where a command stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +54,8 @@ pub enum Awaited {
     Task(TaskId),
     /// A child that has not ended.
     Command(CommandId),
+    /// Its locks, which these have or get first.
+    Locks(Blockers),
     /// A decision of an operator, because of this.
     Attention(Fault),
 }
@@ -131,7 +135,10 @@ pub struct Command {
     pub attempt: u32,
     /// Who gave it up.
     pub abandoned_by: Option<String>,
-    /// What it holds while it has not ended; only a root has any. Kept in the record after the end, held no more.
+    /// For how long it may wait for its locks, of running time; none for one that does not wait. Only a root has any.
+    pub lock_wait: Option<Duration>,
+    /// What it holds while it has not ended, or waits for while it is PENDING; only a root has any. Kept in the record after
+    /// the end, held no more.
     pub locks: Vec<(EntityKey, Mode)>,
     /// The count of its tree's changes at its last change.
     pub tree_sequence: u64,

@@ -66,6 +66,33 @@ pub struct Holding {
     pub more: usize,
 }
 
+/// Whom a command waits for that waits for its locks: everybody, or the first of very many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blockers {
+    /// In the order of the locks that it needs.
+    pub by: Vec<Blocker>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+/// One who holds what a command needs, or waits for that ahead of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocker {
+    /// What.
+    pub entity: EntityKey,
+    /// Who.
+    pub holder: Holder,
+    /// How it holds or wants the entity.
+    pub mode: Mode,
+    /// It does not hold the entity yet, and comes first.
+    pub waits: bool,
+}
+
+impl Blockers {
+    /// Blockers that are told of one command.
+    pub const TOLD: usize = 10;
+}
+
 impl Holding {
     /// Holders that are told of one entity: a domain may be shared by thousands.
     pub const TOLD: usize = 10;
@@ -149,6 +176,20 @@ pub struct NewDisk {
     pub allocation: Allocation,
     /// For people.
     pub description: String,
+}
+
+impl NewDisk {
+    /// The request for a disk as it was planned.
+    pub(crate) fn of(disk: &DiskSpec) -> Self {
+        Self {
+            disk_id: Some(disk.disk_id),
+            domain_id: disk.domain_id,
+            capacity_bytes: disk.capacity_bytes,
+            format: disk.format,
+            allocation: disk.allocation,
+            description: disk.description.clone(),
+        }
+    }
 }
 
 /// A disk that is there.

@@ -14,7 +14,8 @@ mod task;
 pub use call::HostCall;
 pub use command::{Awaited, Command, CommandState, Outcome, RequestKey, WaitingFor};
 pub use entity::{
-    Disk, DiskSpec, Domain, EntityKey, Holder, Holding, Host, NewDisk, Observation, OtherLife, Presence, Vm,
+    Blocker, Blockers, Disk, DiskSpec, Domain, EntityKey, Holder, Holding, Host, NewDisk, Observation,
+    OtherLife, Presence, Vm,
 };
 pub use event::{Event, EventCode, Severity};
 pub use moves::{AsyncTaskEvent, CommandEvent, IllegalMove};

@@ -137,8 +137,8 @@ impl CommandState {
     /// |---|---|---|---|---|---|---|---|---|
     /// | PENDING | ACTIVE | | | | | FAILED | CANCELLED | |
     /// | ACTIVE | | ACTIVE | COMPENSATING | NEEDS_ATTENTION | SUCCEEDED | FAILED | CANCELLED | FAILED |
-    /// | COMPENSATING | | | COMPENSATING | NEEDS_ATTENTION | SUCCEEDED | FAILED | CANCELLED | FAILED |
-    /// | NEEDS_ATTENTION | | ACTIVE | COMPENSATING | NEEDS_ATTENTION | SUCCEEDED | FAILED | CANCELLED | FAILED |
+    /// | COMPENSATING | | | COMPENSATING | NEEDS_ATTENTION | | FAILED | CANCELLED | |
+    /// | NEEDS_ATTENTION | | ACTIVE | COMPENSATING | | SUCCEEDED | FAILED | CANCELLED | FAILED |
     ///
     /// Nothing leaves SUCCEEDED, FAILED or CANCELLED.
     ///
@@ -151,11 +151,11 @@ impl CommandState {
             (S::Pending, E::Start) => S::Active,
             (S::Active | S::NeedsAttention, E::Work) => S::Active,
             (S::Active | S::Compensating | S::NeedsAttention, E::Undo) => S::Compensating,
-            (S::Active | S::Compensating | S::NeedsAttention, E::Rest) => S::NeedsAttention,
-            (S::Active | S::Compensating | S::NeedsAttention, E::Succeed) => S::Succeeded,
+            (S::Active | S::Compensating, E::Rest) => S::NeedsAttention,
+            (S::Active | S::NeedsAttention, E::Succeed) => S::Succeeded,
             (S::Pending | S::Active | S::Compensating | S::NeedsAttention, E::Fail) => S::Failed,
             (S::Pending | S::Active | S::Compensating | S::NeedsAttention, E::Cancel) => S::Cancelled,
-            (S::Active | S::Compensating | S::NeedsAttention, E::Abandon) => S::Failed,
+            (S::Active | S::NeedsAttention, E::Abandon) => S::Failed,
             (state, event) => return Err(IllegalMove::Command { state, event }),
         })
     }

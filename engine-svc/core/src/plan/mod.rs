@@ -21,6 +21,7 @@ use common::{Fault, Timestamp};
 
 use crate::model::{
     self, Ask, AsyncTask, Command, CommandParameters as _, CommandState, EntityKey, HostCall, Parameters,
+    Requested as _,
 };
 use crate::state::State;
 use at::At;
@@ -29,7 +30,7 @@ use verb::{CommandVerb, Leaf, Root, Undo};
 pub use verbs::MAX_DISKS;
 
 pub(crate) use next::{Awaits, End, NewTask, Next, Rest, Work, outcomes};
-pub(crate) use tree::{Plan, Records, new_task};
+pub(crate) use tree::{Origin, Plan, Records, new_task};
 pub(crate) use verb::{Calling, Following};
 pub(crate) use words::task_words;
 
@@ -39,6 +40,15 @@ macro_rules! dispatch {
             match parameters {
                 $(Parameters::$root(p) => p,)*
                 $(Parameters::$part(p) => p,)*
+            }
+        }
+
+        /// The request behind a root, to be planned once more: one that waited for its locks is planned when it starts. None
+        /// for a part, which no request asks for.
+        pub(crate) fn asked(parameters: &Parameters) -> Option<Ask> {
+            match parameters {
+                $(Parameters::$root(p) => Some(Ask::$root(p.request())),)*
+                $(Parameters::$part(_) => None,)*
             }
         }
 
@@ -70,7 +80,8 @@ pub(crate) fn takes_over(parameters: &Parameters) -> bool {
 
 /// The call that the command's host has not answered yet, for commands that call.
 pub(crate) fn call(command: &Command) -> Option<HostCall> {
-    let calling = calling(command).filter(|_| !command.state.is_terminal())?;
+    let stands = |state: CommandState| !state.is_terminal() && state != CommandState::Pending;
+    let calling = calling(command).filter(|_| stands(command.state))?;
     Some(calling.call(command))
 }
 

@@ -5,10 +5,9 @@ use common::lock::Mode;
 use common::{Fault, Timestamp, Words};
 
 use super::next::Awaits;
-use crate::input::Submission;
 use crate::model::{
     AsyncTask, AsyncTaskState, Command, CommandParameters as _, CommandState, EntityKey, Parameters, Place,
-    PlannedTask, Purpose, RequestKey, TaskStep,
+    PlannedTask, Purpose, TaskStep,
 };
 use crate::state::State;
 
@@ -41,6 +40,15 @@ impl Part {
     }
 }
 
+/// Whose plan it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    /// The root.
+    pub(crate) id: CommandId,
+    pub(crate) user: &'a str,
+    pub(crate) correlation_id: &'a str,
+}
+
 /// The records of a plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
@@ -67,31 +75,25 @@ impl Plan {
         hosts
     }
 
-    /// The records as they are at acceptance. `seq` numbers are taken from `first_seq` on.
+    /// The records as they are at the start. `seq` numbers are taken from `first_seq` on.
     pub(crate) fn records(
         self,
         state: &State,
-        asked: &Submission,
+        origin: Origin<'_>,
         first_seq: u64,
         now: Timestamp,
     ) -> Records {
         let mut maker = Maker {
             state,
-            asked,
+            origin,
             now,
-            root: asked.command_id,
             seq: first_seq,
             tree_sequence: 0,
             made: Vec::new(),
         };
-        let mut root = maker.command(asked.command_id, None, self.parameters);
-        root.children = maker.parts(asked.command_id, self.children);
+        let mut root = maker.command(origin.id, None, self.parameters);
+        root.children = maker.parts(origin.id, self.children);
         root.locks = self.locks;
-        root.request = Some(RequestKey {
-            rpc: asked.rpc.clone(),
-            request_id: asked.request_id,
-            digest: asked.digest.clone(),
-        });
         maker.await_last_child(&mut root);
         root.tree_sequence = maker.tree_sequence + 1;
         Records {
@@ -103,9 +105,8 @@ impl Plan {
 
 struct Maker<'a> {
     state: &'a State,
-    asked: &'a Submission,
+    origin: Origin<'a>,
     now: Timestamp,
-    root: CommandId,
     seq: u64,
     tree_sequence: u64,
     made: Vec<(Command, Option<AsyncTask>)>,
@@ -120,7 +121,7 @@ impl Maker<'_> {
             seq,
             parameters,
             parent,
-            root: self.root,
+            root: self.origin.id,
             children: Vec::new(),
             tasks: Vec::new(),
             state: CommandState::Active,
@@ -130,14 +131,15 @@ impl Maker<'_> {
             outcomes: Vec::new(),
             left_behind: Vec::new(),
             waiting_for: waits_for_host.map(|awaits| awaits.since(self.now)),
-            user: self.asked.user.clone(),
+            user: self.origin.user.to_owned(),
             request: None,
-            correlation_id: self.asked.correlation_id.clone(),
+            correlation_id: self.origin.correlation_id.to_owned(),
             created: self.now,
             ended: None,
             sequence: 1,
             attempt: 1,
             abandoned_by: None,
+            lock_wait: None,
             locks: Vec::new(),
             tree_sequence: 0,
         }

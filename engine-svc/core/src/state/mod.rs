@@ -4,6 +4,7 @@ mod index;
 mod read;
 mod stance;
 mod undo;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,14 +14,16 @@ use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, Store
 use common::lock::LockTable;
 
 use crate::change::Change;
-use crate::input::Differences;
+use crate::input::{Before, Differences};
 use crate::model::{
-    AsyncTask, AsyncTaskState, Command, CommandParameters as _, Disk, Domain, EntityKey, Host, Presence, Vm,
+    AsyncTask, AsyncTaskState, Command, CommandParameters as _, CommandState, Disk, Domain, EntityKey, Host,
+    Presence, Vm,
 };
 
 pub(crate) use index::{Family, Tree, Usage};
 pub use stance::Stance;
 pub(crate) use undo::Undo;
+pub(crate) use waiting::freed_by;
 
 /// How much the engine takes upon itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Limits {
     pub text_bytes: usize,
     /// Bytes of the texts of one user's.
     pub text_bytes_per_user: usize,
+    /// Commands that wait for their locks.
+    pub waiting_commands: usize,
     /// Tasks of one host that are none of ours and not cleared, as far as they are recorded.
     pub foreign_tasks_per_host: usize,
 }
@@ -46,6 +51,7 @@ impl Default for Limits {
             commands_per_user: 25_000,
             text_bytes: 64 << 20,
             text_bytes_per_user: 32 << 20,
+            waiting_commands: 500,
             foreign_tasks_per_host: 2_000,
         }
     }
@@ -81,13 +87,6 @@ pub(crate) struct RequestScope {
     pub(crate) request_id: RequestId,
 }
 
-/// A request that was accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Accepted {
-    pub(crate) command_id: CommandId,
-    pub(crate) digest: Vec<u8>,
-}
-
 /// Which memory of a host is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Life {
@@ -110,6 +109,8 @@ pub(crate) struct Volatile {
     pub(crate) looks: BTreeMap<HostId, Look>,
     /// What the last look found, which need not be told again.
     pub(crate) differences: BTreeMap<HostId, Differences>,
+    /// What was freed, and may start commands that wait, which there was no time for.
+    pub(crate) freed: BTreeSet<EntityKey>,
     /// How often each host showed a task that is none of ours and for which there was no room.
     pub(crate) unrecorded: BTreeMap<HostId, u64>,
 }
@@ -157,7 +158,7 @@ pub struct State {
     vms: BTreeMap<VmId, Vm>,
     vm_names: BTreeMap<String, VmId>,
     locks: LockTable<EntityKey, Owner>,
-    requests: BTreeMap<Arc<RequestScope>, Accepted>,
+    requests: BTreeMap<Arc<RequestScope>, Before>,
     remembered: BTreeMap<CommandId, Arc<RequestScope>>,
     families: BTreeMap<CommandId, Family>,
     trees: BTreeMap<CommandId, Tree>,
@@ -242,10 +243,10 @@ impl State {
 
     fn apply_command(&mut self, command: &Arc<Command>) {
         self.seed.last_seq = self.seed.last_seq.max(command.seq);
-        let over = command.state.is_terminal();
+        let calls_nobody = command.state.is_terminal() || command.state == CommandState::Pending;
         if let Some(host_id) = command.parameters.called_host() {
             let calls = &mut self.work_of(host_id).calls;
-            if over {
+            if calls_nobody {
                 calls.remove(&command.id);
             } else {
                 calls.insert(command.id);
@@ -276,8 +277,12 @@ impl State {
     fn apply_root(&mut self, command: &Command) {
         let owner = Owner::Command(command.id);
         if command.state.is_terminal() {
-            self.locks.release(&owner);
+            self.locks.leave(&owner);
+        } else if command.state == CommandState::Pending {
+            self.locks
+                .await_turn(owner, command.seq, command.locks.iter().cloned());
         } else if self.locks.held_by(&owner).is_empty() {
+            self.locks.leave(&owner);
             self.locks.restore(owner, command.locks.iter().cloned());
         }
         let Some(request) = &command.request else { return };
@@ -289,7 +294,7 @@ impl State {
             rpc: request.rpc.clone(),
             request_id: request.request_id,
         });
-        let accepted = Accepted {
+        let accepted = Before {
             command_id: command.id,
             digest: request.digest.clone(),
         };
@@ -327,7 +332,7 @@ impl State {
             foreign.insert(task.id);
         }
         if !task.is_open() {
-            self.locks.release(&owner);
+            self.locks.leave(&owner);
         } else if self.locks.held_by(&owner).is_empty() {
             self.locks.restore(owner, index::foreign_locks(task));
         }

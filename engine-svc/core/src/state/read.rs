@@ -2,9 +2,10 @@
 
 use common::Fault;
 use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
-use common::lock::{Mode, Outcome};
+use common::lock::Mode;
 
-use super::{Accepted, Family, Owner, RequestScope, State, Tree};
+use super::{Family, Owner, RequestScope, State, Tree};
+use crate::input::Before;
 use crate::model::{AsyncTask, Command, Disk, Domain, EntityKey, Holder, Holding, Host, Vm};
 use crate::plan;
 
@@ -98,17 +99,6 @@ impl State {
         self.vm_names.get(name).copied()
     }
 
-    /// How many tasks of a host are not over, foreign ones too.
-    pub fn open_tasks(&self, host_id: HostId) -> usize {
-        let work = self.work.get(&host_id);
-        work.map_or(0, |work| {
-            work.tasks
-                .iter()
-                .filter(|id| self.task(**id).is_some_and(AsyncTask::is_open))
-                .count()
-        })
-    }
-
     /// Who keeps an entity busy; one of them where several share it.
     pub fn holder(&self, key: &EntityKey) -> Option<Holder> {
         let (owner, _) = self.locks.holders(key).first()?;
@@ -164,21 +154,9 @@ impl State {
             .any(|(owner, _)| matches!(owner, Owner::Command(_)))
     }
 
-    /// The first of `wants` that cannot be had now, and who holds it.
-    pub(crate) fn obstacle(
-        &mut self,
-        wants: &[(EntityKey, Mode)],
-        asker: CommandId,
-    ) -> Option<(EntityKey, Owner)> {
-        let owner = Owner::Command(asker);
-        match self.locks.acquire(owner, wants.iter().cloned(), false) {
-            Outcome::Busy { key, holder } => Some((key, holder)),
-            // Taken only to see whether they are free: the root's record is what takes them.
-            Outcome::Granted | Outcome::Queued => {
-                self.locks.release(&owner);
-                None
-            }
-        }
+    /// The first of `wants` that cannot be had now, and who holds it or waits for it.
+    pub(crate) fn obstacle(&self, wants: &[(EntityKey, Mode)]) -> Option<(EntityKey, Owner)> {
+        self.locks.in_the_way(wants)
     }
 
     pub(crate) fn family(&self, parent: CommandId) -> &Family {
@@ -201,7 +179,7 @@ impl State {
         self.trees.keys().copied().collect()
     }
 
-    pub(crate) fn accepted(&self, scope: &RequestScope) -> Option<&Accepted> {
+    pub(crate) fn accepted(&self, scope: &RequestScope) -> Option<&Before> {
         self.requests.get(scope)
     }
 
@@ -252,6 +230,7 @@ impl State {
             .owners()
             .map(|owner| (owner, self.locks.held_by(owner)))
             .collect();
+        let waiting = self.locks.waiters();
         let families: Vec<_> = self
             .families
             .iter()
@@ -277,7 +256,7 @@ impl State {
                     &self.unobserved,
                     &self.vms,
                     &self.vm_names,
-                    locks,
+                    (locks, waiting),
                     &self.requests,
                     &self.remembered
                 ),

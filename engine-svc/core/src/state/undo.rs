@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
 
-use super::{Accepted, RequestScope, Seed, State};
+use super::{RequestScope, Seed, State};
 use crate::change::Change;
+use crate::input::Before;
 use crate::model::{AsyncTask, Command, Disk, Domain, Host, Vm};
 
 /// What the records were before the changes of a step.
@@ -21,7 +22,7 @@ pub(crate) struct Undo {
 #[derive(Debug)]
 enum Old {
     Command(CommandId, Option<Arc<Command>>),
-    Request(CommandId, Option<(Arc<RequestScope>, Accepted)>),
+    Request(CommandId, Option<(Arc<RequestScope>, Before)>),
     Task(TaskId, Option<Arc<AsyncTask>>),
     Host(HostId, Option<Arc<Host>>),
     Domain(DomainId, Option<Domain>),
@@ -98,7 +99,7 @@ impl State {
         *self = fresh;
     }
 
-    fn put_request_back(&mut self, id: CommandId, old: Option<(Arc<RequestScope>, Accepted)>) {
+    fn put_request_back(&mut self, id: CommandId, old: Option<(Arc<RequestScope>, Before)>) {
         self.forget_request(id);
         if let Some((scope, accepted)) = old {
             self.remembered.insert(id, Arc::clone(&scope));

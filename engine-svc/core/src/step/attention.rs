@@ -1,6 +1,6 @@
 //! Commands that need somebody: when they do, and what an operator can have done.
 
-use common::id::{CommandId, TaskId};
+use common::id::{CommandId, HostId, TaskId};
 use common::{Fault, FaultCode};
 
 use super::Reply;
@@ -30,6 +30,16 @@ impl Tx<'_> {
                         },
                     );
                 }
+            }
+        }
+    }
+
+    /// Whoever only does something waits for the host; what undoes needs somebody.
+    pub(super) fn connections_spent(&mut self, host_id: HostId, last: &Fault) {
+        for id in self.state.calls_to(host_id) {
+            let undoes = |command: &Command| command.state == CommandState::Compensating;
+            if self.state.command(id).is_some_and(undoes) {
+                self.retries_spent(Tried::Call(id), last);
             }
         }
     }
@@ -144,6 +154,7 @@ impl Tx<'_> {
             self.give_up(part, user, &abandoned);
         }
         if let Some(root) = self.state.command(id).cloned() {
+            self.tell_end(&root);
             self.root_ended(&root);
         }
         self.present(root)
@@ -304,6 +315,34 @@ mod tests {
                 .events
                 .iter()
                 .any(|e| e.code == EventCode::CommandAbandoned)
+        );
+    }
+
+    #[test]
+    fn of_a_host_that_cannot_be_connected_what_is_undone_needs_somebody_and_what_is_done_waits() {
+        let mut world = World::new(2);
+        for n in 0..2 {
+            world.submit(n, "AddHost", crate::testing::add_host(n));
+            world.connect(host_id(n));
+            world.disconnect(host_id(n));
+        }
+        world.step(Input::Cancel {
+            command_id: command_id(0),
+            user: "ann".into(),
+        });
+        assert_eq!((world.state_of(0), world.state_of(1)), (Compensating, Active));
+        for n in 0..2 {
+            world.step(Input::ConnectionsSpent {
+                host_id: host_id(n),
+                fault: Fault::new(FaultCode::HostAway, "nobody answers"),
+            });
+        }
+        assert_eq!((world.state_of(0), world.state_of(1)), (NeedsAttention, Active));
+        world.settle();
+        assert_eq!(
+            (world.state_of(0), world.state_of(1)),
+            (Cancelled, Succeeded),
+            "once they answer"
         );
     }
 

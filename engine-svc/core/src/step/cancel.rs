@@ -5,7 +5,7 @@ use common::{Fault, FaultCode};
 
 use super::Reply;
 use super::tx::Tx;
-use crate::model::{AsyncTask, Command, CommandParameters as _, EventCode, Purpose};
+use crate::model::{AsyncTask, Command, CommandParameters as _, CommandState, EventCode, Purpose};
 use crate::plan;
 
 impl Tx<'_> {
@@ -20,6 +20,10 @@ impl Tx<'_> {
             self.tell(EventCode::CommandCancelRequested, &root, user, message);
             for part in self.state.tree_of(id) {
                 self.wish_stopped(part);
+            }
+            if root.state == CommandState::Pending {
+                self.end_waiting(id, None);
+                return self.present(root);
             }
             self.stop_call(id);
             // A part that rested because its task got no answer has something new to wait for.
@@ -66,21 +70,10 @@ impl Tx<'_> {
 
     /// The root, if there is such an unfinished one.
     pub(super) fn unfinished_root(&self, id: CommandId) -> Result<&Command, Fault> {
-        let ended =
-            || Fault::new(FaultCode::CommandEnded, format!("command {id} has ended")).about("command_id");
         match self.state.command(id) {
-            Some(command) if !command.is_root() => {
-                let message = format!("command {id} is a part of command {}; ask that one", command.root);
-                Err(Fault::new(FaultCode::CommandNotRoot, message).about("command_id"))
-            }
-            Some(command) if command.state.is_terminal() => Err(ended()),
-            Some(command) => Ok(command),
-            None if self.state.remembers(id) => Err(ended()),
-            None => {
-                let message =
-                    format!("there is no command {id}; it may have been forgotten because of its age");
-                Err(Fault::new(FaultCode::CommandNotFound, message).about("command_id"))
-            }
+            Some(command) if command.is_root() && !command.state.is_terminal() => Ok(command),
+            Some(command) => Err(not_to_be_asked(id, Some(command.root))),
+            None => Err(not_to_be_asked(id, self.state.remembers(id).then_some(id))),
         }
     }
 
@@ -101,5 +94,61 @@ impl Tx<'_> {
         };
         let waiting = AsyncTask::waits_for(task.async_state, task.host_id, "", self.now);
         self.edit_task(task_id, |task| task.waiting_for = waiting);
+    }
+}
+
+/// Why nothing can be asked of a command that is not an unfinished root. `root`: of its tree, if there is such a command;
+/// itself for a root, which has ended.
+pub fn not_to_be_asked(id: CommandId, root: Option<CommandId>) -> Fault {
+    let (code, message) = match root {
+        Some(root) if root == id => (FaultCode::CommandEnded, format!("command {id} has ended")),
+        Some(root) => (
+            FaultCode::CommandNotRoot,
+            format!("command {id} is a part of command {root}; ask that one"),
+        ),
+        None => (
+            FaultCode::CommandNotFound,
+            format!("there is no command {id}; it may have been forgotten because of its age"),
+        ),
+    };
+    Fault::new(code, message).about("command_id")
+}
+
+#[cfg(test)]
+mod tests {
+    use common::FaultCode;
+
+    use crate::input::Input;
+    use crate::step::Reply;
+    use crate::testing::{World, command_id, create_vm};
+
+    #[test]
+    fn nothing_is_asked_but_of_a_root_that_has_not_ended() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        let part = world.root(1).children[0];
+        let asked = |world: &mut World, command_id| {
+            let user = "ann".to_owned();
+            match world.step(Input::Cancel { command_id, user }).reply {
+                Reply::Refused(fault) => Some(fault),
+                _ => None,
+            }
+        };
+        let fault = asked(&mut world, part).expect("it is a part");
+        assert_eq!(fault.code, FaultCode::CommandNotRoot);
+        assert!(fault.message.contains(&command_id(1).to_string()), "{fault}");
+        world.settle();
+        for (id, code) in [
+            (command_id(1), FaultCode::CommandEnded),
+            (command_id(9), FaultCode::CommandNotFound),
+        ] {
+            let fault = asked(&mut world, id).expect("it is no command at work");
+            assert_eq!((fault.code, fault.subject.as_str()), (code, "command_id"));
+        }
+        // As the shell asks for what only the store has.
+        assert_eq!(
+            super::not_to_be_asked(part, Some(command_id(1))).code,
+            FaultCode::CommandNotRoot
+        );
     }
 }

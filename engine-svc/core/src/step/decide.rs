@@ -21,8 +21,11 @@ impl Tx<'_> {
         }
     }
 
-    /// Returns the parent if it has a reason to be asked.
+    /// Returns the parent if it has a reason to be asked. One that waits for its locks has nothing to decide.
     fn decide_one(&mut self, id: CommandId) -> Option<CommandId> {
+        if self.state.command(id)?.state == CommandState::Pending {
+            return None;
+        }
         let before = self.standing(id)?;
         loop {
             let command = self.state.command(id)?;
@@ -166,6 +169,10 @@ impl Tx<'_> {
     fn end(&mut self, id: CommandId, end: End) {
         self.put_all(end.inventory);
         let now = self.now;
+        let began = self
+            .state
+            .command(id)
+            .is_some_and(|command| command.state != CommandState::Pending);
         let outcomes = self
             .state
             .command(id)
@@ -189,7 +196,10 @@ impl Tx<'_> {
             .filter(|command| command.is_root())
             .cloned()
         {
-            self.root_ended(&root);
+            self.tell_end(&root);
+            if began {
+                self.root_ended(&root);
+            }
         }
     }
 

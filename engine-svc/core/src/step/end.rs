@@ -10,9 +10,8 @@ use crate::model::{
 use crate::plan::{self, Following};
 
 impl Tx<'_> {
-    /// After the change that made a root terminal; its locks are free by that very change.
+    /// After the change that made a root terminal; its locks are free by that very change. Not of one that never began.
     pub(super) fn root_ended(&mut self, root: &Command) {
-        self.tell_end(root);
         self.release_tasks(root);
         let Some(host_id) = root.parameters.called_host() else {
             return;
@@ -37,7 +36,8 @@ impl Tx<'_> {
         self.effect(Effect::Unfollow { host_id });
     }
 
-    fn tell_end(&mut self, root: &Command) {
+    /// Tells people how a root has ended.
+    pub(super) fn tell_end(&mut self, root: &Command) {
         let Some(code) = EventCode::of_end(root.kind(), root.state) else {
             return;
         };

@@ -14,9 +14,11 @@ mod recover;
 mod submit;
 mod tx;
 mod verdict;
+mod wait;
 
 use std::collections::BTreeSet;
 
+pub use cancel::not_to_be_asked;
 use common::id::CommandId;
 use common::{Fault, Timestamp};
 
@@ -87,6 +89,19 @@ pub enum Reply {
 }
 
 impl Transition {
+    /// Adds what a step after this one comes to.
+    fn append(&mut self, next: Self) {
+        self.changes.extend(next.changes);
+        self.heads.extend(next.heads);
+        self.effects.extend(next.effects);
+        self.defects.extend(next.defects);
+        #[cfg(test)]
+        {
+            self.moves.commands.extend(next.moves.commands);
+            self.moves.tasks.extend(next.moves.tasks);
+        }
+    }
+
     /// Nothing but a refusal.
     fn refused(fault: Fault) -> Self {
         Self {
@@ -108,10 +123,12 @@ impl State {
     /// (`INTERNAL`), and the picture is as it was.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
         let may_decide = decides(&input);
+        let is_restart = matches!(input, Input::Recover);
         let mut transition = self.taken(input, now);
         if may_decide {
             transition.stance = self.take_stance();
         }
+        self.start_waiting(&mut transition, is_restart, now);
         transition
     }
 
@@ -193,10 +210,12 @@ impl Tx<'_> {
                 reason,
             } => return self.abandon(command_id, &user, &reason),
             Input::Recover => self.recover(&BTreeSet::new()),
+            Input::LockWaitsChecked { present } => self.check_lock_waits(&present),
             Input::Forget { command_ids } => self.forget(command_ids),
             Input::HostConnected { host_id, facts } => self.host_connected(host_id, facts),
             Input::HostAway { host_id } => self.host_away(host_id),
             Input::HostPutsOff { host_id, fault } => self.host_puts_off(host_id, fault),
+            Input::ConnectionsSpent { host_id, fault } => self.connections_spent(host_id, &fault),
             Input::HostRefused {
                 host_id,
                 fault,

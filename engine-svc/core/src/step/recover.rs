@@ -8,6 +8,7 @@ use common::id::CommandId;
 use super::tx::Tx;
 use crate::change::Change;
 use crate::effect::Effect;
+use crate::model::CommandState;
 
 impl Tx<'_> {
     /// Nothing is decided of the trees that are left out.
@@ -36,7 +37,7 @@ impl Tx<'_> {
         let live = self
             .state
             .commands()
-            .filter(|command| !command.state.is_terminal());
+            .filter(|command| !command.state.is_terminal() && command.state != CommandState::Pending);
         let wanted = live.filter_map(|command| self.state.follows(command));
         ours.chain(wanted).collect()
     }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use common::id::HostId;
+use common::id::{CommandId, HostId};
 use common::{Fault, FaultCode};
 
 use super::Reply;
 use super::tx::Tx;
 use crate::change::Change;
 use crate::input::Submission;
-use crate::model::{Command, EntityKey, Holder};
-use crate::plan::{self, Plan, Records};
+use crate::model::{Ask, Command, EntityKey, Holder, RequestKey};
+use crate::plan::{self, Origin, Plan, Records};
 use crate::state::{Owner, RequestScope, Stance, Usage};
 use crate::when::utc;
 
@@ -19,34 +19,63 @@ impl Tx<'_> {
         if let Some(reply) = self.repeat(&asked) {
             return reply;
         }
-        let planned = plan::plan(self.state, asked.command_id, &asked.ask)
-            .and_then(|plan| self.is_ours(plan))
-            .and_then(|plan| self.allowed(&asked, plan));
-        let plan = match planned {
-            Ok(plan) => plan,
-            Err(fault) => return Reply::Refused(fault),
-        };
-        let records = plan.records(self.state, &asked, self.next_seq(), self.now);
-        if let Some(fault) = self.too_many(&asked, &records) {
-            return Reply::Refused(fault);
+        match self.admit(&asked) {
+            Err(fault) => Reply::Refused(fault),
+            Ok((records, _)) if asked.validate_only => as_planned(records),
+            Ok((records, Locks::Free)) => self.accept(records),
+            Ok((records, Locks::Awaited)) => self.queue(records.root),
         }
-        if asked.validate_only {
-            as_planned(records)
-        } else {
-            self.accept(records)
+    }
+
+    /// What is to be recorded, and whether it can start.
+    fn admit(&self, asked: &Submission) -> Result<(Records, Locks), Fault> {
+        let plan = self.plan(asked.command_id, &asked.ask)?;
+        let locks = self.locks(asked, &plan)?;
+        let origin = Origin {
+            id: asked.command_id,
+            user: &asked.user,
+            correlation_id: &asked.correlation_id,
+        };
+        let mut records = plan.records(self.state, origin, self.next_seq(), self.now);
+        self.too_many(&records)?;
+        records.root.lock_wait = asked.lock_wait;
+        records.root.request = Some(RequestKey {
+            rpc: asked.rpc.clone(),
+            request_id: asked.request_id,
+            digest: asked.digest.clone(),
+        });
+        Ok((records, locks))
+    }
+
+    /// What a request would become as things are, whoever holds what it needs.
+    pub(super) fn plan(&self, id: CommandId, ask: &Ask) -> Result<Plan, Fault> {
+        plan::plan(self.state, id, ask).and_then(|plan| self.is_ours(plan))
+    }
+
+    fn locks(&self, asked: &Submission, plan: &Plan) -> Result<Locks, Fault> {
+        match (self.state.obstacle(&plan.locks), asked.lock_wait, &plan.forbidden) {
+            (Some(_), Some(_), _) => self.may_wait().map(|()| Locks::Awaited),
+            (Some((key, owner)), None, _) => Err(self.busy(&key, owner)),
+            (None, _, Some(fault)) => Err(fault.clone()),
+            (None, _, None) => Ok(Locks::Free),
         }
     }
 
     /// What is under way is bounded, so that nobody fills the memory with what cannot end. What brings a host back is not.
-    fn too_many(&self, asked: &Submission, records: &Records) -> Option<Fault> {
+    pub(super) fn too_many(&self, records: &Records) -> Result<(), Fault> {
         if plan::takes_over(&records.root.parameters) {
-            return None;
+            return Ok(());
         }
         let limits = self.state.seed.limits;
-        let parts = records.children.iter().map(|(part, _)| Usage::of(part));
-        let more = parts.fold(Usage::of(&records.root), Usage::and);
-        let (all, of_user) = self.state.usage(&asked.user);
-        let users = format!("of {}", asked.user);
+        let user = &records.root.user;
+        // One that waited is there already, and so may parts of it be.
+        let parts = records.children.iter().map(|(part, _)| part);
+        let new = parts
+            .chain([&records.root])
+            .filter(|command| self.state.command(command.id).is_none());
+        let more = new.map(Usage::of).fold(Usage::default(), Usage::and);
+        let (all, of_user) = self.state.usage(user);
+        let users = format!("of {user}");
         let bounds = [
             (
                 users.as_str(),
@@ -76,10 +105,11 @@ impl Tx<'_> {
             } else {
                 None
             }
-        })?;
+        });
+        let Some(words) = words else { return Ok(()) };
         let message =
             format!("{words}. Nothing was changed; wait until some have ended, or cancel some, and repeat");
-        Some(Fault::new(FaultCode::TooManyCommands, message))
+        Err(Fault::new(FaultCode::TooManyCommands, message))
     }
 
     fn repeat(&self, asked: &Submission) -> Option<Reply> {
@@ -88,7 +118,7 @@ impl Tx<'_> {
             rpc: asked.rpc.clone(),
             request_id: asked.request_id,
         };
-        let before = self.state.accepted(&scope)?;
+        let before = self.state.accepted(&scope).or(asked.before.as_ref())?;
         if before.digest != asked.digest {
             let message = format!(
                 "request {} was used before for another request, which became command {}; take a new id",
@@ -130,68 +160,43 @@ impl Tx<'_> {
         }
     }
 
-    fn allowed(&mut self, asked: &Submission, plan: Plan) -> Result<Plan, Fault> {
-        match (
-            self.state.obstacle(&plan.locks, asked.command_id),
-            &plan.forbidden,
-        ) {
-            (Some((key, owner)), _) => Err(self.busy(&key, owner)),
-            (None, Some(fault)) => Err(fault.clone()),
-            (None, None) => Ok(plan),
-        }
-    }
-
     fn busy(&self, key: &EntityKey, owner: Owner) -> Fault {
-        let by = match self.state.describe(owner) {
-            Some(Holder::Command {
-                command_id,
-                user,
-                since,
-            }) => format!("by command {command_id} of {user} since {}", utc(since)),
-            Some(Holder::ForeignTask {
-                task_id,
-                host_id,
-                since,
-            }) => {
-                format!(
-                    "by task {task_id} on host {host_id}, which is none of this engine's, since {}",
-                    utc(since)
-                )
-            }
-            None => "by something that has just ended; try again".to_owned(),
+        let message = match self.state.describe(owner) {
+            Some(holder) => held(key, &holder, self.state.is_waiting(owner)),
+            None => format!("{key} is held by something that has just ended; try again"),
         };
-        Fault::new(FaultCode::EntityBusy, format!("{key} is held {by}")).about(key)
+        Fault::new(FaultCode::EntityBusy, message).about(key)
     }
 
     /// The root comes last: it is what makes the rest count.
     fn accept(&mut self, records: Records) -> Reply {
         let Records { root, children } = records;
-        let id = root.id;
-        let tasks: Vec<_> = children
-            .iter()
-            .filter_map(|(_, task)| task.as_ref().map(|task| task.id))
-            .collect();
         for (command, task) in children {
             self.put(Change::Command(Arc::new(command)));
             self.put_all(task.map(|task| Change::Task(Arc::new(task))));
         }
         self.put(Change::Command(Arc::new(root.clone())));
-        self.follow_for(&root);
-        for task_id in tasks {
-            self.ask(task_id);
+        self.set_out(&root);
+        self.present(root)
+    }
+
+    /// The plan of a root is recorded, and it has its locks: hosts are asked for what is to be done first.
+    pub(super) fn set_out(&mut self, root: &Command) {
+        let id = root.id;
+        self.follow_for(root);
+        for part in self.state.tree_of(id) {
+            let tasks = self.state.command(part).map(|part| part.tasks.clone());
+            for task_id in tasks.unwrap_or_default() {
+                self.ask(task_id);
+            }
         }
         self.call_if_connected(id);
         // Bottom up: where there is nothing to do, a parent has ended before its own parent asks for it.
         for part in self.state.tree_of(id).into_iter().rev() {
             self.decide(part);
         }
-        let command = self.state.command(id).cloned().unwrap_or(root);
-        Reply::Accepted {
-            command_id: id,
-            command: Some(Box::new(command)),
-            repeat: false,
-        }
     }
+
     /// A host that is to be ours is followed from now on; one that is recorded, and refuses this engine, is tried at once.
     fn follow_for(&mut self, root: &Command) {
         let follow = self.state.follows(root);
@@ -200,6 +205,38 @@ impl Tx<'_> {
             return self.effects(call);
         }
         self.effects(follow);
+    }
+}
+
+/// Whether what a request needs is free.
+enum Locks {
+    Free,
+    /// It waits for that, as it asked for.
+    Awaited,
+}
+
+/// Who has an entity, or comes first.
+pub(super) fn held(key: &EntityKey, holder: &Holder, waits: bool) -> String {
+    let how = if waits { "waited for" } else { "held" };
+    match holder {
+        Holder::Command {
+            command_id,
+            user,
+            since,
+        } => format!(
+            "{key} is {how} by command {command_id} of {user} since {}",
+            utc(*since)
+        ),
+        Holder::ForeignTask {
+            task_id,
+            host_id,
+            since,
+        } => {
+            format!(
+                "{key} is {how} by task {task_id} on host {host_id}, which is none of this engine's, since {}",
+                utc(*since)
+            )
+        }
     }
 }
 

@@ -320,3 +320,104 @@ impl<'a> Tx<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Input;
+    use crate::model::CommandState;
+    use crate::testing::{World, command_id, create_vm, remove_vm};
+
+    /// A VM in the making, with another one there.
+    fn world() -> World {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateVm", create_vm(1, [1], 0));
+        world.settle();
+        world.submit(2, "CreateVm", create_vm(2, [2, 3], 0));
+        world
+    }
+
+    /// What such a step comes to, after it has changed much else: a whole command, a VM, a host, tasks.
+    fn refused(world: &mut World, illegal: impl FnOnce(&mut Tx<'_>)) -> Defect {
+        let before = world.engine.state.picture();
+        let mut tx = Tx::new(&mut world.engine.state, Timestamp(1_000));
+        let asked = crate::testing::submission(3, "RemoveVm", remove_vm(1));
+        tx.submit(asked);
+        let vm = tx.state.vms().next().cloned().expect("there is one");
+        tx.put(Change::VmRemoved(vm.id));
+        let host = tx.state.hosts().next().cloned().expect("there is one");
+        tx.put(Change::HostRemoved(host.id));
+        illegal(&mut tx);
+        assert!(tx.is_refused());
+        tx.cancel(command_id(2), "ann");
+        let defect = tx.finish(Reply::Done).err().expect("it is refused");
+        assert_eq!(world.engine.state.picture(), before, "nothing of it stays");
+        let loaded = world.engine.reloaded().picture();
+        assert_eq!(loaded, before);
+        defect
+    }
+
+    #[test]
+    fn a_step_that_would_move_a_record_as_no_table_has_it_is_refused_whole() {
+        let mut world = world();
+        let id = command_id(2);
+        let defect = refused(&mut world, |tx| tx.move_command(id, CommandEvent::Start, |_| ()));
+        let illegal = IllegalMove::Command {
+            state: CommandState::Active,
+            event: CommandEvent::Start,
+        };
+        assert_eq!((defect.root, defect.illegal), (Some(id), illegal));
+        let message = defect.fault().message;
+        assert!(
+            message.contains("Active does not take Start") && message.contains(&id.to_string()),
+            "{message}"
+        );
+        let set = |tx: &mut Tx<'_>| tx.edit_command(id, |command| command.state = CommandState::Failed);
+        assert_eq!(refused(&mut world, set).illegal, IllegalMove::CommandSet(id));
+        let task = world
+            .engine
+            .state
+            .tasks()
+            .find(|task| task.is_open())
+            .expect("at work")
+            .id;
+        let release = |tx: &mut Tx<'_>| tx.move_task(task, &[AsyncTaskEvent::Release], |_| ());
+        let illegal = IllegalMove::Task {
+            state: AsyncTaskState::Initializing,
+            event: AsyncTaskEvent::Release,
+        };
+        assert_eq!(refused(&mut world, release).illegal, illegal);
+        let set = |tx: &mut Tx<'_>| tx.edit_task(task, |task| task.async_state = AsyncTaskState::Cleared);
+        assert_eq!(refused(&mut world, set).illegal, IllegalMove::TaskSet(task));
+        world.settle();
+        assert_eq!(world.state_of(2), CommandState::Succeeded, "and all goes on");
+    }
+
+    /// A record that cannot have been written: a command that undoes, and has nothing to undo. A restart says so and goes
+    /// on with the others.
+    #[test]
+    fn a_restart_passes_over_a_tree_that_would_move_as_no_table_has_it() {
+        let mut world = world();
+        world.submit(4, "CreateVm", create_vm(4, [4], 0));
+        let key = format!("command {}", command_id(2));
+        let Some(Change::Command(root)) = world.engine.records.get(&key) else {
+            panic!("it is recorded")
+        };
+        let mut root = (**root).clone();
+        root.state = CommandState::Compensating;
+        world.engine.records.insert(key, Change::Command(Arc::new(root)));
+        world.engine.state = world.engine.reloaded();
+        let transition = world.engine.step(Input::Recover);
+        let [defect] = &transition.defects[..] else {
+            panic!("{:#?}", transition.defects)
+        };
+        assert!(
+            defect.message.contains("Compensating does not take Work"),
+            "{defect}"
+        );
+        assert_eq!(transition.reply, Reply::Done);
+        assert!(!transition.effects.is_empty(), "the hosts are followed");
+        let other = world.engine.state.command(command_id(4)).expect("it lives");
+        assert!(!other.state.is_terminal());
+    }
+}

@@ -10,7 +10,7 @@ use super::{
     host_id, remove_disk, remove_host, remove_vm, submission, take_over_host,
 };
 use crate::change::Change;
-use crate::input::Input;
+use crate::input::{Input, MAX_LOCK_WAIT};
 use crate::model::{Ask, CommandKind, CommandState};
 
 /// What a story ends with.
@@ -31,6 +31,8 @@ type Request = (u128, &'static str, Ask);
 struct Story {
     requests: Vec<Request>,
     fates: Vec<Fate>,
+    /// They come one after the other at once, and wait for each other.
+    at_once: bool,
 }
 
 impl Story {
@@ -42,6 +44,7 @@ impl Story {
                 (2, "RemoveVm", remove_vm(1)),
             ],
             fates: Vec::new(),
+            at_once: false,
         }
     }
 
@@ -55,6 +58,7 @@ impl Story {
                 Fate::Recover(FaultCode::NoSpace),
                 Fate::Finish,
             ],
+            at_once: false,
         }
     }
 
@@ -70,6 +74,21 @@ impl Story {
                 (6, "RemoveDisk", remove_disk(1)),
             ],
             fates: Vec::new(),
+            at_once: false,
+        }
+    }
+
+    /// VMs and disks that want the same disks: each waits for those before.
+    fn waited_for() -> Self {
+        Self {
+            requests: vec![
+                (1, "CreateVm", create_vm(1, [1, 2], 0)),
+                (2, "CreateVm", create_vm(2, [1, 3], 0)),
+                (3, "CreateDisk", create_disk(3, 0)),
+                (4, "CreateVm", create_vm(3, [1, 2, 3], 0)),
+            ],
+            fates: vec![Fate::Recover(FaultCode::NoSpace), Fate::Finish],
+            at_once: true,
         }
     }
 
@@ -83,6 +102,7 @@ impl Story {
                 (4, "RemoveDisk", remove_disk(2)),
             ],
             fates: vec![Fate::Recover(FaultCode::NoSpace), Fate::Finish],
+            at_once: false,
         }
     }
 
@@ -98,6 +118,7 @@ impl Story {
                 (6, "RemoveHost", remove_host(2)),
             ],
             fates: Vec::new(),
+            at_once: false,
         }
     }
 
@@ -108,6 +129,7 @@ impl Story {
             Self::passed_around(),
             Self::copied_at_the_second_try(),
             Self::hosts_come_and_go(),
+            Self::waited_for(),
         ]
     }
 
@@ -117,6 +139,9 @@ impl Story {
         world.host_mut(0).fates.clone_from(&self.fates);
         prepare(&mut world);
         let mut states = Vec::new();
+        if self.at_once {
+            return self.tell_at_once(world, twice);
+        }
         for (n, rpc, ask) in &self.requests {
             let mut id = self.ask(&mut world, *n, rpc, ask, 0);
             if id.is_none() || twice {
@@ -125,6 +150,24 @@ impl Story {
             settle(&mut world, twice);
             states.push(world.command(id.expect("accepted")).state);
         }
+        self.end(world, states)
+    }
+
+    fn tell_at_once(&self, mut world: World, twice: bool) -> (World, End) {
+        let mut ids = Vec::new();
+        for (n, rpc, ask) in &self.requests {
+            let mut id = self.ask(&mut world, *n, rpc, ask, 0);
+            if id.is_none() || twice {
+                id = self.ask(&mut world, *n, rpc, ask, 0x50);
+            }
+            ids.push(id.expect("accepted"));
+        }
+        settle(&mut world, twice);
+        let states = ids.iter().map(|id| world.command(*id).state).collect();
+        self.end(world, states)
+    }
+
+    fn end(&self, world: World, states: Vec<CommandState>) -> (World, End) {
         let end = End {
             states,
             vms: world.engine.state.vms().count(),
@@ -152,6 +195,7 @@ impl Story {
         other: u128,
     ) -> Option<common::id::CommandId> {
         let mut asked = submission(n, rpc, ask.clone());
+        asked.lock_wait = self.at_once.then_some(MAX_LOCK_WAIT);
         asked.command_id = super::command_id(n + other);
         let key = asked.request_id;
         world.step(Input::Submit(Box::new(asked)));
@@ -239,6 +283,11 @@ fn every_kind_of_command_is_in_a_story() {
         .filter(|kind| !told.contains(kind))
         .collect();
     assert!(forgotten.is_empty(), "no story of {forgotten:?}");
+}
+
+#[test]
+fn killed_after_any_change_of_any_input_a_story_of_waiting_ends_as_if_it_had_not_been() {
+    killed_everywhere(&Story::waited_for());
 }
 
 #[test]

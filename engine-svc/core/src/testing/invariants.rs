@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::id::{CommandId, TaskId};
+use common::lock::Mode;
 
 use super::World;
 use super::host::Image;
@@ -10,7 +11,7 @@ use super::world::host_of;
 use crate::change::Change;
 use crate::effect::Effect;
 use crate::model::{
-    AsyncTaskState, Command, CommandState, CopyImage, CreateImage, Ending, EntityKey, Parameters,
+    AsyncTaskState, Awaited, Command, CommandState, CopyImage, CreateImage, Ending, EntityKey, Parameters,
 };
 use crate::state::Owner;
 use crate::step::Transition;
@@ -79,6 +80,8 @@ pub(crate) fn after(world: &World, counts: &mut Counts, transition: &Transition)
     ends_without_trace_leave_none(world, transition);
     terminal_commands_hold_no_locks(world);
     unfinished_roots_hold_theirs(world);
+    waiting_commands_wait_for_somebody(world);
+    nobody_overtakes(world, transition);
     disks_are_attached_once(world);
     sources_stay(world);
     parents_end_last(world);
@@ -234,7 +237,8 @@ fn disks_are_attached_once(world: &World) {
 /// What a copy reads stays in the inventory, with its VM, until the copy is over.
 fn sources_stay(world: &World) {
     let state = &world.engine.state;
-    for copy in state.commands().filter(|command| !command.state.is_terminal()) {
+    let at_work = |command: &&Command| !command.state.is_terminal() && command.state != CommandState::Pending;
+    for copy in state.commands().filter(at_work) {
         let Parameters::CopyDisk(p) = &copy.parameters else {
             continue;
         };
@@ -299,13 +303,60 @@ fn terminal_commands_hold_no_locks(world: &World) {
 
 fn unfinished_roots_hold_theirs(world: &World) {
     let state = &world.engine.state;
+    let waiting = state.waiting();
     for root in state
         .commands()
         .filter(|command| command.is_root() && !command.state.is_terminal())
     {
         let mut locks = root.locks.clone();
         locks.sort();
-        assert_eq!(state.locks_of(root.id), locks, "{root:#?}");
+        let waits = root.state == CommandState::Pending;
+        assert_eq!(waiting.contains(&root.id), waits, "{root:#?}");
+        if waits {
+            assert!(state.locks_of(root.id).is_empty(), "{root:#?} has locks");
+            assert!(root.lock_wait.is_some() && root.tasks.is_empty(), "{root:#?}");
+        } else {
+            assert_eq!(state.locks_of(root.id), locks, "{root:#?}");
+        }
+    }
+}
+
+/// Whoever waits has somebody in its way, whom it names; the queue is that of acceptance.
+fn waiting_commands_wait_for_somebody(world: &World) {
+    let state = &world.engine.state;
+    let mut last = 0;
+    for id in state.waiting() {
+        let command = state.command(id).expect("who waits is live");
+        assert!(command.seq > last, "the queue is in order");
+        last = command.seq;
+        assert!(state.is_blocked(id), "nobody is in its way: {command:#?}");
+        let blockers = state.blockers(id, &command.locks);
+        let what = command.waiting_for.as_ref().map(|waiting| &waiting.what);
+        assert_eq!(what, Some(&Awaited::Locks(blockers)), "{command:#?}");
+    }
+}
+
+/// Nobody starts before one who waits for the same, and came first.
+fn nobody_overtakes(world: &World, transition: &Transition) {
+    let state = &world.engine.state;
+    let begins = |command: &&Command| {
+        let first = command.sequence == 1 || command.lock_wait.is_some();
+        command.is_root() && command.state == CommandState::Active && first
+    };
+    for begun in commands(transition).filter(begins) {
+        for id in state.waiting() {
+            let waiting = state.command(id).expect("who waits is live");
+            let conflict = begun.locks.iter().any(|(key, mode)| {
+                let same = waiting.locks.iter().filter(|(other, _)| other == key);
+                same.into_iter()
+                    .any(|(_, other)| [*mode, *other].contains(&Mode::Exclusive))
+            });
+            // One that was at work before it came keeps what it has.
+            assert!(
+                !conflict || waiting.seq > begun.seq,
+                "{begun:#?} passes {waiting:#?}"
+            );
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod histories;
 mod host;
 mod invariants;
 mod moved;
+mod scenes;
 mod world;
 
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, VmId};
@@ -60,7 +61,9 @@ pub(crate) fn submission(n: u128, rpc: &str, ask: Ask) -> Submission {
         digest: format!("{ask:?}").into_bytes(),
         correlation_id: format!("corr-{n}"),
         ask,
+        lock_wait: None,
         validate_only: false,
+        before: None,
     }
 }
 

@@ -3,12 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
+use common::Timestamp;
+use common::age::AgeClock;
 use common::id::{CommandId, DiskId, HostId};
 
 use super::{Engine, FakeHost, command_id, domain_id, host_id, submission};
 use crate::change::Change;
 use crate::effect::Effect;
-use crate::input::{Frame, Input};
+use crate::input::{Frame, Input, MAX_LOCK_WAIT};
 use crate::model::AddHost;
 use crate::model::Ask;
 use crate::model::CreateStorageDomain;
@@ -431,6 +435,20 @@ impl World {
         moved
     }
 
+    /// So many microseconds from now, it is looked whose time is up.
+    pub(crate) fn look_at_waits(&mut self, later: i64) {
+        let now = Timestamp(self.engine.inputs() + later);
+        let present = AgeClock::begin(MAX_LOCK_WAIT, now).present();
+        self.step(Input::LockWaitsChecked { present });
+    }
+
+    /// A request that waits for its locks.
+    pub(crate) fn submit_waiting(&mut self, n: u128, rpc: &str, ask: Ask, wait: Duration) -> Reply {
+        let mut asked = submission(n, rpc, ask);
+        asked.lock_wait = Some(wait);
+        self.step(Input::Submit(Box::new(asked))).reply
+    }
+
     /// A fair world: everybody connects, every effect is performed, every task comes to its end.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
@@ -476,6 +494,8 @@ fn may_come_again(input: &Input) -> bool {
         | Input::HostConnected { .. }
         | Input::HostAway { .. }
         | Input::HostPutsOff { .. }
+        | Input::ConnectionsSpent { .. }
+        | Input::LockWaitsChecked { .. }
         | Input::HostRefused { .. } => false,
         _ => true,
     }

@@ -189,6 +189,7 @@ async fn ours(world: &World, domain: &str, source: &str) -> Outcome<Cost> {
         disk_id: copy,
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     };
     let answer = world
         .client

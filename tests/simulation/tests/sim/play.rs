@@ -97,6 +97,7 @@ impl Play {
                 address: net::address(&host.node),
                 request_id: chance::uuid().to_string(),
                 validate_only: false,
+                lock_wait: None,
             };
             let answer = persist(|| {
                 let (mut client, request) = (self.engine.hosts.clone(), request.clone());
@@ -109,6 +110,7 @@ impl Play {
                 host_id: host.id.to_string(),
                 request_id: chance::uuid().to_string(),
                 validate_only: false,
+                lock_wait: None,
             };
             let answer = persist(|| {
                 let (mut client, request) = (self.engine.domains.clone(), request.clone());

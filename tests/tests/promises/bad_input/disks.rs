@@ -24,6 +24,7 @@ async fn disk_requests_are_refused_by_field() -> Outcome<()> {
 
     refuse!(table, for x in malformed_ids(), disks.create_disk(new(&|r| r.disk_id = x.clone())) => invalid("disk_id"));
     refuse!(table, for x in malformed_ids(), disks.create_disk(new(&|r| r.request_id = x.clone())) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), disks.create_disk(new(&|r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, for x in bad_ids(), disks.create_disk(new(&|r| r.domain_id = x.clone())) => invalid("domain_id"));
     refuse!(table, for x in BAD_SIZES, disks.create_disk(new(&|r| r.capacity_bytes = x)) => invalid("capacity_bytes"));
     refuse!(table, for x in BAD_ENUMS, disks.create_disk(new(&|r| r.format = x)) => invalid("format"));
@@ -34,6 +35,7 @@ async fn disk_requests_are_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in bad_ids(), disks.copy_disk(copy(&|r| r.source_disk_id = x.clone())) => invalid("source_disk_id"));
     refuse!(table, for x in malformed_ids(), disks.copy_disk(copy(&|r| r.disk_id = x.clone())) => invalid("disk_id"));
     refuse!(table, for x in malformed_ids(), disks.copy_disk(copy(&|r| r.request_id = x.clone())) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), disks.copy_disk(copy(&|r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, for x in bad_ids(), disks.copy_disk(copy(&|r| r.domain_id = x.clone())) => invalid("domain_id"));
     refuse!(table, for x in BAD_ENUMS, disks.copy_disk(copy(&|r| r.format = x)) => invalid("format"));
     refuse!(table, for x in BAD_ENUMS, disks.copy_disk(copy(&|r| r.allocation = x)) => invalid("allocation"));
@@ -42,14 +44,17 @@ async fn disk_requests_are_refused_by_field() -> Outcome<()> {
 
     refuse!(table, for x in bad_ids(), disks.remove_disk(remove_disk(&x)) => invalid("disk_id"));
     refuse!(table, for x in malformed_ids(), disks.remove_disk(with(remove_disk(&id), |r| r.request_id = x)) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), disks.remove_disk(with(remove_disk(&id), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, disks.remove_disk(remove_disk(&id)) => unknown(&id));
     refuse!(table, for x in bad_ids(), disks.attach_disk(attach_disk(&x, &id)) => invalid("disk_id"));
     refuse!(table, for x in bad_ids(), disks.attach_disk(attach_disk(&id, &x)) => invalid("vm_id"));
     refuse!(table, for x in malformed_ids(), disks.attach_disk(with(attach_disk(&id, &id), |r| r.request_id = x)) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), disks.attach_disk(with(attach_disk(&id, &id), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, disks.attach_disk(attach_disk(&id, &fresh())) => unknown(&id));
     refuse!(table, for x in bad_ids(), disks.detach_disk(detach_disk(&x, &id)) => invalid("disk_id"));
     refuse!(table, for x in bad_ids(), disks.detach_disk(detach_disk(&id, &x)) => invalid("vm_id"));
     refuse!(table, for x in malformed_ids(), disks.detach_disk(with(detach_disk(&id, &id), |r| r.request_id = x)) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), disks.detach_disk(with(detach_disk(&id, &id), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, disks.detach_disk(detach_disk(&id, &fresh())) => unknown(&id));
 
     refuse!(table, for x in bad_ids(), disks.get_disk(GetDiskRequest { disk_id: x }) => invalid("disk_id"));

@@ -33,6 +33,7 @@ fn add_host() -> AddHostRequest {
         address: "127.0.0.1:1".to_owned(),
         request_id: fresh(),
         validate_only: false,
+        lock_wait: None,
     }
 }
 
@@ -50,11 +51,13 @@ async fn host_requests_are_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in bad_names(), hosts.add_host(with(add_host(), |r| r.name = x)) => invalid("name"));
     refuse!(table, for x in bad_addresses(), hosts.add_host(with(add_host(), |r| r.address = x)) => invalid("address"));
     refuse!(table, for x in malformed_ids(), hosts.add_host(with(add_host(), |r| r.request_id = x)) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), hosts.add_host(with(add_host(), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     let taken = refused(Code::AlreadyExists, "ENTITY_EXISTS", host_id);
     refuse!(table, hosts.add_host(with(add_host(), |r| r.host_id.clone_from(host_id))) => taken);
 
     refuse!(table, for x in bad_ids(), hosts.remove_host(remove(&x)) => invalid("host_id"));
     refuse!(table, for x in malformed_ids(), hosts.remove_host(with(remove(&id), |r| r.request_id = x)) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), hosts.remove_host(with(remove(&id), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, hosts.remove_host(remove(&id)) => unknown(&id));
     refuse!(table, hosts.remove_host(remove(host_id)) => refused(Code::FailedPrecondition, "ENTITY_IN_USE", ""));
 
@@ -79,6 +82,7 @@ async fn take_overs_are_refused_by_field() -> Outcome<()> {
             reason: "its engine is gone".to_owned(),
             request_id: fresh(),
             validate_only: false,
+            lock_wait: None,
         };
         with(good, change)
     };
@@ -88,6 +92,7 @@ async fn take_overs_are_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in bad_descriptions(), hosts.take_over_host(take_over(&|r| r.reason = x.clone())) => invalid("reason"));
     refuse!(table, hosts.take_over_host(take_over(&|r| r.reason.clear())) => invalid("reason"));
     refuse!(table, for x in malformed_ids(), hosts.take_over_host(take_over(&|r| r.request_id = x.clone())) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), hosts.take_over_host(take_over(&|r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     let recorded = |r: &mut TakeOverHostRequest| r.host_id.clone_from(&world.host_id);
     let taken = refused(Code::AlreadyExists, "ENTITY_EXISTS", "");
     refuse!(table, hosts.take_over_host(take_over(&recorded)) => taken);
@@ -107,6 +112,7 @@ async fn domain_requests_are_refused_by_field() -> Outcome<()> {
             host_id: world.host_id.clone(),
             request_id: fresh(),
             validate_only: false,
+            lock_wait: None,
         };
         with(good, change)
     };
@@ -117,6 +123,7 @@ async fn domain_requests_are_refused_by_field() -> Outcome<()> {
     refuse!(table, for x in bad_names(), domains.create_storage_domain(domain(&|r| r.name = x.clone())) => invalid("name"));
     refuse!(table, for x in bad_ids(), domains.create_storage_domain(domain(&|r| r.host_id = x.clone())) => invalid("host_id"));
     refuse!(table, for x in malformed_ids(), domains.create_storage_domain(domain(&|r| r.request_id = x.clone())) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), domains.create_storage_domain(domain(&|r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, domains.create_storage_domain(domain(&|r| r.host_id.clone_from(&id))) => unknown(&id));
     let taken = refused(Code::AlreadyExists, "ENTITY_EXISTS", &domain_id);
     refuse!(table, domains.create_storage_domain(domain(&|r| r.domain_id.clone_from(&domain_id))) => taken);

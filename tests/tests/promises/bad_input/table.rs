@@ -92,6 +92,11 @@ pub(super) const UNKNOWN_ENUMS: [i32; 3] = [-1, 99, i32::MAX];
 pub(super) const BAD_PAGE_SIZES: [i32; 4] = [i32::MIN, -1, 1_001, i32::MAX];
 
 /// Texts that no list answered with.
+pub(super) fn bad_lock_waits() -> Vec<prost_types::Duration> {
+    let wait = |(seconds, nanos)| prost_types::Duration { seconds, nanos };
+    [(-1, 0), (0, -1), (86_400, 1), (i64::MAX, 0)].map(wait).into()
+}
+
 pub(super) fn bad_page_tokens() -> Vec<String> {
     let mut texts: Vec<String> = ["x", "zz", "ABCD", "\u{0}"].map(str::to_owned).into();
     texts.push("0".repeat(10_000));

@@ -23,6 +23,7 @@ async fn vm_requests_are_refused_by_field() -> Outcome<()> {
 
     refuse!(table, for x in malformed_ids(), vms.create_vm(vm(&|r| r.vm_id = x.clone())) => invalid("vm_id"));
     refuse!(table, for x in malformed_ids(), vms.create_vm(vm(&|r| r.request_id = x.clone())) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), vms.create_vm(vm(&|r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, for x in bad_names(), vms.create_vm(vm(&|r| r.name = x.clone())) => invalid("name"));
     refuse!(table, for x in bad_descriptions(), vms.create_vm(vm(&|r| r.description = x.clone())) => invalid("description"));
     refuse!(table, vms.create_vm(vm(&|r| r.disks = vec![disk(&domain, KINDS[0]); 65])) => invalid("disks"));
@@ -37,6 +38,7 @@ async fn vm_requests_are_refused_by_field() -> Outcome<()> {
 
     refuse!(table, for x in bad_ids(), vms.remove_vm(remove_vm(&x)) => invalid("vm_id"));
     refuse!(table, for x in malformed_ids(), vms.remove_vm(with(remove_vm(&id), |r| r.request_id = x)) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), vms.remove_vm(with(remove_vm(&id), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     refuse!(table, vms.remove_vm(remove_vm(&id)) => unknown(&id));
     refuse!(table, for x in bad_ids(), vms.get_vm(GetVmRequest { vm_id: x }) => invalid("vm_id"));
     refuse!(table, vms.get_vm(GetVmRequest { vm_id: id.clone() }) => unknown(&id));

@@ -202,6 +202,7 @@ async fn names_work_of(pair: &Pair, host_id: &str, waiting: WaitingFor) -> bool 
     while let Some(what) = waiting.take().and_then(|waiting| waiting.what) {
         match what {
             What::HostId(named) => return named == host_id,
+            What::Locks(_) => return false,
             What::TaskId(task_id) => {
                 let answer = engine.tasks.clone().get_task(GetTaskRequest { task_id }).await;
                 let task = answer.ok().and_then(|answer| answer.into_inner().task);

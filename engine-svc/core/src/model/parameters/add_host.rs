@@ -18,6 +18,10 @@ pub struct AddHost {
 
 impl Requested for AddHost {
     type Request = Self;
+
+    fn request(&self) -> Self {
+        self.clone()
+    }
 }
 
 impl CommandParameters for AddHost {

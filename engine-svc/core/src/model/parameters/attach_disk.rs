@@ -16,6 +16,10 @@ pub struct AttachDisk {
 
 impl Requested for AttachDisk {
     type Request = Self;
+
+    fn request(&self) -> Self {
+        self.clone()
+    }
 }
 
 impl CommandParameters for AttachDisk {

@@ -38,6 +38,18 @@ pub struct CopyDiskRequest {
 
 impl Requested for CopyDisk {
     type Request = CopyDiskRequest;
+
+    fn request(&self) -> CopyDiskRequest {
+        CopyDiskRequest {
+            source_disk_id: self.source_disk_id,
+            disk_id: Some(self.disk.disk_id),
+            domain_id: self.disk.domain_id,
+            format: self.disk.format,
+            allocation: self.disk.allocation,
+            description: self.disk.description.clone(),
+            verify: self.verify,
+        }
+    }
 }
 
 impl CommandParameters for CopyDisk {

@@ -12,6 +12,10 @@ pub struct CreateDisk {
 
 impl Requested for CreateDisk {
     type Request = NewDisk;
+
+    fn request(&self) -> NewDisk {
+        NewDisk::of(&self.disk)
+    }
 }
 
 impl CommandParameters for CreateDisk {

@@ -18,6 +18,10 @@ pub struct CreateStorageDomain {
 
 impl Requested for CreateStorageDomain {
     type Request = Self;
+
+    fn request(&self) -> Self {
+        self.clone()
+    }
 }
 
 impl CommandParameters for CreateStorageDomain {

@@ -33,6 +33,15 @@ pub struct CreateVmRequest {
 
 impl Requested for CreateVm {
     type Request = CreateVmRequest;
+
+    fn request(&self) -> CreateVmRequest {
+        CreateVmRequest {
+            vm_id: self.vm_id,
+            name: self.name.clone(),
+            description: self.description.clone(),
+            disks: self.disks.iter().map(NewDisk::of).collect(),
+        }
+    }
 }
 
 impl CommandParameters for CreateVm {

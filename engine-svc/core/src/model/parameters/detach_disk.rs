@@ -16,6 +16,10 @@ pub struct DetachDisk {
 
 impl Requested for DetachDisk {
     type Request = Self;
+
+    fn request(&self) -> Self {
+        self.clone()
+    }
 }
 
 impl CommandParameters for DetachDisk {

@@ -75,6 +75,9 @@ pub trait CommandParameters {
 pub trait Requested {
     /// What the client asks for: what cannot be derived from the state.
     type Request;
+
+    /// What was asked for, of a command that is recorded.
+    fn request(&self) -> Self::Request;
 }
 
 macro_rules! define {

@@ -14,6 +14,10 @@ pub struct RemoveDisk {
 
 impl Requested for RemoveDisk {
     type Request = Self;
+
+    fn request(&self) -> Self {
+        self.clone()
+    }
 }
 
 impl CommandParameters for RemoveDisk {

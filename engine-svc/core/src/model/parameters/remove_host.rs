@@ -14,6 +14,10 @@ pub struct RemoveHost {
 
 impl Requested for RemoveHost {
     type Request = Self;
+
+    fn request(&self) -> Self {
+        self.clone()
+    }
 }
 
 impl CommandParameters for RemoveHost {

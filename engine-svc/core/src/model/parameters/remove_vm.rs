@@ -23,6 +23,10 @@ pub struct RemoveVmRequest {
 
 impl Requested for RemoveVm {
     type Request = RemoveVmRequest;
+
+    fn request(&self) -> RemoveVmRequest {
+        RemoveVmRequest { vm_id: self.vm_id }
+    }
 }
 
 impl CommandParameters for RemoveVm {

@@ -20,6 +20,10 @@ pub struct TakeOverHost {
 
 impl Requested for TakeOverHost {
     type Request = Self;
+
+    fn request(&self) -> Self {
+        self.clone()
+    }
 }
 
 impl CommandParameters for TakeOverHost {

@@ -16,11 +16,18 @@ use crate::plan::at::At;
 use crate::plan::next::{Awaits, End, NewTask, Next, Work, child_failed, children_awaited, next_turn, rest};
 use crate::plan::tree::{Part, Plan};
 use crate::plan::verb::{CommandVerb, Root};
-use crate::plan::{made_disk, new_disk, undoable};
+use crate::plan::{MAX_DISKS, made_disk, new_disk, undoable};
 use crate::state::State;
 
 impl Root for CreateVm {
     fn plan(state: &State, id: CommandId, request: &CreateVmRequest) -> Result<Plan, Fault> {
+        let wanted = Self {
+            vm_id: request.vm_id,
+            name: request.name.clone(),
+            description: request.description.clone(),
+            disks: specs(id, &request.disks),
+        };
+        valid(&wanted)?;
         if state.vm(request.vm_id).is_some() {
             return Err(
                 Fault::new(FaultCode::EntityExists, "there is a VM of this id already").about("vm_id"),
@@ -30,13 +37,6 @@ impl Root for CreateVm {
             let message = format!("VM {other} has this name already");
             return Err(Fault::new(FaultCode::EntityExists, message).about("name"));
         }
-        let wanted = Self {
-            vm_id: request.vm_id,
-            name: request.name.clone(),
-            description: request.description.clone(),
-            disks: specs(id, &request.disks),
-        };
-        let mut ids = BTreeSet::new();
         let mut shared = BTreeSet::new();
         let mut locks = vec![
             (EntityKey::Vm(wanted.vm_id), Mode::Exclusive),
@@ -45,12 +45,6 @@ impl Root for CreateVm {
         let mut children = Vec::with_capacity(wanted.disks.len());
         for (at, disk) in wanted.disks.iter().enumerate() {
             let part = part(state, id, &wanted, at, disk)?;
-            if !ids.insert(disk.disk_id) {
-                return Err(Fault::invalid(
-                    format!("disks[{at}].disk_id"),
-                    "names the same disk as another one",
-                ));
-            }
             locks.push((EntityKey::Disk(disk.disk_id), Mode::Exclusive));
             shared.insert(EntityKey::Domain(disk.domain_id));
             shared.extend(
@@ -76,6 +70,25 @@ fn specs(command: CommandId, asked: &[NewDisk]) -> Vec<DiskSpec> {
 
 fn place(at: usize) -> String {
     format!("disk/{at}")
+}
+
+/// What is wrong with a request, whatever the state.
+fn valid(wanted: &CreateVm) -> Result<(), Fault> {
+    if wanted.disks.len() > MAX_DISKS {
+        let problem = format!(
+            "has {} entries; at most {MAX_DISKS} are allowed",
+            wanted.disks.len()
+        );
+        return Err(Fault::invalid("disks", problem));
+    }
+    let mut named = BTreeSet::new();
+    match wanted.disks.iter().position(|disk| !named.insert(disk.disk_id)) {
+        Some(at) => {
+            let problem = "names a disk that another entry names already";
+            Err(Fault::invalid(format!("disks[{at}].disk_id"), problem))
+        }
+        None => Ok(()),
+    }
 }
 
 fn part(state: &State, command: CommandId, vm: &CreateVm, at: usize, disk: &DiskSpec) -> Result<Part, Fault> {
@@ -219,6 +232,7 @@ mod tests {
 
     use crate::model::CommandState::*;
     use crate::model::{EventCode, Presence};
+    use crate::step::Reply;
     use crate::testing::{Fate, World, create_vm, disk_id, vm_id};
 
     #[test]
@@ -243,6 +257,24 @@ mod tests {
             "what is over and cleared leaves the live picture"
         );
         assert!(world.engine.events.iter().any(|e| e.code == EventCode::VmCreated));
+    }
+
+    #[test]
+    fn a_vm_has_at_most_64_disks_and_no_two_of_one_id_whatever_the_state() {
+        let mut world = World::new(1);
+        for (disks, field) in [(1..66, "disks"), (1..65, "disks[0].domain_id")] {
+            let Reply::Refused(fault) = world.submit(1, "CreateVm", create_vm(1, disks, 0)) else {
+                panic!("there is not even a domain")
+            };
+            assert_eq!(fault.subject.as_str(), field, "{fault}");
+        }
+        let Reply::Refused(fault) = world.submit(1, "CreateVm", create_vm(1, [1, 2, 1], 0)) else {
+            panic!("a disk is there twice")
+        };
+        assert_eq!(
+            (fault.code, fault.subject.as_str()),
+            (FaultCode::InvalidArgument, "disks[2].disk_id")
+        );
     }
 
     #[test]
