@@ -11,21 +11,21 @@
 //! Nothing here decides: what follows from an input is the core's, how it is kept is `store/`'s, and how it looks
 //! is `grpc/`'s.
 
-pub mod config;
+mod expiry;
 mod grpc;
 mod holders;
 pub mod host;
-mod janitor;
 pub mod life;
 mod lock_waits;
 pub mod machine;
 mod open_tasks;
 mod service;
+mod settings;
 mod stance;
 pub mod store;
 #[cfg(test)]
 mod testing;
 mod verbs;
 
-pub use config::Config;
 pub use service::{OWNER, RunError, serve, serve_on, serve_over};
+pub use settings::{PREFIX, Settings};

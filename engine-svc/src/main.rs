@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use engine_svc::{Config, OWNER, config, serve};
+use engine_svc::{OWNER, PREFIX, Settings, serve};
 use mimalloc::MiMalloc;
 use runtime::causes::causes;
 use runtime::{memory, offline, program, server, settings, telemetry, threads};
@@ -15,12 +15,12 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     memory::small_pages();
-    if let Some(done) = offline::command(config::PREFIX, OWNER) {
+    if let Some(done) = offline::command(PREFIX, OWNER) {
         return done;
     }
-    let config: Config = settings::load(config::PREFIX).unwrap_or_else(|error| error.exit());
+    let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
     match threads::runtime() {
-        Ok(tokio) => tokio.block_on(run(config)),
+        Ok(tokio) => tokio.block_on(run(settings)),
         Err(problem) => {
             eprintln!("engine-svc: no threads can be started: {problem}");
             ExitCode::FAILURE
@@ -28,20 +28,20 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> ExitCode {
-    if config.health {
-        return program::health(&config.data_dir).await;
+async fn run(settings: Settings) -> ExitCode {
+    if settings.health {
+        return program::health(&settings.data_dir).await;
     }
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     // Until the end: it writes the last lines.
-    let _logging = match telemetry::init(config.log_format, &filter) {
+    let _logging = match telemetry::init(settings.log_format, &filter) {
         Ok(logging) => logging,
         Err(problem) => {
             eprintln!("engine-svc: {}", causes(&problem));
             return ExitCode::from(2);
         }
     };
-    match serve(config, server::termination()).await {
+    match serve(settings, server::termination()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             error!("{}", causes(&problem));

@@ -16,7 +16,6 @@ use store::{Store, StoreError};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
-use crate::config::Config;
 use crate::grpc::api::Api;
 use crate::grpc::show::Show;
 use crate::grpc::wait::Waits;
@@ -26,8 +25,9 @@ use crate::life::Lives;
 use crate::lock_waits::Waiting;
 use crate::machine::Seed;
 use crate::open_tasks::OpenTasks;
+use crate::settings::Settings;
 use crate::store::engine;
-use crate::{grpc, janitor, lock_waits, stance};
+use crate::{expiry, grpc, lock_waits, stance};
 
 /// Whose data directory it is. Which engine's is told by the directory alone.
 pub const OWNER: disk::Owner = disk::Owner::service("engine-svc");
@@ -53,15 +53,15 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let options = disk::Options {
-        cache_bytes: config.cache_bytes(),
+        cache_bytes: settings.cache_bytes(),
         family_of: crate::store::family::family_of,
         passes: runtime::failpoint::hit,
         ..disk::Options::of(OWNER)
     };
-    let store: Arc<dyn Store> = DiskStore::open(&config.data_dir, options)?;
-    serve_over(config, store, shutdown).await
+    let store: Arc<dyn Store> = DiskStore::open(&settings.data_dir, options)?;
+    serve_over(settings, store, shutdown).await
 }
 
 /// As [`serve`], over a store that is open: for tests, and for stores of another kind.
@@ -69,16 +69,16 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 /// # Errors
 /// [`RunError`].
 pub async fn serve_over(
-    config: Config,
+    settings: Settings,
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let data_dir = config.data_dir.clone();
-    let listening =
-        Listening::bind(config.listen, &data_dir).map_err(|error| RunError::Listen(config.listen, error))?;
+    let data_dir = settings.data_dir.clone();
+    let listening = Listening::bind(settings.listen, &data_dir)
+        .map_err(|error| RunError::Listen(settings.listen, error))?;
     // Until then no other service may write its own there.
     let kept = Arc::clone(&store);
-    let outcome = serve_on(listening, Connector::tcp(), config, store, shutdown).await;
+    let outcome = serve_on(listening, Connector::tcp(), settings, store, shutdown).await;
     program::forget_address(&data_dir);
     drop(kept);
     outcome
@@ -91,11 +91,11 @@ pub async fn serve_over(
 pub async fn serve_on(
     listening: Listening<impl Connections>,
     connector: Connector,
-    config: Config,
+    settings: Settings,
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let ages = Ages::open(&*store, config.greatest_age())?;
+    let ages = Ages::open(&*store, settings.greatest_age())?;
     let life = engine::begin(&store, ages.stamp())?;
     let log = log::Log::new(Arc::clone(&store))?;
     let kept = Arc::clone(&store);
@@ -116,11 +116,11 @@ pub async fn serve_on(
     let seed = Seed {
         engine_id: life.engine_id,
         store: Arc::clone(&store),
-        limits: config.limits(),
+        limits: settings.limits(),
     };
     let options = Options {
         name: "engine".to_owned(),
-        retention: config.retention(),
+        retention: settings.retention(),
         ages: ages.clone(),
     };
     let engine = coordinator::spawn_with(store, seed, Arc::clone(&log), outbox, options)?;
@@ -130,7 +130,7 @@ pub async fn serve_on(
         connector,
         board: board.clone(),
         lives,
-        heartbeat_interval: config.heartbeat_interval(),
+        heartbeat_interval: settings.heartbeat_interval(),
     };
     let (end, ended) = oneshot::channel();
     let hosts = tokio::spawn(async move {
@@ -138,11 +138,11 @@ pub async fn serve_on(
         // Received only while the engine still serves.
         let _ = end.send(());
     });
-    let janitor = tokio::spawn(janitor::run(
+    let expiry = tokio::spawn(expiry::run(
         engine.clone(),
         Arc::clone(&log),
         ages.clone(),
-        config.command_age(),
+        settings.command_age(),
     ));
     let lock_waits = tokio::spawn(lock_waits::run(engine.clone(), ages.clone(), waiting));
     // Ends with the coordinator.
@@ -160,7 +160,7 @@ pub async fn serve_on(
             holders,
             open_tasks,
         },
-        watches: config.watch_terms(),
+        watches: settings.watch_terms(),
         waits,
         stances,
     };
@@ -182,12 +182,17 @@ pub async fn serve_on(
             }
         }
     };
-    let served = server::serve(listening, grpc::routes(&api), health, config.wire, until, || {
-        log.close(Reason::Shutdown)
-    })
+    let served = server::serve(
+        listening,
+        grpc::routes(&api),
+        health,
+        settings.wire,
+        until,
+        || log.close(Reason::Shutdown),
+    )
     .await;
     hosts.abort();
-    janitor.abort();
+    expiry.abort();
     lock_waits.abort();
     ends.abort();
     follower.abort();

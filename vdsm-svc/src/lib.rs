@@ -3,13 +3,13 @@
 //! - [`Settings`] is all that can be set; [`serve`] is the service.
 //! - `journal/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it
 //! - `runner/`: the threads that work for tasks · `alive.rs`: what goes on in this process
-//! - `grpc/`: the RPCs · `aging.rs`: what time does by itself
+//! - `grpc/`: the RPCs · `expiry.rs`: what time does by itself
 //! - `presence.rs`: which engines are connected · `release.rs`: the repair of a host whose engine is gone
 //!
 //! What is absent: decisions about tasks (they are in `vdsm-core`) and storage formats (`vdsm-storage`).
 
-mod aging;
 mod alive;
+mod expiry;
 mod grpc;
 mod journal;
 mod presence;

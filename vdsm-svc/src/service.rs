@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
 
-use crate::aging;
 use crate::alive::Alive;
+use crate::expiry;
 use crate::grpc::{self, Facts, Gate, Host};
 use crate::journal::{self, HostMachine, Seed};
 use crate::presence::Presence;
@@ -125,7 +125,7 @@ pub async fn serve_over(
     } = parts;
     tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listening");
     let last_look = Arc::clone(&store);
-    let limits = aging::Limits::of(&settings);
+    let limits = expiry::Limits::of(&settings);
     let window = limits.greatest().max(settings.retention().max_age);
     let ages = Ages::open(&*store, window).map_err(at_store(&settings))?;
     let log = Log::new(store).map_err(at_store(&settings))?;
@@ -253,10 +253,10 @@ impl Loading {
         };
         employer.send_replace(Some(handle.clone()));
         let store = Arc::downgrade(self.log.store());
-        tokio::spawn(aging::run(
+        tokio::spawn(expiry::run(
             handle.clone(),
             Arc::clone(self.log.store()),
-            aging::Limits::of(&self.settings),
+            expiry::Limits::of(&self.settings),
             self.ages.clone(),
         ));
         // Ends with the coordinator.

@@ -25,7 +25,7 @@ use store::Commit;
 use uuid::Uuid;
 
 use super::*;
-use crate::janitor;
+use crate::expiry;
 use crate::store::disk;
 use crate::store::task::TASKS;
 
@@ -445,7 +445,7 @@ fn a_forgotten_command_leaves_no_record() {
 #[tokio::test]
 async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_for_ever() {
     let mut world = World::furnished();
-    // More than one piece, however the janitor cuts it.
+    // More than one piece, however the expiry cuts it.
     for n in 0..150 {
         world.take(submission(10 + n, 0, Ask::CreateDisk(disk_ask(None))));
     }
@@ -478,7 +478,7 @@ async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_
     let ended_at = Timestamp(1_000);
     for (before, kept) in [(ended_at, true), (Timestamp(1_001), false)] {
         let young = before..=Timestamp(i64::MAX);
-        let forget = janitor::forget(&handle, &log, &young);
+        let forget = expiry::forget(&handle, &log, &young);
         let in_time = tokio::time::timeout(Duration::from_secs(20), forget).await;
         in_time.expect("it comes to its end").unwrap();
         let reader = world.store.reader().unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use common::id::{HostId, TaskId};
 use doubles::memory::{Disk as MemoryDisk, MemoryStore};
-use engine_svc::{Config, RunError, serve_over};
+use engine_svc::{RunError, Settings, serve_over};
 use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::host_service_client::HostServiceClient;
@@ -62,10 +62,10 @@ impl World {
             "--heartbeat-ms",
             &heartbeat_ms,
         ];
-        let config = Config::try_parse_from(arguments).unwrap();
+        let settings = Settings::try_parse_from(arguments).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let store = MemoryStore::open(disk.clone());
-        let running = tokio::spawn(serve_over(config, store, async {
+        let running = tokio::spawn(serve_over(settings, store, async {
             let _ = stopped.await;
         }));
         let file = dir.path().join("address");

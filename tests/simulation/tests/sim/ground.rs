@@ -118,11 +118,11 @@ impl Ground {
             "--heartbeat-ms",
             "1000",
         ];
-        let config = engine_svc::Config::try_parse_from(arguments)?;
+        let settings = engine_svc::Settings::try_parse_from(arguments)?;
         let store = TracedStore::open(self.engine.clone(), ENGINE, self.trace.clone(), self.wear.clone());
         let listening = net::listen().await?;
         let forever = std::future::pending();
-        engine_svc::serve_on(listening, net::connector(), config, store, forever).await?;
+        engine_svc::serve_on(listening, net::connector(), settings, store, forever).await?;
         Ok(())
     }
 

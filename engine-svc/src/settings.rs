@@ -22,7 +22,7 @@ pub const PREFIX: &str = "ENGINE_SVC";
 /// names with underscores). RUST_LOG filters the log, for example RUST_LOG=engine_svc=debug,info.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "engine-svc", version, after_help = runtime::offline::HELP)]
-pub struct Config {
+pub struct Settings {
     /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it. There is
     /// no authentication: keep it on loopback, or behind a proxy.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:54320", value_parser = runtime::settings::listen_address)]
@@ -94,7 +94,7 @@ pub struct Config {
     pub wire: Limits,
 }
 
-impl Config {
+impl Settings {
     /// How much of the history is kept.
     pub(crate) fn retention(&self) -> Retention {
         Retention {
