@@ -55,14 +55,12 @@ pub const ALWAYS: &[FaultCode] = &[
     Internal,
 ];
 
+/// Of an RPC that an engine answers only where it is the one that goes on: another start of it is not, or it is not known
+/// yet which one is.
+const ONE_LIFE: &[FaultCode] = &[EngineFenced, EngineStillConnected, Loading];
+
 /// Of an RPC whose request becomes a command.
-const COMMAND: &[FaultCode] = &[
-    RequestIdReused,
-    EntityBusy,
-    TooManyCommands,
-    StoreFull,
-    EngineFenced,
-];
+const COMMAND: &[FaultCode] = &[RequestIdReused, EntityBusy, TooManyCommands, StoreFull];
 
 /// Of an RPC about a command that has not ended.
 const UNFINISHED: &[FaultCode] = &[CommandNotFound, CommandEnded, CommandNotRoot];
@@ -110,25 +108,37 @@ pub const SERVICES: &[Service] = &[
         name: "vdsm_engine.engine.v1.VmService",
         every: &[],
         rpcs: &[
-            rpc("CreateVm", &[COMMAND, &[EntityNotFound, EntityExists]]),
+            rpc("CreateVm", &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists]]),
             rpc("GetVm", &[&[EntityNotFound]]),
             rpc("ListVms", &[]),
-            rpc("RemoveVm", &[COMMAND, &[EntityNotFound]]),
+            rpc("RemoveVm", &[COMMAND, ONE_LIFE, &[EntityNotFound]]),
         ],
     },
     Service {
         name: "vdsm_engine.engine.v1.DiskService",
         every: &[],
         rpcs: &[
-            rpc("CreateDisk", &[COMMAND, &[EntityNotFound, EntityExists]]),
+            rpc(
+                "CreateDisk",
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists]],
+            ),
             rpc("GetDisk", &[&[EntityNotFound]]),
             rpc("ListDisks", &[]),
-            rpc("RemoveDisk", &[COMMAND, &[EntityNotFound, DiskAttached]]),
-            rpc("AttachDisk", &[COMMAND, &[EntityNotFound, DiskAttached, VmFull]]),
-            rpc("DetachDisk", &[COMMAND, &[EntityNotFound, DiskNotAttached]]),
+            rpc(
+                "RemoveDisk",
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, DiskAttached]],
+            ),
+            rpc(
+                "AttachDisk",
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, DiskAttached, VmFull]],
+            ),
+            rpc(
+                "DetachDisk",
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, DiskNotAttached]],
+            ),
             rpc(
                 "CopyDisk",
-                &[COMMAND, &[EntityNotFound, EntityExists, DomainsApart]],
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists, DomainsApart]],
             ),
         ],
     },
@@ -136,7 +146,10 @@ pub const SERVICES: &[Service] = &[
         name: "vdsm_engine.engine.v1.StorageDomainService",
         every: &[],
         rpcs: &[
-            rpc("CreateStorageDomain", &[COMMAND, &[EntityNotFound, EntityExists]]),
+            rpc(
+                "CreateStorageDomain",
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists]],
+            ),
             rpc("GetStorageDomain", &[&[EntityNotFound]]),
             rpc("ListStorageDomains", &[]),
         ],
@@ -145,10 +158,10 @@ pub const SERVICES: &[Service] = &[
         name: "vdsm_engine.engine.v1.HostService",
         every: &[],
         rpcs: &[
-            rpc("AddHost", &[COMMAND, &[EntityExists]]),
+            rpc("AddHost", &[COMMAND, ONE_LIFE, &[EntityExists]]),
             rpc("GetHost", &[&[EntityNotFound]]),
             rpc("ListHosts", &[]),
-            rpc("RemoveHost", &[COMMAND, &[EntityNotFound, EntityInUse]]),
+            rpc("RemoveHost", &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityInUse]]),
             // Never refused for what is under way, nor for what another life of this engine does: it ends both.
             rpc(
                 "TakeOverHost",
@@ -163,9 +176,12 @@ pub const SERVICES: &[Service] = &[
             rpc("GetCommand", &[&[CommandNotFound]]),
             rpc("ListCommands", &[]),
             rpc("WaitCommand", &[&[CommandNotFound]]),
-            rpc("CancelCommand", &[UNFINISHED]),
-            rpc("RetryCommand", &[UNFINISHED, &[CommandNotResting, EngineFenced]]),
-            rpc("AbandonCommand", &[UNFINISHED, &[CommandNotResting, TaskMayRun]]),
+            rpc("CancelCommand", &[UNFINISHED, ONE_LIFE]),
+            rpc("RetryCommand", &[UNFINISHED, ONE_LIFE, &[CommandNotResting]]),
+            rpc(
+                "AbandonCommand",
+                &[UNFINISHED, ONE_LIFE, &[CommandNotResting, TaskMayRun]],
+            ),
             rpc("WatchCommands", &[WATCH]),
         ],
     },
