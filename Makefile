@@ -20,9 +20,9 @@ demo: setup ## both services at work on real storage, a kill in the middle inclu
 test: setup-test ## all tests; some want root (loop mounts) and say so when they are skipped
 	$(AT_ONCE) cargo test --workspace --locked --no-fail-fast $(TESTED)
 
-kills: setup-test ## SIGKILL at every boundary of both services, of which `make test` tries a sample; half an hour
+kills: setup-test ## SIGKILL and power cuts at every boundary of both services, of which `make test` tries a sample: KILL_ONLY=TEXT
 	cargo build --workspace --locked --bins $(TESTED)
-	KILLS=all cargo test --workspace --locked --no-fail-fast $(TESTED) --test promises --test kills -- kill
+	KILLS=all cargo test --workspace --locked --no-fail-fast $(TESTED) --test promises --test kills -- kill power_cut
 
 containers: ## both images, by docker or podman; where no base image can be pulled, one is made
 	@scripts/containers

@@ -31,6 +31,7 @@ mod power;
 mod proof;
 mod readme;
 mod resume;
+mod sample;
 mod signals;
 mod soak;
 mod stopping;

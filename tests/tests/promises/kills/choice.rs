@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use tests::fail_point::Boundary;
 
 use super::matrix::Errand;
 use super::trial::{Kill, Victim};
+use crate::sample::{self, lot};
 
 /// Runs of one errand.
 const ATTEMPTS: usize = 3;
@@ -17,9 +17,6 @@ const SAMPLE: usize = 8;
 
 /// Second kills, while the host recovers, of one scenario in a sample.
 const SAMPLE_AGAIN: usize = 2;
-
-/// `all`, as `make kills` sets it, has every kill tried.
-const KILLS: &str = "KILLS";
 
 /// Runs only the kills whose text holds this, whatever else is asked for.
 const ONLY: &str = "KILL_ONLY";
@@ -54,9 +51,9 @@ impl Choice {
         if let Ok(text) = std::env::var(ONLY) {
             return Self::Only(text);
         }
-        match std::env::var(KILLS).as_deref() {
-            Ok("all") => Self::All,
-            _ => Self::Sample { seed: crate::seed() },
+        match sample::all_are_asked_for() {
+            true => Self::All,
+            false => Self::Sample { seed: crate::seed() },
         }
     }
 
@@ -130,11 +127,4 @@ impl Choice {
         }
         errands
     }
-}
-
-/// The lot that something draws: it does not depend on what else there is.
-fn lot(seed: u64, name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (seed, name).hash(&mut hasher);
-    hasher.finish()
 }

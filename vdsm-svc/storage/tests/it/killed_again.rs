@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use common::Fault;
 use vdsm_storage::{OpEnd, op};
 
-use crate::kills::{Stage, check, scenes, undisturbed};
+use crate::kills::{Stage, check, different, scenes, undisturbed};
 use crate::support::*;
 
 /// More passages than any recovery has.
@@ -94,11 +94,6 @@ fn after_each(scene: &Stage, cuts: impl Iterator<Item = Cut>) -> (usize, BTreeSe
 /// One scene of each recovery: that of a creation is the same for all four kinds of volume.
 fn recoveries() -> impl Iterator<Item = Stage> {
     scenes().into_iter().skip(3)
-}
-
-/// The passages between which something is changed or noted: from the end of a step to the begin of the next nothing is.
-fn different(points: &[String]) -> impl Iterator<Item = usize> {
-    (0..points.len()).filter(|at| *at == 0 || points[*at].ends_with(".after"))
 }
 
 #[test]

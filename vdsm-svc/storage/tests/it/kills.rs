@@ -138,6 +138,11 @@ pub(crate) fn undisturbed(scene: &Stage) -> (Picture, Picture, Vec<String>) {
     (before, place.picture(), points)
 }
 
+/// The passages between which something is changed or noted: from the end of a step to the begin of the next nothing is.
+pub(crate) fn different(points: &[String]) -> impl Iterator<Item = usize> {
+    (0..points.len()).filter(|at| *at == 0 || points[*at].ends_with(".after"))
+}
+
 pub(crate) fn check(end: &OpEnd, place: &Place, before: &Picture, after: &Picture, how: &str) {
     match end {
         OpEnd::Finished => assert_eq!(&place.picture(), after, "{how}"),
