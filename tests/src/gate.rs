@@ -14,22 +14,21 @@ use crate::failure::Outcome;
 use crate::patience::eventually;
 use crate::programs::write_script;
 
-/// The subcommand after which a file `shut-…` beside it is named waits for as long as that is there, with a process of
-/// its own, so that there is a group. Where there is `deaf` it does not hear SIGTERM. The image after which a file
-/// `broken-…` is named is not made, once there is `stranger-…` for it.
-const PROGRAM: &str = r#"#!/bin/sh
-here="${0%/*}"
-[ -e "$here/deaf" ] && trap '' TERM
-if [ "$1" = create ]; then
-  eval "file=\${$(($# - 1))}"
-  image="$(basename "$(dirname "$(readlink "$file")")")"
-  if [ -e "$here/broken-$image" ]; then
-    until [ -e "$here/stranger-$image" ]; do sleep 0.01; done
-    exit 1
-  fi
-fi
-while [ -e "$here/shut-$1" ]; do sleep 0.02; done
-exec qemu-img "$@"
+/// The subcommand after which a file `shut-…` beside it is named waits for as long as that is there. Where there is `deaf`
+/// it does not hear SIGTERM. The image after which a file `broken-…` is named is not made, once there is `stranger-…` for
+/// it. It is in Perl, for a child makes no processes, and a shell needs one to wait.
+const PROGRAM: &str = r#"#!/usr/bin/perl
+my ($here) = $0 =~ m{^(.*)/};
+$SIG{TERM} = 'IGNORE' if -e "$here/deaf";
+if ($ARGV[0] eq 'create') {
+  my ($image) = readlink($ARGV[-2]) =~ m{([^/]+)/[^/]+$};
+  if (-e "$here/broken-$image") {
+    select undef, undef, undef, 0.01 until -e "$here/stranger-$image";
+    exit 1;
+  }
+}
+select undef, undef, undef, 0.02 while -e "$here/shut-$ARGV[0]";
+exec 'qemu-img', @ARGV;
 "#;
 
 /// Between two looks.

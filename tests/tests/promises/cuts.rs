@@ -33,14 +33,13 @@ const CUTS_A_DISK: usize = 2;
 
 /// A qemu-img that makes a disk only when it may: one after whose image a file beside it is named, and all once there is
 /// `open`.
-const GATED_QEMU_IMG: &str = r#"#!/bin/sh
-here="${0%/*}"
-if [ "$1" = create ]; then
-  eval "file=\${$(($# - 1))}"
-  image="$(basename "$(dirname "$(readlink "$file")")")"
-  until [ -e "$here/open" ] || [ -e "$here/go-$image" ]; do sleep 0.01; done
-fi
-exec qemu-img "$@"
+const GATED_QEMU_IMG: &str = r#"#!/usr/bin/perl
+my ($here) = $0 =~ m{^(.*)/};
+if ($ARGV[0] eq 'create') {
+  my ($image) = readlink($ARGV[-2]) =~ m{([^/]+)/[^/]+$};
+  select undef, undef, undef, 0.01 until -e "$here/open" or -e "$here/go-$image";
+}
+exec 'qemu-img', @ARGV;
 "#;
 
 #[tokio::test(flavor = "multi_thread")]

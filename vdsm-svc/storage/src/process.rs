@@ -2,15 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Fault, FaultCode};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
+    test_kill_process_group, waitid,
 };
 
 /// A handle on a process that stays with it: its number may be given away, this is not.
@@ -88,6 +93,78 @@ pub(crate) fn signal_group(leader: Pid, signal: Signal) {
     }
 }
 
+/// Waits at most so long until nobody is left in a group whose leader was waited for and whose members were killed. What
+/// came to be our own child meanwhile (the parent of those whose parent is gone may be this process) is waited for.
+pub(crate) fn group_gone_within(leader: Pid, time: Duration) -> bool {
+    let began = Instant::now();
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    loop {
+        while matches!(waitid(WaitId::Pgid(Some(leader)), how), Ok(Some(_))) {}
+        if test_kill_process_group(leader) == Err(Errno::SRCH) || !has_living_members(leader) {
+            return true;
+        }
+        if began.elapsed() > time {
+            return false;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Those that have ended and that nobody waits for do nothing any more.
+fn has_living_members(leader: Pid) -> bool {
+    let group = leader.as_raw_nonzero().to_string();
+    let is_living = |pid| {
+        stat_field(pid, 5).as_deref() == Some(&group)
+            && !matches!(stat_field(pid, 3).as_deref(), None | Some("Z" | "X"))
+    };
+    numbers("/proc").any(is_living)
+}
+
+/// A process of this user, other than this one, that could still write to an open file: it has it open for that, or, where
+/// `maps` are asked for as well, in its memory. What may not be looked at is not found.
+pub(crate) fn writer_of(file: impl AsFd, uid: u32, maps: bool) -> Option<u32> {
+    let own = std::process::id();
+    let fd = file.as_fd().as_raw_fd();
+    // The kernel's name of it follows renames, and comparing it asks no storage.
+    let name = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    let is_of = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| found.uid() == uid);
+    numbers("/proc")
+        .filter(|pid| *pid != own)
+        .filter(is_of)
+        .find(|pid| has_open_for_writing(*pid, &name) || (maps && maps_for_writing(*pid, &name)))
+}
+
+fn has_open_for_writing(pid: u32, name: &Path) -> bool {
+    let folder = format!("/proc/{pid}/fd");
+    numbers(&folder).any(|fd| {
+        fs::read_link(format!("{folder}/{fd}")).is_ok_and(|of| of == name)
+            && fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).is_ok_and(|about| may_write(&about))
+    })
+}
+
+/// By the flags that a file was opened with, as the kernel shows them in octal.
+fn may_write(about: &str) -> bool {
+    let flags = about.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    let flags = OFlags::from_bits_retain(flags.unwrap_or_default());
+    !flags.contains(OFlags::PATH) && flags.intersects(OFlags::WRONLY | OFlags::RDWR)
+}
+
+fn maps_for_writing(pid: u32, name: &Path) -> bool {
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let name = name.as_os_str().as_bytes();
+    maps.split(|byte| *byte == b'\n').any(|line| {
+        let mode = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+        line.ends_with(name) && mode.get(1) == Some(&b'w') && mode.get(3) == Some(&b's')
+    })
+}
+
+/// The entries of a directory below `/proc` that are numbers.
+fn numbers(folder: &str) -> impl Iterator<Item = u32> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// What a process has read and written since it began, in bytes, all its threads together (`/proc/PID/io`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct IoCounters {
@@ -123,7 +200,7 @@ pub(crate) fn blindness() -> Option<String> {
     }
     let own = rustix::thread::capabilities(None).ok()?.effective;
     (!own.contains(rustix::thread::CapabilitySet::SYS_PTRACE)).then(|| {
-        "the service is root without CAP_SYS_PTRACE: it sees neither how far a copy is nor that one moves no byte, and finds no process of a lost data directory".to_owned()
+        "the service is root without CAP_SYS_PTRACE: it sees neither how far a copy is nor that one moves no byte nor what a child left behind, and finds no process of a lost data directory".to_owned()
     })
 }
 

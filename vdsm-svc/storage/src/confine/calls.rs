@@ -1,12 +1,16 @@
-//! Which calls a child may not make: those of the network, and those that act on the machine or on other processes.
+//! Which calls a child may not make: those of the network, those that act on the machine or on other processes, and those
+//! by which something of it would outlive it: processes, a group of its own, memory that is nobody's.
 
 use std::collections::BTreeMap;
 
 use nix::libc;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
+};
 
 /// Refused with EPERM: a program that can do without (io_uring) does.
-const REFUSED: [libc::c_long; 42] = [
+const REFUSED: &[libc::c_long] = &[
     libc::SYS_socket,
     libc::SYS_socketpair,
     libc::SYS_connect,
@@ -49,19 +53,140 @@ const REFUSED: [libc::c_long; 42] = [
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
+    libc::SYS_fanotify_init,
+    // It stays in its group, by which it is ended.
+    libc::SYS_setsid,
+    libc::SYS_setpgid,
+    // The lock of its task, by which it is known, stays locked.
+    libc::SYS_flock,
+    // Memory that no limit of a process counts, or that stays when all are gone.
+    libc::SYS_memfd_create,
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    // Processes; `clone` is looked at (`threads_only`).
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
 ];
+
+/// Numbers from here on are those of another ABI of the same processor (x32), and would pass by any list.
+const NO_CALLS_FROM: u32 = 0x4000_0000;
 
 /// The process and what it becomes make none of these calls.
 pub(super) fn refuse() -> Result<(), String> {
+    let unmade = |error: seccompiler::BackendError| format!("the filter of calls cannot be made ({error})");
+    let always = |call: &libc::c_long| (*call, Vec::new());
+    let mut refused: BTreeMap<_, _> = REFUSED.iter().map(always).collect();
+    refused.insert(libc::SYS_clone, vec![of_a_process().map_err(unmade)?]);
+    // Its flags lie in memory, where a filter does not look. What is told that there is no such call uses `clone`.
+    let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    apply(unknown, libc::ENOSYS)?;
+    apply(refused, libc::EPERM)
+}
+
+/// A `clone` that makes a process, and no thread.
+fn of_a_process() -> Result<SeccompRule, seccompiler::BackendError> {
+    let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
+    SeccompRule::new(vec![SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Qword,
+        SeccompCmpOp::MaskedEq(thread),
+        0,
+    )?])
+}
+
+fn apply(refused: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) -> Result<(), String> {
     let architecture = std::env::consts::ARCH
         .try_into()
         .map_err(|error| format!("no filter of calls is known for this processor ({error})"))?;
-    let always = |call: libc::c_long| (call, Vec::new());
-    let refused: BTreeMap<_, _> = REFUSED.into_iter().map(always).collect();
-    let eperm = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let program: BpfProgram = SeccompFilter::new(refused, SeccompAction::Allow, eperm, architecture)
+    let refusal = SeccompAction::Errno(errno.cast_unsigned());
+    let listed: BpfProgram = SeccompFilter::new(refused, SeccompAction::Allow, refusal, architecture)
         .and_then(TryInto::try_into)
         .map_err(|error| format!("the filter of calls cannot be made ({error})"))?;
+    let program = [no_other_abi(), listed].concat();
     seccompiler::apply_filter(&program)
         .map_err(|error| format!("the kernel does not take a filter of calls ({error})"))
+}
+
+/// What the list is preceded by: a number that is too high ends here with ENOSYS. (Another processor's calls end with
+/// the process, by what `seccompiler` puts first.)
+fn no_other_abi() -> BpfProgram {
+    let instruction = |code: u32, jf: u8, k: u32| sock_filter {
+        // All codes are below 256.
+        code: u16::try_from(code).unwrap_or_default(),
+        jt: 0,
+        jf,
+        k,
+    };
+    vec![
+        // The number is the first word of what a filter sees.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, NO_CALLS_FROM),
+        instruction(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::ErrorKind;
+    use std::process::Command;
+    use std::thread;
+
+    use rustix::fs::{FlockOperation, MemfdFlags, flock, memfd_create};
+    use rustix::io::Errno;
+    use rustix::process::{setpgid, setsid};
+
+    use super::*;
+
+    /// The filter is that of the thread which takes it, and of those that it starts.
+    fn under_it(work: impl FnOnce() + Send + 'static) {
+        let filtered = thread::spawn(|| {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            refuse().unwrap();
+            work();
+        });
+        filtered.join().unwrap();
+    }
+
+    #[test]
+    fn threads_are_made_and_no_processes() {
+        under_it(|| {
+            assert_eq!(thread::spawn(|| 7).join().unwrap(), 7);
+            for _ in 0..2 {
+                let refused = Command::new("true").spawn().unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
+            }
+        });
+    }
+
+    #[test]
+    fn nothing_leaves_its_group_unlocks_what_it_was_given_or_takes_memory_of_nobodys() {
+        let lock = tempfile::tempfile().unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let held: File = lock.try_clone().unwrap();
+        under_it(move || {
+            assert_eq!(setsid(), Err(Errno::PERM));
+            assert_eq!(setpgid(None, None), Err(Errno::PERM));
+            assert_eq!(flock(&held, FlockOperation::Unlock), Err(Errno::PERM));
+            assert_eq!(memfd_create("m", MemfdFlags::empty()).err(), Some(Errno::PERM));
+        });
+        drop(lock);
+    }
 }

@@ -25,6 +25,18 @@ const NO_SETPCAP: &str = "the service is root without CAP_SETPCAP, so the set of
 /// Where this program was run to confine itself and become another one: does that, and returns only where it cannot.
 /// To be called first in `main`, while the process has one thread.
 pub fn run_if_asked() -> Option<ExitCode> {
+    run_with_if_asked(calls::refuse)
+}
+
+/// As on a machine that has no filter of calls: for tests of what holds there.
+pub fn run_unfiltered_if_asked() -> Option<ExitCode> {
+    run_with_if_asked(|| Err("a test goes without a filter of calls".to_owned()))
+}
+
+/// Refuses calls from here on.
+type Filter = fn() -> Result<(), String>;
+
+fn run_with_if_asked(filter: Filter) -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != FIRST_ARGUMENT {
         return None;
@@ -32,14 +44,14 @@ pub fn run_if_asked() -> Option<ExitCode> {
     let order = arguments.next().and_then(|text| text.into_string().ok());
     let order = order.and_then(|text| serde_json::from_str(&text).ok());
     let code = match order {
-        Some(order) => run(&order),
+        Some(order) => run(&order, filter),
         None => say("it was not told what to do", NOT_STARTED),
     };
     Some(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
-fn run(order: &Order) -> i32 {
-    let report = confine(order);
+fn run(order: &Order, filter: Filter) -> i32 {
+    let report = confine(order, filter);
     let Some(demands) = &order.demands else {
         return answer(&report);
     };
@@ -61,7 +73,7 @@ fn run(order: &Order) -> i32 {
 }
 
 /// Gives up all that can be given up, and tells what could not.
-fn confine(order: &Order) -> Report {
+fn confine(order: &Order, filter: Filter) -> Report {
     let mut report = Report::default();
     let mut lacks = |part, why: String| report.missing.push(Missing { part, why });
     let fence = Fence::around(order);
@@ -93,7 +105,7 @@ fn confine(order: &Order) -> Report {
             why: format!("Landlock does not work ({error})"),
         }),
     }
-    if let Err(why) = calls::refuse() {
+    if let Err(why) = filter() {
         report.missing.push(Missing {
             part: Part::Seccomp,
             why,

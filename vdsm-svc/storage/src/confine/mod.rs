@@ -15,8 +15,8 @@ mod user;
 
 use std::path::{Path, PathBuf};
 
-pub use child::run_if_asked;
 pub(crate) use child::{NO_PROGRAM, NOT_STARTED};
+pub use child::{run_if_asked, run_unfiltered_if_asked};
 pub(crate) use order::{Access, Bounds, Order, Permit};
 pub use order::{Missing, Part, Report};
 pub use user::{StorageUser, StorageUserError};

@@ -16,7 +16,8 @@ pub enum Part {
     Capabilities,
     /// It opens the files that it was given, and its libraries.
     Landlock,
-    /// It has no sockets, and no calls that act on the machine or on other processes.
+    /// It has threads and no other processes, no sockets, no memory that outlives it, and no calls that act on the machine
+    /// or on other processes.
     Seccomp,
 }
 
@@ -34,7 +35,9 @@ impl Part {
             Self::Landlock => {
                 "an image whose header is changed at the wrong moment can make qemu-img read other files that the storage's user may read"
             }
-            Self::Seccomp => "qemu-img may open sockets",
+            Self::Seccomp => {
+                "qemu-img may open sockets, start processes that outlive it, and take memory that no limit counts"
+            }
         }
     }
 }

@@ -13,6 +13,10 @@ use super::order::Bounds;
 /// Open files: a program that opens more is not at its work.
 const OPEN_FILES: u64 = 512;
 
+/// Threads of its user, on all of the machine: what no process counts (a copy has a dozen) takes 30 KiB of the kernel's
+/// memory each, 256 MiB in all. A machine with hundreds of copies at once has room.
+const THREADS: u64 = 8_192;
+
 /// Becomes another user, for good. The process has one thread.
 pub(super) fn become_user((uid, gid): (u32, u32)) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -63,6 +67,8 @@ pub(super) fn mask() {
 pub(super) fn limit(bounds: Bounds) -> rustix::io::Result<()> {
     at_most(Resource::Core, 0)?;
     at_most(Resource::Nofile, OPEN_FILES)?;
+    at_most(Resource::Nproc, THREADS)?;
+    at_most(Resource::Msgqueue, 0)?;
     if let Some(bytes) = bounds.file_bytes {
         at_most(Resource::Fsize, bytes)?;
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use common::{Fault, FaultCode};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 
 use super::QemuImg;
@@ -96,7 +97,8 @@ impl Limits {
     }
 }
 
-/// A file that a child is given, open. It opens that very file, whatever became of its name.
+/// A file that a child is given. It opens that very file, whatever became of its name. What it is given leads to the file
+/// and is no handle of ours (O_PATH): no lock, position or flag is shared with it.
 #[derive(Debug)]
 pub struct Given {
     file: OwnedFd,
@@ -122,12 +124,9 @@ impl Given {
     }
 
     fn new(file: &File, access: Access) -> Result<Self, Fault> {
-        let file = file.try_clone().map_err(|e| {
-            process::limit(&e).unwrap_or_else(|| {
-                Fault::new(FaultCode::Internal, format!("a file cannot be handed on: {e}"))
-            })
-        })?;
-        let file = OwnedFd::from(file);
+        let ours = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let file = rustix::fs::open(ours, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| cannot_be_handed_on(&e.into()))?;
         Ok(Self {
             // Its number in the child is the one that it has here, which nothing else of ours has.
             path: format!("/proc/self/fd/{}", file.as_raw_fd()),
@@ -184,6 +183,7 @@ impl QemuImg {
     /// too long or could not be started; `RESOURCE_LIMIT`; `PROCESS_STUCK`; `QEMU_IMG_MISSING`.
     pub(crate) fn run(&self, job: Job<'_>) -> Result<Ended, Fault> {
         let stdin = job.run_dir.stdin()?;
+        let written = written(&job.files)?;
         let child = self.spawn(job.argv, job.files, stdin, job.limits)?;
         let recorded = job.run_dir.record(child.id());
         let watch = Watch {
@@ -193,7 +193,37 @@ impl QemuImg {
             stop: job.stop,
             moved: job.moved,
         };
-        watch.to_its_end(child, recorded)
+        let ended = watch.to_its_end(child, recorded)?;
+        self.nobody_writes_to(&written, job.argv)?;
+        Ok(ended)
+    }
+
+    /// Whether what was written is left alone now: a process that had left the child's group would have been passed over.
+    ///
+    /// # Errors
+    /// `QEMU_IMG_FAILED` naming the process.
+    fn nobody_writes_to(&self, written: &[OwnedFd], argv: &[String]) -> Result<(), Fault> {
+        let euid = rustix::process::geteuid();
+        let uid = if euid.is_root() {
+            self.user.uid()
+        } else {
+            euid.as_raw()
+        };
+        // Under a filter of calls there is no such process, and memory of others is not asked for.
+        let maps = !self.confinement()?.demands().contains(&Part::Seccomp);
+        match written
+            .iter()
+            .find_map(|file| process::writer_of(file, uid, maps))
+        {
+            None => Ok(()),
+            Some(pid) => Err(failed(
+                argv,
+                &format!(
+                    "ended, and process {pid} still has the file open for writing that it made; end that process, and see which qemu-img is installed"
+                ),
+                "",
+            )),
+        }
     }
 
     /// Asks a question of no task.
@@ -297,6 +327,22 @@ impl QemuImg {
     }
 }
 
+/// The files that a child may write to, to be looked at when it has ended.
+fn written(files: &[Given]) -> Result<Vec<OwnedFd>, Fault> {
+    let writable = files.iter().filter(|given| given.access == Access::Write);
+    let copy = |given: &Given| given.file.try_clone().map_err(|e| cannot_be_handed_on(&e));
+    writable.map(copy).collect()
+}
+
+fn cannot_be_handed_on(error: &std::io::Error) -> Fault {
+    process::limit(error).unwrap_or_else(|| {
+        Fault::new(
+            FaultCode::Internal,
+            format!("a file cannot be handed on: {error}"),
+        )
+    })
+}
+
 /// What was found out of this machine in this process, by who confines and as whom: a few entries at most.
 fn found() -> MutexGuard<'static, Vec<((PathBuf, StorageUser), Report)>> {
     static FOUND: Mutex<Vec<((PathBuf, StorageUser), Report)>> = Mutex::new(Vec::new());
@@ -338,9 +384,15 @@ impl Watch<'_> {
         if verdict.is_err() {
             end(&child, self.argv)?;
         }
+        // It has ended and was not waited for, so the number is its group's. Whoever is left in it goes with it.
+        let leader = Pid::from_child(&child);
+        process::signal_group(leader, Signal::KILL);
         let status = child
             .wait()
             .map_err(|e| failed(self.argv, &format!("cannot be waited for: {e}"), ""))?;
+        if !process::group_gone_within(leader, STUCK) {
+            return Err(stuck(self.argv, leader));
+        }
         let output = verdict?;
         not_begun(self.argv, status, &output)?;
         Ok(Ended {
@@ -429,11 +481,15 @@ fn end(child: &Child, argv: &[String]) -> Result<(), Fault> {
             return Ok(());
         }
     }
-    Err(process::stuck(&format!(
+    Err(stuck(argv, Pid::from_child(child)))
+}
+
+fn stuck(argv: &[String], leader: Pid) -> Fault {
+    process::stuck(&format!(
         "qemu-img {} (process {})",
         argv.join(" "),
-        child.id()
-    )))
+        leader.as_raw_nonzero()
+    ))
 }
 
 fn no_progress(argv: &[String], time: Duration) -> Fault {

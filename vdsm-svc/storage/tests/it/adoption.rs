@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{Allocation, FaultCode, VolumeFormat};
 use tempfile::TempDir;
-use vdsm_storage::confine::StorageUser;
+use vdsm_storage::confine::{Confiner, StorageUser};
 use vdsm_storage::qemu_img::{MINIMUM, QemuImg};
 use vdsm_storage::{OpEnd, Options, StorageRoot, op, run_dir};
 
@@ -20,12 +20,13 @@ use crate::support::*;
 
 const GRACE: Duration = Duration::from_millis(500);
 
-fn root_with(program_name: &str) -> ((TempDir, TempDir), StorageRoot, Arc<Bench>) {
+fn root_with(program_name: &str, confiner: Confiner) -> ((TempDir, TempDir), StorageRoot, Arc<Bench>) {
     let temp = TempDir::new().unwrap();
     let (folder, qemu_img) = double(program_name, program_name);
     let bench = Arc::new(Bench::default());
     let options = Options {
         qemu_img,
+        confiner,
         ..options(host(), temp.path())
     };
     let root = StorageRoot::open(temp.path(), options).unwrap();
@@ -35,7 +36,7 @@ fn root_with(program_name: &str) -> ((TempDir, TempDir), StorageRoot, Arc<Bench>
 
 /// Runs a creation with a program that never ends, aborts it, and returns how long the end took.
 fn abort_while_it_runs(program_name: &str) -> Duration {
-    let (_temp, root, bench) = root_with(program_name);
+    let (_temp, root, bench) = root_with(program_name, confiner());
     let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
     thread::scope(|scope| {
         let running = scope.spawn(|| op::run(&root, &operation, task(1), &*bench));
@@ -77,9 +78,51 @@ fn a_child_that_does_not_listen_is_killed() {
     assert!(abort_while_it_runs("qemu-img-stubborn") < Duration::from_secs(12));
 }
 
+/// Where there is no filter of calls, a child may start others.
+#[test]
+fn an_abort_ends_the_whole_group_of_a_child() {
+    let (temp, root, bench) = root_with("qemu-img-in-company", unfiltered());
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| op::run(&root, &operation, task(1), &*bench));
+        let record = temp.0.path().join(format!(".data/run/{}/child", task(1)));
+        let mut group = Vec::new();
+        let begun = soon(|| {
+            group = fs::read_to_string(&record).map_or(Vec::new(), |text| group_of(&text));
+            group.len() == 2
+        });
+        bench.aborted.store(true, Ordering::SeqCst);
+        assert!(begun, "{group:?}");
+        let fault = running.join().unwrap().unwrap_err();
+        assert_eq!(fault.code, FaultCode::Aborted);
+        for pid in group {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            // Its new parent may not have asked for its end yet.
+            assert!(
+                stat.map_or(true, |stat| stat.contains(") Z ")),
+                "a process is left"
+            );
+        }
+    });
+}
+
+/// All of the group that a recorded child leads.
+fn group_of(record: &str) -> Vec<u32> {
+    let leader = record.split(' ').next().unwrap_or_default();
+    let is_member = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned());
+        fields.is_some_and(|rest| rest.split_ascii_whitespace().nth(2) == Some(leader))
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(is_member)
+        .collect()
+}
+
 #[test]
 fn a_failure_names_the_command_line_the_status_and_what_was_said() {
-    let (_temp, root, bench) = root_with("qemu-img-failing");
+    let (_temp, root, bench) = root_with("qemu-img-failing", confiner());
     let operation = create(1, VolumeFormat::Cow, Allocation::Sparse);
     let fault = op::run(&root, &operation, task(1), &*bench).unwrap_err();
     assert_eq!(fault.code, FaultCode::QemuImgFailed);

@@ -412,6 +412,11 @@ pub(crate) fn confiner() -> Confiner {
     Confiner::program(env!("CARGO_BIN_EXE_vdsm-confined-child").into())
 }
 
+/// As on a machine without a filter of calls: what it confines may start processes, which some doubles do.
+pub(crate) fn unfiltered() -> Confiner {
+    Confiner::program(env!("CARGO_BIN_EXE_vdsm-unfiltered-child").into())
+}
+
 /// A double of `qemu-img`, where the storage's user finds it, for as long as the directory is there.
 pub(crate) fn double(name: &str, called: &str) -> (TempDir, PathBuf) {
     let temp = reachable(TempDir::new().unwrap());

@@ -14,6 +14,8 @@ fn go_wrong(place: &mut Place, how: &str) {
     let options = Options {
         hook: place.bench.clone(),
         qemu_img,
+        // It calls other programs.
+        confiner: unfiltered(),
         ..options(host(), place.temp.path())
     };
     place.doubles.push(folder);
