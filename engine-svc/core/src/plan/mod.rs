@@ -73,11 +73,6 @@ pub(crate) fn calling(command: &Command) -> Option<&dyn Calling> {
     verb(&command.parameters).calling()
 }
 
-/// Whether a command takes its host from whoever has it.
-pub(crate) fn takes_over(parameters: &Parameters) -> bool {
-    verb(parameters).calling().is_some_and(Calling::takes_over)
-}
-
 /// The call that the command's host has not answered yet, for commands that call.
 pub(crate) fn call(command: &Command) -> Option<HostCall> {
     let stands = |state: CommandState| !state.is_terminal() && state != CommandState::Pending;

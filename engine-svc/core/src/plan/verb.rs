@@ -121,11 +121,6 @@ pub(crate) trait Calling {
         false
     }
 
-    /// Whether it takes the host from whoever has it: that somebody else has it is no reason against it.
-    fn takes_over(&self) -> bool {
-        false
-    }
-
     /// What its end means for how the host is followed.
     fn ended(&self, _at: At<'_>) -> Vec<Following> {
         Vec::new()

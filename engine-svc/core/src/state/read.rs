@@ -6,8 +6,9 @@ use common::lock::Mode;
 
 use super::{Family, Owner, RequestScope, State, Tree};
 use crate::input::Before;
-use crate::model::{AsyncTask, Command, Disk, Domain, EntityKey, Holder, Holding, Host, Vm};
-use crate::plan;
+use crate::model::{
+    AsyncTask, Command, CommandParameters as _, Disk, Domain, EntityKey, Holder, Holding, Host, Vm,
+};
 
 impl State {
     /// A command of a tree that is not over, or whose tasks are not all cleared.
@@ -137,7 +138,7 @@ impl State {
     pub(crate) fn taking_over(&self, id: HostId) -> Option<&Command> {
         let calls = self.calls_to(id).into_iter();
         let mut commands = calls.filter_map(|id| self.command(id));
-        commands.find(|command| plan::takes_over(&command.parameters))
+        commands.find(|command| command.parameters.takes_over())
     }
 
     /// Why a host is not to be used: another life of this engine has it, as it said.

@@ -94,7 +94,7 @@ impl Tx<'_> {
         let hosts = resting.flat_map(|part| {
             let tasks = part.tasks.iter().filter_map(|id| self.state.task(*id));
             let open = tasks.filter(|task| task.is_open()).map(|task| task.host_id);
-            let takes_over = plan::takes_over(&part.parameters);
+            let takes_over = part.parameters.takes_over();
             open.chain(part.parameters.called_host().filter(|_| !takes_over))
         });
         let mut of_other_life = hosts.filter_map(|id| Some((id, self.state.of_other_life(id)?)));
@@ -105,7 +105,7 @@ impl Tx<'_> {
 
     /// What an engine does not do that may not be the one that goes on. What is to make it that one is a person's to decide.
     pub(super) fn may_act_on(&self, root: &Command) -> Result<(), Fault> {
-        match plan::takes_over(&root.parameters) {
+        match root.parameters.takes_over() {
             true => Ok(()),
             false => self.may_act(),
         }

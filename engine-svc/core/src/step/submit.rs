@@ -9,7 +9,7 @@ use super::Reply;
 use super::tx::Tx;
 use crate::change::Change;
 use crate::input::Submission;
-use crate::model::{Ask, Command, EntityKey, Holder, RequestKey};
+use crate::model::{Ask, Command, CommandParameters as _, EntityKey, Holder, RequestKey};
 use crate::plan::{self, Origin, Plan, Records};
 use crate::state::{Owner, RequestScope, Stance, Usage};
 use crate::when::utc;
@@ -63,7 +63,7 @@ impl Tx<'_> {
 
     /// What is under way is bounded, so that nobody fills the memory with what cannot end. What brings a host back is not.
     pub(super) fn too_many(&self, records: &Records) -> Result<(), Fault> {
-        if plan::takes_over(&records.root.parameters) {
+        if records.root.parameters.takes_over() {
             return Ok(());
         }
         let limits = self.state.seed.limits;
@@ -138,7 +138,7 @@ impl Tx<'_> {
     /// What would only rest, because another life of this engine has the host, is refused. So is everything once it is
     /// another life that goes on, and before it is known whether it is.
     fn is_ours(&self, plan: Plan) -> Result<Plan, Fault> {
-        if plan::takes_over(&plan.parameters) {
+        if plan.parameters.takes_over() {
             return Ok(plan);
         }
         let of_another_life = |id: &HostId| Some((*id, self.state.of_other_life(*id)?));
@@ -200,7 +200,7 @@ impl Tx<'_> {
     /// A host that is to be ours is followed from now on; one that is recorded, and refuses this engine, is tried at once.
     fn follow_for(&mut self, root: &Command) {
         let follow = self.state.follows(root);
-        if follow.is_none() && plan::takes_over(&root.parameters) {
+        if follow.is_none() && root.parameters.takes_over() {
             let call = self.state.call_of(root);
             return self.effects(call);
         }

@@ -69,6 +69,11 @@ pub trait CommandParameters {
     fn called_host(&self) -> Option<HostId> {
         None
     }
+
+    /// Whether it takes a host over from whoever has the host.
+    fn takes_over(&self) -> bool {
+        false
+    }
 }
 
 /// A command that a client can ask for.
@@ -200,5 +205,9 @@ impl CommandParameters for Parameters {
 
     fn called_host(&self) -> Option<HostId> {
         self.own().called_host()
+    }
+
+    fn takes_over(&self) -> bool {
+        self.own().takes_over()
     }
 }

@@ -46,4 +46,8 @@ impl CommandParameters for TakeOverHost {
     fn called_host(&self) -> Option<HostId> {
         Some(self.host_id)
     }
+
+    fn takes_over(&self) -> bool {
+        true
+    }
 }

@@ -123,10 +123,6 @@ impl Calling for TakeOverHost {
         state.host(self.host_id).is_none().then_some(&*self.address)
     }
 
-    fn takes_over(&self) -> bool {
-        true
-    }
-
     fn ended(&self, at: At<'_>) -> Vec<Following> {
         match at.command.state {
             // Whoever had it has changed what is there.
