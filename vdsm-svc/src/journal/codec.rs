@@ -108,9 +108,14 @@ pub(crate) fn shown_take_over(taken: &TakenOver) -> HostTakeOver {
 pub(crate) fn decode_owner(bytes: &[u8]) -> Result<Owner, StoreError> {
     let record = HostOwnerRecord::decode(bytes).map_err(|error| damaged("the owner", error))?;
     let wrong = |fault| damaged("the owner", fault);
+    let nobody = Owner::nobody(None).engine_id;
+    let engine_id = match record.engine_id == nobody.to_string() && record.released {
+        true => nobody,
+        false => convert::id("engine_id", &record.engine_id).map_err(wrong)?,
+    };
     let copies = record.copies.iter().map(|id| convert::id("copies", id));
     Ok(Owner {
-        engine_id: convert::id("engine_id", &record.engine_id).map_err(wrong)?,
+        engine_id,
         epoch: record.engine_epoch,
         incarnation: convert::optional_id("incarnation", &record.incarnation).map_err(wrong)?,
         released: record.released,
@@ -251,7 +256,8 @@ mod tests {
             taken_over: None,
             ..owner.clone()
         };
-        for owner in [owner, of_an_older_build] {
+        let nobody = Owner::nobody(owner.taken_over.clone());
+        for owner in [owner, of_an_older_build, nobody] {
             assert_eq!(decode_owner(&encode_owner(&owner)).unwrap(), owner);
         }
         assert!(decode_owner(b"").is_err());
