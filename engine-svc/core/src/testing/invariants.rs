@@ -321,7 +321,7 @@ fn unfinished_roots_hold_theirs(world: &World) {
     }
 }
 
-/// Whoever waits has somebody in its way, whom it names; the queue is that of acceptance.
+/// Whoever waits has somebody in its way, whom it names, once the engine may act; the queue is that of acceptance.
 fn waiting_commands_wait_for_somebody(world: &World) {
     let state = &world.engine.state;
     let mut last = 0;
@@ -329,6 +329,10 @@ fn waiting_commands_wait_for_somebody(world: &World) {
         let command = state.command(id).expect("who waits is live");
         assert!(command.seq > last, "the queue is in order");
         last = command.seq;
+        // Those that begin later begin with one of the next inputs.
+        if !state.volatile.freed.is_empty() {
+            continue;
+        }
         assert!(state.is_blocked(id), "nobody is in its way: {command:#?}");
         let blockers = state.blockers(id, &command.locks);
         let what = command.waiting_for.as_ref().map(|waiting| &waiting.what);
