@@ -350,7 +350,7 @@ mod tests {
         illegal(&mut tx);
         assert!(tx.is_refused());
         tx.cancel(command_id(2), "ann");
-        let defect = tx.finish(Reply::Done).err().expect("it is refused");
+        let defect = tx.finish(Reply::Done).expect_err("it is refused");
         assert_eq!(world.engine.state.picture(), before, "nothing of it stays");
         let loaded = world.engine.reloaded().picture();
         assert_eq!(loaded, before);
