@@ -22,8 +22,11 @@ use crate::volume::{Legality, Role, VolumeMeta};
 mod allocate;
 mod evidence;
 mod look;
+mod marks;
 mod recover;
 mod steps;
+
+use marks::Marks;
 
 pub(super) use look::{Draft, PIECES};
 pub(super) use recover::Left;
@@ -82,6 +85,8 @@ pub(super) struct Making<F> {
     image: Option<Dir>,
     /// The data, open since before anything was written to it.
     file: Option<File>,
+    /// As it was made.
+    marks: Option<Marks>,
     /// What a preallocated one took of its file system before it was filled.
     taken_bytes: u64,
     /// What the operation adds.
@@ -103,6 +108,7 @@ impl<F> Making<F> {
             image: self.image()?,
             name: &self.own,
             file: made(self.file.as_ref(), "a file")?,
+            marks: made(self.marks.as_ref(), "a file")?,
             volume: self.at.volume_id,
             format: self.meta.format,
             capacity_bytes: self.capacity_bytes,
@@ -169,6 +175,7 @@ impl Wish<'_> {
             note: Note::default(),
             image: None,
             file: None,
+            marks: None,
             taken_bytes: 0,
             filling,
         })

@@ -224,6 +224,7 @@ fn a_draft_that_was_swapped_is_noticed_and_what_it_was_swapped_for_is_not_touche
                 "create_volume.qemu_img.before",
                 "create_volume.allocate.before",
                 "create_volume.sync_file.after",
+                "create_volume.note_file.after",
             ] {
                 let place = Place::new();
                 let (_temp, target) = secret();
@@ -254,6 +255,60 @@ fn a_draft_that_was_swapped_is_noticed_and_what_it_was_swapped_for_is_not_touche
                 assert_eq!(end, Some(OpEnd::Undone(fault)), "{what} at {at}");
             }
         }
+    }
+}
+
+/// Up to the instant at which it becomes a volume.
+#[test]
+fn a_second_name_for_what_was_placed_is_noticed_before_it_is_legal() {
+    let place = Place::new();
+    let (data, second) = (place.data(1), place.path("second"));
+    let happens = move || fs::hard_link(&data, &second).unwrap();
+    *place.bench.meanwhile.lock().unwrap() =
+        Some(("create_volume.write_meta.before".to_owned(), Box::new(happens)));
+    let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
+    let Ran::Ill(fault) = place.run(&operation, task(1)) else {
+        panic!("it became a volume")
+    };
+    assert!(fault.message.contains("2 names"), "{fault}");
+    place.bench.heal();
+    let end = place.recover(&operation, task(1), fault.clone());
+    assert_eq!(end, Some(OpEnd::Undone(fault)));
+    assert!(!place.image(1).exists());
+}
+
+#[test]
+fn a_volume_is_as_it_was_made_in_its_mode_and_attributes_or_is_none() {
+    type Change = fn(&Path) -> std::io::Result<()>;
+    let changes: [(&str, Change); 3] = [
+        ("has the mode 0777", |draft| {
+            fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        }),
+        ("has the mode 6660", |draft| {
+            fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o6660))
+        }),
+        ("has the attribute user.mine", |draft| {
+            let flags = rustix::fs::XattrFlags::empty();
+            Ok(rustix::fs::setxattr(draft, "user.mine", b"1", flags)?)
+        }),
+    ];
+    for (words, change) in changes {
+        let place = Place::new();
+        let probe = place.path("probe");
+        fs::write(&probe, b"").unwrap();
+        if let Err(error) = change(&probe) {
+            eprintln!("SKIPPED: {words}, for the file system does not take that ({error})");
+            continue;
+        }
+        let draft = place.image(1).join(format!(".vdsm-svc-{}", task(1)));
+        let happens = move || change(&draft).unwrap();
+        *place.bench.meanwhile.lock().unwrap() =
+            Some(("create_volume.sync_file.after".to_owned(), Box::new(happens)));
+        let ran = place.run(&create(1, VolumeFormat::Cow, Allocation::Sparse), task(1));
+        assert_eq!(code(&ran), Some(FaultCode::QemuImgFailed), "{words}: {ran:?}");
+        let Ran::Ill(fault) = ran else { unreachable!() };
+        assert!(fault.message.contains(words), "{fault}");
+        assert!(!place.meta(1).exists(), "{words}");
     }
 }
 

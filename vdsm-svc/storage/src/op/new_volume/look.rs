@@ -9,6 +9,7 @@ use common::{Fault, FaultCode, VolumeFormat};
 
 use super::super::OpContext;
 use super::super::context::stop_if_aborted;
+use super::marks::Marks;
 use crate::file::{Dir, Identity};
 use crate::volume::{Guest, Piece, Qcow2Error, Qcow2Header, Tables};
 
@@ -27,6 +28,7 @@ pub(in crate::op) struct Draft<'a> {
     pub(in crate::op) name: &'a str,
     /// The file, open since before anything was written to it.
     pub(in crate::op) file: &'a File,
+    pub(super) marks: &'a Marks,
     pub(super) volume: VolumeId,
     pub(super) format: VolumeFormat,
     pub(in crate::op) capacity_bytes: u64,
@@ -57,6 +59,7 @@ impl Draft<'_> {
     /// As [`Draft::check_empty`].
     pub(super) fn check(&self, ctx: &dyn OpContext) -> Result<(), Fault> {
         self.identity()?;
+        self.check_marks()?;
         match self.format {
             VolumeFormat::Raw => self.check_size(self.file_bytes()?),
             VolumeFormat::Cow => self.check_cow(ctx),
@@ -92,11 +95,36 @@ impl Draft<'_> {
         if self.image.identity(self.name)? != Some(ours) {
             return Err(self.wrong("was replaced by another one"));
         }
-        let links = self.file.metadata().map_err(|e| self.unread(e))?.nlink();
-        if links != 1 {
-            return Err(self.wrong(&format!("has {links} names")));
-        }
+        self.has_one_name()?;
         Ok(ours)
+    }
+
+    /// Whether it stands under the volume's name by now, and under no other.
+    ///
+    /// # Errors
+    /// As [`Draft::check_empty`].
+    pub(super) fn check_placed(&self) -> Result<(), Fault> {
+        let ours = Identity::of_open(self.file).map_err(|e| self.unread(e.into()))?;
+        if self.image.identity(self.volume.to_string())? != Some(ours) {
+            return Err(self.wrong("was replaced by another one"));
+        }
+        self.has_one_name()
+    }
+
+    fn has_one_name(&self) -> Result<(), Fault> {
+        match self.file.metadata().map_err(|e| self.unread(e))?.nlink() {
+            1 => Ok(()),
+            links => Err(self.wrong(&format!("has {links} names"))),
+        }
+    }
+
+    /// Whether it is everybody's who it was made for, and nobody's else.
+    fn check_marks(&self) -> Result<(), Fault> {
+        let now = Marks::of(self.file).map_err(|e| self.unread(e))?;
+        match self.marks.changed(&now) {
+            None => Ok(()),
+            Some(what) => Err(self.wrong(&what)),
+        }
     }
 
     /// What a guest sees of it.

@@ -2,13 +2,13 @@
 
 use std::marker::PhantomData;
 
-use common::id::VolumeId;
-use common::{Allocation, Fault, FaultCode, VolumeFormat};
+use common::{Allocation, Fault, VolumeFormat};
 
 use super::super::Work;
-use super::super::host_op::{Step, made};
-use super::{Left, Made, MakesVolume, Making, allocate, exists};
-use crate::file::{Dir, Identity};
+use super::super::host_op::Step;
+use super::marks::Marks;
+use super::{Draft, Left, Made, MakesVolume, Making, allocate, exists};
+use crate::file::Identity;
 use crate::names;
 use crate::qemu_img::{Given, Limits, argv};
 use crate::volume::write_meta;
@@ -35,10 +35,8 @@ impl<O: MakesVolume> Steps<O> {
     });
     pub(in crate::op) const LOOK: Do<O> = Do::<O>::new("look", look);
     pub(in crate::op) const NOTE_FILE: Do<O> = Do::<O>::new("note_file", note_file);
-    pub(in crate::op) const PLACE_FILE: Do<O> = Do::<O>::new("place_file", |_, _, making| {
-        let noted = made(making.note.file.as_ref(), "a note of the file")?;
-        place(making.image()?, &making.own, making.at.volume_id, *noted)
-    });
+    pub(in crate::op) const PLACE_FILE: Do<O> =
+        Do::<O>::new("place_file", |_, _, making| place(&making.draft()?));
     pub(in crate::op) const SYNC_IMAGE: Do<O> =
         Do::<O>::new("sync_image", |_, _, making| Ok(making.image()?.sync()?));
     /// The metadata's rename commits. What is before it is durable by now.
@@ -90,7 +88,9 @@ fn create_file<O: MakesVolume>(_: &O, work: Work<'_>, making: &mut MakingOf<O>) 
     let image = making.image()?;
     image.unlink(&making.own)?;
     let file = image.create_file(&making.own)?;
+    let marks = Marks::of(&file).map_err(|e| image.error("look at", making.own.as_ref(), e))?;
     work.root.under_way().made(work.task, &file);
+    making.marks = Some(marks);
     making.file = Some(file);
     Ok(())
 }
@@ -154,24 +154,20 @@ fn commit<O: MakesVolume>(_: &O, _: Work<'_>, making: &mut MakingOf<O>) -> Resul
     if let Some(found) = image.kind(&name)? {
         return Err(exists(volume, &format!("{name} ({found:?})")));
     }
+    // The last look: from here on it is a volume.
+    making.draft()?.check_placed()?;
     write_meta(image, volume, &making.meta)
 }
 
-/// Puts the file into its place, and sees that it is the one that was looked at and noted.
-fn place(image: &Dir, own: &str, volume: VolumeId, noted: Identity) -> Result<(), Fault> {
-    let name = volume.to_string();
-    match image.rename_new(own, &name) {
-        Err(e) if e.is_taken() => return Err(exists(volume, &name)),
+/// Puts the file into its place, and sees that it is the one that was looked at, with no other name.
+fn place(draft: &Draft<'_>) -> Result<(), Fault> {
+    let name = draft.volume.to_string();
+    draft.identity()?;
+    match draft.image.rename_new(draft.name, &name) {
+        Err(e) if e.is_taken() => return Err(exists(draft.volume, &name)),
         done => done?,
     }
-    if image.identity(&name)? == Some(noted) {
-        return Ok(());
-    }
-    Err(Fault::new(
-        FaultCode::UnexpectedFile,
-        format!("another file took the place of volume {volume} while it was made; see who else writes to the storage"),
-    )
-    .about(volume))
+    draft.check_placed()
 }
 
 /// Beside the tables of its data, a qcow2 file has a header, a first table and a few clusters of counts.
