@@ -1,6 +1,9 @@
 //! Text on storage, read as VDSM reads it: its lines, its spaces, its numbers. VDSM is written in Python, and what
 //! Python calls a space or a number is what counts.
 
+/// Of a file of text no more is read: metadata is far smaller, and nobody fills our memory.
+pub(crate) const MAX_BYTES: usize = 64 << 10;
+
 /// Characters of a value that is shown in a message: what stands on storage may be of any length.
 const SHOWN_CHARS: usize = 64;
 

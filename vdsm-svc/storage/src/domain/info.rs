@@ -1,12 +1,26 @@
 //! What is told of a domain: VDSM's `getStorageDomainInfo` and `…Stats`, and what we see beyond them.
 
+use std::ops::ControlFlow;
+
 use common::id::{DomainId, ImageId};
-use common::{Fault, Label, Words};
+use common::{Fault, FaultCode, Label, Words};
 
 use super::writer::read_only_reason;
 use super::{DirectIo, Domain, direct_io};
 use crate::file::Kind;
 use crate::names;
+
+/// Leftovers of an image beyond which something else must be wrong.
+pub(crate) const LEFTOVERS_MAX: usize = 1_000;
+
+/// The fault for more than that.
+pub(crate) fn too_many_leftovers(of: ImageId) -> Fault {
+    Fault::new(
+        FaultCode::UnexpectedFile,
+        format!("there are {LEFTOVERS_MAX} leftovers of image {of}; remove the directories _remove_me_{of}…"),
+    )
+    .about(of)
+}
 
 /// A domain, described.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +151,30 @@ impl Domain {
         found.sort();
         // One id in two spellings is one image: the one that is opened.
         found.dedup();
+        Ok(found)
+    }
+
+    /// The directories that earlier deletions of an image left, sorted by name.
+    ///
+    /// # Errors
+    /// `UNEXPECTED_FILE` where there are too many; those of the file system.
+    pub(crate) fn leftovers_of(&self, of: ImageId) -> Result<Vec<String>, Fault> {
+        let mut found = Vec::new();
+        self.images.for_each_name(|name| {
+            let text = name
+                .to_str()
+                .filter(|name| names::set_aside_image(name) == Some(of));
+            if let Some(text) = text
+                && self.images.kind(text)? == Some(Kind::Dir)
+            {
+                found.push(text.to_owned());
+            }
+            if found.len() > LEFTOVERS_MAX {
+                return Err(too_many_leftovers(of));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        found.sort();
         Ok(found)
     }
 

@@ -39,6 +39,9 @@ pub struct DomainMeta {
 /// Why a text is not a domain's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DomainMetaError {
+    /// It may be whole, and is not read to its end.
+    #[error("is too long: no more than {max} bytes are read", max = text::MAX_BYTES)]
+    TooLong,
     /// It is no text.
     #[error("is no UTF-8: it is damaged")]
     NotUtf8,
@@ -76,6 +79,10 @@ impl DomainMetaError {
             Self::Version(_) => (
                 FaultCode::DomainVersionUnsupported,
                 "nothing is wrong with it: a newer oVirt made it, and a newer build may read it",
+            ),
+            Self::TooLong => (
+                FaultCode::DomainMetadataInvalid,
+                "look what in it takes so much, and shorten it with oVirt, or restore it from a backup",
             ),
             Self::NotUtf8 | Self::Missing(_) | Self::Value(..) => (FaultCode::DomainMetadataInvalid, RESTORE),
         };
@@ -119,6 +126,9 @@ impl DomainMeta {
     /// # Errors
     /// [`DomainMetaError`].
     pub fn read(file: &[u8]) -> Result<Self, DomainMetaError> {
+        if file.len() > text::MAX_BYTES {
+            return Err(DomainMetaError::TooLong);
+        }
         let mut values = BTreeMap::new();
         for line in text::lines(file) {
             let line = std::str::from_utf8(line).map_err(|_| DomainMetaError::NotUtf8)?;
@@ -260,6 +270,18 @@ mod tests {
 
     fn ours() -> DomainMeta {
         DomainMeta::new(DomainId::from_uuid(Uuid::from_u128(7)), "größe=1", "/srv/a")
+    }
+
+    /// One of a domain that a very large pool, or a hand, wrote.
+    #[test]
+    fn what_is_too_long_is_said_to_be_and_not_to_lack_what_is_there() {
+        let mut long = ours();
+        let pools = vec![Uuid::from_u128(7).to_string(); 5_000].join(",");
+        long.values.insert("POOL_UUID".to_owned(), pools);
+        let error = read(&long.encode()).unwrap_err();
+        assert_eq!(error, DomainMetaError::TooLong);
+        let fault = error.fault(long.id);
+        assert!(fault.message.contains("no more than 65536 bytes"), "{fault}");
     }
 
     fn read(text: &str) -> Result<DomainMeta, DomainMetaError> {

@@ -11,6 +11,7 @@ mod writer;
 pub use direct_io::DirectIo;
 pub(crate) use format::purge_leftovers;
 pub use info::{DomainInfo, ImageName};
+pub(crate) use info::{LEFTOVERS_MAX, too_many_leftovers};
 pub use metadata::{DomainMeta, DomainMetaError};
 pub use open::{Domain, WritableDomain};
 pub(crate) use writer::{Writer, WriterSlot};

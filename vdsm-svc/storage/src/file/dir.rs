@@ -11,10 +11,8 @@ use std::sync::Arc;
 
 use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::{FileError, FileHook, Identity, NoHook, Spot};
-
-/// How much is read of a file of text at most: metadata is far smaller, and nobody fills our memory.
-const TEXT_LIMIT_BYTES: u64 = 64 << 10;
+use super::{FileError, FileHook, Identity, NoHook, Spot, WrongKind};
+use crate::text;
 
 pub(super) type Result<T> = std::result::Result<T, FileError>;
 
@@ -153,6 +151,11 @@ impl Dir {
                 layer: self.layer.clone(),
             })),
             Err(rustix::io::Errno::NOENT) => Ok(None),
+            // What the kernel says of it does not tell what it is.
+            Err(e @ (rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR)) => Err(match self.stat(name)? {
+                None => self.error("open the directory", name, e.into()),
+                Some(stat) => self.wrong_kind("open the directory", name, &stat, "directory"),
+            }),
             Err(e) => Err(self.error("open the directory", name, e.into())),
         }
     }
@@ -195,6 +198,23 @@ impl Dir {
         &self,
         mut look: impl FnMut(Entry) -> std::result::Result<ControlFlow<()>, E>,
     ) -> std::result::Result<(), E> {
+        self.for_each_name(|name| {
+            // What vanishes while it is being listed is not there.
+            let Some(stat) = self.stat(name)? else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            look(Entry {
+                name: name.to_owned(),
+                kind: Kind::of(&stat),
+            })
+        })
+    }
+
+    /// As [`Dir::for_each`], and asks nothing of what has the name.
+    pub(crate) fn for_each_name<E: From<FileError>>(
+        &self,
+        mut look: impl FnMut(&OsStr) -> std::result::Result<ControlFlow<()>, E>,
+    ) -> std::result::Result<(), E> {
         let fail = |e: rustix::io::Errno| self.error("list", OsStr::new(""), e.into());
         for item in sys::Dir::read_from(&self.fd).map_err(fail)? {
             let item = item.map_err(fail)?;
@@ -202,11 +222,7 @@ impl Dir {
             if bytes == b"." || bytes == b".." {
                 continue;
             }
-            let name = OsStr::from_bytes(bytes).to_owned();
-            // What vanishes while it is being listed is not there.
-            let Some(stat) = self.stat(&name)? else { continue };
-            let kind = Kind::of(&stat);
-            if look(Entry { name, kind })?.is_break() {
+            if look(OsStr::from_bytes(bytes))?.is_break() {
                 break;
             }
         }
@@ -290,10 +306,10 @@ impl Dir {
     }
 
     fn open_regular(&self, name: &OsStr, how: OFlags) -> Result<Option<File>> {
-        match self.kind(name)? {
+        match self.stat(name)? {
             None => return Ok(None),
-            Some(Kind::File) => {}
-            Some(_) => return Err(self.not_regular(name)),
+            Some(stat) if Kind::of(&stat) != Kind::File => return Err(self.not_regular(name, &stat)),
+            Some(_) => {}
         }
         let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = match sys::openat(&self.fd, name, flags, Mode::empty()) {
@@ -304,12 +320,12 @@ impl Dir {
         let stat = sys::fstat(&file).map_err(|e| self.error("look at", name, e.into()))?;
         match Kind::of(&stat) {
             Kind::File => Ok(Some(file)),
-            _ => Err(self.not_regular(name)),
+            _ => Err(self.not_regular(name, &stat)),
         }
     }
 
-    /// Reads a small file of text; none if it is missing. What is not UTF-8 is replaced, and what is far too long is
-    /// cut: whoever parses it then sees that it is wrong.
+    /// Reads a small file of text; none if it is missing. What is not UTF-8 is replaced, and of what is far too long
+    /// one byte more than may be is read ([`text::MAX_BYTES`]): whoever parses it then sees that it is wrong.
     ///
     /// # Errors
     /// Of the file system.
@@ -334,7 +350,7 @@ impl Dir {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        file.take(TEXT_LIMIT_BYTES)
+        file.take(text::MAX_BYTES as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|e| self.error("read", name.as_ref(), e))?;
         Ok(Some(bytes))
@@ -356,9 +372,13 @@ impl Dir {
         }
     }
 
-    fn not_regular(&self, name: &OsStr) -> FileError {
-        // The same error as for opening a symlink: the fault made of it is NOT_A_REGULAR_FILE.
-        self.error("open as a regular file", name, rustix::io::Errno::LOOP.into())
+    fn not_regular(&self, name: &OsStr, stat: &Stat) -> FileError {
+        self.wrong_kind("open", name, stat, "regular file")
+    }
+
+    fn wrong_kind(&self, action: &'static str, name: &OsStr, stat: &Stat, wanted: &'static str) -> FileError {
+        let found = FileType::from_raw_mode(stat.st_mode);
+        self.error(action, name, WrongKind { found, wanted }.into())
     }
 }
 

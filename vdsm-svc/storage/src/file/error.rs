@@ -4,7 +4,37 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use common::{Fault, FaultCode};
+use rustix::fs::FileType;
 use rustix::io::Errno;
+
+/// Something else stands where a file or a directory should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is {}, and no {}", kind_in_words(self.found), self.wanted)]
+pub(crate) struct WrongKind {
+    pub(crate) found: FileType,
+    /// "regular file" or "directory".
+    pub(crate) wanted: &'static str,
+}
+
+impl From<WrongKind> for io::Error {
+    fn from(kind: WrongKind) -> Self {
+        Self::new(ErrorKind::InvalidInput, kind)
+    }
+}
+
+/// What a file is.
+pub(crate) const fn kind_in_words(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symlink",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Unknown => "of no known kind",
+    }
+}
 
 /// A call on a file that failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +81,9 @@ impl From<FileError> for Fault {
 /// What to do where a limit was met.
 pub(crate) const LIMIT_ADVICE: &str = "a limit of this process or of the machine was met; close what is not needed, or raise it (ulimit, systemd's Limit… and TasksMax, a container's pids limit), then try again";
 
+/// What to do where something else stands than should.
+const NOT_FOLLOWED: &str = "symlinks and special files are not followed; remove it if it is not wanted";
+
 /// What sort of call on a file it was: the same error has other causes in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
@@ -79,6 +112,9 @@ impl Sort {
 /// The fault code of an error of the file system, and what to do about it: by the error, and by what was tried.
 fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
     use FaultCode as Code;
+    if error.get_ref().is_some_and(|inner| inner.is::<WrongKind>()) {
+        return (Code::NotARegularFile, NOT_FOLLOWED);
+    }
     let errno =
         Errno::from_io_error(error).or_else(|| error.kind().eq(&ErrorKind::NotFound).then_some(Errno::NOENT));
     match (errno, Sort::of(action)) {
@@ -136,10 +172,9 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
             Code::IoError,
             "something else is there meanwhile: see who else makes files in the domain, then try again",
         ),
-        (Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO), _) => (
-            Code::NotARegularFile,
-            "symlinks and special files are not followed; remove it if it is not wanted",
-        ),
+        (Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO), _) => {
+            (Code::NotARegularFile, NOT_FOLLOWED)
+        }
         (Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN), _) => {
             (Code::ResourceLimit, LIMIT_ADVICE)
         }

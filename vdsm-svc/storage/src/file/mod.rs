@@ -11,7 +11,7 @@ mod spot;
 pub use dir::{Dir, Entry, Kind};
 pub(crate) use dir::{Layer, Modes};
 pub use error::FileError;
-pub(crate) use error::LIMIT_ADVICE;
+pub(crate) use error::{LIMIT_ADVICE, WrongKind, kind_in_words};
 pub use hook::{FileCall, FileHook, NoHook};
 pub use identity::Identity;
 pub(crate) use spot::{Spot, mount_of};

@@ -1,8 +1,8 @@
 //! Deletes an image with all its volumes.
 //!
 //! The image's directory is renamed aside whole, which commits; then it is purged, data first and metadata last,
-//! so that what is left of a deletion that fails can still be told for what it is. An image that was set aside
-//! before and not purged (by us or by VDSM) is carried on with.
+//! so that what is left of a deletion that fails can still be told for what it is. What was set aside before of the
+//! same image and not purged (by us or by VDSM) is carried on with: purged in its place, or after the image.
 
 use common::id::ImageId;
 use common::{DeleteImage, Fault, FaultCode};
@@ -11,7 +11,7 @@ use super::context::stop_if_aborted;
 use super::host_op::{HostOp, Stage, Step, Way, made};
 use super::note::Lines;
 use super::{Evidence, Work};
-use crate::domain::{Domain, ImageName, WritableDomain};
+use crate::domain::{Domain, WritableDomain};
 use crate::file::{Dir, Entry, Identity};
 use crate::in_use;
 use crate::names::{self, ImageFile};
@@ -24,27 +24,40 @@ type Act = Step<DeleteImage, Deletion>;
 const NOTE_INTENT: Act = Act::new("note_intent", |_, work, deletion| {
     work.ctx.note(&deletion.note.encode(), false)
 });
-const CHECK_USE: Act = Act::new("check_use", |_, work, deletion| {
+const CHECK_USE: Act = Act::new("check_use", |op, work, deletion| {
     let dir = made(deletion.dir.as_ref(), "an image")?;
-    in_use::check_all(dir, &|| stop_if_aborted(work.ctx))
+    let heard = || stop_if_aborted(work.ctx);
+    in_use::check_all(dir, &heard)?;
+    each_leftover(&deletion.domain, op.image_id, &|_, dir| {
+        in_use::check_all(dir, &heard)
+    })
 });
 /// The point of no return, once the sync has made it durable.
 const SET_ASIDE: Act = Act::new("set_aside", set_aside);
 const SYNC_IMAGES: Act = Act::new("sync_images", sync_images);
 const NOTE_ASIDE: Act = Act::new("note_aside", note_aside);
-const UNLINK_DATA: Act = Act::new("unlink_data", |_, _, deletion| {
-    deletion.unlink(|file| matches!(file, ImageFile::Data(_) | ImageFile::OfTask(_)))
+const UNLINK_DATA: Act = Act::new("unlink_data", |op, _, deletion| {
+    deletion.still_aside(op)?;
+    unlink(deletion.aside()?, is_data)
 })
 .only_if(is_there);
 const UNLINK_LEASES: Act = Act::new("unlink_leases", |_, _, deletion| {
-    deletion.unlink(|file| matches!(file, ImageFile::Lease(_)))
+    unlink(deletion.aside()?, is_lease)
 })
 .only_if(is_there);
-const UNLINK_META: Act = Act::new("unlink_meta", |_, _, deletion| {
-    deletion.unlink(|file| matches!(file, ImageFile::Meta(_) | ImageFile::MetaNew(_)))
-})
-.only_if(is_there);
+const UNLINK_META: Act =
+    Act::new("unlink_meta", |_, _, deletion| unlink(deletion.aside()?, is_meta)).only_if(is_there);
 const REMOVE_DIR: Act = Act::new("remove_dir", remove_dir).only_if(is_there);
+/// What earlier deletions of the image left beside it.
+const PURGE_LEFTOVERS: Act = Act::new("purge_leftovers", |op, _, deletion| {
+    each_leftover(&deletion.domain, op.image_id, &|name, dir| {
+        for which in IN_ORDER {
+            unlink(dir, which)?;
+        }
+        check::nothing_left(dir)?;
+        Ok(deletion.domain.images.remove_dir(name)?)
+    })
+});
 const SYNC_PURGED: Act = Act::new("sync_purged", sync_images);
 const NOTE_DONE: Act = Act::new("note_done", |_, work, deletion| {
     work.ctx.note(&deletion.note.encode(), true)
@@ -73,6 +86,7 @@ impl HostOp for DeleteImage {
                 UNLINK_LEASES,
                 UNLINK_META,
                 REMOVE_DIR,
+                PURGE_LEFTOVERS,
                 SYNC_PURGED,
                 NOTE_DONE,
             ],
@@ -86,6 +100,7 @@ impl HostOp for DeleteImage {
         UNLINK_LEASES,
         UNLINK_META,
         REMOVE_DIR,
+        PURGE_LEFTOVERS,
         SYNC_PURGED,
         NOTE_DONE,
     ];
@@ -212,6 +227,10 @@ fn check(domain: &Domain, op: &DeleteImage, work: Work<'_>) -> Result<(Dir, Stri
             (dir, aside.clone(), aside, true)
         }
     };
+    each_leftover(domain, op.image_id, &|_, dir| {
+        check::contents(dir, &heard)?;
+        in_use::check_all(dir, &heard)
+    })?;
     check::contents(&dir, &heard)?;
     if !was_aside {
         check::not_shared(domain, op.image_id, &dir, &heard)?;
@@ -229,15 +248,26 @@ fn check(domain: &Domain, op: &DeleteImage, work: Work<'_>) -> Result<(Dir, Stri
 
 /// What an earlier deletion of the image left.
 pub(super) fn leftover(domain: &Domain, of: ImageId) -> Result<Option<(Dir, String)>, Fault> {
-    for found in domain.image_names()? {
-        if let ImageName::Leftover { name, image } = found
-            && image == of
-            && let Some(dir) = domain.images.dir(&name)?
-        {
+    for name in domain.leftovers_of(of)? {
+        if let Some(dir) = domain.images.dir(&name)? {
             return Ok(Some((dir, name)));
         }
     }
     Ok(None)
+}
+
+/// Does this with each directory that earlier deletions of the image left.
+fn each_leftover(
+    domain: &Domain,
+    of: ImageId,
+    act: &dyn Fn(&str, &Dir) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    for name in domain.leftovers_of(of)? {
+        if let Some(dir) = domain.images.dir(&name)? {
+            act(&name, &dir)?;
+        }
+    }
+    Ok(())
 }
 
 fn not_found(op: &DeleteImage) -> Fault {
@@ -286,25 +316,55 @@ fn is_there(_: &DeleteImage, deletion: &Deletion) -> Result<bool, Fault> {
 }
 
 impl Deletion {
-    /// Only what is not there is passed over.
-    fn unlink(&self, which: impl Fn(ImageFile) -> bool) -> Result<(), Fault> {
-        let dir = made(self.dir.as_ref(), "an image that was set aside")?;
-        let is_one = |entry: &Entry| ImageFile::parse(&entry.name).is_some_and(&which);
-        loop {
-            let some = dir.some_entries(AT_ONCE, &is_one)?;
-            if some.is_empty() {
-                return Ok(());
-            }
-            for entry in some {
-                dir.unlink(&entry.name)?;
-            }
+    /// What was moved meanwhile is not deleted where it lies now.
+    fn still_aside(&self, op: &DeleteImage) -> Result<(), Fault> {
+        match self.domain.images.identity(&self.note.aside)? == Some(self.note.image) {
+            true => Ok(()),
+            false => Err(moved_away(op, &self.note)),
+        }
+    }
+
+    fn aside(&self) -> Result<&Dir, Fault> {
+        made(self.dir.as_ref(), "an image that was set aside")
+    }
+}
+
+/// Some of an image's files.
+type Which = fn(ImageFile) -> bool;
+
+/// The order in which they go.
+const IN_ORDER: [Which; 3] = [is_data, is_lease, is_meta];
+
+const fn is_data(file: ImageFile) -> bool {
+    matches!(file, ImageFile::Data(_) | ImageFile::OfTask(_))
+}
+
+const fn is_lease(file: ImageFile) -> bool {
+    matches!(file, ImageFile::Lease(_))
+}
+
+const fn is_meta(file: ImageFile) -> bool {
+    matches!(file, ImageFile::Meta(_) | ImageFile::MetaNew(_))
+}
+
+/// Only what is not there is passed over.
+fn unlink(dir: &Dir, which: Which) -> Result<(), Fault> {
+    let is_one = |entry: &Entry| ImageFile::parse(&entry.name).is_some_and(which);
+    loop {
+        let some = dir.some_entries(AT_ONCE, &is_one)?;
+        if some.is_empty() {
+            return Ok(());
+        }
+        for entry in some {
+            dir.unlink(&entry.name)?;
         }
     }
 }
 
-fn remove_dir(_: &DeleteImage, work: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
+fn remove_dir(op: &DeleteImage, work: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
+    deletion.still_aside(op)?;
     // What came in after the check is not ours: it is named, and kept.
-    check::nothing_left(made(deletion.dir.as_ref(), "an image that was set aside")?)?;
+    check::nothing_left(deletion.aside()?)?;
     work.root.under_way().removes(work.task);
     Ok(deletion.domain.images.remove_dir(&deletion.note.aside)?)
 }

@@ -12,7 +12,7 @@ use common::id::{DomainId, ImageId, VolumeId};
 use common::{Allocation, Fault, FaultCode, VolumeFormat};
 
 use super::keys::Keys;
-use crate::text::{cut, shown, strip};
+use crate::text::{self, cut, shown, strip};
 
 /// All of it must fit one block.
 const LIMIT_BYTES: usize = 512;
@@ -92,6 +92,9 @@ pub enum MetaError {
     /// VDSM's mark of a volume that was half deleted.
     #[error("is cleared (it holds the key NONE): the volume was half deleted")]
     Cleared,
+    /// VDSM's has 512 bytes.
+    #[error("is too long: {LIMIT_BYTES} bytes are what it may have, and no more than {max} are read", max = text::MAX_BYTES)]
+    TooLong,
     /// A line that is no UTF-8.
     #[error("has a line that is no UTF-8: {0:?}")]
     NotUtf8(String),
@@ -196,6 +199,9 @@ impl VolumeMeta {
     /// # Errors
     /// [`MetaError`].
     pub fn read(file: &[u8]) -> Result<(Self, Vec<String>), MetaError> {
+        if file.len() > text::MAX_BYTES {
+            return Err(MetaError::TooLong);
+        }
         let keys = Keys::read(file)?;
         let meta = Self::of(&keys)?;
         let mut remarks: Vec<_> = (keys.ambiguous.iter())
@@ -465,6 +471,13 @@ mod tests {
         );
         let ascii: VolumeMeta = sample(&"a".repeat(300)).encode().unwrap().parse().unwrap();
         assert!(ascii.description.len() <= DESCRIPTION_CHARS);
+    }
+
+    #[test]
+    fn what_is_too_long_is_said_to_be_and_not_to_lack_what_is_there() {
+        let text = format!("DESCRIPTION={}\nCAP=4096\n", "x".repeat(1 << 20));
+        let error = VolumeMeta::read(text.as_bytes()).unwrap_err();
+        assert_eq!(error, MetaError::TooLong);
     }
 
     proptest! {

@@ -40,6 +40,12 @@ fn what_is_no_regular_file_is_neither_read_nor_made_over_nor_deleted() {
             assert_eq!(code(&ran), Some(FaultCode::VolumeExists), "{what}");
             let ran = place.run(&delete(1), task(2));
             assert_eq!(code(&ran), Some(FaultCode::NotARegularFile), "{what}");
+            let (listed, deleted) = (listed[0].fault.as_ref().unwrap(), format!("{ran:?}"));
+            assert!(
+                deleted.contains(what.trim_start_matches("a dangling ")),
+                "{deleted}"
+            );
+            assert!(!listed.message.contains("os error"), "{listed}");
             assert!(place.image(1).exists());
         }
     }
@@ -53,7 +59,12 @@ fn a_volume_behind_a_symlink_is_not_a_regular_file() {
     fs::remove_file(&data).unwrap();
     symlink("/etc/hostname", &data).unwrap();
     let info = place.root().volume(domain(), image(1), volume(1)).unwrap();
-    assert_eq!(info.fault.unwrap().code, FaultCode::NotARegularFile);
+    let fault = info.fault.unwrap();
+    assert_eq!(fault.code, FaultCode::NotARegularFile);
+    assert!(
+        fault.message.contains("it is a symlink, and no regular file"),
+        "{fault}"
+    );
 }
 
 #[test]
@@ -70,6 +81,10 @@ fn an_image_or_a_domain_behind_a_symlink_is_not_followed() {
     symlink(place.path(&domain().to_string()), place.path(other)).unwrap();
     let fault = place.root().domain(other.parse().unwrap()).err().unwrap();
     assert_eq!(fault.code, FaultCode::NotARegularFile);
+    assert!(
+        fault.message.contains("it is a symlink, and no directory"),
+        "{fault}"
+    );
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
 }
 

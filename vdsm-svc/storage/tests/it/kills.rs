@@ -91,6 +91,17 @@ fn all_scenes() -> Vec<Scene> {
             fs::rename(place.image(1), aside).unwrap();
         },
     });
+    scenes.push(Scene {
+        name: "delete an image beside what is left of it",
+        operation: delete(1),
+        furnish: |place| {
+            witness(place);
+            place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 8);
+            let aside = place.images().join(format!("_remove_me_{}", image(1)));
+            fs::rename(place.image(1), aside).unwrap();
+            place.must(&create(1, VolumeFormat::Cow, Allocation::Sparse), 10);
+        },
+    });
     scenes.extend(copy_scenes());
     scenes
 }

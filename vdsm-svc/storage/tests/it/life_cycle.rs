@@ -221,15 +221,43 @@ fn a_leftover_is_shown_and_can_be_purged_under_the_images_id() {
 }
 
 #[test]
-fn a_second_deletion_takes_another_name_and_leaves_the_first() {
+fn a_deletion_purges_what_earlier_ones_of_the_image_left_and_nothing_of_others() {
+    for live in [true, false] {
+        let place = Place::new();
+        place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
+        let aside = |of, more: &str| place.images().join(format!("_remove_me_{}{more}", image(of)));
+        for dir in [aside(1, ""), aside(1, "_2"), aside(1, "_77"), aside(2, "")] {
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join(volume(9).to_string()), b"old").unwrap();
+            fs::write(dir.join(format!("{}.meta", volume(9))), b"old").unwrap();
+        }
+        fs::create_dir(aside(1, "_3")).unwrap();
+        if !live {
+            fs::remove_dir_all(place.image(1)).unwrap();
+        }
+        place.must(&delete(1), 2);
+        let left: Vec<_> = fs::read_dir(place.images()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(aside(2, "").join(volume(9).to_string()).exists());
+        assert_eq!(op::evidence(place.root(), &delete(1)), Ok(Evidence::ImageAbsent));
+    }
+}
+
+/// The task says so, and nothing was touched.
+#[test]
+fn what_cannot_be_purged_beside_an_image_fails_its_deletion() {
     let place = Place::new();
     place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
     let aside = place.images().join(format!("_remove_me_{}", image(1)));
     fs::create_dir(&aside).unwrap();
-    fs::write(aside.join(volume(9).to_string()), b"old").unwrap();
-    place.must(&delete(1), 2);
-    assert!(!place.image(1).exists());
-    assert_eq!(fs::read(aside.join(volume(9).to_string())).unwrap(), b"old");
+    fs::write(aside.join("notes.txt"), b"somebody's").unwrap();
+    let before = place.picture();
+    let Ran::Ill(fault) = place.run(&delete(1), task(2)) else {
+        panic!("it was deleted")
+    };
+    assert_eq!(fault.code, FaultCode::UnexpectedFile, "{fault}");
+    assert!(fault.message.contains("notes.txt"), "{fault}");
+    assert!(place.picture() == before);
 }
 
 #[test]

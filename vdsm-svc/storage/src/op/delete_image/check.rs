@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use common::id::{ImageId, VolumeId};
 use common::{Fault, FaultCode};
+use rustix::fs::FileType;
 
-use crate::domain::Domain;
-use crate::file::{Dir, Entry, Kind};
+use crate::domain::{Domain, LEFTOVERS_MAX, too_many_leftovers};
+use crate::file::{Dir, Entry, Kind, kind_in_words};
 use crate::names::{self, ImageFile};
 use crate::volume::{Role, read_meta, template_home};
 
@@ -16,23 +17,14 @@ const NFS_OPEN: &str = ".nfs";
 /// Asked before each file whether to go on.
 pub(super) type Heard<'a> = &'a dyn Fn() -> Result<(), Fault>;
 
-/// Names that are tried before something else must be wrong.
-const NAMES_MAX: usize = 1000;
-
 /// The first name that is free to set the image aside under.
 pub(super) fn free_name(domain: &Domain, image: ImageId) -> Result<String, Fault> {
-    for name in names::set_aside(image).take(NAMES_MAX) {
+    for name in names::set_aside(image).take(LEFTOVERS_MAX) {
         if domain.images.kind(&name)?.is_none() {
             return Ok(name);
         }
     }
-    Err(Fault::new(
-        FaultCode::UnexpectedFile,
-        format!(
-            "there are {NAMES_MAX} leftovers of image {image}; remove the directories _remove_me_{image}…"
-        ),
-    )
-    .about(image))
+    Err(too_many_leftovers(image))
 }
 
 /// Refuses an image that holds what neither oVirt nor we put there.
@@ -41,7 +33,7 @@ pub(super) fn contents(dir: &Dir, heard: Heard<'_>) -> Result<(), Fault> {
         heard()?;
         match (ImageFile::parse(&entry.name), entry.kind) {
             (Some(_), Kind::File) => Ok(ControlFlow::Continue(())),
-            (Some(_), kind) => Err(not_a_file(dir, &entry, kind)),
+            (Some(_), _) => Err(not_a_file(dir, &entry)),
             (None, _) => Err(unexpected(dir, &entry)),
         }
     })
@@ -55,12 +47,10 @@ pub(super) fn nothing_left(dir: &Dir) -> Result<(), Fault> {
     }
 }
 
-fn not_a_file(dir: &Dir, entry: &Entry, kind: Kind) -> Fault {
-    let what = if kind == Kind::Dir {
-        "a directory"
-    } else {
-        "a symlink or special file"
-    };
+fn not_a_file(dir: &Dir, entry: &Entry) -> Fault {
+    let stat = dir.stat(&entry.name).ok().flatten();
+    let kind = stat.map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
+    let what = kind_in_words(kind);
     let path = dir.path().join(&entry.name);
     Fault::new(
         FaultCode::NotARegularFile,
