@@ -4,6 +4,7 @@
 //! - `journal/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it
 //! - `runner/`: the threads that work for tasks · `alive.rs`: what goes on in this process
 //! - `grpc/`: the RPCs · `expiry.rs`: what time does by itself
+//! - `places.rs`: the data directory and the storage root, apart from each other
 //! - `presence.rs`: which engines are connected · `release.rs`: the repair of a host whose engine is gone
 //!
 //! What is absent: decisions about tasks (they are in `vdsm-core`) and storage formats (`vdsm-storage`).
@@ -12,6 +13,7 @@ mod alive;
 mod expiry;
 mod grpc;
 mod journal;
+mod places;
 mod presence;
 mod release;
 mod runner;

@@ -23,6 +23,7 @@ use crate::alive::Alive;
 use crate::expiry;
 use crate::grpc::{self, Facts, Gate, Host};
 use crate::journal::{self, HostMachine, Seed};
+use crate::places;
 use crate::presence::Presence;
 use crate::runner::{Runner, Tools};
 use crate::settings::Settings;
@@ -39,6 +40,16 @@ pub enum ServiceError {
     /// The storage root is not there and cannot be made.
     #[error("the storage root {} cannot be made", .0.display())]
     StorageRoot(PathBuf, #[source] io::Error),
+    /// The data directory and the storage root are not apart.
+    #[error("--data-dir {} and --storage-root {} must be apart, and {trouble}: give another directory for one of them", data_dir.display(), storage_root.display())]
+    Places {
+        /// As it was given.
+        data_dir: PathBuf,
+        /// As it was given.
+        storage_root: PathBuf,
+        /// How they lie, in words.
+        trouble: &'static str,
+    },
     /// The storage root cannot be used, or qemu-img is missing or too old.
     #[error("storage cannot be used")]
     Storage(#[source] Fault),
@@ -308,16 +319,15 @@ fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
 /// The storage root, and the version of qemu-img.
 fn open_storage(settings: &Settings) -> Result<(Arc<NamedRoot>, String), ServiceError> {
     let path = &settings.storage_root;
-    // Not tried where it is there: storage that hangs answers no attempt to write, and the host could not even say that
-    // it loads.
-    if !path.is_dir() {
-        match std::fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(ServiceError::StorageRoot(path.clone(), error));
-            }
-            _ => {}
-        }
+    let fail = |error| ServiceError::StorageRoot(path.clone(), error);
+    if let Some(trouble) = places::trouble(&settings.data_dir, path).map_err(fail)? {
+        return Err(ServiceError::Places {
+            data_dir: settings.data_dir.clone(),
+            storage_root: path.clone(),
+            trouble,
+        });
     }
+    places::make_storage_root(path).map_err(fail)?;
     let options = Options {
         qemu_img: settings.qemu_img.clone(),
         no_progress_timeout: settings.no_progress_timeout(),

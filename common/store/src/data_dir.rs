@@ -10,7 +10,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, lstat};
 use rustix::io::Errno;
@@ -29,8 +29,10 @@ const MODE_BITS: u32 = 0o7777;
 /// Makes a data directory, with those above it, or takes one that is there.
 ///
 /// # Errors
-/// In words: it is another user's, or no directory.
+/// In words: it is another user's, a link, or no directory.
 pub fn make(path: &Path) -> io::Result<()> {
+    // A separator at the end would have a link followed.
+    let path = &path.components().collect::<PathBuf>();
     // Those above it are as the system makes them; only the last one is ours.
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         std::fs::create_dir_all(above)?;
@@ -39,9 +41,12 @@ pub fn make(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let flags = OFlags::DIRECTORY.bits().cast_signed();
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
     let opened = File::options().read(true).custom_flags(flags).open(path);
     let opened = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NOTDIR | Errno::LOOP) if path.is_symlink() => wrong(
+            "is a symbolic link, which somebody could turn elsewhere; give the directory itself as --data-dir",
+        ),
         Some(Errno::NOTDIR) => wrong("is no directory; give another --data-dir"),
         _ => error,
     })?;
@@ -294,6 +299,22 @@ mod tests {
         }
         drop(create(&file).unwrap());
         assert_eq!(mode(&file), 0o600);
+    }
+
+    #[test]
+    fn a_data_directory_is_no_link_and_may_lie_behind_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("there")).unwrap();
+        symlink(at("there"), at("link")).unwrap();
+        symlink(at("nowhere"), at("dangling")).unwrap();
+        for name in ["link", "link/", "link/.", "dangling"] {
+            let words = make(&at(name)).unwrap_err().to_string();
+            assert!(words.contains("is a symbolic link"), "{name}: {words}");
+        }
+        assert!(!at("nowhere").exists());
+        make(&at("link/data")).unwrap();
+        assert_eq!(mode(&at("there/data")), 0o700);
     }
 
     #[test]
