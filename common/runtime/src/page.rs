@@ -128,7 +128,10 @@ macro_rules! requests {
             const NAME: &'static str = concat!(stringify!($package), ".", stringify!($request));
 
             fn of_the_whole(&self) -> Self {
-                Self { page_size: 0, page_token: String::new(), ..self.clone() }
+                let mut whole = self.clone();
+                whole.page_size = 0;
+                whole.page_token = String::new();
+                whole
             }
         }
     )+};
