@@ -134,9 +134,14 @@ fn parsed<T: std::str::FromStr<Err = common::id::IdError>>(
 }
 
 fn text(metadata: &MetadataMap, key: &'static str) -> Result<Option<String>, Fault> {
-    let Some(value) = metadata.get(key) else {
+    let mut values = metadata.get_all(key).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    // Which of them counts, a proxy and this service might see differently.
+    if values.next().is_some() {
+        return Err(wrong(key, "is given more than once"));
+    }
     let text = value.to_str().map_err(|_| wrong(key, "is not printable ASCII"))?;
     if text.is_empty() || text.len() > MAX_CHARS {
         let length = text.len();
@@ -195,6 +200,19 @@ mod tests {
     fn who_says_nothing_is_no_engine() {
         let caller = Caller::of(&request(&[])).unwrap();
         assert_eq!((caller.user.as_str(), caller.engine), ("unknown", None));
+    }
+
+    #[test]
+    fn what_is_given_twice_is_refused_be_it_the_same() {
+        for key in [USER, CORRELATION_ID, ENGINE_ID, ENGINE_EPOCH, TRACEPARENT] {
+            let mut request = request(&[]);
+            for _ in 0..2 {
+                request.metadata_mut().append(key, "1".parse().unwrap());
+            }
+            let fault = Caller::of(&request).unwrap_err();
+            assert_eq!(fault.subject, format!("metadata.{key}"));
+            assert!(fault.message.contains("more than once"), "{}", fault.message);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod address;
 mod call;
 mod connection;
+mod head;
 mod health;
 mod limits;
 mod methods;

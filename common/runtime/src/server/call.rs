@@ -20,6 +20,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service as _;
 
+use super::head;
 use super::methods::Methods;
 use super::refusal;
 use super::traffic::{Call, Class, Connection, Held, count};
@@ -130,13 +131,20 @@ pub(super) async fn answer(
     methods: Arc<Methods>,
     connection: Arc<Connection>,
 ) -> Result<Response<Body>, Infallible> {
-    let path = request.uri().path();
+    let (head, body) = request.into_parts();
+    if let Err(head::Refused { status, fault }) = head::check(&head) {
+        let mut response = refused(&fault);
+        *response.status_mut() = status;
+        return Ok(response);
+    }
+    let path = head.uri.path();
     let Some((path, class)) = methods.find(path) else {
         let words = format!("this port serves no method {path:.200}; reflection lists what there is");
         return Ok(refused(&Fault::new(FaultCode::MethodUnknown, words)));
     };
     let path = Arc::clone(path);
     let rpc = Rpc { methods, path, class };
+    let request = Request::from_parts(head, body);
     let mut response = answer_of(request, routes, &rpc, connection).await?;
     rpc.settle(response.headers_mut());
     Ok(response)
@@ -159,23 +167,27 @@ async fn answer_of(
         Err(fault) => return Ok(refused(&fault)),
     };
     let limit = connection.traffic().limits.request();
-    let patience = match timeout(request.headers()) {
+    let (head, body) = request.into_parts();
+    let takes_stream = rpc.methods.takes_stream(&rpc.path);
+    let patience = match timeout(&head.headers) {
         Ok(asked) => match class {
             Class::Request | Class::Watch => Some(asked.map_or(limit, |asked| asked.min(limit))),
             Class::Wait => asked,
         },
         Err(fault) => return Ok(refused(&fault)),
     };
-    let request = request.map(|body| {
-        Body::new(Taken {
-            inner: body,
-            call: Arc::clone(&call),
-            held: VecDeque::new(),
-            bytes: 0,
-            head: Vec::new(),
-            ahead: 0,
-        })
-    });
+    let taken = Taken {
+        inner: body,
+        call: Arc::clone(&call),
+        takes_stream,
+        seen: 0,
+        held: VecDeque::new(),
+        bytes: 0,
+        head: Vec::new(),
+        ahead: 0,
+    };
+    taken.note_end();
+    let request = Request::from_parts(head, Body::new(taken));
     let weak = Arc::downgrade(&call);
     let served = CALL.scope(weak.clone(), async move { routes.call(request).await });
     let response = match patience {
@@ -185,10 +197,16 @@ async fn answer_of(
             Err(_) => {
                 call.gone.store(true, Ordering::Relaxed);
                 count(&connection.traffic().counters.calls_expired);
-                let words = format!(
-                    "the request was not answered within {patience:?}; whether it took effect is unknown: repeat it as it was, \
-                     with more time"
-                );
+                let words = match call.is_whole.load(Ordering::Relaxed) {
+                    true => format!(
+                        "the request was not answered within {patience:?}; whether it took effect is unknown: repeat it as it \
+                         was, with more time"
+                    ),
+                    false => format!(
+                        "the request was not there to its end within {patience:?}: nothing was done; send it whole, or give it \
+                         more time"
+                    ),
+                };
                 return Ok(refused(&Fault::new(FaultCode::DeadlineExceeded, words)));
             }
         },
@@ -217,9 +235,13 @@ fn refused(fault: &Fault) -> Response<Body> {
 
 /// The time that the client gives, from `grpc-timeout`: up to eight digits and a unit.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
-    let Some(value) = headers.get("grpc-timeout") else {
+    let mut values = headers.get_all("grpc-timeout").iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    if values.next().is_some() {
+        return Err(Fault::invalid("metadata.grpc-timeout", "is given more than once"));
+    }
     let wrong = || {
         Fault::invalid(
             "metadata.grpc-timeout",
@@ -249,6 +271,10 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
 struct Taken {
     inner: Incoming,
     call: Arc<Call>,
+    /// More than one message may come.
+    takes_stream: bool,
+    /// Bytes that have come.
+    seen: usize,
     held: VecDeque<Held>,
     bytes: usize,
     /// The first bytes, up to those that say how long the first message is.
@@ -274,10 +300,30 @@ impl Taken {
                 }
             }
         }
+        self.seen += data.len();
+        if self.is_beyond_one() && !self.takes_stream {
+            let words = "the method takes one message, and the request has more: nothing was done";
+            return Err(Fault::new(FaultCode::InvalidArgument, words));
+        }
         let length = data.len();
         let counted = length.min(self.ahead);
         self.ahead -= counted;
         self.hold(length - counted)
+    }
+
+    /// Whether more has come than the first message.
+    fn is_beyond_one(&self) -> bool {
+        match *self.head {
+            [_, a, b, c, d] => self.seen - HEAD > u32::from_be_bytes([a, b, c, d]) as usize,
+            _ => false,
+        }
+    }
+
+    /// Notes that the request is there to its end, if it is.
+    fn note_end(&self) {
+        if http_body::Body::is_end_stream(&self.inner) {
+            self.call.is_whole.store(true, Ordering::Relaxed);
+        }
     }
 
     fn hold(&mut self, bytes: usize) -> Result<(), Fault> {
@@ -306,9 +352,11 @@ impl http_body::Body for Taken {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)) else {
+            self.call.is_whole.store(true, Ordering::Relaxed);
             return Poll::Ready(None);
         };
         let frame = frame.map_err(|error| Status::from_error(error.into()))?;
+        self.note_end();
         if let Some(data) = frame.data_ref()
             && let Err(fault) = self.count(data)
         {

@@ -33,8 +33,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 
-/// Metadata of a request: some dozen of values of 255 characters.
-const HEADER_BYTES: u32 = 16 << 10;
+/// What HTTP/2 reads of a request's head, more than a call may have (`head.rs`): what is too large is refused in words, and not
+/// by a bare status of HTTP that libraries take for a fault of the network. What is even beyond this gets just that (431), or,
+/// four times as large, ends the connection: memory for it is in no account.
+const HEADER_BYTES: u32 = 64 << 10;
 
 /// Bytes by which a client shows that it speaks HTTP/2.
 const PREFACE_BYTES: usize = 24;

@@ -28,6 +28,8 @@ const WAITS: &str = "timeout";
 pub(super) struct Methods {
     pub(super) services: Vec<String>,
     classes: HashMap<Arc<str>, Class>,
+    /// Paths of those to which a client sends a stream of messages.
+    take_streams: BTreeSet<String>,
     files: HashMap<String, Vec<u8>>,
     /// Symbols, by the file that has each.
     symbols: HashMap<String, String>,
@@ -58,6 +60,7 @@ impl Methods {
         let served: BTreeSet<&str> = services.iter().map(String::as_str).collect();
         let mut found = Self {
             classes: HashMap::new(),
+            take_streams: BTreeSet::new(),
             files: HashMap::new(),
             symbols: HashMap::new(),
             told: Mutex::default(),
@@ -97,6 +100,11 @@ impl Methods {
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert((Arc::clone(path), code))
+    }
+
+    /// Whether a client sends a stream of messages to a method; else it sends one.
+    pub(super) fn takes_stream(&self, path: &str) -> bool {
+        self.take_streams.contains(path)
     }
 
     /// An encoded descriptor, by its name.
@@ -143,6 +151,9 @@ impl Methods {
                     (false, false) => Class::Request,
                 };
                 let path = format!("/{name}/{}", method.name());
+                if method.client_streaming() {
+                    self.take_streams.insert(path.clone());
+                }
                 self.classes.insert(path.into(), class);
             }
         }
@@ -285,5 +296,7 @@ mod tests {
         // The contract says nothing of what is not ours.
         let health = path("/grpc.health.v1.Health/Check");
         assert!(!methods.is_news(health, FaultCode::EntityNotFound));
+        assert!(!methods.takes_stream("/grpc.health.v1.Health/Watch"));
+        assert!(methods.takes_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
     }
 }

@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
+use common::words::Label;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::methods::Methods;
 use crate::compressed;
+
+/// Bytes of a question: names of all that is served are far shorter. Each answer repeats its question.
+const MAX_ASKED: usize = 2 << 10;
 
 /// Tells what a port serves.
 #[derive(Debug, Clone)]
@@ -44,6 +48,16 @@ macro_rules! reflection {
                     let methods = Arc::clone(&self.0);
                     let answers = request.into_inner().map(move |asked| {
                         let asked = asked?;
+                        let bytes = prost::Message::encoded_len(&asked);
+                        if bytes > MAX_ASKED {
+                            // It is not said again either.
+                            let words =
+                                format!("the question has {bytes} bytes: nothing here has a name that long");
+                            return Ok(wire::ServerReflectionResponse {
+                                message_response: Some(error(Code::InvalidArgument, words)),
+                                ..Default::default()
+                            });
+                        }
                         Ok(wire::ServerReflectionResponse {
                             valid_host: asked.host.clone(),
                             message_response: Some(answer(&methods, asked.message_request.as_ref())),
@@ -57,10 +71,13 @@ macro_rules! reflection {
             fn answer(methods: &Methods, asked: Option<&Asked>) -> Answer {
                 match asked {
                     Some(Asked::FileByFilename(name)) => file(methods.file(name), || {
-                        format!("this port has no file {name:?}")
+                        format!("this port has no file {}", Label::from(name))
                     }),
                     Some(Asked::FileContainingSymbol(symbol)) => file(methods.file_of(symbol), || {
-                        format!("this port serves nothing that is called {symbol:?}")
+                        format!(
+                            "this port serves nothing that is called {}",
+                            Label::from(symbol)
+                        )
                     }),
                     // None of the messages can be extended; tools expect that the question is answered.
                     Some(Asked::AllExtensionNumbersOfType(name)) => {

@@ -121,6 +121,8 @@ pub(super) struct Call {
     class: Class,
     /// Nobody waits for it any more.
     pub(super) gone: AtomicBool,
+    /// Its request is there to the last byte: what was asked for may have been done.
+    pub(super) is_whole: AtomicBool,
     pub(super) is_list: bool,
     /// Kept until its answer is made.
     turn: Mutex<Option<Turn>>,
@@ -351,6 +353,7 @@ impl Connection {
             connection: Arc::clone(self),
             class,
             gone: AtomicBool::new(false),
+            is_whole: AtomicBool::new(false),
             is_list,
             turn: Mutex::new(None),
         }))

@@ -386,6 +386,11 @@ mod below {
         Status::from_header_map(collected.trailers().unwrap()).unwrap()
     }
 
+    const LONG: &str = match std::str::from_utf8(&[b'a'; 20_000]) {
+        Ok(long) => long,
+        Err(_) => "",
+    };
+
     const LIST: &str = "/vdsm_engine.engine.v1.EventService/ListEvents";
 
     /// What is wrong, the path, the metadata, the request; and how it is refused.
@@ -404,7 +409,31 @@ mod below {
         let large = 5 << 20;
         let gzip: &'static [_] = &[("grpc-encoding", "gzip")];
         // An unfinished varint; a text that is none, in field 2; a message that ends early.
-        let cases: [Case; 11] = [
+        let cases: [Case; 14] = [
+            (
+                "two messages",
+                LIST,
+                &[],
+                Bytes::from([message(b""), message(b"")].concat()),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "two times",
+                LIST,
+                &[("grpc-timeout", "1S"), ("grpc-timeout", "1S")],
+                message(b""),
+                Code::InvalidArgument,
+                FaultCode::InvalidArgument,
+            ),
+            (
+                "too much metadata",
+                LIST,
+                &[("x-a", LONG), ("x-b", LONG), ("x-c", LONG)],
+                message(b""),
+                Code::ResourceExhausted,
+                FaultCode::MessageTooLarge,
+            ),
             (
                 "too large",
                 LIST,
@@ -501,6 +530,61 @@ mod below {
             assert_eq!(fault.code, fault_code, "{what}");
             assert!(!fault.message.is_empty(), "{what}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_call_of_grpc_has_a_status_of_http_and_a_fault() {
+        let running = start().await;
+        let mut channel = channel(running.address).await;
+        for (method, content, expected) in [
+            ("POST", "application/grpc+proto", 200),
+            ("GET", "application/grpc", 405),
+            ("DELETE", "application/grpc", 405),
+            ("POST", "application/json", 415),
+            ("POST", "application/grpc-web", 415),
+        ] {
+            let request = http::Request::builder()
+                .method(method)
+                .uri(format!("http://{}{LIST}", running.address))
+                .header("content-type", content)
+                .body(tonic::body::Body::new(Full::new(message(b""))))
+                .unwrap();
+            patient(std::future::poll_fn(|context| channel.poll_ready(context)))
+                .await
+                .unwrap();
+            let response = patient(channel.call(request)).await.unwrap();
+            assert_eq!(response.status(), expected, "{method} {content}");
+            let status = Status::from_header_map(response.headers()).unwrap();
+            let (fault, _) = status::fault_of(&status).unwrap();
+            assert_eq!(fault.code, FaultCode::InvalidArgument, "{method} {content}");
+            let is_refused_by_its_head = expected != 200;
+            assert_eq!(fault.message.contains("nothing was done"), is_refused_by_its_head);
+        }
+    }
+
+    /// It begins a message and does not end it.
+    #[tokio::test]
+    async fn a_request_that_did_not_come_whole_did_nothing_and_its_deadline_says_so() {
+        let running = start_with(Limits {
+            request_seconds: 1,
+            ..Limits::default()
+        })
+        .await;
+        let mut channel = channel(running.address).await;
+        let begun = tokio_stream::once(Ok::<_, Status>(http_body::Frame::data(framed(0, 10, b"\x08"))));
+        let body = tokio_stream::StreamExt::chain(begun, tokio_stream::pending());
+        let request = http::Request::post(format!("http://{}{LIST}", running.address))
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(http_body_util::StreamBody::new(body)))
+            .unwrap();
+        patient(std::future::poll_fn(|context| channel.poll_ready(context)))
+            .await
+            .unwrap();
+        let response = patient(channel.call(request)).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        let (fault, _) = status::fault_of(&status).unwrap();
+        assert_eq!(fault.code, FaultCode::DeadlineExceeded);
+        assert!(fault.message.contains("nothing was done"), "{}", fault.message);
     }
 
     #[tokio::test]
@@ -992,6 +1076,8 @@ mod reflected {
         let mut client = ServerReflectionClient::new(channel(running.address).await);
         let asked = [
             Some(Asked::FileContainingSymbol("moon.Phase".into())),
+            Some(Asked::FileContainingSymbol("moon.Phase".repeat(100))),
+            Some(Asked::FileContainingSymbol("m".repeat(100_000))),
             Some(Asked::FileByFilename("moon.proto".into())),
             Some(Asked::FileContainingSymbol(
                 "vdsm_engine.host.v1.TaskService".into(),
@@ -1008,16 +1094,21 @@ mod reflected {
         for code in [
             Code::NotFound,
             Code::NotFound,
+            Code::InvalidArgument,
+            Code::NotFound,
             Code::NotFound,
             Code::InvalidArgument,
         ] {
-            match patient(answers.message())
-                .await
-                .unwrap()
-                .unwrap()
-                .message_response
-            {
-                Some(Answer::ErrorResponse(error)) => assert_eq!(Code::from(error.error_code), code),
+            let answer = patient(answers.message()).await.unwrap().unwrap();
+            assert!(
+                prost::Message::encoded_len(&answer) < 8 << 10,
+                "a question is not said again at any length"
+            );
+            match answer.message_response {
+                Some(Answer::ErrorResponse(error)) => {
+                    assert_eq!(Code::from(error.error_code), code);
+                    assert!(error.error_message.len() <= 1_024, "{}", error.error_message);
+                }
                 other => panic!("{other:?}"),
             }
         }
