@@ -16,6 +16,11 @@ impl Revision {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// How many digits it has in a token, zeros before it counted: one more than the largest at least, and an odd number.
+    const fn digits(self) -> usize {
+        21 + 2 * (self.0 % 11) as usize
+    }
 }
 
 /// A random number that a service draws at each start, so that a point of a history that was rolled back (a
@@ -27,6 +32,11 @@ pub struct Start(pub u64);
 ///
 /// Printed as `<store>.<start>.<revision>`, the store and the start in lower-case hexadecimal digits and the
 /// revision in decimal ones. Clients keep it as it is and give it back.
+///
+/// How many zeros the revision begins with says whether it is as it was printed: it has 21 digits, and two more for each that
+/// is left of it when it is divided by 11. So one wrong digit, two that changed places, and an odd number that is missing, are
+/// all seen; of other mistakes most. Earlier builds print no zeros, and read any number of them: what begins with none is
+/// taken as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
     /// Whose history.
@@ -39,17 +49,18 @@ pub struct Token {
 
 /// A text that is not a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a token that this kind of service prints")]
+#[error("is not a token as this kind of service prints it: give it back whole, as it was received")]
 pub struct TokenError;
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}.{:016x}.{}",
+            "{}.{:016x}.{:0width$}",
             self.store_id.as_uuid().simple(),
             self.start.0,
-            self.revision.0
+            self.revision.0,
+            width = self.revision.digits()
         )
     }
 }
@@ -73,10 +84,16 @@ impl FromStr for Token {
         {
             return Err(TokenError);
         }
+        let is_of_earlier_build = revision == "0" || !revision.starts_with('0');
+        let length = revision.len();
+        let revision = Revision(revision.parse().map_err(|_| TokenError)?);
+        if !is_of_earlier_build && length != revision.digits() {
+            return Err(TokenError);
+        }
         Ok(Token {
             store_id: StoreId::from_uuid(Uuid::try_parse(store).map_err(|_| TokenError)?),
             start: Start(u64::from_str_radix(start, 16).map_err(|_| TokenError)?),
-            revision: Revision(revision.parse().map_err(|_| TokenError)?),
+            revision,
         })
     }
 }
@@ -104,7 +121,42 @@ mod tests {
         });
     }
 
+    fn token(revision: u64) -> Token {
+        Token {
+            store_id: StoreId::from_uuid(Uuid::from_u128(7)),
+            start: Start(9),
+            revision: Revision(revision),
+        }
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_build_is_read() {
+        for revision in [0, 1, 10, 2_525, u64::MAX] {
+            let printed = token(revision).to_string();
+            let (rest, _) = printed.rsplit_once('.').unwrap();
+            assert_eq!(format!("{rest}.{revision}").parse(), Ok(token(revision)));
+            // And those builds read what this one prints.
+            assert_eq!(printed.rsplit('.').next().unwrap().parse(), Ok(revision));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_token_that_was_cut_or_mistyped_is_refused(revision: u64, at in 0..21_usize, other in 1..10_u8) {
+            let printed = token(revision).to_string();
+            prop_assert_eq!(printed[..printed.len() - 1].parse::<Token>(), Err(TokenError));
+            let start = printed.len() - 21;
+            let mut mistyped = printed.clone().into_bytes();
+            let digit = &mut mistyped[start + at];
+            *digit = b'0' + (*digit - b'0' + other) % 10;
+            prop_assert_eq!(String::from_utf8(mistyped).unwrap().parse::<Token>(), Err(TokenError));
+            let mut turned = printed.clone().into_bytes();
+            let at = start + at.min(19);
+            turned.swap(at, at + 1);
+            let turned = String::from_utf8(turned).unwrap();
+            prop_assert!(turned == printed || turned.parse::<Token>() == Err(TokenError));
+        }
+
         #[test]
         fn a_token_reads_back_as_it_was_printed(store: u128, start: u64, revision: u64) {
             let token = Token {
