@@ -25,6 +25,21 @@ pub enum TextError {
         /// How many are allowed.
         max: usize,
     },
+    /// Nothing of it would be seen.
+    #[error("is blank; a name has a character that is seen")]
+    Blank,
+    /// A character that nobody sees.
+    #[error(
+        "holds the character {} at character {at}, which nobody sees; such are not allowed, but for those that join letters \
+         of a script or parts of a picture",
+        .found.escape_unicode()
+    )]
+    Unseen {
+        /// The character.
+        found: char,
+        /// Its place, counted from 0.
+        at: usize,
+    },
     /// A character that [`steers`].
     #[error(
         "holds the control character {} at character {at}; line ends, control characters and those that turn the \
@@ -50,7 +65,49 @@ pub fn steers(letter: char) -> bool {
         )
 }
 
-/// Checks a name: 1 to [`NAME_CHARS`] characters, none of them one that [`steers`].
+/// Whether nothing is to be seen of a character where it stands, so that two names that look the same are not: Unicode's
+/// `Cf` and fillers that take room and show nothing.
+fn is_unseen(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{600}'..='\u{605}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e00ff}'
+            | '\u{e01f0}'..='\u{e0fff}'
+    )
+}
+
+/// Whether a character is not seen itself and says how its neighbours are: Persian and the scripts of India join and part
+/// letters by such, pictures are made of others, and Chinese and Mongolian choose among forms of a letter.
+fn joins(letter: char) -> bool {
+    matches!(letter, '\u{200c}' | '\u{200d}') || chooses(letter)
+}
+
+fn chooses(letter: char) -> bool {
+    matches!(letter, '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+/// Checks a name: 1 to [`NAME_CHARS`] characters, one of them at least no space, and none of them one that [`steers`] or that
+/// nobody sees.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -58,10 +115,18 @@ pub fn name(text: &str) -> Result<(), TextError> {
     if text.is_empty() {
         return Err(TextError::Empty { max: NAME_CHARS });
     }
-    bounded(text, NAME_CHARS)
+    bounded(text, NAME_CHARS)?;
+    // The empty pattern of braille is a space as well.
+    match text
+        .chars()
+        .all(|letter| letter.is_whitespace() || letter == '\u{2800}')
+    {
+        true => Err(TextError::Blank),
+        false => Ok(()),
+    }
 }
 
-/// Checks a description: up to [`DESCRIPTION_CHARS`] characters, none of them one that [`steers`].
+/// Checks a description: up to [`DESCRIPTION_CHARS`] characters, none of them one that [`steers`] or that nobody sees.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -74,9 +139,28 @@ fn bounded(text: &str, max: usize) -> Result<(), TextError> {
     if chars > max {
         return Err(TextError::TooLong { chars, max });
     }
-    match text.chars().enumerate().find(|(_, letter)| steers(*letter)) {
-        Some((at, found)) => Err(TextError::Control { found, at }),
-        None => Ok(()),
+    let mut before = None;
+    let mut letters = text.chars().enumerate().peekable();
+    while let Some((at, found)) = letters.next() {
+        if steers(found) {
+            return Err(TextError::Control { found, at });
+        }
+        let next = letters.peek().map(|(_, letter)| *letter);
+        if is_unseen(found) || (joins(found) && !is_joined(before, found, next)) {
+            return Err(TextError::Unseen { found, at });
+        }
+        before = Some(found);
+    }
+    Ok(())
+}
+
+/// Whether what joins stands where it can do something: ASCII is never joined, and one form is chosen of one letter.
+fn is_joined(before: Option<char>, letter: char, next: Option<char>) -> bool {
+    let is_letter = |letter: char| !letter.is_ascii() && !letter.is_whitespace() && !joins(letter);
+    if chooses(letter) {
+        before.is_some_and(is_letter)
+    } else {
+        before.is_some_and(|before| is_letter(before) || chooses(before)) && next.is_some_and(is_letter)
     }
 }
 
@@ -103,6 +187,58 @@ mod tests {
                 at: 0
             })
         );
+    }
+
+    #[test]
+    fn what_nobody_sees_is_refused_in_a_name() {
+        for unseen in [
+            '\u{200b}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{206a}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{fff9}',
+            '\u{3164}',
+            '\u{180e}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{fe0f}',
+            '\u{e0100}',
+            '\u{34f}',
+            '\u{115f}',
+        ] {
+            for text in [
+                format!("web{unseen}-01"),
+                format!("{unseen}web"),
+                format!("web{unseen}"),
+                format!("größe ä{unseen}{unseen}"),
+                unseen.to_string(),
+            ] {
+                let error = name(&text).unwrap_err();
+                assert!(matches!(error, TextError::Unseen { .. }), "{text:?}");
+                assert!(error.to_string().is_ascii(), "{error}");
+                assert_eq!(description(&text), Err(error));
+            }
+        }
+        for blank in [" ", "   ", "\u{a0}", "\u{3000}\u{2003}", "\u{2800}"] {
+            assert_eq!(name(blank), Err(TextError::Blank), "{blank:?}");
+            assert_eq!(description(blank), Ok(()));
+        }
+        // Written as these languages are, and as people send pictures to each other.
+        for joined in [
+            "می\u{200c}خواهم",
+            "ක\u{dca}\u{200d}ය",
+            "👩\u{200d}🚀",
+            "❤\u{fe0f}\u{200d}🔥",
+            "❤\u{fe0f}",
+            "葛\u{e0100}城",
+            " web 01 ",
+        ] {
+            assert_eq!(name(joined), Ok(()), "{joined:?}");
+        }
     }
 
     #[test]
