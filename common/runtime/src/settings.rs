@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::causes::causes;
+use crate::telemetry::escaped;
 
 /// The flag that names the file.
 const CONFIG: &str = "config";
@@ -56,14 +57,22 @@ pub enum SettingsError {
 impl SettingsError {
     /// Tells the user and ends the process: status 0 after help, else 2.
     pub fn exit(&self) -> ! {
-        match self {
-            Self::Arguments(error) => error.exit(),
-            error => {
-                // There is no log yet.
-                eprintln!("error: {}", causes(error));
-                std::process::exit(2)
-            }
+        if let Self::Arguments(error) = self
+            && !error.use_stderr()
+        {
+            error.exit();
         }
+        // There is no log yet.
+        eprintln!("{}", self.told());
+        std::process::exit(2)
+    }
+
+    /// What the user is told: a file, or a variable, may hold what steers a terminal.
+    fn told(&self) -> String {
+        escaped(&match self {
+            Self::Arguments(error) => error.render().to_string().trim_end().to_owned(),
+            error => format!("error: {}", causes(error).to_string().trim_end()),
+        })
     }
 }
 
@@ -281,6 +290,32 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         file
+    }
+
+    #[test]
+    fn what_a_file_or_a_variable_holds_steers_no_terminal() {
+        for text in [
+            "data_dir = \u{1b}[31m\n",
+            "'\u{1b}[2J' = 1\n",
+            "\"\u{202e}\" = 1\n",
+            "queue_length = \"\u{202e}5\"\n",
+        ] {
+            let file = file(text);
+            let told = sample(&["--config", file.path().to_str().unwrap()], &[])
+                .unwrap_err()
+                .told();
+            assert!(told.starts_with("error: "), "{told}");
+            assert!(
+                !told.replace('\n', "").chars().any(common::text::steers),
+                "{told}"
+            );
+        }
+        let told = sample(&["--data-dir", "/d"], &[("SAMPLE_SVC_QUEUE_LENGTH", "\u{1b}[2J")]);
+        let told = told.unwrap_err().told();
+        assert!(
+            !told.replace('\n', "").chars().any(common::text::steers),
+            "{told}"
+        );
     }
 
     #[test]

@@ -27,6 +27,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use self::line::Line;
 use self::queue::Queue;
 
+pub(crate) use line::escaped;
+
 /// How long the end of the process waits for the last lines to be written: a reader that lives takes them in
 /// milliseconds.
 const LAST_LINES: Duration = Duration::from_secs(1);

@@ -71,7 +71,7 @@ fn now() -> String {
 }
 
 /// With its own line ends, of a backtrace, and nothing else that steers.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter != '\n' && common::text::steers(letter) {

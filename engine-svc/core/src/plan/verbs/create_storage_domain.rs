@@ -23,7 +23,7 @@ impl Root for CreateStorageDomain {
             return Err(absent(state, &EntityKey::Host(request.host_id), "host_id"));
         }
         if state.domain(request.domain_id).is_some() {
-            let message = "there is a storage domain of this id already";
+            let message = format!("there is a storage domain {} already", request.domain_id);
             return Err(Fault::new(FaultCode::EntityExists, message).about("domain_id"));
         }
         let locks = vec![

@@ -29,9 +29,8 @@ impl Root for CreateVm {
         };
         valid(&wanted)?;
         if state.vm(request.vm_id).is_some() {
-            return Err(
-                Fault::new(FaultCode::EntityExists, "there is a VM of this id already").about("vm_id"),
-            );
+            let message = format!("there is a VM {} already", request.vm_id);
+            return Err(Fault::new(FaultCode::EntityExists, message).about("vm_id"));
         }
         if let Some(other) = state.vm_named(&request.name) {
             let message = format!("VM {other} has this name already");

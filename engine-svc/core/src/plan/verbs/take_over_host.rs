@@ -58,8 +58,10 @@ fn as_recorded(host: &Host, request: &TakeOverHost) -> Result<(), Fault> {
         ("address", &request.address, &host.address),
     ] {
         if !asked.is_empty() && asked != recorded {
-            let message =
-                format!("this engine has recorded {recorded:?} for the host; leave the field empty");
+            let message = format!(
+                "this engine has recorded {recorded:?} for host {}; leave the field empty",
+                host.id
+            );
             return Err(Fault::new(FaultCode::EntityExists, message).about(field));
         }
     }
