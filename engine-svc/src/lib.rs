@@ -1,7 +1,7 @@
 //! The engine's service: the shell around `engine-core`.
 //!
 //! ```text
-//! grpc/ ──input──► coordinator (machine.rs drives the core) ──► store/ ──► log ──► grpc/feed/
+//! grpc/ ──input──► coordinator (machine/ drives the core) ──► store/ ──► log ──► grpc/feed/
 //!                        │  once durable
 //!                        └──effects──► host/: one follower a host ──► the host
 //!                              ▲                      │

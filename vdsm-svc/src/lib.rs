@@ -3,7 +3,7 @@
 //! - [`Settings`] is all that can be set; [`serve`] is the service.
 //! - `journal/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it
 //! - `runner/`: the threads that work for tasks · `alive.rs`: what goes on in this process
-//! - `grpc/`: the RPCs · `expiry.rs`: what time does by itself
+//! - `grpc/`: the RPCs · `expiry/`: what time does by itself
 //! - `places.rs`: the data directory and the storage root, apart from each other
 //! - `presence.rs`: which engines are connected · `release.rs`: the repair of a host whose engine is gone
 //!
