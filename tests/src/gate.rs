@@ -164,7 +164,7 @@ fn has_metadata(images: &Path) -> bool {
 /// The images of which a process of this script, which has not become `qemu-img`, works on a file.
 pub fn at_work(program: &Path, subcommand: &str) -> Vec<String> {
     let line = [
-        b"/bin/sh",
+        b"/usr/bin/perl",
         program.as_os_str().as_encoded_bytes(),
         subcommand.as_bytes(),
         b"",
