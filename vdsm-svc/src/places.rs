@@ -97,6 +97,9 @@ mod tests {
         make_storage_root(&root).unwrap();
         assert_eq!(fs::metadata(&root).unwrap().mode() & 0o7777, 0o2770);
         let above = folder.path().join("not/there");
-        assert_eq!(make_storage_root(&above).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            make_storage_root(&above).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

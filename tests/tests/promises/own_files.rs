@@ -40,7 +40,9 @@ async fn whatever_the_umask_nobody_else_reaches_a_data_directory() -> Outcome<()
     is_private(&data)?;
     // The storage root, which is others' as well, is no more theirs than it is to be.
     let storage = fs::metadata(folder.path().join("storage"))?.permissions().mode() & 0o7777;
-    ensure(storage == 0o755, || format!("the storage root has the mode {storage:04o}"))?;
+    ensure(storage == 0o755, || {
+        format!("the storage root has the mode {storage:04o}")
+    })?;
     host.service.stop().await?;
     ensure(!data.join("address").exists(), || {
         "where nothing listens any more is still told".to_owned()
