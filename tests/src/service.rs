@@ -55,6 +55,11 @@ impl Service {
         self.variables.push((name, value.to_owned()));
     }
 
+    /// Has another data directory at each start from now on.
+    pub fn moved_to(&mut self, data_dir: PathBuf) {
+        self.recipe.data_dir = data_dir;
+    }
+
     /// Starts it and waits until it has written where it listens. If it ended before that, it may be started
     /// again.
     ///

@@ -29,7 +29,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// [`NoMount`], as for a loop mount.
-    pub fn under(service: &Service, kind: FileSystem) -> Result<Self, NoMount> {
+    pub fn under(service: &mut Service, kind: FileSystem) -> Result<Self, NoMount> {
         let disk = Self {
             mount: LoopMount::make(kind)?,
         };
@@ -37,12 +37,12 @@ impl SmallDisk {
         Ok(disk)
     }
 
-    fn take_over(&self, service: &Service) -> Outcome<()> {
-        let old = &service.recipe().data_dir;
+    fn take_over(&self, service: &mut Service) -> Outcome<()> {
+        let old = service.recipe().data_dir.clone();
         let new = self.mount.path().join("data");
-        storage::copy(old, &new)?;
+        storage::copy(&old, &new)?;
         std::fs::remove_dir_all(old)?;
-        std::os::unix::fs::symlink(&new, old)?;
+        service.moved_to(new);
         Ok(())
     }
 

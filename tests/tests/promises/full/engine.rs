@@ -40,7 +40,7 @@ async fn an_engine_whose_disk_is_full_keeps_its_word_on_xfs_too() -> Outcome<()>
 async fn on(kind: FileSystem) -> Outcome<()> {
     let (mut world, domain) = World::furnished().await?;
     world.engine.stop().await?;
-    let Some(disk) = small_disk(&world.engine, kind)? else {
+    let Some(disk) = small_disk(&mut world.engine, kind)? else {
         return Ok(());
     };
     world.restart_engine().await?;

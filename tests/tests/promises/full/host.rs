@@ -133,7 +133,7 @@ impl Bench {
         let mut host = LoneHost::start_with(folder.path(), &["--queue-limit", "1000000"]).await?;
         let domain_id = host.client.create_domain().await?;
         host.service.stop().await?;
-        let Some(disk) = small_disk(&host.service, kind)? else {
+        let Some(disk) = small_disk(&mut host.service, kind)? else {
             return Ok(None);
         };
         host.service.start(&FailPoints::default()).await?;

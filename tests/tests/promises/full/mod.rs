@@ -13,7 +13,7 @@ use tests::small_disk::SmallDisk;
 use tonic::{Code, Status};
 
 /// A disk of its own for the data directory of a service that does not run; none where this machine has none to give.
-fn small_disk(service: &Service, kind: FileSystem) -> Outcome<Option<SmallDisk>> {
+fn small_disk(service: &mut Service, kind: FileSystem) -> Outcome<Option<SmallDisk>> {
     match SmallDisk::under(service, kind) {
         Ok(disk) => Ok(Some(disk)),
         Err(NoMount::Skip(why)) => {

@@ -23,7 +23,7 @@ const ENOUGH: usize = 400;
 async fn commands_wait_for_a_host_whose_disk_is_full_and_end_when_it_has_room() -> Outcome<()> {
     let (mut world, domain) = World::furnished().await?;
     world.host.stop().await?;
-    let Some(disk) = small_disk(&world.host, FileSystem::Ext4)? else {
+    let Some(disk) = small_disk(&mut world.host, FileSystem::Ext4)? else {
         return Ok(());
     };
     world.restart_host().await?;
