@@ -41,11 +41,20 @@ impl Standing {
     /// # Errors
     /// `STORAGE_ROOT_GONE`, `STORAGE_REPLACED`; those of [`StorageRoot::writable`]; those of the file system.
     pub(crate) fn confirm(self, root: &StorageRoot) -> Result<(), Fault> {
+        self.is_there(root)?;
+        root.writable(self.domain).map(drop)
+    }
+
+    /// Whether the configured name still leads to what was read from, in a domain that may be read-only.
+    ///
+    /// # Errors
+    /// `STORAGE_ROOT_GONE`, `STORAGE_REPLACED`; those of the file system.
+    pub(crate) fn is_there(self, root: &StorageRoot) -> Result<(), Fault> {
         root.check_name()?;
         if self.spots.is_none() || Self::of(root, self.domain)? != self {
             return Err(self.replaced());
         }
-        root.writable(self.domain).map(drop)
+        Ok(())
     }
 
     fn replaced(self) -> Fault {

@@ -153,7 +153,7 @@ fn hostile_volumes(host: &Host, count: usize) -> (String, Vec<String>) {
         .join(&image);
     std::fs::create_dir(&dir).unwrap();
     // Two values of a key are a remark, which names the key; a kind of disk is shown as it stands there.
-    let hostile = "\u{1b}[2J\u{202e}\u{9b}31m".repeat(100);
+    let hostile = "\u{1b}[2J\u{202e}\u{9b}31m".repeat(40);
     let twice: String = (0..60)
         .map(|n| format!("{n}{hostile}=1\n{n}{hostile}=2\n"))
         .collect();
