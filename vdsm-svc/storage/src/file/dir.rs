@@ -325,7 +325,7 @@ impl Dir {
     }
 
     /// Reads a small file of text; none if it is missing. What is not UTF-8 is replaced, and of what is far too long
-    /// one byte more than may be is read ([`text::MAX_BYTES`]): whoever parses it then sees that it is wrong.
+    /// one byte more than may be is read (`text::MAX_BYTES`): whoever parses it then sees that it is wrong.
     ///
     /// # Errors
     /// Of the file system.
