@@ -253,7 +253,7 @@ pub fn lock_wait(seconds: i64, nanos: i32) -> Result<Option<Duration>, Fault> {
     match wait {
         Some(Duration::ZERO) => Ok(None),
         Some(wait) if wait <= MAX_LOCK_WAIT => Ok(Some(wait)),
-        Some(_) | None => Err(Fault::invalid("lock_wait", "is not from 0 s to 86400 s (24 h)")),
+        Some(_) | None => Err(Fault::invalid("lock_wait", "must be from 0 s to 86400 s (24 h)")),
     }
 }
 

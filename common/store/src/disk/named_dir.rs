@@ -161,9 +161,14 @@ impl NamedDir {
     pub(super) fn save(&self) {
         let what = match self.copy() {
             Ok(saved) => format!(
-                "the store's files in {} were removed while the service ran; all that was acknowledged is saved in {}: stop the service, move the files in that directory to {}, and start it again",
+                "the store's files in {} were removed while the service ran; all that was acknowledged is saved in {}: stop the service, {} {}, and start it again",
                 self.name.display(),
                 saved.display(),
+                if saved.starts_with(&self.name) {
+                    "move the files in that directory to"
+                } else {
+                    "rename that directory to"
+                },
                 self.name.display()
             ),
             Err(error) => format!(

@@ -140,8 +140,13 @@ impl Tx<'_> {
             return;
         };
         let (host_id, task_id) = (task.host_id, task.id);
-        let message =
-            format!("host {host_id} was restarted under a task and undid it; it is sent again as {task_id}");
+        let operation = task
+            .operation
+            .as_ref()
+            .map_or_else(String::new, |op| format!(" ({})", op.summary()));
+        let message = format!(
+            "host {host_id} was restarted under a task{operation} and undid it; it is sent again as {task_id}"
+        );
         self.tell(EventCode::TaskSentAgain, &command, "", message);
     }
 

@@ -19,7 +19,9 @@ impl Root for AddHost {
     fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
         if state.host(request.host_id).is_some() {
             let id = request.host_id;
-            let message = format!("host {id} was added already; remove it first, or leave it");
+            let message = format!(
+                "host {id} was added already; nothing is to be done, unless its address changes: then remove it first"
+            );
             return Err(Fault::new(FaultCode::EntityExists, message).about("host_id"));
         }
         let locks = vec![(EntityKey::Host(request.host_id), Mode::Exclusive)];
