@@ -61,6 +61,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_flock,
     // Memory that no limit of a process counts, or that stays when all are gone.
     libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
     libc::SYS_shmget,
     libc::SYS_shmat,
     libc::SYS_shmctl,
