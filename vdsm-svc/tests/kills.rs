@@ -30,6 +30,9 @@ const IMAGE: &str = "7b1f8b63-62b1-4a50-9f4f-4d2e5c8b0f13";
 /// What is copied to [`IMAGE`]: the id of an image and of its volume.
 const SOURCE: &str = "8c2a9c74-73c2-4b61-8a5a-5e3f6d9c1a24";
 
+/// Of what is made, in bytes.
+const CAPACITY: i64 = 1 << 20;
+
 /// Boundaries of one operation at which it is killed, where not all are asked for.
 const SAMPLE: usize = 2;
 
@@ -123,7 +126,8 @@ impl Program {
         .await;
     }
 
-    async fn volumes(&self) -> usize {
+    /// What guests see of the volumes of [`IMAGE`], in bytes each.
+    async fn volumes(&self) -> Vec<i64> {
         let request = wire::ListVolumesRequest {
             domain_id: DOMAIN.into(),
             image_id: IMAGE.into(),
@@ -132,7 +136,8 @@ impl Program {
         let answer = StorageServiceClient::new(self.channel.clone())
             .list_volumes(request)
             .await;
-        answer.map_or(0, |answer| answer.into_inner().volumes.len())
+        let volumes = answer.map_or_else(|_| Vec::new(), |answer| answer.into_inner().volumes);
+        volumes.iter().map(|volume| volume.capacity_bytes).collect()
     }
 }
 
@@ -159,7 +164,7 @@ fn create(image: &str) -> Verb {
         domain_id: DOMAIN.into(),
         image_id: image.into(),
         volume_id: image.into(),
-        capacity_bytes: 1 << 20,
+        capacity_bytes: CAPACITY,
         format: task_wire::VolumeFormat::Raw.into(),
         allocation: task_wire::Allocation::Preallocated.into(),
         description: String::new(),
@@ -232,12 +237,27 @@ fn comes_by_itself(point: &str) -> bool {
     !point.contains(".undo_") && !point.contains(".forward_")
 }
 
-/// What is done to [`IMAGE`] at a fail point, after what comes before it.
-fn plan(point: &str) -> (Vec<Verb>, Verb) {
+/// What is done to [`IMAGE`].
+struct Plan {
+    first: Vec<Verb>,
+    verb: Verb,
+    /// The volumes before the verb and after it, by their capacities.
+    before: &'static [i64],
+    after: &'static [i64],
+}
+
+/// What is done to [`IMAGE`] at a fail point.
+fn plan(point: &str) -> Plan {
+    let of = |first, verb, before, after| Plan {
+        first,
+        verb,
+        before,
+        after,
+    };
     match point.split('.').next().unwrap() {
-        "create_volume" => (vec![], create(IMAGE)),
-        "copy_volume" => (vec![create(SOURCE)], copy()),
-        "delete_image" => (vec![create(IMAGE)], delete()),
+        "create_volume" => of(vec![], create(IMAGE), &[], &[CAPACITY]),
+        "copy_volume" => of(vec![create(SOURCE)], copy(), &[], &[CAPACITY]),
+        "delete_image" => of(vec![create(IMAGE)], delete(), &[CAPACITY], &[]),
         verb => panic!("{verb} is not tried"),
     }
 }
@@ -250,18 +270,17 @@ async fn a_kill_at_any_step_leaves_a_task_that_ends_and_storage_that_agrees() {
     let mut not_reached = Vec::new();
     for point in &points {
         let dir = tempfile::tempdir().unwrap();
-        let (before, verb) = plan(point);
-        let deletes = matches!(verb, Verb::DeleteImage(_));
+        let plan = plan(point);
         let mut program = Program::start(dir.path(), Some(point)).await;
         program.make_domain().await;
-        for verb in before {
+        for verb in plan.first {
             let id = Uuid::new_v4().to_string();
             program.begin(&id, verb).await;
             let task = program.end_of(&id).await.expect("its points are others");
             assert_eq!(task.result(), TaskResult::Success, "{task:?}");
         }
         let id = Uuid::new_v4().to_string();
-        program.begin(&id, verb).await;
+        program.begin(&id, plan.verb).await;
         if program.end_of(&id).await.is_some() {
             not_reached.push(point);
             continue;
@@ -274,7 +293,7 @@ async fn a_kill_at_any_step_leaves_a_task_that_ends_and_storage_that_agrees() {
             done || task.result() == TaskResult::CleanSuccess,
             "{point}: {task:?}"
         );
-        let expected = usize::from(done != deletes);
+        let expected = if done { plan.after } else { plan.before };
         assert_eq!(program.volumes().await, expected, "{point}: {task:?}");
         if !done {
             assert_eq!(
@@ -374,5 +393,5 @@ async fn an_undo_waits_for_another_writer_of_its_domain() {
     writer.unlock().unwrap();
     let task = program.end_of(&id).await.expect("nobody kills it now");
     assert_eq!(task.state(), TaskState::Recovered, "{task:?}");
-    assert_eq!(program.volumes().await, 0);
+    assert_eq!(program.volumes().await, Vec::<i64>::new());
 }
