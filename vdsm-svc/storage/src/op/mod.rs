@@ -7,6 +7,7 @@
 //! - What it made is known by the task's name or by its [`crate::file::Identity`]; nothing else is ever removed.
 //! - [`recover`] may be cut off at any step and run again.
 
+mod alone;
 mod confirm;
 mod context;
 mod copy_volume;

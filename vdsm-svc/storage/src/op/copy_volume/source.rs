@@ -5,6 +5,7 @@ use std::fs::File;
 use common::{Fault, FaultCode, VolumeAddress, VolumeFormat};
 
 use super::super::OpContext;
+use super::super::alone;
 use super::super::context::stop_if_aborted;
 use crate::domain::DirectIo;
 use crate::file::{Dir, Spot};
@@ -13,8 +14,7 @@ use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
 use crate::under_way::Standing;
 use crate::volume::{
-    Guest, Legality, Qcow2Error, Qcow2Header, Role, Tables, VolumeMeta, data_bytes, data_name, read_meta,
-    volume_ids,
+    Guest, Legality, Qcow2Error, Qcow2Header, Tables, VolumeMeta, data_bytes, data_name, read_meta,
 };
 
 /// Second tables between two questions whether the task is to be stopped.
@@ -81,8 +81,8 @@ impl Source {
             meta,
             direct: domain.direct_io() != DirectIo::Unsupported,
         };
-        source.check_legality()?;
-        source.check_alone(info.linked)?;
+        alone::legal(at.volume_id, &source.meta, "copy the template itself")?;
+        alone::check(&source.image, at, &source.meta, info.linked, "copied")?;
         in_use::check_writers(&source.image, at.volume_id, &source.file)?;
         source.check_data()?;
         Ok(source)
@@ -202,42 +202,6 @@ impl Source {
         let name = data_name(&image, self.at.volume_id)?;
         let spot = Spot::of(&self.file).map_err(|e| self.unread(e.into()))?;
         Ok(image.spot()? == self.image.spot()? && image.spot_of(name)? == Some(spot))
-    }
-
-    fn check_legality(&self) -> Result<(), Fault> {
-        let how = match self.meta.legality {
-            Legality::Legal => return Ok(()),
-            Legality::Illegal => "what worked on it was cut off; finish that, or delete its image",
-            Legality::Fake => {
-                "a placeholder for a template that is on another domain; copy the template itself"
-            }
-        };
-        let legality = self.meta.legality.as_str();
-        Err(self.fault(FaultCode::VolumeIllegal, &format!("is {legality}: {how}")))
-    }
-
-    /// Neither parent nor child, nor seen here through the link of a template.
-    fn check_alone(&self, linked: bool) -> Result<(), Fault> {
-        let how = if let Some(parent) = self.meta.parent {
-            format!("stands on volume {parent}")
-        } else if self.meta.role == Role::Shared || self.meta.image != self.at.image_id {
-            "is a template that other images stand on".to_owned()
-        } else if linked {
-            "has another name as well (a hard link), through which it may change meanwhile; remove that name first".to_owned()
-        } else if self.meta.role == Role::Internal {
-            "has others that stand on it".to_owned()
-        } else if let Some(other) = volume_ids(&self.image)?
-            .into_iter()
-            .find(|id| *id != self.at.volume_id)
-        {
-            format!("is not alone in its image: there is volume {other}")
-        } else {
-            return Ok(());
-        };
-        Err(self.fault(
-            FaultCode::VolumeInChain,
-            &format!("{how}; only a volume that is alone in its image can be copied"),
-        ))
     }
 
     /// Whether the file is what the metadata says, by a look of our own: no program is given a header that names

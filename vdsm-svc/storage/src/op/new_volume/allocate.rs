@@ -19,7 +19,7 @@ const ZEROS_BYTES: usize = 8 << 20;
 const CLUSTER_BYTES: u64 = 64 << 10;
 
 /// Refuses at once what cannot fit; `advice` is what may help beside free space.
-pub(super) fn check_space(domain: &Domain, bytes: u64, advice: &str) -> Result<(), Fault> {
+pub(in crate::op) fn check_space(domain: &Domain, bytes: u64, advice: &str) -> Result<(), Fault> {
     let (_, free) = domain.space()?;
     if bytes <= free {
         return Ok(());
@@ -34,26 +34,41 @@ pub(super) fn check_space(domain: &Domain, bytes: u64, advice: &str) -> Result<(
     .about(domain.id()))
 }
 
-/// The space of a volume.
-pub(super) struct Space {
-    pub(super) format: VolumeFormat,
-    pub(super) capacity_bytes: u64,
+/// The space that a file takes, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::op) struct Space {
+    /// Where it begins in the file.
+    pub(in crate::op) start: u64,
+    pub(in crate::op) bytes: u64,
 }
 
 impl Space {
-    /// Takes all of it: that of a raw volume from its beginning; that of a qcow2 one behind its metadata, where
-    /// its data will be written (VDSM does the same). Says after each piece how many bytes are taken.
-    pub(super) fn take(
+    /// That of a new volume: a raw one's from its beginning; a qcow2 one's behind its metadata, where its data will be written
+    /// (VDSM does the same).
+    pub(super) fn of_new(format: VolumeFormat, capacity_bytes: u64, file_bytes: u64) -> Self {
+        match format {
+            VolumeFormat::Raw => Self {
+                start: 0,
+                bytes: capacity_bytes,
+            },
+            VolumeFormat::Cow => Self::behind(file_bytes, capacity_bytes),
+        }
+    }
+
+    /// That of so much more data behind the end of a qcow2 file.
+    pub(in crate::op) fn behind(file_bytes: u64, bytes: u64) -> Self {
+        let start = file_bytes.next_multiple_of(CLUSTER_BYTES);
+        Self { start, bytes }
+    }
+
+    /// Takes all of it. Says after each piece how many bytes are taken.
+    pub(in crate::op) fn take(
         &self,
         (image, name, file): (&Dir, &str, &File),
         ctx: &dyn OpContext,
         taken: &dyn Fn(u64),
     ) -> Result<(), Fault> {
-        let start = match self.format {
-            VolumeFormat::Raw => 0,
-            VolumeFormat::Cow => file_len(image, name, file)?.next_multiple_of(CLUSTER_BYTES),
-        };
-        let total = self.capacity_bytes;
+        let Self { start, bytes: total } = *self;
         let mut done = 0;
         let mut by_writing = false;
         while done < total {
@@ -89,11 +104,4 @@ fn is_unsupported(error: &FileError) -> bool {
 fn write_zeros(image: &Dir, name: &str, file: &File, at: u64, bytes: u64) -> Result<(), Fault> {
     let zeros = vec![0u8; usize::try_from(bytes).unwrap_or(ZEROS_BYTES)];
     Ok(image.write_at(name, file, &zeros, at)?)
-}
-
-fn file_len(image: &Dir, name: &str, file: &File) -> Result<u64, Fault> {
-    let metadata = file
-        .metadata()
-        .map_err(|e| image.error("look at", name.as_ref(), e))?;
-    Ok(metadata.len())
 }

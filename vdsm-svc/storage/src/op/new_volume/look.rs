@@ -188,7 +188,7 @@ impl Draft<'_> {
         Ok(bytes.is_some_and(|b| b.iter().all(|b| *b == 0)))
     }
 
-    fn file_bytes(&self) -> Result<u64, Fault> {
+    pub(super) fn file_bytes(&self) -> Result<u64, Fault> {
         Ok(self.file.metadata().map_err(|e| self.unread(e))?.len())
     }
 

@@ -28,6 +28,7 @@ mod steps;
 
 use marks::Marks;
 
+pub(super) use allocate::{Space, check_space};
 pub(super) use look::{Draft, PIECES};
 pub(super) use recover::Left;
 pub(super) use steps::{Steps, largest_file};
@@ -200,10 +201,8 @@ impl Wish<'_> {
         }
         meta.encode().map_err(|e| e.fault(volume))?;
         match self.allocation {
-            Allocation::Preallocated => {
-                allocate::check_space(domain, want.capacity_bytes, "or make it sparse")
-            }
-            Allocation::Sparse => allocate::check_space(domain, want.least_bytes, "or use another domain"),
+            Allocation::Preallocated => check_space(domain, want.capacity_bytes, "or make it sparse"),
+            Allocation::Sparse => check_space(domain, want.least_bytes, "or use another domain"),
         }
     }
 

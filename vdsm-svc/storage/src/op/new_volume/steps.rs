@@ -7,7 +7,7 @@ use common::{Allocation, Fault, VolumeFormat};
 use super::super::Work;
 use super::super::host_op::Step;
 use super::marks::Marks;
-use super::{Draft, Left, Made, MakesVolume, Making, allocate, exists};
+use super::{Draft, Left, Made, MakesVolume, Making, Space, exists};
 use crate::file::Identity;
 use crate::names;
 use crate::qemu_img::{Given, Limits, argv};
@@ -124,10 +124,7 @@ fn allocate<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) ->
         return Ok(());
     }
     let draft = making.draft()?;
-    let space = allocate::Space {
-        format: op.wish().format,
-        capacity_bytes: draft.capacity_bytes,
-    };
+    let space = Space::of_new(op.wish().format, draft.capacity_bytes, draft.file_bytes()?);
     let file = (draft.image, draft.name, draft.file);
     space.take(file, work.ctx, &|done| {
         op.allocated(work, done, draft.capacity_bytes)
