@@ -16,7 +16,8 @@ pub mod words;
 
 pub use fault::{Fault, FaultCode};
 pub use operation::{
-    Allocation, CopyVolume, CreateVolume, DeleteImage, Noop, Operation, Verb, VolumeAddress, VolumeFormat,
+    Allocation, CopyVolume, CreateVolume, DeleteImage, ExtendVolume, Noop, Operation, Verb, VolumeAddress,
+    VolumeFormat,
 };
 pub use revision::{Revision, Start, Token};
 pub use task::{TaskResult, TaskState, TaskStatus};

@@ -189,6 +189,17 @@ fn copy() -> Verb {
     })
 }
 
+fn extend() -> Verb {
+    Verb::ExtendVolume(task_wire::ExtendVolume {
+        volume: Some(task_wire::VolumeAddress {
+            domain_id: DOMAIN.into(),
+            image_id: IMAGE.into(),
+            volume_id: IMAGE.into(),
+        }),
+        capacity_bytes: 2 * CAPACITY,
+    })
+}
+
 fn delete() -> Verb {
     Verb::DeleteImage(task_wire::DeleteImage {
         domain_id: DOMAIN.into(),
@@ -258,6 +269,7 @@ fn plan(point: &str) -> Plan {
         "create_volume" => of(vec![], create(IMAGE), &[], &[CAPACITY]),
         "copy_volume" => of(vec![create(SOURCE)], copy(), &[], &[CAPACITY]),
         "delete_image" => of(vec![create(IMAGE)], delete(), &[CAPACITY], &[]),
+        "extend_volume" => of(vec![create(IMAGE)], extend(), &[CAPACITY], &[2 * CAPACITY]),
         verb => panic!("{verb} is not tried"),
     }
 }

@@ -7,6 +7,7 @@
 mod copy_volume;
 mod create_volume;
 mod delete_image;
+mod extend_volume;
 mod noop;
 
 use uuid::Uuid;
@@ -90,6 +91,7 @@ operations! { $
     create_volume::CreateVolume,
     copy_volume::CopyVolume,
     delete_image::DeleteImage,
+    extend_volume::ExtendVolume,
     noop::Noop,
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::id::{CommandId, TaskId, VolumeId};
 use common::{
-    Allocation, CopyVolume, CreateVolume, DeleteImage, FaultCode, Noop, Operation, VolumeAddress,
-    VolumeFormat,
+    Allocation, CopyVolume, CreateVolume, DeleteImage, ExtendVolume, FaultCode, Noop, Operation,
+    VolumeAddress, VolumeFormat,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -479,6 +479,15 @@ impl Foreign for DeleteImage {
         Self {
             domain_id: volume.domain_id,
             image_id: volume.image_id,
+        }
+    }
+}
+
+impl Foreign for ExtendVolume {
+    fn of_somebody(n: u16) -> Self {
+        Self {
+            volume: foreign_volume(n),
+            capacity_bytes: 8192,
         }
     }
 }

@@ -259,7 +259,7 @@ impl FakeHost {
             Operation::DeleteImage(_) if done => {
                 self.images.remove(&disk);
             }
-            Operation::DeleteImage(_) | Operation::Noop(_) => {}
+            Operation::DeleteImage(_) | Operation::ExtendVolume(_) | Operation::Noop(_) => {}
         }
     }
 

@@ -42,6 +42,7 @@ macro_rules! wire_form {
 mod copy_volume;
 mod create_volume;
 mod delete_image;
+mod extend_volume;
 mod field;
 mod noop;
 

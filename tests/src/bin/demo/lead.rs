@@ -187,6 +187,10 @@ impl Narrator {
                 format!("copy_volume {} to {}", name(&it.source), name(&it.target))
             }
             Some(Verb::DeleteImage(it)) => format!("delete_image {}", self.name(&it.image_id)),
+            Some(Verb::ExtendVolume(it)) => {
+                let volume = it.volume.clone().unwrap_or_default();
+                format!("extend_volume {}", self.name(&volume.image_id))
+            }
             Some(Verb::Noop(_)) | None => words::short(&task.task_id).to_owned(),
         }
     }

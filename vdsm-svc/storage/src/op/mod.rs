@@ -13,6 +13,7 @@ mod context;
 mod copy_volume;
 mod create_volume;
 mod delete_image;
+mod extend_volume;
 mod host_op;
 mod new_volume;
 mod noop;

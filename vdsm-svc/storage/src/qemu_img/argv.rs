@@ -74,6 +74,13 @@ pub fn compare(one: Input<'_>, other: Fresh<'_>) -> Vec<String> {
     argv
 }
 
+/// Makes a qcow2 image larger; its data stays where it is.
+pub fn resize(path: &str, bytes: u64) -> Vec<String> {
+    let mut argv = strings(&["resize", "-f", format_name(VolumeFormat::Cow)]);
+    argv.extend([node(VolumeFormat::Cow, path), bytes.to_string()]);
+    argv
+}
+
 /// A node tree in qemu's words: this file, in this format, and on nothing.
 fn node(format: VolumeFormat, path: &str) -> String {
     let name = format_name(format);
@@ -122,6 +129,14 @@ mod tests {
         assert_eq!(
             create(VolumeFormat::Cow, TARGET, 4096).join(" "),
             "create -f qcow2 -o compat=1.1 /proc/self/fd/8 4096"
+        );
+    }
+
+    #[test]
+    fn a_resize_opens_no_other_file_and_never_shrinks() {
+        assert_eq!(
+            resize(TARGET, 8192).join(" "),
+            format!("resize -f qcow2 {COW_8} 8192")
         );
     }
 

@@ -175,6 +175,11 @@ pub fn parent_text(parent: Option<VolumeId>) -> String {
 }
 
 impl VolumeMeta {
+    /// The generation after this one.
+    pub(crate) const fn generation_after(generation: i64) -> i64 {
+        (generation.rem_euclid(GENERATIONS.end) + 1) % GENERATIONS.end
+    }
+
     /// The text, its description without spaces around it, and cut on a character boundary so that all fits.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::support::*;
 pub(crate) struct Scene {
     pub(crate) name: &'static str,
     pub(crate) operation: Operation,
-    furnish: fn(&Place),
+    pub(crate) furnish: fn(&Place),
 }
 
 impl Scene {
@@ -103,6 +103,7 @@ fn all_scenes() -> Vec<Scene> {
         },
     });
     scenes.extend(copy_scenes());
+    scenes.extend(crate::extend::scenes());
     scenes
 }
 
@@ -135,7 +136,7 @@ fn copy_scenes() -> [Scene; 2] {
 }
 
 /// Another image, whose bytes must stay.
-fn witness(place: &Place) {
+pub(crate) fn witness(place: &Place) {
     place.must(&create(9, VolumeFormat::Raw, Allocation::Sparse), 9);
     fs::write(place.image(9).join(volume(9).to_string()), b"witness").unwrap();
 }

@@ -9,6 +9,7 @@ mod copy;
 mod copy_refused;
 mod cut_short;
 mod domains;
+mod extend;
 mod full_domain;
 mod fuzzed;
 mod hostile;

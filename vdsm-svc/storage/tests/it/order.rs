@@ -105,6 +105,24 @@ fn copy_volume_syncs_before_it_declares() {
 }
 
 #[test]
+fn extend_volume_syncs_before_it_declares() {
+    for (format, allocation) in all_kinds() {
+        let record = record(&crate::extend::extend(1, 8), |place| {
+            place.must(&create(1, format, allocation), 2);
+        });
+        assert_eq!(
+            lost(&record),
+            Vec::<String>::new(),
+            "{format:?} {allocation:?}: {record:#?}"
+        );
+        // Of the others a change is the program's, or was synced with the space.
+        if (format, allocation) == (VolumeFormat::Raw, Allocation::Sparse) {
+            assert_every_sync_is_there_and_needed(&record);
+        }
+    }
+}
+
+#[test]
 fn create_volume_notes_its_intent_first_and_its_file_before_it_has_the_volumes_name() {
     let record = record(&create(1, VolumeFormat::Raw, Allocation::Sparse), |_| ());
     assert_eq!(

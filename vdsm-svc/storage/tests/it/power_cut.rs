@@ -54,11 +54,11 @@ fn at_every_step_of(mkfs: &[&str]) {
         skipped(&format!("power cut on {}", mkfs[0]));
         return;
     };
-    // One of each kind: creating raw, creating with allocation, deleting, copying.
+    // Some of each kind: creating raw, creating with allocation, deleting, extending raw with allocation and qcow2.
     for scene in scenes()
         .into_iter()
         .enumerate()
-        .filter_map(|(n, s)| [0, 3, 5, 6].contains(&n).then_some(s))
+        .filter_map(|(n, s)| [0, 3, 5, 6, 10, 11].contains(&n).then_some(s))
     {
         let (before, after, points) = undisturbed(&scene);
         for point in different(&points).map(|at| points[at].clone()) {

@@ -11,6 +11,7 @@ use super::table::*;
 mod copy_volume;
 mod create_volume;
 mod delete_image;
+mod extend_volume;
 mod noop;
 
 /// What is tried of each verb's message.
