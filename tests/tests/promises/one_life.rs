@@ -381,9 +381,13 @@ async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_on
         stands(&other.client, &world.host_id, refused, fenced).await?;
         world.host_is(Connection::Connected).await?;
         other.client.sees_host(second.id(), Connection::Connected).await?;
+        // It is proven to the copy when that has asked its other host once more (docs/adr/0012).
+        eventually("the copy to take no command", || async {
+            bare_vm_is_refused(&other.client, fenced).await.ok()
+        })
+        .await?;
         makes_a_disk(&world.client, &domain_id).await?;
         makes_none(&other.client, &elsewhere).await?;
-        bare_vm_is_refused(&other.client, fenced).await?;
         if round == 1 {
             world.kill_engine().await?;
             world.restart_engine().await?;
