@@ -230,12 +230,20 @@ async fn waits(address: SocketAddr, command_id: String) -> Outcome<JoinSet<()>> 
     Ok(calls)
 }
 
-/// A runtime of their own for those who use too much: an honest client has its own machine.
+/// How much the thread of those who use too much gives way to others, as `nice` has it: to all that want a processor.
+const GIVES_WAY: i32 = 19;
+
+/// A runtime of their own for those who use too much, for an honest client has its own machine. They have theirs too, but here they share
+/// the service's processors: their thread runs when nobody else wants to, so that an honest client waits for what they make the
+/// service do, and not for what they do themselves.
 struct Crowd(Option<tokio::runtime::Runtime>);
 
 impl Crowd {
     fn new() -> Outcome<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.on_thread_start(|| {
+            rustix::process::nice(GIVES_WAY).expect("a thread may always give way");
+        });
         Ok(Self(Some(builder.worker_threads(1).enable_all().build()?)))
     }
 
