@@ -12,7 +12,7 @@ use proto::engine::v1::{
 use proto::host::v1 as vdsm;
 
 use crate::client::{Engine, Host};
-use crate::failure::{Context, Outcome, ensure};
+use crate::failure::{Context, TestResult, ensure};
 use crate::patience::{eventually, persist};
 use crate::watch::{Item, Record, Watchers};
 use crate::{storage, words};
@@ -73,7 +73,7 @@ impl Records {
     ///
     /// # Errors
     /// When a service refuses.
-    pub async fn read(view: &View) -> Outcome<Self> {
+    pub async fn read(view: &View) -> TestResult<Self> {
         macro_rules! list {
             ($client:expr, $rpc:ident, $request:ident { $($field:ident: $value:expr),* }, $items:ident) => {{
                 let mut items = Vec::new();
@@ -197,7 +197,7 @@ impl Records {
 ///
 /// # Errors
 /// When something still moves after a long time.
-pub async fn at_rest(view: &View) -> Outcome<Records> {
+pub async fn at_rest(view: &View) -> TestResult<Records> {
     // Lists are read one after the other, so those that were read before the rest began may be of the time before it.
     let rest = eventually("the world to come to rest", || async {
         Records::read(view)
@@ -218,7 +218,7 @@ pub async fn at_rest(view: &View) -> Outcome<Records> {
 ///
 /// # Errors
 /// Naming what does not hold.
-pub async fn all_is_well(view: &View, watchers: &Watchers) -> Outcome<Records> {
+pub async fn all_is_well(view: &View, watchers: &Watchers) -> TestResult<Records> {
     let records = at_rest(view).await?;
     assert_no_locks(&records)?;
     assert_agreement(view, &records, watchers).await?;
@@ -229,7 +229,7 @@ pub async fn all_is_well(view: &View, watchers: &Watchers) -> Outcome<Records> {
 ///
 /// # Errors
 /// Naming what is locked, and by whom.
-pub fn assert_no_locks(records: &Records) -> Outcome<()> {
+pub fn assert_no_locks(records: &Records) -> TestResult<()> {
     let resting = i32::from(CommandState::NeedsAttention);
     let wrong: Vec<_> = records
         .holders()
@@ -249,7 +249,7 @@ pub fn assert_no_locks(records: &Records) -> Outcome<()> {
 ///
 /// # Errors
 /// Naming every difference.
-pub async fn assert_agreement(view: &View, records: &Records, watchers: &Watchers) -> Outcome<()> {
+pub async fn assert_agreement(view: &View, records: &Records, watchers: &Watchers) -> TestResult<()> {
     let mut differences = parents_and_children(records);
     differences.extend(engine_and_host(records));
     differences.extend(records_and_storage(view, records));
@@ -265,7 +265,7 @@ pub async fn assert_agreement(view: &View, records: &Records, watchers: &Watcher
 ///
 /// # Errors
 /// Naming every difference.
-pub fn assert_storage_agrees(view: &View, records: &Records) -> Outcome<()> {
+pub fn assert_storage_agrees(view: &View, records: &Records) -> TestResult<()> {
     let mut differences = parents_and_children(records);
     differences.extend(records_and_storage(view, records));
     ensure(differences.is_empty(), || {
@@ -393,7 +393,7 @@ fn records_and_storage(view: &View, records: &Records) -> Vec<String> {
 }
 
 /// Watchers were told of every record as it is.
-async fn told(watchers: &Watchers, records: &Records) -> Outcome<()> {
+async fn told(watchers: &Watchers, records: &Records) -> TestResult<()> {
     let Watchers { engine, host, others } = watchers;
     let hosts_own: Vec<_> = records.host_tasks.values().flatten().cloned().collect();
     engine

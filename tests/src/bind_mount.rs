@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::failure::{Context, Outcome, ensure};
+use crate::failure::{Context, TestResult, ensure};
 
 /// A directory shown at a second place. It is taken from there when this is dropped.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl BindMount {
     ///
     /// # Errors
     /// When it cannot be mounted.
-    pub fn make(what: &Path, at: &Path) -> Outcome<Self> {
+    pub fn make(what: &Path, at: &Path) -> TestResult<Self> {
         let output = Command::new("mount").arg("--bind").args([what, at]).output();
         let output = output.context("running mount")?;
         ensure(output.status.success(), || {

@@ -11,7 +11,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
-use crate::failure::{Context, Outcome};
+use crate::failure::{Context, TestResult};
 
 /// How long a connection may take to come about, and a ping to be answered.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ impl Engine {
     ///
     /// # Errors
     /// Where the address is none.
-    pub fn at(address: SocketAddr) -> Outcome<Self> {
+    pub fn at(address: SocketAddr) -> TestResult<Self> {
         Ok(Self::over(channel(address)?))
     }
 
@@ -85,7 +85,7 @@ impl Host {
     ///
     /// # Errors
     /// Where the address is none.
-    pub fn at(address: SocketAddr) -> Outcome<Self> {
+    pub fn at(address: SocketAddr) -> TestResult<Self> {
         Ok(Self::over(channel(address)?))
     }
 
@@ -101,7 +101,7 @@ impl Host {
 }
 
 /// A connection that is made when it is needed, and made again when it was lost.
-fn channel(address: SocketAddr) -> Outcome<Channel> {
+fn channel(address: SocketAddr) -> TestResult<Channel> {
     Ok(Endpoint::from_shared(format!("http://{address}"))
         .context("an endpoint")?
         .connect_timeout(CONNECT_TIMEOUT)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Context, Failure, Outcome};
+use crate::failure::{Context, Failure, TestResult};
 
 /// A point of a run: the `hit`-th time that it passes `point`, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +75,7 @@ const BY_THE_CLOCK: &str = "checkpoint.";
 ///
 /// # Errors
 /// Where the trace cannot be read, or is empty: then the program was built without fail points.
-pub fn boundaries(trace: &Path) -> Outcome<Vec<Boundary>> {
+pub fn boundaries(trace: &Path) -> TestResult<Vec<Boundary>> {
     let text = std::fs::read_to_string(trace).context(format!("the trace {}", trace.display()))?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let asked_for = |line: &&str| !line.is_empty() && !line.starts_with(BY_THE_CLOCK);

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Failure(String);
 
 /// What most of the harness returns.
-pub type Outcome<T> = Result<T, Failure>;
+pub type TestResult<T> = Result<T, Failure>;
 
 impl Failure {
     /// With this reason.
@@ -53,17 +53,17 @@ pub trait Context<T> {
     ///
     /// # Errors
     /// The same failure, with the words before it.
-    fn context(self, what: impl fmt::Display) -> Outcome<T>;
+    fn context(self, what: impl fmt::Display) -> TestResult<T>;
 }
 
 impl<T, E: Into<Failure>> Context<T> for Result<T, E> {
-    fn context(self, what: impl fmt::Display) -> Outcome<T> {
+    fn context(self, what: impl fmt::Display) -> TestResult<T> {
         self.map_err(|error| Failure(format!("{what}: {}", error.into())))
     }
 }
 
 impl<T> Context<T> for Option<T> {
-    fn context(self, what: impl fmt::Display) -> Outcome<T> {
+    fn context(self, what: impl fmt::Display) -> TestResult<T> {
         self.ok_or_else(|| Failure::new(what))
     }
 }
@@ -72,6 +72,6 @@ impl<T> Context<T> for Option<T> {
 ///
 /// # Errors
 /// `reason`, where it does not hold.
-pub fn ensure(holds: bool, reason: impl FnOnce() -> String) -> Outcome<()> {
+pub fn ensure(holds: bool, reason: impl FnOnce() -> String) -> TestResult<()> {
     if holds { Ok(()) } else { Err(Failure(reason())) }
 }

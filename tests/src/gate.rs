@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::failure::Outcome;
+use crate::failure::TestResult;
 use crate::patience::eventually;
 use crate::programs::write_script;
 
@@ -55,7 +55,7 @@ impl Gate {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn open() -> Outcome<Self> {
+    pub async fn open() -> TestResult<Self> {
         let folder = tempfile::Builder::new().prefix("gate-").tempdir()?;
         let gate = Self {
             folder,
@@ -74,7 +74,7 @@ impl Gate {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn shut(&self, subcommand: &str) -> Outcome<()> {
+    pub fn shut(&self, subcommand: &str) -> TestResult<()> {
         Ok(fs::write(self.file(&format!("shut-{subcommand}")), b"")?)
     }
 
@@ -82,7 +82,7 @@ impl Gate {
     ///
     /// # Errors
     /// When nobody does.
-    pub async fn reached(&self) -> Outcome<()> {
+    pub async fn reached(&self) -> TestResult<()> {
         let program = self.file("qemu-img");
         eventually("a program to stand still", || {
             let waits = self
@@ -98,7 +98,7 @@ impl Gate {
     ///
     /// # Errors
     /// When the files cannot be removed.
-    pub fn reopen(&self) -> Outcome<()> {
+    pub fn reopen(&self) -> TestResult<()> {
         for verb in self.shut_ones() {
             fs::remove_file(self.file(&format!("shut-{verb}")))?;
         }
@@ -115,7 +115,7 @@ impl Gate {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn deafen(&self) -> Outcome<()> {
+    pub fn deafen(&self) -> TestResult<()> {
         Ok(std::fs::write(self.file("deaf"), b"")?)
     }
 
@@ -124,7 +124,7 @@ impl Gate {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn breaks(&self, images: PathBuf, image_id: &str) -> Outcome<()> {
+    pub fn breaks(&self, images: PathBuf, image_id: &str) -> TestResult<()> {
         fs::write(self.file(&format!("broken-{image_id}")), b"")?;
         let (program, told) = (self.file("qemu-img"), self.file(&format!("stranger-{image_id}")));
         let (over, image) = (Arc::clone(&self.over), image_id.to_owned());

@@ -27,5 +27,5 @@ pub mod watch;
 pub mod words;
 pub mod world;
 
-pub use failure::{Context, Failure, Outcome};
+pub use failure::{Context, Failure, TestResult};
 pub use world::World;

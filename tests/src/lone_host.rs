@@ -9,7 +9,7 @@ use proto::host::v1::{
 
 use crate::client::Host;
 use crate::fail_point::FailPoints;
-use crate::failure::{Context, Outcome};
+use crate::failure::{Context, TestResult};
 use crate::ids::{fresh, fresh_loopback};
 use crate::patience::{eventually, persist};
 use crate::service::{Recipe, Service};
@@ -33,7 +33,7 @@ impl LoneHost {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start_below(folder: &Path) -> Outcome<Self> {
+    pub async fn start_below(folder: &Path) -> TestResult<Self> {
         Self::start_with(folder, &[]).await
     }
 
@@ -41,7 +41,7 @@ impl LoneHost {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start_with(folder: &Path, arguments: &[&str]) -> Outcome<Self> {
+    pub async fn start_with(folder: &Path, arguments: &[&str]) -> TestResult<Self> {
         let recipe = |recipe: &mut Recipe| recipe.arguments.extend(arguments.iter().map(Into::into));
         Self::start_changed(folder, recipe).await
     }
@@ -50,11 +50,11 @@ impl LoneHost {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start_program(folder: &Path, program: &Path) -> Outcome<Self> {
+    pub async fn start_program(folder: &Path, program: &Path) -> TestResult<Self> {
         Self::start_changed(folder, |recipe| program.clone_into(&mut recipe.program)).await
     }
 
-    async fn start_changed(folder: &Path, change: impl FnOnce(&mut Recipe)) -> Outcome<Self> {
+    async fn start_changed(folder: &Path, change: impl FnOnce(&mut Recipe)) -> TestResult<Self> {
         let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
         std::fs::create_dir_all(folder.join("storage"))?;
         let host_id = fresh();
@@ -81,7 +81,7 @@ impl LoneHost {
     ///
     /// # Errors
     /// When it does not.
-    pub async fn serves(&self) -> Outcome<()> {
+    pub async fn serves(&self) -> TestResult<()> {
         let answer = persist(|| {
             let mut host = self.client.host.clone();
             async move { host.get_host_info(GetHostInfoRequest::default()).await }
@@ -95,7 +95,7 @@ impl Host {
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn create_domain(&self) -> Outcome<String> {
+    pub async fn create_domain(&self) -> TestResult<String> {
         let request = CreateStorageDomainRequest {
             domain_id: fresh(),
             name: "alone".to_owned(),
@@ -112,7 +112,7 @@ impl Host {
     ///
     /// # Errors
     /// When it is refused, or never ends.
-    pub async fn run(&self, request: &StartTaskRequest) -> Outcome<Task> {
+    pub async fn run(&self, request: &StartTaskRequest) -> TestResult<Task> {
         let answer = self.tasks.clone().start_task(request.clone()).await;
         answer.context("StartTask")?;
         self.ended(&request.task_id).await
@@ -122,7 +122,7 @@ impl Host {
     ///
     /// # Errors
     /// When it never ends.
-    pub async fn ended(&self, task_id: &str) -> Outcome<Task> {
+    pub async fn ended(&self, task_id: &str) -> TestResult<Task> {
         eventually("the task to end", || async {
             let request = GetTaskRequest {
                 task_id: task_id.to_owned(),

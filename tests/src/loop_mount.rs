@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::failure::{Context, Failure, Outcome, ensure};
+use crate::failure::{Context, Failure, TestResult, ensure};
 
 /// A few data directories and domains fit into it; XFS refuses to be smaller than 300 MiB. The file is sparse.
 const SIZE_BYTES: u64 = 1 << 30;
@@ -33,7 +33,7 @@ impl FileSystem {
         }
     }
 
-    fn make(self, image: &Path) -> Outcome<()> {
+    fn make(self, image: &Path) -> TestResult<()> {
         let image = image.to_string_lossy();
         match self {
             Self::Xfs => run("mkfs.xfs", &["-q", "-f", &image]),
@@ -85,7 +85,7 @@ impl LoopMount {
         Ok(mount)
     }
 
-    fn prepare(&self, kind: FileSystem) -> Outcome<()> {
+    fn prepare(&self, kind: FileSystem) -> TestResult<()> {
         let file = std::fs::File::create(self.image())?;
         file.set_len(SIZE_BYTES)?;
         kind.make(&self.image())?;
@@ -102,7 +102,7 @@ impl LoopMount {
         self.folder.path().join("image")
     }
 
-    fn mount(&mut self) -> Outcome<()> {
+    fn mount(&mut self) -> TestResult<()> {
         let (image, path) = (self.image(), self.path());
         run(
             "mount",
@@ -112,7 +112,7 @@ impl LoopMount {
         Ok(())
     }
 
-    fn unmount(&mut self) -> Outcome<()> {
+    fn unmount(&mut self) -> TestResult<()> {
         run_when_free("umount", &[&self.path().to_string_lossy()])?;
         self.mounted = false;
         Ok(())
@@ -122,7 +122,7 @@ impl LoopMount {
     ///
     /// # Errors
     /// When the program fails.
-    pub fn sync(&self) -> Outcome<()> {
+    pub fn sync(&self) -> TestResult<()> {
         run("sync", &["-f", &self.path().to_string_lossy()])
     }
 
@@ -130,7 +130,7 @@ impl LoopMount {
     ///
     /// # Errors
     /// When the program fails.
-    pub fn make_read_only(&self, read_only: bool) -> Outcome<()> {
+    pub fn make_read_only(&self, read_only: bool) -> TestResult<()> {
         let how = if read_only { "remount,ro" } else { "remount,rw" };
         run_when_free("mount", &["-o", how, &self.path().to_string_lossy()])
     }
@@ -140,7 +140,7 @@ impl LoopMount {
     ///
     /// # Errors
     /// When the program fails.
-    pub fn fall_read_only(&self) -> Outcome<()> {
+    pub fn fall_read_only(&self) -> TestResult<()> {
         run("mount", &["-o", "remount,abort", &self.path().to_string_lossy()])
     }
 
@@ -148,7 +148,7 @@ impl LoopMount {
     ///
     /// # Errors
     /// When it cannot be unmounted or mounted.
-    pub fn mount_anew(&mut self) -> Outcome<()> {
+    pub fn mount_anew(&mut self) -> TestResult<()> {
         self.unmount()?;
         self.mount()
     }
@@ -157,7 +157,7 @@ impl LoopMount {
     ///
     /// # Errors
     /// When the program fails.
-    pub fn freeze(&mut self) -> Outcome<()> {
+    pub fn freeze(&mut self) -> TestResult<()> {
         run("fsfreeze", &["--freeze", &self.path().to_string_lossy()])?;
         self.frozen = true;
         Ok(())
@@ -167,7 +167,7 @@ impl LoopMount {
     ///
     /// # Errors
     /// When the program fails.
-    pub fn thaw(&mut self) -> Outcome<()> {
+    pub fn thaw(&mut self) -> TestResult<()> {
         run("fsfreeze", &["--unfreeze", &self.path().to_string_lossy()])?;
         self.frozen = false;
         Ok(())
@@ -177,7 +177,7 @@ impl LoopMount {
     ///
     /// # Errors
     /// When the file system cannot be shut down or mounted again.
-    pub fn cut_power(&mut self) -> Outcome<()> {
+    pub fn cut_power(&mut self) -> TestResult<()> {
         run(
             "xfs_io",
             &["-x", "-c", "shutdown", &self.path().to_string_lossy()],
@@ -206,7 +206,7 @@ impl Drop for LoopMount {
 }
 
 /// A process that another test is just starting has a copy of every open file until it has become its program.
-fn run_when_free(program: &str, arguments: &[&str]) -> Outcome<()> {
+fn run_when_free(program: &str, arguments: &[&str]) -> TestResult<()> {
     let end = Instant::now() + BUSY;
     loop {
         match run(program, arguments) {
@@ -218,7 +218,7 @@ fn run_when_free(program: &str, arguments: &[&str]) -> Outcome<()> {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> Outcome<()> {
+fn run(program: &str, arguments: &[&str]) -> TestResult<()> {
     let output = Command::new(program)
         .args(arguments)
         .output()

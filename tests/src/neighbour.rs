@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::audit::Place;
 use crate::client::Engine;
 use crate::fail_point::FailPoints;
-use crate::failure::Outcome;
+use crate::failure::TestResult;
 use crate::lone_host::LoneHost;
 use crate::proxy::Proxy;
 use crate::requests;
@@ -24,7 +24,7 @@ impl Neighbour {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start_below(folder: &Path, arguments: &[&str]) -> Outcome<Self> {
+    pub async fn start_below(folder: &Path, arguments: &[&str]) -> TestResult<Self> {
         let host = LoneHost::start_with(folder, arguments).await?;
         let proxy = Proxy::before(host.service.address()).await?;
         Ok(Self { host, proxy })
@@ -34,7 +34,7 @@ impl Neighbour {
     ///
     /// # Errors
     /// When that does not succeed.
-    pub async fn join(&self, engine: &Engine, name: &str) -> Outcome<()> {
+    pub async fn join(&self, engine: &Engine, name: &str) -> TestResult<()> {
         let request = requests::add_host(self.id(), name, self.proxy.address());
         let added = engine.ask_add_host(&request).await?;
         engine.succeeds(&added).await
@@ -44,7 +44,7 @@ impl Neighbour {
     ///
     /// # Errors
     /// When one of these steps fails.
-    pub async fn furnish(&self, engine: &Engine, name: &str) -> Outcome<String> {
+    pub async fn furnish(&self, engine: &Engine, name: &str) -> TestResult<String> {
         self.join(engine, name).await?;
         let request = requests::create_domain(self.id(), name);
         let created = engine.ask_create_domain(&request).await?;
@@ -56,7 +56,7 @@ impl Neighbour {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn restart(&mut self) -> Outcome<()> {
+    pub async fn restart(&mut self) -> TestResult<()> {
         self.host.service.start(&FailPoints::default()).await?;
         self.host.serves().await
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, TestResult};
 
 /// How long a condition may take before it counts as never. Generous: it bounds only failures.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,7 +18,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// Naming `what`, when [`PATIENCE`] is spent.
-pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> Outcome<T>
+pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> TestResult<T>
 where
     F: Future<Output = Option<T>>,
 {

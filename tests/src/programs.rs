@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::failure::{Context, Failure, Outcome};
+use crate::failure::{Context, Failure, TestResult};
 use crate::patience::eventually;
 
 /// The path of a program of this workspace: beside the running one, or one folder up where that is a test,
@@ -14,7 +14,7 @@ use crate::patience::eventually;
 ///
 /// # Errors
 /// Naming the places looked at and how to build it.
-pub fn program(name: &str) -> Outcome<PathBuf> {
+pub fn program(name: &str) -> TestResult<PathBuf> {
     let own = std::env::current_exe().context("where this program lies")?;
     let beside = own.parent().context("this program lies nowhere")?;
     let folders = [Some(beside), beside.parent()];
@@ -36,7 +36,7 @@ pub fn program(name: &str) -> Outcome<PathBuf> {
 ///
 /// # Errors
 /// When it cannot be written, or never be run.
-pub async fn write_script(path: &Path, text: &str) -> Outcome<()> {
+pub async fn write_script(path: &Path, text: &str) -> TestResult<()> {
     std::fs::write(path, text)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
     // Whom the service runs it as must find it.

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::failure::{Context, Outcome};
+use crate::failure::{Context, TestResult};
 use crate::ids::fresh_loopback;
 
 /// Largest piece that is passed on at once.
@@ -74,7 +74,7 @@ impl Proxy {
     ///
     /// # Errors
     /// When no port can be had.
-    pub async fn before(target: SocketAddr) -> Outcome<Self> {
+    pub async fn before(target: SocketAddr) -> TestResult<Self> {
         let listener = TcpListener::bind((fresh_loopback(), 0))
             .await
             .context("the proxy's port")?;

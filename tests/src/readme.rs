@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::failure::{Context as _, Outcome};
+use crate::failure::{Context as _, TestResult};
 use crate::programs::workspace;
 
 /// The README up to the comment `<!-- name: …`, and the block of shell lines that follows it.
 ///
 /// # Errors
 /// When there is no such comment, or no such block.
-pub fn marked(name: &str) -> Outcome<(String, String)> {
+pub fn marked(name: &str) -> TestResult<(String, String)> {
     let readme = std::fs::read_to_string(workspace().join("README.md"))?;
     let mark = format!("<!-- {name}:");
     let (before, after) = readme
@@ -24,7 +24,7 @@ pub fn marked(name: &str) -> Outcome<(String, String)> {
 ///
 /// # Errors
 /// When it is nowhere.
-pub fn grpcurl_folder() -> Outcome<PathBuf> {
+pub fn grpcurl_folder() -> TestResult<PathBuf> {
     let places = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(workspace().join("target/grpcurl/bin"))
         .chain(std::env::split_paths(&places))

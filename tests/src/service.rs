@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::fail_point::FailPoints;
-use crate::failure::{Context, Failure, Outcome, ensure};
+use crate::failure::{Context, Failure, TestResult, ensure};
 use crate::patience::eventually;
 
 /// How a service is run.
@@ -65,7 +65,7 @@ impl Service {
     ///
     /// # Errors
     /// When it ends at once; the failure holds the end of its log.
-    pub async fn start(&mut self, fail_points: &FailPoints) -> Outcome<SocketAddr> {
+    pub async fn start(&mut self, fail_points: &FailPoints) -> TestResult<SocketAddr> {
         self.spawn(fail_points)?;
         match self.bound().await? {
             Some(address) => Ok(address),
@@ -81,7 +81,7 @@ impl Service {
     ///
     /// # Errors
     /// When the program cannot be run.
-    pub fn spawn(&mut self, fail_points: &FailPoints) -> Outcome<()> {
+    pub fn spawn(&mut self, fail_points: &FailPoints) -> TestResult<()> {
         let Recipe { name, data_dir, .. } = &self.recipe;
         std::fs::create_dir_all(data_dir).context(format!("the data directory of {name}"))?;
         match std::fs::remove_file(self.address_file()) {
@@ -115,7 +115,7 @@ impl Service {
     ///
     /// # Errors
     /// When it does neither.
-    pub async fn bound(&mut self) -> Outcome<Option<SocketAddr>> {
+    pub async fn bound(&mut self) -> TestResult<Option<SocketAddr>> {
         let file = self.address_file();
         let name = self.recipe.name;
         let child = self.child.as_mut().context(format!("{name} was not started"))?;
@@ -143,7 +143,7 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be killed.
-    pub async fn kill(&mut self) -> Outcome<()> {
+    pub async fn kill(&mut self) -> TestResult<()> {
         if let Some(mut child) = self.child.take() {
             child
                 .kill()
@@ -157,7 +157,7 @@ impl Service {
     ///
     /// # Errors
     /// When it does not end with status 0.
-    pub async fn stop(&mut self) -> Outcome<()> {
+    pub async fn stop(&mut self) -> TestResult<()> {
         self.signal(Signal::TERM)?;
         let Some(status) = self.ended().await? else {
             return Ok(());
@@ -175,7 +175,7 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be sent.
-    pub fn signal(&self, signal: Signal) -> Outcome<()> {
+    pub fn signal(&self, signal: Signal) -> TestResult<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
         kill_process(pid, signal).map_err(|error| Failure::new(format!("signal {signal:?}: {error}")))
     }
@@ -184,7 +184,7 @@ impl Service {
     ///
     /// # Errors
     /// When it does not within reason.
-    pub async fn ended(&mut self) -> Outcome<Option<ExitStatus>> {
+    pub async fn ended(&mut self) -> TestResult<Option<ExitStatus>> {
         let Some(child) = self.child.as_mut() else {
             return Ok(None);
         };
@@ -211,7 +211,7 @@ impl Service {
     ///
     /// # Errors
     /// When it does not, or ends otherwise.
-    pub async fn killed_itself(&mut self) -> Outcome<()> {
+    pub async fn killed_itself(&mut self) -> TestResult<()> {
         let status = self.ended().await.context("the boundary was never hit")?;
         let signal = status.and_then(|status| status.signal());
         ensure(signal == Some(Signal::KILL.as_raw()), || {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::failure::{Context, Failure, Outcome};
+use crate::failure::{Context, Failure, TestResult};
 use crate::loop_mount::{FileSystem, LoopMount, NoMount};
 use crate::service::Service;
 use crate::storage;
@@ -37,7 +37,7 @@ impl SmallDisk {
         Ok(disk)
     }
 
-    fn take_over(&self, service: &mut Service) -> Outcome<()> {
+    fn take_over(&self, service: &mut Service) -> TestResult<()> {
         let old = service.recipe().data_dir.clone();
         let new = self.mount.path().join("data");
         storage::copy(&old, &new)?;
@@ -50,7 +50,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// When it cannot be filled.
-    pub fn fill(&self) -> Outcome<()> {
+    pub fn fill(&self) -> TestResult<()> {
         let count = self.fillers()?.len();
         let path = self.mount.path().join(format!("{FILLER}-{count}"));
         let file = match File::create_new(&path) {
@@ -75,7 +75,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// When it cannot.
-    pub fn make_room(&self) -> Outcome<()> {
+    pub fn make_room(&self) -> TestResult<()> {
         for filler in self.fillers()? {
             // Cut first: a child that is just being started may have a copy of it, and an unlinked file keeps its blocks.
             File::options().write(true).open(&filler)?.set_len(0)?;
@@ -84,7 +84,7 @@ impl SmallDisk {
         self.mount.sync()
     }
 
-    fn fillers(&self) -> Outcome<Vec<PathBuf>> {
+    fn fillers(&self) -> TestResult<Vec<PathBuf>> {
         let names = std::fs::read_dir(self.mount.path())?.filter_map(Result::ok);
         let found = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(FILLER));
         Ok(found.map(|entry| entry.path()).collect())

@@ -53,13 +53,13 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 /// What copies a directory.
-pub type Copy = fn(&Path, &Path) -> crate::Outcome<()>;
+pub type Copy = fn(&Path, &Path) -> crate::TestResult<()>;
 
 /// A copy of a directory with all that is in it: sparse files stay sparse, modes and times stay.
 ///
 /// # Errors
 /// When `cp` cannot.
-pub fn copy(from: &Path, to: &Path) -> crate::Outcome<()> {
+pub fn copy(from: &Path, to: &Path) -> crate::TestResult<()> {
     cp("--sparse=auto", from, to)
 }
 
@@ -67,11 +67,11 @@ pub fn copy(from: &Path, to: &Path) -> crate::Outcome<()> {
 ///
 /// # Errors
 /// When `cp` cannot.
-pub fn copy_data_dir(from: &Path, to: &Path) -> crate::Outcome<()> {
+pub fn copy_data_dir(from: &Path, to: &Path) -> crate::TestResult<()> {
     cp("--sparse=always", from, to)
 }
 
-fn cp(sparse: &str, from: &Path, to: &Path) -> crate::Outcome<()> {
+fn cp(sparse: &str, from: &Path, to: &Path) -> crate::TestResult<()> {
     let status = std::process::Command::new("cp")
         .args(["-a", sparse])
         .args([from, to])

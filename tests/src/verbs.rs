@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::client::Engine;
-use crate::failure::{Context, Outcome, ensure};
+use crate::failure::{Context, TestResult, ensure};
 use crate::patience::{PATIENCE, eventually, persist};
 use crate::words;
 
@@ -29,7 +29,7 @@ macro_rules! asks {
         ///
         /// # Errors
         /// When it is refused.
-        pub async fn $name(&self, request: &$request) -> Outcome<String> {
+        pub async fn $name(&self, request: &$request) -> TestResult<String> {
             let answer = persist(|| {
                 let (mut client, request) = (self.$client.clone(), request.clone());
                 async move { client.$rpc(request).await }
@@ -67,7 +67,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn command(&self, command_id: &str) -> Outcome<Command> {
+    pub async fn command(&self, command_id: &str) -> TestResult<Command> {
         let answer = persist(|| {
             let mut commands = self.commands.clone();
             let request = GetCommandRequest {
@@ -105,7 +105,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it does not within reason.
-    pub async fn sees_host(&self, host_id: &str, connection: Connection) -> Outcome<()> {
+    pub async fn sees_host(&self, host_id: &str, connection: Connection) -> TestResult<()> {
         eventually(&format!("the engine to see the host {connection:?}"), || async {
             let request = GetHostRequest {
                 host_id: host_id.to_owned(),
@@ -120,7 +120,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it does not within reason.
-    pub async fn waits_for_host(&self, command_id: &str, host_id: &str) -> Outcome<Command> {
+    pub async fn waits_for_host(&self, command_id: &str, host_id: &str) -> TestResult<Command> {
         eventually("the command to say that it waits for the host", || async {
             let command = self.command(command_id).await.ok()?;
             let waiting = command.waiting_for.clone()?;
@@ -135,7 +135,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it does neither; the failure shows the command.
-    pub async fn settled(&self, command_id: &str) -> Outcome<Command> {
+    pub async fn settled(&self, command_id: &str) -> TestResult<Command> {
         let end = Instant::now() + PATIENCE;
         loop {
             let answer = persist(|| {
@@ -161,7 +161,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it never ends.
-    pub async fn ended(&self, command_id: &str) -> Outcome<Command> {
+    pub async fn ended(&self, command_id: &str) -> TestResult<Command> {
         let mut command = self.settled(command_id).await?;
         for _ in 0..RETRIES {
             if words::command_is_over(command.state) {
@@ -185,7 +185,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it ended otherwise.
-    pub async fn succeeds(&self, command_id: &str) -> Outcome<()> {
+    pub async fn succeeds(&self, command_id: &str) -> TestResult<()> {
         let command = self.settled(command_id).await?;
         ensure(command.state == i32::from(CommandState::Succeeded), || {
             format!(

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::audit::{Place, View};
 use crate::client::{Engine, Host};
 use crate::fail_point::FailPoints;
-use crate::failure::{Context, Failure, Outcome};
+use crate::failure::{Context, Failure, TestResult};
 use crate::ids::{fresh, fresh_loopback};
 use crate::neighbour::Neighbour;
 use crate::patience::{eventually, persist};
@@ -52,7 +52,7 @@ impl World {
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub async fn start() -> Outcome<Self> {
+    pub async fn start() -> TestResult<Self> {
         Self::start_with(&[]).await
     }
 
@@ -60,7 +60,7 @@ impl World {
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub async fn start_with(host_arguments: &[&str]) -> Outcome<Self> {
+    pub async fn start_with(host_arguments: &[&str]) -> TestResult<Self> {
         Self::start_as(host_arguments, &[]).await
     }
 
@@ -68,7 +68,7 @@ impl World {
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub async fn start_as(host_arguments: &[&str], engine_arguments: &[&str]) -> Outcome<Self> {
+    pub async fn start_as(host_arguments: &[&str], engine_arguments: &[&str]) -> TestResult<Self> {
         Self::start_in(&std::env::temp_dir(), host_arguments, engine_arguments).await
     }
 
@@ -76,11 +76,11 @@ impl World {
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub async fn start_below(parent: &Path) -> Outcome<Self> {
+    pub async fn start_below(parent: &Path) -> TestResult<Self> {
         Self::start_in(parent, &[], &[]).await
     }
 
-    async fn start_in(parent: &Path, host_arguments: &[&str], engine_arguments: &[&str]) -> Outcome<Self> {
+    async fn start_in(parent: &Path, host_arguments: &[&str], engine_arguments: &[&str]) -> TestResult<Self> {
         let mut folder = tempfile::Builder::new().prefix("world-").tempdir_in(parent)?;
         folder.disable_cleanup(std::env::var_os(KEEP).is_some());
         let root = folder.path();
@@ -113,7 +113,7 @@ impl World {
     ///
     /// # Errors
     /// When one of these steps fails.
-    pub async fn furnished() -> Outcome<(Self, String)> {
+    pub async fn furnished() -> TestResult<(Self, String)> {
         let world = Self::start().await?;
         let domain_id = world.furnish().await?;
         Ok((world, domain_id))
@@ -123,7 +123,7 @@ impl World {
     ///
     /// # Errors
     /// When one of these steps fails.
-    pub async fn furnish(&self) -> Outcome<String> {
+    pub async fn furnish(&self) -> TestResult<String> {
         self.add_host(self.host.address()).await?;
         self.create_domain("first").await
     }
@@ -132,7 +132,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not succeed.
-    pub async fn add_host(&self, address: SocketAddr) -> Outcome<()> {
+    pub async fn add_host(&self, address: SocketAddr) -> TestResult<()> {
         let command_id = self.ask_add_host(address).await?;
         self.succeeds(&command_id).await
     }
@@ -142,7 +142,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn neighbour(&self, folder: &str, arguments: &[&str]) -> Outcome<Neighbour> {
+    pub async fn neighbour(&self, folder: &str, arguments: &[&str]) -> TestResult<Neighbour> {
         Neighbour::start_below(&self.folder().join(folder), arguments).await
     }
 
@@ -150,7 +150,7 @@ impl World {
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn ask_add_host(&self, address: SocketAddr) -> Outcome<String> {
+    pub async fn ask_add_host(&self, address: SocketAddr) -> TestResult<String> {
         let request = requests::add_host(&self.host_id, "host", address);
         self.client.ask_add_host(&request).await
     }
@@ -159,7 +159,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not succeed.
-    pub async fn create_domain(&self, name: &str) -> Outcome<String> {
+    pub async fn create_domain(&self, name: &str) -> TestResult<String> {
         let (command_id, domain_id) = self.ask_create_domain(name).await?;
         self.succeeds(&command_id).await?;
         Ok(domain_id)
@@ -169,7 +169,7 @@ impl World {
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn ask_create_domain(&self, name: &str) -> Outcome<(String, String)> {
+    pub async fn ask_create_domain(&self, name: &str) -> TestResult<(String, String)> {
         let request = requests::create_domain(&self.host_id, name);
         let command_id = self.client.ask_create_domain(&request).await?;
         Ok((command_id, request.domain_id))
@@ -179,7 +179,7 @@ impl World {
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn create_vm(&self, request: &CreateVmRequest) -> Outcome<String> {
+    pub async fn create_vm(&self, request: &CreateVmRequest) -> TestResult<String> {
         self.client.ask_create_vm(request).await
     }
 
@@ -187,7 +187,7 @@ impl World {
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn remove_vm(&self, request: &RemoveVmRequest) -> Outcome<String> {
+    pub async fn remove_vm(&self, request: &RemoveVmRequest) -> TestResult<String> {
         self.client.ask_remove_vm(request).await
     }
 
@@ -195,7 +195,7 @@ impl World {
     ///
     /// # Errors
     /// When it neither ends nor rests.
-    pub async fn settled(&self, command_id: &str) -> Outcome<Command> {
+    pub async fn settled(&self, command_id: &str) -> TestResult<Command> {
         self.client.settled(command_id).await
     }
 
@@ -203,7 +203,7 @@ impl World {
     ///
     /// # Errors
     /// When it ended otherwise.
-    pub async fn succeeds(&self, command_id: &str) -> Outcome<()> {
+    pub async fn succeeds(&self, command_id: &str) -> TestResult<()> {
         self.client.succeeds(command_id).await
     }
 
@@ -223,7 +223,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not.
-    pub async fn host_serves(&self) -> Outcome<()> {
+    pub async fn host_serves(&self) -> TestResult<()> {
         let answer = persist(|| {
             let mut host = self.host_client.host.clone();
             async move { host.get_host_info(GetHostInfoRequest::default()).await }
@@ -235,7 +235,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not within reason.
-    pub async fn host_is(&self, connection: Connection) -> Outcome<()> {
+    pub async fn host_is(&self, connection: Connection) -> TestResult<()> {
         self.client.sees_host(&self.host_id, connection).await
     }
 
@@ -243,7 +243,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn restart_host(&mut self) -> Outcome<()> {
+    pub async fn restart_host(&mut self) -> TestResult<()> {
         self.host.start(&FailPoints::default()).await?;
         self.host_serves().await
     }
@@ -252,7 +252,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn restart_engine(&mut self) -> Outcome<()> {
+    pub async fn restart_engine(&mut self) -> TestResult<()> {
         self.engine.start(&FailPoints::default()).await.map(drop)
     }
 
@@ -260,7 +260,7 @@ impl World {
     ///
     /// # Errors
     /// When it cannot be killed.
-    pub async fn kill_host(&mut self) -> Outcome<()> {
+    pub async fn kill_host(&mut self) -> TestResult<()> {
         self.host.kill().await
     }
 
@@ -268,7 +268,7 @@ impl World {
     ///
     /// # Errors
     /// When it cannot be killed.
-    pub async fn kill_engine(&mut self) -> Outcome<()> {
+    pub async fn kill_engine(&mut self) -> TestResult<()> {
         self.engine.kill().await
     }
 
@@ -291,7 +291,7 @@ impl World {
     ///
     /// # Errors
     /// When one of them does not end well, or something is left.
-    pub async fn stop(&mut self) -> Outcome<()> {
+    pub async fn stop(&mut self) -> TestResult<()> {
         self.engine.stop().await?;
         self.host.stop().await?;
         eventually("every process of the world to end", || {
@@ -328,7 +328,7 @@ impl Drop for World {
 ///
 /// # Errors
 /// When its program was not built.
-pub fn host_recipe(root: &Path, listen: SocketAddr, host_id: &str) -> Outcome<Recipe> {
+pub fn host_recipe(root: &Path, listen: SocketAddr, host_id: &str) -> TestResult<Recipe> {
     Ok(Recipe {
         name: "vdsm-svc",
         program: program("vdsm-svc")?,
@@ -348,7 +348,7 @@ pub fn host_recipe(root: &Path, listen: SocketAddr, host_id: &str) -> Outcome<Re
 ///
 /// # Errors
 /// When its program was not built.
-pub fn engine_recipe(root: &Path, listen: SocketAddr) -> Outcome<Recipe> {
+pub fn engine_recipe(root: &Path, listen: SocketAddr) -> TestResult<Recipe> {
     Ok(Recipe {
         name: "engine-svc",
         program: program("engine-svc")?,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use ::tests::{Context as _, Failure, Outcome};
+use ::tests::{Context as _, Failure, TestResult};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
@@ -16,7 +16,7 @@ const PARENT: usize = 1;
 ///
 /// # Errors
 /// Where there is no such process.
-pub(crate) fn of(pid: i32) -> Outcome<Duration> {
+pub(crate) fn of(pid: i32) -> TestResult<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).map_err(Failure::new)?;
     Ok(clock.now().map_err(Failure::new)?.into())
 }
@@ -25,7 +25,7 @@ pub(crate) fn of(pid: i32) -> Outcome<Duration> {
 ///
 /// # Errors
 /// Where the kernel does not tell.
-pub(crate) fn of_ended_children() -> Outcome<Duration> {
+pub(crate) fn of_ended_children() -> TestResult<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(Failure::new)?;
     let both = [usage.user_time(), usage.system_time()];
     let micros: i64 = both
@@ -46,7 +46,7 @@ impl Children {
     ///
     /// # Errors
     /// Where `/proc` cannot be read.
-    pub(crate) fn look(&mut self, parent: i32, name: &str) -> Outcome<()> {
+    pub(crate) fn look(&mut self, parent: i32, name: &str) -> TestResult<()> {
         let running = fs::read_dir("/proc").context("/proc")?.flatten();
         let pids = running.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         for pid in pids {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use proto::engine::v1::AsyncTask;
 use tests::client::Engine;
 use tests::patience::eventually;
-use tests::{Failure, Outcome};
+use tests::{Failure, TestResult};
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -44,7 +44,7 @@ impl Crowd {
     ///
     /// # Errors
     /// Where one is refused.
-    pub(crate) async fn gather(address: SocketAddr, connections: usize, each: usize) -> Outcome<Self> {
+    pub(crate) async fn gather(address: SocketAddr, connections: usize, each: usize) -> TestResult<Self> {
         let mut opening = JoinSet::new();
         let mut watchers = Vec::with_capacity(connections * each);
         for _ in 0..connections {
@@ -81,7 +81,7 @@ impl Crowd {
     ///
     /// # Errors
     /// Where they are not seen within reason.
-    pub(crate) async fn saw(&self, edges: usize) -> Outcome<Vec<f64>> {
+    pub(crate) async fn saw(&self, edges: usize) -> TestResult<Vec<f64>> {
         let what = format!("{} watchers to see {edges} edges", self.readers.len());
         eventually(&what, || {
             std::future::ready((self.seen.count.load(Ordering::Relaxed) >= edges).then_some(()))
@@ -98,7 +98,9 @@ impl Crowd {
     }
 }
 
-fn opened(joined: Option<Result<Outcome<Vec<Watcher>>, tokio::task::JoinError>>) -> Outcome<Vec<Watcher>> {
+fn opened(
+    joined: Option<Result<TestResult<Vec<Watcher>>, tokio::task::JoinError>>,
+) -> TestResult<Vec<Watcher>> {
     joined
         .ok_or_else(|| Failure::new("nobody opens watches"))?
         .map_err(Failure::new)?

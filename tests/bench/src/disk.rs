@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ::tests::Outcome;
+use ::tests::TestResult;
 
 use crate::stats::median;
 
@@ -53,7 +53,7 @@ impl Probe {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub(crate) fn new(dir: &Path) -> Outcome<Self> {
+    pub(crate) fn new(dir: &Path) -> TestResult<Self> {
         let file = File::create(dir.join("fdatasync.probe"))?;
         for page in 0..PAGES {
             file.write_all_at(&[0; PAGE_BYTES], page * PAGE_BYTES as u64)?;
@@ -69,7 +69,7 @@ impl Probe {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub(crate) fn measure(&mut self) -> Outcome<f64> {
+    pub(crate) fn measure(&mut self) -> TestResult<f64> {
         let mut micros = Vec::with_capacity(SYNCS);
         for (page, fill) in (0..PAGES).cycle().zip(0..).take(SYNCS) {
             self.file
@@ -134,7 +134,7 @@ impl Activity {
 ///
 /// # Errors
 /// Where it cannot be written back.
-pub(crate) async fn settle(dir: &Path) -> Outcome<()> {
+pub(crate) async fn settle(dir: &Path) -> TestResult<()> {
     rustix::fs::syncfs(File::open(dir)?).map_err(::tests::Failure::new)?;
     let end = Instant::now() + SETTLED_AT_LAST;
     let mut before = None;

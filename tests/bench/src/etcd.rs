@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use tests::patience::persist;
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 use tokio::process::{Child, Command};
 use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
@@ -51,7 +51,7 @@ impl Etcd {
     ///
     /// # Errors
     /// Where it is not installed or does not come up.
-    pub(crate) async fn start(dir: &Path) -> Outcome<Self> {
+    pub(crate) async fn start(dir: &Path) -> TestResult<Self> {
         let (address, peer) = (free_port()?, free_port()?);
         let (client_url, peer_url) = (format!("http://{address}"), format!("http://{peer}"));
         let log = std::fs::File::create(dir.join("log"))?;
@@ -97,7 +97,7 @@ impl Etcd {
     ///
     /// # Errors
     /// Where the address is none.
-    pub(crate) fn client(&self) -> Outcome<KvClient<Channel>> {
+    pub(crate) fn client(&self) -> TestResult<KvClient<Channel>> {
         Ok(KvClient::new(self.channel()?))
     }
 
@@ -108,7 +108,7 @@ impl Etcd {
     pub(crate) async fn watch(
         &self,
         sightings: Arc<Sightings>,
-    ) -> Outcome<impl Future<Output = ()> + Send + 'static> {
+    ) -> TestResult<impl Future<Output = ()> + Send + 'static> {
         let request = WatchRequest {
             request: Some(Request::CreateRequest(WatchCreateRequest {
                 key: PREFIX.into(),
@@ -133,7 +133,7 @@ impl Etcd {
         })
     }
 
-    fn channel(&self) -> Outcome<Channel> {
+    fn channel(&self) -> TestResult<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address));
         Ok(endpoint.map_err(Failure::new)?.tcp_nodelay(true).connect_lazy())
     }
@@ -152,7 +152,7 @@ impl PutRequest {
 ///
 /// # Errors
 /// What etcd answers.
-pub(crate) async fn put(client: &mut KvClient<Channel>, id: &str, value: Vec<u8>) -> Outcome<()> {
+pub(crate) async fn put(client: &mut KvClient<Channel>, id: &str, value: Vec<u8>) -> TestResult<()> {
     let key = format!("{PREFIX}{id}").into_bytes();
     client
         .put(PutRequest { key, value })
@@ -162,7 +162,7 @@ pub(crate) async fn put(client: &mut KvClient<Channel>, id: &str, value: Vec<u8>
 }
 
 /// One that nobody has just now: etcd wants to know its own beforehand.
-fn free_port() -> Outcome<SocketAddr> {
+fn free_port() -> TestResult<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
     Ok(listener.local_addr()?)
 }

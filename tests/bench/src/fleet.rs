@@ -19,7 +19,7 @@ use tests::proxy::Proxy;
 use tests::requests;
 use tests::service::Service;
 use tests::world::engine_recipe;
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 use tokio::task::JoinSet;
 
 use crate::sim::SimulatedHost;
@@ -50,7 +50,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Where one of these steps fails.
-    pub(crate) async fn start(dir: &Path, hosts: usize) -> Outcome<Self> {
+    pub(crate) async fn start(dir: &Path, hosts: usize) -> TestResult<Self> {
         Self::start_with(dir, hosts, false).await
     }
 
@@ -58,11 +58,11 @@ impl Fleet {
     ///
     /// # Errors
     /// Where one of them does not come up.
-    pub(crate) async fn start_behind_proxy(dir: &Path, hosts: usize) -> Outcome<Self> {
+    pub(crate) async fn start_behind_proxy(dir: &Path, hosts: usize) -> TestResult<Self> {
         Self::start_with(dir, hosts, true).await
     }
 
-    async fn start_with(dir: &Path, hosts: usize, proxied: bool) -> Outcome<Self> {
+    async fn start_with(dir: &Path, hosts: usize, proxied: bool) -> TestResult<Self> {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut engine = Service::new(engine_recipe(dir, any_port)?);
         let client = Engine::at(engine.start(&FailPoints::default()).await?)?;
@@ -88,7 +88,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    async fn furnish(&self, host: &SimulatedHost, address: SocketAddr, number: usize) -> Outcome<String> {
+    async fn furnish(&self, host: &SimulatedHost, address: SocketAddr, number: usize) -> TestResult<String> {
         let request = AddHostRequest {
             host_id: host.host_id.clone(),
             name: format!("host-{number}"),
@@ -124,7 +124,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Where one is refused.
-    pub(crate) async fn create_vms(&self, hosts: Range<usize>, vms: usize) -> Outcome<Vec<Command>> {
+    pub(crate) async fn create_vms(&self, hosts: Range<usize>, vms: usize) -> TestResult<Vec<Command>> {
         let mut calls = JoinSet::new();
         for domain in self.domains[hosts].iter().cycle().take(vms) {
             let mut client = self.client.vms.clone();
@@ -143,7 +143,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Where they do not within reason.
-    pub(crate) async fn hosts_accepted(&self, tasks: usize) -> Outcome<()> {
+    pub(crate) async fn hosts_accepted(&self, tasks: usize) -> TestResult<()> {
         eventually("the hosts to have been sent every task", || {
             let accepted: usize = self.hosts.iter().map(|host| host.history.accepted()).sum();
             std::future::ready((accepted >= tasks).then_some(()))
@@ -156,7 +156,7 @@ impl Fleet {
 ///
 /// # Errors
 /// Where it ends otherwise, or not in time.
-pub(crate) async fn succeeds(client: &Engine, command: Option<Command>) -> Outcome<()> {
+pub(crate) async fn succeeds(client: &Engine, command: Option<Command>) -> TestResult<()> {
     let command_id = command.context("an answer without a command")?.command_id;
     let request = WaitCommandRequest {
         command_id,

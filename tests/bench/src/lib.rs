@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum as _};
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 
 pub use crate::bare::server::serve;
 use crate::measure::Measure;
@@ -78,7 +78,7 @@ pub async fn measure_all() -> ExitCode {
 }
 
 /// Whether all is as it should be.
-async fn run(arguments: Arguments) -> Outcome<bool> {
+async fn run(arguments: Arguments) -> TestResult<bool> {
     let (report, failures) = take_all(&arguments).await?;
     println!("\n{}", report.table());
     failures.iter().for_each(|failure| println!("FAILED {failure}"));
@@ -89,7 +89,7 @@ async fn run(arguments: Arguments) -> Outcome<bool> {
 }
 
 /// A measure that fails does not keep the others from being taken.
-async fn take_all(arguments: &Arguments) -> Outcome<(Report, Vec<Failure>)> {
+async fn take_all(arguments: &Arguments) -> TestResult<(Report, Vec<Failure>)> {
     let dir = match &arguments.dir {
         Some(dir) => dir.clone(),
         None => beside_this_program()?,
@@ -111,7 +111,7 @@ async fn take_all(arguments: &Arguments) -> Outcome<(Report, Vec<Failure>)> {
 }
 
 /// A folder in `target`, which is on a disk where `/tmp` may be memory.
-fn beside_this_program() -> Outcome<PathBuf> {
+fn beside_this_program() -> TestResult<PathBuf> {
     let own = std::env::current_exe().context("where this program lies")?;
     let folder = own
         .parent()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::task::TaskState;
 use proto::engine::v1::{AsyncTaskState, Command};
-use tests::Outcome;
+use tests::TestResult;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::fleet::{DISKS_PER_VM, Fleet, succeeds};
@@ -29,7 +29,7 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// Where a call fails.
-    pub(crate) async fn prepare(fleet: &'a Fleet, hosts: Range<usize>, vms: usize) -> Outcome<Self> {
+    pub(crate) async fn prepare(fleet: &'a Fleet, hosts: Range<usize>, vms: usize) -> TestResult<Self> {
         let on = &fleet.hosts[hosts.clone()];
         let accepted_before: usize = fleet.hosts.iter().map(|host| host.history.accepted()).sum();
         let mut watcher = Watcher::open(&fleet.client).await?;
@@ -73,7 +73,7 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// Where one does not succeed.
-    pub(crate) async fn finish(mut self) -> Outcome<()> {
+    pub(crate) async fn finish(mut self) -> TestResult<()> {
         for host in self.hosts {
             host.history.let_go();
             host.history.drive(TaskState::Finished);

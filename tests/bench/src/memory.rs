@@ -1,13 +1,13 @@
 //! How much memory a process holds.
 
 use ::tests::service::Service;
-use ::tests::{Context as _, Outcome};
+use ::tests::{Context as _, TestResult};
 
 /// The resident set of a service that runs, in MiB.
 ///
 /// # Errors
 /// Where it does not run.
-pub(crate) fn resident(service: &Service) -> Outcome<f64> {
+pub(crate) fn resident(service: &Service) -> TestResult<f64> {
     let pid = service.pid().context("a service that does not run")?;
     let file = format!("/proc/{}/status", pid.as_raw_nonzero());
     let status = std::fs::read_to_string(&file).context(&file)?;

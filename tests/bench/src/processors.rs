@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use ::tests::{Context as _, Outcome};
+use ::tests::{Context as _, TestResult};
 
 /// More than this share of all processors in other hands, and the round says something about them instead.
 const OTHERS: f64 = 0.15;
@@ -35,7 +35,7 @@ impl Ticks {
     ///
     /// # Errors
     /// Where `/proc` cannot be read.
-    pub(crate) fn now() -> Outcome<Self> {
+    pub(crate) fn now() -> TestResult<Self> {
         let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
         let (all, busy) = machine(text.lines().next().unwrap_or_default());
         let own = fs::read_dir("/proc")?

@@ -11,7 +11,7 @@ use proto::engine::v1::AsyncTask;
 use proto::store::v1::{AsyncTaskRecord, EngineHistory};
 use store::disk::{DiskStore, Options, Owner};
 use store::{Reader, Recorded, Store as _, Table};
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 
 use crate::bare::commit::Revision;
 
@@ -26,7 +26,7 @@ const PLACE: &str = "do";
 ///
 /// # Errors
 /// Where the store cannot be copied or read.
-pub(crate) fn edges(data_dir: &Path, revisions: RangeInclusive<u64>) -> Outcome<Vec<Revision>> {
+pub(crate) fn edges(data_dir: &Path, revisions: RangeInclusive<u64>) -> TestResult<Vec<Revision>> {
     let copy = data_dir.with_extension("copy");
     tests::storage::copy(data_dir, &copy)?;
     let store = DiskStore::open(&copy, Options::of(Owner::service("engine-svc"))).map_err(Failure::new)?;
@@ -40,7 +40,7 @@ pub(crate) fn edges(data_dir: &Path, revisions: RangeInclusive<u64>) -> Outcome<
     found
 }
 
-fn read(reader: &dyn Reader, recorded: &Recorded) -> Outcome<Revision> {
+fn read(reader: &dyn Reader, recorded: &Recorded) -> TestResult<Revision> {
     let shown = EngineHistory::decode(recorded.history.as_slice()).map_err(Failure::new)?;
     let mut puts = Vec::new();
     for task in encode::read::<AsyncTask>(&shown.tasks).map_err(Failure::new)? {
@@ -67,12 +67,12 @@ fn record(task: AsyncTask, tree_sequence: u64) -> Vec<u8> {
     record.encode_to_vec()
 }
 
-fn get(reader: &dyn Reader, table: Table, key: &[u8]) -> Outcome<Vec<u8>> {
+fn get(reader: &dyn Reader, table: Table, key: &[u8]) -> TestResult<Vec<u8>> {
     let value = reader.get(table, key).map_err(Failure::new)?;
     value.context("a record is missing in the engine's store")
 }
 
-fn uuid(text: &str) -> Outcome<Vec<u8>> {
+fn uuid(text: &str) -> TestResult<Vec<u8>> {
     Ok(uuid::Uuid::try_parse(text)
         .map_err(Failure::new)?
         .into_bytes()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 
 use crate::row::{Judged, Row, Target, Unit, Verdict};
 use crate::stats::median;
@@ -56,7 +56,7 @@ impl Report {
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub(crate) fn save(&self, path: &Path) -> Outcome<()> {
+    pub(crate) fn save(&self, path: &Path) -> TestResult<()> {
         let text = serde_json::to_string_pretty(self).map_err(Failure::new)?;
         std::fs::write(path, text).context(path.display())
     }

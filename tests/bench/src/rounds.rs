@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tests::{Context as _, Outcome};
+use tests::{Context as _, TestResult};
 
 use crate::disk::{Disk, Probe};
 use crate::processors::Ticks;
@@ -35,7 +35,7 @@ impl Bench {
     ///
     /// # Errors
     /// Where nothing can be written there.
-    pub(crate) fn new(dir: &Path, rounds: usize) -> Outcome<Self> {
+    pub(crate) fn new(dir: &Path, rounds: usize) -> TestResult<Self> {
         std::fs::create_dir_all(dir).context(dir.display())?;
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
         Ok(Self {
@@ -50,7 +50,7 @@ impl Bench {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub(crate) fn fresh_dir(&mut self, name: &str) -> Outcome<PathBuf> {
+    pub(crate) fn fresh_dir(&mut self, name: &str) -> TestResult<PathBuf> {
         self.made += 1;
         let dir = self.dir.path().join(format!("{:03}-{name}", self.made));
         std::fs::create_dir(&dir).context(dir.display())?;
@@ -61,7 +61,7 @@ impl Bench {
     ///
     /// # Errors
     /// Where that cannot be asked for.
-    pub(crate) async fn settle(&self) -> Outcome<()> {
+    pub(crate) async fn settle(&self) -> TestResult<()> {
         crate::disk::settle(self.dir.path()).await
     }
 
@@ -71,8 +71,8 @@ impl Bench {
     /// The first failure of a round.
     pub(crate) async fn alternate<S>(
         &mut self,
-        mut round: impl AsyncFnMut(&mut Bench, usize) -> Outcome<S>,
-    ) -> Outcome<Vec<Round<S>>> {
+        mut round: impl AsyncFnMut(&mut Bench, usize) -> TestResult<S>,
+    ) -> TestResult<Vec<Round<S>>> {
         let mut done = Vec::with_capacity(self.rounds);
         for number in 0..self.rounds {
             let before_micros = self.probe.measure()?;

@@ -4,7 +4,7 @@ use proto::engine::v1::watch_tasks_response::Frame;
 use proto::engine::v1::{AsyncTask, WatchTasksRequest, WatchTasksResponse};
 use proto::task::v1::{WatchStart, watch_start};
 use tests::client::Engine;
-use tests::{Context as _, Outcome};
+use tests::{Context as _, TestResult};
 use tonic::Streaming;
 
 /// One stream.
@@ -19,7 +19,7 @@ impl Watcher {
     ///
     /// # Errors
     /// Where the engine refuses.
-    pub(crate) async fn open(client: &Engine) -> Outcome<Self> {
+    pub(crate) async fn open(client: &Engine) -> TestResult<Self> {
         let request = WatchTasksRequest {
             start: Some(WatchStart {
                 start: Some(watch_start::Start::Now(())),
@@ -45,7 +45,7 @@ impl Watcher {
     ///
     /// # Errors
     /// Where the stream ends.
-    pub(crate) async fn changes(&mut self) -> Outcome<Vec<AsyncTask>> {
+    pub(crate) async fn changes(&mut self) -> TestResult<Vec<AsyncTask>> {
         loop {
             if let Some(Frame::Changes(changes)) = self.frame().await? {
                 self.revision = changes.revision;
@@ -62,7 +62,7 @@ impl Watcher {
         &mut self,
         count: usize,
         wanted: impl Fn(&AsyncTask) -> bool,
-    ) -> Outcome<Vec<AsyncTask>> {
+    ) -> TestResult<Vec<AsyncTask>> {
         let mut seen = Vec::with_capacity(count);
         while seen.len() < count {
             seen.extend(self.changes().await?.into_iter().filter(&wanted));
@@ -70,7 +70,7 @@ impl Watcher {
         Ok(seen)
     }
 
-    async fn frame(&mut self) -> Outcome<Option<Frame>> {
+    async fn frame(&mut self) -> TestResult<Option<Frame>> {
         let message = self.stream.message().await.context("the engine's stream")?;
         Ok(message.context("the engine's stream ended")?.frame)
     }

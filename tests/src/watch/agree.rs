@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 
 use super::record::{Frame, Record};
 use super::rpc::{Frames, Item, Selection, Start, Watch};
-use crate::failure::{Context as _, Outcome};
+use crate::failure::{Context as _, TestResult};
 
 /// The whole history as the store has it, after a point.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl<I: Item> Reference<I> {
     ///
     /// # Errors
     /// When the service refuses, or cuts.
-    pub async fn read<W: Watch<Item = I>>(channel: Channel, after: &str) -> Outcome<Self> {
+    pub async fn read<W: Watch<Item = I>>(channel: Channel, after: &str) -> TestResult<Self> {
         let everything = Selection::default();
         let mut now = W::open(channel.clone(), Start::Now, &everything).await?;
         let end = loop {
@@ -216,7 +216,7 @@ impl<I: Item> Reader<'_, I> {
     }
 }
 
-async fn next<I>(frames: &mut Frames<I>) -> Outcome<Frame<I>> {
+async fn next<I>(frames: &mut Frames<I>) -> TestResult<Frame<I>> {
     Ok(frames.next().await.context("the stream ended too soon")??)
 }
 

@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 
 use super::record::{Arrived, Frame, Record};
 use super::rpc::{Item, Selection, Start, Watch};
-use crate::failure::{Context, Outcome};
+use crate::failure::{Context, TestResult};
 use crate::patience::PATIENCE;
 
 /// Between two attempts to reach a service that is away.
@@ -66,7 +66,7 @@ impl<I: Item> Recorder<I> {
     ///
     /// # Errors
     /// Naming `what`, when it never is.
-    pub async fn until<T>(&self, what: &str, enough: impl Fn(&Record<I>) -> Option<T>) -> Outcome<T> {
+    pub async fn until<T>(&self, what: &str, enough: impl Fn(&Record<I>) -> Option<T>) -> TestResult<T> {
         let mut grown = self.grown.clone();
         let wait = async {
             loop {
@@ -85,7 +85,7 @@ impl<I: Item> Recorder<I> {
     ///
     /// # Errors
     /// When they are not.
-    pub async fn opens(&self, streams: usize) -> Outcome<()> {
+    pub async fn opens(&self, streams: usize) -> TestResult<()> {
         let what = format!("{streams} streams");
         let enough = |record: &Record<I>| record.token().filter(|_| record.streams() >= streams).map(drop);
         self.until(&what, enough).await

@@ -6,7 +6,7 @@ use super::check::violations;
 use super::recorder::Recorder;
 use super::rpc::{Commands, Events, HostTasks, Jobs, Tasks};
 use crate::client::{Engine, Host};
-use crate::failure::{Outcome, ensure};
+use crate::failure::{TestResult, ensure};
 
 /// The four Watch RPCs of an engine.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl EngineWatchers {
     ///
     /// # Errors
     /// When they do not.
-    pub async fn open(&self, streams: usize) -> Outcome<()> {
+    pub async fn open(&self, streams: usize) -> TestResult<()> {
         self.commands.opens(streams).await?;
         self.tasks.opens(streams).await?;
         self.jobs.opens(streams).await?;
@@ -87,7 +87,7 @@ impl Watchers {
     ///
     /// # Errors
     /// When they do not open.
-    pub async fn tell_edges(&self) -> Outcome<()> {
+    pub async fn tell_edges(&self) -> TestResult<()> {
         let what = "a watch of tasks to open";
         self.engine
             .tasks
@@ -100,7 +100,7 @@ impl Watchers {
     ///
     /// # Errors
     /// Naming every violation.
-    pub fn check(&self) -> Outcome<()> {
+    pub fn check(&self) -> TestResult<()> {
         let mut found = self.engine.violations();
         for host in std::iter::once(&self.host).chain(&self.others) {
             found.extend(violations(&host.record()));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::patience::eventually;
 use tests::programs::workspace;
 use tests::readme;
@@ -53,7 +53,7 @@ pub(crate) struct Deployment {
 
 impl Deployment {
     /// None of it runs yet.
-    pub(crate) fn new() -> Outcome<Self> {
+    pub(crate) fn new() -> TestResult<Self> {
         let tool = output(Command::new(workspace().join("scripts/container-tool")))?;
         let tree = tempfile::Builder::new().prefix("containers-").tempdir()?;
         let mut files = Command::new("git");
@@ -80,7 +80,7 @@ impl Deployment {
     }
 
     /// Runs lines of shell in the tree, as a newcomer would.
-    pub(crate) fn shell(&self, lines: &str) -> Outcome<String> {
+    pub(crate) fn shell(&self, lines: &str) -> TestResult<String> {
         let mut bash = Command::new("bash");
         bash.args(["-euo", "pipefail", "-c", lines])
             .current_dir(self.tree.path())
@@ -90,14 +90,14 @@ impl Deployment {
     }
 
     /// Runs the container tool.
-    pub(crate) fn tool(&self, arguments: &[&str]) -> Outcome<String> {
+    pub(crate) fn tool(&self, arguments: &[&str]) -> TestResult<String> {
         let mut tool = Command::new(&self.tool);
         tool.args(arguments);
         output(tool)
     }
 
     /// The id of a service's container.
-    pub(crate) fn container(&self, service: Service) -> Outcome<String> {
+    pub(crate) fn container(&self, service: Service) -> TestResult<String> {
         let filters = [
             format!("project={PROJECT}"),
             format!("service={}", service.name()),
@@ -111,19 +111,19 @@ impl Deployment {
     }
 
     /// What the tool says of a service's container, by a Go template.
-    pub(crate) fn inspect(&self, service: Service, template: &str) -> Outcome<String> {
+    pub(crate) fn inspect(&self, service: Service, template: &str) -> TestResult<String> {
         self.tool(&["inspect", "--format", template, &self.container(service)?])
     }
 
     /// The container's first process.
-    pub(crate) fn process(&self, service: Service) -> Outcome<Process> {
+    pub(crate) fn process(&self, service: Service) -> TestResult<Process> {
         let pid = self.inspect(service, "{{.State.Pid}}")?;
         let pid = pid.parse().ok().and_then(Pid::from_raw);
         pid.map(Process).context(format!("{service:?} has no process"))
     }
 
     /// SIGKILL, and started again: by hand, as a killed container is left alone by its restart policy.
-    pub(crate) async fn kill_and_start(&self, service: Service) -> Outcome<()> {
+    pub(crate) async fn kill_and_start(&self, service: Service) -> TestResult<()> {
         let container = self.container(service)?;
         self.tool(&["kill", "--signal", "KILL", &container])?;
         eventually("a killed container to be gone", || {
@@ -136,7 +136,7 @@ impl Deployment {
     }
 
     /// A service takes the place of its own, from the images of another tag.
-    pub(crate) async fn replace(&self, service: Service, tag: &str) -> Outcome<()> {
+    pub(crate) async fn replace(&self, service: Service, tag: &str) -> TestResult<()> {
         let up = format!(
             "TAG={tag} scripts/compose up -d --force-recreate --no-deps {}",
             service.name()
@@ -146,7 +146,7 @@ impl Deployment {
     }
 
     /// Waits until the health check that is built in says so.
-    pub(crate) async fn is_healthy(&self, service: Service) -> Outcome<()> {
+    pub(crate) async fn is_healthy(&self, service: Service) -> TestResult<()> {
         eventually(&format!("{service:?} to be healthy"), || {
             let program = format!("/usr/bin/{}", service.program());
             let asked = self
@@ -160,7 +160,7 @@ impl Deployment {
     }
 
     /// Where the storage of the host lies on this machine.
-    pub(crate) fn storage(&self) -> Outcome<PathBuf> {
+    pub(crate) fn storage(&self) -> TestResult<PathBuf> {
         let template = r#"{{range .Mounts}}{{if eq .Destination "/storage"}}{{.Source}}{{end}}{{end}}"#;
         self.inspect(Service::Host, template).map(PathBuf::from)
     }
@@ -174,7 +174,7 @@ impl Deployment {
     }
 
     /// Stops all and removes containers, network and volumes. Harmless where there are none.
-    pub(crate) fn down(&self) -> Outcome<()> {
+    pub(crate) fn down(&self) -> TestResult<()> {
         // The host's id is asked for even to take it away.
         let id = if self.tree.path().join(".env").is_file() {
             ""
@@ -206,7 +206,7 @@ impl Process {
         self.0.as_raw_nonzero().get()
     }
 
-    pub(crate) fn signal(self, signal: Signal) -> Outcome<()> {
+    pub(crate) fn signal(self, signal: Signal) -> TestResult<()> {
         kill_process(self.0, signal).map_err(|error| Failure::new(format!("signal {signal:?}: {error}")))
     }
 }
@@ -222,7 +222,7 @@ impl Drop for Deployment {
     }
 }
 
-fn path() -> Outcome<String> {
+fn path() -> TestResult<String> {
     let path = std::env::var("PATH").unwrap_or_default();
     Ok(format!(
         "{}:{path}",
@@ -231,7 +231,7 @@ fn path() -> Outcome<String> {
 }
 
 /// What a program prints, without what stands around it; a failure holds what it complained of.
-fn output(mut command: Command) -> Outcome<String> {
+fn output(mut command: Command) -> TestResult<String> {
     let done = command.output().context(format!("{command:?}"))?;
     let shown = String::from_utf8_lossy(&done.stdout);
     ensure(done.status.success(), || {

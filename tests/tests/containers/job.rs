@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::ids;
 use tests::patience::eventually;
 use tests::readme;
@@ -15,7 +15,7 @@ const ENGINE: &str = "127.0.0.1:54320";
 const LIMIT: &str = "60";
 
 /// One call, and its answer.
-pub(crate) fn call(method: &str, request: &Value) -> Outcome<Value> {
+pub(crate) fn call(method: &str, request: &Value) -> TestResult<Value> {
     let done = grpcurl(method, request)?.output().context("grpcurl")?;
     ensure(done.status.success(), || {
         format!("{method} {request}: {}", String::from_utf8_lossy(&done.stderr))
@@ -23,7 +23,7 @@ pub(crate) fn call(method: &str, request: &Value) -> Outcome<Value> {
     serde_json::from_slice(&done.stdout).map_err(|error| Failure::new(format!("{method}: {error}")))
 }
 
-fn grpcurl(method: &str, request: &Value) -> Outcome<Command> {
+fn grpcurl(method: &str, request: &Value) -> TestResult<Command> {
     let mut grpcurl = Command::new(readme::grpcurl_folder()?.join("grpcurl"));
     grpcurl
         .args(["-plaintext", "-max-time", LIMIT, "-H", "x-user: admin"])
@@ -33,14 +33,14 @@ fn grpcurl(method: &str, request: &Value) -> Outcome<Command> {
 }
 
 /// Asks for something to be done; returns the command's id.
-pub(crate) fn ask(method: &str, request: &Value) -> Outcome<String> {
+pub(crate) fn ask(method: &str, request: &Value) -> TestResult<String> {
     let answer = call(method, request)?;
     let id = answer["command"]["commandId"].as_str();
     Ok(id.context(format!("no command in {answer}"))?.to_owned())
 }
 
 /// Waits until a command has ended well, over restarts of the engine.
-pub(crate) async fn succeeds(command_id: &str) -> Outcome<()> {
+pub(crate) async fn succeeds(command_id: &str) -> TestResult<()> {
     let command = eventually(&format!("command {command_id} to end"), || {
         let answer = call(
             "vdsm_engine.engine.v1.CommandService/GetCommand",
@@ -61,7 +61,7 @@ pub(crate) async fn succeeds(command_id: &str) -> Outcome<()> {
 }
 
 /// Waits until a task of a command is part of its way: neither at its beginning nor at its end.
-pub(crate) async fn moves(command_id: &str) -> Outcome<()> {
+pub(crate) async fn moves(command_id: &str) -> TestResult<()> {
     eventually(&format!("a task of {command_id} to be on its way"), || {
         let answer = call(
             "vdsm_engine.engine.v1.JobService/GetJob",
@@ -80,7 +80,7 @@ pub(crate) async fn moves(command_id: &str) -> Outcome<()> {
 }
 
 /// Waits until a command has a task, so one that is recorded and on its way to the host.
-pub(crate) async fn has_tasks(command_id: &str) -> Outcome<()> {
+pub(crate) async fn has_tasks(command_id: &str) -> TestResult<()> {
     eventually(&format!("a task of {command_id}"), || {
         let request = json!({"filter": {"root_command_id": command_id}});
         let tasks = call("vdsm_engine.engine.v1.TaskService/ListTasks", &request).ok();
@@ -93,7 +93,7 @@ pub(crate) async fn has_tasks(command_id: &str) -> Outcome<()> {
 pub(crate) struct Watch(std::process::Child);
 
 impl Watch {
-    pub(crate) fn begin() -> Outcome<Self> {
+    pub(crate) fn begin() -> TestResult<Self> {
         let request = json!({"start": {"snapshot": {}}});
         let mut grpcurl = grpcurl("vdsm_engine.engine.v1.TaskService/WatchTasks", &request)?;
         Ok(Self(
@@ -102,7 +102,7 @@ impl Watch {
     }
 
     /// Ends it; what it saw.
-    pub(crate) fn end(mut self) -> Outcome<String> {
+    pub(crate) fn end(mut self) -> TestResult<String> {
         self.0.kill()?;
         let seen = self.0.wait_with_output()?;
         Ok(String::from_utf8_lossy(&seen.stdout).into_owned())
@@ -110,7 +110,7 @@ impl Watch {
 }
 
 /// Makes the storage domain that the disks lie in; its id.
-pub(crate) async fn create_domain(host_id: &str) -> Outcome<String> {
+pub(crate) async fn create_domain(host_id: &str) -> TestResult<String> {
     let domain_id = ids::fresh();
     let request = json!({"domain_id": domain_id, "name": "data", "host_id": host_id});
     succeeds(&ask(
@@ -122,7 +122,7 @@ pub(crate) async fn create_domain(host_id: &str) -> Outcome<String> {
 }
 
 /// Creates a VM with two disks, watched; its id.
-pub(crate) async fn create_vm(domain_id: &str) -> Outcome<String> {
+pub(crate) async fn create_vm(domain_id: &str) -> TestResult<String> {
     let vm_id = ids::fresh();
     let request = json!({"vm_id": vm_id, "name": format!("vm-{vm_id}"), "disks": [
         {"domain_id": domain_id, "capacity_bytes": 1 << 30, "format": "VOLUME_FORMAT_COW", "allocation": "ALLOCATION_SPARSE"},
@@ -133,7 +133,7 @@ pub(crate) async fn create_vm(domain_id: &str) -> Outcome<String> {
 }
 
 /// Asks for a VM's removal; the command's id.
-pub(crate) fn remove_vm(vm_id: &str) -> Outcome<String> {
+pub(crate) fn remove_vm(vm_id: &str) -> TestResult<String> {
     ask(
         "vdsm_engine.engine.v1.VmService/RemoveVm",
         &json!({"vm_id": vm_id}),
@@ -141,7 +141,7 @@ pub(crate) fn remove_vm(vm_id: &str) -> Outcome<String> {
 }
 
 /// Creates a disk of its own; its id.
-pub(crate) async fn create_disk(domain_id: &str, bytes: u64) -> Outcome<String> {
+pub(crate) async fn create_disk(domain_id: &str, bytes: u64) -> TestResult<String> {
     let disk_id = ids::fresh();
     let request = json!({"disk_id": disk_id, "domain_id": domain_id, "capacity_bytes": bytes,
         "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_PREALLOCATED"});
@@ -150,7 +150,7 @@ pub(crate) async fn create_disk(domain_id: &str, bytes: u64) -> Outcome<String> 
 }
 
 /// Asks for a copy of a disk, compared before it counts; the command's id and the copy's.
-pub(crate) fn copy_disk(domain_id: &str, source: &str) -> Outcome<(String, String)> {
+pub(crate) fn copy_disk(domain_id: &str, source: &str) -> TestResult<(String, String)> {
     let disk_id = ids::fresh();
     let request = json!({"source_disk_id": source, "disk_id": disk_id, "domain_id": domain_id, "verify": true,
         "format": "VOLUME_FORMAT_RAW", "allocation": "ALLOCATION_SPARSE"});
@@ -161,7 +161,7 @@ pub(crate) fn copy_disk(domain_id: &str, source: &str) -> Outcome<(String, Strin
 }
 
 /// Removes a disk.
-pub(crate) async fn remove_disk(disk_id: &str) -> Outcome<()> {
+pub(crate) async fn remove_disk(disk_id: &str) -> TestResult<()> {
     succeeds(&ask(
         "vdsm_engine.engine.v1.DiskService/RemoveDisk",
         &json!({"disk_id": disk_id}),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use deployment::{Deployment, Service};
 use rustix::process::Signal;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::{readme, storage};
 
 /// How large an image may be.
@@ -28,7 +28,7 @@ const DISK: u64 = 768 << 20;
 const NEXT: &str = "test-next";
 
 #[tokio::test]
-async fn two_containers_do_the_main_job_through_kills_and_new_images() -> Outcome<()> {
+async fn two_containers_do_the_main_job_through_kills_and_new_images() -> TestResult<()> {
     let deployment = Deployment::new()?;
     let outcome = play(&deployment).await;
     outcome.map_err(|failure| {
@@ -37,7 +37,7 @@ async fn two_containers_do_the_main_job_through_kills_and_new_images() -> Outcom
     })
 }
 
-async fn play(deployment: &Deployment) -> Outcome<()> {
+async fn play(deployment: &Deployment) -> TestResult<()> {
     // What a run that was killed left.
     deployment.down()?;
 
@@ -148,7 +148,7 @@ async fn is_copied(
     source: &Path,
     copying: &str,
     copy: &str,
-) -> Outcome<()> {
+) -> TestResult<()> {
     job::succeeds(copying).await?;
     let copied = data_file(deployment, domain_id, copy)?;
     let same = std::process::Command::new("cmp")
@@ -161,7 +161,7 @@ async fn is_copied(
 }
 
 /// No image, no leftover and no run directory is in the host's volume.
-fn is_empty(deployment: &Deployment, domain_id: &str) -> Outcome<()> {
+fn is_empty(deployment: &Deployment, domain_id: &str) -> TestResult<()> {
     let root = deployment.storage()?;
     let left: BTreeSet<String> = storage::images(&root, domain_id)
         .into_iter()
@@ -171,7 +171,7 @@ fn is_empty(deployment: &Deployment, domain_id: &str) -> Outcome<()> {
 }
 
 /// The file that holds a disk's data: the one without an ending.
-fn data_file(deployment: &Deployment, domain_id: &str, disk_id: &str) -> Outcome<PathBuf> {
+fn data_file(deployment: &Deployment, domain_id: &str, disk_id: &str) -> TestResult<PathBuf> {
     let root = deployment.storage()?;
     let file = storage::image_files(&root, domain_id, disk_id)
         .into_iter()
@@ -181,7 +181,7 @@ fn data_file(deployment: &Deployment, domain_id: &str, disk_id: &str) -> Outcome
 }
 
 /// Writes what does not repeat, so that a copy has something to do.
-fn fill(data: &Path) -> Outcome<()> {
+fn fill(data: &Path) -> TestResult<()> {
     let mut random = std::fs::File::open("/dev/urandom")?.take(DISK);
     let mut file = std::fs::File::options().write(true).open(data)?;
     std::io::copy(&mut random, &mut file)?;
@@ -190,7 +190,7 @@ fn fill(data: &Path) -> Outcome<()> {
 }
 
 /// Builds both images anew, from the same sources: their label makes them others.
-fn build_next(deployment: &Deployment) -> Outcome<()> {
+fn build_next(deployment: &Deployment) -> TestResult<()> {
     deployment.shell(&format!("REVISION={NEXT} scripts/containers {NEXT}"))?;
     for service in Service::ALL {
         let label = r#"{{index .Config.Labels "org.opencontainers.image.revision"}}"#;
@@ -201,7 +201,7 @@ fn build_next(deployment: &Deployment) -> Outcome<()> {
 }
 
 /// Within its bound, without a shell or a package manager, and its process without rights.
-fn is_small_and_closed(deployment: &Deployment, service: Service) -> Outcome<()> {
+fn is_small_and_closed(deployment: &Deployment, service: Service) -> TestResult<()> {
     let image = service.image("latest");
     let size = deployment.tool(&["image", "inspect", "--format", "{{.Size}}", &image])?;
     let bytes: u64 = size.parse().map_err(|_| Failure::new(format!("size {size:?}")))?;
@@ -258,7 +258,7 @@ fn is_small_and_closed(deployment: &Deployment, service: Service) -> Outcome<()>
 }
 
 /// And on loopback; the host's port is known to the engine alone.
-fn only_the_engine_is_published(deployment: &Deployment) -> Outcome<()> {
+fn only_the_engine_is_published(deployment: &Deployment) -> TestResult<()> {
     let ports = "{{json .HostConfig.PortBindings}}";
     let engine = deployment.inspect(Service::Engine, ports)?;
     ensure(

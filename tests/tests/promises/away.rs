@@ -3,18 +3,18 @@
 use proto::engine::v1::{Command, CommandState, GetHostRequest, ListTasksRequest, host::Connection};
 use rustix::process::Signal;
 use tests::audit::all_is_well;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::proxy::{Fate, Proxy};
 use tests::watch::Watchers;
 use tests::{World, requests, words};
 
 /// Waits until the command says that it waits for the host, and since when.
-async fn waits_for_the_host(world: &World, command_id: &str) -> Outcome<Command> {
+async fn waits_for_the_host(world: &World, command_id: &str) -> TestResult<Command> {
     world.client.waits_for_host(command_id, &world.host_id).await
 }
 
 /// The host's open tasks, as the host is shown: those that the list of tasks has.
-async fn open_tasks(world: &World) -> Outcome<u32> {
+async fn open_tasks(world: &World) -> TestResult<u32> {
     let request = GetHostRequest {
         host_id: world.host_id.clone(),
     };
@@ -29,7 +29,7 @@ async fn open_tasks(world: &World) -> Outcome<u32> {
 }
 
 #[tokio::test]
-async fn a_command_waits_for_a_host_that_was_killed() -> Outcome<()> {
+async fn a_command_waits_for_a_host_that_was_killed() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     world.kill_host().await?;
@@ -56,7 +56,7 @@ async fn a_command_waits_for_a_host_that_was_killed() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn a_host_that_hangs_is_noticed_and_missed_by_nobody_else() -> Outcome<()> {
+async fn a_host_that_hangs_is_noticed_and_missed_by_nobody_else() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     world.host.signal(Signal::STOP)?;
@@ -70,7 +70,7 @@ async fn a_host_that_hangs_is_noticed_and_missed_by_nobody_else() -> Outcome<()>
 }
 
 #[tokio::test]
-async fn a_host_behind_a_slow_or_silent_network_is_only_slow() -> Outcome<()> {
+async fn a_host_behind_a_slow_or_silent_network_is_only_slow() -> TestResult<()> {
     let world = World::start().await?;
     let proxy = Proxy::before(world.host.address()).await?;
     world.add_host(proxy.address()).await?;
@@ -94,7 +94,7 @@ async fn a_host_behind_a_slow_or_silent_network_is_only_slow() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn adding_a_host_that_does_not_answer_waits_and_can_be_cancelled() -> Outcome<()> {
+async fn adding_a_host_that_does_not_answer_waits_and_can_be_cancelled() -> TestResult<()> {
     let mut world = World::start().await?;
     let address = world.host.address();
     world.kill_host().await?;

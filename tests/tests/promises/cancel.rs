@@ -3,12 +3,12 @@
 use proto::engine::v1::{CommandState, host::Connection};
 use tests::audit::{self, all_is_well};
 use tests::client::Refusal;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
 #[tokio::test]
-async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -> Outcome<()> {
+async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     world.kill_host().await?;
@@ -44,7 +44,7 @@ async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -
 }
 
 #[tokio::test]
-async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> Outcome<()> {
+async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     for round in 0..8 {
@@ -84,7 +84,7 @@ async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> Out
 }
 
 #[tokio::test]
-async fn only_the_root_of_a_tree_can_be_cancelled() -> Outcome<()> {
+async fn only_the_root_of_a_tree_can_be_cancelled() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;

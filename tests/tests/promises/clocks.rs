@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use proto::host::v1::{GetTaskRequest, ListTasksRequest};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::patience::{eventually, persist};
 use tests::requests::{self, KINDS};
 use tests::{World, words};
@@ -16,7 +16,7 @@ const LOOKS: usize = 100;
 
 /// Both services start with clocks that are off, and then with right ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_with_a_clock_far_off_makes_nothing_expire() -> Outcome<()> {
+async fn a_start_with_a_clock_far_off_makes_nothing_expire() -> TestResult<()> {
     for off in OFF {
         let mut years = Years::begin().await?;
         for off in [off, 0] {
@@ -34,7 +34,7 @@ async fn a_start_with_a_clock_far_off_makes_nothing_expire() -> Outcome<()> {
 /// The clocks are set while both services work, which are killed soon afterwards: whatever looks for what is old does so at a
 /// start.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_set_under_services_at_work_makes_nothing_expire() -> Outcome<()> {
+async fn a_clock_that_is_set_under_services_at_work_makes_nothing_expire() -> TestResult<()> {
     for off in OFF {
         let mut years = Years::begin().await?;
         for off in [off, 0] {
@@ -52,7 +52,7 @@ async fn a_clock_that_is_set_under_services_at_work_makes_nothing_expire() -> Ou
 
 /// The clocks are off for a moment, in which a VM is made, and right again before anybody looks at them but whoever recorded that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_off_for_a_moment_makes_nothing_expire() -> Outcome<()> {
+async fn a_clock_that_is_off_for_a_moment_makes_nothing_expire() -> TestResult<()> {
     for off in OFF {
         let mut years = Years::begin().await?;
         years.set(off)?;
@@ -84,7 +84,7 @@ struct Years {
 }
 
 impl Years {
-    async fn begin() -> Outcome<Self> {
+    async fn begin() -> TestResult<Self> {
         let (mut world, domain_id) = World::furnished().await?;
         let clock = world.folder().join("clock");
         std::fs::write(&clock, "0")?;
@@ -110,35 +110,35 @@ impl Years {
     }
 
     /// A whole number at any moment, for it is read all the time.
-    fn set(&self, off: i64) -> Outcome<()> {
+    fn set(&self, off: i64) -> TestResult<()> {
         let next = self.clock.with_extension("next");
         std::fs::write(&next, off.to_string())?;
         Ok(std::fs::rename(next, &self.clock)?)
     }
 
-    async fn stop(&mut self) -> Outcome<()> {
+    async fn stop(&mut self) -> TestResult<()> {
         self.world.host.stop().await?;
         self.world.engine.stop().await
     }
 
-    async fn kill(&mut self) -> Outcome<()> {
+    async fn kill(&mut self) -> TestResult<()> {
         self.world.kill_host().await?;
         self.world.kill_engine().await
     }
 
-    async fn start(&mut self) -> Outcome<()> {
+    async fn start(&mut self) -> TestResult<()> {
         self.world.restart_host().await?;
         self.world.restart_engine().await
     }
 
     /// Something is made by the clock that is so far off, and all of before is there still.
-    async fn passes(&mut self, off: i64, name: &str) -> Outcome<()> {
+    async fn passes(&mut self, off: i64, name: &str) -> TestResult<()> {
         self.make(off, name).await?;
         self.all_is_there().await
     }
 
     /// Makes a VM by the clock that is so far off, which the host has cleared then.
-    async fn make(&mut self, off: i64, name: &str) -> Outcome<proto::engine::v1::CreateVmRequest> {
+    async fn make(&mut self, off: i64, name: &str) -> TestResult<proto::engine::v1::CreateVmRequest> {
         // It ends by another clock than the first: its end is not old either.
         let disk = requests::disk(&self.domain_id, KINDS[2]);
         let create = requests::create_vm(name, vec![disk]);
@@ -157,7 +157,7 @@ impl Years {
         Ok(create)
     }
 
-    async fn all_is_there(&self) -> Outcome<()> {
+    async fn all_is_there(&self) -> TestResult<()> {
         for _ in 0..LOOKS {
             for (_, command_id) in &self.kept {
                 self.world.client.command(command_id).await?;
@@ -173,7 +173,7 @@ impl Years {
         Ok(())
     }
 
-    async fn end(mut self) -> Outcome<()> {
+    async fn end(mut self) -> TestResult<()> {
         is_a_repeat(&self.world, &self.first, &self.kept[0].1).await?;
         for (vm_id, _) in &self.kept {
             let removed = self.world.remove_vm(&requests::remove_vm(vm_id)).await?;
@@ -188,13 +188,13 @@ async fn is_a_repeat(
     world: &World,
     create: &proto::engine::v1::CreateVmRequest,
     command_id: &str,
-) -> Outcome<()> {
+) -> TestResult<()> {
     let again = world.create_vm(create).await?;
     ensure(again == command_id, || format!("the repeat made command {again}"))
 }
 
 /// All tasks of the engine, once it has had them cleared.
-async fn cleared_tasks(world: &World) -> Outcome<Vec<String>> {
+async fn cleared_tasks(world: &World) -> TestResult<Vec<String>> {
     let tasks = world.client.tasks.clone();
     let listed = persist(|| {
         let mut tasks = tasks.clone();

@@ -3,12 +3,12 @@
 use proto::engine::v1::*;
 use tests::audit::all_is_well;
 use tests::client::Refusal;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
 #[tokio::test]
-async fn a_disk_is_copied_into_every_form_within_its_domain_and_to_another() -> Outcome<()> {
+async fn a_disk_is_copied_into_every_form_within_its_domain_and_to_another() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let other = world.create_domain("second").await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
@@ -47,7 +47,7 @@ async fn a_disk_is_copied_into_every_form_within_its_domain_and_to_another() -> 
 }
 
 #[tokio::test]
-async fn a_disk_of_a_vm_is_copied_and_the_vm_stays_while_it_is() -> Outcome<()> {
+async fn a_disk_of_a_vm_is_copied_and_the_vm_stays_while_it_is() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
@@ -79,7 +79,7 @@ async fn a_disk_of_a_vm_is_copied_and_the_vm_stays_while_it_is() -> Outcome<()> 
 }
 
 #[tokio::test]
-async fn whoever_wins_the_race_against_a_copy_the_end_is_one_of_two() -> Outcome<()> {
+async fn whoever_wins_the_race_against_a_copy_the_end_is_one_of_two() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let source = requests::create_disk(&domain, requests::KINDS[0]);

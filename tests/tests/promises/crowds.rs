@@ -13,7 +13,7 @@ use proto::engine::v1::{
     GetCommandRequest, ListJobsRequest, ListTasksRequest, ListVmsRequest, WaitCommandRequest,
 };
 use tests::client::Engine;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::patience::eventually;
 use tests::{World, requests};
 use tokio::io::AsyncReadExt as _;
@@ -43,7 +43,7 @@ const AT_MOST: Duration = Duration::from_secs(30);
 const THINKS: Duration = Duration::from_millis(20);
 
 /// Memory of the engine: now, and at most so far.
-fn memory_kib(world: &World) -> Outcome<(u64, u64)> {
+fn memory_kib(world: &World) -> TestResult<(u64, u64)> {
     let pid = world.engine.pid().context("the engine does not run")?;
     let text = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
     let value = |key: &str| -> Option<u64> {
@@ -83,7 +83,7 @@ impl std::fmt::Display for Waited {
 }
 
 /// An honest client, so many times: over its own connection, and over a new one.
-async fn honest(world: &World, command_id: &str, rounds: usize) -> Outcome<Waited> {
+async fn honest(world: &World, command_id: &str, rounds: usize) -> TestResult<Waited> {
     let mut waited = Waited::default();
     let begun = Instant::now();
     while waited.lists.len() < rounds * 2 && begun.elapsed() < AT_MOST {
@@ -108,13 +108,13 @@ async fn honest(world: &World, command_id: &str, rounds: usize) -> Outcome<Waite
     Ok(waited)
 }
 
-async fn connect(address: SocketAddr, window: Option<u32>) -> Outcome<Channel> {
+async fn connect(address: SocketAddr, window: Option<u32>) -> TestResult<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     Ok(endpoint.initial_stream_window_size(window).connect().await?)
 }
 
 /// Connections that say nothing.
-async fn silent(address: SocketAddr) -> Outcome<Vec<TcpStream>> {
+async fn silent(address: SocketAddr) -> TestResult<Vec<TcpStream>> {
     let mut connections = Vec::new();
     for _ in 0..3_000 {
         connections.push(TcpStream::connect(address).await?);
@@ -123,7 +123,7 @@ async fn silent(address: SocketAddr) -> Outcome<Vec<TcpStream>> {
 }
 
 /// Lists of tasks whose answers are never taken.
-async fn untaken(address: SocketAddr) -> Outcome<JoinSet<()>> {
+async fn untaken(address: SocketAddr) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..4 {
         let channel = connect(address, Some(0)).await?;
@@ -142,7 +142,7 @@ async fn untaken(address: SocketAddr) -> Outcome<JoinSet<()>> {
 }
 
 /// Messages of 4 MiB of which nearly all is sent.
-async fn unfinished(address: SocketAddr) -> Outcome<JoinSet<()>> {
+async fn unfinished(address: SocketAddr) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..4 {
         let channel = connect(address, None).await?;
@@ -186,7 +186,7 @@ async fn unfinished(address: SocketAddr) -> Outcome<JoinSet<()>> {
 }
 
 /// Lists that cost much, one after the other.
-async fn costly(address: SocketAddr) -> Outcome<JoinSet<()>> {
+async fn costly(address: SocketAddr) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..10 {
         let channel = connect(address, None).await?;
@@ -209,7 +209,7 @@ async fn costly(address: SocketAddr) -> Outcome<JoinSet<()>> {
 }
 
 /// Those who wait for a command that does not end.
-async fn waits(address: SocketAddr, command_id: String) -> Outcome<JoinSet<()>> {
+async fn waits(address: SocketAddr, command_id: String) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..60 {
         let channel = connect(address, None).await?;
@@ -239,7 +239,7 @@ const GIVES_WAY: i32 = 19;
 struct Crowd(Option<tokio::runtime::Runtime>);
 
 impl Crowd {
-    fn new() -> Outcome<Self> {
+    fn new() -> TestResult<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.on_thread_start(|| {
             rustix::process::nice(GIVES_WAY).expect("a thread may always give way");
@@ -249,8 +249,8 @@ impl Crowd {
 
     async fn does<T: Send + 'static>(
         &self,
-        what: impl Future<Output = Outcome<T>> + Send + 'static,
-    ) -> Outcome<T> {
+        what: impl Future<Output = TestResult<T>> + Send + 'static,
+    ) -> TestResult<T> {
         let runtime = self.0.as_ref().context("the crowd has gone")?;
         runtime.spawn(what).await.map_err(Failure::new)?
     }
@@ -268,7 +268,7 @@ impl Drop for Crowd {
 /// `common/runtime/tests/it/server` tries one by one.
 #[ignore = "wants the machine for itself: `make crowds`"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() -> Outcome<()> {
+async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() -> TestResult<()> {
     allow_many_files()?;
     let (mut world, domain) = World::furnished().await?;
     world.kill_host().await?;
@@ -287,7 +287,7 @@ async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() 
     let quiet = honest(&world, &command_id, ROUNDS).await?;
     println!("at rest: {} MiB; {quiet}", rest >> 10);
     let mut failures = Vec::new();
-    let mut tell = async |what: &str| -> Outcome<()> {
+    let mut tell = async |what: &str| -> TestResult<()> {
         let waited = honest(&world, &command_id, ROUNDS)
             .await
             .context(what.to_owned())?;

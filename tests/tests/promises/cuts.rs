@@ -8,7 +8,7 @@ use proto::engine::v1::{AsyncTask, GetCommandRequest};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tests::audit::all_is_well;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::gate::at_work;
 use tests::patience::eventually;
 use tests::programs::write_script;
@@ -43,7 +43,7 @@ exec 'qemu-img', @ARGV;
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> Outcome<()> {
+async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> TestResult<()> {
     let seed = crate::seed();
     let tools = tempfile::tempdir()?;
     let qemu_img = tools.path().join("qemu-img");

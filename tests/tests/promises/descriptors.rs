@@ -8,7 +8,7 @@ use proto::host::v1::GetHostInfoRequest;
 use proto::task::v1::operation::Verb;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tests::client::Host;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::patience::eventually;
 use tests::programs::{program, write_script};
@@ -32,7 +32,7 @@ const CROWD: usize = 500;
 const LINE: &str = "no connection can be accepted for now";
 
 /// A host that may have so many files open, from its start on.
-async fn with_files(folder: &Path, files: u64) -> Outcome<LoneHost> {
+async fn with_files(folder: &Path, files: u64) -> TestResult<LoneHost> {
     let script = folder.join("few-files");
     let service = program("vdsm-svc")?;
     let text = format!(
@@ -44,7 +44,7 @@ async fn with_files(folder: &Path, files: u64) -> Outcome<LoneHost> {
 }
 
 /// What a client has of a host that is well: an answer, its health, and a volume made on storage and recorded.
-async fn is_well(host: &LoneHost, domain_id: &str) -> Outcome<()> {
+async fn is_well(host: &LoneHost, domain_id: &str) -> TestResult<()> {
     let mut client = host.client.host.clone();
     let info = client.get_host_info(GetHostInfoRequest::default()).await;
     info.context("GetHostInfo")?;
@@ -64,7 +64,7 @@ async fn is_well(host: &LoneHost, domain_id: &str) -> Outcome<()> {
     ensure(made.fault.is_none(), || format!("{made:?}"))
 }
 
-fn limit(pid: Pid, current: u64) -> Outcome<()> {
+fn limit(pid: Pid, current: u64) -> TestResult<()> {
     let limit = Rlimit {
         current: Some(current),
         maximum: Some(FILES),
@@ -84,7 +84,7 @@ fn lines(host: &LoneHost) -> usize {
 }
 
 /// Processor time that it has used, in hundredths of a second.
-fn used(pid: Pid) -> Outcome<u64> {
+fn used(pid: Pid) -> TestResult<u64> {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
     let (_, fields) = text.rsplit_once(')').context("no name")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -93,7 +93,7 @@ fn used(pid: Pid) -> Outcome<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_use_up_their_files_leave_those_of_the_store_and_of_storage() -> Outcome<()> {
+async fn connections_that_use_up_their_files_leave_those_of_the_store_and_of_storage() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let host = with_files(folder.path(), FILES).await?;
     let domain_id = host.client.create_domain().await?;
@@ -136,7 +136,7 @@ async fn connections_that_use_up_their_files_leave_those_of_the_store_and_of_sto
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_without_a_free_file_waits_tells_it_and_goes_on_when_there_is_one() -> Outcome<()> {
+async fn a_service_without_a_free_file_waits_tells_it_and_goes_on_when_there_is_one() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let host = with_files(folder.path(), FILES).await?;
     let domain_id = host.client.create_domain().await?;

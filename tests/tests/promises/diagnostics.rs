@@ -14,7 +14,7 @@ use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 use tests::client::{Engine, Host};
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::ids::{fresh, fresh_loopback};
 use tests::patience::{eventually, persist};
 use tests::service::{Recipe, Service};
@@ -35,7 +35,7 @@ const END: Duration = Duration::from_secs(10);
 struct Pipe(File);
 
 impl Pipe {
-    fn make(path: &Path) -> Outcome<Self> {
+    fn make(path: &Path) -> TestResult<Self> {
         mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).map_err(std::io::Error::from)?;
         // Open at both ends, so that neither opening it to write nor writing to it ever fails.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
@@ -47,12 +47,12 @@ impl Pipe {
         Ok(Self(both))
     }
 
-    fn waiting(&self) -> Outcome<u64> {
+    fn waiting(&self) -> TestResult<u64> {
         ioctl_fionread(&self.0).map_err(|error| Failure::new(format!("looking at the pipe: {error}")))
     }
 
     /// Reads what there is.
-    fn read(&mut self) -> Outcome<Vec<u8>> {
+    fn read(&mut self) -> TestResult<Vec<u8>> {
         let mut bytes = vec![0; 1 << 16];
         match self.0.read(&mut bytes) {
             Ok(read) => bytes.truncate(read),
@@ -63,7 +63,7 @@ impl Pipe {
     }
 
     /// Reads until a line says how many are missing.
-    async fn gap(&mut self) -> Outcome<u64> {
+    async fn gap(&mut self) -> TestResult<u64> {
         let mut text = Vec::new();
         eventually("the log to say what was dropped", || {
             let read = self.read();
@@ -93,7 +93,7 @@ enum Client {
 
 impl Client {
     /// One call.
-    async fn call(&self) -> Outcome<()> {
+    async fn call(&self) -> TestResult<()> {
         let answer = async {
             match self {
                 Self::Engine(engine) => {
@@ -119,7 +119,7 @@ impl Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_whose_log_nobody_reads_answers_and_ends() -> Outcome<()> {
+async fn an_engine_whose_log_nobody_reads_answers_and_ends() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let recipe = engine_recipe(folder.path(), listen)?;
@@ -130,7 +130,7 @@ async fn an_engine_whose_log_nobody_reads_answers_and_ends() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_whose_log_nobody_reads_answers_and_ends() -> Outcome<()> {
+async fn a_host_whose_log_nobody_reads_answers_and_ends() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     std::fs::create_dir(folder.path().join("storage"))?;
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
@@ -141,7 +141,7 @@ async fn a_host_whose_log_nobody_reads_answers_and_ends() -> Outcome<()> {
     .await
 }
 
-async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> Outcome<Client>) -> Outcome<()> {
+async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> TestResult<Client>) -> TestResult<()> {
     let mut pipe = Pipe::make(&recipe.log)?;
     let mut service = Service::new(recipe);
     service.set_variable("RUST_LOG", LEVEL);
@@ -171,7 +171,7 @@ async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> Outcome<Client>) 
 }
 
 /// What the health check of a container asks.
-async fn is_healthy(service: &Service) -> Outcome<()> {
+async fn is_healthy(service: &Service) -> TestResult<()> {
     let recipe = service.recipe();
     let mut asking = Command::new(&recipe.program);
     asking
@@ -188,7 +188,7 @@ async fn is_healthy(service: &Service) -> Outcome<()> {
 
 /// What is said last is what an end is judged by.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_lines_of_an_end_are_in_the_log() -> Outcome<()> {
+async fn the_last_lines_of_an_end_are_in_the_log() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let mut service = Service::new(engine_recipe(folder.path(), listen)?);

@@ -4,14 +4,14 @@ use proto::engine::v1::*;
 use proto::task::v1::VolumeFormat;
 use tests::audit::all_is_well;
 use tests::client::Refusal;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::patience::persist;
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 use tonic::Code;
 
 /// What GetVm and GetDisk say of a disk, and the list of disks by VM. They must agree.
-async fn vm_of(world: &World, disk_id: &str, vm_ids: &[&str]) -> Outcome<String> {
+async fn vm_of(world: &World, disk_id: &str, vm_ids: &[&str]) -> TestResult<String> {
     let said = persist(|| {
         let (mut disks, disk_id) = (world.client.disks.clone(), disk_id.to_owned());
         async move { disks.get_disk(GetDiskRequest { disk_id }).await }
@@ -43,7 +43,7 @@ async fn vm_of(world: &World, disk_id: &str, vm_ids: &[&str]) -> Outcome<String>
 }
 
 #[tokio::test]
-async fn a_disk_goes_from_vm_to_vm_and_home_across_restarts_of_the_engine() -> Outcome<()> {
+async fn a_disk_goes_from_vm_to_vm_and_home_across_restarts_of_the_engine() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let (first, second) = ("first", "second");
@@ -98,7 +98,7 @@ async fn a_disk_goes_from_vm_to_vm_and_home_across_restarts_of_the_engine() -> O
 }
 
 /// It has succeeded without a task, its job is done, and people were told of it once.
-async fn is_done(world: &World, command_id: &str, code: &str) -> Outcome<()> {
+async fn is_done(world: &World, command_id: &str, code: &str) -> TestResult<()> {
     let command = world.settled(command_id).await?;
     let done = words::command_state(command.state) == "SUCCEEDED" && command.task_ids.is_empty();
     ensure(done, || format!("{command:#?}"))?;
@@ -131,7 +131,7 @@ async fn is_done(world: &World, command_id: &str, code: &str) -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn a_disk_of_its_own_is_as_it_was_asked_for_and_goes_whole() -> Outcome<()> {
+async fn a_disk_of_its_own_is_as_it_was_asked_for_and_goes_whole() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let mut asked = Vec::new();
@@ -167,7 +167,7 @@ async fn a_disk_of_its_own_is_as_it_was_asked_for_and_goes_whole() -> Outcome<()
 }
 
 #[tokio::test]
-async fn a_vm_takes_with_it_what_was_given_to_it_and_leaves_what_was_taken() -> Outcome<()> {
+async fn a_vm_takes_with_it_what_was_given_to_it_and_leaves_what_was_taken() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
@@ -198,7 +198,7 @@ async fn a_vm_takes_with_it_what_was_given_to_it_and_leaves_what_was_taken() -> 
 }
 
 #[tokio::test]
-async fn while_a_vm_is_being_removed_its_disks_are_held_by_the_remover() -> Outcome<()> {
+async fn while_a_vm_is_being_removed_its_disks_are_held_by_the_remover() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
@@ -238,7 +238,7 @@ async fn while_a_vm_is_being_removed_its_disks_are_held_by_the_remover() -> Outc
 }
 
 #[tokio::test]
-async fn a_disk_that_is_stopped_in_the_making_leaves_nothing() -> Outcome<()> {
+async fn a_disk_that_is_stopped_in_the_making_leaves_nothing() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     world.kill_host().await?;
@@ -262,7 +262,7 @@ async fn a_disk_that_is_stopped_in_the_making_leaves_nothing() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn a_plan_is_shown_and_nothing_is_done() -> Outcome<()> {
+async fn a_plan_is_shown_and_nothing_is_done() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let request = CreateDiskRequest {
         validate_only: true,

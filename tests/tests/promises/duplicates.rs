@@ -4,14 +4,14 @@ use proto::engine::v1::CreateVmRequest;
 use proto::host::v1::{AbortTaskRequest, ClearTaskRequest, ListTasksRequest};
 use proto::task::v1::operation::Verb;
 use tests::audit::all_is_well;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::patience::persist;
 use tests::requests::{self, KINDS};
 use tests::watch::{HostTasks, Recorder, Watchers};
 use tests::{World, storage, words};
 
 #[tokio::test]
-async fn a_task_that_is_sent_many_times_runs_once() -> Outcome<()> {
+async fn a_task_that_is_sent_many_times_runs_once() -> TestResult<()> {
     let world = World::start().await?;
     let host = &world.host_client;
     let domain = host.create_domain().await?;
@@ -72,7 +72,7 @@ async fn a_task_that_is_sent_many_times_runs_once() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn an_abort_that_comes_first_keeps_the_task_from_ever_running() -> Outcome<()> {
+async fn an_abort_that_comes_first_keeps_the_task_from_ever_running() -> TestResult<()> {
     let mut world = World::start().await?;
     let host = world.host_client.clone();
     let domain = host.create_domain().await?;
@@ -108,7 +108,7 @@ async fn an_abort_that_comes_first_keeps_the_task_from_ever_running() -> Outcome
 }
 
 #[tokio::test]
-async fn a_request_that_is_repeated_returns_the_same_command_in_its_present_state() -> Outcome<()> {
+async fn a_request_that_is_repeated_returns_the_same_command_in_its_present_state() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let create = requests::create_vm("web", requests::four_disks(&domain));

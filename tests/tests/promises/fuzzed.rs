@@ -4,7 +4,7 @@
 use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet, MethodDescriptorProto};
-use tests::failure::{Failure, Outcome, ensure};
+use tests::failure::{Failure, TestResult, ensure};
 use tests::ids::fresh;
 use tests::world::World;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -35,7 +35,7 @@ struct Rpc {
 }
 
 #[test]
-fn fuzz_requests_of_any_bytes_are_answered() -> Outcome<()> {
+fn fuzz_requests_of_any_bytes_are_answered() -> TestResult<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (mut world, domain_id) = runtime.block_on(World::furnished())?;
     let rpcs = rpcs(&domain_id)?;
@@ -113,7 +113,7 @@ impl Decoder for Raw {
 }
 
 /// Every RPC that takes one message and gives one.
-fn rpcs(domain_id: &str) -> Outcome<Vec<Rpc>> {
+fn rpcs(domain_id: &str) -> TestResult<Vec<Rpc>> {
     let set = FileDescriptorSet::decode(proto::DESCRIPTORS).map_err(Failure::new)?;
     let mut found = Vec::new();
     for file in &set.file {

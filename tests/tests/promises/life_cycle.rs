@@ -8,12 +8,12 @@ use proto::engine::v1::{
 };
 use proto::host::v1::{Legality, ListVolumesRequest, VolumeRole};
 use tests::audit::{Records, all_is_well};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
 #[tokio::test]
-async fn a_vm_with_four_disks_comes_and_goes() -> Outcome<()> {
+async fn a_vm_with_four_disks_comes_and_goes() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     watchers.tell_edges().await?;
@@ -59,7 +59,7 @@ async fn the_vm_is_as_it_was_asked_for(
     world: &World,
     vm_id: &str,
     specs: &[proto::engine::v1::DiskSpec],
-) -> Outcome<()> {
+) -> TestResult<()> {
     let request = GetVmRequest {
         vm_id: vm_id.to_owned(),
     };
@@ -90,7 +90,7 @@ async fn the_volumes_are_legal(
     world: &World,
     domain_id: &str,
     specs: &[proto::engine::v1::DiskSpec],
-) -> Outcome<()> {
+) -> TestResult<()> {
     for spec in specs {
         let request = ListVolumesRequest {
             domain_id: domain_id.to_owned(),
@@ -123,7 +123,7 @@ async fn the_volumes_are_legal(
 }
 
 /// So many commands of each kind, each leaf with one task, all of them succeeded.
-fn the_tree_is(records: &Records, root: &str, kinds: &[(CommandKind, usize)]) -> Outcome<()> {
+fn the_tree_is(records: &Records, root: &str, kinds: &[(CommandKind, usize)]) -> TestResult<()> {
     let tree: Vec<_> = records
         .commands
         .iter()
@@ -148,7 +148,7 @@ fn the_tree_is(records: &Records, root: &str, kinds: &[(CommandKind, usize)]) ->
 }
 
 /// Each task went the whole road, and both services' streams told of each state, once.
-fn every_edge_was_told(watchers: &Watchers, records: &Records, root: &str) -> Outcome<()> {
+fn every_edge_was_told(watchers: &Watchers, records: &Records, root: &str) -> TestResult<()> {
     const ROAD: [&str; 5] = ["INIT", "PREPARING", "QUEUED", "RUNNING", "FINISHED"];
     let tasks: BTreeSet<_> = records
         .tasks
@@ -191,7 +191,7 @@ fn edges(states: impl Iterator<Item = i32>) -> Vec<String> {
     words
 }
 
-async fn the_job_is_done(world: &World, job_id: &str) -> Outcome<()> {
+async fn the_job_is_done(world: &World, job_id: &str) -> TestResult<()> {
     let request = GetJobRequest {
         job_id: job_id.to_owned(),
     };
@@ -217,7 +217,7 @@ async fn the_job_is_done(world: &World, job_id: &str) -> Outcome<()> {
     })
 }
 
-async fn events_tell_of(world: &World, root: &str) -> Outcome<()> {
+async fn events_tell_of(world: &World, root: &str) -> TestResult<()> {
     let request = ListEventsRequest {
         filter: Some(list_events_request::Filter {
             root_command_id: root.to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proto::engine::v1::*;
 use tests::client::with_metadata;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::{World, requests, words};
 
 /// Every item of a list, in pages of this size.
@@ -27,7 +27,7 @@ macro_rules! pages {
     }};
 }
 
-async fn three_vms(world: &World, domain: &str) -> Outcome<Vec<String>> {
+async fn three_vms(world: &World, domain: &str) -> TestResult<Vec<String>> {
     let mut roots = Vec::new();
     for (name, user) in [("a", "alice"), ("b", "bob"), ("c", "alice")] {
         let request = requests::create_vm(name, requests::four_disks(domain));
@@ -41,7 +41,7 @@ async fn three_vms(world: &World, domain: &str) -> Outcome<Vec<String>> {
 }
 
 #[tokio::test]
-async fn pages_of_any_size_give_the_same_whole() -> Outcome<()> {
+async fn pages_of_any_size_give_the_same_whole() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let roots = three_vms(&world, &domain).await?;
     tests::audit::at_rest(&world.view()).await?;
@@ -80,7 +80,7 @@ async fn pages_of_any_size_give_the_same_whole() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn filters_select_exactly() -> Outcome<()> {
+async fn filters_select_exactly() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let roots = three_vms(&world, &domain).await?;
     tests::audit::at_rest(&world.view()).await?;
@@ -88,7 +88,7 @@ async fn filters_select_exactly() -> Outcome<()> {
         filter: Some(filter),
         ..ListCommandsRequest::default()
     };
-    let list = async |filter| -> Outcome<Vec<Command>> {
+    let list = async |filter| -> TestResult<Vec<Command>> {
         let answer = world
             .client
             .commands

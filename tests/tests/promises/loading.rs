@@ -7,7 +7,7 @@ use proto::host::v1::*;
 use tests::audit::{self, Place};
 use tests::client::{Host, Refusal};
 use tests::fail_point::{Boundary, FailPoints};
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::ids::{fresh, fresh_loopback};
 use tests::loop_mount::{FileSystem, LoopMount, NoMount};
 use tests::patience::eventually;
@@ -23,7 +23,7 @@ const CUT: &str = "create_volume.place_file.after";
 /// Its storage hangs from before its start: so it loads for as long as the test wants, because it clears up what a
 /// dead stranger left there first.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> Outcome<()> {
+async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> TestResult<()> {
     let mut mount = match LoopMount::make(FileSystem::Ext4) {
         Ok(mount) => mount,
         Err(NoMount::Skip(why)) => {
@@ -77,7 +77,7 @@ async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> O
 }
 
 /// A host whose storage is on the mount and whose journal is not. It will die in its first creation.
-async fn host_on(world: &World, mount: &LoopMount) -> Outcome<(Service, Place)> {
+async fn host_on(world: &World, mount: &LoopMount) -> TestResult<(Service, Place)> {
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let host_id = fresh();
     let folder = world.folder().join("loading");
@@ -105,7 +105,7 @@ async fn host_on(world: &World, mount: &LoopMount) -> Outcome<(Service, Place)> 
 }
 
 /// Every RPC is `LOADING`, which may be repeated and is no verdict.
-async fn refuses_everything(host: &Host) -> Outcome<()> {
+async fn refuses_everything(host: &Host) -> TestResult<()> {
     let (mut tasks, mut storage) = (host.tasks.clone(), host.storage.clone());
     let id = fresh;
     let verb = proto::task::v1::operation::Verb::DeleteImage(requests::delete_image(&id(), &id()));
@@ -128,7 +128,7 @@ async fn refuses_everything(host: &Host) -> Outcome<()> {
     is_loading("watch_tasks", watch.err())
 }
 
-fn is_loading(rpc: &str, status: Option<Status>) -> Outcome<()> {
+fn is_loading(rpc: &str, status: Option<Status>) -> TestResult<()> {
     let status = status.context(format!("{rpc} was answered"))?;
     let refusal = Refusal::from(&status);
     let expected = (refusal.code, refusal.reason.as_str()) == (Code::Unavailable, "LOADING");
@@ -137,7 +137,7 @@ fn is_loading(rpc: &str, status: Option<Status>) -> Outcome<()> {
 }
 
 /// The engine says why the host is away; what it knows of the task stays, and its command waits.
-async fn waits(world: &World, place: &Place, created: &str, before: &AsyncTask) -> Outcome<()> {
+async fn waits(world: &World, place: &Place, created: &str, before: &AsyncTask) -> TestResult<()> {
     eventually("the engine to see that the host loads", || async {
         let request = GetHostRequest {
             host_id: place.host_id.clone(),
@@ -159,7 +159,7 @@ async fn waits(world: &World, place: &Place, created: &str, before: &AsyncTask) 
     )
 }
 
-async fn task_of(world: &World, root: &str) -> Outcome<AsyncTask> {
+async fn task_of(world: &World, root: &str) -> TestResult<AsyncTask> {
     let request = proto::engine::v1::ListTasksRequest::default();
     let answer = world.client.tasks.clone().list_tasks(request).await?;
     let task = answer

@@ -4,7 +4,7 @@ use proto::engine::v1::waiting_for::What;
 use proto::engine::v1::*;
 use tests::audit::all_is_well;
 use tests::client::Refusal;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, words};
 
@@ -13,7 +13,7 @@ const HOUR: prost_types::Duration = prost_types::Duration {
     nanos: 0,
 };
 
-async fn command(world: &World, command_id: &str) -> Outcome<Command> {
+async fn command(world: &World, command_id: &str) -> TestResult<Command> {
     let request = GetCommandRequest {
         command_id: command_id.to_owned(),
     };
@@ -22,7 +22,7 @@ async fn command(world: &World, command_id: &str) -> Outcome<Command> {
 }
 
 /// Who is in the way of a command that waits, and whether each waits itself.
-async fn blockers(world: &World, command_id: &str) -> Outcome<Vec<(String, bool)>> {
+async fn blockers(world: &World, command_id: &str) -> TestResult<Vec<(String, bool)>> {
     let command = command(world, command_id).await?;
     let Some(What::Locks(locks)) = command.waiting_for.clone().and_then(|waiting| waiting.what) else {
         ensure(false, || format!("it does not wait for locks: {command:#?}"))?;
@@ -43,7 +43,7 @@ async fn blockers(world: &World, command_id: &str) -> Outcome<Vec<(String, bool)
 
 #[tokio::test]
 async fn a_busy_disk_is_waited_for_over_a_kill_of_the_engine_and_whoever_is_stopped_or_late_changes_nothing()
--> Outcome<()> {
+-> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let disk = requests::create_disk(&domain, requests::KINDS[0]);

@@ -3,13 +3,13 @@
 use proto::engine::v1::{CreateVmRequest, GetVmRequest, LockMode, host::Connection};
 use tests::audit::all_is_well;
 use tests::client::{Refusal, with_metadata};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, words};
 use tonic::Code;
 
 #[tokio::test]
-async fn a_second_removal_is_told_who_holds_the_vm_and_since_when() -> Outcome<()> {
+async fn a_second_removal_is_told_who_holds_the_vm_and_since_when() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
@@ -80,7 +80,7 @@ async fn a_second_removal_is_told_who_holds_the_vm_and_since_when() -> Outcome<(
 }
 
 #[tokio::test]
-async fn of_many_removals_at_once_one_is_accepted() -> Outcome<()> {
+async fn of_many_removals_at_once_one_is_accepted() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
@@ -111,7 +111,7 @@ async fn of_many_removals_at_once_one_is_accepted() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn a_name_is_given_once_even_to_those_who_ask_together() -> Outcome<()> {
+async fn a_name_is_given_once_even_to_those_who_ask_together() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let ask = || -> CreateVmRequest { requests::create_vm("the-one", requests::four_disks(&domain)) };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proto::host::v1::GetTaskRequest;
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::patience::eventually;
 use tests::programs::program;
@@ -14,7 +14,7 @@ use tests::world::World;
 use tests::{client, requests, words};
 
 /// Whether `--health` says that the service over this directory serves; the file that names its address is kept aside.
-async fn is_healthy(name: &str, data_dir: &Path) -> Outcome<bool> {
+async fn is_healthy(name: &str, data_dir: &Path) -> TestResult<bool> {
     let mut command = tokio::process::Command::new(program(name)?);
     command.arg("--health").arg("--data-dir").arg(data_dir);
     if name == "vdsm-svc" {
@@ -25,14 +25,14 @@ async fn is_healthy(name: &str, data_dir: &Path) -> Outcome<bool> {
 }
 
 /// Keeps the address where it is found without the data directory.
-fn keep_address(data_dir: &Path) -> Outcome<tempfile::TempDir> {
+fn keep_address(data_dir: &Path) -> TestResult<tempfile::TempDir> {
     let kept = tempfile::tempdir()?;
     std::fs::copy(data_dir.join("address"), kept.path().join("address"))?;
     Ok(kept)
 }
 
 /// That it says what happened, loudly, and ends with an error.
-async fn says_so(service: &mut Service, name: &str, address: &Path) -> Outcome<()> {
+async fn says_so(service: &mut Service, name: &str, address: &Path) -> TestResult<()> {
     eventually("the loss to be told", || async {
         let told = service.log_tail(50).contains("THE DATA DIRECTORY IS LOST");
         let healthy = is_healthy(name, address).await.unwrap_or(true);
@@ -41,7 +41,7 @@ async fn says_so(service: &mut Service, name: &str, address: &Path) -> Outcome<(
     .await
 }
 
-async fn ends_with_an_error(service: &mut Service) -> Outcome<()> {
+async fn ends_with_an_error(service: &mut Service) -> TestResult<()> {
     service.signal(rustix::process::Signal::TERM)?;
     let status = service.ended().await?.context("it ran")?;
     ensure(status.code() == Some(1), || {
@@ -70,7 +70,7 @@ const WAYS: [Lose; 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_whose_data_directory_is_lost_says_so_and_what_it_held_is_found_again() -> Outcome<()> {
+async fn a_host_whose_data_directory_is_lost_says_so_and_what_it_held_is_found_again() -> TestResult<()> {
     for lose in WAYS {
         let folder = tempfile::tempdir()?;
         let mut host = LoneHost::start_below(folder.path()).await?;
@@ -117,7 +117,7 @@ async fn a_host_whose_data_directory_is_lost_says_so_and_what_it_held_is_found_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_whose_data_directory_is_lost_says_so_and_what_it_held_is_found_again() -> Outcome<()> {
+async fn an_engine_whose_data_directory_is_lost_says_so_and_what_it_held_is_found_again() -> TestResult<()> {
     for lose in WAYS {
         let (mut world, domain_id) = World::furnished().await?;
         let data_dir = world.folder().join("engine");

@@ -4,7 +4,7 @@ use proto::engine::v1::{AsyncTask, Command, Event, Job, host::Connection};
 use proto::host::v1::Task;
 use proto::task::v1::closing::Reason;
 use tests::audit::all_is_well;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::patience::PATIENCE;
 use tests::watch::{
     Commands, Events, Frame, HostTasks, Item, Jobs, Record, Recorder, Reference, Selection, Tasks, Watch,
@@ -20,7 +20,7 @@ const SECONDS: &str = "2";
 const ENDS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_of_age_end_well_and_their_clients_resume_with_no_gap() -> Outcome<()> {
+async fn streams_of_age_end_well_and_their_clients_resume_with_no_gap() -> TestResult<()> {
     let arguments = ["--max-watch-seconds", SECONDS];
     let world = World::start_as(&arguments, &arguments).await?;
     let domain = world.furnish().await?;
@@ -94,7 +94,7 @@ struct Beginnings {
 }
 
 impl Beginnings {
-    async fn read(watchers: &Watchers) -> Outcome<Self> {
+    async fn read(watchers: &Watchers) -> TestResult<Self> {
         let engine = &watchers.engine;
         Ok(Self {
             commands: beginning::<Command>(&engine.commands).await?,
@@ -106,7 +106,7 @@ impl Beginnings {
     }
 
     /// What each watch was told since is what the stores' histories hold.
-    async fn compare(&self, world: &World, watchers: &Watchers) -> Outcome<()> {
+    async fn compare(&self, world: &World, watchers: &Watchers) -> TestResult<()> {
         let (engine, host) = (&world.client.channel, &world.host_client.channel);
         let told = &watchers.engine;
         same::<Commands>(engine, &self.commands, &told.commands).await?;
@@ -117,13 +117,13 @@ impl Beginnings {
     }
 }
 
-async fn beginning<I: Item>(recorder: &Recorder<I>) -> Outcome<String> {
+async fn beginning<I: Item>(recorder: &Recorder<I>) -> TestResult<String> {
     let first = |record: &Record<I>| record.token().map(str::to_owned);
     recorder.until("its snapshot", first).await
 }
 
 /// Each stream but the last one ended with `Closing` and OK, none began anew, and nothing was missed.
-async fn same<W: Watch>(channel: &Channel, after: &str, recorder: &Recorder<W::Item>) -> Outcome<()> {
+async fn same<W: Watch>(channel: &Channel, after: &str, recorder: &Recorder<W::Item>) -> TestResult<()> {
     let reference = Reference::read::<W>(channel.clone(), after).await?;
     let record = recorder.record().clone();
     let name = W::Item::NAME;

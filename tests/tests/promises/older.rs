@@ -8,7 +8,7 @@ use proto::engine::v1::{
 use tempfile::TempDir;
 use tests::audit::{Records, assert_no_locks, assert_storage_agrees, at_rest};
 use tests::fail_point::{Boundary, FailPoints};
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::gate::Gate;
 use tests::patience::eventually;
 use tests::service::Service;
@@ -40,7 +40,7 @@ struct Older {
 
 impl Older {
     /// Copies the directory of a service that serves, as a snapshot of its file system would.
-    fn copy(service: &Service) -> Outcome<Self> {
+    fn copy(service: &Service) -> TestResult<Self> {
         let folder = tempfile::Builder::new().prefix("older-").tempdir()?;
         service.signal(rustix::process::Signal::STOP)?;
         let copied = storage::copy_data_dir(&service.recipe().data_dir, &folder.path().join("copy"));
@@ -50,18 +50,18 @@ impl Older {
     }
 
     /// The same of a world's host.
-    fn of(world: &World) -> Outcome<Self> {
+    fn of(world: &World) -> TestResult<Self> {
         Self::copy(&world.host)
     }
 
-    fn replace(&self, service: &Service) -> Outcome<()> {
+    fn replace(&self, service: &Service) -> TestResult<()> {
         let place = &service.recipe().data_dir;
         std::fs::remove_dir_all(place)?;
         storage::copy_data_dir(&self.folder.path().join("copy"), place)
     }
 
     /// Kills the host, puts the copy in the place of its directory, and starts it again.
-    async fn put_back(&self, world: &mut World) -> Outcome<()> {
+    async fn put_back(&self, world: &mut World) -> TestResult<()> {
         world.kill_host().await?;
         self.replace(&world.host)?;
         world.restart_host().await?;
@@ -69,7 +69,7 @@ impl Older {
     }
 
     /// The same with the engine.
-    async fn put_back_engine(&self, world: &mut World) -> Outcome<()> {
+    async fn put_back_engine(&self, world: &mut World) -> TestResult<()> {
         world.kill_engine().await?;
         self.replace(&world.engine)?;
         world.restart_engine().await?;
@@ -78,7 +78,7 @@ impl Older {
 }
 
 /// Waits for the end of a command; one that rests is tried again, and given up where that does not help.
-async fn ended(world: &World, command_id: &str) -> Outcome<Command> {
+async fn ended(world: &World, command_id: &str) -> TestResult<Command> {
     let mut command = world.settled(command_id).await?;
     for _ in 0..RETRIES {
         if words::command_is_over(command.state) {
@@ -104,7 +104,7 @@ async fn ended(world: &World, command_id: &str) -> Outcome<Command> {
 }
 
 /// Records, storage and what watchers of the engine were told agree.
-async fn honest(world: &World, watchers: &EngineWatchers) -> Outcome<Records> {
+async fn honest(world: &World, watchers: &EngineWatchers) -> TestResult<Records> {
     let records = at_rest(&world.view()).await?;
     assert_no_locks(&records)?;
     assert_storage_agrees(&world.view(), &records)?;
@@ -113,7 +113,7 @@ async fn honest(world: &World, watchers: &EngineWatchers) -> Outcome<Records> {
     Ok(records)
 }
 
-async fn doomed(world: &mut World, point: &str) -> Outcome<()> {
+async fn doomed(world: &mut World, point: &str) -> TestResult<()> {
     world.host.stop().await?;
     let boundary = Boundary {
         point: point.to_owned(),
@@ -131,7 +131,7 @@ fn tell(what: &str, command: &Command) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_whose_host_is_put_back_before_it_ends_by_what_storage_shows() -> Outcome<()> {
+async fn a_creation_whose_host_is_put_back_before_it_ends_by_what_storage_shows() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = EngineWatchers::start(&world.client);
     for point in OF_A_CREATION {
@@ -157,7 +157,7 @@ async fn a_creation_whose_host_is_put_back_before_it_ends_by_what_storage_shows(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_whose_host_is_put_back_before_it_ends_by_what_storage_shows() -> Outcome<()> {
+async fn a_removal_whose_host_is_put_back_before_it_ends_by_what_storage_shows() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = EngineWatchers::start(&world.client);
     for point in OF_A_REMOVAL {
@@ -214,7 +214,7 @@ const HISTORIES: [(Age, Moment); 9] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_any_age_that_is_put_back_at_any_moment_leaves_nothing_unnamed() -> Outcome<()> {
+async fn a_copy_of_any_age_that_is_put_back_at_any_moment_leaves_nothing_unnamed() -> TestResult<()> {
     let gate = Gate::open().await?;
     let program = gate.program();
     let mut world = World::start_with(&["--qemu-img", &program]).await?;
@@ -276,7 +276,7 @@ async fn a_copy_of_any_age_that_is_put_back_at_any_moment_leaves_nothing_unnamed
 }
 
 /// Waits until the engine has heard that a task of this command runs.
-async fn runs(world: &World, command_id: &str) -> Outcome<()> {
+async fn runs(world: &World, command_id: &str) -> TestResult<()> {
     eventually("a running task", || async {
         let records = Records::read(&world.view()).await.ok()?;
         let mut tasks = records.tasks.iter();
@@ -287,12 +287,12 @@ async fn runs(world: &World, command_id: &str) -> Outcome<()> {
     .await
 }
 
-async fn records_of_the_past(world: &World) -> Outcome<Records> {
+async fn records_of_the_past(world: &World) -> TestResult<Records> {
     Records::read(&world.view()).await
 }
 
 /// A record of a task that was over says ever after what it said.
-fn unchanged(before: &Records, now: &Records) -> Outcome<()> {
+fn unchanged(before: &Records, now: &Records) -> TestResult<()> {
     let over = |task: &&proto::engine::v1::AsyncTask| words::async_state(task.async_state) == "CLEARED";
     for old in before.tasks.iter().filter(over) {
         let same = now.tasks.iter().any(|new| {
@@ -314,7 +314,7 @@ fn unchanged(before: &Records, now: &Records) -> Outcome<()> {
 const CROWD: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_put_back_under_load_leaves_nothing_stuck_or_unnamed() -> Outcome<()> {
+async fn a_copy_that_is_put_back_under_load_leaves_nothing_stuck_or_unnamed() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = EngineWatchers::start(&world.client);
     let mut commands = Vec::new();
@@ -352,7 +352,7 @@ async fn a_copy_that_is_put_back_under_load_leaves_nothing_stuck_or_unnamed() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_put_back_ends_what_its_host_has_ended_meanwhile() -> Outcome<()> {
+async fn an_engine_that_is_put_back_ends_what_its_host_has_ended_meanwhile() -> TestResult<()> {
     let gate = Gate::open().await?;
     let program = gate.program();
     let mut world = World::start_with(&["--qemu-img", &program]).await?;
@@ -401,7 +401,7 @@ async fn unknown_storage(world: &World, disk_id: &str) -> Option<String> {
 /// All that was acknowledged after the copy is over and cleared on the host, which has no task left to show.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_put_back_names_the_images_that_it_never_heard_of_and_the_disks_that_are_gone()
--> Outcome<()> {
+-> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let make = |name: &str| {
         let mut request = requests::create_disk(&domain, requests::KINDS[0]);

@@ -11,7 +11,7 @@ use tests::World;
 use tests::audit::at_rest;
 use tests::client::{Engine, Refusal, with_metadata};
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::ids::{fresh, fresh_loopback};
 use tests::patience::eventually;
 use tests::requests;
@@ -30,7 +30,7 @@ struct Other {
 
 impl Other {
     /// One over the directory of this name below the world's folder.
-    async fn start(world: &World, name: &str) -> Outcome<Self> {
+    async fn start(world: &World, name: &str) -> TestResult<Self> {
         let recipe = Recipe {
             data_dir: world.folder().join(name),
             log: world.folder().join(format!("{name}.log")),
@@ -45,7 +45,7 @@ impl Other {
         })
     }
 
-    async fn restart(&mut self) -> Outcome<()> {
+    async fn restart(&mut self) -> TestResult<()> {
         self.service.kill().await?;
         self.service.start(&FailPoints::default()).await.map(drop)
     }
@@ -60,7 +60,7 @@ async fn host_of(engine: &Engine, host_id: &str) -> Option<Host> {
 }
 
 /// Waits until the engine says of the host that it is so, for this reason.
-async fn stands(engine: &Engine, host_id: &str, wanted: Connection, code: &str) -> Outcome<()> {
+async fn stands(engine: &Engine, host_id: &str, wanted: Connection, code: &str) -> TestResult<()> {
     eventually(&format!("the host to be {wanted:?} for {code}"), || async {
         let host = host_of(engine, host_id).await?;
         let fault = host.connection_fault.as_ref().map(|fault| fault.code.as_str());
@@ -70,7 +70,7 @@ async fn stands(engine: &Engine, host_id: &str, wanted: Connection, code: &str) 
 }
 
 /// Creates a disk: its id, once that is told to have succeeded.
-async fn makes_a_disk(engine: &Engine, domain_id: &str) -> Outcome<String> {
+async fn makes_a_disk(engine: &Engine, domain_id: &str) -> TestResult<String> {
     let request = requests::create_disk(domain_id, SMALL);
     let command_id = engine.ask_create_disk(&request).await?;
     engine.succeeds(&command_id).await?;
@@ -78,7 +78,7 @@ async fn makes_a_disk(engine: &Engine, domain_id: &str) -> Outcome<String> {
 }
 
 /// Asks an engine that must not act for a disk: refused in words that say why.
-async fn makes_none(engine: &Engine, domain_id: &str) -> Outcome<()> {
+async fn makes_none(engine: &Engine, domain_id: &str) -> TestResult<()> {
     let request = requests::create_disk(domain_id, SMALL);
     let refused = engine.disks.clone().create_disk(request).await;
     let refusal = Refusal::from(&refused.err().context("it was accepted")?);
@@ -88,7 +88,7 @@ async fn makes_none(engine: &Engine, domain_id: &str) -> Outcome<()> {
     )
 }
 
-async fn info(world: &World) -> Outcome<HostInfo> {
+async fn info(world: &World) -> TestResult<HostInfo> {
     let answer = world
         .host_client
         .host
@@ -103,7 +103,7 @@ async fn info(world: &World) -> Outcome<HostInfo> {
 }
 
 /// Has the engine take the host over; without an address it is one that is recorded.
-async fn takes_over(engine: &Engine, world: &World, is_recorded: bool) -> Outcome<()> {
+async fn takes_over(engine: &Engine, world: &World, is_recorded: bool) -> TestResult<()> {
     let address = world.host.address().to_string();
     let request = TakeOverHostRequest {
         host_id: world.host_id.clone(),
@@ -131,7 +131,7 @@ async fn takes_over(engine: &Engine, world: &World, is_recorded: bool) -> Outcom
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_engines_on_copies_one_goes_on_however_often_which_restarts() -> Outcome<()> {
+async fn of_two_engines_on_copies_one_goes_on_however_often_which_restarts() -> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
     let mut told = BTreeSet::from([makes_a_disk(&world.client, &domain_id).await?]);
     world.engine.stop().await?;
@@ -175,7 +175,7 @@ async fn of_two_engines_on_copies_one_goes_on_however_often_which_restarts() -> 
 }
 
 /// Asks for a VM without disks, which touches no host: the code of the refusal, if it is refused.
-async fn bare_vm(engine: &Engine, name: &str) -> Outcome<Option<String>> {
+async fn bare_vm(engine: &Engine, name: &str) -> TestResult<Option<String>> {
     let request = requests::create_vm(name, Vec::new());
     match engine.vms.clone().create_vm(request).await {
         Ok(answer) => {
@@ -188,7 +188,7 @@ async fn bare_vm(engine: &Engine, name: &str) -> Outcome<Option<String>> {
 
 /// Two hosts, of which each copy has claimed one while the other host was down.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_engines_that_share_the_hosts_by_halves_one_refuses_to_act() -> Outcome<()> {
+async fn of_two_engines_that_share_the_hosts_by_halves_one_refuses_to_act() -> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
     let mut second = world.neighbour("second", &[]).await?;
     let elsewhere = second.furnish(&world.client, "second").await?;
@@ -245,7 +245,7 @@ async fn of_two_engines_that_share_the_hosts_by_halves_one_refuses_to_act() -> O
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> Outcome<()> {
+async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> TestResult<()> {
     let (world, domain_id) = World::furnished().await?;
     copied_at_work(&world)?;
     let mut other = Other::start(&world, "copy").await?;
@@ -293,21 +293,21 @@ async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> Outcome<()> {
 }
 
 /// Has a copy of the engine's directory made while the engine is at work.
-fn copied_at_work(world: &World) -> Outcome<()> {
+fn copied_at_work(world: &World) -> TestResult<()> {
     world.engine.signal(Signal::STOP)?;
     let copied = copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"));
     world.engine.signal(Signal::CONT)?;
     copied
 }
 
-async fn bare_vm_is_refused(engine: &Engine, code: &str) -> Outcome<()> {
+async fn bare_vm_is_refused(engine: &Engine, code: &str) -> TestResult<()> {
     let answer = bare_vm(engine, &fresh()).await?;
     ensure(answer.as_deref() == Some(code), || format!("{answer:?}"))
 }
 
 /// What touches no host as well, from its first moment on; and what it was told it knows while nobody answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_an_engine_at_work_takes_no_command_whenever_it_is_asked() -> Outcome<()> {
+async fn a_copy_of_an_engine_at_work_takes_no_command_whenever_it_is_asked() -> TestResult<()> {
     let (mut world, _) = World::furnished().await?;
     copied_at_work(&world)?;
     let mut other = Other::start(&world, "copy").await?;
@@ -335,7 +335,7 @@ async fn a_copy_of_an_engine_at_work_takes_no_command_whenever_it_is_asked() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_whose_hosts_are_all_down_takes_commands_that_wait_for_them() -> Outcome<()> {
+async fn an_engine_whose_hosts_are_all_down_takes_commands_that_wait_for_them() -> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
     world.host.stop().await?;
     world.kill_engine().await?;
@@ -354,7 +354,7 @@ async fn an_engine_whose_hosts_are_all_down_takes_commands_that_wait_for_them() 
 /// nothing to it before that start takes another incarnation.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_one_refuses_to_act()
--> Outcome<()> {
+-> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
     let mut second = world.neighbour("second", &[]).await?;
     let mut tries = 0;
@@ -398,7 +398,7 @@ async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_from_outside_ends_no_engine_and_what_it_does_is_mended() -> Outcome<()> {
+async fn a_claim_from_outside_ends_no_engine_and_what_it_does_is_mended() -> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
     let second = world.neighbour("second", &[]).await?;
     let elsewhere = second.furnish(&world.client, "second").await?;
@@ -454,7 +454,7 @@ async fn a_claim_from_outside_ends_no_engine_and_what_it_does_is_mended() -> Out
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_host_of_a_dead_engine_is_taken_over_and_the_dead_one_stays_away() -> Outcome<()> {
+async fn the_host_of_a_dead_engine_is_taken_over_and_the_dead_one_stays_away() -> TestResult<()> {
     let (mut world, _) = World::furnished().await?;
     world.kill_engine().await?;
     let other = Other::start(&world, "new").await?;
@@ -487,7 +487,7 @@ async fn the_host_of_a_dead_engine_is_taken_over_and_the_dead_one_stays_away() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_put_back_from_before_a_take_over_is_nobodys_to_go_on_with_until_a_person_decides()
--> Outcome<()> {
+-> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
     world.host.signal(Signal::STOP)?;
     let place = world.host.recipe().data_dir.clone();
@@ -518,7 +518,7 @@ async fn a_host_that_is_put_back_from_before_a_take_over_is_nobodys_to_go_on_wit
 
 /// Nobody calls either engine for anything that would touch the host.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_connected_to_a_host_that_is_taken_over_hears_of_it_at_once() -> Outcome<()> {
+async fn who_is_connected_to_a_host_that_is_taken_over_hears_of_it_at_once() -> TestResult<()> {
     let (mut world, _) = World::furnished().await?;
     world.engine.stop().await?;
     copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"))?;
@@ -542,7 +542,7 @@ async fn who_is_connected_to_a_host_that_is_taken_over_hears_of_it_at_once() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_without_any_engine_is_made_nobodys_while_it_is_stopped() -> Outcome<()> {
+async fn a_host_without_any_engine_is_made_nobodys_while_it_is_stopped() -> TestResult<()> {
     let (mut world, _) = World::furnished().await?;
     world.kill_engine().await?;
     let owner = info(&world).await?.engine_id;

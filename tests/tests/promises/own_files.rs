@@ -5,12 +5,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::programs::{program, write_script};
 
 /// What lies in a directory, with the mode of each.
-fn modes(dir: &Path) -> Outcome<Vec<(PathBuf, u32)>> {
+fn modes(dir: &Path) -> TestResult<Vec<(PathBuf, u32)>> {
     let mut found = vec![(dir.to_owned(), fs::metadata(dir)?.mode() & 0o7777)];
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -19,7 +19,7 @@ fn modes(dir: &Path) -> Outcome<Vec<(PathBuf, u32)>> {
     Ok(found)
 }
 
-fn is_private(dir: &Path) -> Outcome<()> {
+fn is_private(dir: &Path) -> TestResult<()> {
     let modes = modes(dir)?;
     ensure(modes.len() > 5, || format!("{modes:?}"))?;
     let open = modes.iter().find(|(_, mode)| mode & 0o077 != 0);
@@ -27,7 +27,7 @@ fn is_private(dir: &Path) -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_umask_nobody_else_reaches_a_data_directory() -> Outcome<()> {
+async fn whatever_the_umask_nobody_else_reaches_a_data_directory() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let script = folder.path().join("careless");
     let text = format!(
@@ -58,7 +58,7 @@ async fn whatever_the_umask_nobody_else_reaches_a_data_directory() -> Outcome<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_file_of_a_data_directory_leads_to_another() -> Outcome<()> {
+async fn no_file_of_a_data_directory_leads_to_another() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let mut host = LoneHost::start_below(folder.path()).await?;
     let data = host.service.recipe().data_dir.clone();

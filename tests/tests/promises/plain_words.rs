@@ -4,13 +4,13 @@ use std::process::{Command, Stdio};
 
 use proto::engine::v1::*;
 use tests::client::{Refusal, with_metadata};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::patience::eventually;
 use tests::programs::program;
 use tests::{World, requests};
 
 #[test]
-fn a_log_filter_that_cannot_be_read_is_refused_in_words() -> Outcome<()> {
+fn a_log_filter_that_cannot_be_read_is_refused_in_words() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (host, storage, engine) = (at("host"), at("storage"), at("engine"));
@@ -45,7 +45,7 @@ fn a_log_filter_that_cannot_be_read_is_refused_in_words() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_shows_all_that_would_be_done_and_is_no_command() -> Outcome<()> {
+async fn a_plan_shows_all_that_would_be_done_and_is_no_command() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let mut request = requests::create_vm("planned", requests::four_disks(&domain));
     request.validate_only = true;
@@ -91,7 +91,7 @@ async fn a_plan_shows_all_that_would_be_done_and_is_no_command() -> Outcome<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_forgets_to_wait_is_told_what_is_being_made_and_by_whom() -> Outcome<()> {
+async fn whoever_forgets_to_wait_is_told_what_is_being_made_and_by_whom() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     world.kill_host().await?;
     let request = requests::create_disk(&domain, requests::KINDS[0]);
@@ -159,7 +159,7 @@ async fn whoever_forgets_to_wait_is_told_what_is_being_made_and_by_whom() -> Out
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_tells_each_end_once_and_who_cancelled() -> Outcome<()> {
+async fn the_log_tells_each_end_once_and_who_cancelled() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let request = requests::create_disk(&domain, requests::KINDS[0]);
     let asked = with_metadata(request, &[("x-user", "alice"), ("x-correlation-id", "c-1")]);

@@ -7,7 +7,7 @@ use std::path::Path;
 use proto::host::v1::{GetTaskRequest, GetVolumeRequest, Legality, StartTaskRequest, Volume};
 use proto::task::v1::operation::Verb;
 use tests::fail_point::{self, Boundary, FailPoints};
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::loop_mount::{FileSystem, LoopMount, NoMount};
 use tests::requests::{self, KINDS};
@@ -26,16 +26,16 @@ const SAMPLE: usize = 5;
 const PARTS: [(&str, storage::Copy); 2] = [("host", storage::copy_data_dir), ("storage", storage::copy)];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_power_cut_at_any_step_on_xfs() -> Outcome<()> {
+async fn a_power_cut_at_any_step_on_xfs() -> TestResult<()> {
     cut_anywhere(FileSystem::Xfs).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_power_cut_at_any_step_on_ext4() -> Outcome<()> {
+async fn a_power_cut_at_any_step_on_ext4() -> TestResult<()> {
     cut_anywhere(FileSystem::Ext4).await
 }
 
-async fn cut_anywhere(kind: FileSystem) -> Outcome<()> {
+async fn cut_anywhere(kind: FileSystem) -> TestResult<()> {
     let mut mount = match LoopMount::make(kind) {
         Ok(mount) => mount,
         Err(NoMount::Skip(why)) => {
@@ -75,7 +75,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn creation(mount: &LoopMount, place: usize) -> Outcome<Self> {
+    async fn creation(mount: &LoopMount, place: usize) -> TestResult<Self> {
         let host = LoneHost::start_below(&mount.path()).await?;
         let domain_id = host.client.create_domain().await?;
         let volume = requests::create_volume(&domain_id, KINDS[place]);
@@ -84,7 +84,7 @@ impl Bench {
         Self::save(host, domain_id, request, names).await
     }
 
-    async fn deletion(mount: &LoopMount) -> Outcome<Self> {
+    async fn deletion(mount: &LoopMount) -> TestResult<Self> {
         let host = LoneHost::start_below(&mount.path()).await?;
         let domain_id = host.client.create_domain().await?;
         let volume = requests::create_volume(&domain_id, KINDS[1]);
@@ -106,7 +106,7 @@ impl Bench {
         domain_id: String,
         request: StartTaskRequest,
         (image_id, volume_id): (String, String),
-    ) -> Outcome<Self> {
+    ) -> TestResult<Self> {
         host.service.stop().await?;
         let saved = tempfile::Builder::new().prefix("saved-").tempdir()?;
         for (part, copy) in PARTS {
@@ -129,7 +129,12 @@ impl Bench {
     }
 
     /// Cuts at boundaries of an undisturbed run: returns how many there were.
-    async fn run(&mut self, mount: &mut LoopMount, seed: u64, failures: &mut Vec<Failure>) -> Outcome<usize> {
+    async fn run(
+        &mut self,
+        mount: &mut LoopMount,
+        seed: u64,
+        failures: &mut Vec<Failure>,
+    ) -> TestResult<usize> {
         let trace = self.saved.path().join("trace");
         self.reset(mount)?;
         self.start(&FailPoints::tracing(trace.clone())).await?;
@@ -145,7 +150,7 @@ impl Bench {
         Ok(boundaries.len())
     }
 
-    async fn cut(&mut self, mount: &mut LoopMount, boundary: &Boundary) -> Outcome<()> {
+    async fn cut(&mut self, mount: &mut LoopMount, boundary: &Boundary) -> TestResult<()> {
         self.reset(mount)?;
         self.host.service.spawn(&FailPoints::killing(boundary))?;
         // It may die while it starts, or instead of an answer.
@@ -176,7 +181,7 @@ impl Bench {
     }
 
     /// Sends the request until it is answered or the host is dead.
-    async fn ask(&mut self) -> Outcome<bool> {
+    async fn ask(&mut self) -> TestResult<bool> {
         loop {
             match self
                 .host
@@ -195,7 +200,7 @@ impl Bench {
     }
 
     /// The end of the task is one of the allowed ones, and storage is as it says.
-    async fn judge(&self) -> Outcome<()> {
+    async fn judge(&self) -> TestResult<()> {
         let task = self.host.client.ended(&self.request.task_id).await?;
         let state = words::task_state(task.state);
         match (self.verb(), state.as_str()) {
@@ -217,7 +222,7 @@ impl Bench {
         ensure(runs.is_empty(), || format!("run directories are left: {runs:?}"))
     }
 
-    async fn a_second_attempt_succeeds(&self) -> Outcome<()> {
+    async fn a_second_attempt_succeeds(&self) -> TestResult<()> {
         let again = StartTaskRequest {
             task_id: tests::ids::fresh(),
             ..self.request.clone()
@@ -228,7 +233,7 @@ impl Bench {
         })
     }
 
-    async fn volume_is_whole(&self) -> Outcome<()> {
+    async fn volume_is_whole(&self) -> TestResult<()> {
         let answer = self
             .host
             .client
@@ -246,18 +251,18 @@ impl Bench {
         ensure(whole, || format!("{volume:#?}"))
     }
 
-    fn nothing_is_left(&self) -> Outcome<()> {
+    fn nothing_is_left(&self) -> TestResult<()> {
         let images = storage::images(&self.host.storage_root(), &self.domain_id);
         ensure(images.is_empty(), || format!("images are left: {images:?}"))
     }
 
-    async fn start(&mut self, fail_points: &FailPoints) -> Outcome<()> {
+    async fn start(&mut self, fail_points: &FailPoints) -> TestResult<()> {
         self.host.service.start(fail_points).await?;
         self.host.serves().await
     }
 
     /// Puts everything back, durably. The host must not run.
-    fn reset(&self, mount: &LoopMount) -> Outcome<()> {
+    fn reset(&self, mount: &LoopMount) -> TestResult<()> {
         self.clean(mount)?;
         for (part, copy) in PARTS {
             copy(&self.saved.path().join(part), &mount.path().join(part))?;
@@ -265,7 +270,7 @@ impl Bench {
         mount.sync()
     }
 
-    fn clean(&self, mount: &LoopMount) -> Outcome<()> {
+    fn clean(&self, mount: &LoopMount) -> TestResult<()> {
         for (part, _) in PARTS {
             let place: &Path = &mount.path().join(part);
             if place.exists() {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use proto::engine::v1::ListVmsRequest;
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::service::{Recipe, Service};
 use tests::{World, requests, storage};
 
@@ -20,7 +20,7 @@ const FILES: [&str; 5] = [
 ];
 
 /// What a start over `data_dir` says; it must refuse.
-async fn refused(recipe: &Recipe, data_dir: &Path) -> Outcome<String> {
+async fn refused(recipe: &Recipe, data_dir: &Path) -> TestResult<String> {
     let log = data_dir.with_extension("log");
     let recipe = Recipe {
         data_dir: data_dir.to_owned(),
@@ -37,7 +37,7 @@ async fn refused(recipe: &Recipe, data_dir: &Path) -> Outcome<String> {
 }
 
 /// What `check` or `repair` prints, and whether it ends with 0.
-fn offline(service: &Service, arguments: &[&str], data_dir: &Path) -> Outcome<(bool, String)> {
+fn offline(service: &Service, arguments: &[&str], data_dir: &Path) -> TestResult<(bool, String)> {
     let done = Command::new(&service.recipe().program)
         .args(arguments)
         .arg("--data-dir")
@@ -48,7 +48,7 @@ fn offline(service: &Service, arguments: &[&str], data_dir: &Path) -> Outcome<(b
 }
 
 /// Of a directory whose tables and log are gone: no service that begins anew is made of it and called saved.
-fn nothing_can_be_saved(service: &Service, dir: &Path) -> Outcome<()> {
+fn nothing_can_be_saved(service: &Service, dir: &Path) -> TestResult<()> {
     let trial = trial(dir)?;
     for name in FILES.iter().filter(|name| name.starts_with("store.")) {
         std::fs::File::options()
@@ -66,11 +66,11 @@ fn nothing_can_be_saved(service: &Service, dir: &Path) -> Outcome<()> {
     Ok(std::fs::remove_dir_all(&trial)?)
 }
 
-fn names(what: &str, said: &str, name: &str) -> Outcome<()> {
+fn names(what: &str, said: &str, name: &str) -> TestResult<()> {
     ensure(said.contains(name), || format!("{what}: {said}"))
 }
 
-async fn vms(world: &World) -> Outcome<usize> {
+async fn vms(world: &World) -> TestResult<usize> {
     let listed = world
         .client
         .vms
@@ -81,7 +81,7 @@ async fn vms(world: &World) -> Outcome<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_two_times() -> Outcome<()> {
+async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_two_times() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let mut older = None;
     for count in 0..3 {
@@ -157,7 +157,7 @@ async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_tw
 }
 
 /// A copy to do things to.
-fn trial(dir: &Path) -> Outcome<PathBuf> {
+fn trial(dir: &Path) -> TestResult<PathBuf> {
     let trial = dir.with_extension("trial");
     storage::copy_data_dir(dir, &trial)?;
     Ok(trial)

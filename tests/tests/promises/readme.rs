@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::patience::eventually;
 use tests::programs::program;
 use tests::readme;
@@ -25,7 +25,7 @@ const SHOWN: [&str; 8] = [
 ];
 
 /// The block in which the README starts a service, and the command in it that does.
-fn starting(readme: &str, name: &str) -> Outcome<(String, String)> {
+fn starting(readme: &str, name: &str) -> TestResult<(String, String)> {
     let line = format!("cargo run --release -p {name} -- ");
     let (before, after) = readme.split_once(&line).context(format!("no {line}"))?;
     let first = before.rsplit_once("```sh\n").context("it is in no block")?.1;
@@ -34,7 +34,7 @@ fn starting(readme: &str, name: &str) -> Outcome<(String, String)> {
 }
 
 /// The data directory that it names, below a home.
-fn data_dir(block: &str, home: &Path) -> Outcome<PathBuf> {
+fn data_dir(block: &str, home: &Path) -> TestResult<PathBuf> {
     let (_, after) = block.split_once("--data-dir ").context("no --data-dir")?;
     let dir = after.split_whitespace().next().context("no directory")?;
     let below = dir.strip_prefix("~/").context("it is not below the home")?;
@@ -54,11 +54,11 @@ impl Drop for Running {
 
 /// Starts a service that is to listen there. The README's ports are among those that the system gives to anybody's
 /// connection, so one may be taken for a while: then it is started again.
-async fn start(name: &str, readme: &str, home: &Path, address: &str) -> Outcome<Running> {
+async fn start(name: &str, readme: &str, home: &Path, address: &str) -> TestResult<Running> {
     let (block, command) = starting(readme, name)?;
     let data = data_dir(&block, home)?;
     let line = block.replace(&command, &format!("exec {} ", program(name)?.display()));
-    let spawn = || -> Outcome<Running> {
+    let spawn = || -> TestResult<Running> {
         let child = Command::new("bash")
             .args(["-euc", &line])
             .env("HOME", home)
@@ -84,7 +84,7 @@ async fn start(name: &str, readme: &str, home: &Path, address: &str) -> Outcome<
 }
 
 #[tokio::test]
-async fn the_session_of_the_readme_works_word_for_word() -> Outcome<()> {
+async fn the_session_of_the_readme_works_word_for_word() -> TestResult<()> {
     let (before, text) = readme::marked("session")?;
     let grpcurl = readme::grpcurl_folder()?;
     let folder = tempfile::Builder::new().prefix("readme-").tempdir()?;

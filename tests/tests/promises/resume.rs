@@ -3,7 +3,7 @@
 use proto::task::v1::{HistoryRange, history_range::Problem};
 use tests::audit::all_is_well;
 use tests::client::detail;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::watch::{
     Arrived, Commands, Frame, HostTasks, Item, Record, Recorder, Selection, Start, Tasks, Watch, Watchers,
 };
@@ -13,7 +13,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 #[tokio::test]
-async fn watchers_resume_across_restarts_of_the_engine() -> Outcome<()> {
+async fn watchers_resume_across_restarts_of_the_engine() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let engine = &watchers.engine;
@@ -42,7 +42,7 @@ async fn watchers_resume_across_restarts_of_the_engine() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn watchers_resume_across_restarts_of_the_host() -> Outcome<()> {
+async fn watchers_resume_across_restarts_of_the_host() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     watchers.host.opens(1).await?;
@@ -61,7 +61,11 @@ async fn watchers_resume_across_restarts_of_the_host() -> Outcome<()> {
 }
 
 /// Waits until so many changes of a tree's tasks were told.
-async fn told(recorder: &Recorder<proto::engine::v1::AsyncTask>, root: &str, changes: usize) -> Outcome<()> {
+async fn told(
+    recorder: &Recorder<proto::engine::v1::AsyncTask>,
+    root: &str,
+    changes: usize,
+) -> TestResult<()> {
     let enough = |record: &Record<proto::engine::v1::AsyncTask>| {
         let told = record.items().filter(|task| task.root_command_id == root).count();
         (told >= changes).then_some(())
@@ -70,7 +74,7 @@ async fn told(recorder: &Recorder<proto::engine::v1::AsyncTask>, root: &str, cha
 }
 
 /// Each stream but the first was resumed after a token.
-fn never_anew<I: Item>(record: &Record<I>) -> Outcome<()> {
+fn never_anew<I: Item>(record: &Record<I>) -> TestResult<()> {
     let anew = |arrived: &Arrived<I>| match &arrived.frame {
         Frame::OutOfRange => true,
         Frame::Asked { start } => matches!(start, Start::Snapshot),
@@ -95,7 +99,7 @@ async fn first<W: Watch>(channel: &Channel, start: Start) -> Result<Option<Frame
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_every_watch_of_its_service_and_for_no_other() -> Outcome<()> {
+async fn a_token_is_good_for_every_watch_of_its_service_and_for_no_other() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
@@ -128,7 +132,10 @@ async fn a_token_is_good_for_every_watch_of_its_service_and_for_no_other() -> Ou
     out_of_range(strange, Problem::UnknownStart)
 }
 
-fn out_of_range<I: Item>(answer: Result<Option<Frame<I>>, tonic::Status>, problem: Problem) -> Outcome<()> {
+fn out_of_range<I: Item>(
+    answer: Result<Option<Frame<I>>, tonic::Status>,
+    problem: Problem,
+) -> TestResult<()> {
     let status = answer.err().context("a stream started silently somewhere else")?;
     let range: HistoryRange = detail(&status, "type.googleapis.com/vdsm_engine.task.v1.HistoryRange")
         .context("no range in the details")?;
@@ -140,7 +147,7 @@ fn out_of_range<I: Item>(answer: Result<Option<Frame<I>>, tonic::Status>, proble
 }
 
 #[tokio::test]
-async fn a_token_of_an_answer_is_before_nothing_that_the_call_changed() -> Outcome<()> {
+async fn a_token_of_an_answer_is_before_nothing_that_the_call_changed() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let request = requests::create_vm("web", requests::four_disks(&domain));
     let answer = world.client.vms.clone().create_vm(request).await?.into_inner();
@@ -177,7 +184,7 @@ async fn a_token_of_an_answer_is_before_nothing_that_the_call_changed() -> Outco
 }
 
 #[tokio::test]
-async fn a_snapshot_shows_what_a_stream_told() -> Outcome<()> {
+async fn a_snapshot_shows_what_a_stream_told() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let early = Watchers::start(&world.client, &world.host_client);
     let vm = requests::create_vm("web", requests::four_disks(&domain));
@@ -192,7 +199,7 @@ async fn a_snapshot_shows_what_a_stream_told() -> Outcome<()> {
 }
 
 /// What the late watcher's snapshot shows is what the early one was told last.
-async fn same<I: Item>(early: &Recorder<I>, late: &Recorder<I>) -> Outcome<()> {
+async fn same<I: Item>(early: &Recorder<I>, late: &Recorder<I>) -> TestResult<()> {
     late.until("its snapshot", |record| record.token().map(drop))
         .await?;
     let late = late.record().clone();

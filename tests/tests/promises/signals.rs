@@ -9,7 +9,7 @@ use proto::task::v1::operation::Verb;
 use proto::task::v1::{Allocation, CreateVolume, VolumeFormat};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::patience::eventually;
 use tests::programs::write_script;
@@ -36,7 +36,7 @@ const REAL_TIME: [i32; 3] = [34, 50, 64];
 const STOPS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::POWER];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> Outcome<()> {
+async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> TestResult<()> {
     let mut world = World::start().await?;
     for stop in STOPS {
         for service in [&mut world.host, &mut world.engine] {
@@ -85,7 +85,7 @@ fn too_large(domain_id: &str, format: VolumeFormat) -> StartTaskRequest {
     }))
 }
 
-fn limit(host: &LoneHost, resource: Resource, soft: Option<u64>) -> Outcome<()> {
+fn limit(host: &LoneHost, resource: Resource, soft: Option<u64>) -> TestResult<()> {
     let pid = host.service.pid().context("it runs")?;
     let limit = Rlimit {
         current: soft,
@@ -96,7 +96,7 @@ fn limit(host: &LoneHost, resource: Resource, soft: Option<u64>) -> Outcome<()> 
 }
 
 /// That a task fails for a limit, undone, and that the service goes on.
-async fn meets(host: &LoneHost, request: &StartTaskRequest, code: &str) -> Outcome<()> {
+async fn meets(host: &LoneHost, request: &StartTaskRequest, code: &str) -> TestResult<()> {
     let task = host.client.run(request).await?;
     let fault = task.fault.clone().unwrap_or_default();
     ensure(
@@ -105,7 +105,7 @@ async fn meets(host: &LoneHost, request: &StartTaskRequest, code: &str) -> Outco
     )
 }
 
-async fn works(host: &LoneHost, domain_id: &str) -> Outcome<()> {
+async fn works(host: &LoneHost, domain_id: &str) -> TestResult<()> {
     let volume = requests::create_volume(domain_id, requests::KINDS[2]);
     let task = host
         .client
@@ -117,7 +117,7 @@ async fn works(host: &LoneHost, domain_id: &str) -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_on_files_costs_the_task_that_meets_it() -> Outcome<()> {
+async fn a_limit_on_files_costs_the_task_that_meets_it() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let mut host = LoneHost::start_below(folder.path()).await?;
     let domain_id = host.client.create_domain().await?;
@@ -154,7 +154,7 @@ async fn a_limit_on_files_costs_the_task_that_meets_it() -> Outcome<()> {
 const USER: u32 = 54_360;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_on_processes_costs_the_task_that_meets_it() -> Outcome<()> {
+async fn a_limit_on_processes_costs_the_task_that_meets_it() -> TestResult<()> {
     if !rustix::process::geteuid().is_root() {
         crate::skipped("a limit on processes", "another user needs root");
         return Ok(());
@@ -184,7 +184,7 @@ async fn a_limit_on_processes_costs_the_task_that_meets_it() -> Outcome<()> {
 }
 
 /// Sets how many processes and threads the service's user may have: only that user may, and only up to what it had.
-async fn processes(host: &LoneHost, most: Option<u64>) -> Outcome<()> {
+async fn processes(host: &LoneHost, most: Option<u64>) -> TestResult<()> {
     let all = getrlimit(Resource::Nproc).maximum;
     let most = most
         .or(all)
@@ -206,7 +206,7 @@ async fn processes(host: &LoneHost, most: Option<u64>) -> Outcome<()> {
     ensure(ran.status.success(), || format!("{ran:?}"))
 }
 
-async fn as_another_user(folder: &Path) -> Outcome<LoneHost> {
+async fn as_another_user(folder: &Path) -> TestResult<LoneHost> {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777))?;
     for name in ["storage", "host"] {
         let path = folder.join(name);

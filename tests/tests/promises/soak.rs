@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tests::audit::all_is_well;
 use tests::client::with_metadata;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::ids::fresh;
 use tests::patience::persist;
 use tests::proxy::{Fate, Proxy};
@@ -36,7 +36,7 @@ const VMS: usize = 6;
 const WATCHERS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_watchers_agree_with_each_other_and_with_the_store() -> Outcome<()> {
+async fn many_watchers_agree_with_each_other_and_with_the_store() -> TestResult<()> {
     let given = std::env::var("SOAK_SECONDS")
         .ok()
         .and_then(|text| text.parse().ok());
@@ -54,7 +54,7 @@ async fn many_watchers_agree_with_each_other_and_with_the_store() -> Outcome<()>
     }
 }
 
-async fn round(seed: u64) -> Outcome<()> {
+async fn round(seed: u64) -> TestResult<()> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut world = World::start().await?;
     let proxy = Proxy::before(world.host.address()).await?;
@@ -125,7 +125,7 @@ struct Begin {
 }
 
 impl Begin {
-    async fn read(watchers: &Watchers) -> Outcome<Self> {
+    async fn read(watchers: &Watchers) -> TestResult<Self> {
         let engine = watchers.engine.tasks.until("a point", point).await?;
         let host = watchers.host.until("a point", point).await?;
         Ok(Self { engine, host })
@@ -208,7 +208,7 @@ impl Crowd {
         }
     }
 
-    async fn judge(&self, world: &World, begin: &Begin) -> Outcome<()> {
+    async fn judge(&self, world: &World, begin: &Begin) -> TestResult<()> {
         let engine = || world.client.channel.clone();
         let mut found = compare::<Commands>(&self.commands, engine(), &begin.engine).await?;
         found.extend(compare::<Tasks>(&self.tasks, engine(), &begin.engine).await?);
@@ -231,7 +231,11 @@ fn watch<W: Watch>(all: &mut Watching<W::Item>, channel: Channel, start: Start, 
     all.push((recorder, selection));
 }
 
-async fn compare<W: Watch>(all: &Watching<W::Item>, channel: Channel, after: &str) -> Outcome<Vec<String>> {
+async fn compare<W: Watch>(
+    all: &Watching<W::Item>,
+    channel: Channel,
+    after: &str,
+) -> TestResult<Vec<String>> {
     let reference = Reference::read::<W>(channel, after).await?;
     let mut found = Vec::new();
     for (recorder, selection) in all {

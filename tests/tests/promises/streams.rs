@@ -12,7 +12,7 @@ use proto::task::v1::operation::Verb;
 use proto::task::v1::{HistoryRange, Noop};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tests::client::{Host, detail};
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::patience::{PATIENCE, eventually, persist};
 use tests::proxy::Proxy;
@@ -42,7 +42,7 @@ const CALLERS: usize = 128;
 const GROWTH_BYTES: u64 = 400 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_that_stops_reading_loses_nothing_and_holds_up_nobody() -> Outcome<()> {
+async fn a_watcher_that_stops_reading_loses_nothing_and_holds_up_nobody() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let host = LoneHost::start_with(folder.path(), &ROOMY).await?;
     let mut stalled = Stalled::open(&host).await?;
@@ -70,7 +70,7 @@ async fn a_watcher_that_stops_reading_loses_nothing_and_holds_up_nobody() -> Out
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_that_falls_behind_the_history_is_told_so() -> Outcome<()> {
+async fn a_watcher_that_falls_behind_the_history_is_told_so() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let host = LoneHost::start_with(
         folder.path(),
@@ -103,7 +103,7 @@ async fn a_watcher_that_falls_behind_the_history_is_told_so() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_watches_are_all_told_and_all_let_go() -> Outcome<()> {
+async fn ten_thousand_watches_are_all_told_and_all_let_go() -> TestResult<()> {
     const CONNECTIONS: usize = 1_000;
     const EACH: usize = 10;
     allow_many_files()?;
@@ -182,7 +182,7 @@ async fn ten_thousand_watches_are_all_told_and_all_let_go() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_watchers_are_told_the_same() -> Outcome<()> {
+async fn a_hundred_watchers_are_told_the_same() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let host = LoneHost::start_below(folder.path()).await?;
     let begin = Stalled::open(&host).await?.begin;
@@ -203,7 +203,7 @@ async fn a_hundred_watchers_are_told_the_same() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_vanished_without_a_word_is_let_go() -> Outcome<()> {
+async fn a_client_that_vanished_without_a_word_is_let_go() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let host = LoneHost::start_below(folder.path()).await?;
     let proxy = Proxy::before(host.service.address()).await?;
@@ -245,7 +245,7 @@ impl From<Ended> for Failure {
 
 impl Stalled {
     /// On a connection of its own, up to the end of the snapshot.
-    async fn open(host: &LoneHost) -> Outcome<Self> {
+    async fn open(host: &LoneHost) -> TestResult<Self> {
         let client = Host::at(host.service.address())?;
         let frames = HostTasks::open(client.channel, Start::Snapshot, &Selection::default()).await?;
         let mut stalled = Self {
@@ -327,7 +327,7 @@ fn reader(host: &LoneHost) -> (Recorder<Task>, Arc<AtomicUsize>) {
 }
 
 /// Starts so many tasks that do nothing.
-async fn load(host: &LoneHost, tasks: usize) -> Outcome<()> {
+async fn load(host: &LoneHost, tasks: usize) -> TestResult<()> {
     let left = Arc::new(AtomicUsize::new(tasks));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS.min(tasks) {
@@ -354,12 +354,12 @@ async fn load(host: &LoneHost, tasks: usize) -> Outcome<()> {
     Ok(())
 }
 
-fn joined<T>(outcome: Option<Result<Outcome<T>, tokio::task::JoinError>>) -> Outcome<T> {
+fn joined<T>(outcome: Option<Result<TestResult<T>, tokio::task::JoinError>>) -> TestResult<T> {
     outcome.context("a task of the test")?.map_err(Failure::new)?
 }
 
 /// Bytes of the host's memory that are in use.
-fn memory(host: &LoneHost) -> Outcome<u64> {
+fn memory(host: &LoneHost) -> TestResult<u64> {
     let pid = host.service.pid().map(Pid::as_raw_nonzero).context("a process")?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -368,7 +368,7 @@ fn memory(host: &LoneHost) -> Outcome<u64> {
 }
 
 /// A thousand connections are more than many shells allow.
-pub(crate) fn allow_many_files() -> Outcome<()> {
+pub(crate) fn allow_many_files() -> TestResult<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use proto::engine::v1::{CommandState, WaitCommandRequest, host::Connection};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::{World, requests};
 
 #[tokio::test]
-async fn waiting_ends_with_the_command_or_with_the_time_given() -> Outcome<()> {
+async fn waiting_ends_with_the_command_or_with_the_time_given() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     world.kill_host().await?;
     world.host_is(Connection::Away).await?;

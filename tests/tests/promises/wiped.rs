@@ -4,7 +4,7 @@
 use proto::engine::v1::{Command, CommandState, host::Connection, waiting_for::What};
 use tests::audit::{Records, assert_agreement, assert_no_locks, at_rest};
 use tests::fail_point::{Boundary, FailPoints};
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
@@ -33,7 +33,7 @@ const UNCLEAR: [&str; 3] = [
 
 /// Has the host die at this point of what `ask` starts, with its memory, and waits for the command's end. What
 /// storage does not tell rests and keeps its locks, until somebody has it tried again.
-async fn wiped_at(world: &mut World, point: &str, command_id: &str) -> Outcome<Command> {
+async fn wiped_at(world: &mut World, point: &str, command_id: &str) -> TestResult<Command> {
     world.host.killed_itself().await?;
     std::fs::remove_dir_all(&world.host.recipe().data_dir)?;
     world.restart_host().await?;
@@ -66,7 +66,7 @@ async fn wiped_at(world: &mut World, point: &str, command_id: &str) -> Outcome<C
 }
 
 /// A host that will die at this point, the first time that it passes it.
-async fn doomed(world: &mut World, point: &str) -> Outcome<()> {
+async fn doomed(world: &mut World, point: &str) -> TestResult<()> {
     world.host.stop().await?;
     let boundary = Boundary {
         point: point.to_owned(),
@@ -78,7 +78,7 @@ async fn doomed(world: &mut World, point: &str) -> Outcome<()> {
 }
 
 /// The watch of the host starts anew after the wipe; everything else holds as ever.
-async fn honest(world: &World, watchers: &Watchers, command: &Command) -> Outcome<Records> {
+async fn honest(world: &World, watchers: &Watchers, command: &Command) -> TestResult<Records> {
     let records = at_rest(&world.view()).await?;
     assert_no_locks(&records)?;
     assert_agreement(&world.view(), &records, watchers).await?;
@@ -88,7 +88,7 @@ async fn honest(world: &World, watchers: &Watchers, command: &Command) -> Outcom
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_whose_host_lost_its_memory_ends_by_what_storage_shows() -> Outcome<()> {
+async fn a_removal_whose_host_lost_its_memory_ends_by_what_storage_shows() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     for point in OF_A_REMOVAL {
@@ -117,7 +117,7 @@ async fn a_removal_whose_host_lost_its_memory_ends_by_what_storage_shows() -> Ou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_whose_host_lost_its_memory_ends_by_what_storage_shows() -> Outcome<()> {
+async fn a_creation_whose_host_lost_its_memory_ends_by_what_storage_shows() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     for point in OF_A_CREATION {

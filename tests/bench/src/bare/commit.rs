@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use redb::{Database, TableDefinition};
-use tests::{Failure, Outcome};
+use tests::{Failure, TestResult};
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -65,7 +65,7 @@ impl BareStore {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub(crate) fn create(dir: &Path) -> Outcome<Self> {
+    pub(crate) fn create(dir: &Path) -> TestResult<Self> {
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(dir.join("bare.redb"))
@@ -77,7 +77,7 @@ impl BareStore {
     ///
     /// # Errors
     /// Where the database cannot be written.
-    pub(crate) fn commit(&mut self, batch: &Batch) -> Outcome<()> {
+    pub(crate) fn commit(&mut self, batch: &Batch) -> TestResult<()> {
         let transaction = self.database.begin_write().map_err(failed)?;
         {
             let mut history = transaction.open_table(HISTORY).map_err(failed)?;

@@ -14,7 +14,7 @@ use proto::engine::v1::{
     AsyncTask, GetTaskRequest, GetTaskResponse, Host, ListTasksRequest, ListTasksResponse, WatchTasksRequest,
 };
 use proto::task::v1::{Heartbeat, Opened};
-use tests::Outcome;
+use tests::TestResult;
 use tokio::sync::broadcast;
 use tokio::time::{Instant as TokioInstant, interval_at};
 use tokio_stream::wrappers::{BroadcastStream, IntervalStream};
@@ -42,7 +42,7 @@ impl FanOut {
     ///
     /// # Errors
     /// Where the database cannot be made.
-    pub(super) fn start(data_dir: &Path, beat: Option<Duration>) -> Outcome<Self> {
+    pub(super) fn start(data_dir: &Path, beat: Option<Duration>) -> TestResult<Self> {
         let edges = broadcast::Sender::new(BEHIND);
         if let Some(beat) = beat {
             let store = BareStore::create(data_dir)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proto::engine::v1::task_service_server::TaskServiceServer as EngineTaskServiceServer;
 use proto::host::v1 as vdsm;
 use proto::host::v1::task_service_server::{TaskService, TaskServiceServer};
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -24,7 +24,7 @@ use crate::records;
 ///
 /// # Errors
 /// Where it cannot bind or write.
-pub async fn serve(listen: SocketAddr, data_dir: &Path, edge_micros: Option<u64>) -> Outcome<()> {
+pub async fn serve(listen: SocketAddr, data_dir: &Path, edge_micros: Option<u64>) -> TestResult<()> {
     let incoming = TcpIncoming::bind(listen)
         .map_err(|error| Failure::new(format!("binding {listen}: {error}")))?
         .with_nodelay(Some(true));

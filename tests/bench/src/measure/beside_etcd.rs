@@ -15,7 +15,7 @@ use proto::task::v1::operation::Verb;
 use proto::task::v1::{Noop, WatchStart, watch_start};
 use tests::client::Host;
 use tests::ids::fresh;
-use tests::{Context as _, Failure, Outcome, requests};
+use tests::{Context as _, Failure, TestResult, requests};
 use tokio::task::JoinSet;
 
 use super::front_door::{WARM_UP, drive, start_host};
@@ -54,7 +54,7 @@ struct Pace {
 ///
 /// # Errors
 /// Where a service or a call fails, or there is no etcd.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let mut rows = Vec::new();
     for waiting in WAITING {
         let fleet = Fleet::start(&bench.fresh_dir("edges-ours")?, 1).await?;
@@ -92,7 +92,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 /// Edges per second, with so many of them shown by the host and not yet seen.
-async fn edges(fleet: &Fleet, waiting: usize) -> Outcome<f64> {
+async fn edges(fleet: &Fleet, waiting: usize) -> TestResult<f64> {
     let mut load = Load::prepare(fleet, 0..1, VMS).await?;
     let history = &fleet.hosts[0].history;
     let start = Instant::now();
@@ -111,7 +111,7 @@ async fn edges(fleet: &Fleet, waiting: usize) -> Outcome<f64> {
 }
 
 /// A host's.
-async fn starts(bench: &mut Bench, in_flight: usize) -> Outcome<Pace> {
+async fn starts(bench: &mut Bench, in_flight: usize) -> TestResult<Pace> {
     let (mut host, dir) = start_host(bench).await?;
     let sightings = Arc::<Sightings>::default();
     let mut watcher = JoinSet::new();
@@ -134,7 +134,10 @@ async fn starts(bench: &mut Bench, in_flight: usize) -> Outcome<Pace> {
 }
 
 /// Watches every task from now on: what is returned tells `sightings` of them.
-async fn watch(host: &Host, sightings: Arc<Sightings>) -> Outcome<impl Future<Output = ()> + Send + 'static> {
+async fn watch(
+    host: &Host,
+    sightings: Arc<Sightings>,
+) -> TestResult<impl Future<Output = ()> + Send + 'static> {
     let request = WatchTasksRequest {
         start: Some(WatchStart {
             start: Some(watch_start::Start::Now(())),
@@ -157,7 +160,7 @@ async fn watch(host: &Host, sightings: Arc<Sightings>) -> Outcome<impl Future<Ou
 }
 
 /// etcd's.
-async fn puts(bench: &mut Bench, in_flight: usize) -> Outcome<Pace> {
+async fn puts(bench: &mut Bench, in_flight: usize) -> TestResult<Pace> {
     let dir = bench.fresh_dir("etcd")?;
     let etcd = Etcd::start(&dir).await?;
     let sightings = Arc::<Sightings>::default();
@@ -184,12 +187,12 @@ async fn puts(bench: &mut Bench, in_flight: usize) -> Outcome<Pace> {
 async fn pace<C, F>(
     in_flight: usize,
     sightings: &Arc<Sightings>,
-    connect: impl Fn() -> Outcome<C>,
+    connect: impl Fn() -> TestResult<C>,
     call: impl Fn(C) -> F + Clone + Send + Sync + 'static,
-) -> Outcome<Pace>
+) -> TestResult<Pace>
 where
     C: Clone + Send + Sync + 'static,
-    F: Future<Output = Outcome<()>> + Send + 'static,
+    F: Future<Output = TestResult<()>> + Send + 'static,
 {
     let warm = tokio::spawn({
         let sightings = Arc::clone(sightings);

@@ -15,7 +15,7 @@ use proto::engine::v1::{CopyDiskRequest, CreateDiskRequest, RemoveDiskRequest};
 use proto::task::v1::{Allocation, VolumeFormat};
 use tests::ids::fresh;
 use tests::service::Service;
-use tests::{Context as _, Failure, Outcome, World, requests, storage};
+use tests::{Context as _, Failure, TestResult, World, requests, storage};
 use tokio::process::Command;
 
 use crate::cpu::{self, Children};
@@ -64,7 +64,7 @@ struct Cost {
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let world = World::start_below(&bench.fresh_dir("copy-disk-ours")?).await?;
     let domain = world.furnish().await?;
     let source = source(&world, &domain).await?;
@@ -103,7 +103,7 @@ struct Source {
 }
 
 /// A disk that is full.
-async fn source(world: &World, domain: &str) -> Outcome<Source> {
+async fn source(world: &World, domain: &str) -> TestResult<Source> {
     let request = CreateDiskRequest {
         capacity_bytes: BYTES,
         ..requests::create_disk(domain, (VolumeFormat::Raw, Allocation::Sparse))
@@ -133,7 +133,7 @@ async fn source(world: &World, domain: &str) -> Outcome<Source> {
 }
 
 /// Writes it full of what is not zero, and syncs it.
-fn fill(path: &Path) -> Outcome<()> {
+fn fill(path: &Path) -> TestResult<()> {
     const PIECE: usize = 4 << 20;
     let mut file = OpenOptions::new()
         .write(true)
@@ -148,7 +148,7 @@ fn fill(path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-async fn ours(world: &World, domain: &str, source: &str) -> Outcome<Cost> {
+async fn ours(world: &World, domain: &str, source: &str) -> TestResult<Cost> {
     let request = CopyDiskRequest {
         verify: false,
         ..requests::copy_disk(source, domain, (VolumeFormat::Raw, Allocation::Sparse))
@@ -159,7 +159,7 @@ async fn ours(world: &World, domain: &str, source: &str) -> Outcome<Cost> {
         services
             .iter()
             .map(|pid| cpu::of(*pid))
-            .sum::<Outcome<Duration>>()
+            .sum::<TestResult<Duration>>()
     };
     let before = used()?;
     let start = Instant::now();
@@ -206,7 +206,7 @@ async fn ours(world: &World, domain: &str, source: &str) -> Outcome<Cost> {
     Ok(Cost { wall, cpu })
 }
 
-fn pid(service: &Service) -> Outcome<i32> {
+fn pid(service: &Service) -> TestResult<i32> {
     Ok(service
         .pid()
         .context("a service that does not run")?
@@ -214,7 +214,7 @@ fn pid(service: &Service) -> Outcome<i32> {
         .get())
 }
 
-async fn bare(source: &Path, dir: &Path) -> Outcome<Cost> {
+async fn bare(source: &Path, dir: &Path) -> TestResult<Cost> {
     let target = dir.join("target");
     let before = cpu::of_ended_children()?;
     let start = Instant::now();

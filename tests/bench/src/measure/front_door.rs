@@ -22,7 +22,7 @@ use tests::patience::persist;
 use tests::requests;
 use tests::service::{Recipe, Service};
 use tests::world::host_recipe;
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -49,7 +49,7 @@ const PER_CONNECTION: usize = 64;
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let mut rows = Vec::new();
     for in_flight in IN_FLIGHT {
         let rounds = bench.alternate(async |bench, _| {
@@ -70,7 +70,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
     Ok(rows)
 }
 
-async fn rate_of_host(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
+async fn rate_of_host(bench: &mut Bench, in_flight: usize) -> TestResult<f64> {
     let (mut host, dir) = start_host(bench).await?;
     let rate = rate(host.address(), in_flight).await?;
     host.kill().await?;
@@ -82,7 +82,7 @@ async fn rate_of_host(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
 ///
 /// # Errors
 /// Where it does not come up.
-pub(super) async fn start_host(bench: &mut Bench) -> Outcome<(Service, PathBuf)> {
+pub(super) async fn start_host(bench: &mut Bench) -> TestResult<(Service, PathBuf)> {
     let dir = bench.fresh_dir("front-door-ours")?;
     std::fs::create_dir(dir.join("storage"))?;
     let mut recipe = host_recipe(&dir, any_port(), &fresh())?;
@@ -100,7 +100,7 @@ pub(super) async fn start_host(bench: &mut Bench) -> Outcome<(Service, PathBuf)>
     Ok((host, dir))
 }
 
-async fn rate_of_bare(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
+async fn rate_of_bare(bench: &mut Bench, in_flight: usize) -> TestResult<f64> {
     let mut bare = start_bare(bench)?;
     let address = bare.start(&FailPoints::default()).await?;
     let rate = rate(address, in_flight).await?;
@@ -113,7 +113,7 @@ async fn rate_of_bare(bench: &mut Bench, in_flight: usize) -> Outcome<f64> {
 ///
 /// # Errors
 /// Where it cannot be prepared.
-pub(super) fn start_bare(bench: &mut Bench) -> Outcome<Service> {
+pub(super) fn start_bare(bench: &mut Bench) -> TestResult<Service> {
     bare_with(bench, &[])
 }
 
@@ -121,7 +121,7 @@ pub(super) fn start_bare(bench: &mut Bench) -> Outcome<Service> {
 ///
 /// # Errors
 /// Where it cannot be prepared.
-pub(super) fn bare_with(bench: &mut Bench, arguments: &[&str]) -> Outcome<Service> {
+pub(super) fn bare_with(bench: &mut Bench, arguments: &[&str]) -> TestResult<Service> {
     let dir = bench.fresh_dir("bare")?;
     Ok(Service::new(Recipe {
         name: "bare parts",
@@ -138,7 +138,7 @@ fn any_port() -> SocketAddr {
 }
 
 /// Calls answered per second, with so many always in flight.
-async fn rate(address: SocketAddr, in_flight: usize) -> Outcome<f64> {
+async fn rate(address: SocketAddr, in_flight: usize) -> TestResult<f64> {
     let call = |mut client: TaskServiceClient<Channel>| async move {
         let request = requests::start_task(Verb::Noop(Noop {}));
         client.start_task(request).await.context("StartTask").map(drop)
@@ -154,12 +154,12 @@ async fn rate(address: SocketAddr, in_flight: usize) -> Outcome<f64> {
 pub(super) async fn drive<C, F>(
     in_flight: usize,
     window: Duration,
-    connect: impl Fn() -> Outcome<C>,
+    connect: impl Fn() -> TestResult<C>,
     call: impl Fn(C) -> F + Clone + Send + Sync + 'static,
-) -> Outcome<f64>
+) -> TestResult<f64>
 where
     C: Clone + Send + Sync + 'static,
-    F: Future<Output = Outcome<()>> + Send + 'static,
+    F: Future<Output = TestResult<()>> + Send + 'static,
 {
     let begin = Instant::now() + WARM_UP;
     let mut callers = JoinSet::new();
@@ -180,11 +180,11 @@ where
 }
 
 /// One caller: how many of its calls were answered in the window.
-async fn count<C: Clone, F: Future<Output = Outcome<()>>>(
+async fn count<C: Clone, F: Future<Output = TestResult<()>>>(
     client: C,
     call: impl Fn(C) -> F,
     window: Range<Instant>,
-) -> Outcome<usize> {
+) -> TestResult<usize> {
     let mut answered = 0;
     loop {
         call(client.clone()).await?;

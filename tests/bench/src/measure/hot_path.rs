@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use common::task::TaskState;
 use proto::convert;
-use tests::Outcome;
+use tests::TestResult;
 use tests::failure::ensure;
 
 use crate::bare::commit::{BareStore, Batch, Revision};
@@ -54,7 +54,7 @@ struct Sample {
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let mut rows = Vec::new();
     for hosts in HOSTS {
         let fleet = Fleet::start(&bench.fresh_dir("hot-path-ours")?, hosts).await?;
@@ -86,7 +86,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 /// One round of ours: edges per second, and their revisions.
-async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, RangeInclusive<u64>)> {
+async fn stream_edges(fleet: &Fleet) -> TestResult<(f64, RangeInclusive<u64>)> {
     let mut load = Load::prepare(fleet, 0..fleet.hosts.len(), VMS).await?;
     let first = load.watcher.revision + 1;
     let start = Instant::now();
@@ -106,7 +106,7 @@ async fn stream_edges(fleet: &Fleet) -> Outcome<(f64, RangeInclusive<u64>)> {
 }
 
 /// One round of the bare database: the same revisions per second.
-fn commit_bare(store: &mut BareStore, revisions: &[Revision], group: usize) -> Outcome<f64> {
+fn commit_bare(store: &mut BareStore, revisions: &[Revision], group: usize) -> TestResult<f64> {
     let batches: Vec<Batch> = revisions
         .chunks(group)
         .map(|group| Batch::new(group.to_vec()))

@@ -10,7 +10,7 @@ pub(crate) mod restart;
 pub(crate) mod screen;
 pub(crate) mod watches;
 
-use tests::Outcome;
+use tests::TestResult;
 
 use crate::rounds::Bench;
 use crate::row::Row;
@@ -43,7 +43,7 @@ impl Measure {
     ///
     /// # Errors
     /// Where something of it fails.
-    pub(crate) async fn take(self, bench: &mut Bench) -> Outcome<Vec<Row>> {
+    pub(crate) async fn take(self, bench: &mut Bench) -> TestResult<Vec<Row>> {
         match self {
             Self::HotPath => hot_path::measure(bench).await,
             Self::FrontDoor => front_door::measure(bench).await,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use proto::engine::v1::WatchTasksRequest;
 use proto::task::v1::{WatchStart, watch_start};
 use tests::client::Engine;
-use tests::{Context as _, Outcome};
+use tests::{Context as _, TestResult};
 
 use crate::crowd::Crowd;
 use crate::fleet::Fleet;
@@ -59,7 +59,7 @@ type Pair = [Tail; 2];
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let hung = bench.alternate(async |bench, _| {
         let beside = Fleet::start_behind_proxy(&bench.fresh_dir("hung-host")?, HOSTS).await?;
         let alone = Fleet::start(&bench.fresh_dir("no-hung-host")?, HOSTS).await?;
@@ -117,7 +117,7 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    async fn of(fleet: &'a Fleet) -> Outcome<Self> {
+    async fn of(fleet: &'a Fleet) -> TestResult<Self> {
         Ok(Self {
             load: Load::prepare(fleet, 1..HOSTS, VMS).await?,
             crowd: Crowd::gather(fleet.engine.address(), CROWD.0, CROWD.1).await?,
@@ -126,12 +126,12 @@ impl<'a> Side<'a> {
     }
 
     /// The microseconds of each edge to each watcher.
-    async fn run(&self, time: Duration) -> Outcome<Vec<f64>> {
+    async fn run(&self, time: Duration) -> TestResult<Vec<f64>> {
         let edges = self.load.pace(BEAT, time).await;
         self.crowd.saw(edges * CROWD.0 * CROWD.1).await
     }
 
-    async fn finish(self) -> Outcome<Tail> {
+    async fn finish(self) -> TestResult<Tail> {
         drop(self.crowd);
         self.load.finish().await?;
         let p99 = |micros: &[f64]| quantile(micros, 0.99) / 1e3;
@@ -143,7 +143,7 @@ impl<'a> Side<'a> {
     }
 }
 
-async fn by_turns(mut sides: [Side<'_>; 2]) -> Outcome<Pair> {
+async fn by_turns(mut sides: [Side<'_>; 2]) -> TestResult<Pair> {
     for side in &sides {
         side.run(WARM_UP).await?;
     }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use proto::engine::v1::{AsyncTask, Host};
 use tests::ids::fresh;
-use tests::{Context as _, Outcome, World, requests};
+use tests::{Context as _, TestResult, World, requests};
 
 use crate::bare::commit::{BareStore, Batch};
 use crate::bare::files::Images;
@@ -31,7 +31,7 @@ const NOTE: &str = "oVirt: 11 s on average. Bare is the disk's part: the same re
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let world = World::start_below(&bench.fresh_dir("remove-vm-ours")?).await?;
     let domain = world.furnish().await?;
     let rounds = bench.alternate(async |bench, number| {
@@ -51,7 +51,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 /// Milliseconds that a removal takes.
-async fn remove(world: &World, domain: &str, number: usize) -> Outcome<f64> {
+async fn remove(world: &World, domain: &str, number: usize) -> TestResult<f64> {
     let create = requests::create_vm(&format!("vm-{number}"), requests::four_disks(domain));
     world.succeeds(&world.create_vm(&create).await?).await?;
     let request = requests::remove_vm(&create.vm_id);
@@ -62,7 +62,7 @@ async fn remove(world: &World, domain: &str, number: usize) -> Outcome<f64> {
 }
 
 /// Milliseconds of the disk's part.
-fn bare(dir: &Path) -> Outcome<f64> {
+fn bare(dir: &Path) -> TestResult<f64> {
     let images = dir.join("images");
     std::fs::create_dir(&images)?;
     let images = Images::create(&images, DISKS).context("images")?;
@@ -87,7 +87,7 @@ struct Committer {
 }
 
 impl Committer {
-    fn create(dir: &Path) -> Outcome<Self> {
+    fn create(dir: &Path) -> TestResult<Self> {
         std::fs::create_dir(dir)?;
         let mut store = BareStore::create(dir)?;
         // Tables are made by the first commit.
@@ -98,12 +98,12 @@ impl Committer {
         Ok(Self { store })
     }
 
-    fn host_commit(&mut self) -> Outcome<()> {
+    fn host_commit(&mut self) -> TestResult<()> {
         let tasks = (0..DISKS as u64).map(|slot| records::finished(slot, &records::host_task(fresh(), None)));
         self.store.commit(&Batch::new(tasks))
     }
 
-    fn engine_commit(&mut self) -> Outcome<()> {
+    fn engine_commit(&mut self) -> TestResult<()> {
         let (task, host) = (AsyncTask::default(), Host::default());
         let tasks = (0..DISKS as u64).map(|slot| records::engine_revision(slot, &task, &host));
         self.store.commit(&Batch::new(tasks))

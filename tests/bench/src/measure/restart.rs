@@ -17,7 +17,7 @@ use tests::client::Engine;
 use tests::fail_point::FailPoints;
 use tests::patience::eventually;
 use tests::service::{Recipe, Service};
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 
 use crate::fleet::{DISKS_PER_VM, Fleet, has_caught_up, succeeds};
 use crate::rounds::Bench;
@@ -50,7 +50,7 @@ struct Sample {
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let mut fleet = Fleet::start(&bench.fresh_dir("restart")?, 1).await?;
     let finished = prepare(&fleet).await?;
     fleet.engine.kill().await?;
@@ -90,7 +90,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 /// Makes the records: returns how many tasks are finished.
-async fn prepare(fleet: &Fleet) -> Outcome<usize> {
+async fn prepare(fleet: &Fleet) -> TestResult<usize> {
     let history = &fleet.hosts[0].history;
     let end = Instant::now() + PREPARATION;
     let mut finished = 0;
@@ -120,7 +120,7 @@ fn is(task: &AsyncTask, state: AsyncTaskState) -> bool {
 }
 
 /// Starts an engine over `data_dir`: milliseconds until it serves, and until it is reconciled.
-async fn start(fleet: &Fleet, data_dir: PathBuf) -> Outcome<(f64, f64)> {
+async fn start(fleet: &Fleet, data_dir: PathBuf) -> TestResult<(f64, f64)> {
     let recipe = Recipe {
         data_dir,
         ..fleet.engine.recipe().clone()
@@ -147,7 +147,7 @@ async fn start(fleet: &Fleet, data_dir: PathBuf) -> Outcome<(f64, f64)> {
 }
 
 /// Copies a data directory, and syncs the copy so that nothing of it is written while a start is measured.
-fn copy(from: &Path, to: PathBuf) -> Outcome<PathBuf> {
+fn copy(from: &Path, to: PathBuf) -> TestResult<PathBuf> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
@@ -160,7 +160,7 @@ fn copy(from: &Path, to: PathBuf) -> Outcome<PathBuf> {
 }
 
 /// Milliseconds that redb takes to open the file.
-fn open_bare(data_dir: &Path) -> Outcome<f64> {
+fn open_bare(data_dir: &Path) -> TestResult<f64> {
     let file = data_dir.join(FILE);
     let start = Instant::now();
     let database = Database::open(&file)

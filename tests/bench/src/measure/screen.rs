@@ -23,7 +23,7 @@ use proto::task::v1::{Noop, TaskState};
 use tests::client::{Host as HostClient, with_metadata};
 use tests::fail_point::FailPoints;
 use tests::ids::fresh;
-use tests::{Context as _, Outcome, World, requests};
+use tests::{Context as _, TestResult, World, requests};
 use tonic::Request;
 
 use super::front_door::start_bare;
@@ -53,7 +53,7 @@ struct Sample {
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let world = World::start_below(&bench.fresh_dir("screen-ours")?).await?;
     world.furnish().await?;
     let mut bare = start_bare(bench)?;
@@ -100,7 +100,7 @@ struct Screen {
 
 impl Screen {
     /// Looks until a task is as wanted.
-    async fn until(&mut self, wanted: impl Fn(&AsyncTask) -> bool) -> Outcome<()> {
+    async fn until(&mut self, wanted: impl Fn(&AsyncTask) -> bool) -> TestResult<()> {
         loop {
             let tasks = self.watcher.changes().await?;
             let times = tasks.iter().filter_map(|task| task.host_commit_time.as_ref());
@@ -116,8 +116,8 @@ impl Screen {
 /// How long the edges took to the screen that `make` makes, again and again; and one of them.
 async fn edges_to_screen(
     world: &World,
-    make: impl AsyncFn(&World, &HostInfo, &mut Screen) -> Outcome<()>,
-) -> Outcome<(Vec<f64>, AsyncTask)> {
+    make: impl AsyncFn(&World, &HostInfo, &mut Screen) -> TestResult<()>,
+) -> TestResult<(Vec<f64>, AsyncTask)> {
     let mut host = world.host_client.host.clone();
     let info = host
         .get_host_info(GetHostInfoRequest::default())
@@ -137,7 +137,7 @@ async fn edges_to_screen(
 }
 
 /// INIT to RUNNING, and at once FINISHED.
-async fn noop(world: &World, info: &HostInfo, screen: &mut Screen) -> Outcome<()> {
+async fn noop(world: &World, info: &HostInfo, screen: &mut Screen) -> TestResult<()> {
     let request = owned(requests::start_task(Verb::Noop(Noop {})), info);
     let answer = world.host_client.tasks.clone().start_task(request).await;
     answer.context("StartTask")?;
@@ -149,7 +149,7 @@ async fn noop(world: &World, info: &HostInfo, screen: &mut Screen) -> Outcome<()
 }
 
 /// INIT to RECOVERED, of a task that is aborted before it was ever started: the host is asked for nothing else.
-async fn lone_edges(world: &World, info: &HostInfo, screen: &mut Screen) -> Outcome<()> {
+async fn lone_edges(world: &World, info: &HostInfo, screen: &mut Screen) -> TestResult<()> {
     let request = AbortTaskRequest { task_id: fresh() };
     let answer = world
         .host_client
@@ -179,7 +179,7 @@ fn owned<T>(request: T, info: &HostInfo) -> Request<T> {
 
 /// What commits of one revision each take, a host's and an engine's by turns. They find the disk as idle as ours do:
 /// one right after the other would be quicker.
-async fn single_commits(stores: &mut [BareStore; 2], edge: &AsyncTask) -> Outcome<Vec<f64>> {
+async fn single_commits(stores: &mut [BareStore; 2], edge: &AsyncTask) -> TestResult<Vec<f64>> {
     let host = Host {
         host_id: edge.host_id.clone(),
         cursor: records::TOKEN.to_owned(),
@@ -209,7 +209,7 @@ async fn single_commits(stores: &mut [BareStore; 2], edge: &AsyncTask) -> Outcom
 }
 
 /// What single changes take on a bare stream.
-async fn hops(bare: &HostClient) -> Outcome<Vec<f64>> {
+async fn hops(bare: &HostClient) -> TestResult<Vec<f64>> {
     let stream = bare.tasks.clone().watch_tasks(WatchTasksRequest::default()).await;
     let mut stream = stream.context("the bare stream")?.into_inner();
     let mut micros = Vec::new();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tests::World;
 use tests::fail_point::FailPoints;
 use tests::service::Service;
-use tests::{Context as _, Outcome};
+use tests::{Context as _, TestResult};
 
 use super::front_door::bare_with;
 use crate::crowd::Crowd;
@@ -51,7 +51,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// Where a service or a call fails.
-pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let mut rows = idle(bench).await?;
     rows.extend(many(bench).await?);
     rows.push(busy(bench).await?);
@@ -59,7 +59,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 /// Nobody watches.
-async fn idle(bench: &mut Bench) -> Outcome<Vec<Row>> {
+async fn idle(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let rounds = bench.alternate(async |bench, _| {
         let world = World::start_below(&bench.fresh_dir("idle")?).await?;
         world.host_serves().await?;
@@ -82,7 +82,7 @@ async fn idle(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 /// What 10,000 add, and how long an edge takes to the last of them.
-async fn many(bench: &mut Bench) -> Outcome<Vec<Row>> {
+async fn many(bench: &mut Bench) -> TestResult<Vec<Row>> {
     let rounds = bench.alternate(async |bench, _| {
         let fleet = Fleet::start(&bench.fresh_dir("many-ours")?, 1).await?;
         let load = Load::prepare(&fleet, 0..1, 1).await?;
@@ -131,7 +131,7 @@ async fn many(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 /// 100 watchers, 1,000 edges a second: the p99.
-async fn busy(bench: &mut Bench) -> Outcome<Row> {
+async fn busy(bench: &mut Bench) -> TestResult<Row> {
     let fleet = Fleet::start(&bench.fresh_dir("busy-ours")?, 1).await?;
     let rounds = bench.alternate(async |bench, _| {
         let load = Load::prepare(&fleet, 0..1, VMS).await?;
@@ -155,14 +155,14 @@ async fn busy(bench: &mut Bench) -> Outcome<Row> {
 }
 
 /// The bare parts at work.
-async fn started(bench: &mut Bench, arguments: &[&str]) -> Outcome<Service> {
+async fn started(bench: &mut Bench, arguments: &[&str]) -> TestResult<Service> {
     let mut bare = bare_with(bench, arguments)?;
     bare.start(&FailPoints::default()).await?;
     Ok(bare)
 }
 
 /// What 10,000 watches add to the memory of a service, in MiB, and those who watch.
-async fn growth(service: &Service) -> Outcome<(f64, Crowd)> {
+async fn growth(service: &Service) -> TestResult<(f64, Crowd)> {
     let before = resident(service)?;
     let crowd = Crowd::gather(service.address(), CONNECTIONS, EACH).await?;
     tokio::time::sleep(SETTLE).await;
@@ -170,7 +170,7 @@ async fn growth(service: &Service) -> Outcome<(f64, Crowd)> {
 }
 
 /// Milliseconds until the last of 10,000 has the next edge.
-async fn last(crowd: &Crowd) -> Outcome<f64> {
+async fn last(crowd: &Crowd) -> TestResult<f64> {
     let micros = crowd.saw(WATCHES).await?;
     let last = micros.into_iter().reduce(f64::max).context("nobody watches")?;
     Ok(last / 1e3)

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use proto::host::v1::host_service_server::HostServiceServer;
 use proto::host::v1::storage_service_server::StorageServiceServer;
 use proto::host::v1::task_service_server::TaskServiceServer;
-use tests::{Context as _, Failure, Outcome};
+use tests::{Context as _, Failure, TestResult};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -39,7 +39,7 @@ impl SimulatedHost {
     ///
     /// # Errors
     /// Where it cannot bind.
-    pub(crate) fn start() -> Outcome<Self> {
+    pub(crate) fn start() -> TestResult<Self> {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let incoming = TcpIncoming::bind(any_port)
             .map_err(|error| Failure::new(format!("a simulated host: {error}")))?

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 
 use self::fate::Fate;
 use self::ground::{ENGINE, Ground, Weather};
@@ -57,7 +57,7 @@ fn count_on() {
 }
 
 /// Plays one world to its end; returns what happened in it.
-fn world(seed: u64, hosts: usize, weather: Weather) -> (Trace, Outcome<()>) {
+fn world(seed: u64, hosts: usize, weather: Weather) -> (Trace, TestResult<()>) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     count_on();
     let fate = Fate::of(seed);
@@ -152,7 +152,7 @@ fn given(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn in_calm_weather_all_that_is_asked_for_is_done() -> Outcome<()> {
+fn in_calm_weather_all_that_is_asked_for_is_done() -> TestResult<()> {
     let (trace, outcome) = world(7, 1, Weather::Calm);
     outcome?;
     ensure(trace.has(&["CREATE_VM", "SUCCEEDED"]), || {
@@ -161,7 +161,7 @@ fn in_calm_weather_all_that_is_asked_for_is_done() -> Outcome<()> {
 }
 
 #[test]
-fn the_same_seed_has_the_same_history() -> Outcome<()> {
+fn the_same_seed_has_the_same_history() -> TestResult<()> {
     let seed = given("SEED").unwrap_or(3);
     let [one, again] = [(); 2].map(|()| world(seed, hosts_of(seed), Weather::Stormy).0);
     let pairs = one.lines().into_iter().zip(again.lines());
@@ -174,7 +174,7 @@ fn the_same_seed_has_the_same_history() -> Outcome<()> {
 }
 
 #[test]
-fn whatever_goes_wrong_everything_ends_and_agrees() -> Outcome<()> {
+fn whatever_goes_wrong_everything_ends_and_agrees() -> TestResult<()> {
     let seconds = given("SIM_SECONDS").map(Duration::from_secs);
     let (chosen, begin) = (given("SEED"), Instant::now());
     let first = chosen.unwrap_or(1);

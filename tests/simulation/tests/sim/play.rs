@@ -10,7 +10,7 @@ use proto::engine::v1::{
 };
 use runtime::chance;
 use tests::client::{Engine, Host};
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::patience::is_away;
 use tests::words;
 use tokio::task::JoinSet;
@@ -45,7 +45,7 @@ pub(crate) struct Play {
 }
 
 /// All of it, from the first host to the verdict.
-pub(crate) async fn play(ground: Rc<Ground>) -> Outcome<()> {
+pub(crate) async fn play(ground: Rc<Ground>) -> TestResult<()> {
     let engine = Engine::over(net::channel(ENGINE));
     let mut play = Play {
         domains: Vec::new(),
@@ -89,7 +89,7 @@ pub(crate) async fn play(ground: Rc<Ground>) -> Outcome<()> {
 
 impl Play {
     /// Every host is added, and has a domain.
-    async fn set_up(&mut self) -> Outcome<()> {
+    async fn set_up(&mut self) -> TestResult<()> {
         for host in &self.ground.hosts {
             let request = AddHostRequest {
                 host_id: host.id.to_string(),
@@ -123,7 +123,7 @@ impl Play {
     }
 
     /// Asks for things, a few at a time, until the storm is over and every question has its answer.
-    async fn storm(self: &Rc<Self>) -> Outcome<()> {
+    async fn storm(self: &Rc<Self>) -> TestResult<()> {
         let end = Instant::now() + STORM;
         let mut asking = JoinSet::new();
         let mut number = 0;
@@ -139,7 +139,7 @@ impl Play {
         Ok(())
     }
 
-    async fn succeeds(&self, command: Option<Command>) -> Outcome<()> {
+    async fn succeeds(&self, command: Option<Command>) -> TestResult<()> {
         let command_id = command.map(|command| command.command_id).unwrap_or_default();
         let command = self.settled(&command_id).await?;
         ensure(words::command_state(command.state) == "SUCCEEDED", || {
@@ -148,7 +148,7 @@ impl Play {
     }
 
     /// Has a command that rests tried again, and abandoned where that does not help: an operator's work.
-    async fn ended(&self, command_id: &str) -> Outcome<()> {
+    async fn ended(&self, command_id: &str) -> TestResult<()> {
         for _ in 0..RETRIES {
             if words::command_is_over(self.settled(command_id).await?.state) {
                 return Ok(());
@@ -177,7 +177,7 @@ impl Play {
     }
 
     /// Asks until the command has ended or rests.
-    async fn settled(&self, command_id: &str) -> Outcome<Command> {
+    async fn settled(&self, command_id: &str) -> TestResult<Command> {
         let end = Instant::now() + PATIENCE;
         let mut last = None;
         while Instant::now() < end {

@@ -7,7 +7,7 @@ use proto::engine::v1::{Command, waiting_for::What};
 use proto::task::v1::Fault;
 use tests::audit::{Place, Records, View, assert_agreement, assert_no_locks};
 use tests::client::{Engine, Host};
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::watch::{Commands, Events, Jobs, Record, Reference, Selection, Tasks, Watchers, disagreements};
 use tests::words;
 use tokio::time::{Instant, sleep};
@@ -33,7 +33,7 @@ pub(crate) struct Audience {
 
 impl Audience {
     /// From here on they watch.
-    pub(crate) async fn gather(ground: &Rc<Ground>, engine: &Engine, hosts: &[Host]) -> Outcome<Self> {
+    pub(crate) async fn gather(ground: &Rc<Ground>, engine: &Engine, hosts: &[Host]) -> TestResult<Self> {
         let place = |(own, host): (&HostGround, &Host)| Place {
             host_id: own.id.to_string(),
             host: host.clone(),
@@ -56,13 +56,13 @@ impl Audience {
     }
 
     /// Waits until every command has ended or rests, and every host has been told of every end.
-    pub(crate) async fn nothing_moves(&self) -> Outcome<()> {
+    pub(crate) async fn nothing_moves(&self) -> TestResult<()> {
         let records = self.at_rest().await?;
         assert_no_locks(&records)
     }
 
     /// All that must hold when nothing rests any more either.
-    pub(crate) async fn judge(&self) -> Outcome<()> {
+    pub(crate) async fn judge(&self) -> TestResult<()> {
         let records = self.at_rest().await?;
         let holders = records.holders();
         ensure(holders.is_empty(), || {
@@ -84,7 +84,7 @@ impl Audience {
     }
 
     /// Only what a lost data directory leaves undecided may rest, and what a worn disk did not let be undone.
-    pub(crate) fn rests_for_a_reason(&self, command: &Command) -> Outcome<()> {
+    pub(crate) fn rests_for_a_reason(&self, command: &Command) -> TestResult<()> {
         if words::command_is_over(command.state) {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Audience {
     }
 
     /// Where what watchers of the engine were told is not what its store's history holds.
-    async fn told_otherwise(&self) -> Outcome<Vec<String>> {
+    async fn told_otherwise(&self) -> TestResult<Vec<String>> {
         let channel = || net::channel(ENGINE);
         let commands = Reference::read::<Commands>(channel(), &self.begin).await?;
         let tasks = Reference::read::<Tasks>(channel(), &self.begin).await?;
@@ -128,7 +128,7 @@ impl Audience {
         Ok(found)
     }
 
-    async fn at_rest(&self) -> Outcome<Records> {
+    async fn at_rest(&self) -> TestResult<Records> {
         let end = Instant::now() + PATIENCE;
         loop {
             // Lists are read one after the other: those read before the rest may be of the time before it.

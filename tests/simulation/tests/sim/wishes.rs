@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use proto::engine::v1::{CancelCommandRequest, Command};
 use proto::task::v1::{Allocation, VolumeFormat};
 use runtime::chance;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::patience::is_away;
 use tests::requests;
 use tokio::time::sleep;
@@ -18,7 +18,7 @@ const KIND: (VolumeFormat, Allocation) = (VolumeFormat::Raw, Allocation::Sparse)
 
 impl Play {
     /// Asks for one thing. A refusal is an answer as good as any.
-    pub(crate) async fn ask(&self, number: usize) -> Outcome<()> {
+    pub(crate) async fn ask(&self, number: usize) -> TestResult<()> {
         let fate = &self.ground.fate;
         match fate.below(100) {
             0..30 => {
@@ -114,7 +114,7 @@ impl Play {
     }
 
     /// Asks until there is an answer, and now and then once more after it: both answers name one command.
-    async fn twice<F>(&self, rpc: &str, ask: impl Fn() -> F) -> Outcome<()>
+    async fn twice<F>(&self, rpc: &str, ask: impl Fn() -> F) -> TestResult<()>
     where
         F: Future<Output = Result<Option<Command>, Status>>,
     {
@@ -137,7 +137,7 @@ impl Play {
         Ok(())
     }
 
-    pub(crate) fn answered(&self, rpc: &str, answer: Result<(), Status>) -> Outcome<()> {
+    pub(crate) fn answered(&self, rpc: &str, answer: Result<(), Status>) -> TestResult<()> {
         match answer {
             Ok(()) => Ok(()),
             Err(status) if is_away(&status) || status.code() == tonic::Code::Internal => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::engine::v1::CommandState;
 use proto::task::v1::Progress;
 use tests::client::Refusal;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::watch::{Frame, Selection, Start, Tasks, Watch as _};
 use tests::{World, requests, storage, words};
 use tokio_stream::StreamExt as _;
@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 10;
 const MOVED: i64 = 32 << 20;
 
 /// The act: returns the jobs.
-pub(crate) async fn act(stage: &mut Stage, world: &World, domain_id: &str) -> Outcome<Vec<String>> {
+pub(crate) async fn act(stage: &mut Stage, world: &World, domain_id: &str) -> TestResult<Vec<String>> {
     let mut source = requests::create_disk(domain_id, requests::KINDS[0]);
     source.capacity_bytes = MIB << 20;
     let created = world.client.ask_create_disk(&source).await?;
@@ -66,7 +66,7 @@ async fn cancelled_in_the_middle(
     world: &World,
     domain_id: &str,
     source: &str,
-) -> Outcome<String> {
+) -> TestResult<String> {
     for _ in 0..ATTEMPTS {
         let copy = requests::copy_disk(source, domain_id, requests::KINDS[0]);
         let copied = watched(stage, world, &copy, true).await?;
@@ -100,7 +100,7 @@ async fn watched(
     world: &World,
     copy: &proto::engine::v1::CopyDiskRequest,
     cancel: bool,
-) -> Outcome<Copied> {
+) -> TestResult<Copied> {
     let channel = world.client.channel.clone();
     let mut frames = Tasks::open(channel, Start::Now, &Selection::default()).await?;
     let command_id = world.client.ask_copy_disk(copy).await?;
@@ -169,7 +169,7 @@ fn line(sample: &Progress) -> String {
 }
 
 /// Writes into the volume what is no two blocks the same.
-fn fill(world: &World, domain_id: &str, disk_id: &str) -> Outcome<()> {
+fn fill(world: &World, domain_id: &str, disk_id: &str) -> TestResult<()> {
     let root = world.storage_root();
     let image = root.join(domain_id).join("images").join(disk_id);
     let volume = std::fs::read_dir(&image)?

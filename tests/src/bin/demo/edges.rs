@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use proto::engine::v1::{AsyncTask, AsyncTaskState, Command};
-use tests::Outcome;
+use tests::TestResult;
 use tests::client::Engine;
 use tests::watch::{Arrived, Commands, Frame, Recorder, Tasks};
 use tests::words;
@@ -61,7 +61,7 @@ pub(crate) struct Edges {
 
 impl Edges {
     /// Watches from now on: when this returns, nothing that happens later is missed.
-    pub(crate) async fn watch(engine: &Engine) -> Outcome<Self> {
+    pub(crate) async fn watch(engine: &Engine) -> TestResult<Self> {
         // Unbounded: the demo has a few hundred edges, and printing must not slow the streams.
         let (to, receiver) = mpsc::unbounded_channel();
         let commands = Recorder::tapped::<Commands>(engine.channel.clone(), command_edges(to.clone()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proto::engine::v1::{AsyncTask, Command, CommandKind, command_parameters::Kind};
-use tests::failure::{Context, Failure, Outcome};
+use tests::failure::{Context, Failure, TestResult};
 use tests::words;
 
 use crate::edges::{Edge, Edges, is_cleared, word};
@@ -89,7 +89,7 @@ impl Narrator {
         root: &str,
         tale: &mut Tale,
         mut enough: impl FnMut(&Tale, Option<&Edge>) -> bool,
-    ) -> Outcome<()> {
+    ) -> TestResult<()> {
         let end = tokio::time::Instant::now() + LIMIT;
         while !enough(tale, None) {
             let next = tokio::time::timeout_at(end, self.edges.next()).await;

@@ -11,7 +11,7 @@ mod tree;
 
 use std::process::ExitCode;
 
-use tests::{Failure, Outcome};
+use tests::{Failure, TestResult};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::stage::Stage;
@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
 }
 
 /// Returns when somebody wants the demo to end.
-async fn interrupted() -> Outcome<()> {
+async fn interrupted() -> TestResult<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed.map_err(Failure::from),

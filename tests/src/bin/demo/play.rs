@@ -7,7 +7,7 @@ use proto::engine::v1::{
 };
 use proto::host::v1::GetHostInfoRequest;
 use rustix::process::Signal;
-use tests::failure::{Context, Failure, Outcome, ensure};
+use tests::failure::{Context, Failure, TestResult, ensure};
 use tests::storage;
 use tests::words;
 use tests::{World, requests};
@@ -23,7 +23,7 @@ use crate::tree;
 const ATTEMPTS: usize = 10;
 
 /// The whole play.
-pub(crate) async fn play(stage: &mut Stage) -> Outcome<()> {
+pub(crate) async fn play(stage: &mut Stage) -> TestResult<()> {
     let began = Instant::now();
     stage.heading("1 · Two services on loopback, with directories of their own");
     let mut world = World::start().await?;
@@ -78,7 +78,7 @@ pub(crate) async fn play(stage: &mut Stage) -> Outcome<()> {
     Ok(())
 }
 
-async fn introduce(stage: &mut Stage, world: &World) -> Outcome<()> {
+async fn introduce(stage: &mut Stage, world: &World) -> TestResult<()> {
     for service in [&world.host, &world.engine] {
         let recipe = service.recipe();
         stage.line(format!(
@@ -119,7 +119,12 @@ fn introduce_disks(narrator: &mut Narrator, vm_name: &str, vm_id: &str, disks: &
 }
 
 /// Tells a command until nothing more will happen, and wants it to have succeeded.
-async fn to_the_end(stage: &mut Stage, narrator: &mut Narrator, root: &str, tale: &mut Tale) -> Outcome<()> {
+async fn to_the_end(
+    stage: &mut Stage,
+    narrator: &mut Narrator,
+    root: &str,
+    tale: &mut Tale,
+) -> TestResult<()> {
     narrator.tell(stage, root, tale, |tale, _| tale.is_over()).await?;
     let command = tale.root.as_ref().context("a command that nobody told of")?;
     ensure(command.state == i32::from(CommandState::Succeeded), || {
@@ -137,7 +142,7 @@ async fn in_the_middle(
     world: &mut World,
     narrator: &mut Narrator,
     domain_id: &str,
-) -> Outcome<String> {
+) -> TestResult<String> {
     for attempt in 2..2 + ATTEMPTS {
         let name = format!("web-{attempt:02}");
         let vm = requests::create_vm(&name, requests::four_disks(domain_id));
@@ -169,7 +174,7 @@ async fn kill_while_running(
     narrator: &mut Narrator,
     root: &str,
     tale: &mut Tale,
-) -> Outcome<bool> {
+) -> TestResult<bool> {
     let host = &world.host;
     let mut fired = Ok(());
     narrator
@@ -207,7 +212,7 @@ async fn kill_while_running(
     Ok(open > 0)
 }
 
-async fn open_tasks(world: &World) -> Outcome<u32> {
+async fn open_tasks(world: &World) -> TestResult<u32> {
     let request = GetHostRequest {
         host_id: world.host_id.clone(),
     };
@@ -223,7 +228,7 @@ async fn open_tasks(world: &World) -> Outcome<u32> {
 }
 
 /// The engine knows no such VM any more.
-async fn is_gone(world: &World, vm_id: &str) -> Outcome<()> {
+async fn is_gone(world: &World, vm_id: &str) -> TestResult<()> {
     let request = GetVmRequest {
         vm_id: vm_id.to_owned(),
     };
@@ -234,7 +239,7 @@ async fn is_gone(world: &World, vm_id: &str) -> Outcome<()> {
     })
 }
 
-async fn show_job(stage: &mut Stage, world: &World, narrator: &Narrator, job_id: &str) -> Outcome<()> {
+async fn show_job(stage: &mut Stage, world: &World, narrator: &Narrator, job_id: &str) -> TestResult<()> {
     let request = GetJobRequest {
         job_id: job_id.to_owned(),
     };
@@ -257,7 +262,7 @@ fn show_files(stage: &mut Stage, world: &World, domain_id: &str) {
     ));
 }
 
-fn nothing_is_left(stage: &mut Stage, world: &World, domain_id: &str) -> Outcome<()> {
+fn nothing_is_left(stage: &mut Stage, world: &World, domain_id: &str) -> TestResult<()> {
     let root = world.storage_root();
     let images = storage::images(&root, domain_id);
     let runs = storage::run_directories(&root);

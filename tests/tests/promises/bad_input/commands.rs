@@ -4,7 +4,7 @@ use prost_types::Duration;
 use proto::engine::v1::*;
 use tests::audit::at_rest;
 use tests::client::Refusal;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::ids::fresh;
 use tests::{World, requests};
 use tonic::Code;
@@ -12,7 +12,7 @@ use tonic::Code;
 use super::table::*;
 
 #[tokio::test]
-async fn requests_about_commands_are_refused_by_field_and_by_state() -> Outcome<()> {
+async fn requests_about_commands_are_refused_by_field_and_by_state() -> TestResult<()> {
     let (world, _) = World::furnished().await?;
     let records = at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
@@ -58,7 +58,7 @@ async fn requests_about_commands_are_refused_by_field_and_by_state() -> Outcome<
 }
 
 #[tokio::test]
-async fn what_does_not_rest_is_neither_retried_nor_abandoned() -> Outcome<()> {
+async fn what_does_not_rest_is_neither_retried_nor_abandoned() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     world.kill_host().await?;
     world.host_is(host::Connection::Away).await?;

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tests::failure::{Failure, Outcome, ensure};
+use tests::failure::{Failure, TestResult, ensure};
 
 /// The tables of an engine's RPCs.
 const OF_ENGINE: [&str; 6] = [
@@ -23,7 +23,7 @@ const OF_HOST: [&str; 4] = [
 ];
 
 #[test]
-fn every_rpc_has_a_row() -> Outcome<()> {
+fn every_rpc_has_a_row() -> TestResult<()> {
     let set = FileDescriptorSet::decode(proto::DESCRIPTORS).map_err(Failure::new)?;
     let mut rpcs = 0;
     let mut missing = Vec::new();

@@ -3,7 +3,7 @@
 use proto::engine::v1::*;
 use tests::World;
 use tests::audit::at_rest;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::ids::fresh;
 use tests::requests::{
     KINDS, attach_disk, copy_disk, create_disk, create_vm, detach_disk, disk, remove_disk,
@@ -13,7 +13,7 @@ use tonic::Code;
 use super::table::*;
 
 #[tokio::test]
-async fn disk_requests_are_refused_by_field() -> Outcome<()> {
+async fn disk_requests_are_refused_by_field() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
@@ -67,7 +67,7 @@ async fn disk_requests_are_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn what_the_state_of_a_disk_forbids_changes_nothing() -> Outcome<()> {
+async fn what_the_state_of_a_disk_forbids_changes_nothing() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let vm = create_vm("web", vec![disk(&domain, KINDS[0])]);
     let other = create_vm("other", Vec::new());

@@ -4,7 +4,7 @@ use proto::host::v1::*;
 use proto::task::v1::Operation;
 use proto::task::v1::operation::Verb;
 use tests::World;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::ids::fresh;
 use tests::requests;
 use tonic::Code;
@@ -12,7 +12,7 @@ use tonic::Code;
 use super::table::*;
 
 #[tokio::test]
-async fn storage_requests_are_refused_by_field() -> Outcome<()> {
+async fn storage_requests_are_refused_by_field() -> TestResult<()> {
     let world = World::start().await?;
     let domain = world.host_client.create_domain().await?;
     let mut table = Table::new(&world).await?;

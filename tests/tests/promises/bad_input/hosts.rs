@@ -3,7 +3,7 @@
 use proto::engine::v1::*;
 use tests::World;
 use tests::audit::at_rest;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::ids::fresh;
 use tonic::Code;
 
@@ -38,7 +38,7 @@ fn add_host() -> AddHostRequest {
 }
 
 #[tokio::test]
-async fn host_requests_are_refused_by_field() -> Outcome<()> {
+async fn host_requests_are_refused_by_field() -> TestResult<()> {
     let (world, _) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
@@ -69,7 +69,7 @@ async fn host_requests_are_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn take_overs_are_refused_by_field() -> Outcome<()> {
+async fn take_overs_are_refused_by_field() -> TestResult<()> {
     let (world, _) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
@@ -100,7 +100,7 @@ async fn take_overs_are_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn domain_requests_are_refused_by_field() -> Outcome<()> {
+async fn domain_requests_are_refused_by_field() -> TestResult<()> {
     let (world, domain_id) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;

@@ -3,7 +3,7 @@
 use proto::engine::v1::*;
 use tests::World;
 use tests::audit::at_rest;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::ids::fresh;
 use tonic::Code;
 
@@ -20,7 +20,7 @@ macro_rules! filtered {
 }
 
 #[tokio::test]
-async fn reads_and_pages_are_refused_by_field() -> Outcome<()> {
+async fn reads_and_pages_are_refused_by_field() -> TestResult<()> {
     let (world, _) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
@@ -45,7 +45,7 @@ async fn reads_and_pages_are_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn filters_are_refused_by_field() -> Outcome<()> {
+async fn filters_are_refused_by_field() -> TestResult<()> {
     let (world, _) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;

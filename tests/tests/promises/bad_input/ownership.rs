@@ -3,7 +3,7 @@
 use proto::host::v1::*;
 use tests::World;
 use tests::client::with_metadata;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::ids::fresh;
 use tonic::{Code, Request};
 
@@ -14,7 +14,7 @@ fn by<T>(message: T, engine_id: &str, epoch: &str) -> Request<T> {
 }
 
 #[tokio::test]
-async fn a_claim_without_a_proper_engine_is_refused_by_field() -> Outcome<()> {
+async fn a_claim_without_a_proper_engine_is_refused_by_field() -> TestResult<()> {
     let world = World::start().await?;
     let mut table = Table::new(&world).await?;
     let host = &world.host_client.host;
@@ -49,7 +49,7 @@ async fn a_claim_without_a_proper_engine_is_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn an_owned_host_is_changed_by_its_owner_alone() -> Outcome<()> {
+async fn an_owned_host_is_changed_by_its_owner_alone() -> TestResult<()> {
     let world = World::start().await?;
     let mut table = Table::new(&world).await?;
     let (host, tasks) = (&world.host_client.host, &world.host_client.tasks);

@@ -2,7 +2,7 @@
 
 use tests::audit::Records;
 use tests::client::Refusal;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::world::World;
 use tonic::{Code, Response, Status};
 
@@ -144,7 +144,7 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// An empty table; the lists must stay as they are now.
-    pub(super) async fn new(world: &'a World) -> Outcome<Self> {
+    pub(super) async fn new(world: &'a World) -> TestResult<Self> {
         Ok(Self {
             world,
             before: Records::read(&world.view()).await?.still(),
@@ -159,7 +159,7 @@ impl<'a> Table<'a> {
         rpc: &str,
         answer: Result<Response<T>, Status>,
         expected: Expected,
-    ) -> Outcome<()> {
+    ) -> TestResult<()> {
         self.rows += 1;
         match answer {
             Ok(_) => self.report(rpc, &expected, "it was accepted"),
@@ -218,7 +218,7 @@ impl<'a> Table<'a> {
     }
 
     /// Ends it.
-    pub(super) fn verdict(self) -> Outcome<()> {
+    pub(super) fn verdict(self) -> TestResult<()> {
         ensure(self.rows > 0, || "an empty table proves nothing".to_owned())?;
         ensure(self.wrong.is_empty(), || {
             format!(

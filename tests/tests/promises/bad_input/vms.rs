@@ -4,7 +4,7 @@ use proto::engine::v1::*;
 use tests::World;
 use tests::audit::at_rest;
 use tests::client::with_metadata;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::ids::fresh;
 use tests::requests::{KINDS, create_vm, disk, four_disks, remove_vm};
 use tonic::Code;
@@ -12,7 +12,7 @@ use tonic::Code;
 use super::table::*;
 
 #[tokio::test]
-async fn vm_requests_are_refused_by_field() -> Outcome<()> {
+async fn vm_requests_are_refused_by_field() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
@@ -48,7 +48,7 @@ async fn vm_requests_are_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn what_is_there_already_is_not_made_again() -> Outcome<()> {
+async fn what_is_there_already_is_not_made_again() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     let vm = create_vm("web", four_disks(&domain));
     let created = world.create_vm(&vm).await?;
@@ -71,7 +71,7 @@ async fn what_is_there_already_is_not_made_again() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn who_calls_is_input_as_well() -> Outcome<()> {
+async fn who_calls_is_input_as_well() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;

@@ -5,7 +5,7 @@ use proto::task::v1::{WatchStart, watch_start};
 use proto::{engine::v1 as engine, host::v1 as vdsm};
 use tests::World;
 use tests::audit::at_rest;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::ids::fresh;
 use tonic::Code;
 
@@ -55,7 +55,7 @@ macro_rules! filtered {
 }
 
 #[tokio::test]
-async fn engine_watches_are_refused_by_field() -> Outcome<()> {
+async fn engine_watches_are_refused_by_field() -> TestResult<()> {
     let (world, _) = World::furnished().await?;
     at_rest(&world.view()).await?;
     let mut table = Table::new(&world).await?;
@@ -113,7 +113,7 @@ async fn engine_watches_are_refused_by_field() -> Outcome<()> {
 }
 
 #[tokio::test]
-async fn host_watches_are_refused_by_field() -> Outcome<()> {
+async fn host_watches_are_refused_by_field() -> TestResult<()> {
     let world = World::start().await?;
     let mut table = Table::new(&world).await?;
     let tasks = &world.host_client.tasks;

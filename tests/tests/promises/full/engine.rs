@@ -5,7 +5,7 @@ use std::future::ready;
 use proto::engine::v1::{CreateVmRequest, GetVmRequest, host::Connection};
 use tests::audit::all_is_well;
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::loop_mount::FileSystem;
 use tests::patience::{eventually, persist};
 use tests::watch::{EngineWatchers, Watchers};
@@ -28,16 +28,16 @@ struct Asked {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_whose_disk_is_full_keeps_its_word_and_goes_on_by_itself() -> Outcome<()> {
+async fn an_engine_whose_disk_is_full_keeps_its_word_and_goes_on_by_itself() -> TestResult<()> {
     on(FileSystem::Ext4).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_whose_disk_is_full_keeps_its_word_on_xfs_too() -> Outcome<()> {
+async fn an_engine_whose_disk_is_full_keeps_its_word_on_xfs_too() -> TestResult<()> {
     on(FileSystem::Xfs).await
 }
 
-async fn on(kind: FileSystem) -> Outcome<()> {
+async fn on(kind: FileSystem) -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     world.engine.stop().await?;
     let Some(disk) = small_disk(&mut world.engine, kind)? else {
@@ -102,7 +102,7 @@ async fn on(kind: FileSystem) -> Outcome<()> {
 }
 
 /// Not even what was held back is left: it starts, or says why it does not, and starts when there is room.
-async fn start_without_any_room(world: &mut World, disk: &tests::small_disk::SmallDisk) -> Outcome<()> {
+async fn start_without_any_room(world: &mut World, disk: &tests::small_disk::SmallDisk) -> TestResult<()> {
     world.kill_engine().await?;
     std::fs::remove_file(world.engine.recipe().data_dir.join("reserve")).context("the reserve")?;
     disk.fill()?;
@@ -115,14 +115,14 @@ async fn start_without_any_room(world: &mut World, disk: &tests::small_disk::Sma
     world.restart_engine().await
 }
 
-async fn create(world: &World, request: &CreateVmRequest) -> Outcome<Option<Said>> {
+async fn create(world: &World, request: &CreateVmRequest) -> TestResult<Option<Said>> {
     match world.client.vms.clone().create_vm(request.clone()).await {
         Ok(_) => Ok(None),
         Err(status) => Said::of(&status).map(Some),
     }
 }
 
-async fn ask_until_refused(world: &World) -> Outcome<Asked> {
+async fn ask_until_refused(world: &World) -> TestResult<Asked> {
     let mut asked = Asked::default();
     for n in 0..MOST {
         let mut request = requests::create_vm(&format!("small-{n}"), Vec::new());
@@ -139,7 +139,7 @@ async fn ask_until_refused(world: &World) -> Outcome<Asked> {
     Err(Failure::new("the disk is full, and everything is accepted"))
 }
 
-async fn reads_and_watches_go_on(world: &World, asked: &Asked) -> Outcome<()> {
+async fn reads_and_watches_go_on(world: &World, asked: &Asked) -> TestResult<()> {
     for (requests, exist) in [(&asked.accepted, true), (&asked.refused, false)] {
         for request in requests {
             let answer = persist(|| {

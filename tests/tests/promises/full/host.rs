@@ -7,7 +7,7 @@ use proto::host::v1::{AbortTaskRequest, GetTaskRequest, ListTasksRequest, StartT
 use proto::task::v1::Noop;
 use proto::task::v1::operation::Verb;
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::ids::fresh;
 use tests::lone_host::LoneHost;
 use tests::loop_mount::FileSystem;
@@ -47,16 +47,16 @@ struct Bench {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_whose_disk_is_full_keeps_its_word_and_goes_on_by_itself() -> Outcome<()> {
+async fn a_host_whose_disk_is_full_keeps_its_word_and_goes_on_by_itself() -> TestResult<()> {
     keeps_its_word(FileSystem::Ext4).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_whose_disk_is_full_keeps_its_word_on_xfs_too() -> Outcome<()> {
+async fn a_host_whose_disk_is_full_keeps_its_word_on_xfs_too() -> TestResult<()> {
     keeps_its_word(FileSystem::Xfs).await
 }
 
-async fn keeps_its_word(kind: FileSystem) -> Outcome<()> {
+async fn keeps_its_word(kind: FileSystem) -> TestResult<()> {
     let Some(mut bench) = Bench::start(kind).await? else {
         return Ok(());
     };
@@ -83,16 +83,16 @@ async fn keeps_its_word(kind: FileSystem) -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_has_used_up_even_what_was_held_back_loses_nothing() -> Outcome<()> {
+async fn a_host_that_has_used_up_even_what_was_held_back_loses_nothing() -> TestResult<()> {
     loses_nothing(FileSystem::Ext4).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_has_used_up_even_what_was_held_back_loses_nothing_on_xfs() -> Outcome<()> {
+async fn a_host_that_has_used_up_even_what_was_held_back_loses_nothing_on_xfs() -> TestResult<()> {
     loses_nothing(FileSystem::Xfs).await
 }
 
-async fn loses_nothing(kind: FileSystem) -> Outcome<()> {
+async fn loses_nothing(kind: FileSystem) -> TestResult<()> {
     let Some(mut bench) = Bench::start(kind).await? else {
         return Ok(());
     };
@@ -128,7 +128,7 @@ async fn loses_nothing(kind: FileSystem) -> Outcome<()> {
 }
 
 impl Bench {
-    async fn start(kind: FileSystem) -> Outcome<Option<Self>> {
+    async fn start(kind: FileSystem) -> TestResult<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let mut host = LoneHost::start_with(folder.path(), &["--queue-limit", "1000000"]).await?;
         let domain_id = host.client.create_domain().await?;
@@ -148,7 +148,7 @@ impl Bench {
         }))
     }
 
-    async fn try_start(&self, request: &StartTaskRequest) -> Outcome<Option<Said>> {
+    async fn try_start(&self, request: &StartTaskRequest) -> TestResult<Option<Said>> {
         match self.host.client.tasks.clone().start_task(request.clone()).await {
             Ok(_) => Ok(None),
             Err(status) => Said::of(&status).map(Some),
@@ -156,7 +156,7 @@ impl Bench {
     }
 
     /// There is room again, and some is held back again.
-    async fn takes_again(&mut self, refused: &StartTaskRequest) -> Outcome<()> {
+    async fn takes_again(&mut self, refused: &StartTaskRequest) -> TestResult<()> {
         let again = persist(|| {
             let (mut tasks, request) = (self.host.client.tasks.clone(), refused.clone());
             async move { tasks.start_task(request).await }
@@ -173,7 +173,7 @@ impl Bench {
     }
 
     /// Fills the disk under tasks that are at work: returns the one that is refused.
-    async fn start_tasks_until_refused(&mut self) -> Outcome<StartTaskRequest> {
+    async fn start_tasks_until_refused(&mut self) -> TestResult<StartTaskRequest> {
         for n in 0..MOST {
             let verb = match n % WORK {
                 0 => Verb::CreateVolume(requests::create_volume(
@@ -212,7 +212,7 @@ impl Bench {
     }
 
     /// What ends work is written as long as there is any room: here there is none for it either, time after time.
-    async fn abort_until_nothing_is_known(&mut self) -> Outcome<()> {
+    async fn abort_until_nothing_is_known(&mut self) -> TestResult<()> {
         let mut unknown = 0;
         self.disk.fill()?;
         self.abort_many_until_one_is_unknown().await?;
@@ -238,7 +238,7 @@ impl Bench {
         Err(Failure::new("there is no room, and everything is written"))
     }
 
-    async fn abort_many_until_one_is_unknown(&mut self) -> Outcome<()> {
+    async fn abort_many_until_one_is_unknown(&mut self) -> TestResult<()> {
         let mut held_back = self.holds_room_back();
         for _ in 0..MOST / AT_ONCE {
             if held_back && !self.holds_room_back() {
@@ -267,7 +267,7 @@ impl Bench {
         Err(Failure::new("there is no room, and everything is written"))
     }
 
-    async fn task(&self, task_id: &str) -> Outcome<Task> {
+    async fn task(&self, task_id: &str) -> TestResult<Task> {
         let answer = persist(|| {
             let (mut tasks, task_id) = (self.host.client.tasks.clone(), task_id.to_owned());
             async move { tasks.get_task(GetTaskRequest { task_id }).await }
@@ -277,7 +277,7 @@ impl Bench {
     }
 
     /// All that it knows, by their ids.
-    async fn tasks(&self) -> Outcome<HashMap<String, Task>> {
+    async fn tasks(&self) -> TestResult<HashMap<String, Task>> {
         let mut found = HashMap::new();
         let mut request = ListTasksRequest {
             show_removed: true,
@@ -298,7 +298,7 @@ impl Bench {
         }
     }
 
-    async fn reads_go_on(&self, refused: &StartTaskRequest) -> Outcome<()> {
+    async fn reads_go_on(&self, refused: &StartTaskRequest) -> TestResult<()> {
         for request in &self.accepted {
             self.task(&request.task_id).await?;
         }
@@ -338,7 +338,7 @@ impl Bench {
     }
 
     /// All that was answered is known, and all that was accepted was done.
-    async fn all_ended_well(&self) -> Outcome<()> {
+    async fn all_ended_well(&self) -> TestResult<()> {
         for request in &self.accepted {
             let task = self.host.client.ended(&request.task_id).await?;
             ensure(words::task_state(task.state) == "FINISHED", || {
@@ -370,7 +370,7 @@ impl Bench {
     }
 
     /// Nothing was announced that is not on disk.
-    async fn everything_told_is_kept(&self, watcher: &Recorder<Task>) -> Outcome<()> {
+    async fn everything_told_is_kept(&self, watcher: &Recorder<Task>) -> TestResult<()> {
         let record = watcher.record().clone();
         let found = violations(&record);
         ensure(found.is_empty(), || found.join("\n"))?;
@@ -386,10 +386,10 @@ impl Bench {
 }
 
 /// Has `work` done for each of them, [`AT_ONCE`] at a time; what came of it, in any order.
-async fn at_once<T, R, F>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> F) -> Outcome<Vec<R>>
+async fn at_once<T, R, F>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> F) -> TestResult<Vec<R>>
 where
     R: Send + 'static,
-    F: Future<Output = Outcome<R>> + Send + 'static,
+    F: Future<Output = TestResult<R>> + Send + 'static,
 {
     let (mut items, mut at_work, mut done) = (items.into_iter(), JoinSet::new(), Vec::new());
     loop {

@@ -6,14 +6,14 @@ mod host;
 mod waiting;
 
 use tests::client::Refusal;
-use tests::failure::{Failure, Outcome};
+use tests::failure::{Failure, TestResult};
 use tests::loop_mount::{FileSystem, NoMount};
 use tests::service::Service;
 use tests::small_disk::SmallDisk;
 use tonic::{Code, Status};
 
 /// A disk of its own for the data directory of a service that does not run; none where this machine has none to give.
-fn small_disk(service: &mut Service, kind: FileSystem) -> Outcome<Option<SmallDisk>> {
+fn small_disk(service: &mut Service, kind: FileSystem) -> TestResult<Option<SmallDisk>> {
     match SmallDisk::under(service, kind) {
         Ok(disk) => Ok(Some(disk)),
         Err(NoMount::Skip(why)) => {
@@ -36,7 +36,7 @@ enum Said {
 impl Said {
     /// # Errors
     /// Where it is any other answer, or not in words.
-    fn of(status: &Status) -> Outcome<Self> {
+    fn of(status: &Status) -> TestResult<Self> {
         let refusal = Refusal::from(status);
         let said = match (refusal.code, refusal.fault.code.as_str()) {
             (Code::Unavailable, "STORE_FULL") if status.message().contains("full") => Self::Full,
@@ -51,7 +51,7 @@ impl Said {
 }
 
 /// That the log of a service that did not start says what it lacks.
-fn says_what_it_lacks(service: &Service) -> Outcome<()> {
+fn says_what_it_lacks(service: &Service) -> TestResult<()> {
     let last = service.log_tail(3);
     tests::failure::ensure(last.contains("No space left"), || {
         format!("it ended without saying why:\n{last}")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::engine::v1::host::Connection;
 use tests::audit::all_is_well;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::loop_mount::FileSystem;
 use tests::patience::eventually;
 use tests::watch::Watchers;
@@ -20,7 +20,7 @@ const LONGER: Duration = Duration::from_secs(3);
 const ENOUGH: usize = 400;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_wait_for_a_host_whose_disk_is_full_and_end_when_it_has_room() -> Outcome<()> {
+async fn commands_wait_for_a_host_whose_disk_is_full_and_end_when_it_has_room() -> TestResult<()> {
     let (mut world, domain) = World::furnished().await?;
     world.host.stop().await?;
     let Some(disk) = small_disk(&mut world.host, FileSystem::Ext4)? else {

@@ -11,7 +11,7 @@ use proto::host::v1::{
 use proto::task::v1::VolumeAddress;
 use proto::task::v1::operation::Verb;
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::requests;
 
@@ -69,7 +69,7 @@ const OF_THE_DATA: [(Damage, &str); 5] = [
 ];
 
 impl Damage {
-    fn does(self, path: &Path, saved: &Path) -> Outcome<()> {
+    fn does(self, path: &Path, saved: &Path) -> TestResult<()> {
         fs::rename(path, saved)?;
         match self {
             Cut(percent) => {
@@ -90,7 +90,7 @@ impl Damage {
     }
 
     /// Puts back what was there, and sees that nobody has touched what was put there.
-    fn is_undone(self, path: &Path, saved: &Path) -> Outcome<()> {
+    fn is_undone(self, path: &Path, saved: &Path) -> TestResult<()> {
         match self {
             Gone => ensure(!path.exists(), || format!("{} was made", path.display()))?,
             Directory => fs::remove_dir(path)?,
@@ -110,7 +110,7 @@ impl Damage {
     }
 }
 
-fn run(command: &mut Command) -> Outcome<()> {
+fn run(command: &mut Command) -> TestResult<()> {
     let status = command.status()?;
     ensure(status.success(), || format!("{command:?} ended with {status}"))
 }
@@ -124,7 +124,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start() -> Outcome<Self> {
+    async fn start() -> TestResult<Self> {
         let folder = tempfile::tempdir()?;
         let host = LoneHost::start_below(folder.path()).await?;
         let domain_id = host.client.create_domain().await?;
@@ -158,8 +158,8 @@ impl Bench {
         &mut self,
         path: &Path,
         damages: &[(Damage, &str)],
-        check: impl AsyncFn(&Self, &str) -> Outcome<()>,
-    ) -> Outcome<()> {
+        check: impl AsyncFn(&Self, &str) -> TestResult<()>,
+    ) -> TestResult<()> {
         let process = self.host.service.pid();
         let saved = self.folder.path().join("saved");
         for (damage, code) in damages {
@@ -182,7 +182,7 @@ impl Bench {
         })
     }
 
-    async fn says_it_of_the_domain(&self, code: &str) -> Outcome<()> {
+    async fn says_it_of_the_domain(&self, code: &str) -> TestResult<()> {
         let (client, id) = (&self.host.client, &self.volume.domain_id);
         let said = listed(client, id).await?;
         ensure(said.as_deref() == Some(code), || {
@@ -208,7 +208,7 @@ impl Bench {
         Ok(())
     }
 
-    async fn says_it_of_the_volume(&self, code: &str) -> Outcome<()> {
+    async fn says_it_of_the_volume(&self, code: &str) -> TestResult<()> {
         let client = &self.host.client;
         let ask = GetVolumeRequest {
             domain_id: self.volume.domain_id.clone(),
@@ -238,7 +238,7 @@ impl Bench {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_domain_whose_metadata_is_damaged_is_named_and_costs_no_other() -> Outcome<()> {
+async fn a_domain_whose_metadata_is_damaged_is_named_and_costs_no_other() -> TestResult<()> {
     let mut bench = Bench::start().await?;
     let metadata = bench.domain().join("dom_md/metadata");
     bench
@@ -259,7 +259,7 @@ async fn a_domain_whose_metadata_is_damaged_is_named_and_costs_no_other() -> Out
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_is_damaged_is_named_and_costs_no_other() -> Outcome<()> {
+async fn a_volume_that_is_damaged_is_named_and_costs_no_other() -> TestResult<()> {
     let mut bench = Bench::start().await?;
     let data = bench.image().join(&bench.volume.volume_id);
     let meta = bench.image().join(format!("{}.meta", bench.volume.volume_id));
@@ -289,7 +289,7 @@ async fn a_volume_that_is_damaged_is_named_and_costs_no_other() -> Outcome<()> {
 }
 
 /// The image again, by what was saved of it and a new creation of the rest.
-async fn return_to_life(bench: &mut Bench, path: &Path, saved: &Path) -> Outcome<()> {
+async fn return_to_life(bench: &mut Bench, path: &Path, saved: &Path) -> TestResult<()> {
     fs::remove_file(saved)?;
     let (mut request, _) = creation(&bench.volume.domain_id, 2);
     let operation = request.operation.as_mut().and_then(|o| o.verb.as_mut());

@@ -12,7 +12,7 @@ use proto::host::v1::{
 use proto::task::v1::VolumeAddress;
 use proto::task::v1::operation::Verb;
 use tests::client::Host;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::{requests, words};
 
 /// A new volume in a domain: its task, and where it will be.
@@ -32,14 +32,14 @@ fn deletion(address: &VolumeAddress) -> StartTaskRequest {
 }
 
 /// Makes a volume that is whole.
-async fn create(host: &Host, domain_id: &str) -> Outcome<VolumeAddress> {
+async fn create(host: &Host, domain_id: &str) -> TestResult<VolumeAddress> {
     let (request, address) = creation(domain_id, 2);
     succeeds(host, &request).await?;
     Ok(address)
 }
 
 /// Runs a task to its good end.
-async fn succeeds(host: &Host, request: &StartTaskRequest) -> Outcome<()> {
+async fn succeeds(host: &Host, request: &StartTaskRequest) -> TestResult<()> {
     let task = host.run(request).await?;
     ensure(words::task_state(task.state) == "FINISHED", || {
         format!("it did not succeed: {task:#?}")
@@ -47,7 +47,7 @@ async fn succeeds(host: &Host, request: &StartTaskRequest) -> Outcome<()> {
 }
 
 /// Runs a task that is to fail with this code, having changed nothing, and returns the sentence.
-async fn fails(host: &Host, request: &StartTaskRequest, code: &str) -> Outcome<String> {
+async fn fails(host: &Host, request: &StartTaskRequest, code: &str) -> TestResult<String> {
     let task = host.run(request).await?;
     let fault = task.fault.clone().unwrap_or_default();
     ensure(
@@ -58,7 +58,7 @@ async fn fails(host: &Host, request: &StartTaskRequest, code: &str) -> Outcome<S
 }
 
 /// That a domain is served in full: read, written and deleted from.
-async fn is_served(host: &Host, domain_id: &str) -> Outcome<()> {
+async fn is_served(host: &Host, domain_id: &str) -> TestResult<()> {
     let volume = create(host, domain_id).await?;
     let found = volumes(host, &volume).await?;
     ensure(found.len() == 1 && found[0].fault.is_none(), || {
@@ -67,7 +67,7 @@ async fn is_served(host: &Host, domain_id: &str) -> Outcome<()> {
     succeeds(host, &deletion(&volume)).await
 }
 
-async fn volumes(host: &Host, address: &VolumeAddress) -> Outcome<Vec<Volume>> {
+async fn volumes(host: &Host, address: &VolumeAddress) -> TestResult<Vec<Volume>> {
     let request = ListVolumesRequest {
         domain_id: address.domain_id.clone(),
         image_id: address.image_id.clone(),
@@ -78,7 +78,7 @@ async fn volumes(host: &Host, address: &VolumeAddress) -> Outcome<Vec<Volume>> {
 }
 
 /// What a list says of a domain: its fault's code, empty where it has none.
-async fn listed(host: &Host, domain_id: &str) -> Outcome<Option<String>> {
+async fn listed(host: &Host, domain_id: &str) -> TestResult<Option<String>> {
     let answer = host
         .storage
         .clone()
@@ -90,7 +90,7 @@ async fn listed(host: &Host, domain_id: &str) -> Outcome<Option<String>> {
 }
 
 /// The stable code that a call was refused with, and its sentence.
-fn refusal<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Outcome<(String, String)> {
+fn refusal<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> TestResult<(String, String)> {
     match answer {
         Ok(answer) => Err(Failure::new(format!("it was not refused: {answer:?}"))),
         Err(status) => {

@@ -4,7 +4,7 @@
 use proto::host::v1::{CreateStorageDomainRequest, GetHostInfoRequest};
 use tests::bind_mount::BindMount;
 use tests::fail_point::FailPoints;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::gate::Gate;
 use tests::ids::fresh;
 use tests::lone_host::LoneHost;
@@ -13,7 +13,7 @@ use tests::storage;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_that_is_mounted_over_at_work_and_unmounted_again_is_where_its_name_leads() -> Outcome<()> {
+async fn a_root_that_is_mounted_over_at_work_and_unmounted_again_is_where_its_name_leads() -> TestResult<()> {
     let Some(mount) = read_only::mount()? else {
         return Ok(());
     };
@@ -58,7 +58,7 @@ async fn a_root_that_is_mounted_over_at_work_and_unmounted_again_is_where_its_na
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_that_is_gone_is_said_to_be_and_one_that_is_restored_is_gone_on_with() -> Outcome<()> {
+async fn a_root_that_is_gone_is_said_to_be_and_one_that_is_restored_is_gone_on_with() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let mut host = LoneHost::start_below(folder.path()).await?;
     let domain_id = host.client.create_domain().await?;

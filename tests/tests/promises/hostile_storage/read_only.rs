@@ -5,7 +5,7 @@ use proto::host::v1::{CreateStorageDomainRequest, FormatStorageDomainRequest};
 use tests::bind_mount::BindMount;
 use tests::client::Host;
 use tests::fail_point::FailPoints;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::ids::fresh;
 use tests::lone_host::LoneHost;
 use tests::loop_mount::{FileSystem, LoopMount, NoMount};
@@ -15,7 +15,7 @@ use super::*;
 
 const CODE: &str = "FILE_SYSTEM_READ_ONLY";
 
-pub(super) fn mount() -> Outcome<Option<LoopMount>> {
+pub(super) fn mount() -> TestResult<Option<LoopMount>> {
     match LoopMount::make(FileSystem::Ext4) {
         Ok(mount) => Ok(Some(mount)),
         Err(NoMount::Skip(why)) => {
@@ -28,7 +28,7 @@ pub(super) fn mount() -> Outcome<Option<LoopMount>> {
 
 /// That a volume is read, and every change to its domain refused. On a file system that has fallen read-only nothing can
 /// be synced: then a task that had begun says that it cannot vouch for its undo either.
-async fn only_reads(host: &Host, volume: &VolumeAddress, has_fallen: bool) -> Outcome<()> {
+async fn only_reads(host: &Host, volume: &VolumeAddress, has_fallen: bool) -> TestResult<()> {
     let domain_id = &volume.domain_id;
     let found = volumes(host, volume).await?;
     ensure(found.len() == 1 && found[0].status == "OK", || {
@@ -58,7 +58,7 @@ async fn only_reads(host: &Host, volume: &VolumeAddress, has_fallen: bool) -> Ou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_that_is_read_only_is_read_from_the_start_and_written_when_it_can_be() -> Outcome<()> {
+async fn a_root_that_is_read_only_is_read_from_the_start_and_written_when_it_can_be() -> TestResult<()> {
     let Some(mount) = mount()? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
     std::fs::create_dir(folder.path().join("storage"))?;
@@ -103,7 +103,7 @@ async fn a_root_that_is_read_only_is_read_from_the_start_and_written_when_it_can
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_domain_that_falls_read_only_at_work_is_read_and_costs_no_other() -> Outcome<()> {
+async fn a_domain_that_falls_read_only_at_work_is_read_and_costs_no_other() -> TestResult<()> {
     let Some(mut mount) = mount()? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
     let mut host = LoneHost::start_below(folder.path()).await?;

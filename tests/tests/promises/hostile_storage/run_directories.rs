@@ -3,7 +3,7 @@
 
 use proto::host::v1::{GetHostInfoRequest, HostInfo};
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::gate::Gate;
 use tests::lone_host::LoneHost;
 use tests::storage;
@@ -13,7 +13,7 @@ use super::*;
 /// As many as a host runs at a time here.
 const AT_ONCE: usize = 3;
 
-async fn info(host: &Host) -> Outcome<HostInfo> {
+async fn info(host: &Host) -> TestResult<HostInfo> {
     let answer = host
         .host
         .clone()
@@ -23,7 +23,7 @@ async fn info(host: &Host) -> Outcome<HostInfo> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_in_their_way_fails_what_needs_them_at_once_and_nothing_else() -> Outcome<()> {
+async fn what_stands_in_their_way_fails_what_needs_them_at_once_and_nothing_else() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let mut host = LoneHost::start_below(folder.path()).await?;
     let domain_id = host.client.create_domain().await?;
@@ -55,7 +55,7 @@ async fn what_stands_in_their_way_fails_what_needs_them_at_once_and_nothing_else
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_of_which_a_restart_cannot_tell_whether_a_process_is_left_end_with_that_and_block_nobody()
--> Outcome<()> {
+-> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let gate = Gate::open().await?;
     let (program, at_once) = (gate.program(), AT_ONCE.to_string());

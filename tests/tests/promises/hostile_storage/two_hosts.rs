@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use proto::host::v1::{CreateStorageDomainRequest, FormatStorageDomainRequest, GetHostInfoRequest};
 use tests::client::Host;
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::ids::fresh;
 use tests::lone_host::LoneHost;
 use tests::{storage, words};
@@ -31,7 +31,7 @@ struct Pair {
 }
 
 impl Pair {
-    async fn start() -> Outcome<Self> {
+    async fn start() -> TestResult<Self> {
         let folder = tempfile::tempdir()?;
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         std::fs::create_dir_all(one.join("storage"))?;
@@ -45,7 +45,7 @@ impl Pair {
     }
 }
 
-async fn id_of(host: &Host) -> Outcome<String> {
+async fn id_of(host: &Host) -> TestResult<String> {
     let answer = host
         .host
         .clone()
@@ -55,7 +55,7 @@ async fn id_of(host: &Host) -> Outcome<String> {
 }
 
 /// That every change by `other` is refused, naming `holder`, and that it reads all.
-async fn reads_and_is_refused(other: &Host, holder: &str, volume: &VolumeAddress) -> Outcome<()> {
+async fn reads_and_is_refused(other: &Host, holder: &str, volume: &VolumeAddress) -> TestResult<()> {
     let domain_id = &volume.domain_id;
     for request in [creation(domain_id, 1).0, deletion(volume)] {
         let sentence = fails(other, &request, "DOMAIN_LOCKED").await?;
@@ -82,7 +82,8 @@ async fn reads_and_is_refused(other: &Host, holder: &str, volume: &VolumeAddress
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_host_on_a_root_is_told_who_writes_and_takes_over_when_that_one_has_died() -> Outcome<()> {
+async fn the_second_host_on_a_root_is_told_who_writes_and_takes_over_when_that_one_has_died() -> TestResult<()>
+{
     let mut pair = Pair::start().await?;
     let (one, two) = (pair.first.client.clone(), pair.second.client.clone());
     let (id_one, id_two) = (id_of(&one).await?, id_of(&two).await?);
@@ -111,7 +112,7 @@ async fn the_second_host_on_a_root_is_told_who_writes_and_takes_over_when_that_o
 }
 
 /// A domain that both make at once: one makes it, and the other finds it made.
-async fn made_by_both(one: &Host, two: &Host) -> Outcome<String> {
+async fn made_by_both(one: &Host, two: &Host) -> TestResult<String> {
     let request = CreateStorageDomainRequest {
         domain_id: fresh(),
         name: "both".to_owned(),
@@ -127,7 +128,7 @@ async fn made_by_both(one: &Host, two: &Host) -> Outcome<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hosts_that_work_side_by_side_on_one_root_do_each_other_no_harm() -> Outcome<()> {
+async fn two_hosts_that_work_side_by_side_on_one_root_do_each_other_no_harm() -> TestResult<()> {
     let mut pair = Pair::start().await?;
     let (one, two) = (pair.first.client.clone(), pair.second.client.clone());
     let mut domain_id = String::new();
@@ -136,7 +137,7 @@ async fn two_hosts_that_work_side_by_side_on_one_root_do_each_other_no_harm() ->
     }
 
     // Whoever writes first to it writes alone.
-    let begin = async |host: Host| -> Outcome<Vec<(String, VolumeAddress)>> {
+    let begin = async |host: Host| -> TestResult<Vec<(String, VolumeAddress)>> {
         let mut tasks = Vec::new();
         for n in 0..FOR_ONE_DOMAIN {
             let (start, address) = creation(&domain_id, n % 4);

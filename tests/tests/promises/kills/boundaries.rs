@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tests::fail_point::{self, Boundary};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::programs::program;
 
 use super::slot::Slot;
@@ -34,7 +34,7 @@ impl Passed {
 }
 
 /// Runs the scenario undisturbed, so many times: what the host passes, and what the engine does.
-pub(super) async fn passed(slot: &mut Slot, runs: usize) -> Outcome<(Passed, Passed)> {
+pub(super) async fn passed(slot: &mut Slot, runs: usize) -> TestResult<(Passed, Passed)> {
     let (mut host, mut engine) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         slot.undisturbed().await.context("undisturbed")?;
@@ -52,7 +52,7 @@ pub(super) fn names(trace: &Path) -> BTreeSet<String> {
 }
 
 /// The host's own table of step boundaries for one operation.
-pub(super) fn table_of(verb: &str) -> Outcome<BTreeSet<String>> {
+pub(super) fn table_of(verb: &str) -> TestResult<BTreeSet<String>> {
     let output = Command::new(program("vdsm-svc")?)
         .arg("--list-fail-points")
         .output()?;

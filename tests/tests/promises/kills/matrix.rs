@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tests::fail_point::Boundary;
-use tests::failure::{Failure, Outcome, ensure};
+use tests::failure::{Failure, TestResult, ensure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -43,7 +43,7 @@ struct Board {
 }
 
 /// Tries the chosen kills of a scenario.
-pub(super) async fn run(scenario: Scenario) -> Outcome<()> {
+pub(super) async fn run(scenario: Scenario) -> TestResult<()> {
     let choice = Choice::given();
     let mut first = Slot::make(scenario).await?;
     let (host, engine) = boundaries::passed(&mut first, choice.undisturbed_runs()).await?;
@@ -139,7 +139,7 @@ fn second_kills(table: &BTreeSet<String>, board: &Board) -> Vec<Errand> {
 }
 
 /// Empties the board.
-async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> Outcome<Vec<Slot>> {
+async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> TestResult<Vec<Slot>> {
     let mut workers = JoinSet::new();
     for mut slot in slots {
         let board = Arc::clone(board);
@@ -177,7 +177,7 @@ impl Kill {
 
 impl Board {
     /// What came of a run: what the host passed after the kill, or what the victim passed without one.
-    fn note(&mut self, kill: &Kill, outcome: Outcome<bool>, traces: &Traces) {
+    fn note(&mut self, kill: &Kill, outcome: TestResult<bool>, traces: &Traces) {
         self.runs += 1;
         match outcome {
             Err(failure) => self.failures.push(failure),
@@ -213,7 +213,7 @@ impl Board {
 }
 
 /// The host was killed at each step of its own table.
-fn nothing_of_the_table_is_missing(table: &BTreeSet<String>, board: &Board) -> Outcome<()> {
+fn nothing_of_the_table_is_missing(table: &BTreeSet<String>, board: &Board) -> TestResult<()> {
     let missing: Vec<_> = table
         .iter()
         .filter(|point| !(board.hit(Victim::Host, point, false) || board.hit(Victim::Host, point, true)))
@@ -225,7 +225,7 @@ fn nothing_of_the_table_is_missing(table: &BTreeSet<String>, board: &Board) -> O
 
 /// At each point that was tried and that every undisturbed run passed, somebody was killed: alone, together, or both, as
 /// it was tried.
-fn nothing_that_always_comes_is_missing(tried: &BTreeSet<Hit>, board: &Board) -> Outcome<()> {
+fn nothing_that_always_comes_is_missing(tried: &BTreeSet<Hit>, board: &Board) -> TestResult<()> {
     let always = |hit: &&Hit| {
         board
             .always

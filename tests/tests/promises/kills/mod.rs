@@ -18,27 +18,27 @@ mod slot;
 mod trial;
 
 use proto::engine::v1::CommandKind;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 
 use scenario::Scenario;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn removing_a_vm_survives_a_kill_at_any_boundary() -> Outcome<()> {
+async fn removing_a_vm_survives_a_kill_at_any_boundary() -> TestResult<()> {
     matrix::run(Scenario::Remove).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creating_a_vm_survives_a_kill_at_any_boundary() -> Outcome<()> {
+async fn creating_a_vm_survives_a_kill_at_any_boundary() -> TestResult<()> {
     matrix::run(Scenario::Create).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_that_fails_survives_a_kill_at_any_boundary() -> Outcome<()> {
+async fn a_creation_that_fails_survives_a_kill_at_any_boundary() -> TestResult<()> {
     matrix::run(Scenario::CreateFailing).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copying_a_disk_survives_a_kill_at_any_boundary() -> Outcome<()> {
+async fn copying_a_disk_survives_a_kill_at_any_boundary() -> TestResult<()> {
     matrix::run(Scenario::Copy).await
 }
 

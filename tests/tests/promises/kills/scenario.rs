@@ -8,7 +8,7 @@ use proto::engine::v1::{
 };
 use tests::audit::Records;
 use tests::client::Engine;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::gate::{Gate, STRANGER};
 use tests::{World, requests, storage, words};
 
@@ -52,7 +52,7 @@ impl Scenario {
     }
 
     /// A world for it, whose host makes volumes with this program where something is to fail.
-    pub(super) async fn world(self, gate: &Gate) -> Outcome<(World, String)> {
+    pub(super) async fn world(self, gate: &Gate) -> TestResult<(World, String)> {
         if self != Self::CreateFailing {
             return World::furnished().await;
         }
@@ -62,7 +62,7 @@ impl Scenario {
     }
 
     /// Makes ready in this world, whose domain this is.
-    pub(super) async fn prepare(self, world: &World, domain_id: &str, gate: &Gate) -> Outcome<Prepared> {
+    pub(super) async fn prepare(self, world: &World, domain_id: &str, gate: &Gate) -> TestResult<Prepared> {
         let disks = match self {
             // Raw, so that it can be filled here.
             Self::Copy => vec![requests::disk(domain_id, requests::KINDS[0])],
@@ -104,7 +104,7 @@ impl Scenario {
 
 impl Prepared {
     /// Asks for it, as often as it takes: returns the command's id.
-    pub(super) async fn act(&self, engine: &Engine) -> Outcome<String> {
+    pub(super) async fn act(&self, engine: &Engine) -> TestResult<String> {
         match self.scenario {
             Scenario::Remove => engine.ask_remove_vm(&self.remove).await,
             Scenario::Create | Scenario::CreateFailing => engine.ask_create_vm(&self.create).await,
@@ -113,7 +113,7 @@ impl Prepared {
     }
 
     /// Whether this is the end that the command comes to without a kill.
-    pub(super) fn judge(&self, command: &Command, records: &Records) -> Outcome<()> {
+    pub(super) fn judge(&self, command: &Command, records: &Records) -> TestResult<()> {
         let state = words::command_state(command.state);
         match (self.scenario, state.as_str()) {
             (Scenario::Remove, "SUCCEEDED") => self.nothing_is_there(records),
@@ -146,7 +146,7 @@ impl Prepared {
         Path::new(&self.storage_root).join(&self.domain_id).join("images")
     }
 
-    fn nothing_is_there(&self, records: &Records) -> Outcome<()> {
+    fn nothing_is_there(&self, records: &Records) -> TestResult<()> {
         let stranger = &self.create.disks[2].disk_id;
         let mut images = storage::images(&self.storage_root, &self.domain_id);
         images.retain(|image| !(self.has_a_stranger() && image == stranger));
@@ -157,7 +157,7 @@ impl Prepared {
     }
 
     /// The copy and its source are there, each a volume with its metadata, and hold the same.
-    fn the_copy_is_whole(&self, records: &Records) -> Outcome<()> {
+    fn the_copy_is_whole(&self, records: &Records) -> TestResult<()> {
         let whole = i32::from(Presence::Whole);
         let ids = [&self.copy.source_disk_id, &self.copy.disk_id];
         for disk_id in ids {
@@ -192,7 +192,7 @@ impl Prepared {
         Some(self.images().join(disk_id).join(data))
     }
 
-    fn all_is_there(&self, records: &Records) -> Outcome<()> {
+    fn all_is_there(&self, records: &Records) -> TestResult<()> {
         let whole = i32::from(Presence::Whole);
         let disks_are_whole = records.disks.len() == 4
             && records.disks.iter().all(|disk| {

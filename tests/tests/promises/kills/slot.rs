@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tempfile::TempDir;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::gate::Gate;
 use tests::{World, storage};
 
@@ -30,7 +30,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Makes a world and brings it to where the scenario begins.
-    pub(super) async fn make(scenario: Scenario) -> Outcome<Self> {
+    pub(super) async fn make(scenario: Scenario) -> TestResult<Self> {
         let gate = Gate::open().await?;
         let (mut world, domain_id) = scenario.world(&gate).await?;
         let prepared = scenario.prepare(&world, &domain_id, &gate).await?;
@@ -48,7 +48,7 @@ impl Slot {
     }
 
     /// Puts everything back. The services must not run.
-    pub(super) fn reset(&self) -> Outcome<()> {
+    pub(super) fn reset(&self) -> TestResult<()> {
         for (part, copy) in PARTS {
             let place = self.world.folder().join(part);
             std::fs::remove_dir_all(&place)?;
@@ -62,7 +62,7 @@ impl Slot {
 }
 
 /// Removes a file that may be there.
-pub(super) fn remove(file: &Path) -> Outcome<()> {
+pub(super) fn remove(file: &Path) -> TestResult<()> {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proto::engine::v1::Command;
 use tests::audit::{self, Records};
 use tests::fail_point::{Boundary, FailPoints};
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::patience::eventually;
 use tests::watch::Watchers;
 use tokio::task::JoinHandle;
@@ -85,7 +85,7 @@ impl Slot {
     }
 
     /// Runs the scenario undisturbed; the passages are in [`Slot::traces`] then.
-    pub(super) async fn undisturbed(&mut self) -> Outcome<()> {
+    pub(super) async fn undisturbed(&mut self) -> TestResult<()> {
         let traces = self.traces();
         let host = FailPoints::tracing(traces.host);
         let engine = FailPoints::tracing(traces.engine);
@@ -95,7 +95,7 @@ impl Slot {
     /// Runs the scenario with a kill; what is passed after it is in [`Slot::traces`] then. False where the run came
     /// to its end without passing the boundary: what lies beside the others' timing does not come in every run. It was
     /// an undisturbed one then, and what the victim passed is in its trace.
-    pub(super) async fn survive(&mut self, kill: &Kill) -> Outcome<bool> {
+    pub(super) async fn survive(&mut self, kill: &Kill) -> TestResult<bool> {
         let calm = FailPoints {
             one_by_one: true,
             ..FailPoints::default()
@@ -111,7 +111,7 @@ impl Slot {
         outcome.map_err(|failure| self.with_logs(kill, &failure))
     }
 
-    async fn run(&mut self, kill: Option<&Kill>, host: &FailPoints, engine: &FailPoints) -> Outcome<bool> {
+    async fn run(&mut self, kill: Option<&Kill>, host: &FailPoints, engine: &FailPoints) -> TestResult<bool> {
         self.world.kill_engine().await?;
         self.world.kill_host().await?;
         // A child of the last run would be a stranger at work in this one's storage.
@@ -148,7 +148,11 @@ impl Slot {
     }
 
     /// Starts again whoever dies, until the scenario is over.
-    async fn supervise<T>(&mut self, driver: JoinHandle<Outcome<T>>, deaths: &mut Deaths) -> Outcome<T> {
+    async fn supervise<T>(
+        &mut self,
+        driver: JoinHandle<TestResult<T>>,
+        deaths: &mut Deaths,
+    ) -> TestResult<T> {
         while !driver.is_finished() {
             self.tend(deaths).await?;
             tokio::time::sleep(GLANCE).await;
@@ -157,7 +161,7 @@ impl Slot {
     }
 
     /// Waits for a death that comes late, and reads everything once both are up and at rest.
-    async fn aftermath(&mut self, deaths: &mut Deaths) -> Outcome<Records> {
+    async fn aftermath(&mut self, deaths: &mut Deaths) -> TestResult<Records> {
         let end = tokio::time::Instant::now() + AFTERMATH;
         while deaths.expected() && tokio::time::Instant::now() < end {
             self.tend(deaths).await?;
@@ -169,7 +173,7 @@ impl Slot {
     }
 
     /// Looks whether one of them died, and starts it again.
-    async fn tend(&mut self, deaths: &mut Deaths) -> Outcome<()> {
+    async fn tend(&mut self, deaths: &mut Deaths) -> TestResult<()> {
         let traces = self.traces();
         if let Some(status) = self.world.host.take_end() {
             let next = deaths.of(Victim::Host, status)?;
@@ -209,7 +213,7 @@ impl Slot {
 }
 
 /// Asks, waits for the end, and for the rest after it.
-async fn drive(prepared: super::scenario::Prepared, view: audit::View) -> Outcome<(Command, Records)> {
+async fn drive(prepared: super::scenario::Prepared, view: audit::View) -> TestResult<(Command, Records)> {
     let command_id = prepared.act(&view.engine).await?;
     // Nobody has to help: a kill is decided by what the journals and the storage show.
     let command = view.engine.settled(&command_id).await?;
@@ -242,7 +246,7 @@ impl Deaths {
     }
 
     /// Takes note of a death: where the same one is to die next.
-    fn of(&mut self, victim: Victim, status: ExitStatus) -> Outcome<Option<Boundary>> {
+    fn of(&mut self, victim: Victim, status: ExitStatus) -> TestResult<Option<Boundary>> {
         let expected = self.kill.as_ref().is_some_and(|kill| kill.victim == victim) && self.expected();
         ensure(expected && status.signal() == Some(SIGKILL), || {
             format!("{victim:?} ended by itself with {status}")

@@ -3,14 +3,14 @@
 use proto::engine::v1::host::Connection;
 use rustix::process::Signal;
 use tests::client::Refusal;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::patience::eventually;
 use tests::words;
 
 use super::scene::{Scene, UNDO};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart() -> Outcome<()> {
+async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart() -> TestResult<()> {
     let mut scene = Scene::set().await?;
     scene.gate.shut("convert")?;
     let engine = scene.world.client.clone();
@@ -79,7 +79,7 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
 
 /// Its program does not hear SIGTERM, so that it is being stopped for as long as the host is patient with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_being_stopped_can_be_stopped_no_more_and_asking_again_is_harmless() -> Outcome<()> {
+async fn what_is_being_stopped_can_be_stopped_no_more_and_asking_again_is_harmless() -> TestResult<()> {
     let mut scene = Scene::set().await?;
     scene.gate.deafen()?;
     let copying = scene.copy_in_the_middle().await?;

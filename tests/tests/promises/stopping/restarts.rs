@@ -3,13 +3,13 @@
 use proto::engine::v1::disk_observation::Presence;
 use tests::audit;
 use tests::fail_point::{Boundary, FailPoints};
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::words;
 
 use super::scene::Scene;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_cancelled_is_undone_whoever_is_killed_at_once() -> Outcome<()> {
+async fn a_copy_that_is_cancelled_is_undone_whoever_is_killed_at_once() -> TestResult<()> {
     let mut scene = Scene::set().await?;
     for (engine, host) in [(true, false), (false, true), (true, true)] {
         let copying = scene.copy_in_the_middle().await?;
@@ -35,7 +35,7 @@ async fn a_copy_that_is_cancelled_is_undone_whoever_is_killed_at_once() -> Outco
 
 /// The process that copies outlives its host, and must not outlive the command.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_whose_host_was_killed_is_cancelled_and_undone_when_the_host_is_back() -> Outcome<()> {
+async fn a_copy_whose_host_was_killed_is_cancelled_and_undone_when_the_host_is_back() -> TestResult<()> {
     let mut scene = Scene::set().await?;
     let copying = scene.copy_in_the_middle().await?;
     scene.world.kill_host().await?;
@@ -58,7 +58,7 @@ async fn a_copy_whose_host_was_killed_is_cancelled_and_undone_when_the_host_is_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_abort_that_is_cut_off_in_its_undo_is_undone_by_the_next_start() -> Outcome<()> {
+async fn an_abort_that_is_cut_off_in_its_undo_is_undone_by_the_next_start() -> TestResult<()> {
     let mut scene = Scene::set().await?;
     for point in [
         "undo_file.before",
@@ -91,7 +91,7 @@ async fn an_abort_that_is_cut_off_in_its_undo_is_undone_by_the_next_start() -> O
 
 /// The host dies right behind the write that commits, and the wish comes while it is away: the copy stays.
 #[tokio::test(flavor = "multi_thread")]
-async fn past_the_point_of_no_return_a_cancelled_copy_runs_on_across_restarts() -> Outcome<()> {
+async fn past_the_point_of_no_return_a_cancelled_copy_runs_on_across_restarts() -> TestResult<()> {
     let mut scene = Scene::set().await?;
     let boundary = Boundary {
         point: "copy_volume.write_meta.after".to_owned(),

@@ -3,7 +3,7 @@
 use proto::engine::v1::{AsyncTask, Command, CopyDiskRequest, ListTasksRequest};
 use tests::audit::{self, Records};
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::gate::Gate;
 use tests::patience::{eventually, persist};
 use tests::watch::Watchers;
@@ -41,7 +41,7 @@ pub(super) struct Copying {
 
 impl Scene {
     /// Makes the disk; the gate is open.
-    pub(super) async fn set() -> Outcome<Self> {
+    pub(super) async fn set() -> TestResult<Self> {
         let gate = Gate::open().await?;
         let host = ["--running-per-domain", "1", "--qemu-img", &gate.program()];
         let world = World::start_as(&host, &["--heartbeat-ms", HEARTBEAT_MS]).await?;
@@ -60,14 +60,14 @@ impl Scene {
     }
 
     /// Asks for a copy.
-    pub(super) async fn copy(&self) -> Outcome<Copying> {
+    pub(super) async fn copy(&self) -> TestResult<Copying> {
         let request = requests::copy_disk(&self.source_id, &self.domain, requests::KINDS[2]);
         let command_id = self.world.client.ask_copy_disk(&request).await?;
         Ok(Copying { command_id, request })
     }
 
     /// Asks for a copy, and waits until its program stands still.
-    pub(super) async fn copy_in_the_middle(&self) -> Outcome<Copying> {
+    pub(super) async fn copy_in_the_middle(&self) -> TestResult<Copying> {
         self.gate.shut("convert")?;
         let copying = self.copy().await?;
         self.gate.reached().await?;
@@ -83,7 +83,7 @@ impl Scene {
         state: &str,
         cancelable: bool,
         undo: &str,
-    ) -> Outcome<()> {
+    ) -> TestResult<()> {
         let what = format!("a copy that is {state}, cancelable: {cancelable}, undo: {undo:?}");
         let seen = eventually(&what, || async {
             let (task, command) = self.records(copying).await.ok()?;
@@ -100,7 +100,7 @@ impl Scene {
     }
 
     /// The newest task of a copy, and its command, as the engine shows them.
-    pub(super) async fn records(&self, copying: &Copying) -> Outcome<(AsyncTask, Command)> {
+    pub(super) async fn records(&self, copying: &Copying) -> TestResult<(AsyncTask, Command)> {
         let answer = persist(|| {
             let mut tasks = self.world.client.tasks.clone();
             let request = ListTasksRequest {
@@ -119,12 +119,12 @@ impl Scene {
     }
 
     /// Asks that it be stopped.
-    pub(super) async fn cancel(&self, copying: &Copying) -> Outcome<Command> {
+    pub(super) async fn cancel(&self, copying: &Copying) -> TestResult<Command> {
         Ok(self.world.client.ask_cancel(&copying.command_id).await?)
     }
 
     /// It has been cancelled, nothing is left of it, and its source is as it was.
-    pub(super) async fn is_undone(&self, copying: &Copying) -> Outcome<Records> {
+    pub(super) async fn is_undone(&self, copying: &Copying) -> TestResult<Records> {
         let command = self.world.settled(&copying.command_id).await?;
         let cancelled = words::command_state(command.state) == "CANCELLED" && command.cancel_requested;
         ensure(
@@ -150,7 +150,7 @@ impl Scene {
     }
 
     /// Starts the host again; it will kill itself there.
-    pub(super) async fn host_dies_at(&mut self, fail_points: &FailPoints) -> Outcome<()> {
+    pub(super) async fn host_dies_at(&mut self, fail_points: &FailPoints) -> TestResult<()> {
         self.world.host.stop().await?;
         self.world.host.start(fail_points).await?;
         self.world.host_serves().await

@@ -2,14 +2,14 @@
 
 use tests::audit;
 use tests::fail_point::{Boundary, FailPoints};
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::gate::{Gate, STRANGER};
 use tests::patience::eventually;
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_that_fails_and_is_cancelled_in_its_undo_fails_as_it_would_have() -> Outcome<()> {
+async fn a_creation_that_fails_and_is_cancelled_in_its_undo_fails_as_it_would_have() -> TestResult<()> {
     let gate = Gate::open().await?;
     let host = ["--qemu-img", &gate.program()];
     let mut world = World::start_as(&host, &["--heartbeat-ms", "500"]).await?;

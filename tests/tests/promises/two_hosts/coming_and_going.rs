@@ -3,7 +3,7 @@
 use proto::engine::v1::{GetHostRequest, host::Connection};
 use rustix::process::Signal;
 use tests::client::Refusal;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::{requests, words};
 use tonic::Code;
 
@@ -11,7 +11,7 @@ use super::pair::Pair;
 use super::trouble::work;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_hangs_while_it_is_taken_or_given_up_delays_no_other() -> Outcome<()> {
+async fn a_host_that_hangs_while_it_is_taken_or_given_up_delays_no_other() -> TestResult<()> {
     let pair = Pair::start().await?;
     let engine = &pair.world.client;
     let third = pair.world.neighbour("third", &[]).await?;
@@ -43,7 +43,7 @@ async fn a_host_that_hangs_while_it_is_taken_or_given_up_delays_no_other() -> Ou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_hangs_is_not_given_up_where_that_is_cancelled_in_time() -> Outcome<()> {
+async fn a_host_that_hangs_is_not_given_up_where_that_is_cancelled_in_time() -> TestResult<()> {
     let pair = Pair::start().await?;
     let engine = &pair.world.client;
     // With its domain it stays, whether it answers or not.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tests::World;
 use tests::audit::{self, Records, View};
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::neighbour::Neighbour;
 use tests::watch::Watchers;
 
@@ -28,12 +28,12 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Both hosts with a domain each.
-    pub(super) async fn start() -> Outcome<Self> {
+    pub(super) async fn start() -> TestResult<Self> {
         Self::start_with(None, &[]).await
     }
 
     /// The same; the second host has its directories elsewhere where that is given, and more arguments.
-    pub(super) async fn start_with(elsewhere: Option<&Path>, arguments: &[&str]) -> Outcome<Self> {
+    pub(super) async fn start_with(elsewhere: Option<&Path>, arguments: &[&str]) -> TestResult<Self> {
         Self::start_both(&[], elsewhere, arguments).await
     }
 
@@ -42,7 +42,7 @@ impl Pair {
         first: &[&str],
         elsewhere: Option<&Path>,
         arguments: &[&str],
-    ) -> Outcome<Self> {
+    ) -> TestResult<Self> {
         let world = World::start_as(first, &["--heartbeat-ms", HEARTBEAT_MS]).await?;
         let second = match elsewhere {
             Some(folder) => Neighbour::start_below(folder, arguments).await?,
@@ -66,7 +66,7 @@ impl Pair {
     }
 
     /// As [`audit::all_is_well`], with both hosts.
-    pub(super) async fn all_is_well(&self) -> Outcome<Records> {
+    pub(super) async fn all_is_well(&self) -> TestResult<Records> {
         audit::all_is_well(&self.view(), &self.watchers).await
     }
 }

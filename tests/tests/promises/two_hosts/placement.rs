@@ -6,7 +6,7 @@ use proto::engine::v1::AsyncTask;
 use proto::task::v1::operation::Verb;
 use tests::audit::Records;
 use tests::client::Refusal;
-use tests::failure::{Context as _, Outcome, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::{requests, storage};
 use tonic::Code;
 
@@ -16,7 +16,7 @@ use super::pair::Pair;
 const MOST_DISKS: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vm_with_disks_on_two_hosts_is_made_and_removed_by_both() -> Outcome<()> {
+async fn a_vm_with_disks_on_two_hosts_is_made_and_removed_by_both() -> TestResult<()> {
     let pair = Pair::start().await?;
     let engine = &pair.world.client;
     let domains = [&pair.domain, &pair.second_domain];
@@ -64,7 +64,7 @@ async fn a_vm_with_disks_on_two_hosts_is_made_and_removed_by_both() -> Outcome<(
 }
 
 #[tokio::test]
-async fn a_copy_from_one_host_to_another_is_refused_with_what_to_do() -> Outcome<()> {
+async fn a_copy_from_one_host_to_another_is_refused_with_what_to_do() -> TestResult<()> {
     let pair = Pair::start().await?;
     let engine = &pair.world.client;
     let source = requests::create_disk(&pair.domain, requests::KINDS[0]);
@@ -98,7 +98,7 @@ async fn a_copy_from_one_host_to_another_is_refused_with_what_to_do() -> Outcome
 }
 
 /// Each task of a disk was sent to the host of the disk's domain, and no other host has heard of it.
-fn each_task_is_where_its_domain_is(pair: &Pair, records: &Records) -> Outcome<()> {
+fn each_task_is_where_its_domain_is(pair: &Pair, records: &Records) -> TestResult<()> {
     let host_of = |domain_id: &str| match domain_id {
         id if id == pair.domain => pair.world.host_id.as_str(),
         id if id == pair.second_domain => pair.second.id(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::engine::v1::AsyncTask;
 use rustix::process::Signal;
-use tests::failure::{Outcome, ensure};
+use tests::failure::{TestResult, ensure};
 use tests::gate::Gate;
 use tests::watch::Record;
 use tests::{requests, storage, words};
@@ -15,7 +15,8 @@ use super::pair::Pair;
 const DISKS_A_HOST: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelling_a_creation_on_two_hosts_stops_all_parts_of_it_and_waits_for_nobody_else() -> Outcome<()> {
+async fn cancelling_a_creation_on_two_hosts_stops_all_parts_of_it_and_waits_for_nobody_else() -> TestResult<()>
+{
     let gate = Gate::open().await?;
     let arguments = ["--running-per-domain", "1", "--qemu-img", &gate.program()];
     let pair = Pair::start_both(&arguments, None, &arguments).await?;

@@ -3,7 +3,7 @@
 
 use proto::engine::v1::{CreateVmRequest, GetTaskRequest, WaitingFor, host::Connection, waiting_for::What};
 use rustix::process::Signal;
-use tests::failure::{Context as _, Failure, Outcome, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::gate::Gate;
 use tests::ids::fresh;
 use tests::loop_mount::{FileSystem, LoopMount, NoMount};
@@ -28,7 +28,7 @@ const ASKED_OF_THE_TROUBLED: usize = 12;
 const ASKED_A_ROUND: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_hangs_delays_no_other() -> Outcome<()> {
+async fn a_host_that_hangs_delays_no_other() -> TestResult<()> {
     let mut pair = Pair::start().await?;
     let old = Old::make(&pair).await?;
     pair.second.host.service.signal(Signal::STOP)?;
@@ -38,7 +38,7 @@ async fn a_host_that_hangs_delays_no_other() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_behind_a_pulled_cable_delays_no_other() -> Outcome<()> {
+async fn a_host_behind_a_pulled_cable_delays_no_other() -> TestResult<()> {
     let mut pair = Pair::start().await?;
     let old = Old::make(&pair).await?;
     pair.second.proxy.freeze();
@@ -48,7 +48,7 @@ async fn a_host_behind_a_pulled_cable_delays_no_other() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_was_killed_delays_no_other() -> Outcome<()> {
+async fn a_host_that_was_killed_delays_no_other() -> TestResult<()> {
     let mut pair = Pair::start().await?;
     let old = Old::make(&pair).await?;
     pair.second.host.service.kill().await?;
@@ -58,7 +58,7 @@ async fn a_host_that_was_killed_delays_no_other() -> Outcome<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_whose_programs_stand_still_delays_no_other() -> Outcome<()> {
+async fn a_host_whose_programs_stand_still_delays_no_other() -> TestResult<()> {
     let gate = Gate::open().await?;
     let mut pair = Pair::start_with(None, &["--qemu-img", &gate.program()]).await?;
     let old = Old::make(&pair).await?;
@@ -70,7 +70,7 @@ async fn a_host_whose_programs_stand_still_delays_no_other() -> Outcome<()> {
 
 /// All that is the host's is on the disk that hangs: its storage domain and its journal.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_whose_disk_hangs_delays_no_other() -> Outcome<()> {
+async fn a_host_whose_disk_hangs_delays_no_other() -> TestResult<()> {
     let mut mount = match LoopMount::make(FileSystem::Ext4) {
         Ok(mount) => mount,
         Err(NoMount::Skip(why)) => {
@@ -120,7 +120,7 @@ fn on_both(pair: &Pair, name: &str) -> CreateVmRequest {
 }
 
 impl Old {
-    async fn make(pair: &Pair) -> Outcome<Self> {
+    async fn make(pair: &Pair) -> TestResult<Self> {
         let vm = on_both(pair, "old");
         let created = pair.world.create_vm(&vm).await?;
         pair.world.succeeds(&created).await?;
@@ -128,7 +128,7 @@ impl Old {
     }
 
     /// Asks the troubled host for work, and has all that is asked of the healthy one end meanwhile.
-    async fn work_goes_on(&self, pair: &mut Pair, trouble: Trouble) -> Outcome<Asked> {
+    async fn work_goes_on(&self, pair: &mut Pair, trouble: Trouble) -> TestResult<Asked> {
         let engine = pair.world.client.clone();
         let mut creations = ask_for_disks(pair, ASKED_OF_THE_TROUBLED).await?;
         let both = on_both(pair, "both");
@@ -163,7 +163,7 @@ impl Old {
 
 impl Asked {
     /// None has ended, and each says what it waits for: its host, or a task there that is not over.
-    async fn all_wait(&self, pair: &Pair, trouble: Trouble) -> Outcome<()> {
+    async fn all_wait(&self, pair: &Pair, trouble: Trouble) -> TestResult<()> {
         let engine = &pair.world.client;
         let second = pair.second.id();
         if trouble == Trouble::Away {
@@ -187,7 +187,7 @@ impl Asked {
     }
 
     /// The trouble is over: everything succeeds, and no lock remains.
-    async fn all_ends(&self, pair: &Pair) -> Outcome<()> {
+    async fn all_ends(&self, pair: &Pair) -> TestResult<()> {
         for command in self.creations.iter().chain([&self.removal]) {
             pair.world.succeeds(command).await?;
         }
@@ -222,7 +222,7 @@ async fn names_work_of(pair: &Pair, host_id: &str, waiting: WaitingFor) -> bool 
 }
 
 /// Asks the host in trouble for so many disks.
-async fn ask_for_disks(pair: &Pair, count: usize) -> Outcome<Vec<String>> {
+async fn ask_for_disks(pair: &Pair, count: usize) -> TestResult<Vec<String>> {
     let mut asked = Vec::new();
     for _ in 0..count {
         let disk = requests::create_disk(&pair.second_domain, requests::KINDS[2]);
@@ -232,17 +232,17 @@ async fn ask_for_disks(pair: &Pair, count: usize) -> Outcome<Vec<String>> {
 }
 
 /// A round on the healthy host.
-pub(super) async fn work(pair: &Pair) -> Outcome<()> {
+pub(super) async fn work(pair: &Pair) -> TestResult<()> {
     in_time(work_once(pair)).await
 }
 
-async fn in_time(work: impl Future<Output = Outcome<()>>) -> Outcome<()> {
+async fn in_time(work: impl Future<Output = TestResult<()>>) -> TestResult<()> {
     let ended = tokio::time::timeout(PATIENCE, work).await;
     ended.map_err(|_| Failure::new(format!("work on a healthy host took more than {PATIENCE:?}")))?
 }
 
 /// Every verb once, one after the other: a disk, its copy, a VM that takes the copy and gives it back, and the removal of all of it.
-async fn work_once(pair: &Pair) -> Outcome<()> {
+async fn work_once(pair: &Pair) -> TestResult<()> {
     let (engine, domain) = (&pair.world.client, &pair.domain);
     let disk = requests::create_disk(domain, requests::KINDS[0]);
     let copy = requests::copy_disk(&disk.disk_id, domain, requests::KINDS[2]);

@@ -3,7 +3,7 @@
 
 use proto::task::v1::operation::Verb;
 use tests::World;
-use tests::failure::Outcome;
+use tests::failure::TestResult;
 use tests::requests::start_task;
 
 use super::table::*;
@@ -69,7 +69,7 @@ macro_rules! all {
 common::each_verb!(all);
 
 #[tokio::test]
-async fn operations_are_refused_by_field() -> Outcome<()> {
+async fn operations_are_refused_by_field() -> TestResult<()> {
     let world = World::start().await?;
     let domain = world.host_client.create_domain().await?;
     let mut table = Table::new(&world).await?;
