@@ -8,7 +8,7 @@ use common::age::Present;
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, ImageId, RequestId, StoreId, TaskId};
 use common::{Fault, Label, Operation, Start, Timestamp, Token, Words};
 
-use crate::model::{Ask, HostCall, Presence, ReportedState};
+use crate::model::{CommandRequest, HostCall, Presence, ReportedState};
 
 /// One input. Each may come twice, late, or after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -273,7 +273,7 @@ pub struct Submission {
     /// The caller's, or made by the shell.
     pub correlation_id: String,
     /// What is wanted.
-    pub ask: Ask,
+    pub request: CommandRequest,
     /// For how long to wait for the locks where somebody has them; none: it is refused then.
     pub lock_wait: Option<Duration>,
     /// Only say what would be done.

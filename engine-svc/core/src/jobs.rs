@@ -480,7 +480,7 @@ mod tests {
     use common::FaultCode;
 
     use super::*;
-    use crate::model::Ask;
+    use crate::model::CommandRequest;
     use crate::testing::{Fate, World, command_id, create_vm, remove_vm};
 
     /// The job of command `n`, as its records say, where each task at work is this far.
@@ -499,12 +499,12 @@ mod tests {
     }
 
     /// Two disks, one of which is three times as large.
-    fn unequal() -> Ask {
-        let mut ask = create_vm(1, [1, 2], 0);
-        if let Ask::CreateVm(request) = &mut ask {
+    fn unequal() -> CommandRequest {
+        let mut request = create_vm(1, [1, 2], 0);
+        if let CommandRequest::CreateVm(request) = &mut request {
             request.disks[1].capacity_bytes *= 3;
         }
-        ask
+        request
     }
 
     fn progress_of(job: &Job, kind: StepKind) -> Vec<Progress> {

@@ -54,7 +54,7 @@ impl Api {
     ) -> Result<Response<R::Response>, Status> {
         let caller = caller(&request)?;
         let mut body = request.into_inner();
-        let ask = body.ask().map_err(|fault| status::from_fault(&fault))?;
+        let request = body.request().map_err(|fault| status::from_fault(&fault))?;
         let Envelope {
             request_id: id,
             validate_only,
@@ -77,7 +77,7 @@ impl Api {
             request_id,
             digest: digest(&body),
             correlation_id,
-            ask,
+            request,
             lock_wait,
             validate_only: validate_only || full.is_some(),
             before: None,

@@ -11,12 +11,12 @@ mod follower;
 mod frame;
 mod inventory;
 mod observation;
+mod pending;
 mod probe;
 mod refusal;
 mod room;
 mod session;
 mod stream;
-mod wishes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 use super::backoff::Backoff;
 use super::call::{self, Connection, Limits, Outcome};
 use super::follower::{Orders, idle};
+use super::pending::PendingEffects;
 use super::refusal::Refusal;
 use super::room::Room;
-use super::wishes::Wishes;
 use super::{Context, probe, stream};
 use crate::life::{Life, Loyalty};
 use crate::store;
@@ -319,7 +319,7 @@ struct Work<'a> {
     context: &'a Context,
     connection: &'a Connection,
     limits: Arc<Limits>,
-    wishes: Wishes,
+    pending: PendingEffects,
     calls: JoinSet<(Effect, Result<Outcome, Refusal>)>,
 }
 
@@ -332,13 +332,13 @@ impl<'a> Work<'a> {
                 places: Semaphore::new(CALLS),
                 room: Arc::clone(room),
             }),
-            wishes: Wishes::default(),
+            pending: PendingEffects::default(),
             calls: JoinSet::new(),
         }
     }
 
     fn order(&mut self, effect: Effect) {
-        if let Some(mut wanted) = self.wishes.wish(&effect) {
+        if let Some(mut wanted) = self.pending.want(&effect) {
             let (context, connection) = (self.context.clone(), self.connection.clone());
             let limits = Arc::clone(&self.limits);
             self.calls.spawn(async move {
@@ -349,7 +349,7 @@ impl<'a> Work<'a> {
     }
 
     fn has_ended(&mut self, effect: &Effect, is_done: bool) {
-        if let Some(next) = self.wishes.has_ended(effect, is_done) {
+        if let Some(next) = self.pending.has_ended(effect, is_done) {
             self.order(next);
         }
     }

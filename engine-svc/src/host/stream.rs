@@ -30,7 +30,7 @@ const MISSED_HEARTBEATS: u32 = 3;
 
 /// How one stream ended.
 enum Ended {
-    /// Begin again with a snapshot: the engine wishes it, or the host no longer has the point.
+    /// Begin again with a snapshot: the engine pending it, or the host no longer has the point.
     Resync,
     /// Go on after the last token.
     Resume,

@@ -12,8 +12,8 @@ use doubles::failing::{FailingStore, When};
 use doubles::memory::MemoryStore;
 use engine_core::input::{Frame, HostFacts, HostTask};
 use engine_core::model::{
-    AddHost, Ask, AttachDisk, CopyDiskRequest, CreateStorageDomain, CreateVmRequest, DetachDisk, NewDisk,
-    RemoveDisk, ReportedState,
+    AddHost, AttachDisk, CommandRequest, CopyDiskRequest, CreateStorageDomain, CreateVmRequest, DetachDisk,
+    NewDisk, RemoveDisk, ReportedState,
 };
 use engine_core::{HostCall, Limits};
 use prost::Message as _;
@@ -44,7 +44,7 @@ fn seed(store: &Arc<dyn Store>) -> Seed {
     }
 }
 
-fn submission(number: u128, digest: u8, ask: Ask) -> Input {
+fn submission(number: u128, digest: u8, request: CommandRequest) -> Input {
     Input::Submit(Box::new(Submission {
         command_id: CommandId::from_uuid(Uuid::new_v4()),
         user: "alice".into(),
@@ -52,31 +52,31 @@ fn submission(number: u128, digest: u8, ask: Ask) -> Input {
         request_id: RequestId::from_uuid(Uuid::from_u128(number)),
         digest: vec![digest],
         correlation_id: "nightly".into(),
-        ask,
+        request,
         lock_wait: None,
         validate_only: false,
         before: None,
     }))
 }
 
-fn add_host() -> Ask {
-    Ask::AddHost(AddHost {
+fn add_host() -> CommandRequest {
+    CommandRequest::AddHost(AddHost {
         host_id: HOST,
         name: "h1".into(),
         address: "h1:1".into(),
     })
 }
 
-fn create_domain() -> Ask {
-    Ask::CreateStorageDomain(CreateStorageDomain {
+fn create_domain() -> CommandRequest {
+    CommandRequest::CreateStorageDomain(CreateStorageDomain {
         domain_id: DOMAIN,
         name: "d1".into(),
         host_id: HOST,
     })
 }
 
-fn create_vm(disks: usize) -> Ask {
-    Ask::CreateVm(CreateVmRequest {
+fn create_vm(disks: usize) -> CommandRequest {
+    CommandRequest::CreateVm(CreateVmRequest {
         vm_id: VM,
         name: "vm1".into(),
         description: String::new(),
@@ -220,7 +220,7 @@ impl World {
 
     fn furnished_over(store: Arc<dyn Store>) -> Self {
         let mut world = Self::over(store);
-        for (number, ask, call) in [
+        for (number, request, call) in [
             (1, add_host(), HostCall::Claim),
             (
                 2,
@@ -231,7 +231,7 @@ impl World {
                 },
             ),
         ] {
-            let command_id = world.accepted(submission(number, 0, ask));
+            let command_id = world.accepted(submission(number, 0, request));
             world.step(connected());
             world.step(Input::CallAnswered {
                 command_id,
@@ -312,7 +312,7 @@ fn what_is_lived_is_what_is_loaded_after_every_step() {
 #[test]
 fn a_host_that_shows_a_cleared_task_again_changes_no_record_and_is_to_have_done_with_it() {
     let mut world = World::furnished();
-    world.accepted(submission(3, 0, Ask::CreateDisk(disk_ask(Some(DISK)))));
+    world.accepted(submission(3, 0, CommandRequest::CreateDisk(disk_ask(Some(DISK)))));
     let task = world.engine.state.tasks().next().cloned().unwrap();
     let operation = task.operation.clone().unwrap();
     world.play_out();
@@ -353,16 +353,16 @@ fn a_disk_is_shown_with_the_vm_that_has_it_on_its_list_and_with_no_other() {
     };
     let mut world = World::furnished();
     world.accepted(submission(3, 0, create_vm(1)));
-    world.accepted(submission(4, 0, Ask::CreateDisk(disk_ask(Some(DISK)))));
+    world.accepted(submission(4, 0, CommandRequest::CreateDisk(disk_ask(Some(DISK)))));
     world.play_out();
     assert_eq!(shown(&world, DISK), Some(String::new()));
-    let attach = Ask::AttachDisk(AttachDisk {
+    let attach = CommandRequest::AttachDisk(AttachDisk {
         disk_id: DISK,
         vm_id: VM,
     });
     world.accepted(submission(5, 0, attach));
     assert_eq!(shown(&world, DISK), Some(VM.to_string()));
-    let detach = Ask::DetachDisk(DetachDisk {
+    let detach = CommandRequest::DetachDisk(DetachDisk {
         disk_id: DISK,
         vm_id: VM,
     });
@@ -370,7 +370,7 @@ fn a_disk_is_shown_with_the_vm_that_has_it_on_its_list_and_with_no_other() {
     assert_eq!(shown(&world, DISK), Some(String::new()));
     let made_with_it = world.engine.state.vm(VM).unwrap().disk_ids[0];
     assert_eq!(shown(&world, made_with_it), Some(VM.to_string()));
-    let copy = Ask::CopyDisk(CopyDiskRequest {
+    let copy = CommandRequest::CopyDisk(CopyDiskRequest {
         source_disk_id: made_with_it,
         disk_id: None,
         domain_id: DOMAIN,
@@ -380,7 +380,11 @@ fn a_disk_is_shown_with_the_vm_that_has_it_on_its_list_and_with_no_other() {
         verify: false,
     });
     world.accepted(submission(7, 0, copy));
-    world.accepted(submission(8, 0, Ask::RemoveDisk(RemoveDisk { disk_id: DISK })));
+    world.accepted(submission(
+        8,
+        0,
+        CommandRequest::RemoveDisk(RemoveDisk { disk_id: DISK }),
+    ));
     world.play_out();
     assert_eq!(shown(&world, DISK), None);
     assert_eq!(world.engine.state.disks().count(), 2);
@@ -447,7 +451,7 @@ async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_
     let mut world = World::furnished();
     // More than one piece, however the expiry cuts it.
     for n in 0..150 {
-        world.take(submission(10 + n, 0, Ask::CreateDisk(disk_ask(None))));
+        world.take(submission(10 + n, 0, CommandRequest::CreateDisk(disk_ask(None))));
     }
     for effect in world.take(connected()).1 {
         if let engine_core::Effect::StartTask {
@@ -471,7 +475,7 @@ async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_
     }
     assert_eq!(world.engine.state.tasks().count(), 150, "none is cleared");
     let last = world.accepted(submission(3, 0, create_vm(0)));
-    let open = world.accepted(submission(4, 0, Ask::CreateDisk(disk_ask(None))));
+    let open = world.accepted(submission(4, 0, CommandRequest::CreateDisk(disk_ask(None))));
     let log = Log::new(Arc::clone(&world.store)).unwrap();
     let (store, seed) = (Arc::clone(&world.store), seed(&world.store));
     let handle = coordinator::spawn::<Engine>(store, seed, Arc::clone(&log), |_| {}).unwrap();
@@ -535,22 +539,22 @@ async fn a_commit_that_fails_is_answered_so_and_the_repeat_is_taken() {
 
 /// A command of many disks, each with its own id and a description unlike the others: how many bytes the caller sends, and what the engine is
 /// asked.
-fn long_request(disks: u128) -> (usize, Ask) {
-    let mut request = wire::CreateVmRequest {
+fn long_request(disks: u128) -> (usize, CommandRequest) {
+    let mut message = wire::CreateVmRequest {
         request_id: Uuid::new_v4().to_string(),
         vm_id: VM.to_string(),
         name: "vm1".into(),
         ..wire::CreateVmRequest::default()
     };
-    let mut ask = create_vm(0);
-    let Ask::CreateVm(asked) = &mut ask else {
+    let mut request = create_vm(0);
+    let CommandRequest::CreateVm(asked) = &mut request else {
         unreachable!("it is one")
     };
     for n in 0..disks {
         let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes());
         let mut disk = disk_ask(Some(DiskId::from_uuid(id)));
         disk.description = words(n);
-        request.disks.push(wire::DiskSpec {
+        message.disks.push(wire::DiskSpec {
             disk_id: disk.disk_id.map(|id| id.to_string()).unwrap_or_default(),
             domain_id: disk.domain_id.to_string(),
             capacity_bytes: 4096,
@@ -560,7 +564,7 @@ fn long_request(disks: u128) -> (usize, Ask) {
         });
         asked.disks.push(disk);
     }
-    (request.encoded_len(), ask)
+    (message.encoded_len(), request)
 }
 
 /// 180 letters that say nothing twice.
@@ -645,14 +649,14 @@ fn what_a_request_leaves_on_disk_is_less_than_four_times_it() {
     let before = rows(dir.path());
     let mut world = World::over(open());
     world.step(Input::HostAway { host_id: HOST });
-    let (request, ask) = long_request(64);
-    let id = world.accepted(submission(9, 0, ask));
+    let (bytes, request) = long_request(64);
+    let id = world.accepted(submission(9, 0, request));
     drop(world);
     let after = rows(dir.path());
     let (records, history) = (after.0 - before.0, after.1 - before.1);
-    println!("{request} bytes of request, {records} of records, {history} of history");
-    assert!(request > 17_000, "{request}");
-    assert!(records + history < 4 * request as u64, "{records}, {history}");
+    println!("{bytes} bytes of request, {records} of records, {history} of history");
+    assert!(bytes > 17_000, "{bytes}");
+    assert!(records + history < 4 * bytes as u64, "{records}, {history}");
     // What is read back is what was asked for, and all of it goes with the command: what is left is its disks, and their VM.
     let mut world = World::over(open());
     assert_eq!(world.engine.state.tasks().count(), 64);
@@ -669,5 +673,5 @@ fn what_a_request_leaves_on_disk_is_less_than_four_times_it() {
     drop(world);
     let (left, history) = rows(dir.path());
     println!("{left} bytes are left, {history} of history");
-    assert!(left - before.0 < 2 * request as u64, "{left}");
+    assert!(left - before.0 < 2 * bytes as u64, "{left}");
 }

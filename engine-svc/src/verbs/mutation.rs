@@ -1,7 +1,7 @@
 //! A client's request that becomes a command, and what is answered to it.
 
 use common::fault::Fault;
-use engine_core::model::{Ask, Requested};
+use engine_core::model::{CommandRequest, Requested};
 use proto::engine::v1 as wire;
 
 /// The part of a request that is no part of its body, by which one request is told from another.
@@ -33,7 +33,7 @@ pub(crate) trait Mutation: prost::Message + Sized {
     ///
     /// # Errors
     /// The fault names the field that is wrong.
-    fn ask(&self) -> Result<Ask, Fault>;
+    fn request(&self) -> Result<CommandRequest, Fault>;
 
     /// Takes the envelope off.
     fn open(&mut self) -> Envelope;
@@ -75,9 +75,9 @@ macro_rules! mutation {
 
             type Response = proto::engine::v1::$response;
 
-            fn ask(&self) -> Result<engine_core::model::Ask, common::fault::Fault> {
+            fn request(&self) -> Result<engine_core::model::CommandRequest, common::fault::Fault> {
                 use crate::verbs::mutation::Asked as _;
-                engine_core::model::$root::read(self).map(engine_core::model::Ask::$root)
+                engine_core::model::$root::read(self).map(engine_core::model::CommandRequest::$root)
             }
 
             fn open(&mut self) -> crate::verbs::Envelope {

@@ -3,7 +3,6 @@
 // A Status is what every RPC answers with, as tonic declares it.
 #![allow(clippy::result_large_err)]
 
-mod ask;
 mod feed;
 mod fenced;
 mod filter;
@@ -13,6 +12,7 @@ mod request;
 mod storage;
 mod storage_service;
 mod storage_wire;
+mod task_request;
 mod task_service;
 
 use std::sync::{Arc, OnceLock};

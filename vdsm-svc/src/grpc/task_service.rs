@@ -13,11 +13,11 @@ use runtime::watch::{self, WatchOptions, WatchStream};
 use runtime::{page, reads, status};
 use tonic::{Request, Response, Status};
 
-use super::ask::Ask;
 use super::feed::TaskFeed;
 use super::fenced::Fenced;
 use super::filter::Filter;
 use super::request::{OrRefuse as _, id, who};
+use super::task_request::TaskRequest;
 use super::{Gate, Host, caller};
 use crate::journal::{self, Listing, shown};
 
@@ -39,7 +39,7 @@ impl TaskService for Tasks {
         request: Request<wire::StartTaskRequest>,
     ) -> Result<Response<wire::StartTaskResponse>, Status> {
         let host = self.gate.host()?;
-        let (task, token) = host.decide(Ask::start(&request)?).await?;
+        let (task, token) = host.decide(TaskRequest::start(&request)?).await?;
         Ok(Response::new(wire::StartTaskResponse { task, token }))
     }
 
@@ -67,7 +67,7 @@ impl TaskService for Tasks {
         request: Request<wire::AbortTaskRequest>,
     ) -> Result<Response<wire::AbortTaskResponse>, Status> {
         let host = self.gate.host()?;
-        let (task, token) = host.decide(Ask::abort(&request)?).await?;
+        let (task, token) = host.decide(TaskRequest::abort(&request)?).await?;
         Ok(Response::new(wire::AbortTaskResponse { task, token }))
     }
 
@@ -76,7 +76,7 @@ impl TaskService for Tasks {
         request: Request<wire::ClearTaskRequest>,
     ) -> Result<Response<wire::ClearTaskResponse>, Status> {
         let host = self.gate.host()?;
-        let (task, token) = host.decide(Ask::clear(&request)?).await?;
+        let (task, token) = host.decide(TaskRequest::clear(&request)?).await?;
         Ok(Response::new(wire::ClearTaskResponse { task, token }))
     }
 

@@ -14,7 +14,7 @@ use runtime::clock;
 use runtime::coordinator::{self, Handle, Options, Refusal};
 use store::{Order, Store, Table};
 
-use crate::support::{Input, Notes, Wish, log_of, patient};
+use crate::support::{Input, Notes, Script, log_of, patient};
 
 const DAY: i64 = 24 * 60 * 60;
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -28,7 +28,7 @@ fn spawn(store: &Arc<dyn Store>, ages: &Ages) -> Handle<Notes> {
         ..Options::default()
     };
     let log = log_of(Arc::clone(store));
-    coordinator::spawn_with::<Notes>(Arc::clone(store), Wish::default(), log, |_| {}, options).unwrap()
+    coordinator::spawn_with::<Notes>(Arc::clone(store), Script::default(), log, |_| {}, options).unwrap()
 }
 
 /// What the store knows of the clock.

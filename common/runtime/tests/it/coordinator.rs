@@ -13,7 +13,7 @@ use runtime::coordinator::{self, Handle, NotSent, Perform, Refusal};
 use runtime::log::Log;
 use store::Store;
 
-use crate::support::{Input, Notes, Wish, eventually, log_of, patient};
+use crate::support::{Input, Notes, Script, eventually, log_of, patient};
 
 struct Bench {
     store: Arc<FailingStore>,
@@ -35,11 +35,11 @@ impl Bench {
         let performer = performed.clone();
         let perform = move |effect| performer.lock().unwrap().push(effect);
         let stepped = Arc::new(AtomicU64::new(0));
-        let wish = Wish {
+        let script = Script {
             recovers,
             stepped: stepped.clone(),
         };
-        let handle = coordinator::spawn(store.clone(), wish, log.clone(), perform).unwrap();
+        let handle = coordinator::spawn(store.clone(), script, log.clone(), perform).unwrap();
         Self {
             store,
             log,
@@ -87,7 +87,7 @@ async fn nobody_is_answered_or_sees_the_change_before_what_memory_shows_is_true(
         may,
     };
     let log = log_of(store.clone());
-    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log.clone(), shows).unwrap();
+    let handle = coordinator::spawn::<Notes>(store, Script::default(), log.clone(), shows).unwrap();
     let call = tokio::spawn(async move { handle.call(Input::Note).await.map(|answer| answer.reply) });
     eventually("it is shown", || begun.load(Ordering::SeqCst) == 1).await;
     for _ in 0..20 {
@@ -279,7 +279,8 @@ async fn what_was_stepped_ahead_of_a_commit_that_failed_is_refused_with_it() {
 async fn a_defect_while_a_large_batch_is_committed_ends_the_coordinator_and_leaves_nobody_waiting() {
     let store = MemoryStore::new();
     let log = log_of(store.clone());
-    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log, |_| panic!("on purpose")).unwrap();
+    let handle =
+        coordinator::spawn::<Notes>(store, Script::default(), log, |_| panic!("on purpose")).unwrap();
     let effects = handle.call(LARGE);
     // Answered before its effects are performed, or not at all.
     let _ = patient(effects).await;
@@ -395,7 +396,7 @@ async fn effects_are_performed_in_order_and_may_spawn_tasks() {
         let performed = performed.clone();
         tokio::spawn(async move { performed.fetch_add(effect, Ordering::SeqCst) });
     };
-    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log, perform).unwrap();
+    let handle = coordinator::spawn::<Notes>(store, Script::default(), log, perform).unwrap();
     for _ in 0..10 {
         handle.send(Input::NoteMany(10)).await.unwrap();
     }

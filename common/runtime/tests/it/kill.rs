@@ -10,7 +10,7 @@ use runtime::coordinator;
 use store::Store as _;
 use store::disk::{DiskStore, Options};
 
-use crate::support::{Input, Notes, OWNER, Wish, log_of, patient};
+use crate::support::{Input, Notes, OWNER, Script, log_of, patient};
 
 const DIR: &str = "RUNTIME_TEST_DIR";
 
@@ -26,7 +26,7 @@ async fn child() {
     };
     let store = DiskStore::open(Path::new(&dir), options).unwrap();
     let log = log_of(store.clone());
-    let handle = coordinator::spawn::<Notes>(store, Wish::default(), log, |_| {}).unwrap();
+    let handle = coordinator::spawn::<Notes>(store, Script::default(), log, |_| {}).unwrap();
     for _ in 0..5 {
         patient(handle.call(Input::Note)).await.unwrap();
     }

@@ -109,12 +109,12 @@ pub(crate) fn record_change(log: &Log<EngineHistory>, change: Change<EngineHisto
 /// Notes events; its state is how many it has noted.
 pub(crate) struct Notes {
     pub(crate) noted: u64,
-    wish: Wish,
+    script: Script,
 }
 
 /// What a test wants of it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wish {
+pub(crate) struct Script {
     /// Its first input is a recovery.
     pub(crate) recovers: bool,
     /// How many inputs it has taken, committed or not.
@@ -138,22 +138,22 @@ impl Machine for Notes {
     type Reply = u64;
     type Effect = u64;
     type History = EngineHistory;
-    type Seed = Wish;
+    type Seed = Script;
 
-    fn load(reader: &dyn Reader, wish: &Wish) -> Result<Self, StoreError> {
+    fn load(reader: &dyn Reader, script: &Script) -> Result<Self, StoreError> {
         let all = (Bound::Unbounded, Bound::Unbounded);
         Ok(Self {
             noted: reader.scan(EVENTS, all, Order::Ascending, usize::MAX)?.len() as u64,
-            wish: wish.clone(),
+            script: script.clone(),
         })
     }
 
     fn recover(&self) -> Option<Input> {
-        self.wish.recovers.then_some(Input::Recovered)
+        self.script.recovers.then_some(Input::Recovered)
     }
 
     fn step(&mut self, input: Input, _now: Timestamp) -> Step<Self> {
-        self.wish.stepped.fetch_add(1, Ordering::SeqCst);
+        self.script.stepped.fetch_add(1, Ordering::SeqCst);
         let count = match input {
             Input::Look => 0,
             Input::Note | Input::Recovered => 1,

@@ -8,7 +8,7 @@ use runtime::clock;
 use runtime::coordinator::{self, Options, Retention};
 use store::{Commit, Store as _};
 
-use crate::support::{Input, Notes, Wish, eventually, log_of, patient};
+use crate::support::{Input, Notes, Script, eventually, log_of, patient};
 
 async fn oldest_after(notes: u64, retention: Retention, expected: std::ops::RangeInclusive<u64>) {
     let store = MemoryStore::new();
@@ -18,7 +18,7 @@ async fn oldest_after(notes: u64, retention: Retention, expected: std::ops::Rang
     };
     let handle = coordinator::spawn_with::<Notes>(
         store.clone(),
-        Wish::default(),
+        Script::default(),
         log_of(store.clone()),
         |_| {},
         options,
@@ -77,7 +77,7 @@ async fn a_clock_that_jumped_between_two_starts_makes_no_history_old() {
         };
         let log = log_of(store.clone());
         let handle =
-            coordinator::spawn_with::<Notes>(store.clone(), Wish::default(), log, |_| {}, options).unwrap();
+            coordinator::spawn_with::<Notes>(store.clone(), Script::default(), log, |_| {}, options).unwrap();
         // More than after which it is trimmed.
         for _ in 0..11 {
             patient(handle.call(Input::NoteMany(100))).await.unwrap();

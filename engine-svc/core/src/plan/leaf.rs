@@ -198,13 +198,13 @@ const fn first_place(command: &Command) -> Place {
 #[cfg(test)]
 mod tests {
     use crate::input::{Evidence, Input, Remembered};
-    use crate::model::Ask;
+    use crate::model::CommandRequest;
     use crate::model::CommandState::*;
     use crate::model::Purpose;
     use crate::testing::{Image, World, command_id, copy_disk, create_disk, create_vm, disk_id, host_id};
 
     /// All that makes disk 1.
-    fn makers() -> [(&'static str, Ask); 3] {
+    fn makers() -> [(&'static str, CommandRequest); 3] {
         [
             ("CreateVm", create_vm(1, [1], 0)),
             ("CreateDisk", create_disk(1, 0)),
@@ -213,11 +213,11 @@ mod tests {
     }
 
     /// A disk in the making whose host lost its memory, and which is not wanted any more.
-    fn unwanted_after_a_loss((rpc, ask): (&str, Ask), evidence: Evidence) -> World {
+    fn unwanted_after_a_loss((rpc, request): (&str, CommandRequest), evidence: Evidence) -> World {
         let mut world = World::with_domains(1);
         world.submit(9, "CreateDisk", create_disk(9, 0));
         world.settle();
-        world.submit(1, rpc, ask);
+        world.submit(1, rpc, request);
         let task_id = world.root(1).children.first().copied();
         let task_id = task_id
             .and_then(|id| world.command(id).tasks.first().copied())
@@ -256,11 +256,11 @@ mod tests {
 
     #[test]
     fn what_a_lost_host_began_is_deleted_where_the_next_one_never_comes_to_it() {
-        for (rpc, ask) in makers() {
+        for (rpc, request) in makers() {
             let mut world = World::with_domains(1);
             world.submit(9, "CreateDisk", create_disk(9, 0));
             world.settle();
-            world.submit(1, rpc, ask);
+            world.submit(1, rpc, request);
             let child = world.root(1).children.first().copied();
             let task_id = child.and_then(|id| world.command(id).tasks.first().copied());
             world.wipe(host_id(0));

@@ -20,8 +20,8 @@ use common::id::CommandId;
 use common::{Fault, Timestamp};
 
 use crate::model::{
-    self, Ask, AsyncTask, Command, CommandParameters as _, CommandState, EntityKey, HostCall, Parameters,
-    Requested as _,
+    self, AsyncTask, Command, CommandParameters as _, CommandRequest, CommandState, EntityKey, HostCall,
+    Parameters, Requested as _,
 };
 use crate::state::State;
 use at::At;
@@ -45,17 +45,17 @@ macro_rules! dispatch {
 
         /// The request behind a root, to be planned once more: one that waited for its locks is planned when it starts. None
         /// for a part, which no request asks for.
-        pub(crate) fn asked(parameters: &Parameters) -> Option<Ask> {
+        pub(crate) fn asked(parameters: &Parameters) -> Option<CommandRequest> {
             match parameters {
-                $(Parameters::$root(p) => Some(Ask::$root(p.request())),)*
+                $(Parameters::$root(p) => Some(CommandRequest::$root(p.request())),)*
                 $(Parameters::$part(_) => None,)*
             }
         }
 
         /// What a request would become as the command of this id, if the state allows it.
-        pub(crate) fn plan(state: &State, id: CommandId, ask: &Ask) -> Result<Plan, Fault> {
-            match ask {
-                $(Ask::$root(request) => <model::$root as Root>::plan(state, id, request),)*
+        pub(crate) fn plan(state: &State, id: CommandId, request: &CommandRequest) -> Result<Plan, Fault> {
+            match request {
+                $(CommandRequest::$root(request) => <model::$root as Root>::plan(state, id, request),)*
             }
         }
     };

@@ -8,14 +8,14 @@ use crate::model::{DiskSpec, EntityKey, NewDisk};
 use crate::state::State;
 
 /// The disk that is asked for; where the caller named none, its id is derived from the command and `place`.
-pub(super) fn spec(command: CommandId, place: &str, ask: &NewDisk) -> DiskSpec {
+pub(super) fn spec(command: CommandId, place: &str, request: &NewDisk) -> DiskSpec {
     DiskSpec {
-        disk_id: ask.disk_id.unwrap_or_else(|| command.disk(place)),
-        domain_id: ask.domain_id,
-        capacity_bytes: ask.capacity_bytes,
-        format: ask.format,
-        allocation: ask.allocation,
-        description: ask.description.clone(),
+        disk_id: request.disk_id.unwrap_or_else(|| command.disk(place)),
+        domain_id: request.domain_id,
+        capacity_bytes: request.capacity_bytes,
+        format: request.format,
+        allocation: request.allocation,
+        description: request.description.clone(),
     }
 }
 

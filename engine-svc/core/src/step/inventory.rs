@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::input::Input;
-    use crate::model::Ask;
+    use crate::model::CommandRequest;
     use crate::model::CommandState::*;
     use crate::model::TakeOverHost;
     use crate::testing::{World, create_vm, disk_id, domain_id, host_id, remove_vm};
@@ -195,13 +195,13 @@ mod tests {
     }
 
     fn takes_over(world: &mut World, n: u128) {
-        let ask = Ask::TakeOverHost(TakeOverHost {
+        let request = CommandRequest::TakeOverHost(TakeOverHost {
             host_id: host_id(0),
             name: String::new(),
             address: String::new(),
             reason: "it is ours".to_owned(),
         });
-        world.submit(n, "TakeOverHost", ask);
+        world.submit(n, "TakeOverHost", request);
         world.settle();
         assert_eq!(world.state_of(n), Succeeded);
     }

@@ -26,7 +26,7 @@ use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::Input;
 use crate::jobs::JobHead;
-use crate::model::{Ask, AsyncTask, Command};
+use crate::model::{AsyncTask, Command, CommandRequest};
 use crate::state::{Life, Stance, State};
 use evidence::Look;
 pub use host::put_back;
@@ -183,7 +183,7 @@ impl State {
 /// Whether the engine may act by what this input says: that of hosts, or of people who decide about them.
 const fn decides(input: &Input) -> bool {
     if let Input::Submit(asked) = input {
-        return matches!(asked.ask, Ask::TakeOverHost(_));
+        return matches!(asked.request, CommandRequest::TakeOverHost(_));
     }
     matches!(
         input,

@@ -9,7 +9,7 @@ use super::Reply;
 use super::tx::Tx;
 use crate::change::Change;
 use crate::input::Submission;
-use crate::model::{Ask, Command, CommandParameters as _, EntityKey, Holder, RequestKey};
+use crate::model::{Command, CommandParameters as _, CommandRequest, EntityKey, Holder, RequestKey};
 use crate::plan::{self, Origin, Plan, Records};
 use crate::state::{Owner, RequestScope, Stance, Usage};
 use crate::when::utc;
@@ -29,7 +29,7 @@ impl Tx<'_> {
 
     /// What is to be recorded, and whether it can start.
     fn admit(&self, asked: &Submission) -> Result<(Records, Locks), Fault> {
-        let plan = self.plan(asked.command_id, &asked.ask)?;
+        let plan = self.plan(asked.command_id, &asked.request)?;
         let locks = self.locks(asked, &plan)?;
         let origin = Origin {
             id: asked.command_id,
@@ -48,8 +48,8 @@ impl Tx<'_> {
     }
 
     /// What a request would become as things are, whoever holds what it needs.
-    pub(super) fn plan(&self, id: CommandId, ask: &Ask) -> Result<Plan, Fault> {
-        plan::plan(self.state, id, ask).and_then(|plan| self.is_ours(plan))
+    pub(super) fn plan(&self, id: CommandId, request: &CommandRequest) -> Result<Plan, Fault> {
+        plan::plan(self.state, id, request).and_then(|plan| self.is_ours(plan))
     }
 
     fn locks(&self, asked: &Submission, plan: &Plan) -> Result<Locks, Fault> {
@@ -255,7 +255,7 @@ mod tests {
     use common::lock::Mode;
 
     use crate::input::Input;
-    use crate::model::{Ask, CommandState, EntityKey, Holder, Holding};
+    use crate::model::{CommandRequest, CommandState, EntityKey, Holder, Holding};
     use crate::state::Usage;
     use crate::step::Reply;
     use crate::testing::{
@@ -337,11 +337,11 @@ mod tests {
         let mut world = World::with_domains(1);
         let long = "\u{1f642}".repeat(1_000);
         let described = |number: u128| {
-            let mut ask = create_vm(number, [number], 0);
-            if let Ask::CreateVm(request) = &mut ask {
+            let mut request = create_vm(number, [number], 0);
+            if let CommandRequest::CreateVm(request) = &mut request {
                 request.description.clone_from(&long);
             }
-            ask
+            request
         };
         let all = usize::MAX;
         for (number, text_bytes, text_bytes_per_user, setting) in [
@@ -369,7 +369,7 @@ mod tests {
             );
             // A short text has room.
             other.user = "ann".to_owned();
-            other.ask = create_vm(number + 10, [number + 10], 0);
+            other.request = create_vm(number + 10, [number + 10], 0);
             let reply = world.step(Input::Submit(Box::new(other))).reply;
             assert!(matches!(reply, Reply::Planned { .. }), "{reply:?}");
             // What is under way counts after a restart as well.
@@ -474,7 +474,7 @@ mod tests {
         let mut world = World::with_domains(1);
         world.submit(1, "CreateVm", create_vm(1, [1], 0));
         world.settle();
-        for (ask, code, field) in [
+        for (request, code, field) in [
             (create_vm(1, [9], 0), FaultCode::EntityExists, "vm_id"),
             (
                 create_vm(2, [8, 1], 0),
@@ -493,7 +493,7 @@ mod tests {
             ),
             (remove_vm(5), FaultCode::EntityNotFound, "vm_id"),
         ] {
-            let fault = refusal(world.submit(2, "Any", ask));
+            let fault = refusal(world.submit(2, "Any", request));
             assert_eq!((fault.code, fault.subject.as_str()), (code, field));
         }
         assert!(world.engine.state.vm(vm_id(2)).is_none());

@@ -132,11 +132,11 @@ impl Tx<'_> {
     }
 
     fn plan_again(&self, root: &Command) -> Result<Plan, Fault> {
-        let Some(ask) = plan::asked(&root.parameters) else {
+        let Some(request) = plan::asked(&root.parameters) else {
             let message = format!("nobody can have asked for command {}; please report it", root.id);
             return Err(Fault::new(FaultCode::Internal, message));
         };
-        self.plan(root.id, &ask)
+        self.plan(root.id, &request)
     }
 
     /// First the list of the parts, then the parts, parents before their own, then the start: what a start that was cut has

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::change::Change;
 use crate::input::{Input, MAX_LOCK_WAIT};
-use crate::model::{Ask, CommandKind, CommandState};
+use crate::model::{CommandKind, CommandRequest, CommandState};
 
 /// What a story ends with.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ struct End {
 
 /// A request, by whose number it is known. A user who got no answer repeats it, and the shell gives the repeat a
 /// command id of its own.
-type Request = (u128, &'static str, Ask);
+type Request = (u128, &'static str, CommandRequest);
 
 struct Story {
     requests: Vec<Request>,
@@ -142,10 +142,10 @@ impl Story {
         if self.at_once {
             return self.tell_at_once(world, twice);
         }
-        for (n, rpc, ask) in &self.requests {
-            let mut id = self.ask(&mut world, *n, rpc, ask, 0);
+        for (n, rpc, request) in &self.requests {
+            let mut id = self.ask(&mut world, *n, rpc, request, 0);
             if id.is_none() || twice {
-                id = self.ask(&mut world, *n, rpc, ask, 0x50);
+                id = self.ask(&mut world, *n, rpc, request, 0x50);
             }
             settle(&mut world, twice);
             states.push(world.command(id.expect("accepted")).state);
@@ -155,10 +155,10 @@ impl Story {
 
     fn tell_at_once(&self, mut world: World, twice: bool) -> (World, End) {
         let mut ids = Vec::new();
-        for (n, rpc, ask) in &self.requests {
-            let mut id = self.ask(&mut world, *n, rpc, ask, 0);
+        for (n, rpc, request) in &self.requests {
+            let mut id = self.ask(&mut world, *n, rpc, request, 0);
             if id.is_none() || twice {
-                id = self.ask(&mut world, *n, rpc, ask, 0x50);
+                id = self.ask(&mut world, *n, rpc, request, 0x50);
             }
             ids.push(id.expect("accepted"));
         }
@@ -191,10 +191,10 @@ impl Story {
         world: &mut World,
         n: u128,
         rpc: &str,
-        ask: &Ask,
+        request: &CommandRequest,
         other: u128,
     ) -> Option<common::id::CommandId> {
-        let mut asked = submission(n, rpc, ask.clone());
+        let mut asked = submission(n, rpc, request.clone());
         asked.lock_wait = self.at_once.then_some(MAX_LOCK_WAIT);
         asked.command_id = super::command_id(n + other);
         let key = asked.request_id;

@@ -18,7 +18,7 @@ use super::{
     Fate, Moved, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, scenes, vm_id,
 };
 use crate::input::{Input, Tried};
-use crate::model::{Ask, AsyncTaskState, Command, CommandKind, CommandState};
+use crate::model::{AsyncTaskState, Command, CommandKind, CommandRequest, CommandState};
 use crate::step::Reply;
 
 /// Hosts with a domain each; one more has none, and comes and goes.
@@ -139,9 +139,9 @@ impl Life {
         }
     }
 
-    fn ask(&mut self, rpc: &str, ask: Ask) {
+    fn ask(&mut self, rpc: &str, request: CommandRequest) {
         self.requests += 1;
-        let mut asked = super::submission(self.requests, rpc, ask);
+        let mut asked = super::submission(self.requests, rpc, request);
         asked.lock_wait = self.lock_wait.take();
         self.world.step(Input::Submit(Box::new(asked)));
     }
@@ -209,8 +209,8 @@ impl Life {
                 let n = u128::from(n);
                 let disks = (n / 64) % 4;
                 let first = n % 16 * 4;
-                let ask = create_vm(n % 16, first..first + disks, n % HOSTS);
-                self.ask("CreateVm", ask);
+                let request = create_vm(n % 16, first..first + disks, n % HOSTS);
+                self.ask("CreateVm", request);
             }
             Deed::RemoveVm(n) => {
                 let there: Vec<u128> = (0..16)
@@ -234,8 +234,8 @@ impl Life {
                 let vm = there.get(usize::from(n) % there.len().max(1)).copied();
                 let free = |disk: &u128| world_vm(&self.world, *disk).is_none();
                 let disk = (0..8).map(|more| self.disk(n / 16 + more)).find(free);
-                let ask = super::attach_disk(disk.unwrap_or(0), vm.unwrap_or(0));
-                self.ask("AttachDisk", ask);
+                let request = super::attach_disk(disk.unwrap_or(0), vm.unwrap_or(0));
+                self.ask("AttachDisk", request);
             }
             Deed::DetachDisk(n) => {
                 let disk = self.disk(n / 16);
@@ -248,8 +248,8 @@ impl Life {
                 let own = self.world.engine.state.disk(disk_id(source));
                 let own = own.map(|disk| u128::from(disk.spec.domain_id == domain_id(1)));
                 let domain = own.filter(|_| n % 16 > 0).unwrap_or(u128::from(n) % HOSTS);
-                let ask = super::copy_disk(source, u128::from(n) / 7 % DISKS, domain);
-                self.ask("CopyDisk", ask);
+                let request = super::copy_disk(source, u128::from(n) / 7 % DISKS, domain);
+                self.ask("CopyDisk", request);
             }
             Deed::Vanish(n) => {
                 let disk = disk_id(self.disk(n));

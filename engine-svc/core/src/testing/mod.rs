@@ -21,8 +21,8 @@ pub(crate) use world::{World, add_host, create_domain};
 
 use crate::input::Submission;
 use crate::model::{
-    Ask, AttachDisk, CopyDiskRequest, CreateVmRequest, DetachDisk, NewDisk, RemoveDisk, RemoveHost,
-    RemoveVmRequest, TakeOverHost,
+    AttachDisk, CommandRequest, CopyDiskRequest, CreateVmRequest, DetachDisk, NewDisk, RemoveDisk,
+    RemoveHost, RemoveVmRequest, TakeOverHost,
 };
 
 pub(crate) const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
@@ -52,28 +52,28 @@ pub(crate) fn command_id(n: u128) -> CommandId {
 }
 
 /// Request `n` of user `ann`, to be accepted as command `n`.
-pub(crate) fn submission(n: u128, rpc: &str, ask: Ask) -> Submission {
+pub(crate) fn submission(n: u128, rpc: &str, request: CommandRequest) -> Submission {
     Submission {
         command_id: command_id(n),
         user: "ann".to_owned(),
         rpc: rpc.to_owned(),
         request_id: RequestId::from_uuid(Uuid::from_u128(0x7000_0000 + n)),
-        digest: format!("{ask:?}").into_bytes(),
+        digest: format!("{request:?}").into_bytes(),
         correlation_id: format!("corr-{n}"),
-        ask,
+        request,
         lock_wait: None,
         validate_only: false,
         before: None,
     }
 }
 
-pub(crate) fn remove_host(n: u128) -> Ask {
-    Ask::RemoveHost(RemoveHost { host_id: host_id(n) })
+pub(crate) fn remove_host(n: u128) -> CommandRequest {
+    CommandRequest::RemoveHost(RemoveHost { host_id: host_id(n) })
 }
 
 /// Of a host that is recorded, or that is not.
-pub(crate) fn take_over_host(n: u128) -> Ask {
-    Ask::TakeOverHost(TakeOverHost {
+pub(crate) fn take_over_host(n: u128) -> CommandRequest {
+    CommandRequest::TakeOverHost(TakeOverHost {
         host_id: host_id(n),
         name: format!("host-{n}"),
         address: format!("host-{n}:1"),
@@ -81,8 +81,8 @@ pub(crate) fn take_over_host(n: u128) -> Ask {
     })
 }
 
-pub(crate) fn create_vm(vm: u128, disks: impl IntoIterator<Item = u128>, domain: u128) -> Ask {
-    Ask::CreateVm(CreateVmRequest {
+pub(crate) fn create_vm(vm: u128, disks: impl IntoIterator<Item = u128>, domain: u128) -> CommandRequest {
+    CommandRequest::CreateVm(CreateVmRequest {
         vm_id: vm_id(vm),
         name: format!("vm-{vm}"),
         description: String::new(),
@@ -90,36 +90,36 @@ pub(crate) fn create_vm(vm: u128, disks: impl IntoIterator<Item = u128>, domain:
     })
 }
 
-pub(crate) fn remove_vm(vm: u128) -> Ask {
-    Ask::RemoveVm(RemoveVmRequest { vm_id: vm_id(vm) })
+pub(crate) fn remove_vm(vm: u128) -> CommandRequest {
+    CommandRequest::RemoveVm(RemoveVmRequest { vm_id: vm_id(vm) })
 }
 
-pub(crate) fn create_disk(disk: u128, domain: u128) -> Ask {
-    Ask::CreateDisk(new_disk(disk, domain))
+pub(crate) fn create_disk(disk: u128, domain: u128) -> CommandRequest {
+    CommandRequest::CreateDisk(new_disk(disk, domain))
 }
 
-pub(crate) fn remove_disk(disk: u128) -> Ask {
-    Ask::RemoveDisk(RemoveDisk {
+pub(crate) fn remove_disk(disk: u128) -> CommandRequest {
+    CommandRequest::RemoveDisk(RemoveDisk {
         disk_id: disk_id(disk),
     })
 }
 
-pub(crate) fn attach_disk(disk: u128, vm: u128) -> Ask {
-    Ask::AttachDisk(AttachDisk {
-        disk_id: disk_id(disk),
-        vm_id: vm_id(vm),
-    })
-}
-
-pub(crate) fn detach_disk(disk: u128, vm: u128) -> Ask {
-    Ask::DetachDisk(DetachDisk {
+pub(crate) fn attach_disk(disk: u128, vm: u128) -> CommandRequest {
+    CommandRequest::AttachDisk(AttachDisk {
         disk_id: disk_id(disk),
         vm_id: vm_id(vm),
     })
 }
 
-pub(crate) fn copy_disk(source: u128, disk: u128, domain: u128) -> Ask {
-    Ask::CopyDisk(CopyDiskRequest {
+pub(crate) fn detach_disk(disk: u128, vm: u128) -> CommandRequest {
+    CommandRequest::DetachDisk(DetachDisk {
+        disk_id: disk_id(disk),
+        vm_id: vm_id(vm),
+    })
+}
+
+pub(crate) fn copy_disk(source: u128, disk: u128, domain: u128) -> CommandRequest {
+    CommandRequest::CopyDisk(CopyDiskRequest {
         source_disk_id: disk_id(source),
         disk_id: Some(disk_id(disk)),
         domain_id: domain_id(domain),

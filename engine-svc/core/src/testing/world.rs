@@ -14,7 +14,7 @@ use crate::change::Change;
 use crate::effect::Effect;
 use crate::input::{Frame, Input, MAX_LOCK_WAIT};
 use crate::model::AddHost;
-use crate::model::Ask;
+use crate::model::CommandRequest;
 use crate::model::CreateStorageDomain;
 use crate::model::{Command, CommandState, EntityKey};
 use crate::step::{Reply, Transition};
@@ -76,8 +76,9 @@ impl World {
         world
     }
 
-    pub(crate) fn submit(&mut self, n: u128, rpc: &str, ask: Ask) -> Reply {
-        self.step(Input::Submit(Box::new(submission(n, rpc, ask)))).reply
+    pub(crate) fn submit(&mut self, n: u128, rpc: &str, request: CommandRequest) -> Reply {
+        self.step(Input::Submit(Box::new(submission(n, rpc, request))))
+            .reply
     }
 
     pub(crate) fn step(&mut self, mut input: Input) -> Transition {
@@ -443,8 +444,14 @@ impl World {
     }
 
     /// A request that waits for its locks.
-    pub(crate) fn submit_waiting(&mut self, n: u128, rpc: &str, ask: Ask, wait: Duration) -> Reply {
-        let mut asked = submission(n, rpc, ask);
+    pub(crate) fn submit_waiting(
+        &mut self,
+        n: u128,
+        rpc: &str,
+        request: CommandRequest,
+        wait: Duration,
+    ) -> Reply {
+        let mut asked = submission(n, rpc, request);
         asked.lock_wait = Some(wait);
         self.step(Input::Submit(Box::new(asked))).reply
     }
@@ -517,16 +524,16 @@ pub(crate) fn host_of(effect: &Effect) -> HostId {
     }
 }
 
-pub(crate) fn add_host(n: u128) -> Ask {
-    Ask::AddHost(AddHost {
+pub(crate) fn add_host(n: u128) -> CommandRequest {
+    CommandRequest::AddHost(AddHost {
         host_id: host_id(n),
         name: format!("host-{n}"),
         address: format!("host-{n}:1"),
     })
 }
 
-pub(crate) fn create_domain(n: u128, host: u128) -> Ask {
-    Ask::CreateStorageDomain(CreateStorageDomain {
+pub(crate) fn create_domain(n: u128, host: u128) -> CommandRequest {
+    CommandRequest::CreateStorageDomain(CreateStorageDomain {
         domain_id: domain_id(n),
         name: format!("domain-{n}"),
         host_id: host_id(host),

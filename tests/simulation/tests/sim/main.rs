@@ -9,11 +9,11 @@ mod fate;
 mod ground;
 mod net;
 mod play;
+mod requests;
 mod storm;
 mod trace;
 mod verdict;
 mod wear;
-mod wishes;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -4,7 +4,7 @@ use common::id::ImageId;
 use common::{CreateVolume, Fault, VolumeAddress};
 
 use super::host_op::{HostOp, Stage, Step, Way};
-use super::new_volume::{Left, MakesVolume, Making, Steps, Want, Wish};
+use super::new_volume::{Contents, Left, MakesVolume, Making, Steps, VolumeSpec};
 use super::{Evidence, Work};
 use crate::root::StorageRoot;
 
@@ -45,20 +45,20 @@ impl HostOp for CreateVolume {
     const STARTS_PROCESSES: bool = true;
 
     fn begin(&self, work: Work<'_>) -> Result<Making<()>, Fault> {
-        let want = Want {
+        let contents = Contents {
             capacity_bytes: self.capacity_bytes,
             disk_type: "DATA",
             least_bytes: 0,
         };
-        self.wish().begin(work, want, ())
+        self.spec().begin(work, contents, ())
     }
 
     fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
-        self.wish().left(work, note)
+        self.spec().left(work, note)
     }
 
     fn evidence(&self, root: &StorageRoot) -> Result<Evidence, Fault> {
-        self.wish().evidence(root, Some(self.capacity_bytes))
+        self.spec().evidence(root, Some(self.capacity_bytes))
     }
 
     fn makes_in(&self) -> Option<ImageId> {
@@ -73,8 +73,8 @@ impl HostOp for CreateVolume {
 impl MakesVolume for CreateVolume {
     type Filling = ();
 
-    fn wish(&self) -> Wish<'_> {
-        Wish {
+    fn spec(&self) -> VolumeSpec<'_> {
+        VolumeSpec {
             at: VolumeAddress {
                 domain_id: self.domain_id,
                 image_id: self.image_id,

@@ -148,12 +148,12 @@ macro_rules! define {
 
         /// What a client asks for, in validated words.
         #[derive(Debug, Clone, PartialEq, Eq)]
-        pub enum Ask {
+        pub enum CommandRequest {
             $(#[doc = concat!("See [`", stringify!($root), "`].")]
             $root(<$root as Requested>::Request),)*
         }
 
-        impl Ask {
+        impl CommandRequest {
             /// The kind of the command that comes of it.
             pub const fn kind(&self) -> CommandKind {
                 match self {

@@ -118,7 +118,7 @@ mod tests {
     use common::FaultCode;
 
     use crate::input::Input;
-    use crate::model::Ask;
+    use crate::model::CommandRequest;
     use crate::model::CommandState::*;
     use crate::model::RemoveHost;
     use crate::step::Reply;
@@ -176,7 +176,7 @@ mod tests {
         let mut world = World::new(1);
         world.submit(1, "AddHost", add_host(0));
         world.settle();
-        let given_up = Ask::RemoveHost(RemoveHost { host_id: host_id(0) });
+        let given_up = CommandRequest::RemoveHost(RemoveHost { host_id: host_id(0) });
         world.submit(2, "RemoveHost", given_up);
         world.settle();
         // Said before the engine stopped following it, and heard after.

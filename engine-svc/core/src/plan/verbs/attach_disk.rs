@@ -183,13 +183,13 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named_by_its_field() {
         let mut world = world();
-        for (ask, field) in [
+        for (request, field) in [
             (attach_disk(9, 1), "disk_id"),
             (attach_disk(1, 9), "vm_id"),
             (detach_disk(9, 1), "disk_id"),
             (detach_disk(1, 9), "vm_id"),
         ] {
-            let Reply::Refused(fault) = world.submit(1, "Any", ask) else {
+            let Reply::Refused(fault) = world.submit(1, "Any", request) else {
                 panic!("accepted");
             };
             assert_eq!(
@@ -203,12 +203,12 @@ mod tests {
     fn while_the_vm_is_being_removed_its_remover_is_named() {
         let mut world = world();
         world.submit(1, "RemoveVm", remove_vm(1));
-        for (rpc, ask) in [
+        for (rpc, request) in [
             ("AttachDisk", attach_disk(1, 1)),
             ("AttachDisk", attach_disk(8, 2)),
             ("DetachDisk", detach_disk(8, 1)),
         ] {
-            let (code, _) = code(world.submit(2, rpc, ask));
+            let (code, _) = code(world.submit(2, rpc, request));
             assert_eq!(code, FaultCode::EntityBusy);
         }
     }

@@ -173,14 +173,14 @@ mod tests {
         let mut world = world();
         world.submit(1, "CopyDisk", copy_disk(8, 2, 0));
         world.submit(2, "CopyDisk", copy_disk(8, 3, 2));
-        for (rpc, ask) in [
+        for (rpc, request) in [
             ("RemoveVm", remove_vm(1)),
             ("RemoveDisk", remove_disk(8)),
             ("DetachDisk", detach_disk(8, 1)),
             ("AttachDisk", attach_disk(1, 1)),
             ("RemoveDisk", remove_disk(2)),
         ] {
-            let fault = refusal(world.submit(3, rpc, ask));
+            let fault = refusal(world.submit(3, rpc, request));
             assert_eq!(fault.code, FaultCode::EntityBusy, "{rpc}: {fault}");
             // What is not there yet is said to be being made, and by whom.
             if fault.subject == "disk_id" {
@@ -203,14 +203,14 @@ mod tests {
     #[test]
     fn what_the_state_forbids_names_the_field() {
         let mut world = world();
-        for (ask, code, field) in [
+        for (request, code, field) in [
             (copy_disk(9, 2, 0), FaultCode::EntityNotFound, "source_disk_id"),
             (copy_disk(1, 1, 0), FaultCode::EntityExists, "disk_id"),
             (copy_disk(1, 8, 0), FaultCode::EntityExists, "disk_id"),
             (copy_disk(1, 2, 9), FaultCode::EntityNotFound, "domain_id"),
             (copy_disk(1, 2, 1), FaultCode::DomainsApart, "domain_id"),
         ] {
-            let fault = refusal(world.submit(1, "CopyDisk", ask));
+            let fault = refusal(world.submit(1, "CopyDisk", request));
             assert_eq!((fault.code, fault.subject.as_str()), (code, field));
         }
     }

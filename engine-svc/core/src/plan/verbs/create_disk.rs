@@ -172,11 +172,11 @@ mod tests {
         let mut world = World::with_domains(1);
         world.submit(1, "CreateDisk", create_disk(1, 0));
         world.settle();
-        for (ask, code, field) in [
+        for (request, code, field) in [
             (create_disk(1, 0), FaultCode::EntityExists, "disk_id"),
             (create_disk(2, 7), FaultCode::EntityNotFound, "domain_id"),
         ] {
-            let Reply::Refused(fault) = world.submit(2, "CreateDisk", ask) else {
+            let Reply::Refused(fault) = world.submit(2, "CreateDisk", request) else {
                 panic!("accepted");
             };
             assert_eq!((fault.code, fault.subject.as_str()), (code, field));

@@ -92,7 +92,7 @@ mod tests {
 
     use super::RemoveHost;
     use crate::input::Input;
-    use crate::model::Ask;
+    use crate::model::CommandRequest;
     use crate::model::CommandState::*;
     use crate::step::Reply;
     use crate::testing::{World, add_host, command_id, host_id};
@@ -104,8 +104,8 @@ mod tests {
         world
     }
 
-    fn remove() -> Ask {
-        Ask::RemoveHost(RemoveHost { host_id: host_id(0) })
+    fn remove() -> CommandRequest {
+        CommandRequest::RemoveHost(RemoveHost { host_id: host_id(0) })
     }
 
     #[test]

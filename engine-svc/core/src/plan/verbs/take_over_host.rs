@@ -142,14 +142,14 @@ mod tests {
     use super::TakeOverHost;
     use crate::effect::Effect;
     use crate::input::Input;
-    use crate::model::Ask;
+    use crate::model::CommandRequest;
     use crate::model::CommandState::*;
     use crate::model::EventCode;
     use crate::step::Reply;
     use crate::testing::{World, add_host, command_id, create_domain, create_vm, host_id};
 
-    fn take_over(name: &str, address: &str) -> Ask {
-        Ask::TakeOverHost(TakeOverHost {
+    fn take_over(name: &str, address: &str) -> CommandRequest {
+        CommandRequest::TakeOverHost(TakeOverHost {
             host_id: host_id(0),
             name: name.to_owned(),
             address: address.to_owned(),
@@ -200,8 +200,11 @@ mod tests {
         world.submit(1, "CreateVm", create_vm(1, [1], 0));
         refuse(&mut world, FaultCode::EngineFenced);
         assert_eq!(world.state_of(1), NeedsAttention);
-        for (n, ask) in [(2, create_vm(2, [2], 0)), (3, create_domain(7, 0))] {
-            assert_eq!(code(world.submit(n, "Any", ask)), Some(FaultCode::EngineFenced));
+        for (n, request) in [(2, create_vm(2, [2], 0)), (3, create_domain(7, 0))] {
+            assert_eq!(
+                code(world.submit(n, "Any", request)),
+                Some(FaultCode::EngineFenced)
+            );
         }
         assert_eq!(
             code(world.submit(4, "CreateVm", create_vm(4, [4], 1))),
@@ -573,12 +576,12 @@ mod tests {
                 world.settle();
                 world.disconnect(host_id(0));
             }
-            let ask = || match is_recorded {
+            let request = || match is_recorded {
                 true => take_over("", ""),
                 false => take_over("host-0", "host-0:1"),
             };
-            world.submit(2, "TakeOverHost", ask());
-            let Reply::Refused(fault) = world.submit(3, "TakeOverHost", ask()) else {
+            world.submit(2, "TakeOverHost", request());
+            let Reply::Refused(fault) = world.submit(3, "TakeOverHost", request()) else {
                 panic!("two at once, {is_recorded}")
             };
             assert_eq!(fault.code, FaultCode::EntityBusy);
@@ -612,11 +615,11 @@ mod tests {
     #[test]
     fn a_host_without_a_record_needs_a_name_and_an_address_and_one_with_a_record_keeps_its_own() {
         let mut world = World::new(1);
-        for (ask, field) in [
+        for (request, field) in [
             (take_over("", "host-0:1"), "name"),
             (take_over("host-0", ""), "address"),
         ] {
-            let Reply::Refused(fault) = world.submit(1, "TakeOverHost", ask) else {
+            let Reply::Refused(fault) = world.submit(1, "TakeOverHost", request) else {
                 panic!("{field}")
             };
             assert_eq!(

@@ -8,7 +8,9 @@ use common::operation::CAPACITY_STEP_BYTES;
 use common::{Allocation, CopyVolume, Fault, FaultCode, VolumeFormat};
 
 use super::host_op::{HostOp, Stage, Step, Way};
-use super::new_volume::{Draft, Left, MakesVolume, Making, PIECES, Steps, Want, Wish, largest_file};
+use super::new_volume::{
+    Contents, Draft, Left, MakesVolume, Making, PIECES, Steps, VolumeSpec, largest_file,
+};
 use super::{Evidence, Work};
 use crate::domain::DirectIo;
 use crate::qemu_img::{Given, Limits, argv};
@@ -72,7 +74,7 @@ impl HostOp for CopyVolume {
         let data_bytes = source.data_bytes()?;
         let most_bytes = source.most_bytes(work.ctx)?.max(data_bytes);
         let disk_type = source.disk_type().to_owned();
-        let want = Want {
+        let contents = Contents {
             // A volume that was extended or came from elsewhere may have any size; what is made has VDSM's step.
             capacity_bytes: source.capacity_bytes().next_multiple_of(CAPACITY_STEP_BYTES),
             disk_type: &disk_type,
@@ -84,17 +86,17 @@ impl HostOp for CopyVolume {
             most_bytes,
             target_direct,
         };
-        self.wish().begin(work, want, copied)
+        self.spec().begin(work, contents, copied)
     }
 
     /// The source is not needed any more.
     fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
-        self.wish().left(work, note)
+        self.spec().left(work, note)
     }
 
     /// The source may have changed since, or be gone: it is not asked for its size.
     fn evidence(&self, root: &StorageRoot) -> Result<Evidence, Fault> {
-        self.wish().evidence(root, None)
+        self.spec().evidence(root, None)
     }
 
     fn makes_in(&self) -> Option<ImageId> {
@@ -109,8 +111,8 @@ impl HostOp for CopyVolume {
 impl MakesVolume for CopyVolume {
     type Filling = Copied;
 
-    fn wish(&self) -> Wish<'_> {
-        Wish {
+    fn spec(&self) -> VolumeSpec<'_> {
+        VolumeSpec {
             at: self.target,
             format: self.format,
             allocation: self.allocation,

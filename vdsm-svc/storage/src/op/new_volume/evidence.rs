@@ -4,13 +4,13 @@ use common::Fault;
 
 use super::super::Evidence;
 use super::super::delete_image::leftover;
-use super::Wish;
+use super::VolumeSpec;
 use crate::file::Dir;
 use crate::names::ImageFile;
 use crate::root::StorageRoot;
 use crate::volume::{VolumeMeta, read_meta};
 
-impl Wish<'_> {
+impl VolumeSpec<'_> {
     /// What storage alone shows. A capacity that is not known is not looked at.
     pub(in crate::op) fn evidence(
         &self,

@@ -41,7 +41,7 @@ pub(super) trait MakesVolume:
     type Filling: 'static;
 
     /// What is to be made.
-    fn wish(&self) -> Wish<'_>;
+    fn spec(&self) -> VolumeSpec<'_>;
 
     /// So many bytes of a preallocated volume have their space.
     fn allocated(&self, work: Work<'_>, done_bytes: u64, total_bytes: u64);
@@ -52,7 +52,7 @@ pub(super) trait MakesVolume:
 
 /// What is to be made, as the operation says it.
 #[derive(Clone, Copy)]
-pub(super) struct Wish<'a> {
+pub(super) struct VolumeSpec<'a> {
     /// The address of the new volume.
     pub(super) at: VolumeAddress,
     /// How it keeps its data.
@@ -65,7 +65,7 @@ pub(super) struct Wish<'a> {
 
 /// What else must be known before it begins: a copy learns it from its source.
 #[derive(Clone, Copy)]
-pub(super) struct Want<'a> {
+pub(super) struct Contents<'a> {
     /// What a guest will see.
     pub(super) capacity_bytes: u64,
     /// The use of the disk (VDSM's DISKTYPE). VDSM looks at it nowhere, and keeps it in copies.
@@ -158,20 +158,25 @@ impl Note {
     }
 }
 
-impl Wish<'_> {
+impl VolumeSpec<'_> {
     /// Looks before anything is noted.
     ///
     /// # Errors
     /// Why it cannot be made.
-    pub(super) fn begin<F>(&self, work: Work<'_>, want: Want<'_>, filling: F) -> Result<Making<F>, Fault> {
+    pub(super) fn begin<F>(
+        &self,
+        work: Work<'_>,
+        contents: Contents<'_>,
+        filling: F,
+    ) -> Result<Making<F>, Fault> {
         let domain = work.root.writable(self.at.domain_id)?;
-        let meta = self.metadata(want)?;
-        self.check(work, &domain, &meta, want)?;
+        let meta = self.metadata(contents)?;
+        self.check(work, &domain, &meta, contents)?;
         Ok(Making {
             domain,
             at: self.at,
             meta,
-            capacity_bytes: want.capacity_bytes,
+            capacity_bytes: contents.capacity_bytes,
             own: names::task_file(work.task),
             note: Note::default(),
             image: None,
@@ -185,7 +190,13 @@ impl Wish<'_> {
     /// The image must be absent, or hold nothing but what an earlier try of this very task left, of which no process works any
     /// more. A volume without a parent beside others would make no chain; and whoever undoes the whole image must not meet what
     /// it did not make.
-    fn check(&self, work: Work<'_>, domain: &Domain, meta: &VolumeMeta, want: Want<'_>) -> Result<(), Fault> {
+    fn check(
+        &self,
+        work: Work<'_>,
+        domain: &Domain,
+        meta: &VolumeMeta,
+        contents: Contents<'_>,
+    ) -> Result<(), Fault> {
         let volume = self.at.volume_id;
         if let Some((name, image)) = domain.find_image(self.at.image_id)? {
             // An image in capitals is another one for VDSM, and ours could not be told from it.
@@ -201,19 +212,19 @@ impl Wish<'_> {
         }
         meta.encode().map_err(|e| e.fault(volume))?;
         match self.allocation {
-            Allocation::Preallocated => check_space(domain, want.capacity_bytes, "or make it sparse"),
-            Allocation::Sparse => check_space(domain, want.least_bytes, "or use another domain"),
+            Allocation::Preallocated => check_space(domain, contents.capacity_bytes, "or make it sparse"),
+            Allocation::Sparse => check_space(domain, contents.least_bytes, "or use another domain"),
         }
     }
 
-    fn metadata(&self, want: Want<'_>) -> Result<VolumeMeta, Fault> {
+    fn metadata(&self, contents: Contents<'_>) -> Result<VolumeMeta, Fault> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let bytes = want.capacity_bytes;
+        let bytes = contents.capacity_bytes;
         Ok(VolumeMeta {
             capacity_bytes: i64::try_from(bytes).map_err(|e| Fault::invalid("capacity_bytes", e))?,
             created_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             description: self.description.to_owned(),
-            disk_type: want.disk_type.to_owned(),
+            disk_type: contents.disk_type.to_owned(),
             domain: self.at.domain_id,
             format: self.format,
             generation: 0,

@@ -4,7 +4,7 @@ use common::{Fault, FaultCode, VolumeAddress};
 
 use super::super::Work;
 use super::super::host_op::{Way, made};
-use super::{Note, Wish};
+use super::{Note, VolumeSpec};
 use crate::domain::WritableDomain;
 use crate::file::{Dir, Identity};
 use crate::names;
@@ -99,7 +99,7 @@ impl Left {
     }
 }
 
-impl Wish<'_> {
+impl VolumeSpec<'_> {
     /// Finds by the note and by storage what is left of it, and where to go from there.
     pub(in crate::op) fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
         let note = Note::decode(note)?;

@@ -50,13 +50,13 @@ impl<O: MakesVolume> Steps<O> {
     pub(in crate::op) const UNDO_NOTE: Back<O> =
         Back::<O>::new("undo_note", |_, work, left| left.note_undoing(work)).only_if(has_image);
     pub(in crate::op) const UNDO_FILE: Back<O> =
-        Back::<O>::new("undo_file", |op, work, left| left.remove_file(work, op.wish().at)).only_if(has_image);
+        Back::<O>::new("undo_file", |op, work, left| left.remove_file(work, op.spec().at)).only_if(has_image);
     pub(in crate::op) const UNDO_META: Back<O> =
-        Back::<O>::new("undo_meta", |op, _, left| left.remove_meta(op.wish().at)).only_if(has_image);
+        Back::<O>::new("undo_meta", |op, _, left| left.remove_meta(op.spec().at)).only_if(has_image);
     pub(in crate::op) const UNDO_SYNC_IMAGE: Back<O> =
         Back::<O>::new("undo_sync_image", |_, _, left| left.sync_image()).only_if(has_image);
     pub(in crate::op) const UNDO_IMAGE: Back<O> =
-        Back::<O>::new("undo_image", |op, _, left| left.remove_image(op.wish().at))
+        Back::<O>::new("undo_image", |op, _, left| left.remove_image(op.spec().at))
             .only_if(|_, left| left.is_empty());
     pub(in crate::op) const UNDO_SYNC_IMAGES: Back<O> =
         Back::<O>::new("undo_sync_images", |_, _, left| left.sync_images());
@@ -75,7 +75,7 @@ fn note<O: MakesVolume>(_: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Resu
 }
 
 fn make_image<O: MakesVolume>(op: &O, _: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
-    let name = op.wish().at.image_id.to_string();
+    let name = op.spec().at.image_id.to_string();
     let images = &making.domain.images;
     making.image = Some(match images.dir(&name)? {
         Some(image) => image,
@@ -108,7 +108,7 @@ fn note_draft<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) 
 
 /// An empty volume.
 fn qemu_img<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
-    let (draft, format) = (making.draft()?, op.wish().format);
+    let (draft, format) = (making.draft()?, op.spec().format);
     let capacity_bytes = draft.capacity_bytes;
     let file = Given::to_write(draft.file)?;
     let argv = argv::create(format, file.path(), capacity_bytes);
@@ -120,11 +120,11 @@ fn qemu_img<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) ->
 
 /// Its space, if it is to have it.
 fn allocate<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
-    if op.wish().allocation == Allocation::Sparse {
+    if op.spec().allocation == Allocation::Sparse {
         return Ok(());
     }
     let draft = making.draft()?;
-    let space = Space::of_new(op.wish().format, draft.capacity_bytes, draft.file_bytes()?);
+    let space = Space::of_new(op.spec().format, draft.capacity_bytes, draft.file_bytes()?);
     let file = (draft.image, draft.name, draft.file);
     space.take(file, work.ctx, &|done| {
         op.allocated(work, done, draft.capacity_bytes)

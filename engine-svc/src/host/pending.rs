@@ -34,13 +34,13 @@ impl Subject {
 
 /// What is wanted, by what it is about, for as long as something about that is under way.
 #[derive(Debug, Default)]
-pub(super) struct Wishes(HashMap<Subject, watch::Sender<Effect>>);
+pub(super) struct PendingEffects(HashMap<Subject, watch::Sender<Effect>>);
 
-impl Wishes {
+impl PendingEffects {
     /// Where nothing about the same is under way, `effect` is to begin, and hears from what is returned of whatever is
     /// wanted in its place. Otherwise it waits for that to end: a host that is released and claimed at once would be
     /// left in whichever way it heard last.
-    pub(super) fn wish(&mut self, effect: &Effect) -> Option<watch::Receiver<Effect>> {
+    pub(super) fn want(&mut self, effect: &Effect) -> Option<watch::Receiver<Effect>> {
         match self.0.entry(Subject::of(effect)) {
             Entry::Occupied(wanted) => {
                 wanted.get().send_if_modified(|newest| {
@@ -85,39 +85,39 @@ mod tests {
 
     #[test]
     fn the_same_is_begun_once() {
-        let mut wishes = Wishes::default();
-        let wanted = wishes.wish(&call(1, HostCall::Claim)).unwrap();
-        assert!(wishes.wish(&call(1, HostCall::Claim)).is_none());
+        let mut pending = PendingEffects::default();
+        let wanted = pending.want(&call(1, HostCall::Claim)).unwrap();
+        assert!(pending.want(&call(1, HostCall::Claim)).is_none());
         assert!(!wanted.has_changed().unwrap());
-        assert_eq!(wishes.has_ended(&call(1, HostCall::Claim), true), None);
-        assert!(wishes.wish(&call(1, HostCall::Claim)).is_some());
+        assert_eq!(pending.has_ended(&call(1, HostCall::Claim), true), None);
+        assert!(pending.want(&call(1, HostCall::Claim)).is_some());
     }
 
     #[test]
     fn the_newest_is_done_next() {
-        let mut wishes = Wishes::default();
-        let wanted = wishes.wish(&call(1, HostCall::Claim)).unwrap();
-        assert!(wishes.wish(&call(1, HostCall::Release)).is_none());
+        let mut pending = PendingEffects::default();
+        let wanted = pending.want(&call(1, HostCall::Claim)).unwrap();
+        assert!(pending.want(&call(1, HostCall::Release)).is_none());
         assert!(wanted.has_changed().unwrap());
-        let next = wishes.has_ended(&call(1, HostCall::Claim), true);
+        let next = pending.has_ended(&call(1, HostCall::Claim), true);
         assert_eq!(next, Some(call(1, HostCall::Release)));
     }
 
     #[test]
     fn what_was_given_up_and_is_wanted_again_is_begun_anew() {
         for given_up in [true, false] {
-            let mut wishes = Wishes::default();
-            let _wanted = wishes.wish(&call(1, HostCall::Claim));
-            let _ = wishes.wish(&call(1, HostCall::Release));
-            let _ = wishes.wish(&call(1, HostCall::Claim));
-            let next = wishes.has_ended(&call(1, HostCall::Claim), !given_up);
+            let mut pending = PendingEffects::default();
+            let _wanted = pending.want(&call(1, HostCall::Claim));
+            let _ = pending.want(&call(1, HostCall::Release));
+            let _ = pending.want(&call(1, HostCall::Claim));
+            let next = pending.has_ended(&call(1, HostCall::Claim), !given_up);
             assert_eq!(next, given_up.then(|| call(1, HostCall::Claim)));
         }
     }
 
     #[test]
     fn others_are_in_nobodys_way() {
-        let mut wishes = Wishes::default();
+        let mut pending = PendingEffects::default();
         let (host_id, task_id) = (
             HostId::from_uuid(Uuid::from_u128(1)),
             TaskId::from_uuid(Uuid::from_u128(1)),
@@ -138,7 +138,7 @@ mod tests {
                 correlation_id: String::new(),
             },
         ] {
-            assert!(wishes.wish(&effect).is_some(), "{effect:?}");
+            assert!(pending.want(&effect).is_some(), "{effect:?}");
         }
     }
 }

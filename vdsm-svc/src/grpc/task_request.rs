@@ -18,7 +18,7 @@ use crate::journal::{self, shown};
 const LOOKS: usize = 5;
 
 /// A request that was read.
-pub(super) struct Ask {
+pub(super) struct TaskRequest {
     who: Caller,
     task_id: TaskId,
     what: What,
@@ -33,7 +33,7 @@ enum What {
 /// The task as the host answered it, and the token of that answer.
 pub(super) type Answered = (Option<wire::Task>, String);
 
-impl Ask {
+impl TaskRequest {
     /// # Errors
     /// A final verdict, naming the field.
     pub(super) fn start(request: &Request<wire::StartTaskRequest>) -> Result<Self, Status> {
@@ -119,7 +119,7 @@ impl Host {
     ///
     /// # Errors
     /// Why it is refused.
-    pub(super) async fn decide(&self, ask: Ask) -> Result<Answered, Status> {
+    pub(super) async fn decide(&self, ask: TaskRequest) -> Result<Answered, Status> {
         self.has_room_for(&ask)?;
         for _ in 0..LOOKS {
             let answer = self.ask(ask.input(self.known(ask.task_id)?)).await?;
@@ -136,7 +136,7 @@ impl Host {
     }
 
     /// Only a task that is new takes room: a repeat is answered as ever.
-    fn has_room_for(&self, ask: &Ask) -> Result<(), Status> {
+    fn has_room_for(&self, ask: &TaskRequest) -> Result<(), Status> {
         let What::Start(_) = &ask.what else {
             return Ok(());
         };
