@@ -6,12 +6,12 @@ use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
 use common::task::{TaskEvent, TaskState};
 
-use super::{Draft, task};
+use super::{Tx, task};
 use crate::change::{Effect, Refusal, Reply};
 use crate::input::{Caller, Known};
 use crate::task::{Asked, Task};
 
-impl Draft<'_> {
+impl Tx<'_> {
     pub(super) fn abort(
         &mut self,
         caller: Caller,

@@ -2,12 +2,12 @@
 
 use common::fault::{Fault, FaultCode};
 
-use super::Draft;
+use super::Tx;
 use crate::change::{Answer, Refusal, Reply};
 use crate::input::Caller;
 use crate::lock::{CallId, Holder, Key};
 
-impl Draft<'_> {
+impl Tx<'_> {
     pub(super) fn hold(&mut self, caller: Caller, call: CallId, keys: &[Key]) -> Reply {
         self.admit(&caller)?;
         match self.state.locks.hold(call, keys) {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
 
-use super::{Draft, task};
+use super::{Tx, task};
 use crate::change::{Answer, Change, Refusal, Reply};
 use crate::input::{Caller, Known};
 use crate::task::{Slot, Task};
 
-impl Draft<'_> {
+impl Tx<'_> {
     pub(super) fn clear(&mut self, caller: Caller, task_id: TaskId, known: Known) -> Reply {
         self.admit(&caller)?;
         if let Some(live) = self.state.task(task_id) {

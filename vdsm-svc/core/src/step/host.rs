@@ -1,11 +1,11 @@
 //! ClaimHost and ReleaseHost.
 
-use super::Draft;
+use super::Tx;
 use crate::change::{Answer, Change, Refusal, Reply};
 use crate::input::{Caller, Claim};
 use crate::owner::{self, Owner};
 
-impl Draft<'_> {
+impl Tx<'_> {
     pub(super) fn claim(&mut self, claim: &Claim) -> Reply {
         let claimed = owner::claim(self.state.owner(), self.state.store_id, claim, self.now)?;
         if let Some(owner) = claimed.owner {

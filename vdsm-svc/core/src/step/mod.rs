@@ -1,4 +1,4 @@
-//! One input after the other. [`Draft`] gathers what comes of one.
+//! One input after the other. [`Tx`] gathers what comes of one.
 
 mod abort;
 mod call;
@@ -28,21 +28,21 @@ const CHANGES_PER_REVISION: usize = 24;
 impl State {
     /// Takes one input, changes the picture, and says what must be recorded, done and answered.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
-        let mut draft = Draft {
+        let mut tx = Tx {
             base: self.revision,
             state: self,
             now,
             changes: Vec::new(),
             effects: Vec::new(),
         };
-        let reply = draft.take(input);
-        draft.start_all_whose_turn_it_is();
-        draft.finish(reply)
+        let reply = tx.take(input);
+        tx.start_all_whose_turn_it_is();
+        tx.finish(reply)
     }
 }
 
 /// What comes of one input, so far.
-struct Draft<'a> {
+struct Tx<'a> {
     state: &'a mut State,
     base: Revision,
     now: Timestamp,
@@ -50,7 +50,7 @@ struct Draft<'a> {
     effects: Vec<Effect>,
 }
 
-impl Draft<'_> {
+impl Tx<'_> {
     fn take(&mut self, input: Input) -> Reply {
         match input {
             Input::Recover { alive } => self.recover(&alive),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use common::id::TaskId;
 use common::task::{TaskEvent, TaskState};
 
-use super::Draft;
+use super::Tx;
 use crate::change::{Answer, Effect, Reply};
 use crate::task::{Slot, Task};
 
 /// What a task waits for that is held.
 const HELD: &str = "its engine to ask for it again, since the host was started anew";
 
-impl Draft<'_> {
+impl Tx<'_> {
     /// Tasks of no engine that wait keep their place in the queue; those of an engine wait until it asks for them again.
     /// One that was at work is stopped, and then finished or
     /// undone by what its note and the storage show. One for which a thread of this very process still works

@@ -6,12 +6,12 @@ use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
 use common::task::{TaskEvent, TaskState};
 
-use super::{Draft, task};
+use super::{Tx, task};
 use crate::change::{Answer, Change, Refusal, Reply};
 use crate::input::Report;
 use crate::task::Task;
 
-impl Draft<'_> {
+impl Tx<'_> {
     /// Answers with the task as it is now, by which its thread sees what to do next.
     pub(super) fn report(&mut self, id: TaskId, report: Report) -> Reply {
         let Some(live) = self.state.live(id) else {

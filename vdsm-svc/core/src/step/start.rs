@@ -6,13 +6,13 @@ use common::fault::{Fault, FaultCode};
 use common::operation::Operation;
 use common::task::TaskEvent;
 
-use super::{Draft, task};
+use super::{Tx, task};
 use crate::change::{Refusal, Reply};
 use crate::input::Start;
 use crate::state::lane;
 use crate::task::{Asked, Task};
 
-impl Draft<'_> {
+impl Tx<'_> {
     /// Accepts an operation, and lets it run at once where it can: INIT, PREPARING, QUEUED and RUNNING are then
     /// edges of one revision, so that accepting costs one commit and one record.
     pub(super) fn start(&mut self, start: Start) -> Reply {

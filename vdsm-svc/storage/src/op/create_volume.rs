@@ -26,7 +26,7 @@ impl HostOp for CreateVolume {
         Stage {
             steps: &[
                 On::CREATE_FILE,
-                On::NOTE_DRAFT,
+                On::NOTE_STAGED,
                 On::QEMU_IMG,
                 On::ALLOCATE,
                 On::SYNC_FILE,

@@ -238,7 +238,7 @@ fn an_image_that_is_moved_while_it_is_made_or_deleted_is_neither_undone_nor_dele
     let draft = format!("{}/.vdsm-svc-{}", image(1), task(1));
     let copying = Operation::CopyVolume(copy(VolumeFormat::Raw, Allocation::Sparse));
     let cases = [
-        (&raw(1), "create_volume.note_draft.after", image(1).to_string()),
+        (&raw(1), "create_volume.note_staged.after", image(1).to_string()),
         (&raw(1), "create_volume.look.before", draft.clone()),
         (&raw(1), "create_volume.sync_image.after", image(1).to_string()),
         (

@@ -9,7 +9,7 @@ use common::{Allocation, CopyVolume, Fault, FaultCode, VolumeFormat};
 
 use super::host_op::{HostOp, Stage, Step, Way};
 use super::new_volume::{
-    Contents, Draft, Left, MakesVolume, Making, PIECES, Steps, VolumeSpec, largest_file,
+    Contents, Left, MakesVolume, Making, PIECES, StagedVolume, Steps, VolumeSpec, largest_file,
 };
 use super::{Evidence, Work};
 use crate::domain::DirectIo;
@@ -47,7 +47,7 @@ impl HostOp for CopyVolume {
         Stage {
             steps: &[
                 On::CREATE_FILE,
-                On::NOTE_DRAFT,
+                On::NOTE_STAGED,
                 On::QEMU_IMG,
                 On::ALLOCATE,
                 CONVERT,
@@ -126,11 +126,11 @@ impl MakesVolume for CopyVolume {
     /// A copy of nothing looks like any other empty volume: some pieces of the source are compared by us, whether
     /// the whole is to be compared or not.
     fn look(&self, making: &Making<Copied>) -> Result<(), Fault> {
-        let (source, draft) = (&making.filling.source, making.draft()?);
-        let (seen, target) = (source.guest()?, draft.guest()?);
+        let (source, staged) = (&making.filling.source, making.staged()?);
+        let (seen, target) = (source.guest()?, staged.guest()?);
         for piece in seen.pieces(PIECES).map_err(|e| source.unread(e))? {
             let expected = seen.read(piece).map_err(|e| source.unread(e))?;
-            let found = target.read(piece).map_err(|e| draft.unread(e))?;
+            let found = target.read(piece).map_err(|e| staged.unread(e))?;
             if expected.is_some() && found.is_some() && found != expected {
                 return Err(differs(
                     self,
@@ -153,9 +153,9 @@ pub(super) struct Copied {
 }
 
 fn convert(op: &CopyVolume, work: Work<'_>, making: &mut Making<Copied>) -> Result<(), Fault> {
-    let (copied, draft) = (&making.filling, making.draft()?);
+    let (copied, staged) = (&making.filling, making.staged()?);
     let source = Given::to_read(copied.source.file())?;
-    let target = Given::to_write(draft.file)?;
+    let target = Given::to_write(staged.file)?;
     let meter = copied.meter(op, work);
     let argv = argv::convert(
         copied.source.input(source.path()),
@@ -163,24 +163,24 @@ fn convert(op: &CopyVolume, work: Work<'_>, making: &mut Making<Copied>) -> Resu
     );
     let largest = largest_file(
         op.format,
-        draft.capacity_bytes,
-        copied.file_data_bytes(op, &draft),
+        staged.capacity_bytes,
+        copied.file_data_bytes(op, &staged),
     );
     let limits = Limits::DATA.with_files_of(largest);
     let ended = work.qemu_img(vec![source, target], &argv, limits, &|io| {
         meter.converted(io);
-        copied.check_taken(op, &draft)
+        copied.check_taken(op, &staged)
     })?;
     ended.well().map_err(|fault| fault.about(op.source.volume_id))?;
-    copied.check_taken(op, &draft)?;
+    copied.check_taken(op, &staged)?;
     meter.all_converted();
     Ok(())
 }
 
 fn verify(op: &CopyVolume, work: Work<'_>, making: &mut Making<Copied>) -> Result<(), Fault> {
-    let (copied, draft) = (&making.filling, making.draft()?);
+    let (copied, staged) = (&making.filling, making.staged()?);
     let source = Given::to_read(copied.source.file())?;
-    let target = Given::to_read(draft.file)?;
+    let target = Given::to_read(staged.file)?;
     let meter = copied.meter(op, work);
     let argv = argv::compare(
         copied.source.input(source.path()),
@@ -226,20 +226,20 @@ impl Copied {
     }
 
     /// What of the file holds data, or may: all where the space was taken.
-    fn file_data_bytes(&self, op: &CopyVolume, draft: &Draft<'_>) -> u64 {
+    fn file_data_bytes(&self, op: &CopyVolume, staged: &StagedVolume<'_>) -> u64 {
         match op.allocation {
-            Allocation::Preallocated => draft.capacity_bytes,
+            Allocation::Preallocated => staged.capacity_bytes,
             Allocation::Sparse => self.most_bytes,
         }
     }
 
     /// Whether the copy takes no more than its source can hold: an image may be changed to tell of far more.
-    fn check_taken(&self, op: &CopyVolume, draft: &Draft<'_>) -> Result<(), Fault> {
-        let taken = draft.taken_bytes()?;
+    fn check_taken(&self, op: &CopyVolume, staged: &StagedVolume<'_>) -> Result<(), Fault> {
+        let taken = staged.taken_bytes()?;
         let most = largest_file(
             VolumeFormat::Cow,
-            draft.capacity_bytes,
-            self.file_data_bytes(op, draft),
+            staged.capacity_bytes,
+            self.file_data_bytes(op, staged),
         );
         // File systems round up, and take some for themselves; the file's own end is the kernel's to keep.
         let most = most.saturating_add(most / 8).saturating_add(SLACK_BYTES);

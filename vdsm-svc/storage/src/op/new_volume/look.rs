@@ -21,7 +21,7 @@ const TABLES_AT_ONCE: usize = 64;
 
 /// The data of a new volume while it has the task's name.
 #[derive(Clone, Copy)]
-pub(in crate::op) struct Draft<'a> {
+pub(in crate::op) struct StagedVolume<'a> {
     /// The image's directory.
     pub(in crate::op) image: &'a Dir,
     /// The name.
@@ -34,7 +34,7 @@ pub(in crate::op) struct Draft<'a> {
     pub(in crate::op) capacity_bytes: u64,
 }
 
-impl Draft<'_> {
+impl StagedVolume<'_> {
     /// Whether it is an empty volume of the form and size that were wished.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Draft<'_> {
     /// Whether it is a volume of the form and size that were wished, whole, and refers to nothing.
     ///
     /// # Errors
-    /// As [`Draft::check_empty`].
+    /// As [`StagedVolume::check_empty`].
     pub(super) fn check(&self, ctx: &dyn OpContext) -> Result<(), Fault> {
         self.identity()?;
         self.check_marks()?;
@@ -69,7 +69,7 @@ impl Draft<'_> {
     /// Whether all its space is still taken, of which so much was taken before it was filled.
     ///
     /// # Errors
-    /// As [`Draft::check_empty`].
+    /// As [`StagedVolume::check_empty`].
     pub(super) fn check_space(&self, taken_bytes: u64) -> Result<(), Fault> {
         let now = self.taken_bytes()?;
         // The file system takes some for itself, and may need less of that by and by.
@@ -89,7 +89,7 @@ impl Draft<'_> {
     /// Which file it is: the one that was made, under its name, and under no other.
     ///
     /// # Errors
-    /// As [`Draft::check_empty`].
+    /// As [`StagedVolume::check_empty`].
     pub(super) fn identity(&self) -> Result<Identity, Fault> {
         let ours = Identity::of_open(self.file).map_err(|e| self.unread(e.into()))?;
         if self.image.identity(self.name)? != Some(ours) {
@@ -102,7 +102,7 @@ impl Draft<'_> {
     /// Whether it stands under the volume's name by now, and under no other.
     ///
     /// # Errors
-    /// As [`Draft::check_empty`].
+    /// As [`StagedVolume::check_empty`].
     pub(super) fn check_placed(&self) -> Result<(), Fault> {
         let ours = Identity::of_open(self.file).map_err(|e| self.unread(e.into()))?;
         if self.image.identity(self.volume.to_string())? != Some(ours) {
@@ -130,7 +130,7 @@ impl Draft<'_> {
     /// What a guest sees of it.
     ///
     /// # Errors
-    /// As [`Draft::check_empty`].
+    /// As [`StagedVolume::check_empty`].
     pub(in crate::op) fn guest(&self) -> Result<Guest<'_>, Fault> {
         Guest::open(self.file, self.format, self.capacity_bytes).map_err(|e| self.broken(e))
     }

@@ -29,7 +29,7 @@ mod steps;
 use marks::Marks;
 
 pub(super) use allocate::{Space, check_space};
-pub(super) use look::{Draft, PIECES};
+pub(super) use look::{PIECES, StagedVolume};
 pub(super) use recover::Left;
 pub(super) use steps::{Steps, largest_file};
 
@@ -104,8 +104,8 @@ impl<F> Making<F> {
     ///
     /// # Errors
     /// `INTERNAL` before there is one.
-    pub(super) fn draft(&self) -> Result<Draft<'_>, Fault> {
-        Ok(Draft {
+    pub(super) fn staged(&self) -> Result<StagedVolume<'_>, Fault> {
+        Ok(StagedVolume {
             image: self.image()?,
             name: &self.own,
             file: made(self.file.as_ref(), "a file")?,
@@ -130,14 +130,14 @@ struct Note {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Made {
     image: Identity,
-    draft: Identity,
+    staged: Identity,
 }
 
 impl Note {
     fn encode(&self) -> Vec<u8> {
         let mut lines = Lines::default();
-        if let Some(Made { image, draft }) = self.made {
-            lines = lines.with("image", image).with("draft", draft);
+        if let Some(Made { image, staged }) = self.made {
+            lines = lines.with("image", image).with("draft", staged);
         }
         if let Some(file) = self.file {
             lines = lines.with("file", file);
@@ -148,7 +148,7 @@ impl Note {
     fn decode(note: &[u8]) -> Result<Self, Fault> {
         let lines = Lines::decode(note)?;
         let made = match (lines.get("image")?, lines.get("draft")?) {
-            (Some(image), Some(draft)) => Some(Made { image, draft }),
+            (Some(image), Some(staged)) => Some(Made { image, staged }),
             _ => None,
         };
         Ok(Self {

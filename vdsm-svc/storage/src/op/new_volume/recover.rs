@@ -174,7 +174,7 @@ impl VolumeSpec<'_> {
             return Ok(());
         }
         for entry in image.entries()? {
-            if image.identity(&entry.name)? == Some(made.draft) {
+            if image.identity(&entry.name)? == Some(made.staged) {
                 return Ok(());
             }
         }

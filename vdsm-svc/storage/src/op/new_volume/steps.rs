@@ -7,7 +7,7 @@ use common::{Allocation, Fault, VolumeFormat};
 use super::super::Work;
 use super::super::host_op::Step;
 use super::marks::Marks;
-use super::{Draft, Left, Made, MakesVolume, Making, Space, exists};
+use super::{Left, Made, MakesVolume, Making, Space, StagedVolume, exists};
 use crate::file::Identity;
 use crate::names;
 use crate::qemu_img::{Given, Limits, argv};
@@ -26,17 +26,17 @@ impl<O: MakesVolume> Steps<O> {
     pub(in crate::op) const SYNC_IMAGES: Do<O> =
         Do::<O>::new("sync_images", |_, _, making| Ok(making.domain.images.sync()?));
     pub(in crate::op) const CREATE_FILE: Do<O> = Do::<O>::new("create_file", create_file);
-    pub(in crate::op) const NOTE_DRAFT: Do<O> = Do::<O>::new("note_draft", note_draft);
+    pub(in crate::op) const NOTE_STAGED: Do<O> = Do::<O>::new("note_staged", note_staged);
     pub(in crate::op) const QEMU_IMG: Do<O> = Do::<O>::new("qemu_img", qemu_img);
     pub(in crate::op) const ALLOCATE: Do<O> = Do::<O>::new("allocate", allocate);
     pub(in crate::op) const SYNC_FILE: Do<O> = Do::<O>::new("sync_file", |_, _, making| {
-        let draft = making.draft()?;
-        Ok(draft.image.sync_file(draft.name, draft.file)?)
+        let staged = making.staged()?;
+        Ok(staged.image.sync_file(staged.name, staged.file)?)
     });
     pub(in crate::op) const LOOK: Do<O> = Do::<O>::new("look", look);
     pub(in crate::op) const NOTE_FILE: Do<O> = Do::<O>::new("note_file", note_file);
     pub(in crate::op) const PLACE_FILE: Do<O> =
-        Do::<O>::new("place_file", |_, _, making| place(&making.draft()?));
+        Do::<O>::new("place_file", |_, _, making| place(&making.staged()?));
     pub(in crate::op) const SYNC_IMAGE: Do<O> =
         Do::<O>::new("sync_image", |_, _, making| Ok(making.image()?.sync()?));
     /// The metadata's rename commits. What is before it is durable by now.
@@ -95,12 +95,12 @@ fn create_file<O: MakesVolume>(_: &O, work: Work<'_>, making: &mut MakingOf<O>) 
     Ok(())
 }
 
-fn note_draft<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
-    let draft = making.draft()?;
-    let identity = Identity::of_open(draft.file);
+fn note_staged<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
+    let staged = making.staged()?;
+    let identity = Identity::of_open(staged.file);
     let made = Made {
-        image: draft.image.own_identity()?,
-        draft: identity.map_err(|e| draft.unread(e.into()))?,
+        image: staged.image.own_identity()?,
+        staged: identity.map_err(|e| staged.unread(e.into()))?,
     };
     making.note.made = Some(made);
     note(op, work, making)
@@ -108,14 +108,14 @@ fn note_draft<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) 
 
 /// An empty volume.
 fn qemu_img<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
-    let (draft, format) = (making.draft()?, op.spec().format);
-    let capacity_bytes = draft.capacity_bytes;
-    let file = Given::to_write(draft.file)?;
+    let (staged, format) = (making.staged()?, op.spec().format);
+    let capacity_bytes = staged.capacity_bytes;
+    let file = Given::to_write(staged.file)?;
     let argv = argv::create(format, file.path(), capacity_bytes);
     let limits = Limits::CREATE.with_files_of(largest_file(format, capacity_bytes, capacity_bytes));
     let ended = work.qemu_img(vec![file], &argv, limits, &|_| Ok(()))?;
     ended.well()?;
-    draft.check_empty(work.ctx)
+    staged.check_empty(work.ctx)
 }
 
 /// Its space, if it is to have it.
@@ -123,25 +123,25 @@ fn allocate<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) ->
     if op.spec().allocation == Allocation::Sparse {
         return Ok(());
     }
-    let draft = making.draft()?;
-    let space = Space::of_new(op.spec().format, draft.capacity_bytes, draft.file_bytes()?);
-    let file = (draft.image, draft.name, draft.file);
+    let staged = making.staged()?;
+    let space = Space::of_new(op.spec().format, staged.capacity_bytes, staged.file_bytes()?);
+    let file = (staged.image, staged.name, staged.file);
     space.take(file, work.ctx, &|done| {
-        op.allocated(work, done, draft.capacity_bytes)
+        op.allocated(work, done, staged.capacity_bytes)
     })?;
-    making.taken_bytes = draft.taken_bytes()?;
+    making.taken_bytes = staged.taken_bytes()?;
     Ok(())
 }
 
 fn look<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
-    let draft = making.draft()?;
-    draft.check(work.ctx)?;
-    draft.check_space(making.taken_bytes)?;
+    let staged = making.staged()?;
+    staged.check(work.ctx)?;
+    staged.check_space(making.taken_bytes)?;
     op.look(making)
 }
 
 fn note_file<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
-    making.note.file = Some(making.draft()?.identity()?);
+    making.note.file = Some(making.staged()?.identity()?);
     note(op, work, making)
 }
 
@@ -152,19 +152,19 @@ fn commit<O: MakesVolume>(_: &O, _: Work<'_>, making: &mut MakingOf<O>) -> Resul
         return Err(exists(volume, &format!("{name} ({found:?})")));
     }
     // The last look: from here on it is a volume.
-    making.draft()?.check_placed()?;
+    making.staged()?.check_placed()?;
     write_meta(image, volume, &making.meta)
 }
 
 /// Puts the file into its place, and sees that it is the one that was looked at, with no other name.
-fn place(draft: &Draft<'_>) -> Result<(), Fault> {
-    let name = draft.volume.to_string();
-    draft.identity()?;
-    match draft.image.rename_new(draft.name, &name) {
-        Err(e) if e.is_taken() => return Err(exists(draft.volume, &name)),
+fn place(staged: &StagedVolume<'_>) -> Result<(), Fault> {
+    let name = staged.volume.to_string();
+    staged.identity()?;
+    match staged.image.rename_new(staged.name, &name) {
+        Err(e) if e.is_taken() => return Err(exists(staged.volume, &name)),
         done => done?,
     }
-    draft.check_placed()
+    staged.check_placed()
 }
 
 /// Beside the tables of its data, a qcow2 file has a header, a first table and a few clusters of counts.
