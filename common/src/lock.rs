@@ -23,7 +23,7 @@ impl Mode {
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome<K, O> {
+pub enum Acquired<K, O> {
     /// All keys are held.
     Granted,
     /// It waits for its turn.
@@ -113,24 +113,24 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         owner: O,
         wants: impl IntoIterator<Item = (K, Mode)>,
         wait: bool,
-    ) -> Outcome<K, O> {
+    ) -> Acquired<K, O> {
         if self.held.contains_key(&owner) {
-            return Outcome::Granted;
+            return Acquired::Granted;
         }
         if self.waiting.contains_key(&owner) {
-            return Outcome::Queued;
+            return Acquired::Queued;
         }
         let wants = merged(wants);
         match (self.obstacle(&owner, &wants), wait) {
             (None, _) => {
                 self.hold(owner, wants);
-                Outcome::Granted
+                Acquired::Granted
             }
             (Some(_), true) => {
                 self.enqueue(owner, self.last_turn + 1, wants);
-                Outcome::Queued
+                Acquired::Queued
             }
-            (Some((key, holder)), false) => Outcome::Busy { key, holder },
+            (Some((key, holder)), false) => Acquired::Busy { key, holder },
         }
     }
 
@@ -360,15 +360,15 @@ mod tests {
     #[test]
     fn shared_goes_with_shared_only_and_a_refusal_names_the_holder() {
         let mut locks = LockTable::default();
-        assert_eq!(locks.acquire(1, [("a", Shared)], false), Outcome::Granted);
-        assert_eq!(locks.acquire(2, [("a", Shared)], false), Outcome::Granted);
+        assert_eq!(locks.acquire(1, [("a", Shared)], false), Acquired::Granted);
+        assert_eq!(locks.acquire(2, [("a", Shared)], false), Acquired::Granted);
         assert_eq!(
             locks.acquire(3, [("b", Exclusive), ("a", Exclusive)], false),
-            Outcome::Busy { key: "a", holder: 1 }
+            Acquired::Busy { key: "a", holder: 1 }
         );
         assert_eq!(
             locks.acquire(4, [("b", Exclusive)], false),
-            Outcome::Granted,
+            Acquired::Granted,
             "a refusal holds nothing"
         );
     }
@@ -377,9 +377,9 @@ mod tests {
     fn waiters_are_served_in_order_and_a_writer_is_not_starved() {
         let mut locks = LockTable::default();
         locks.acquire(1, [("a", Shared)], true);
-        assert_eq!(locks.acquire(2, [("a", Exclusive)], true), Outcome::Queued);
-        assert_eq!(locks.acquire(3, [("a", Shared)], true), Outcome::Queued);
-        assert_eq!(locks.acquire(4, [("a", Shared)], true), Outcome::Queued);
+        assert_eq!(locks.acquire(2, [("a", Exclusive)], true), Acquired::Queued);
+        assert_eq!(locks.acquire(3, [("a", Shared)], true), Acquired::Queued);
+        assert_eq!(locks.acquire(4, [("a", Shared)], true), Acquired::Queued);
         assert_eq!(locks.release(&1), vec![2]);
         assert_eq!(locks.release(&2), vec![3, 4]);
     }

@@ -69,7 +69,7 @@ pub(super) struct Limits {
 
 /// What came of an effect.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum CallEnd {
     /// The engine is to hear this.
     Said(Input),
     /// Nothing that the engine has to hear.
@@ -78,7 +78,7 @@ pub(super) enum Outcome {
     Superseded,
 }
 
-impl From<Option<Input>> for Outcome {
+impl From<Option<Input>> for CallEnd {
     fn from(input: Option<Input>) -> Self {
         input.map_or(Self::Nothing, Self::Said)
     }
@@ -95,7 +95,7 @@ pub(super) async fn perform(
     effect: &Effect,
     wanted: &mut watch::Receiver<Effect>,
     Limits { places, room }: &Limits,
-) -> Result<Outcome, Refusal> {
+) -> Result<CallEnd, Refusal> {
     let mut backoff = Backoff::new(CALL_CAP);
     let mut until_room = Backoff::new(FULL_CAP);
     let mut tries = 0_u32;
@@ -136,13 +136,13 @@ pub(super) async fn perform(
                     () = room.freed(seen) => Rested::Whole,
                 };
                 match rested {
-                    Rested::Superseded => return Ok(Outcome::Superseded),
+                    Rested::Superseded => return Ok(CallEnd::Superseded),
                     Rested::Whole => continue,
                 }
             }
             Refusal::Unclear(fault) => fault,
             Refusal::Answer(fault) | Refusal::Final(fault) => match verdict(effect, &fault, is_final) {
-                Some(input) => return Ok(Outcome::Said(input)),
+                Some(input) => return Ok(CallEnd::Said(input)),
                 None => fault,
             },
         };
@@ -151,14 +151,14 @@ pub(super) async fn perform(
         // A clear blocks nobody, and is tried as long as the connection lives.
         let endless = matches!(effect, Effect::ClearTask { .. });
         if tries >= TRIES && !endless && !wanted.has_changed().unwrap_or(false) {
-            return spent(connection, effect, fault).map(Outcome::from);
+            return spent(connection, effect, fault).map(CallEnd::from);
         }
         if let (Effect::ClearTask { task_id, .. }, 1) = (effect, tries) {
             let (task_id, fault) = (*task_id, fault.clone());
             let _ = context.engine.send(Input::ClearFailed { task_id, fault }).await;
         }
         if let Rested::Superseded = rest(backoff.wait(), wanted).await {
-            return Ok(Outcome::Superseded);
+            return Ok(CallEnd::Superseded);
         }
     }
 }

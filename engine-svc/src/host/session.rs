@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
-use super::call::{self, Connection, Limits, Outcome};
+use super::call::{self, CallEnd, Connection, Limits};
 use super::follower::{Orders, idle};
 use super::pending::PendingEffects;
 use super::refusal::Refusal;
@@ -290,12 +290,12 @@ impl Session<'_> {
                     // A call that panicked says nothing, as one that was cut.
                     let Ok((effect, outcome)) = done else { return End::Again };
                     match outcome {
-                        Ok(Outcome::Said(input)) => {
+                        Ok(CallEnd::Said(input)) => {
                             let _ = self.context.engine.send(input).await;
                             work.has_ended(&effect, true);
                         }
-                        Ok(Outcome::Nothing) => work.has_ended(&effect, true),
-                        Ok(Outcome::Superseded) => work.has_ended(&effect, false),
+                        Ok(CallEnd::Nothing) => work.has_ended(&effect, true),
+                        Ok(CallEnd::Superseded) => work.has_ended(&effect, false),
                         Err(refusal) => return refusal.into(),
                     }
                 }
@@ -320,7 +320,7 @@ struct Work<'a> {
     connection: &'a Connection,
     limits: Arc<Limits>,
     pending: PendingEffects,
-    calls: JoinSet<(Effect, Result<Outcome, Refusal>)>,
+    calls: JoinSet<(Effect, Result<CallEnd, Refusal>)>,
 }
 
 impl<'a> Work<'a> {

@@ -7,7 +7,7 @@
 //! release would otherwise have to walk.
 
 use common::id::{DomainId, ImageId};
-use common::lock::{LockTable, Mode, Outcome};
+use common::lock::{Acquired, LockTable, Mode};
 use common::operation::Operation;
 
 use crate::task::Slot;
@@ -56,7 +56,7 @@ impl Locks {
         let mut all = true;
         for (key, mode) in keys(operation) {
             let outcome = self.table.acquire(Holder::Task(slot, key), [(key, mode)], true);
-            all &= outcome == Outcome::Granted;
+            all &= outcome == Acquired::Granted;
         }
         all
     }
@@ -95,8 +95,8 @@ impl Locks {
     pub(crate) fn hold(&mut self, call: CallId, keys: &[Key]) -> Result<(), (Key, Holder)> {
         let wants = keys.iter().map(|key| (*key, Mode::Exclusive));
         match self.table.acquire(Holder::Call(call), wants, false) {
-            Outcome::Granted | Outcome::Queued => Ok(()),
-            Outcome::Busy { key, holder } => Err((key, holder)),
+            Acquired::Granted | Acquired::Queued => Ok(()),
+            Acquired::Busy { key, holder } => Err((key, holder)),
         }
     }
 

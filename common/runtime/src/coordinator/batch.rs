@@ -39,12 +39,12 @@ pub(super) struct Batch<M: Machine> {
     commits: Vec<Commit>,
     histories: Vec<M::History>,
     answers: Vec<(Answerer<M>, M::Reply, Revision)>,
-    outcomes: Vec<Outcome<M>>,
+    stepped: Vec<Stepped<M>>,
     notes: Vec<oneshot::Sender<()>>,
 }
 
 /// What fail points and effects need to know of an input.
-struct Outcome<M: Machine> {
+struct Stepped<M: Machine> {
     /// Empty where no fail point can be hit.
     label: String,
     changes: bool,
@@ -77,7 +77,7 @@ impl<M: Machine> Batch<M> {
             commits: Vec::new(),
             histories: Vec::new(),
             answers: Vec::new(),
-            outcomes: Vec::new(),
+            stepped: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -137,7 +137,7 @@ impl<M: Machine> Batch<M> {
             self.answers.push((answer, step.reply, self.last));
         }
         if changes || !step.effects.is_empty() {
-            self.outcomes.push(Outcome {
+            self.stepped.push(Stepped {
                 label,
                 changes,
                 effects: step.effects,
@@ -173,7 +173,7 @@ impl<M: Machine> Batch<M> {
     /// Passes a fail point of each input that has revisions.
     pub(super) fn hit(&self, point: &str) {
         if failpoint::armed() {
-            for outcome in self.outcomes.iter().filter(|outcome| outcome.changes) {
+            for outcome in self.stepped.iter().filter(|outcome| outcome.changes) {
                 failpoint::hit(&format!("{point}/{}", outcome.label));
             }
         }
@@ -209,7 +209,7 @@ impl<M: Machine> Batch<M> {
             history,
             bytes: commit.history.len(),
         });
-        for effect in self.outcomes.iter().flat_map(|outcome| &outcome.effects) {
+        for effect in self.stepped.iter().flat_map(|outcome| &outcome.effects) {
             perform.show(effect);
         }
         log.publish(entries.collect());
@@ -225,7 +225,7 @@ impl<M: Machine> Batch<M> {
         if !commits.is_empty() {
             log.wake();
         }
-        for outcome in self.outcomes {
+        for outcome in self.stepped {
             for effect in outcome.effects {
                 if failpoint::armed() {
                     failpoint::hit(&format!("effect.before/{}", outcome.label));

@@ -23,7 +23,7 @@ use crate::threads;
 const TRIM_AFTER_REVISIONS: u64 = 1_000;
 
 /// What came of a commit: whether there is more of the history to be trimmed.
-pub(super) type Outcome = Result<bool, StoreError>;
+pub(super) type CommitResult = Result<bool, StoreError>;
 
 /// Commits batches, one after the other.
 pub(super) struct Committer<M: Machine, P> {
@@ -59,14 +59,14 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     ///
     /// # Errors
     /// [`StoreError`] where the outcome is unknown: nobody was told anything but that.
-    pub(super) async fn commit(&mut self, batch: Batch<M>) -> Outcome {
+    pub(super) async fn commit(&mut self, batch: Batch<M>) -> CommitResult {
         // A process that dies in this time leaves nothing of the batch.
         #[cfg(feature = "simulation")]
         crate::simulation::pass(crate::simulation::Takes::Commit).await;
         self.commit_now(batch)
     }
 
-    fn commit_now(&mut self, mut batch: Batch<M>) -> Outcome {
+    fn commit_now(&mut self, mut batch: Batch<M>) -> CommitResult {
         batch.hit("commit.before");
         let commits = batch.take_commits();
         if !commits.is_empty()
@@ -111,7 +111,7 @@ pub(super) struct Pipeline<M: Machine, P> {
     /// None while it is under way with a batch.
     committer: Option<Committer<M, P>>,
     away: mpsc::UnboundedSender<(Committer<M, P>, Batch<M>)>,
-    back: mpsc::UnboundedReceiver<(Committer<M, P>, Outcome)>,
+    back: mpsc::UnboundedReceiver<(Committer<M, P>, CommitResult)>,
 }
 
 impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
@@ -144,7 +144,7 @@ impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
 
     /// Has the open batch committed, a large one by the other thread; what came of it where it was done here. While
     /// the committer is under way with another one it stays open.
-    pub(super) async fn commit(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
+    pub(super) async fn commit(&mut self, open: &mut Batch<M>) -> Option<CommitResult> {
         let mut committer = self.committer.take()?;
         let next = open.next();
         let batch = std::mem::replace(open, next);
@@ -159,14 +159,14 @@ impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
     }
 
     /// Takes the committer back if it is done; what came of its batch.
-    pub(super) fn look(&mut self) -> Option<Outcome> {
+    pub(super) fn look(&mut self) -> Option<CommitResult> {
         let (committer, outcome) = self.back.try_recv().ok()?;
         self.committer = Some(committer);
         Some(outcome)
     }
 
     /// Waits for the committer, for ever if it is not under way; none where its thread has ended by a defect.
-    pub(super) async fn returned(&mut self) -> Option<Outcome> {
+    pub(super) async fn returned(&mut self) -> Option<CommitResult> {
         if self.committer.is_some() {
             return std::future::pending().await;
         }

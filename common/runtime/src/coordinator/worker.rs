@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::committer::{Committer, Outcome, Pipeline};
+use super::committer::{CommitResult, Committer, Pipeline};
 use super::{Envelope, Message, Options, Perform, Refusal};
 use crate::ages::Ages;
 use crate::log::Log;
@@ -50,7 +50,7 @@ enum Next<M: Machine> {
     Input(Envelope<M>),
     Clock(oneshot::Sender<()>),
     /// The committer is back: whether there is more to trim.
-    Committed(Outcome),
+    Committed(CommitResult),
     Nothing,
     End(Vec<oneshot::Sender<()>>),
 }
@@ -168,7 +168,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
 
     /// Has the open batch committed, unless another one is under way: then it stays open, and grows. What came of
     /// a commit that is over.
-    async fn send_off(&mut self, open: &mut Batch<M>) -> Option<Outcome> {
+    async fn send_off(&mut self, open: &mut Batch<M>) -> Option<CommitResult> {
         match self.pipeline.look() {
             None if !open.is_empty() => self.pipeline.commit(open).await,
             outcome => outcome,
