@@ -6,7 +6,7 @@ use common::fault::Fault;
 use common::id::TaskId;
 
 use crate::owner::Owner;
-use crate::task::{Slot, Task};
+use crate::task::{Ordinal, Task};
 
 /// A fact to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Change {
     /// A cleared task is old enough to be forgotten.
     Forgotten {
         /// Its record's key.
-        slot: Slot,
+        ordinal: Ordinal,
         /// Its id.
         id: TaskId,
     },

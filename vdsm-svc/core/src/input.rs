@@ -11,7 +11,7 @@ use common::operation::Operation;
 use common::revision::Revision;
 
 use crate::lock::{CallId, Key};
-use crate::task::{Slot, Task};
+use crate::task::{Ordinal, Task};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -141,7 +141,7 @@ pub enum Input {
         /// Terminal tasks of no engine, to be cleared for their age.
         clear: Vec<Known>,
         /// Cleared tasks, kept long enough.
-        forget: Vec<(Slot, TaskId)>,
+        forget: Vec<(Ordinal, TaskId)>,
     },
 }
 

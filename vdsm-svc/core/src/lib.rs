@@ -7,15 +7,15 @@
 //! of an id that is not among them comes in with the input, as [`Known`]; `recent.rs` says why that is safe.
 //!
 //! - `task.rs`, `owner.rs`: what is recorded · `input.rs`, `change.rs`: what comes in and what goes out
-//! - `lock.rs`: who may work on what · `places.rs`: who may run now · `state.rs`: the picture, and its one mutator
+//! - `lock.rs`: who may work on what · `run_queue.rs`: who may run now · `state.rs`: the picture, and its one mutator
 //! - `step/`: one family of inputs a file
 
 mod change;
 mod input;
 mod lock;
 mod owner;
-mod places;
 mod recent;
+mod run_queue;
 mod state;
 mod step;
 mod task;
@@ -24,6 +24,6 @@ pub use change::{Answer, Change, Effect, Refusal, Reply, Transition};
 pub use input::{Caller, Claim, EngineCall, Input, Known, Report, Start, TakeOver};
 pub use lock::{CallId, Key, keys};
 pub use owner::{Owner, TakenOver, may_follow};
-pub use places::Limits;
+pub use run_queue::Limits;
 pub use state::{Loaded, State};
-pub use task::{Slot, Task};
+pub use task::{Ordinal, Task};

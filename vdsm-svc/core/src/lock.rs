@@ -10,7 +10,7 @@ use common::id::{DomainId, ImageId};
 use common::lock::{Acquired, LockTable, Mode};
 use common::operation::Operation;
 
-use crate::task::Slot;
+use crate::task::Ordinal;
 
 /// What is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +39,7 @@ pub fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Holder {
     /// A task, for one of its keys.
-    Task(Slot, Key),
+    Task(Ordinal, Key),
     /// A call.
     Call(CallId),
 }
@@ -52,34 +52,36 @@ pub(crate) struct Locks {
 
 impl Locks {
     /// Asks for all that a task needs, in the order of acceptance; says whether it has it.
-    pub(crate) fn request(&mut self, slot: Slot, operation: &Operation) -> bool {
+    pub(crate) fn request(&mut self, ordinal: Ordinal, operation: &Operation) -> bool {
         let mut all = true;
         for (key, mode) in keys(operation) {
-            let outcome = self.table.acquire(Holder::Task(slot, key), [(key, mode)], true);
+            let outcome = self
+                .table
+                .acquire(Holder::Task(ordinal, key), [(key, mode)], true);
             all &= outcome == Acquired::Granted;
         }
         all
     }
 
     /// Holds all that a task had when it was recorded, whatever others hold.
-    pub(crate) fn restore(&mut self, slot: Slot, operation: &Operation) {
+    pub(crate) fn restore(&mut self, ordinal: Ordinal, operation: &Operation) {
         for (key, mode) in keys(operation) {
-            self.table.restore(Holder::Task(slot, key), [(key, mode)]);
+            self.table.restore(Holder::Task(ordinal, key), [(key, mode)]);
         }
     }
 
     /// Frees what a task holds or waits for; returns the tasks that may have got all they need by it.
-    pub(crate) fn release(&mut self, slot: Slot, operation: &Operation) -> Vec<Slot> {
+    pub(crate) fn release(&mut self, ordinal: Ordinal, operation: &Operation) -> Vec<Ordinal> {
         let mut granted = Vec::new();
         for (key, _) in keys(operation) {
-            granted.extend(self.table.release(&Holder::Task(slot, key)));
+            granted.extend(self.table.release(&Holder::Task(ordinal, key)));
         }
-        slots(granted)
+        ordinals(granted)
     }
 
     /// Whether a task holds all that it asked for.
-    pub(crate) fn has_all(&self, slot: Slot, operation: &Operation) -> bool {
-        let holds = |key| !self.table.held_by(&Holder::Task(slot, key)).is_empty();
+    pub(crate) fn has_all(&self, ordinal: Ordinal, operation: &Operation) -> bool {
+        let holds = |key| !self.table.held_by(&Holder::Task(ordinal, key)).is_empty();
         keys(operation).into_iter().all(|(key, _)| holds(key))
     }
 
@@ -107,8 +109,8 @@ impl Locks {
     }
 
     /// The call is over; returns the tasks that may have got all they need by it.
-    pub(crate) fn let_go(&mut self, call: CallId) -> Vec<Slot> {
-        slots(self.table.release(&Holder::Call(call)))
+    pub(crate) fn let_go(&mut self, call: CallId) -> Vec<Ordinal> {
+        ordinals(self.table.release(&Holder::Call(call)))
     }
 
     /// Whether nobody holds anything.
@@ -117,11 +119,11 @@ impl Locks {
     }
 }
 
-fn slots(granted: Vec<Holder>) -> Vec<Slot> {
+fn ordinals(granted: Vec<Holder>) -> Vec<Ordinal> {
     granted
         .into_iter()
         .filter_map(|holder| match holder {
-            Holder::Task(slot, _) => Some(slot),
+            Holder::Task(ordinal, _) => Some(ordinal),
             Holder::Call(_) => None,
         })
         .collect()

@@ -82,7 +82,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::task::{Asked, Slot};
+    use crate::task::{Asked, Ordinal};
 
     fn over(n: u64) -> Arc<Task> {
         let id = TaskId::from_uuid(Uuid::from_u128(u128::from(n) + 1));
@@ -91,7 +91,7 @@ mod tests {
             engine_id: None,
             correlation_id: String::new(),
         };
-        let mut task = Task::init(Slot(n), id, None, asked, Timestamp(0));
+        let mut task = Task::init(Ordinal(n), id, None, asked, Timestamp(0));
         task.state = TaskState::Recovered;
         Arc::new(task)
     }

@@ -15,9 +15,9 @@ use common::task::TaskState;
 use crate::change::Change;
 use crate::lock::{CallId, Key, Locks};
 use crate::owner::Owner;
-use crate::places::{Limits, Places};
 use crate::recent::Recent;
-use crate::task::{Slot, Task};
+use crate::run_queue::{Limits, RunQueue};
+use crate::task::{Ordinal, Task};
 
 /// What a load begins from.
 #[derive(Debug, Clone)]
@@ -28,8 +28,8 @@ pub struct Loaded {
     pub start: Start,
     /// The last revision.
     pub revision: Revision,
-    /// Above every slot that was ever given.
-    pub next_slot: Slot,
+    /// Above every ordinal that was ever given.
+    pub next_ordinal: Ordinal,
     /// Whose host it is.
     pub owner: Option<Owner>,
     /// Every unfinished task.
@@ -40,7 +40,7 @@ pub struct Loaded {
 
 /// Only asked, and never gone through.
 #[expect(clippy::disallowed_types, reason = "its order is nobody's")]
-type Slots = std::collections::HashMap<TaskId, Slot>;
+type Ordinals = std::collections::HashMap<TaskId, Ordinal>;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -48,12 +48,12 @@ pub struct State {
     pub(crate) store_id: StoreId,
     pub(crate) start: Start,
     pub(crate) revision: Revision,
-    pub(crate) next_slot: Slot,
+    pub(crate) next_ordinal: Ordinal,
     pub(crate) owner: Option<Owner>,
-    tasks: BTreeMap<Slot, Arc<Task>>,
-    slots: Slots,
+    tasks: BTreeMap<Ordinal, Arc<Task>>,
+    ordinals: Ordinals,
     pub(crate) locks: Locks,
-    pub(crate) places: Places,
+    pub(crate) run_queue: RunQueue,
     pub(crate) recent: Recent,
 }
 
@@ -64,12 +64,12 @@ impl State {
             store_id: loaded.store_id,
             start: loaded.start,
             revision: loaded.revision,
-            next_slot: loaded.next_slot,
+            next_ordinal: loaded.next_ordinal,
             owner: loaded.owner,
             tasks: BTreeMap::new(),
-            slots: Slots::new(),
+            ordinals: Ordinals::new(),
             locks: Locks::default(),
-            places: Places::new(limits),
+            run_queue: RunQueue::new(limits),
             recent: Recent::new(loaded.revision),
         };
         for (call, keys) in &loaded.calls {
@@ -77,10 +77,10 @@ impl State {
         }
         let mut tasks = loaded.tasks;
         // Those at work first: they hold what they hold, whoever was accepted before them.
-        tasks.sort_by_key(|task| (!task.has_place(), task.slot));
+        tasks.sort_by_key(|task| (!task.has_place(), task.ordinal));
         for task in tasks {
             if let (true, Some(operation)) = (task.has_place(), &task.operation) {
-                state.locks.restore(task.slot, operation);
+                state.locks.restore(task.ordinal, operation);
             }
             state.put(Arc::new(task), loaded.revision);
         }
@@ -104,12 +104,12 @@ impl State {
 
     /// How many tasks run, or are being undone.
     pub const fn running(&self) -> usize {
-        self.places.running()
+        self.run_queue.running()
     }
 
     /// How many of them work on a domain.
     pub fn running_in(&self, domain: DomainId) -> usize {
-        self.places.running_in(domain)
+        self.run_queue.running_in(domain)
     }
 
     /// Whether nobody holds any lock.
@@ -120,26 +120,29 @@ impl State {
     /// Whether a task holds all locks that its operation wants.
     pub fn holds_its_locks(&self, task: &Task) -> bool {
         let operation = task.operation.as_ref();
-        operation.is_none_or(|operation| self.locks.has_all(task.slot, operation))
+        operation.is_none_or(|operation| self.locks.has_all(task.ordinal, operation))
     }
 
     /// An unfinished task.
     pub fn task(&self, id: TaskId) -> Option<&Task> {
-        self.at(*self.slots.get(&id)?).map(Arc::as_ref)
+        self.at(*self.ordinals.get(&id)?).map(Arc::as_ref)
     }
 
-    pub(crate) fn at(&self, slot: Slot) -> Option<&Arc<Task>> {
-        self.tasks.get(&slot)
+    pub(crate) fn at(&self, ordinal: Ordinal) -> Option<&Arc<Task>> {
+        self.tasks.get(&ordinal)
     }
 
     /// The same, to be kept.
     pub(crate) fn live(&self, id: TaskId) -> Option<Arc<Task>> {
-        self.slots.get(&id).and_then(|slot| self.at(*slot)).cloned()
+        self.ordinals
+            .get(&id)
+            .and_then(|ordinal| self.at(*ordinal))
+            .cloned()
     }
 
     /// How many wait for their turn.
     pub(crate) fn waiting(&self) -> usize {
-        self.tasks.len().saturating_sub(self.places.running())
+        self.tasks.len().saturating_sub(self.run_queue.running())
     }
 
     /// Takes in one fact, which is or will be recorded in `revision`.
@@ -147,7 +150,7 @@ impl State {
         match change {
             Change::Task(task) => self.put(Arc::clone(task), revision),
             Change::Noted(task) => {
-                self.tasks.insert(task.slot, Arc::clone(task));
+                self.tasks.insert(task.ordinal, Arc::clone(task));
             }
             Change::Owner(owner) => self.owner = Some(owner.clone()),
             Change::Forgotten { id, .. } => self.recent.forget(*id),
@@ -155,26 +158,26 @@ impl State {
     }
 
     fn put(&mut self, task: Arc<Task>, revision: Revision) {
-        let before = self.tasks.get(&task.slot);
+        let before = self.tasks.get(&task.ordinal);
         let is_new = before.is_none();
         let had_place = before.is_some_and(|before| before.has_place());
         let was_queued =
             before.is_some_and(|before| before.state == TaskState::Queued && !before.is_held_in(self.start));
         let is_queued = task.state == TaskState::Queued && !task.is_held_in(self.start);
         let lane = lane(&task);
-        let slot = task.slot;
-        self.next_slot = self.next_slot.max(Slot(slot.0 + 1));
+        let ordinal = task.ordinal;
+        self.next_ordinal = self.next_ordinal.max(Ordinal(ordinal.0 + 1));
 
         if task.state.is_terminal() {
-            self.tasks.remove(&slot);
-            self.slots.remove(&task.id);
+            self.tasks.remove(&ordinal);
+            self.ordinals.remove(&task.id);
             if had_place {
-                self.places.leave(lane);
+                self.run_queue.leave(lane);
             } else {
-                self.places.withdraw(slot, lane);
+                self.run_queue.withdraw(ordinal, lane);
             }
             let granted = match &task.operation {
-                Some(operation) => self.locks.release(slot, operation),
+                Some(operation) => self.locks.release(ordinal, operation),
                 None => Vec::new(),
             };
             self.recent.keep(revision, task);
@@ -183,28 +186,28 @@ impl State {
         }
 
         if task.has_place() && !had_place {
-            self.places.enter(slot, lane);
+            self.run_queue.enter(ordinal, lane);
         } else if is_queued && !was_queued && self.request(&task) {
-            self.places.ready(slot, lane);
+            self.run_queue.ready(ordinal, lane);
         }
         if is_new {
-            self.slots.insert(task.id, slot);
+            self.ordinals.insert(task.id, ordinal);
         }
-        self.tasks.insert(slot, task);
+        self.tasks.insert(ordinal, task);
     }
 
     fn request(&mut self, task: &Task) -> bool {
         let operation = task.operation.as_ref();
-        operation.is_none_or(|operation| self.locks.request(task.slot, operation))
+        operation.is_none_or(|operation| self.locks.request(task.ordinal, operation))
     }
 
     /// Some got a lock: those that now have all of theirs need only a place.
-    pub(crate) fn granted(&mut self, slots: Vec<Slot>) {
-        for slot in slots {
-            let Some(task) = self.at(slot) else { continue };
+    pub(crate) fn granted(&mut self, ordinals: Vec<Ordinal>) {
+        for ordinal in ordinals {
+            let Some(task) = self.at(ordinal) else { continue };
             if task.state == TaskState::Queued && self.holds_its_locks(task) {
                 let lane = lane(task);
-                self.places.ready(slot, lane);
+                self.run_queue.ready(ordinal, lane);
             }
         }
     }

@@ -9,7 +9,7 @@ use common::time::Timestamp;
 
 /// A task's place in the order of acceptance, and the key of its record. Never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Slot(pub u64);
+pub struct Ordinal(pub u64);
 
 /// Who asks for a task, and when.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(crate) struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// Its place in the order of acceptance.
-    pub slot: Slot,
+    pub ordinal: Ordinal,
     /// As the caller chose it.
     pub id: TaskId,
     /// None where the id was aborted before it was ever started.
@@ -72,14 +72,14 @@ pub struct Task {
 impl Task {
     /// As it begins.
     pub(crate) fn init(
-        slot: Slot,
+        ordinal: Ordinal,
         id: TaskId,
         operation: Option<Operation>,
         asked: Asked,
         now: Timestamp,
     ) -> Self {
         Self {
-            slot,
+            ordinal,
             id,
             operation,
             state: TaskState::Init,

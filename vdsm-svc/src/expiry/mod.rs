@@ -12,7 +12,7 @@ use runtime::threads;
 use store::{Order, Reader, Store, StoreError, Table};
 use vdsm_core::{Input, Known, Task};
 
-use crate::journal::{CLEARED, HostMachine, TASK, decode_task, slot_of};
+use crate::journal::{CLEARED, HostMachine, TASK, decode_task, ordinal_of};
 use crate::settings::{Settings, days};
 
 /// How often it is looked.
@@ -93,7 +93,7 @@ fn look(reader: &dyn Reader, limits: Limits, present: Present) -> Result<Option<
     };
     Ok(Some(Input::Age {
         clear: clear.into_iter().map(known).collect(),
-        forget: forget.iter().map(|task| (task.slot, task.id)).collect(),
+        forget: forget.iter().map(|task| (task.ordinal, task.id)).collect(),
     }))
 }
 
@@ -107,7 +107,7 @@ fn oldest(
     let mut found = Vec::new();
     for (key, record) in records {
         // A record that cannot be understood is left alone; the load has said so.
-        if let Ok(task) = decode_task(slot_of(&key)?, &record)
+        if let Ok(task) = decode_task(ordinal_of(&key)?, &record)
             && wanted(&task)
         {
             found.push(task);

@@ -12,7 +12,7 @@ use store::{Order, Reader, StoreError};
 
 use super::filter::Filter;
 use crate::alive::Alive;
-use crate::journal::{TASK, decode_task, shown, slot_of};
+use crate::journal::{TASK, decode_task, ordinal_of, shown};
 use crate::presence::Present;
 
 /// Records of one page of a snapshot; at some 300 bytes each, and 17 kB at most.
@@ -53,7 +53,7 @@ impl Feed for TaskFeed {
         let next = records.last().map(|(key, _)| key.clone()).filter(|_| whole);
         let mut items = Vec::new();
         for (key, record) in records {
-            match decode_task(slot_of(&key)?, &record) {
+            match decode_task(ordinal_of(&key)?, &record) {
                 Ok(task) => items.push(shown(&task)),
                 Err(error) => {
                     tracing::error!(%error, "a record cannot be read and is left out of a snapshot")

@@ -8,7 +8,7 @@ use proto::host::v1::HostTakeOver;
 use proto::store::v1::{HostOwnerRecord, HostTaskRecord};
 use proto::{convert, encode};
 use store::StoreError;
-use vdsm_core::{Owner, Slot, TakeOver, TakenOver, Task};
+use vdsm_core::{Ordinal, Owner, TakeOver, TakenOver, Task};
 
 use super::damaged;
 
@@ -29,8 +29,8 @@ pub(super) fn encode_task(task: &Task, shown: &Bytes) -> Vec<u8> {
 ///
 /// # Errors
 /// [`StoreError::Damaged`], naming the task as far as it can be told.
-pub(crate) fn decode_task(slot: Slot, bytes: &[u8]) -> Result<Task, StoreError> {
-    let at = format!("the task in slot {}", slot.0);
+pub(crate) fn decode_task(ordinal: Ordinal, bytes: &[u8]) -> Result<Task, StoreError> {
+    let at = format!("the task with ordinal {}", ordinal.0);
     let record = HostTaskRecord::decode(bytes).map_err(|error| damaged(&at, error))?;
     let task = record.task.ok_or_else(|| damaged(&at, "is empty"))?;
     let at = format!("task {}", task.task_id);
@@ -40,7 +40,7 @@ pub(crate) fn decode_task(slot: Slot, bytes: &[u8]) -> Result<Task, StoreError> 
         set => Some(convert::operation_from_wire("operation", set.as_ref()).map_err(wrong)?),
     };
     Ok(Task {
-        slot,
+        ordinal,
         id: convert::id("task_id", &task.task_id).map_err(wrong)?,
         operation,
         state: convert::state_from_wire(task.state)
@@ -155,7 +155,7 @@ mod tests {
 
     pub(crate) fn full() -> Task {
         Task {
-            slot: Slot(7),
+            ordinal: Ordinal(7),
             id: TaskId::from_uuid(Uuid::from_u128(1)),
             operation: Some(Operation::DeleteImage(DeleteImage {
                 domain_id: DomainId::from_uuid(Uuid::from_u128(2)),
@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn fuzz_bytes_that_are_no_record_are_refused_without_a_panic() {
         fuzz::fuzz("host-records", [encoded(&full())], |input| {
-            if let Ok(task) = decode_task(Slot(7), input) {
-                assert_eq!(decode_task(Slot(7), &encoded(&task)).unwrap(), task);
+            if let Ok(task) = decode_task(Ordinal(7), input) {
+                assert_eq!(decode_task(Ordinal(7), &encoded(&task)).unwrap(), task);
             }
         });
     }
@@ -209,14 +209,14 @@ mod tests {
             ..full()
         };
         for task in [full(), never_started] {
-            assert_eq!(decode_task(task.slot, &encoded(&task)).unwrap(), task);
+            assert_eq!(decode_task(task.ordinal, &encoded(&task)).unwrap(), task);
         }
     }
 
     #[test]
     fn what_cannot_be_understood_is_an_error_and_not_a_missing_task() {
-        assert!(decode_task(Slot(1), b"\xff\xff\xff").is_err());
-        assert!(decode_task(Slot(1), b"").is_err());
+        assert!(decode_task(Ordinal(1), b"\xff\xff\xff").is_err());
+        assert!(decode_task(Ordinal(1), b"").is_err());
         let record = HostTaskRecord::decode(encoded(&full()).as_slice()).unwrap();
         let mut task = record.task.unwrap();
         task.state = 99;
@@ -224,7 +224,7 @@ mod tests {
             task: Some(task),
             ..HostTaskRecord::default()
         };
-        let error = decode_task(Slot(1), &newer.encode_to_vec())
+        let error = decode_task(Ordinal(1), &newer.encode_to_vec())
             .unwrap_err()
             .to_string();
         assert!(error.contains("unknown state 99"), "{error}");

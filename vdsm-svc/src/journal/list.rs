@@ -7,7 +7,7 @@ use proto::host::v1 as wire;
 use runtime::page::{MAX_SIZE, Page};
 use store::{Order, Pair, Reader, StoreError};
 
-use super::{CLEARED, TASK, decode_task, shown, slot_of};
+use super::{CLEARED, TASK, decode_task, ordinal_of, shown};
 
 /// Records that one call looks at, so that a rare state among very many tasks holds up neither it nor others: the page is
 /// then shorter than asked for, and names the next one.
@@ -41,7 +41,7 @@ pub(crate) fn list(
         let page = merged(reader, &after, listing.size, listing.show_removed)?;
         let whole = page.len() == listing.size;
         for (key, record) in page {
-            match decode_task(slot_of(&key)?, &record) {
+            match decode_task(ordinal_of(&key)?, &record) {
                 Ok(task) if listing.states.is_empty() || listing.states.contains(&task.state) => {
                     if !found.take(shown(&task)) {
                         return Ok((found.into_items(), Some(after)));

@@ -10,10 +10,10 @@ use proto::encode;
 use proto::store::v1::HostHistory;
 use runtime::machine::{Machine, Step};
 use store::{Identity, Order, Reader, StoreError, Table, Write};
-use vdsm_core::{Change, Effect, Input, Limits, Loaded, Reply, Slot, State, Task};
+use vdsm_core::{Change, Effect, Input, Limits, Loaded, Ordinal, Reply, State, Task};
 
 use super::codec::{encode_owner, encode_task};
-use super::{CLEARED, OWNER, OWNER_KEY, TASK, TASK_ID, decode_task, owner, shown, slot_key, slot_of};
+use super::{CLEARED, OWNER, OWNER_KEY, TASK, TASK_ID, decode_task, ordinal_key, ordinal_of, owner, shown};
 use crate::alive::Alive;
 use crate::presence::Presence;
 
@@ -52,7 +52,7 @@ impl Machine for HostMachine {
             store_id: seed.identity.store_id,
             start: seed.identity.start,
             revision: reader.revision(),
-            next_slot: next_slot(reader)?,
+            next_ordinal: next_ordinal(reader)?,
             owner: owner(reader)?,
             tasks: unfinished(reader)?,
             calls: seed.alive.calls(),
@@ -101,7 +101,7 @@ fn revision(changes: &[Change]) -> runtime::machine::Change<HostHistory> {
     let mut history = HostHistory {
         tasks: Vec::with_capacity(shows.count()),
     };
-    let mut tasks: BTreeMap<Slot, (&Task, Bytes)> = BTreeMap::new();
+    let mut tasks: BTreeMap<Ordinal, (&Task, Bytes)> = BTreeMap::new();
     let mut writes = Vec::new();
     for change in changes {
         match change {
@@ -109,22 +109,26 @@ fn revision(changes: &[Change]) -> runtime::machine::Change<HostHistory> {
                 let shown = encode::once(&shown(task));
                 history.tasks.push(shown.clone());
                 if task.sequence == 1 {
-                    writes.push(put(TASK_ID, task.id.as_bytes(), slot_key(task.slot).to_vec()));
+                    writes.push(put(
+                        TASK_ID,
+                        task.id.as_bytes(),
+                        ordinal_key(task.ordinal).to_vec(),
+                    ));
                 }
-                tasks.insert(task.slot, (task, shown));
+                tasks.insert(task.ordinal, (task, shown));
             }
             Change::Noted(task) => {
-                tasks.insert(task.slot, (task, encode::once(&shown(task))));
+                tasks.insert(task.ordinal, (task, encode::once(&shown(task))));
             }
             Change::Owner(owner) => writes.push(put(OWNER, OWNER_KEY, encode_owner(owner))),
-            Change::Forgotten { slot, id } => {
-                writes.push(delete(CLEARED, &slot_key(*slot)));
+            Change::Forgotten { ordinal, id } => {
+                writes.push(delete(CLEARED, &ordinal_key(*ordinal)));
                 writes.push(delete(TASK_ID, id.as_bytes()));
             }
         }
     }
-    for (slot, (task, shown)) in tasks {
-        let key = slot_key(slot);
+    for (ordinal, (task, shown)) in tasks {
+        let key = ordinal_key(ordinal);
         let record = encode_task(task, &shown);
         if task.removed {
             writes.push(delete(TASK, &key));
@@ -152,16 +156,16 @@ fn delete(table: Table, key: &[u8]) -> Write {
     }
 }
 
-/// Above every slot that has a record.
-fn next_slot(reader: &dyn Reader) -> Result<Slot, StoreError> {
+/// Above every ordinal that has a record.
+fn next_ordinal(reader: &dyn Reader) -> Result<Ordinal, StoreError> {
     let mut next = 0;
     for table in [TASK, CLEARED] {
         let range = (Bound::Unbounded, Bound::Unbounded);
         for (key, _) in reader.scan(table, range, Order::Descending, 1)? {
-            next = next.max(slot_of(&key)?.0 + 1);
+            next = next.max(ordinal_of(&key)?.0 + 1);
         }
     }
-    Ok(Slot(next))
+    Ok(Ordinal(next))
 }
 
 /// The tasks that are not over. A record that cannot be understood is left alone, and said: it keeps its id from
@@ -177,7 +181,7 @@ fn unfinished(reader: &dyn Reader) -> Result<Vec<Task>, StoreError> {
         };
         after = Some(last.clone());
         for (key, record) in &page {
-            match decode_task(slot_of(key)?, record) {
+            match decode_task(ordinal_of(key)?, record) {
                 Ok(task) if task.state.is_terminal() => {}
                 Ok(task) => found.push(task),
                 Err(error) => tracing::error!(%error, "a record cannot be read and is left alone"),

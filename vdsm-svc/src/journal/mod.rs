@@ -2,9 +2,9 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | [`TASK`] | slot, big-endian | `vdsm_engine.store.v1.HostTaskRecord`, of a task that is not cleared |
-//! | [`CLEARED`] | slot, big-endian | the same, of one that is |
-//! | [`TASK_ID`] | the task's id, 16 bytes | its slot |
+//! | [`TASK`] | ordinal, big-endian | `vdsm_engine.store.v1.HostTaskRecord`, of a task that is not cleared |
+//! | [`CLEARED`] | ordinal, big-endian | the same, of one that is |
+//! | [`TASK_ID`] | the task's id, 16 bytes | its ordinal |
 //! | [`OWNER`] | [`OWNER_KEY`] | `vdsm_engine.store.v1.HostOwnerRecord` |
 //!
 //! Two tables of tasks, so that a start reads, and a snapshot shows, only what is not cleared, and accepting a
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use common::id::TaskId;
 use common::task::TaskState;
 use store::{Reader, Store, StoreError, Table};
-use vdsm_core::{Known, Owner, Slot, Task};
+use vdsm_core::{Known, Ordinal, Owner, Task};
 
 pub(crate) use codec::{decode_owner, decode_task, nobodys, shown_take_over};
 pub(crate) use list::{Listing, list};
@@ -42,15 +42,15 @@ pub(crate) const OWNER: Table = Table("owner");
 /// The only key of [`OWNER`].
 pub(crate) const OWNER_KEY: &[u8] = b"owner";
 
-pub(crate) const fn slot_key(slot: Slot) -> [u8; 8] {
-    slot.0.to_be_bytes()
+pub(crate) const fn ordinal_key(ordinal: Ordinal) -> [u8; 8] {
+    ordinal.0.to_be_bytes()
 }
 
-pub(crate) fn slot_of(key: &[u8]) -> Result<Slot, StoreError> {
+pub(crate) fn ordinal_of(key: &[u8]) -> Result<Ordinal, StoreError> {
     let bytes = key
         .try_into()
-        .map_err(|_| damaged("a slot", "is not 8 bytes long"))?;
-    Ok(Slot(u64::from_be_bytes(bytes)))
+        .map_err(|_| damaged("an ordinal", "is not 8 bytes long"))?;
+    Ok(Ordinal(u64::from_be_bytes(bytes)))
 }
 
 /// A task by its id, cleared or not.
@@ -67,7 +67,7 @@ pub(crate) fn find(reader: &dyn Reader, id: TaskId) -> Result<Option<Task>, Stor
             .get(CLEARED, &key)?
             .ok_or_else(|| damaged(id, "is in the index and has no record"))?,
     };
-    decode_task(slot_of(&key)?, &record).map(Some)
+    decode_task(ordinal_of(&key)?, &record).map(Some)
 }
 
 /// What the store knows of an id at the reader's revision.

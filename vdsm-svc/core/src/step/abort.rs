@@ -69,13 +69,13 @@ impl Tx<'_> {
     /// The record that keeps a start that comes later from starting anything.
     fn never_started(&mut self, caller: Caller, id: TaskId, correlation_id: String) -> Reply {
         let engine_id = caller.engine.map(|engine| engine.engine_id);
-        let slot = self.state.next_slot;
+        let ordinal = self.state.next_ordinal;
         let asked = Asked {
             start: self.state.start,
             engine_id,
             correlation_id,
         };
-        let mut init = Task::init(slot, id, None, asked, self.now);
+        let mut init = Task::init(ordinal, id, None, asked, self.now);
         init.abort_requested = true;
         let message = "the task was aborted before this host had heard of it; nothing of it ran or will";
         init.blame(Fault::new(FaultCode::NeverStarted, message).about(id));

@@ -36,7 +36,7 @@ impl Tx<'_> {
     pub(super) fn named(&self, holder: Holder) -> String {
         match holder {
             Holder::Call(_) => "a call".to_owned(),
-            Holder::Task(slot, _) => match self.state.at(slot) {
+            Holder::Task(ordinal, _) => match self.state.at(ordinal) {
                 Some(task) if task.correlation_id.is_empty() => format!("task {}", task.id),
                 Some(task) => format!("task {} (correlation id {})", task.id, task.correlation_id),
                 None => "a task".to_owned(),

@@ -8,7 +8,7 @@ use common::id::TaskId;
 use super::{Tx, task};
 use crate::change::{Answer, Change, Refusal, Reply};
 use crate::input::{Caller, Known};
-use crate::task::{Slot, Task};
+use crate::task::{Ordinal, Task};
 
 impl Tx<'_> {
     pub(super) fn clear(&mut self, caller: Caller, task_id: TaskId, known: Known) -> Reply {
@@ -29,7 +29,7 @@ impl Tx<'_> {
     }
 
     /// What is no longer as the store had it is left for the next time.
-    pub(super) fn age(&mut self, clear: Vec<Known>, forget: Vec<(Slot, TaskId)>) -> Reply {
+    pub(super) fn age(&mut self, clear: Vec<Known>, forget: Vec<(Ordinal, TaskId)>) -> Reply {
         for known in clear {
             let Some(id) = known.task.as_ref().map(|task| task.id) else {
                 continue;
@@ -41,8 +41,8 @@ impl Tx<'_> {
                 self.removed(over);
             }
         }
-        for (slot, id) in forget {
-            self.change(Change::Forgotten { slot, id });
+        for (ordinal, id) in forget {
+            self.change(Change::Forgotten { ordinal, id });
         }
         Ok(Answer::Done)
     }

@@ -118,15 +118,15 @@ impl Tx<'_> {
 
     /// Whoever has its locks and a place runs; each input ends with this, so nobody waits without a reason.
     fn start_all_whose_turn_it_is(&mut self) {
-        while let Some(slot) = self.state.places.next() {
-            let Some(task) = self.state.at(slot).cloned() else {
+        while let Some(ordinal) = self.state.run_queue.next() {
+            let Some(task) = self.state.at(ordinal).cloned() else {
                 break;
             };
             let lane = lane(&task);
             match self.edge(task, TaskEvent::Run) {
                 Ok(task) => self.effects.push(Effect::Run(task)),
                 // Not a queued task after all: it must not be chosen for ever.
-                Err(_) => self.state.places.withdraw(slot, lane),
+                Err(_) => self.state.run_queue.withdraw(ordinal, lane),
             }
         }
     }

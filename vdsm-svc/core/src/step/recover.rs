@@ -8,7 +8,7 @@ use common::task::{TaskEvent, TaskState};
 
 use super::Tx;
 use crate::change::{Answer, Effect, Reply};
-use crate::task::{Slot, Task};
+use crate::task::{Ordinal, Task};
 
 /// What a task waits for that is held.
 const HELD: &str = "its engine to ask for it again, since the host was started anew";
@@ -19,9 +19,9 @@ impl Tx<'_> {
     /// undone by what its note and the storage show. One for which a thread of this very process still works
     /// (the store failed and was opened again) is left to that thread, which repeats its report.
     pub(super) fn recover(&mut self, alive: &BTreeSet<TaskId>) -> Reply {
-        let slots: Vec<Slot> = self.state.unfinished().map(|task| task.slot).collect();
-        for slot in slots {
-            let Some(task) = self.state.at(slot).cloned() else {
+        let ordinals: Vec<Ordinal> = self.state.unfinished().map(|task| task.ordinal).collect();
+        for ordinal in ordinals {
+            let Some(task) = self.state.at(ordinal).cloned() else {
                 continue;
             };
             if alive.contains(&task.id) {

@@ -33,20 +33,20 @@ impl Tx<'_> {
         }
         self.has_room()?;
         let engine_id = caller.engine.map(|engine| engine.engine_id);
-        let slot = self.state.next_slot;
+        let ordinal = self.state.next_ordinal;
         let asked = Asked {
             start: self.state.start,
             engine_id,
             correlation_id,
         };
-        let init = Task::init(slot, id, Some(operation), asked, self.now);
+        let init = Task::init(ordinal, id, Some(operation), asked, self.now);
         let init = self.shown(init);
         let mut preparing = self.edge(init, TaskEvent::Accept)?;
         let outlook = self.outlook(&preparing);
         Arc::make_mut(&mut preparing).waiting_for = outlook;
         let queued = self.edge(preparing, TaskEvent::Enqueue)?;
         self.start_all_whose_turn_it_is();
-        task(self.state.at(slot).cloned().unwrap_or(queued))
+        task(self.state.at(ordinal).cloned().unwrap_or(queued))
     }
 
     /// What was accepted by an earlier start, and waits until it is asked for again, goes on.
@@ -54,18 +54,18 @@ impl Tx<'_> {
         if !known.is_held_in(self.state.start) {
             return task(known);
         }
-        let (slot, outlook) = (known.slot, self.outlook(&known));
+        let (ordinal, outlook) = (known.ordinal, self.outlook(&known));
         let asked = Arc::make_mut(&mut known);
         asked.asked_in = Some(self.state.start);
         asked.held = false;
         asked.waiting_for = outlook;
         let queued = self.show(known);
         self.start_all_whose_turn_it_is();
-        task(self.state.at(slot).cloned().unwrap_or(queued))
+        task(self.state.at(ordinal).cloned().unwrap_or(queued))
     }
 
     fn has_room(&self) -> Result<(), Refusal> {
-        let queue = self.state.places.limits().queue;
+        let queue = self.state.run_queue.limits().queue;
         if self.state.waiting() < queue {
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl Tx<'_> {
         if let Some((key, holder)) = obstacle {
             return format!("{key}, which {} holds or asked for first", self.named(holder));
         }
-        let limits = self.state.places.limits();
+        let limits = self.state.run_queue.limits();
         let (host, domain) = (limits.running_per_host, limits.running_per_domain);
         match lane(task).filter(|lane| self.state.running_in(*lane) >= domain) {
             Some(lane) => format!("its turn: {domain} operations run on storage domain {lane}"),

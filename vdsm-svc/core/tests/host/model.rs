@@ -13,7 +13,7 @@ use common::task::TaskState;
 use common::time::Timestamp;
 use uuid::Uuid;
 use vdsm_core::{
-    Caller, Change, Claim, Effect, EngineCall, Input, Known, Limits, Loaded, Owner, Refusal, Report, Slot,
+    Caller, Change, Claim, Effect, EngineCall, Input, Known, Limits, Loaded, Ordinal, Owner, Refusal, Report,
     Start, State, Task, Transition,
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) state: State,
-    pub(crate) records: BTreeMap<Slot, Task>,
+    pub(crate) records: BTreeMap<Ordinal, Task>,
     pub(crate) owner: Option<Owner>,
     pub(crate) jobs: Vec<Job>,
     /// Every item that watchers were shown, in order.
@@ -308,14 +308,14 @@ impl Host {
         match change {
             Change::Task(task) => {
                 self.shown.push((**task).clone());
-                self.records.insert(task.slot, (**task).clone());
+                self.records.insert(task.ordinal, (**task).clone());
             }
             Change::Noted(task) => {
-                self.records.insert(task.slot, (**task).clone());
+                self.records.insert(task.ordinal, (**task).clone());
             }
             Change::Owner(owner) => self.owner = Some(owner.clone()),
-            Change::Forgotten { slot, .. } => {
-                self.records.remove(slot);
+            Change::Forgotten { ordinal, .. } => {
+                self.records.remove(ordinal);
             }
         }
     }
@@ -328,13 +328,13 @@ impl Host {
     }
 }
 
-fn loaded(start: u64, revision: Revision, owner: Option<Owner>, records: &BTreeMap<Slot, Task>) -> Loaded {
-    let next = records.keys().last().map_or(0, |slot| slot.0 + 1);
+fn loaded(start: u64, revision: Revision, owner: Option<Owner>, records: &BTreeMap<Ordinal, Task>) -> Loaded {
+    let next = records.keys().last().map_or(0, |ordinal| ordinal.0 + 1);
     Loaded {
         store_id: StoreId::from_uuid(uuid(200)),
         start: common::Start(start),
         revision,
-        next_slot: Slot(next),
+        next_ordinal: Ordinal(next),
         owner,
         tasks: records
             .values()

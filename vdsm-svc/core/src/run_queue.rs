@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::id::DomainId;
 
-use crate::task::Slot;
+use crate::task::Ordinal;
 
 /// How much a host takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +33,16 @@ type Lane = Option<DomainId>;
 
 /// The places, who has one, and who could take one.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+pub(crate) struct RunQueue {
     limits: Limits,
     running: usize,
     running_in: BTreeMap<DomainId, usize>,
-    ready: BTreeMap<Lane, BTreeSet<Slot>>,
+    ready: BTreeMap<Lane, BTreeSet<Ordinal>>,
     /// The first of each lane that is not at its limit: the choice never looks at more than one entry.
-    heads: BTreeSet<(Slot, Lane)>,
+    heads: BTreeSet<(Ordinal, Lane)>,
 }
 
-impl Places {
+impl RunQueue {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -58,56 +58,56 @@ impl Places {
     }
 
     /// A task has all it needs but a place.
-    pub(crate) fn ready(&mut self, slot: Slot, lane: Lane) {
-        self.change(lane, |places| {
-            places.ready.entry(lane).or_default().insert(slot);
+    pub(crate) fn ready(&mut self, ordinal: Ordinal, lane: Lane) {
+        self.change(lane, |run_queue| {
+            run_queue.ready.entry(lane).or_default().insert(ordinal);
         });
     }
 
     /// It does not want one any more. Harmless if it never did.
-    pub(crate) fn withdraw(&mut self, slot: Slot, lane: Lane) {
-        self.change(lane, |places| {
-            if let Some(waiting) = places.ready.get_mut(&lane) {
-                waiting.remove(&slot);
+    pub(crate) fn withdraw(&mut self, ordinal: Ordinal, lane: Lane) {
+        self.change(lane, |run_queue| {
+            if let Some(waiting) = run_queue.ready.get_mut(&lane) {
+                waiting.remove(&ordinal);
                 if waiting.is_empty() {
-                    places.ready.remove(&lane);
+                    run_queue.ready.remove(&lane);
                 }
             }
         });
     }
 
     /// It takes one.
-    pub(crate) fn enter(&mut self, slot: Slot, lane: Lane) {
-        self.withdraw(slot, lane);
-        self.change(lane, |places| {
-            places.running += 1;
+    pub(crate) fn enter(&mut self, ordinal: Ordinal, lane: Lane) {
+        self.withdraw(ordinal, lane);
+        self.change(lane, |run_queue| {
+            run_queue.running += 1;
             if let Some(domain) = lane {
-                *places.running_in.entry(domain).or_default() += 1;
+                *run_queue.running_in.entry(domain).or_default() += 1;
             }
         });
     }
 
     /// It gives its place up.
     pub(crate) fn leave(&mut self, lane: Lane) {
-        self.change(lane, |places| {
-            places.running = places.running.saturating_sub(1);
+        self.change(lane, |run_queue| {
+            run_queue.running = run_queue.running.saturating_sub(1);
             if let Some(domain) = lane {
-                let left = places.running_in(domain).saturating_sub(1);
+                let left = run_queue.running_in(domain).saturating_sub(1);
                 if left == 0 {
-                    places.running_in.remove(&domain);
+                    run_queue.running_in.remove(&domain);
                 } else {
-                    places.running_in.insert(domain, left);
+                    run_queue.running_in.insert(domain, left);
                 }
             }
         });
     }
 
     /// The one whose turn it is, if there is a place.
-    pub(crate) fn next(&self) -> Option<Slot> {
+    pub(crate) fn next(&self) -> Option<Ordinal> {
         if self.running >= self.limits.running_per_host {
             return None;
         }
-        self.heads.first().map(|(slot, _)| *slot)
+        self.heads.first().map(|(ordinal, _)| *ordinal)
     }
 
     pub(crate) const fn running(&self) -> usize {
@@ -129,7 +129,7 @@ impl Places {
         }
     }
 
-    fn head(&self, lane: Lane) -> Option<Slot> {
+    fn head(&self, lane: Lane) -> Option<Ordinal> {
         let full = lane.is_some_and(|domain| self.running_in(domain) >= self.limits.running_per_domain);
         if full {
             return None;
@@ -156,32 +156,32 @@ mod tests {
 
     #[test]
     fn a_full_domain_holds_up_only_its_own() {
-        let mut places = Places::new(LIMITS);
-        places.ready(Slot(1), lane(1));
-        places.ready(Slot(2), lane(1));
-        places.ready(Slot(3), lane(2));
-        assert_eq!(places.next(), Some(Slot(1)));
-        places.enter(Slot(1), lane(1));
-        assert_eq!(places.next(), Some(Slot(3)));
-        places.enter(Slot(3), lane(2));
-        assert_eq!(places.next(), None);
-        places.leave(lane(1));
-        assert_eq!(places.next(), Some(Slot(2)));
+        let mut run_queue = RunQueue::new(LIMITS);
+        run_queue.ready(Ordinal(1), lane(1));
+        run_queue.ready(Ordinal(2), lane(1));
+        run_queue.ready(Ordinal(3), lane(2));
+        assert_eq!(run_queue.next(), Some(Ordinal(1)));
+        run_queue.enter(Ordinal(1), lane(1));
+        assert_eq!(run_queue.next(), Some(Ordinal(3)));
+        run_queue.enter(Ordinal(3), lane(2));
+        assert_eq!(run_queue.next(), None);
+        run_queue.leave(lane(1));
+        assert_eq!(run_queue.next(), Some(Ordinal(2)));
     }
 
     #[test]
     fn the_host_limit_binds_all_and_order_is_that_of_acceptance() {
-        let mut places = Places::new(LIMITS);
-        for slot in [5, 4, 7, 6] {
-            places.ready(Slot(slot), None);
+        let mut run_queue = RunQueue::new(LIMITS);
+        for ordinal in [5, 4, 7, 6] {
+            run_queue.ready(Ordinal(ordinal), None);
         }
-        for slot in [4, 5, 6] {
-            assert_eq!(places.next(), Some(Slot(slot)));
-            places.enter(Slot(slot), None);
+        for ordinal in [4, 5, 6] {
+            assert_eq!(run_queue.next(), Some(Ordinal(ordinal)));
+            run_queue.enter(Ordinal(ordinal), None);
         }
-        assert_eq!(places.next(), None);
-        places.withdraw(Slot(7), None);
-        places.leave(None);
-        assert_eq!(places.next(), None);
+        assert_eq!(run_queue.next(), None);
+        run_queue.withdraw(Ordinal(7), None);
+        run_queue.leave(None);
+        assert_eq!(run_queue.next(), None);
     }
 }
