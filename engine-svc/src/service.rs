@@ -20,7 +20,7 @@ use crate::grpc::api::Api;
 use crate::grpc::show::Show;
 use crate::grpc::wait::Waits;
 use crate::holders::Holders;
-use crate::host::{self, Board, Context};
+use crate::host::{self, Context, HostLinks};
 use crate::life::Lives;
 use crate::lock_waits::Waiting;
 use crate::machine::Seed;
@@ -100,7 +100,7 @@ pub async fn serve_on(
     let log = log::Log::new(Arc::clone(&store))?;
     let kept = Arc::clone(&store);
     let holders = Holders::default();
-    let board = Board::default();
+    let links = HostLinks::default();
     let open_tasks = OpenTasks::default();
     let lives = Lives::new(life.clone());
     let (decides, stances) = watch::channel(stance::not_begun());
@@ -128,7 +128,7 @@ pub async fn serve_on(
         engine: engine.clone(),
         log: Arc::clone(&log),
         connector,
-        board: board.clone(),
+        links: links.clone(),
         lives,
         heartbeat_interval: settings.heartbeat_interval(),
     };
@@ -156,7 +156,7 @@ pub async fn serve_on(
         log: Arc::clone(&log),
         show: Show {
             log: Arc::clone(&log),
-            board,
+            links,
             holders,
             open_tasks,
         },

@@ -11,7 +11,7 @@ use proto::engine::v1::waiting_for::What;
 use store::{Reader, StoreError};
 
 use crate::holders::Holders;
-use crate::host::{Board, Link, Standing};
+use crate::host::{HostLinks, Link, LinkStatus};
 use crate::open_tasks::OpenTasks;
 use crate::store::codec;
 use crate::store::command::{self, COMMANDS};
@@ -33,7 +33,7 @@ struct End {
 #[derive(Clone)]
 pub(crate) struct Show {
     pub(crate) log: Log,
-    pub(crate) board: Board,
+    pub(crate) links: HostLinks,
     pub(crate) holders: Holders,
     pub(crate) open_tasks: OpenTasks,
 }
@@ -75,10 +75,10 @@ impl Show {
 
     pub(crate) fn host(&self, mut host: wire::Host) -> wire::Host {
         let id = host.host_id.parse().ok();
-        let standing = id.and_then(|id| self.board.standing(id));
+        let standing = id.and_then(|id| self.links.standing(id));
         let (connection, since, fault) = match standing {
             None => (Connection::Away, None, None),
-            Some(Standing { link, since }) => match link {
+            Some(LinkStatus { link, since }) => match link {
                 Link::Connected => (Connection::Connected, Some(since), None),
                 Link::Away(fault) => (Connection::Away, Some(since), Some(fault)),
                 Link::Refused(fault) => (Connection::Refused, Some(since), Some(fault)),
@@ -126,7 +126,7 @@ impl Show {
     fn refine(&self, waiting: Option<&mut wire::WaitingFor>, end: Option<End>) {
         let Some(waiting) = waiting else { return };
         // The common case by far; what follows reads records.
-        if self.board.all_well() {
+        if self.links.all_well() {
             return;
         }
         let end = match waiting.what.clone() {
@@ -139,14 +139,14 @@ impl Show {
             return;
         };
         let Ok(id) = host_id.parse() else { return };
-        if let Some(full) = task_id.and_then(|task_id| self.board.full(task_id)) {
+        if let Some(full) = task_id.and_then(|task_id| self.links.full(task_id)) {
             waiting.since = Some(convert::timestamp(full.since));
             waiting.note = format!("room on host {id}: {}", full.fault);
             waiting.what = Some(What::HostId(host_id));
             return;
         }
-        let fault = match self.board.standing(id) {
-            Some(Standing {
+        let fault = match self.links.standing(id) {
+            Some(LinkStatus {
                 link: Link::Away(fault) | Link::Refused(fault),
                 since,
             }) => {

@@ -32,7 +32,7 @@ use super::backoff::{Backoff, CALL_CAP, FULL_CAP};
 use super::refusal::Refusal;
 use super::room::Room;
 use super::session::TakeOver;
-use super::{Context, Full, frame, inventory, observation, probe};
+use super::{Context, HostFull, frame, inventory, observation, probe};
 
 /// Attempts that say nothing before the engine is told that they are spent.
 pub(super) const TRIES: u32 = 8;
@@ -123,12 +123,12 @@ pub(super) async fn perform(
                 debug!(kind = kind(effect), %fault, "the host's queue is full; asking again");
                 if let (Effect::StartTask { task_id, .. }, None) = (effect, &waits_for_room) {
                     let (host_id, since) = (connection.host_id, clock::now());
-                    let full = Full {
+                    let full = HostFull {
                         host_id,
                         fault,
                         since,
                     };
-                    waits_for_room = Some(context.board.waits_for_room(*task_id, full));
+                    waits_for_room = Some(context.links.waits_for_room(*task_id, full));
                 }
                 let rested = tokio::select! {
                     biased;

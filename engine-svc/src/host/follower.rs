@@ -75,7 +75,7 @@ impl Follower {
             let end = match open.await {
                 Ok(session) => {
                     failures = 0;
-                    // The board hears of it once the stream is up to date.
+                    // The links hears of it once the stream is up to date.
                     self.known = Some(Link::Connected);
                     self.is_put_off = false;
                     info!(store_id = %session.store_id(), "the host is connected");
@@ -148,7 +148,7 @@ impl Follower {
     }
 
     fn note(&mut self, link: Link) {
-        self.context.board.note(self.host_id, link.clone(), clock::now());
+        self.context.links.note(self.host_id, link.clone(), clock::now());
         self.known = Some(link);
     }
 
@@ -172,7 +172,7 @@ impl Follower {
         self.note(Link::Away(fault));
     }
 
-    /// Tells the engine of a change; attempts that fail as the last one did are noted only on the board, and a refusal
+    /// Tells the engine of a change; attempts that fail as the last one did are noted only on the links, and a refusal
     /// once a minute in the log as well.
     async fn tell(&mut self, link: Link, is_proven: bool) {
         let host_id = self.host_id;

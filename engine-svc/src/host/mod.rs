@@ -5,11 +5,11 @@
 //! effect for a host that is not connected is dropped.
 
 mod backoff;
-mod board;
 mod call;
 mod follower;
 mod frame;
 mod inventory;
+mod links;
 mod observation;
 mod pending;
 mod probe;
@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-pub use self::board::{Board, Full, Link, Standing};
+pub use self::links::{HostFull, HostLinks, Link, LinkStatus};
 use crate::holders::Holders;
 use crate::life::Lives;
 use crate::lock_waits::Waiting;
@@ -187,7 +187,7 @@ pub struct Context {
     /// How hosts are reached.
     pub connector: Connector,
     /// Where followers note how they stand.
-    pub board: Board,
+    pub links: HostLinks,
     /// Who calls the hosts.
     pub lives: Lives,
     /// What hosts are asked to send when nothing else is to be sent. Three that stay out mean that the
@@ -211,7 +211,7 @@ pub async fn run(context: Context, mut orders: Orders) {
                 info!(%host_id, "stopped following host");
                 // First it ends, and then what it noted goes.
                 end(followers.remove(&host_id)).await;
-                context.board.forget(host_id);
+                context.links.forget(host_id);
             }
             effect => {
                 if let Some(follower) = followers.get(&host_of(&effect)) {

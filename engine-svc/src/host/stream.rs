@@ -74,7 +74,7 @@ struct Reading<'a> {
     room: &'a Room,
     /// The last point that the engine was given; none before a snapshot.
     after: Option<Token>,
-    /// The board has heard that the host is connected.
+    /// The links has heard that the host is connected.
     up_to_date: bool,
 }
 
@@ -142,8 +142,8 @@ impl<'a> Reading<'a> {
     fn is_up_to_date(&mut self, backoff: &mut Backoff) {
         backoff.reset();
         if !std::mem::replace(&mut self.up_to_date, true) {
-            let board = &self.context.board;
-            board.note(self.connection.host_id, Link::Connected, clock::now());
+            let links = &self.context.links;
+            links.note(self.connection.host_id, Link::Connected, clock::now());
         }
     }
 
@@ -188,16 +188,16 @@ impl<'a> Reading<'a> {
 
     /// How far a task is never goes back: what a host says after a restart may be behind what it said before.
     fn report(&self, samples: &[Progress]) {
-        let board = self.context.log.progress();
+        let links = self.context.log.progress();
         for sample in samples {
             let Ok(task_id) = sample.task_id.parse() else {
                 continue;
             };
-            let behind = board
+            let behind = links
                 .newest(task_id)
                 .is_some_and(|last| last.percent > sample.percent);
             if !behind {
-                board.relay(task_id, sample);
+                links.relay(task_id, sample);
             }
         }
     }

@@ -19,7 +19,7 @@ use proto::task::v1::history_range::Problem;
 use store::{Identity, Recorded, Store, StoreError};
 
 pub use self::error::{OutOfRange, ReadError};
-pub use self::progress::ProgressBoard;
+pub use self::progress::LatestProgress;
 pub(crate) use self::ring::Found;
 use self::ring::Ring;
 
@@ -49,7 +49,7 @@ pub struct Log<H> {
     ring: RwLock<Ring<H>>,
     closed: OnceLock<Reason>,
     waiters: Arc<Waiters>,
-    progress: ProgressBoard,
+    progress: LatestProgress,
 }
 
 impl<H: prost::Message + Default> Log<H> {
@@ -65,7 +65,7 @@ impl<H: prost::Message + Default> Log<H> {
             ring: RwLock::new(Ring::starting_after(current)),
             closed: OnceLock::new(),
             waiters: Arc::default(),
-            progress: ProgressBoard::default(),
+            progress: LatestProgress::default(),
         }))
     }
 
@@ -265,7 +265,7 @@ impl<H: prost::Message + Default> Log<H> {
     }
 
     /// The progress of running tasks, which is never durable.
-    pub fn progress(&self) -> &ProgressBoard {
+    pub fn progress(&self) -> &LatestProgress {
         &self.progress
     }
 

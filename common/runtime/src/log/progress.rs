@@ -11,18 +11,18 @@ use proto::task::v1 as wire;
 use super::pace::Pace;
 use super::waiters::Waiters;
 
-/// Tasks that a board remembers; far more than run at a time. The one that moved longest ago goes first.
+/// Tasks that a inner remembers; far more than run at a time. The one that moved longest ago goes first.
 const MAX_TASKS: usize = 10_000;
 
 /// One sample a task, the newest; each later than the readers' last look by its number.
 #[derive(Debug, Default)]
-pub struct ProgressBoard {
-    board: Mutex<Board>,
+pub struct LatestProgress {
+    inner: Mutex<Inner>,
     waiters: Arc<Waiters>,
 }
 
 #[derive(Debug, Default)]
-struct Board {
+struct Inner {
     last: u64,
     /// Each sample with its number.
     by_task: HashMap<TaskId, (u64, Sample)>,
@@ -41,7 +41,7 @@ struct Sample {
     pace: Option<Pace>,
 }
 
-impl ProgressBoard {
+impl LatestProgress {
     /// How far a task of this process is, told by whoever works for it; a `total_bytes` of 0 means that it is unknown. How
     /// fast it goes, and how long it will still take, is measured here.
     pub fn report(&self, task_id: TaskId, done_bytes: u64, total_bytes: u64) {
@@ -65,12 +65,12 @@ impl ProgressBoard {
         });
     }
 
-    /// A sample of somebody else's board, as it came. One of a task that is not recorded, or over, is dropped: it may be
+    /// A sample of somebody else's inner, as it came. One of a task that is not recorded, or over, is dropped: it may be
     /// late.
     pub fn relay(&self, task_id: TaskId, sample: &wire::Progress) {
         let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
-        self.put(task_id, |board, _| {
-            board.living.contains(&task_id).then(|| Sample {
+        self.put(task_id, |inner, _| {
+            inner.living.contains(&task_id).then(|| Sample {
                 done_bytes: bytes(sample.done_bytes),
                 total_bytes: bytes(sample.total_bytes),
                 rate_bytes_per_second: bytes(sample.rate_bytes_per_second),
@@ -81,25 +81,25 @@ impl ProgressBoard {
     }
 
     /// Puts a task's next sample up, under the next number, if there is one.
-    fn put(&self, task_id: TaskId, next: impl FnOnce(&Board, Option<&Sample>) -> Option<Sample>) {
-        let mut board = self.lock();
-        let old = board.by_task.get(&task_id).copied();
-        let Some(sample) = next(&board, old.as_ref().map(|(_, sample)| sample)) else {
+    fn put(&self, task_id: TaskId, next: impl FnOnce(&Inner, Option<&Sample>) -> Option<Sample>) {
+        let mut inner = self.lock();
+        let old = inner.by_task.get(&task_id).copied();
+        let Some(sample) = next(&inner, old.as_ref().map(|(_, sample)| sample)) else {
             return;
         };
-        board.last += 1;
-        let number = board.last;
-        board.by_task.insert(task_id, (number, sample));
+        inner.last += 1;
+        let number = inner.last;
+        inner.by_task.insert(task_id, (number, sample));
         if let Some((old, _)) = old {
-            board.by_number.remove(&old);
+            inner.by_number.remove(&old);
         }
-        board.by_number.insert(number, task_id);
-        if board.by_task.len() > MAX_TASKS
-            && let Some((_, oldest)) = board.by_number.pop_first()
+        inner.by_number.insert(number, task_id);
+        if inner.by_task.len() > MAX_TASKS
+            && let Some((_, oldest)) = inner.by_number.pop_first()
         {
-            board.by_task.remove(&oldest);
+            inner.by_task.remove(&oldest);
         }
-        drop(board);
+        drop(inner);
         self.waiters.wake_all();
     }
 
@@ -110,19 +110,19 @@ impl ProgressBoard {
 
     /// The task is over: to be called before anybody can see that.
     pub fn forget(&self, task_id: TaskId) {
-        let mut board = self.lock();
-        board.living.remove(&task_id);
-        if let Some((old, _)) = board.by_task.remove(&task_id) {
-            board.by_number.remove(&old);
+        let mut inner = self.lock();
+        inner.living.remove(&task_id);
+        if let Some((old, _)) = inner.by_task.remove(&task_id) {
+            inner.by_number.remove(&old);
         }
     }
 
     /// Forgets every task: those that are not over are told anew.
     pub fn clear(&self) {
-        let mut board = self.lock();
-        board.living.clear();
-        board.by_task.clear();
-        board.by_number.clear();
+        let mut inner = self.lock();
+        inner.living.clear();
+        inner.by_task.clear();
+        inner.by_number.clear();
     }
 
     /// The newest sample of a task.
@@ -135,13 +135,13 @@ impl ProgressBoard {
 
     /// The samples after number `seen`, and the number to give next time.
     pub(crate) fn since(&self, seen: u64, selects: impl Fn(TaskId) -> bool) -> (Vec<wire::Progress>, u64) {
-        let board = self.lock();
-        let newer = board.by_number.range(seen + 1..).map(|(_, task_id)| *task_id);
+        let inner = self.lock();
+        let newer = inner.by_number.range(seen + 1..).map(|(_, task_id)| *task_id);
         let samples = newer
             .filter(|task_id| selects(*task_id))
-            .filter_map(|task_id| Some(board.by_task.get(&task_id)?.1.to_wire(task_id)))
+            .filter_map(|task_id| Some(inner.by_task.get(&task_id)?.1.to_wire(task_id)))
             .collect();
-        (samples, board.last)
+        (samples, inner.last)
     }
 
     /// The number of the newest sample.
@@ -153,8 +153,8 @@ impl ProgressBoard {
         &self.waiters
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,23 +187,23 @@ mod tests {
 
     #[test]
     fn only_the_newest_sample_of_each_task_is_kept() {
-        let board = ProgressBoard::default();
-        board.report(task(1), 10, 100);
-        board.report(task(2), 5, 0);
-        board.report(task(1), 50, 100);
-        let (samples, seen) = board.since(0, |_| true);
+        let inner = LatestProgress::default();
+        inner.report(task(1), 10, 100);
+        inner.report(task(2), 5, 0);
+        inner.report(task(1), 50, 100);
+        let (samples, seen) = inner.since(0, |_| true);
         let seen_of: Vec<_> = samples.iter().map(|s| (s.done_bytes, s.percent)).collect();
         assert_eq!(seen_of, [(5, 0.0), (50, 50.0)]);
-        assert!(board.since(seen, |_| true).0.is_empty());
-        board.report(task(2), 6, 0);
-        board.forget(task(2));
-        assert!(board.since(seen, |_| true).0.is_empty());
+        assert!(inner.since(seen, |_| true).0.is_empty());
+        inner.report(task(2), 6, 0);
+        inner.forget(task(2));
+        assert!(inner.since(seen, |_| true).0.is_empty());
     }
 
     #[test]
     fn a_relayed_sample_is_shown_as_it_came() {
-        let board = ProgressBoard::default();
-        board.begin(task(1));
+        let inner = LatestProgress::default();
+        inner.begin(task(1));
         let sample = wire::Progress {
             task_id: task(1).to_string(),
             done_bytes: 250,
@@ -212,42 +212,42 @@ mod tests {
             rate_bytes_per_second: 50,
             time_left: Duration::from_secs(15).try_into().ok(),
         };
-        board.relay(task(1), &sample);
-        assert_eq!(board.newest(task(1)), Some(sample));
+        inner.relay(task(1), &sample);
+        assert_eq!(inner.newest(task(1)), Some(sample));
     }
 
     #[test]
     fn nothing_is_relayed_of_what_is_not_at_work() {
-        let board = ProgressBoard::default();
+        let inner = LatestProgress::default();
         let sample = wire::Progress {
             task_id: task(1).to_string(),
             done_bytes: 1,
             ..wire::Progress::default()
         };
         let is_shown = || {
-            board.relay(task(1), &sample);
-            board.newest(task(1)).is_some()
+            inner.relay(task(1), &sample);
+            inner.newest(task(1)).is_some()
         };
         assert!(!is_shown(), "nobody has recorded it");
-        board.begin(task(1));
+        inner.begin(task(1));
         assert!(is_shown());
-        board.forget(task(1));
+        inner.forget(task(1));
         assert!(!is_shown(), "it is over");
-        board.begin(task(1));
+        inner.begin(task(1));
         assert!(is_shown());
-        board.clear();
+        inner.clear();
         assert!(!is_shown());
-        assert!(board.since(0, |_| true).0.is_empty());
+        assert!(inner.since(0, |_| true).0.is_empty());
     }
 
     #[test]
     fn the_board_is_bounded() {
-        let board = ProgressBoard::default();
+        let inner = LatestProgress::default();
         for number in 0..MAX_TASKS as u128 + 10 {
-            board.report(task(number), 1, 1);
+            inner.report(task(number), 1, 1);
         }
-        assert_eq!(board.since(0, |_| true).0.len(), MAX_TASKS);
-        assert_eq!(board.newest(task(9)), None);
-        assert!(board.newest(task(10)).is_some());
+        assert_eq!(inner.since(0, |_| true).0.len(), MAX_TASKS);
+        assert_eq!(inner.newest(task(9)), None);
+        assert!(inner.newest(task(10)).is_some());
     }
 }

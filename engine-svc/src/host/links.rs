@@ -21,7 +21,7 @@ pub enum Link {
 
 /// A link and since when it is so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct LinkStatus {
     /// The state of the link.
     pub link: Link,
     /// Since when; for people.
@@ -30,7 +30,7 @@ pub struct Standing {
 
 /// A host has no room for a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Full {
+pub struct HostFull {
     /// The host.
     pub host_id: HostId,
     /// What it says.
@@ -39,30 +39,30 @@ pub struct Full {
     pub since: Timestamp,
 }
 
-/// The standing of every followed host. Cheap to clone; all clones are one board.
+/// The standing of every followed host. Cheap to clone; all clones are one links.
 #[derive(Debug, Clone, Default)]
-pub struct Board {
-    hosts: Arc<RwLock<BTreeMap<HostId, Standing>>>,
-    full: Arc<RwLock<BTreeMap<TaskId, Full>>>,
+pub struct HostLinks {
+    hosts: Arc<RwLock<BTreeMap<HostId, LinkStatus>>>,
+    full: Arc<RwLock<BTreeMap<TaskId, HostFull>>>,
 }
 
 /// A task that waits for room on its host: shown for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct WaitsForRoom {
-    board: Board,
+    links: HostLinks,
     task_id: TaskId,
 }
 
 impl Drop for WaitsForRoom {
     fn drop(&mut self) {
-        let mut full = self.board.full.write().unwrap_or_else(PoisonError::into_inner);
+        let mut full = self.links.full.write().unwrap_or_else(PoisonError::into_inner);
         full.remove(&self.task_id);
     }
 }
 
-impl Board {
+impl HostLinks {
     /// How the engine stands with `host_id`; none if it does not follow it.
-    pub fn standing(&self, host_id: HostId) -> Option<Standing> {
+    pub fn standing(&self, host_id: HostId) -> Option<LinkStatus> {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         hosts.get(&host_id).cloned()
     }
@@ -75,17 +75,17 @@ impl Board {
     }
 
     /// What keeps a task from being taken by its host.
-    pub(crate) fn full(&self, task_id: TaskId) -> Option<Full> {
+    pub(crate) fn full(&self, task_id: TaskId) -> Option<HostFull> {
         let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
         full.get(&task_id).cloned()
     }
 
     /// Shows that a task waits for room.
-    pub(crate) fn waits_for_room(&self, task_id: TaskId, full: Full) -> WaitsForRoom {
+    pub(crate) fn waits_for_room(&self, task_id: TaskId, full: HostFull) -> WaitsForRoom {
         let mut all = self.full.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(task_id, full);
         WaitsForRoom {
-            board: self.clone(),
+            links: self.clone(),
             task_id,
         }
     }
@@ -98,7 +98,7 @@ impl Board {
             Some(standing) if same_kind(&standing.link, &link) => standing.since,
             _ => now,
         };
-        hosts.insert(host_id, Standing { link, since });
+        hosts.insert(host_id, LinkStatus { link, since });
     }
 
     /// Forgets a host that is no longer followed.
@@ -126,31 +126,31 @@ mod tests {
 
     #[test]
     fn the_time_of_a_loss_does_not_move_with_each_attempt() {
-        let board = Board::default();
+        let links = HostLinks::default();
         let host = HostId::from_uuid(Uuid::from_u128(1));
         let away = |text: &str| Link::Away(Fault::new(FaultCode::HostAway, text));
-        board.note(host, away("refused"), Timestamp(1));
-        board.note(host, away("timed out"), Timestamp(2));
-        let standing = board.standing(host).unwrap();
+        links.note(host, away("refused"), Timestamp(1));
+        links.note(host, away("timed out"), Timestamp(2));
+        let standing = links.standing(host).unwrap();
         assert_eq!((standing.link, standing.since), (away("timed out"), Timestamp(1)));
-        board.note(host, Link::Connected, Timestamp(3));
-        assert_eq!(board.standing(host).unwrap().since, Timestamp(3));
-        board.forget(host);
-        assert_eq!(board.standing(host), None);
+        links.note(host, Link::Connected, Timestamp(3));
+        assert_eq!(links.standing(host).unwrap().since, Timestamp(3));
+        links.forget(host);
+        assert_eq!(links.standing(host), None);
     }
 
     #[test]
     fn that_a_host_is_full_is_shown_for_as_long_as_somebody_waits() {
-        let board = Board::default();
+        let links = HostLinks::default();
         let task = TaskId::from_uuid(Uuid::from_u128(2));
-        let full = Full {
+        let full = HostFull {
             host_id: HostId::from_uuid(Uuid::from_u128(1)),
             fault: Fault::new(FaultCode::QueueFull, "full"),
             since: Timestamp(1),
         };
-        let waits = board.waits_for_room(task, full.clone());
-        assert_eq!((board.full(task), board.all_well()), (Some(full), false));
+        let waits = links.waits_for_room(task, full.clone());
+        assert_eq!((links.full(task), links.all_well()), (Some(full), false));
         drop(waits);
-        assert_eq!((board.full(task), board.all_well()), (None, true));
+        assert_eq!((links.full(task), links.all_well()), (None, true));
     }
 }
