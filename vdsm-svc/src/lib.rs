@@ -1,7 +1,7 @@
 //! The host's service: accepts storage operations as tasks, runs them, and streams every change of theirs.
 //!
 //! - [`Settings`] is all that can be set; [`serve`] is the service.
-//! - `journal/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it
+//! - `store/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it
 //! - `runner/`: the threads that work for tasks · `alive.rs`: what goes on in this process
 //! - `grpc/`: the RPCs · `expiry/`: what time does by itself
 //! - `places.rs`: the data directory and the storage root, apart from each other
@@ -12,13 +12,13 @@
 mod alive;
 mod expiry;
 mod grpc;
-mod journal;
 mod places;
 mod presence;
 mod release;
 mod runner;
 mod service;
 mod settings;
+mod store;
 
 pub use release::release_host;
 pub use service::{OWNER, Parts, ServiceError, fail_points, serve, serve_over};

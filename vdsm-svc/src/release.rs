@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::store::disk::{self, DiskStore};
+use ::store::{Commit, Store, StoreError, Write};
 use prost::Message as _;
 use proto::store::v1::HostHistory;
 use runtime::ages::Ages;
-use store::disk::{self, DiskStore};
-use store::{Commit, Store, StoreError, Write};
 use vdsm_core::Owner;
 
-use crate::journal::{OWNER, OWNER_KEY, nobodys, owner};
+use crate::store::{OWNER, OWNER_KEY, nobodys, owner};
 
 /// Without it a directory holds no store, and one must not be made here.
 const STORE: &str = "store.redb";

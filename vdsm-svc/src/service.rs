@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::store::disk::{self, DiskStore};
+use ::store::{Store, StoreError};
 use common::fault::Fault;
 use proto::store::v1::HostHistory;
 use proto::task::v1::closing::Reason;
@@ -13,8 +15,6 @@ use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::{clock, program, threads};
-use store::disk::{self, DiskStore};
-use store::{Store, StoreError};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
@@ -22,11 +22,11 @@ use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
 use crate::alive::Alive;
 use crate::expiry;
 use crate::grpc::{self, Facts, Gate, Host};
-use crate::journal::{self, HostMachine, Seed};
 use crate::places;
 use crate::presence::Presence;
 use crate::runner::{Runner, Tools};
 use crate::settings::Settings;
+use crate::store::{self, HostMachine, Seed};
 
 /// How long the coordinator is waited for at the end. A disk that takes longer is cut off, as by a crash.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
@@ -287,7 +287,7 @@ impl Loading {
     }
 }
 
-/// Removes what dead strangers left, before any task of this service runs: a lost journal's tasks of which no
+/// Removes what dead strangers left, before any task of this service runs: a lost store's tasks of which no
 /// process is left need their run directories no more. Nor do tasks that have ended well: one whose directory could
 /// not be removed then would keep it for as long as its record is kept.
 fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), StoreError> {
@@ -310,7 +310,7 @@ fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), Store
 }
 
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
-    if let Err(fault) = run_dir::sweep(root, &|id| journal::may_need(store, id)) {
+    if let Err(fault) = run_dir::sweep(root, &|id| store::may_need(store, id)) {
         tracing::warn!(%fault, "cannot look at the run directories of earlier tasks");
     }
     Ok(())

@@ -76,7 +76,7 @@ async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> T
     service.stop().await
 }
 
-/// A host whose storage is on the mount and whose journal is not. It will die in its first creation.
+/// A host whose storage is on the mount and whose data directory is not. It will die in its first creation.
 async fn host_on(world: &World, mount: &LoopMount) -> TestResult<(Service, Place)> {
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let host_id = fresh();

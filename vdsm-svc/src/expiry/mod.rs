@@ -4,16 +4,16 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::store::{Order, Reader, Store, StoreError, Table};
 use common::age::Present;
 use common::time::Timestamp;
 use runtime::ages::Ages;
 use runtime::coordinator::{Handle, Refusal};
 use runtime::threads;
-use store::{Order, Reader, Store, StoreError, Table};
 use vdsm_core::{Input, Known, Task};
 
-use crate::journal::{CLEARED, HostMachine, TASK, decode_task, ordinal_of};
 use crate::settings::{Settings, days};
+use crate::store::{CLEARED, HostMachine, TASK, decode_task, ordinal_of};
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);

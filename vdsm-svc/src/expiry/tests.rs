@@ -1,5 +1,6 @@
 //! Over a store: what is old is found, what is decided about it is recorded, and then nothing old is left.
 
+use ::store::{Commit, Write};
 use bytes::Bytes;
 use common::id::{EngineId, TaskId};
 use common::revision::Revision;
@@ -8,13 +9,12 @@ use prost::Message as _;
 use proto::host::v1 as wire;
 use proto::store::v1::{HostHistory, HostTaskRecord};
 use runtime::machine::Machine as _;
-use store::{Commit, Write};
 use uuid::Uuid;
 use vdsm_core::{Caller, EngineCall, Limits as HostLimits, Reply};
 
 use super::*;
 use crate::alive::Alive;
-use crate::journal::{self, Seed};
+use crate::store::{self, Seed};
 
 const LIMITS: Limits = Limits {
     unowned: days(7),
@@ -74,7 +74,7 @@ impl World {
     }
 
     fn known(&self, n: u128) -> Known {
-        journal::known(&*self.store.reader().unwrap(), id(n)).unwrap()
+        store::known(&*self.store.reader().unwrap(), id(n)).unwrap()
     }
 
     /// A task that is over at once, because it is aborted before it was heard of.

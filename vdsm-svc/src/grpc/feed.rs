@@ -3,17 +3,17 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use ::store::{Order, Reader, StoreError};
 use bytes::Bytes;
 use common::id::TaskId;
 use proto::store::v1::HostHistory;
 use runtime::log::Entry;
 use runtime::watch::{self, Feed, Page};
-use store::{Order, Reader, StoreError};
 
 use super::filter::Filter;
 use crate::alive::Alive;
-use crate::journal::{TASK, decode_task, ordinal_of, shown};
 use crate::presence::Present;
+use crate::store::{TASK, decode_task, ordinal_of, shown};
 
 /// Records of one page of a snapshot; at some 300 bytes each, and 17 kB at most.
 const PAGE: usize = 200;

@@ -21,8 +21,8 @@ use vdsm_storage::run_dir::{self, Strangers};
 use super::request::{OrRefuse as _, who};
 use super::storage::Lane;
 use super::{Gate, Host, caller, refused, storage, unexpected};
-use crate::journal;
 use crate::presence::Presence;
+use crate::store;
 
 /// Starts that a claim may name as those since its predecessor: as many as an engine keeps.
 const MAX_SINCE: usize = 4_096;
@@ -42,11 +42,11 @@ impl Hosts {
         // Before the rest is read: whatever was read is at least as new.
         let token = host.log.token().to_string();
         let reader = host.log.store().reader().map_err(status::from_store)?;
-        let owner = journal::owner(&*reader).map_err(status::from_store)?;
+        let owner = store::owner(&*reader).map_err(status::from_store)?;
         drop(reader);
         let start = owner.as_ref().and_then(|owner| owner.incarnation);
         let last_take_over = owner.as_ref().and_then(|owner| owner.taken_over.as_ref());
-        let last_take_over = last_take_over.map(journal::shown_take_over);
+        let last_take_over = last_take_over.map(store::shown_take_over);
         let owner = owner.filter(|owner: &Owner| !owner.released);
         let identity = host.log.identity();
         let strangers = self.strangers(host).await;
@@ -77,14 +77,14 @@ impl Hosts {
         })
     }
 
-    /// Tasks that the journal does not know and of which a process is left. Where that cannot be told the reason stands
+    /// Tasks that the store does not know and of which a process is left. Where that cannot be told the reason stands
     /// beside them: "none" would be a proof, and the rest of the answer is as true as ever.
     async fn strangers(&self, host: &Host) -> Strangers {
         let root = Arc::clone(&host.root);
         let store = Arc::clone(host.log.store());
         let found = storage::read(&self.lane, move || {
             Ok(run_dir::strangers(&*root.now()?, &|id| {
-                journal::may_know(&*store, id)
+                store::may_know(&*store, id)
             }))
         });
         found.await.unwrap_or_else(Strangers::unreadable)

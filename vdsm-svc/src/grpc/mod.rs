@@ -39,8 +39,8 @@ use self::storage::Lanes;
 use self::storage_service::Storage;
 use self::task_service::Tasks;
 use crate::alive::Alive;
-use crate::journal::HostMachine;
 use crate::presence::Presence;
+use crate::store::HostMachine;
 
 /// The names by which health knows the services.
 pub(crate) const SERVICES: [&str; 3] = [

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::store::{Store, StoreError};
 use common::fault::{Fault, FaultKind};
 use common::id::TaskId;
 use common::operation::Operation;
@@ -10,7 +11,6 @@ use proto::convert;
 use proto::host::v1 as wire;
 use proto::store::v1::HostHistory;
 use runtime::log::Log;
-use store::{Store, StoreError};
 use vdsm_core::Task;
 use vdsm_storage::op::{self, Evidence};
 use vdsm_storage::run_dir::{self, Strangers};
@@ -18,7 +18,7 @@ use vdsm_storage::{NamedRoot, StorageRoot};
 
 use super::host_service::left_out;
 use super::storage;
-use crate::journal::{self, shown};
+use crate::store::{self, shown};
 
 /// A request that was read.
 pub(super) struct Probe {
@@ -83,14 +83,14 @@ impl Probe {
 
     fn remembered(&self, store: &dyn Store) -> Result<Option<Arc<Task>>, StoreError> {
         match self.task_id {
-            Some(id) => Ok(journal::known(&*store.reader()?, id)?.task),
+            Some(id) => Ok(store::known(&*store.reader()?, id)?.task),
             None => Ok(None),
         }
     }
 
     /// Tasks of which a process is left though nobody here works for them.
     fn strangers(&self, root: &StorageRoot, store: &dyn Store) -> Strangers {
-        let is_another = |id| Some(id) != self.task_id && journal::may_know(store, id);
+        let is_another = |id| Some(id) != self.task_id && store::may_know(store, id);
         run_dir::strangers(root, &is_another)
     }
 }

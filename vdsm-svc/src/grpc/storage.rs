@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ::store::StoreError;
 use common::fault::{Fault, FaultCode};
 use common::id::DomainId;
 use runtime::threads;
-use store::StoreError;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 

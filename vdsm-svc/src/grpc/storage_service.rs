@@ -19,7 +19,7 @@ use super::request::{OrRefuse as _, id, who};
 use super::storage::{self, Lanes};
 use super::{Gate, Host, caller, refused, storage_wire as to_wire};
 use crate::alive::Alive;
-use crate::journal::HostMachine;
+use crate::store::HostMachine;
 
 /// Between attempts to give a lock back while the store cannot be written.
 const STORE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);

@@ -12,7 +12,7 @@ use vdsm_core::{Answer, Input, Known, Refusal, Start};
 
 use super::request::{id, who};
 use super::{Host, caller, refused, unexpected};
-use crate::journal::{self, shown};
+use crate::store::{self, shown};
 
 /// How often an id is looked up again when what was read is too old to decide by: once is nearly always enough.
 const LOOKS: usize = 5;
@@ -112,7 +112,7 @@ impl Host {
     /// What the store knows of an id. One record, mostly in the page cache: quicker than a thread for it.
     pub(super) fn known(&self, id: TaskId) -> Result<Known, Status> {
         let reader = self.log.store().reader().map_err(status::from_store)?;
-        journal::known(&*reader, id).map_err(status::from_store)
+        store::known(&*reader, id).map_err(status::from_store)
     }
 
     /// Has the host's mind decide about a task, by what the store knows of its id.

@@ -19,7 +19,7 @@ use super::filter::Filter;
 use super::request::{OrRefuse as _, id, who};
 use super::task_request::TaskRequest;
 use super::{Gate, Host, caller};
-use crate::journal::{self, Listing, shown};
+use crate::store::{self, Listing, shown};
 
 /// See the module.
 pub(super) struct Tasks {
@@ -105,7 +105,7 @@ impl Host {
 
     async fn tasks(&self, list: page::List, listing: Listing) -> Result<wire::ListTasksResponse, Status> {
         let store = Arc::clone(self.log.store());
-        let listed = reads::on(store, move |reader| journal::list(reader, &listing)).await;
+        let listed = reads::on(store, move |reader| store::list(reader, &listing)).await;
         let (tasks, next) = listed.map_err(status::from_store)?;
         Ok(wire::ListTasksResponse {
             tasks,

@@ -16,7 +16,7 @@ use vdsm_storage::OpContext;
 
 use super::Tools;
 use crate::alive::AliveTask;
-use crate::journal::HostMachine;
+use crate::store::HostMachine;
 
 /// How long a report waits before it is repeated while the store cannot be written.
 const STORE_PAUSE: Duration = Duration::from_millis(200);

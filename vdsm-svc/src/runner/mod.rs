@@ -22,8 +22,8 @@ use vdsm_storage::NamedRoot;
 use self::job::{Job, Next};
 use self::pool::Pool;
 use crate::alive::Alive;
-use crate::journal::HostMachine;
 use crate::presence::Presence;
+use crate::store::HostMachine;
 
 /// What every job needs.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::store::Store;
 use common::fault::FaultCode;
 use common::id::{DomainId, EngineId, HostId, ImageId, Incarnation, TaskId, VolumeId};
 use common::operation::{Allocation, CreateVolume, Operation, VolumeFormat};
@@ -12,7 +13,6 @@ use doubles::failing::{FailingStore, When};
 use doubles::memory::MemoryStore;
 use runtime::coordinator::{self, Handle, Perform as _};
 use runtime::log::Log;
-use store::Store;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vdsm_core::{Answer, Caller, Effect, EngineCall, Input, Limits, Owner, Start, Task};
@@ -21,8 +21,8 @@ use vdsm_storage::{NamedRoot, Options};
 
 use super::{Runner, Tools};
 use crate::alive::Alive;
-use crate::journal::{self, HostMachine, Seed};
 use crate::presence::Presence;
+use crate::store::{self, HostMachine, Seed};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -123,13 +123,13 @@ fn host(store: Arc<dyn Store>, root: Arc<NamedRoot>) -> Handle<HostMachine> {
 }
 
 fn recorded(store: &dyn Store, id: TaskId) -> Option<Task> {
-    journal::find(&*store.reader().unwrap(), id).unwrap()
+    store::find(&*store.reader().unwrap(), id).unwrap()
 }
 
 /// Starts the task, repeating the call while it is unknown whether it took effect.
 async fn start(host: &Handle<HostMachine>, store: &dyn Store, id: TaskId) {
     loop {
-        let known = journal::known(&*store.reader().unwrap(), id).unwrap();
+        let known = store::known(&*store.reader().unwrap(), id).unwrap();
         let input = Input::Start(Start {
             caller: Caller::default(),
             task_id: id,

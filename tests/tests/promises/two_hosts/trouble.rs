@@ -68,7 +68,7 @@ async fn a_host_whose_programs_stand_still_delays_no_other() -> TestResult<()> {
     asked.all_ends(&pair).await
 }
 
-/// All that is the host's is on the disk that hangs: its storage domain and its journal.
+/// All that is the host's is on the disk that hangs: its storage domain and its data directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_whose_disk_hangs_delays_no_other() -> TestResult<()> {
     let mut mount = match LoopMount::make(FileSystem::Ext4) {

@@ -44,7 +44,7 @@ pub enum OpEnd {
     Failed(Fault),
 }
 
-/// What storage alone shows of an operation, for an engine whose host lost its journal, or has an older one.
+/// What storage alone shows of an operation, for an engine whose host lost its store, or has an older one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// It has taken effect.

@@ -354,14 +354,14 @@ fn an_undo_that_fails_can_be_run_again() {
     }
 }
 
-/// A journal that answers no more stops the operation at its next note.
+/// A store that answers no more stops the operation at its next note.
 #[test]
 fn without_its_journal_an_operation_stops() {
     for scene in scenes() {
         let (before, after, points) = undisturbed(&scene);
         for point in points.iter().filter(|p| p.ends_with(".before")) {
             let place = scene.ready();
-            // Killed first, to stand at this step; then carried on without a journal.
+            // Killed first, to stand at this step; then carried on without a store.
             *place.bench.kill_at.lock().unwrap() = Some(point.clone());
             place.run(&scene.operation, task(1));
             place.bench.heal();

@@ -150,7 +150,7 @@ fn an_image_that_holds_anything_takes_no_volume_without_a_parent() {
     }
 }
 
-/// A host that lost its journal gets the same task anew.
+/// A host that lost its store gets the same task anew.
 #[test]
 fn what_the_same_task_left_before_its_journal_was_lost_is_made_anew() {
     let mut place = Place::new();

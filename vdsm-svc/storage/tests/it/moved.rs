@@ -254,7 +254,7 @@ fn an_image_that_is_moved_while_it_is_made_or_deleted_is_neither_undone_nor_dele
     for (operation, point, what) in &cases {
         for (to, restarted) in [("images/elsewhere", false), ("elsewhere", true)] {
             // Of a file alone a restart cannot tell whether a power cut took it, nor of what was set aside whether a later
-            // life than that of its journal purged it.
+            // life than that of its store purged it.
             if restarted && (what.contains('/') || matches!(operation, Operation::DeleteImage(_))) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Synced, then renamed, then the directory synced, then the journal: and each of these syncs is needed.
+//! Synced, then renamed, then the directory synced, then the record: and each of these syncs is needed.
 
 use std::path::{Path, PathBuf};
 

@@ -200,7 +200,7 @@ impl Bench {
 impl OpContext for Bench {
     fn note(&self, note: &[u8], past_no_return: bool) -> Result<(), Fault> {
         if self.deaf.load(Ordering::SeqCst) {
-            return Err(Fault::new(FaultCode::StoreUnavailable, "the journal is gone"));
+            return Err(Fault::new(FaultCode::StoreUnavailable, "the store is gone"));
         }
         *self.notes.lock().unwrap() = Some(note.to_vec());
         self.happened

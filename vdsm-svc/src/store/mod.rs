@@ -17,9 +17,9 @@ mod shown;
 
 use std::sync::Arc;
 
+use ::store::{Reader, Store, StoreError, Table};
 use common::id::TaskId;
 use common::task::TaskState;
-use store::{Reader, Store, StoreError, Table};
 use vdsm_core::{Known, Ordinal, Owner, Task};
 
 pub(crate) use codec::{decode_owner, decode_task, nobodys, shown_take_over};
@@ -90,7 +90,7 @@ pub(crate) fn owner(reader: &dyn Reader) -> Result<Option<Owner>, StoreError> {
     record.map(|record| decode_owner(&record)).transpose()
 }
 
-/// Whether an id may be one of this journal's: where that cannot be read it counts as known, because "a stranger" is
+/// Whether an id may be one of this store's: where that cannot be read it counts as known, because "a stranger" is
 /// a verdict. Read anew for each question: a process is seen first, and whether its task is known is asked then. A picture
 /// from before lacks tasks that were accepted meanwhile.
 pub(crate) fn may_know(store: &dyn Store, id: TaskId) -> bool {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use ::store::{Identity, Order, Reader, StoreError, Table, Write};
 use bytes::Bytes;
 use common::time::Timestamp;
 use proto::encode;
 use proto::store::v1::HostHistory;
 use runtime::machine::{Machine, Step};
-use store::{Identity, Order, Reader, StoreError, Table, Write};
 use vdsm_core::{Change, Effect, Input, Limits, Loaded, Ordinal, Reply, State, Task};
 
 use super::codec::{encode_owner, encode_task};

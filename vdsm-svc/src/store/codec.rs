@@ -1,5 +1,6 @@
 //! Records to bytes and back.
 
+use ::store::StoreError;
 use bytes::Bytes;
 use common::fault::Fault;
 use common::revision::Start;
@@ -7,7 +8,6 @@ use prost::Message as _;
 use proto::host::v1::HostTakeOver;
 use proto::store::v1::{HostOwnerRecord, HostTaskRecord};
 use proto::{convert, encode};
-use store::StoreError;
 use vdsm_core::{Ordinal, Owner, TakeOver, TakenOver, Task};
 
 use super::damaged;
@@ -151,7 +151,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::journal::shown;
+    use crate::store::shown;
 
     pub(crate) fn full() -> Task {
         Task {

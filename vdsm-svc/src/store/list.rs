@@ -2,10 +2,10 @@
 
 use std::ops::Bound;
 
+use ::store::{Order, Pair, Reader, StoreError};
 use common::task::TaskState;
 use proto::host::v1 as wire;
 use runtime::page::{MAX_SIZE, Page};
-use store::{Order, Pair, Reader, StoreError};
 
 use super::{CLEARED, TASK, decode_task, ordinal_of, shown};
 
