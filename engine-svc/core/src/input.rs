@@ -306,9 +306,9 @@ pub struct HostFacts {
     /// where it is, or where none was asked about.
     pub forgotten: Words,
     /// Tasks of an earlier store whose processes still work in the storage root.
-    pub stranger_task_ids: Vec<TaskId>,
+    pub orphan_task_ids: Vec<TaskId>,
     /// There are, or may be, more of them than those: a task that is not among them may still be at work.
-    pub more_strangers: bool,
+    pub more_orphans: bool,
 }
 
 /// A frame of a host's task stream.

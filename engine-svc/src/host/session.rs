@@ -251,15 +251,15 @@ pub(super) fn facts(info: &HostInfo) -> Result<HostFacts, End> {
         "" => None,
         text => Some(text.parse::<EngineId>().map_err(|_| unclear("an engine_id"))?),
     };
-    let strangers = info.stranger_task_ids.iter().filter_map(|id| id.parse().ok());
+    let orphans = info.stranger_task_ids.iter().filter_map(|id| id.parse().ok());
     Ok(HostFacts {
         store_id,
         start: probe::start(&info.start).ok_or_else(|| unclear("a start"))?,
         followed: None,
         forgotten: Words::default(),
         engine_id,
-        stranger_task_ids: strangers.collect(),
-        more_strangers: info.stranger_tasks_left_out > 0 || !info.unreadable_run_directories.is_empty(),
+        orphan_task_ids: orphans.collect(),
+        more_orphans: info.stranger_tasks_left_out > 0 || !info.unreadable_run_directories.is_empty(),
     })
 }
 

@@ -104,8 +104,8 @@ fn connected() -> Input {
             start: Start(1),
             followed: None,
             forgotten: common::Words::default(),
-            stranger_task_ids: Vec::new(),
-            more_strangers: false,
+            orphan_task_ids: Vec::new(),
+            more_orphans: false,
         },
     }
 }

@@ -16,7 +16,7 @@ use runtime::metadata;
 use runtime::status;
 use tonic::{Request, Response, Status};
 use vdsm_core::{Answer, Claim, EngineCall, Input, Owner, Refusal, TakeOver};
-use vdsm_storage::run_dir::{self, Strangers};
+use vdsm_storage::run_dir::{self, Orphans};
 
 use super::request::{OrRefuse as _, who};
 use super::storage::Lane;
@@ -49,7 +49,7 @@ impl Hosts {
         let last_take_over = last_take_over.map(store::shown_take_over);
         let owner = owner.filter(|owner: &Owner| !owner.released);
         let identity = host.log.identity();
-        let strangers = self.strangers(host).await;
+        let orphans = self.orphans(host).await;
         Ok(wire::HostInfo {
             host_id: host.facts.host_id.to_string(),
             store_id: identity.store_id.to_string(),
@@ -59,15 +59,10 @@ impl Hosts {
                 .map(|owner| owner.engine_id.to_string())
                 .unwrap_or_default(),
             engine_epoch: owner.map(|owner| owner.epoch).unwrap_or_default(),
-            stranger_tasks_left_out: left_out(strangers.tasks.len()),
-            stranger_task_ids: strangers
-                .tasks
-                .iter()
-                .take(LISTED)
-                .map(TaskId::to_string)
-                .collect(),
-            unreadable_left_out: u32::try_from(strangers.unreadable_left_out).unwrap_or(u32::MAX),
-            unreadable_run_directories: strangers.unreadable.iter().map(convert::fault_to_wire).collect(),
+            stranger_tasks_left_out: left_out(orphans.tasks.len()),
+            stranger_task_ids: orphans.tasks.iter().take(LISTED).map(TaskId::to_string).collect(),
+            unreadable_left_out: u32::try_from(orphans.unreadable_left_out).unwrap_or(u32::MAX),
+            unreadable_run_directories: orphans.unreadable.iter().map(convert::fault_to_wire).collect(),
             qemu_img_version: host.facts.qemu_img_version.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: Some(convert::timestamp(host.facts.start_time)),
@@ -79,15 +74,15 @@ impl Hosts {
 
     /// Tasks that the store does not know and of which a process is left. Where that cannot be told the reason stands
     /// beside them: "none" would be a proof, and the rest of the answer is as true as ever.
-    async fn strangers(&self, host: &Host) -> Strangers {
+    async fn orphans(&self, host: &Host) -> Orphans {
         let root = Arc::clone(&host.root);
         let store = Arc::clone(host.log.store());
         let found = storage::read(&self.lane, move || {
-            Ok(run_dir::strangers(&*root.now()?, &|id| {
+            Ok(run_dir::orphans(&*root.now()?, &|id| {
                 store::may_know(&*store, id)
             }))
         });
-        found.await.unwrap_or_else(Strangers::unreadable)
+        found.await.unwrap_or_else(Orphans::unreadable)
     }
 }
 

@@ -13,7 +13,7 @@ use proto::store::v1::HostHistory;
 use runtime::log::Log;
 use vdsm_core::Task;
 use vdsm_storage::op::{self, Evidence};
-use vdsm_storage::run_dir::{self, Strangers};
+use vdsm_storage::run_dir::{self, Orphans};
 use vdsm_storage::{NamedRoot, StorageRoot};
 
 use super::host_service::left_out;
@@ -56,9 +56,9 @@ impl Probe {
         let remembered = self
             .remembered(store)
             .map_err(|error| storage::unreadable(&error))?;
-        let before = self.strangers(root, store);
+        let before = self.orphans(root, store);
         let evidence = op::evidence(root, &self.operation);
-        let after = self.strangers(root, store);
+        let after = self.orphans(root, store);
         let (verdict, words, can_begin_again) = match before.unreadable.iter().chain(&after.unreadable).next()
         {
             // "No other" is not proven.
@@ -89,9 +89,9 @@ impl Probe {
     }
 
     /// Tasks of which a process is left though nobody here works for them.
-    fn strangers(&self, root: &StorageRoot, store: &dyn Store) -> Strangers {
+    fn orphans(&self, root: &StorageRoot, store: &dyn Store) -> Orphans {
         let is_another = |id| Some(id) != self.task_id && store::may_know(store, id);
-        run_dir::strangers(root, &is_another)
+        run_dir::orphans(root, &is_another)
     }
 }
 

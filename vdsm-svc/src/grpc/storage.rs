@@ -51,7 +51,7 @@ impl Lane {
 #[derive(Debug)]
 pub(super) struct Lanes {
     known: Mutex<BTreeMap<DomainId, Lane>>,
-    strangers: Lane,
+    unknown: Lane,
     root: Lane,
 }
 
@@ -60,7 +60,7 @@ impl Default for Lanes {
         let all = Arc::new(Semaphore::new(ALL_AT_ONCE));
         Self {
             known: Mutex::default(),
-            strangers: Lane::beside(&all),
+            unknown: Lane::beside(&all),
             root: Lane::beside(&all),
         }
     }
@@ -70,7 +70,7 @@ impl Lanes {
     /// A domain's lane. Ids of domains that were never found share one: whoever invents ids waits for himself.
     pub(super) fn of(&self, domain: DomainId) -> Lane {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&domain).unwrap_or(&self.strangers).clone()
+        known.get(&domain).unwrap_or(&self.unknown).clone()
     }
 
     /// For what looks at all domains.
@@ -80,7 +80,7 @@ impl Lanes {
 
     /// A lane for something else, with threads of the same number.
     pub(super) fn another(&self) -> Lane {
-        Lane::beside(&self.strangers.all)
+        Lane::beside(&self.unknown.all)
     }
 
     /// The domain is there: it has a lane of its own from now on.
@@ -89,7 +89,7 @@ impl Lanes {
         if known.len() < LANES {
             known
                 .entry(domain)
-                .or_insert_with(|| Lane::beside(&self.strangers.all));
+                .or_insert_with(|| Lane::beside(&self.unknown.all));
         }
     }
 }
@@ -224,7 +224,7 @@ mod tests {
         for _ in 0..ALL_AT_ONCE {
             begins.recv().await.unwrap();
         }
-        let free = lanes.strangers.all.available_permits();
+        let free = lanes.unknown.all.available_permits();
         assert_eq!(threads::blocking(|| 8).await.unwrap(), 8);
         let more = begins.try_recv();
         drop(hang);
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn lanes_are_made_for_what_was_found_and_bounded() {
         let lanes = Lanes::default();
-        let is_own = |number| !Arc::ptr_eq(&lanes.of(id(number)).at_once, &lanes.strangers.at_once);
+        let is_own = |number| !Arc::ptr_eq(&lanes.of(id(number)).at_once, &lanes.unknown.at_once);
         assert!(!is_own(1));
         for number in 0..2 * LANES as u128 {
             lanes.found(id(number));

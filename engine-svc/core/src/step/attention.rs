@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strangers_still_work_on_is_not_decided() {
+    fn what_orphans_still_work_on_is_not_decided() {
         let mut world = World::with_domains(1);
         world.submit(1, "CreateVm", create_vm(1, [1], 0));
         for _ in 0..3 {
@@ -433,7 +433,7 @@ mod tests {
         world.settle();
         assert_eq!(world.state_of(1), NeedsAttention);
         assert_eq!(code(world.step(abandon(1)).reply), Some(FaultCode::TaskMayRun));
-        world.host_mut(0).end_stranger(true);
+        world.host_mut(0).end_orphan(true);
         world.step(retry(1));
         world.settle();
         assert_eq!(world.state_of(1), Succeeded, "storage shows it done");

@@ -79,7 +79,7 @@ impl Tx<'_> {
             return;
         };
         if look.is_busy {
-            return self.needs_somebody(task_id, strangers_at_work());
+            return self.needs_somebody(task_id, orphans_at_work());
         }
         let is_undone = task.is_doubted();
         match shown(task, look.evidence) {
@@ -112,7 +112,7 @@ impl Tx<'_> {
             return;
         };
         let next = match shown {
-            _ if is_busy => return self.rest_again(task_id, strangers_at_work()),
+            _ if is_busy => return self.rest_again(task_id, orphans_at_work()),
             Shown::Effect => {
                 self.settle_as(task_id, Settled::Done, None);
                 return self.decide(id);
@@ -225,7 +225,7 @@ fn unclear(words: &str) -> Fault {
     Fault::new(FaultCode::EvidenceMissing, message)
 }
 
-fn strangers_at_work() -> Fault {
+fn orphans_at_work() -> Fault {
     let message = "the host lost its memory, and processes from before that still work there; once they are gone, retry the \
                    command";
     Fault::new(FaultCode::EvidenceMissing, message)
@@ -286,7 +286,7 @@ mod tests {
                 command_id: command_id(1),
                 user: "ann".into(),
             });
-            world.host_mut(0).end_stranger(is_done);
+            world.host_mut(0).end_orphan(is_done);
             world.settle();
             let state = world.state_of(1);
             let there = world.host_mut(0).images.contains_key(&disk_id(1));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cut_list_of_strangers_does_not_name_is_not_taken_for_gone() {
+    fn what_a_cut_list_of_orphans_does_not_name_is_not_taken_for_gone() {
         let mut world = World::with_domains(1);
         let id = common::id::TaskId::from_uuid(uuid::Uuid::from_u128(0x77));
         let operation = common::Operation::DeleteImage(common::DeleteImage {
@@ -313,8 +313,8 @@ mod tests {
         }
         world.wipe(host_id(0));
         for more in [true, false] {
-            world.host_mut(0).strangers.clear();
-            world.host_mut(0).more_strangers = more;
+            world.host_mut(0).orphans.clear();
+            world.host_mut(0).more_orphans = more;
             world.disconnect(host_id(0));
             world.connect(host_id(0));
             assert_eq!(world.engine.state.task(id).is_some(), more);
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn what_a_host_with_an_older_memory_counts_anew_is_no_repeat() {
         let mut world = put_back_under_a_creation();
-        world.host_mut(0).strangers.clear();
+        world.host_mut(0).orphans.clear();
         world.host_mut(0).vanish(disk_id(1));
         world.settle();
         assert_eq!(world.state_of(1), CommandState::Succeeded, "it was made anew");
@@ -398,7 +398,7 @@ mod tests {
         }
         world.wipe(host_id(0));
         world.host_mut(0).vanish(disk_id(1));
-        world.host_mut(0).strangers.clear();
+        world.host_mut(0).orphans.clear();
         world.connect(host_id(0));
         world.settle();
         assert_eq!(world.state_of(1), CommandState::Succeeded);

@@ -61,7 +61,7 @@ impl Tx<'_> {
             self.see_store(host_id, facts.store_id);
             self.address_unsent(host_id, facts.start);
             self.look_for_the_risen(host_id);
-            self.forget_strangers(host_id, &facts);
+            self.forget_orphans(host_id, &facts);
             if facts.engine_id.is_none() && !self.is_being_released(host_id) {
                 self.effect(Effect::Reclaim { host_id });
             }
@@ -343,9 +343,9 @@ impl Tx<'_> {
     }
 
     /// Somebody else's task of an earlier store, of which no process is left, holds nothing any more.
-    fn forget_strangers(&mut self, host_id: HostId, facts: &HostFacts) {
+    fn forget_orphans(&mut self, host_id: HostId, facts: &HostFacts) {
         // Whoever is not named may be one of those that are not: absence is no proof.
-        if facts.more_strangers {
+        if facts.more_orphans {
             return;
         }
         for task_id in self.state.tasks_on(host_id) {
@@ -354,7 +354,7 @@ impl Tx<'_> {
             };
             let gone = task.purpose == Purpose::Foreign
                 && task.store_id != Some(facts.store_id)
-                && !facts.stranger_task_ids.contains(&task_id);
+                && !facts.orphan_task_ids.contains(&task_id);
             if gone {
                 self.clear_locally(task_id);
             }

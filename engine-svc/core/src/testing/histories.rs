@@ -56,7 +56,7 @@ enum Deed {
     Restart(u16),
     Copy(u16),
     PutBack(u16),
-    EndStranger(u16),
+    EndOrphan(u16),
     Foreign(u16),
     Fate(u16),
     CallFault(u16),
@@ -100,7 +100,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => n.prop_map(Deed::Restart),
         4 => n.prop_map(Deed::Copy),
         4 => n.prop_map(Deed::PutBack),
-        2 => n.prop_map(Deed::EndStranger),
+        2 => n.prop_map(Deed::EndOrphan),
         1 => n.prop_map(Deed::Foreign),
         6 => n.prop_map(Deed::Fate),
         1 => n.prop_map(Deed::CallFault),
@@ -302,11 +302,11 @@ impl Life {
             Deed::Restart(n) => world.restart(of(n)),
             Deed::Copy(n) => world.hosts.get_mut(&of(n)).expect("one of them").copy(),
             Deed::PutBack(n) => world.put_back(of(n), usize::from(n / 4)),
-            Deed::EndStranger(n) => world
+            Deed::EndOrphan(n) => world
                 .hosts
                 .get_mut(&of(n))
                 .expect("one of them")
-                .end_stranger(n % 8 < 4),
+                .end_orphan(n % 8 < 4),
             Deed::Foreign(n) => {
                 let operation = foreign(n);
                 self.foreigners += 1;
@@ -389,8 +389,8 @@ impl Life {
         for _ in 0..8 {
             for host in self.world.hosts.values_mut() {
                 host.fates.clear();
-                while !host.strangers.is_empty() {
-                    host.end_stranger(true);
+                while !host.orphans.is_empty() {
+                    host.end_orphan(true);
                 }
             }
             self.world.settle();

@@ -59,9 +59,9 @@ pub(crate) struct FakeHost {
     pub(crate) images: BTreeMap<DiskId, Image>,
     pub(crate) domains: BTreeSet<DomainId>,
     /// Processes of earlier stores that still work.
-    pub(crate) strangers: BTreeMap<TaskId, Operation>,
+    pub(crate) orphans: BTreeMap<TaskId, Operation>,
     /// It does not say who all of them are.
-    pub(crate) more_strangers: bool,
+    pub(crate) more_orphans: bool,
     /// Fates of the tasks to come, last first; those after them finish.
     pub(crate) fates: Vec<Fate>,
     /// Whether calls are refused, with this.
@@ -84,8 +84,8 @@ impl FakeHost {
             copies: Vec::new(),
             images: BTreeMap::new(),
             domains: BTreeSet::new(),
-            strangers: BTreeMap::new(),
-            more_strangers: false,
+            orphans: BTreeMap::new(),
+            more_orphans: false,
             fates: Vec::new(),
             call_fault: None,
             undo_words: String::new(),
@@ -107,7 +107,7 @@ impl FakeHost {
         for (id, record) in std::mem::take(&mut self.tasks) {
             let at_work = record.item.state == ReportedState::Known(TaskState::Running);
             if let Some(operation) = record.item.operation.filter(|_| at_work) {
-                self.strangers.insert(id, operation);
+                self.orphans.insert(id, operation);
             }
         }
         self.history.clear();
@@ -153,14 +153,14 @@ impl FakeHost {
                 .operation
                 .filter(|_| at_work && !copy.tasks.contains_key(&id))
             {
-                self.strangers.insert(id, operation);
+                self.orphans.insert(id, operation);
             }
         }
-        // A process of a task that it knows again is no stranger: a host ends what is left of its own before it works on it.
+        // A process of a task that it knows again is no orphan: a host ends what is left of its own before it works on it.
         let again: Vec<TaskId> = copy.tasks.keys().copied().collect();
         for operation in again
             .iter()
-            .filter_map(|id| self.strangers.remove(id))
+            .filter_map(|id| self.orphans.remove(id))
             .collect::<Vec<_>>()
         {
             self.end_process(operation, false);
@@ -239,8 +239,8 @@ impl FakeHost {
     }
 
     /// A process of an earlier store comes to its end: its work is done, or cut off half-way.
-    pub(crate) fn end_stranger(&mut self, done: bool) {
-        if let Some((_, operation)) = self.strangers.pop_first() {
+    pub(crate) fn end_orphan(&mut self, done: bool) {
+        if let Some((_, operation)) = self.orphans.pop_first() {
             self.end_process(operation, done);
         }
     }
@@ -274,8 +274,8 @@ impl FakeHost {
                 .map(|point| self.forgotten(point))
                 .unwrap_or_default()
                 .into(),
-            stranger_task_ids: self.strangers.keys().copied().collect(),
-            more_strangers: self.more_strangers,
+            orphan_task_ids: self.orphans.keys().copied().collect(),
+            more_orphans: self.more_orphans,
         }
     }
 
@@ -351,7 +351,7 @@ impl FakeHost {
             };
         }
         // What is left of this very task is ended first: its processes hold the task's lock, and nothing of the task begins while one does.
-        self.strangers.remove(&id);
+        self.orphans.remove(&id);
         self.assert_alone(&operation);
         let fate = self.fates.pop().unwrap_or(Fate::Finish);
         self.insert(id, Some(operation), by, TaskState::Init, None, fate);
@@ -375,7 +375,7 @@ impl FakeHost {
                     .is_some_and(|op| op.image_id() == image)
         });
         assert!(open.is_none(), "{operation:?} begins while {open:?} is not over");
-        let strange = self.strangers.values().find(|op| op.image_id() == image);
+        let strange = self.orphans.values().find(|op| op.image_id() == image);
         assert!(
             strange.is_none(),
             "{operation:?} begins while {strange:?} is still at work"
@@ -394,7 +394,7 @@ impl FakeHost {
             .values()
             .filter(|r| !r.item.state.is_terminal() && !r.found);
         let open = open.filter_map(|record| record.item.operation.as_ref());
-        open.chain(self.strangers.values()).filter_map(|op| match op {
+        open.chain(self.orphans.values()).filter_map(|op| match op {
             Operation::CopyVolume(copy) => Some(copy),
             _ => None,
         })

@@ -148,7 +148,7 @@ fn gone_with_its_host(is_held: bool) -> World {
         assert!(world.deliver(host_id(0)), "it is shown");
     }
     world.wipe(host_id(0));
-    world.host_mut(0).strangers.clear();
+    world.host_mut(0).orphans.clear();
     world.connect(host_id(0));
     assert!(world.engine.state.task(task).is_none(), "it is gone");
     world

@@ -365,7 +365,7 @@ impl World {
                 store_id: host.store,
                 start: host.present_start(),
                 evidence: host.evidence(operation),
-                is_busy: !host.strangers.is_empty(),
+                is_busy: !host.orphans.is_empty(),
                 remembered: host.remembered(*task_id),
             }),
             Effect::ObserveDisk { disk_id, .. } => Some(Input::DiskObserved {

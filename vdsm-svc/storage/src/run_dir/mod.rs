@@ -222,7 +222,7 @@ const UNREADABLE_TOLD: usize = 16;
 
 /// What run directories show of tasks that a service does not know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Strangers {
+pub struct Orphans {
     /// Those of which a process is left: writers of a service that lost its data directory, or of another one.
     pub tasks: Vec<TaskId>,
     /// Why there may be more: run directories that cannot be read. While there are any, "no other" is not proven.
@@ -231,7 +231,7 @@ pub struct Strangers {
     pub unreadable_left_out: usize,
 }
 
-impl Strangers {
+impl Orphans {
     /// Nothing can be told, for this reason.
     pub fn unreadable(fault: Fault) -> Self {
         Self {
@@ -252,8 +252,8 @@ impl Strangers {
 
 /// The tasks that `known` does not know and of which a process is left. A run directory that cannot be read hides no
 /// other, and is no process.
-pub fn strangers(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Strangers {
-    let mut found = Strangers::default();
+pub fn orphans(root: &StorageRoot, known: &dyn Fn(TaskId) -> bool) -> Orphans {
+    let mut found = Orphans::default();
     let (holders, hidden) = holder::all(root.path());
     let at_work = holders
         .iter()

@@ -213,21 +213,21 @@ fn nothing_is_undone_while_a_process_of_the_task_is_left() {
 }
 
 #[test]
-fn a_strangers_writer_is_found_until_it_ends() {
+fn an_orphans_writer_is_found_until_it_ends() {
     let place = Place::new();
-    assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, []);
+    assert_eq!(run_dir::orphans(place.root(), &|_| false).tasks, []);
     let orphan = Orphan::of(&place, None);
-    assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [task(1)]);
-    assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)).tasks, []);
+    assert_eq!(run_dir::orphans(place.root(), &|_| false).tasks, [task(1)]);
+    assert_eq!(run_dir::orphans(place.root(), &|t| t == task(1)).tasks, []);
     run_dir::sweep(place.root(), &|_| false).unwrap();
     assert_eq!(
-        run_dir::strangers(place.root(), &|_| false).tasks,
+        run_dir::orphans(place.root(), &|_| false).tasks,
         [task(1)],
         "a live one is not swept"
     );
     drop(orphan);
     // A child that another test was just starting may have had a copy of the lock, until its exec.
-    assert!(soon(|| run_dir::strangers(place.root(), &|_| false)
+    assert!(soon(|| run_dir::orphans(place.root(), &|_| false)
         .tasks
         .is_empty()));
     let runs = place.runs().join(task(1).to_string());
@@ -334,7 +334,7 @@ fn a_crash_of_an_earlier_build_is_cleaned_up() {
     place.bench.heal();
     let mut orphan = Orphan::of_an_earlier_build(&place, None);
     assert!(run_dir::is_alive(place.root(), task(1)).unwrap());
-    assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [task(1)]);
+    assert_eq!(run_dir::orphans(place.root(), &|_| false).tasks, [task(1)]);
     let end = place.recover(&operation, task(1), interrupted()).unwrap();
     assert!(
         matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck),
@@ -381,7 +381,7 @@ fn what_is_forged_on_storage_kills_nobody_and_holds_up_nobody() {
         let lock = File::create(dir.join("lock")).unwrap();
         lock.lock().unwrap();
         assert!(!run_dir::is_alive(place.root(), task(1)).unwrap());
-        assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, []);
+        assert_eq!(run_dir::orphans(place.root(), &|_| false).tasks, []);
         assert_eq!(run_dir::kill_leftovers(place.root(), task(1), GRACE), Ok(()));
         assert!(bystander.try_wait().unwrap().is_none(), "{pid}");
     }
@@ -416,7 +416,7 @@ fn a_lock_of_somebody_else_is_no_childs() {
             .spawn()
             .unwrap();
         assert!(!run_dir::is_alive(place.root(), task(1)).unwrap(), "{runs}");
-        assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [], "{runs}");
+        assert_eq!(run_dir::orphans(place.root(), &|_| false).tasks, [], "{runs}");
         assert_eq!(run_dir::kill_leftovers(place.root(), task(1), GRACE), Ok(()));
         assert!(forger.try_wait().unwrap().is_none(), "{runs}");
         forger.kill().unwrap();
@@ -449,11 +449,11 @@ fn a_child_of_a_lost_data_directory_is_found_and_ended() {
         }
         place.reopen();
         assert!(run_dir::is_alive(place.root(), task(1)).unwrap());
-        assert_eq!(run_dir::strangers(place.root(), &|_| false).tasks, [task(1)]);
-        assert_eq!(run_dir::strangers(place.root(), &|t| t == task(1)).tasks, []);
+        assert_eq!(run_dir::orphans(place.root(), &|_| false).tasks, [task(1)]);
+        assert_eq!(run_dir::orphans(place.root(), &|t| t == task(1)).tasks, []);
         // One that works in another storage root is none of this one's.
         let elsewhere = Place::new();
-        assert_eq!(run_dir::strangers(elsewhere.root(), &|_| false).tasks, []);
+        assert_eq!(run_dir::orphans(elsewhere.root(), &|_| false).tasks, []);
         let end = place.recover(&operation, task(1), interrupted()).unwrap();
         assert!(
             matches!(&end, OpEnd::Failed(fault) if fault.code == FaultCode::ProcessStuck),

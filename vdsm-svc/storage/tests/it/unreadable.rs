@@ -109,7 +109,7 @@ fn after_a_restart_an_unreadable_run_directory_is_told_as_what_it_is() {
         assert_eq!(place.picture(), before, "{what}");
 
         // The others are told all the same, and nothing of it is called a process.
-        let told = run_dir::strangers(place.root(), &|_| false);
+        let told = run_dir::orphans(place.root(), &|_| false);
         assert_eq!(told.tasks, [], "{what}");
         assert_eq!(told.unreadable.len(), 1, "{what}: {told:?}");
         run_dir::sweep(place.root(), &|t| t == task(1)).err();

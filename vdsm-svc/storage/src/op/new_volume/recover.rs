@@ -15,7 +15,7 @@ use crate::volume::{Legality, VolumeMeta, read_meta};
 enum Owner {
     Nobody,
     Ours,
-    Stranger,
+    Other,
 }
 
 impl Owner {
@@ -23,7 +23,7 @@ impl Owner {
         match placed {
             None => Self::Nobody,
             Some(_) if placed == noted => Self::Ours,
-            Some(_) => Self::Stranger,
+            Some(_) => Self::Other,
         }
     }
 }
@@ -75,7 +75,7 @@ impl Left {
     /// Metadata is written only after the data was noted; that there was none was seen before anything was.
     pub(super) fn remove_meta(&self, at: VolumeAddress) -> Result<(), Fault> {
         let image = self.image()?;
-        if self.note.file.is_some() && self.owner != Owner::Stranger {
+        if self.note.file.is_some() && self.owner != Owner::Other {
             image.unlink(names::meta_new(at.volume_id))?;
             image.unlink(names::meta(at.volume_id))?;
         }
@@ -138,7 +138,7 @@ impl VolumeSpec<'_> {
             // An undo that was cut off after it had unlinked the data.
             Owner::Nobody if illegal => Ok(false),
             // Another volume took the name before ours was in place: only what is ours is undone.
-            Owner::Stranger => Ok(false),
+            Owner::Other => Ok(false),
             Owner::Nobody if note.file.is_none() => Ok(false),
             Owner::Ours | Owner::Nobody => Err(self.changed(&meta)),
         }
