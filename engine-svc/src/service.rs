@@ -148,7 +148,7 @@ pub async fn serve_on(
     // Ends with the coordinator.
     tokio::spawn(ages.keep(engine.clone()));
     // Ends with the coordinator.
-    tokio::spawn(stance::tell(stances.clone()));
+    tokio::spawn(stance::log_changes(stances.clone()));
     let waits = Waits::default();
     let ends = tokio::spawn(waits.clone().follow(Arc::clone(&log)));
     let api = Api {

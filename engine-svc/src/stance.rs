@@ -17,7 +17,7 @@ pub(crate) fn not_begun() -> Stance {
 }
 
 /// Tells of each change, and once a minute that nothing is taken. Ends with whoever decides it.
-pub(crate) async fn tell(mut stances: watch::Receiver<Stance>) {
+pub(crate) async fn log_changes(mut stances: watch::Receiver<Stance>) {
     let mut was_over = false;
     loop {
         let now = stances.borrow_and_update().clone();

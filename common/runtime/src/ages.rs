@@ -30,11 +30,11 @@ const LOOK: Duration = Duration::from_secs(10);
 pub struct Ages(Arc<Mutex<Inner>>);
 
 /// A wall clock.
-pub type Wall = fn() -> Timestamp;
+pub type WallClock = fn() -> Timestamp;
 
 #[derive(Debug)]
 struct Inner {
-    wall: Wall,
+    wall: WallClock,
     clock: AgeClock,
     looked: Instant,
     /// What the store has.
@@ -84,7 +84,7 @@ impl Ages {
     ///
     /// # Errors
     /// As [`Ages::open`].
-    pub fn open_by(wall: Wall, store: &dyn Store, window: Duration) -> Result<Self, StoreError> {
+    pub fn open_by(wall: WallClock, store: &dyn Store, window: Duration) -> Result<Self, StoreError> {
         let reader = store.reader()?;
         let kept = reader.get(CLOCK, KEY)?.map(|bytes| decode(&bytes)).transpose()?;
         let resumed = kept.clone().and_then(|kept| AgeClock::resume(window, kept));
@@ -115,7 +115,7 @@ impl Ages {
         Ok(ages)
     }
 
-    fn over(clock: AgeClock, kept: Kept, wall: Wall) -> Self {
+    fn over(clock: AgeClock, kept: Kept, wall: WallClock) -> Self {
         let inner = Inner {
             wall,
             clock,

@@ -6,7 +6,7 @@ use common::id::{CommandId, DiskId, HostId, VmId};
 
 use crate::model::{AsyncTask, Command, Disk, Domain, Event, Host, Vm};
 
-/// One record as it now is. [`crate::State::apply`] takes it into the picture, live and at load.
+/// One record as it now is. [`crate::State::apply`] takes it into the state, live and at load.
 ///
 /// The order of the changes of a transition matters where they do not fit into one revision of the store:
 /// every prefix of them is a state that a restart carries forward. So children and tasks come before the root

@@ -174,7 +174,7 @@ pub enum Input {
         /// The host.
         host_id: HostId,
         /// What was tried.
-        what: Tried,
+        what: Attempt,
         /// The last failure.
         fault: Fault,
     },
@@ -279,12 +279,12 @@ pub struct Submission {
     /// Only say what would be done.
     pub validate_only: bool,
     /// What the store has of the same request, for one whose command has left the working state.
-    pub before: Option<Before>,
+    pub before: Option<PriorRequest>,
 }
 
 /// A request that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Before {
+pub struct PriorRequest {
     /// As which command.
     pub command_id: CommandId,
     /// Tells the same body from another.
@@ -406,7 +406,7 @@ pub enum Remembered {
 
 /// What was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tried {
+pub enum Attempt {
     /// To start, abort or probe a task.
     Task(TaskId),
     /// The call of a command.

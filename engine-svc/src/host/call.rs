@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use common::id::{HostId, StoreId, TaskId};
 use engine_core::effect::Effect;
-use engine_core::input::{HostTask, Input, Tried};
+use engine_core::input::{Attempt, HostTask, Input};
 use engine_core::model::HostCall;
 use proto::convert;
 use proto::host::v1::host_service_client::HostServiceClient;
@@ -414,8 +414,8 @@ fn spent(connection: &Connection, effect: &Effect, fault: Fault) -> Result<Optio
     let what = match effect {
         Effect::StartTask { task_id, .. }
         | Effect::AbortTask { task_id, .. }
-        | Effect::ProbeTask { task_id, .. } => Tried::Task(*task_id),
-        Effect::Call { command_id, .. } => Tried::Call(*command_id),
+        | Effect::ProbeTask { task_id, .. } => Attempt::Task(*task_id),
+        Effect::Call { command_id, .. } => Attempt::Call(*command_id),
         // Nothing of what comes after it can be done.
         Effect::Reclaim { .. } => return Err(Refusal::Lost(fault)),
         _ => return Ok(None),

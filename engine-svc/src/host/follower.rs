@@ -89,12 +89,12 @@ impl Follower {
                 End::Away(fault) => {
                     failures += 1;
                     if failures.is_multiple_of(TRIES) {
-                        self.tell_spent(&fault).await;
+                        self.report_spent(&fault).await;
                     }
-                    self.tell(Link::Away(fault), false).await;
+                    self.report(Link::Away(fault), false).await;
                 }
                 End::PutOff(_) | End::Refused(_) | End::Superseded(_) => {
-                    self.tell_of_refusal(end, is_proven).await;
+                    self.report_refusal(end, is_proven).await;
                     decided = self.taking_over().await;
                     if decided.is_some() && take_over.is_none() {
                         continue;
@@ -139,7 +139,7 @@ impl Follower {
     }
 
     /// Who tried so often in vain says so: the engine knows what cannot wait for ever.
-    async fn tell_spent(&mut self, fault: &Fault) {
+    async fn report_spent(&mut self, fault: &Fault) {
         let input = Input::ConnectionsSpent {
             host_id: self.host_id,
             fault: fault.clone(),
@@ -152,16 +152,18 @@ impl Follower {
         self.known = Some(link);
     }
 
-    async fn tell_of_refusal(&mut self, end: End, is_proven: bool) {
+    async fn report_refusal(&mut self, end: End, is_proven: bool) {
         match end {
-            End::PutOff(fault) => self.tell_of_putting_off(fault).await,
-            End::Refused(fault) | End::Superseded(fault) => self.tell(Link::Refused(fault), is_proven).await,
+            End::PutOff(fault) => self.report_put_off(fault).await,
+            End::Refused(fault) | End::Superseded(fault) => {
+                self.report(Link::Refused(fault), is_proven).await
+            }
             End::Away(_) | End::Again => {}
         }
     }
 
     /// For the engine it is more than being away, and told once.
-    async fn tell_of_putting_off(&mut self, fault: Fault) {
+    async fn report_put_off(&mut self, fault: Fault) {
         if !self.is_put_off {
             warn!(%fault, "the host does not take this start yet");
             let (host_id, said) = (self.host_id, fault.clone());
@@ -174,7 +176,7 @@ impl Follower {
 
     /// Tells the engine of a change; attempts that fail as the last one did are noted only on the links, and a refusal
     /// once a minute in the log as well.
-    async fn tell(&mut self, link: Link, is_proven: bool) {
+    async fn report(&mut self, link: Link, is_proven: bool) {
         let host_id = self.host_id;
         self.remind(&link);
         let input = match (&self.known, &link) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::id::{CommandId, EngineId};
 use common::time::Timestamp;
-use engine_core::input::{Before, Frame, HostTask, Submission};
+use engine_core::input::{Frame, HostTask, PriorRequest, Submission};
 use engine_core::jobs::Subject;
 use engine_core::model::{AsyncTask, Command, EntityKey, Event, Holding, Purpose, Severity};
 use engine_core::{Change, Input, Limits, Reply, Stance, State, Transition};
@@ -127,7 +127,7 @@ impl Engine {
         let id = reader.get(REQUESTS, &key)?;
         if let Some(command_id) = id.and_then(|id| CommandId::from_slice(&id).ok()) {
             let record = COMMANDS.get(&*reader, command_id.as_bytes())?;
-            submission.before = record.map(|record| Before {
+            submission.before = record.map(|record| PriorRequest {
                 command_id,
                 digest: record.request_digest,
             });

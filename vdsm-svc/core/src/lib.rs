@@ -7,7 +7,7 @@
 //! of an id that is not among them comes in with the input, as [`Known`]; `recent.rs` says why that is safe.
 //!
 //! - `task.rs`, `owner.rs`: what is recorded · `input.rs`, `change.rs`: what comes in and what goes out
-//! - `lock.rs`: who may work on what · `run_queue.rs`: who may run now · `state.rs`: the picture, and its one mutator
+//! - `lock.rs`: who may work on what · `run_queue.rs`: who may run now · `state.rs`: the state, and its one mutator
 //! - `step/`: one family of inputs a file
 
 mod change;

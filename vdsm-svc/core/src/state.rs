@@ -1,4 +1,4 @@
-//! The picture of all unfinished tasks, and whose host it is.
+//! The state of all unfinished tasks, and whose host it is.
 //!
 //! [`State::apply`] is its only mutator, live and at load. Locks, places and the order of waiting follow from
 //! the tasks: a task has its locks exactly when no task accepted before it wants any of them otherwise, so a

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use common::Fault;
 
 use crate::qemu_img::QemuImg;
-use crate::root::{Leads, Options, StorageRoot};
+use crate::root::{NameTarget, Options, StorageRoot};
 
 /// What is done with a root that was opened anew.
 type Welcome = Box<dyn Fn(&StorageRoot) + Send + Sync>;
@@ -65,20 +65,20 @@ impl NamedRoot {
     /// `STORAGE_ROOT_GONE` where the name leads nowhere; as [`StorageRoot::open`].
     pub fn now(&self) -> Result<Arc<StorageRoot>, Fault> {
         let held = Arc::clone(&self.opened().now);
-        match held.leads()? {
-            Leads::Here => Ok(held),
-            Leads::Nowhere => Err(held.gone()),
-            Leads::Elsewhere => self.open_anew(),
+        match held.name_target()? {
+            NameTarget::Same => Ok(held),
+            NameTarget::Missing => Err(held.gone()),
+            NameTarget::Replaced => self.open_anew(),
         }
     }
 
     fn open_anew(&self) -> Result<Arc<StorageRoot>, Fault> {
         let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let held = Arc::clone(&self.opened().now);
-        match held.leads()? {
-            Leads::Here => return Ok(held),
-            Leads::Nowhere => return Err(held.gone()),
-            Leads::Elsewhere => {}
+        match held.name_target()? {
+            NameTarget::Same => return Ok(held),
+            NameTarget::Missing => return Err(held.gone()),
+            NameTarget::Replaced => {}
         }
         let known = self
             .opened()
@@ -88,7 +88,7 @@ impl NamedRoot {
             .collect::<Vec<_>>();
         let back = known
             .into_iter()
-            .find(|root| matches!(root.leads(), Ok(Leads::Here)));
+            .find(|root| matches!(root.name_target(), Ok(NameTarget::Same)));
         let found = match back {
             Some(root) => root,
             None => Arc::new(StorageRoot::open(&self.name, self.options.clone())?.opened_anew()),

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Gid, Uid};
 
 use crate::confine::{Confiner, StorageUser};
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, WriterSlot};
-use crate::file::{Dir, FileError, FileHook, Layer, Modes, NoHook, Spot, mount_of};
+use crate::file::{Dir, FileError, FileHook, FileId, Layer, Modes, NoHook, mount_of};
 use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
 use crate::under_way::UnderWay;
 use crate::volume::VolumeInfo;
@@ -62,13 +62,13 @@ pub struct ListedDomain {
 
 /// Where the configured name of a root leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leads {
+pub(crate) enum NameTarget {
     /// To the directory that is open, by the mount by which it was opened.
-    Here,
+    Same,
     /// To another one, or by another mount.
-    Elsewhere,
+    Replaced,
     /// To no directory.
-    Nowhere,
+    Missing,
 }
 
 /// The open storage root. Its methods block; call them where that is allowed. What is open stays open whatever becomes
@@ -146,17 +146,17 @@ impl StorageRoot {
     ///
     /// # Errors
     /// Of the file system: where the name leads cannot be told.
-    pub(crate) fn leads(&self) -> Result<Leads, Fault> {
-        let found = Spot::of_directory(&self.name).map_err(|source| FileError {
+    pub(crate) fn name_target(&self) -> Result<NameTarget, Fault> {
+        let found = FileId::of_directory(&self.name).map_err(|source| FileError {
             action: "look at the storage root",
             path: self.name.clone(),
             source: source.into(),
         })?;
         Ok(match found {
-            None => Leads::Nowhere,
-            Some(spot) if spot != self.dir.spot()? => Leads::Elsewhere,
-            Some(_) if mount_of(CWD, &self.name) != self.mount => Leads::Elsewhere,
-            Some(_) => Leads::Here,
+            None => NameTarget::Missing,
+            Some(file_id) if file_id != self.dir.file_id()? => NameTarget::Replaced,
+            Some(_) if mount_of(CWD, &self.name) != self.mount => NameTarget::Replaced,
+            Some(_) => NameTarget::Same,
         })
     }
 
@@ -165,19 +165,21 @@ impl StorageRoot {
     /// # Errors
     /// `STORAGE_ROOT_GONE`, `STORAGE_REPLACED`; those of the file system.
     pub(crate) fn check_name(&self) -> Result<(), Fault> {
-        match self.leads()? {
-            Leads::Here => Ok(()),
-            Leads::Elsewhere if Spot::of_directory(&self.name).ok().flatten() == Some(self.dir.spot()?) => {
+        match self.name_target()? {
+            NameTarget::Same => Ok(()),
+            NameTarget::Replaced
+                if FileId::of_directory(&self.name).ok().flatten() == Some(self.dir.file_id()?) =>
+            {
                 Ok(())
             }
-            Leads::Elsewhere => Err(Fault::new(
+            NameTarget::Replaced => Err(Fault::new(
                 FaultCode::StorageReplaced,
                 format!(
                     "another directory stands under the storage root's name {} than the one that was worked in: it was mounted over, unmounted, moved or restored; see what stands there, then send the work again",
                     self.name.display()
                 ),
             )),
-            Leads::Nowhere => Err(self.gone()),
+            NameTarget::Missing => Err(self.gone()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::id::{DomainId, TaskId};
 use common::{Fault, FaultCode};
 
-use crate::file::Spot;
+use crate::file::FileId;
 use crate::names;
 use crate::root::StorageRoot;
 
@@ -16,7 +16,7 @@ use crate::root::StorageRoot;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     domain: DomainId,
-    spots: Option<[Spot; 3]>,
+    file_ids: Option<[FileId; 3]>,
 }
 
 impl Standing {
@@ -26,13 +26,16 @@ impl Standing {
     /// Of the file system.
     pub(crate) fn of(root: &StorageRoot, domain: DomainId) -> Result<Self, Fault> {
         let Some(dir) = root.dir().dir(domain.to_string())? else {
-            return Ok(Self { domain, spots: None });
+            return Ok(Self {
+                domain,
+                file_ids: None,
+            });
         };
-        let spots = match (dir.spot_of(names::DOM_MD)?, dir.spot_of(names::IMAGES)?) {
-            (Some(dom_md), Some(images)) => Some([dir.spot()?, dom_md, images]),
+        let file_ids = match (dir.file_id_of(names::DOM_MD)?, dir.file_id_of(names::IMAGES)?) {
+            (Some(dom_md), Some(images)) => Some([dir.file_id()?, dom_md, images]),
             _ => None,
         };
-        Ok(Self { domain, spots })
+        Ok(Self { domain, file_ids })
     }
 
     /// Whether the configured name still leads to what was worked in: the root, the domain in it, and the writer's lock
@@ -51,7 +54,7 @@ impl Standing {
     /// `STORAGE_ROOT_GONE`, `STORAGE_REPLACED`; those of the file system.
     pub(crate) fn is_there(self, root: &StorageRoot) -> Result<(), Fault> {
         root.check_name()?;
-        if self.spots.is_none() || Self::of(root, self.domain)? != self {
+        if self.file_ids.is_none() || Self::of(root, self.domain)? != self {
             return Err(self.replaced());
         }
         Ok(())

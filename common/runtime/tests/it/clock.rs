@@ -9,7 +9,7 @@ use common::revision::Revision;
 use common::time::Timestamp;
 use doubles::failing::{FailingStore, When};
 use doubles::memory::MemoryStore;
-use runtime::ages::{Ages, Wall};
+use runtime::ages::{Ages, WallClock};
 use runtime::clock;
 use runtime::coordinator::{self, Handle, Options, Refusal};
 use store::{Order, Store, Table};
@@ -56,7 +56,7 @@ fn nothing_is_old(store: &dyn Store, ages: &Ages, off: i64) {
 #[tokio::test]
 async fn a_clock_that_is_off_for_one_commit_makes_nothing_old() {
     static BY: AtomicI64 = AtomicI64::new(0);
-    let wall: Wall = || clock::now().plus_seconds(BY.load(Ordering::SeqCst));
+    let wall: WallClock = || clock::now().plus_seconds(BY.load(Ordering::SeqCst));
     for off in OFF {
         let store: Arc<dyn Store> = MemoryStore::new();
         let ages = Ages::open_by(wall, &*store, WEEK).unwrap();
@@ -87,7 +87,7 @@ async fn a_clock_that_is_off_for_one_commit_makes_nothing_old() {
 #[tokio::test]
 async fn what_an_input_was_told_of_the_clock_is_in_the_next_commit() {
     static BY: AtomicI64 = AtomicI64::new(0);
-    let wall: Wall = || clock::now().plus_seconds(BY.load(Ordering::SeqCst));
+    let wall: WallClock = || clock::now().plus_seconds(BY.load(Ordering::SeqCst));
     for off in OFF {
         let store: Arc<dyn Store> = MemoryStore::new();
         let ages = Ages::open_by(wall, &*store, WEEK).unwrap();
@@ -109,7 +109,7 @@ async fn what_an_input_was_told_of_the_clock_is_in_the_next_commit() {
 #[tokio::test]
 async fn after_a_commit_that_failed_the_next_one_says_what_the_clock_has_shown() {
     static BY: AtomicI64 = AtomicI64::new(0);
-    let wall: Wall = || clock::now().plus_seconds(BY.load(Ordering::SeqCst));
+    let wall: WallClock = || clock::now().plus_seconds(BY.load(Ordering::SeqCst));
     for off in OFF {
         let failing = FailingStore::wrap(MemoryStore::new());
         let store: Arc<dyn Store> = failing.clone();

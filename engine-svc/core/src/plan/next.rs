@@ -54,7 +54,7 @@ pub(crate) struct NewTask {
 pub(crate) struct Rest {
     pub(crate) attention: Fault,
     /// Whatever an operator decides, it can only fail.
-    pub(crate) doomed: bool,
+    pub(crate) bound_to_fail: bool,
     /// What is no longer known of storage.
     pub(crate) inventory: Vec<Change>,
 }
@@ -172,12 +172,12 @@ pub(super) fn task_awaited(command: &Command, task: &AsyncTask) -> Next {
 }
 
 /// Rests, or stays at rest.
-pub(crate) fn rest(command: &Command, attention: Fault, doomed: bool) -> Next {
+pub(crate) fn rest(command: &Command, attention: Fault, bound_to_fail: bool) -> Next {
     match command.state {
         CommandState::NeedsAttention => Next::Stay,
         _ => Next::Rest(Rest {
             attention,
-            doomed,
+            bound_to_fail,
             inventory: Vec::new(),
         }),
     }

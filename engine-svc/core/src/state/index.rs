@@ -16,7 +16,7 @@ pub(crate) struct Family {
     /// Those of them that need attention.
     pub(crate) resting: BTreeSet<(u64, CommandId)>,
     /// Those of them that can only fail.
-    pub(crate) doomed: usize,
+    pub(crate) bound_to_fail: usize,
     /// How many ended well.
     pub(crate) succeeded: usize,
     /// How many failed.
@@ -28,7 +28,7 @@ pub(crate) struct Family {
 impl Family {
     /// Whether it is known that not all can end well.
     pub(crate) const fn broken(&self) -> bool {
-        self.doomed + self.failed + self.cancelled > 0
+        self.bound_to_fail + self.failed + self.cancelled > 0
     }
 
     pub(super) fn count(&mut self, child: &Command) {
@@ -41,7 +41,7 @@ impl Family {
             | CommandState::Compensating
             | CommandState::NeedsAttention => {
                 self.open.insert((child.seq, child.id));
-                self.doomed += usize::from(child.fault.is_some());
+                self.bound_to_fail += usize::from(child.fault.is_some());
                 if child.state == CommandState::NeedsAttention {
                     self.resting.insert((child.seq, child.id));
                 }
@@ -59,7 +59,7 @@ impl Family {
             | CommandState::Compensating
             | CommandState::NeedsAttention => {
                 self.open.remove(&(child.seq, child.id));
-                self.doomed -= usize::from(child.fault.is_some());
+                self.bound_to_fail -= usize::from(child.fault.is_some());
                 self.resting.remove(&(child.seq, child.id));
             }
         }
@@ -205,7 +205,7 @@ impl State {
         self.work.entry(host_id).or_default()
     }
 
-    /// Lets a tree leave the picture once its root has ended and nothing is to be cleared any more. Also one
+    /// Lets a tree leave the state once its root has ended and nothing is to be cleared any more. Also one
     /// whose root was never recorded: a piece of an acceptance that did not become whole.
     pub(crate) fn retire(&mut self, root: CommandId) {
         let Some(tree) = self.trees.get(&root) else { return };

@@ -1,4 +1,4 @@
-//! The picture of all live commands, and of what they work on.
+//! The state of all live commands, and of what they work on.
 
 mod index;
 mod read;
@@ -14,7 +14,7 @@ use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, Store
 use common::lock::LockTable;
 
 use crate::change::Change;
-use crate::input::{Before, Differences};
+use crate::input::{Differences, PriorRequest};
 use crate::model::{
     AsyncTask, AsyncTaskState, Command, CommandParameters as _, CommandState, Disk, Domain, EntityKey, Host,
     Presence, Vm,
@@ -144,7 +144,7 @@ pub(crate) struct Stream {
     pub(crate) hole: bool,
 }
 
-/// The picture. Everything in it but the volatile part follows from the records.
+/// The state. Everything in it but the volatile part follows from the records.
 #[derive(Debug, Clone)]
 pub struct State {
     pub(crate) seed: Seed,
@@ -158,7 +158,7 @@ pub struct State {
     vms: BTreeMap<VmId, Vm>,
     vm_names: BTreeMap<String, VmId>,
     locks: LockTable<EntityKey, Owner>,
-    requests: BTreeMap<Arc<RequestScope>, Before>,
+    requests: BTreeMap<Arc<RequestScope>, PriorRequest>,
     remembered: BTreeMap<CommandId, Arc<RequestScope>>,
     families: BTreeMap<CommandId, Family>,
     trees: BTreeMap<CommandId, Tree>,
@@ -210,7 +210,7 @@ impl State {
         state
     }
 
-    /// Takes a record into the picture: its only mutator, live and at load.
+    /// Takes a record into the state: its only mutator, live and at load.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Command(command) => self.apply_command(command),
@@ -294,7 +294,7 @@ impl State {
             rpc: request.rpc.clone(),
             request_id: request.request_id,
         });
-        let accepted = Before {
+        let accepted = PriorRequest {
             command_id: command.id,
             digest: request.digest.clone(),
         };

@@ -5,7 +5,7 @@ use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
 use common::lock::Mode;
 
 use super::{Family, Owner, RequestScope, State, Tree};
-use crate::input::Before;
+use crate::input::PriorRequest;
 use crate::model::{
     AsyncTask, Command, CommandParameters as _, Disk, Domain, EntityKey, Holder, Holding, Host, Vm,
 };
@@ -164,7 +164,7 @@ impl State {
         const NONE: &Family = &Family {
             open: std::collections::BTreeSet::new(),
             resting: std::collections::BTreeSet::new(),
-            doomed: 0,
+            bound_to_fail: 0,
             succeeded: 0,
             failed: 0,
             cancelled: 0,
@@ -180,7 +180,7 @@ impl State {
         self.trees.keys().copied().collect()
     }
 
-    pub(crate) fn accepted(&self, scope: &RequestScope) -> Option<&Before> {
+    pub(crate) fn accepted(&self, scope: &RequestScope) -> Option<&PriorRequest> {
         self.requests.get(scope)
     }
 
@@ -225,7 +225,7 @@ impl State {
 #[cfg(test)]
 impl State {
     /// Everything that follows from records, to be compared: what was lived must be what is loaded.
-    pub(crate) fn picture(&self) -> String {
+    pub(crate) fn dump(&self) -> String {
         let locks: Vec<_> = self
             .locks
             .owners()

@@ -1,4 +1,4 @@
-//! Taking a step back: its changes are undone in the picture as if it had never been taken.
+//! Taking a step back: its changes are undone in the state as if it had never been taken.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
 
 use super::{RequestScope, Seed, State};
 use crate::change::Change;
-use crate::input::Before;
+use crate::input::PriorRequest;
 use crate::model::{AsyncTask, Command, Disk, Domain, Host, Vm};
 
 /// What the records were before the changes of a step.
@@ -22,7 +22,7 @@ pub(crate) struct Undo {
 #[derive(Debug)]
 enum Old {
     Command(CommandId, Option<Arc<Command>>),
-    Request(CommandId, Option<(Arc<RequestScope>, Before)>),
+    Request(CommandId, Option<(Arc<RequestScope>, PriorRequest)>),
     Task(TaskId, Option<Arc<AsyncTask>>),
     Host(HostId, Option<Arc<Host>>),
     Domain(DomainId, Option<Domain>),
@@ -61,7 +61,7 @@ impl Undo {
             Change::DiskRemoved(id) => Old::Disk(*id, state.disks.get(id).cloned()),
             Change::Vm(vm) => Old::Vm(vm.id, state.vms.get(&vm.id).cloned()),
             Change::VmRemoved(id) => Old::Vm(*id, state.vms.get(id).cloned()),
-            // Only their numbers are part of the picture.
+            // Only their numbers are part of the state.
             Change::Event(_) => return,
         };
         self.old.push(old);
@@ -77,7 +77,7 @@ fn request(state: &State, id: CommandId) -> Old {
 impl State {
     /// Undoes the changes that were noted. What follows from the records is derived anew: this happens only where
     /// the program itself is wrong, and may take its time. What is known of connections stays.
-    pub(crate) fn take_back(&mut self, undo: Undo) {
+    pub(crate) fn roll_back(&mut self, undo: Undo) {
         for old in undo.old.into_iter().rev() {
             match old {
                 Old::Command(id, old) => put_back(&mut self.commands, id, old),
@@ -99,7 +99,7 @@ impl State {
         *self = fresh;
     }
 
-    fn put_request_back(&mut self, id: CommandId, old: Option<(Arc<RequestScope>, Before)>) {
+    fn put_request_back(&mut self, id: CommandId, old: Option<(Arc<RequestScope>, PriorRequest)>) {
         self.forget_request(id);
         if let Some((scope, accepted)) = old {
             self.remembered.insert(id, Arc::clone(&scope));

@@ -6,18 +6,18 @@ use common::{Fault, FaultCode};
 use super::Reply;
 use super::decide::working;
 use super::tx::Tx;
-use crate::input::Tried;
+use crate::input::Attempt;
 use crate::model::{Command, CommandEvent, CommandParameters as _, CommandState, EntityKey, EventCode};
 use crate::plan::{self, Rest};
 
 impl Tx<'_> {
     /// Tried on a connected host as often as allowed, without a verdict.
-    pub(super) fn retries_spent(&mut self, what: Tried, last: &Fault) {
+    pub(super) fn retries_spent(&mut self, what: Attempt, last: &Fault) {
         let message = format!("tried as often as allowed; the last answer was: {last}");
         let fault = Fault::new(FaultCode::RetriesSpent, message).about(&last.subject);
         match what {
-            Tried::Task(task_id) => self.needs_somebody(task_id, fault),
-            Tried::Call(id) => {
+            Attempt::Task(task_id) => self.needs_somebody(task_id, fault),
+            Attempt::Call(id) => {
                 let waits = self.state.command(id).filter(|c| plan::call(c).is_some());
                 if waits.is_some_and(|c| c.state != CommandState::NeedsAttention) {
                     let attention = fault;
@@ -25,7 +25,7 @@ impl Tx<'_> {
                         id,
                         Rest {
                             attention,
-                            doomed: false,
+                            bound_to_fail: false,
                             inventory: Vec::new(),
                         },
                     );
@@ -39,7 +39,7 @@ impl Tx<'_> {
         for id in self.state.calls_to(host_id) {
             let undoes = |command: &Command| command.state == CommandState::Compensating;
             if self.state.command(id).is_some_and(undoes) {
-                self.retries_spent(Tried::Call(id), last);
+                self.retries_spent(Attempt::Call(id), last);
             }
         }
     }
@@ -70,7 +70,7 @@ impl Tx<'_> {
             return Reply::Refused(fault);
         }
         let message = format!("{}: {user} had it tried again", root.parameters.describe());
-        self.tell(EventCode::CommandRetried, &root, user, message);
+        self.emit(EventCode::CommandRetried, &root, user, message);
         let resting = |part: &CommandId| {
             self.state
                 .command(*part)
@@ -154,7 +154,7 @@ impl Tx<'_> {
             self.give_up(part, user, &abandoned);
         }
         if let Some(root) = self.state.command(id).cloned() {
-            self.tell_end(&root);
+            self.emit_end(&root);
             self.root_ended(&root);
         }
         self.present(root)
@@ -225,7 +225,7 @@ impl Tx<'_> {
 mod tests {
     use common::{Fault, FaultCode};
 
-    use crate::input::{Evidence, Input, Remembered, Tried};
+    use crate::input::{Attempt, Evidence, Input, Remembered};
     use crate::model::CommandState::*;
     use crate::model::{EntityKey, EventCode, Purpose};
     use crate::step::Reply;
@@ -377,7 +377,7 @@ mod tests {
         let task = world.engine.state.tasks().next().unwrap().id;
         world.step(Input::RetriesSpent {
             host_id: host_id(0),
-            what: Tried::Task(task),
+            what: Attempt::Task(task),
             fault: Fault::new(FaultCode::QueueFull, "full"),
         });
         assert_eq!(world.state_of(1), NeedsAttention);

@@ -17,7 +17,7 @@ impl Tx<'_> {
         };
         if !root.cancel_requested {
             let message = format!("{}: {user} asked that it be stopped", root.parameters.describe());
-            self.tell(EventCode::CommandCancelRequested, &root, user, message);
+            self.emit(EventCode::CommandCancelRequested, &root, user, message);
             for part in self.state.tree_of(id) {
                 self.wish_stopped(part);
             }

@@ -82,7 +82,7 @@ impl Tx<'_> {
         self.move_command(id, event, |command| command.waiting_for = Some(waiting));
         if let Some(command) = resumed {
             let message = format!("{}: goes on", command.parameters.describe());
-            self.tell(EventCode::CommandResumed, &command, "", message);
+            self.emit(EventCode::CommandResumed, &command, "", message);
         }
     }
 
@@ -127,7 +127,7 @@ impl Tx<'_> {
         if self.state.task(task_id).is_none() {
             task.tree_sequence = self.next_tree_sequence(task.root.unwrap_or(id));
             if purpose == Purpose::Do && place.turn > 1 {
-                self.tell_again(id, &task);
+                self.emit_sent_again(id, &task);
             }
             self.put(Change::Task(Arc::new(task)));
         }
@@ -135,7 +135,7 @@ impl Tx<'_> {
         self.ask(task_id);
     }
 
-    fn tell_again(&mut self, id: CommandId, task: &AsyncTask) {
+    fn emit_sent_again(&mut self, id: CommandId, task: &AsyncTask) {
         let Some(command) = self.state.command(id).cloned() else {
             return;
         };
@@ -147,7 +147,7 @@ impl Tx<'_> {
         let message = format!(
             "host {host_id} was restarted under a task{operation} and undid it; it is sent again as {task_id}"
         );
-        self.tell(EventCode::TaskSentAgain, &command, "", message);
+        self.emit(EventCode::TaskSentAgain, &command, "", message);
     }
 
     pub(super) fn rest(&mut self, id: CommandId, rest: Rest) {
@@ -155,7 +155,7 @@ impl Tx<'_> {
         let waiting = self.attention(rest.attention.clone());
         self.move_command(id, CommandEvent::Rest, |command| {
             command.waiting_for = Some(waiting);
-            if rest.doomed {
+            if rest.bound_to_fail {
                 command.fault.get_or_insert(rest.attention.clone());
             }
         });
@@ -168,7 +168,7 @@ impl Tx<'_> {
             return;
         };
         let message = format!("{}: {}", command.parameters.describe(), rest.attention);
-        self.tell(EventCode::CommandNeedsAttention, &command, "", message);
+        self.emit(EventCode::CommandNeedsAttention, &command, "", message);
     }
 
     fn end(&mut self, id: CommandId, end: End) {
@@ -201,7 +201,7 @@ impl Tx<'_> {
             .filter(|command| command.is_root())
             .cloned()
         {
-            self.tell_end(&root);
+            self.emit_end(&root);
             if began {
                 self.root_ended(&root);
             }

@@ -37,7 +37,7 @@ impl Tx<'_> {
     }
 
     /// Tells people how a root has ended.
-    pub(super) fn tell_end(&mut self, root: &Command) {
+    pub(super) fn emit_end(&mut self, root: &Command) {
         let Some(code) = EventCode::of_end(root.kind(), root.state) else {
             return;
         };
@@ -59,7 +59,7 @@ impl Tx<'_> {
             format!("; left behind: {}", left.join(", "))
         };
         let message = format!("{}: {outcome}{left}", root.parameters.describe());
-        self.tell(code, root, &root.user, message);
+        self.emit(code, root, &root.user, message);
     }
 
     /// From now on the tree's tasks are only kept until their hosts have confirmed the clear.

@@ -156,7 +156,7 @@ impl Tx<'_> {
             "host {} lost its memory of task {task_id}; storage shows that it is done",
             task.host_id
         );
-        self.tell_of(EventCode::TaskSettledByEvidence, task.entities(), message);
+        self.emit_about(EventCode::TaskSettledByEvidence, task.entities(), message);
     }
 
     /// Nothing of it is there: the host's present store gets it as if it were new, and what went wrong with it in the

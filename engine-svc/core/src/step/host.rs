@@ -53,7 +53,7 @@ impl Tx<'_> {
                     ""
                 };
                 let message = format!("host {host_id} is connected{again}");
-                self.tell_of(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
+                self.emit_about(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
             }
             self.note_other_life(host_id, None);
             self.note_other_owner(host_id, None);
@@ -89,7 +89,7 @@ impl Tx<'_> {
         self.state.volatile.away.insert(host_id);
         if was_here {
             let message = format!("host {host_id} does not answer; its tasks stay as they are");
-            self.tell_of(EventCode::HostAway, vec![EntityKey::Host(host_id)], message);
+            self.emit_about(EventCode::HostAway, vec![EntityKey::Host(host_id)], message);
         }
     }
 
@@ -128,7 +128,7 @@ impl Tx<'_> {
             ""
         };
         let message = format!("host {host_id} is refused: {fault}{lost}");
-        self.tell_of(code, vec![EntityKey::Host(host_id)], message);
+        self.emit_about(code, vec![EntityKey::Host(host_id)], message);
         for task_id in self.state.tasks_on(host_id) {
             self.needs_somebody(task_id, fault.clone());
         }
@@ -235,7 +235,7 @@ impl Tx<'_> {
         // Last: of a change that took several revisions a store may have kept only the first, and then all is done again.
         self.put(Change::Host(Arc::new(host)));
         if is_older && !facts.forgotten.is_empty() {
-            self.tell_of_older_memory(host_id, facts);
+            self.emit_older_memory(host_id, facts);
             self.want_inventory(host_id);
         }
     }
@@ -250,14 +250,14 @@ impl Tx<'_> {
         }
     }
 
-    fn tell_of_older_memory(&mut self, host_id: HostId, facts: &HostFacts) {
+    fn emit_older_memory(&mut self, host_id: HostId, facts: &HostFacts) {
         let message = format!(
             "host {host_id} has an older memory than it had ({}): was its directory put back from a copy? {} of its tasks \
              are decided by what storage shows",
             facts.forgotten,
             self.undecided_on(host_id).len()
         );
-        self.tell_of(
+        self.emit_about(
             EventCode::HostStoreChanged,
             vec![EntityKey::Host(host_id)],
             message,
@@ -314,7 +314,7 @@ impl Tx<'_> {
             "host {host_id} lost its memory (store {before}, now {store_id}); {} of its tasks are decided by what storage shows",
             undecided.len()
         );
-        self.tell_of(
+        self.emit_about(
             EventCode::HostStoreChanged,
             vec![EntityKey::Host(host_id)],
             message,

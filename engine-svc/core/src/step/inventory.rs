@@ -49,14 +49,14 @@ impl Tx<'_> {
         self.state.volatile.looks.insert(host_id, Look::Done);
         let told = self.state.volatile.differences.insert(host_id, lasting.clone());
         if !lasting.is_empty() && told.as_ref() != Some(&lasting) {
-            self.tell_of_differences(&host, &lasting);
+            self.emit_differences(&host, &lasting);
         }
         for disk_id in lasting.disks {
             self.doubt(disk_id);
         }
     }
 
-    fn tell_of_differences(&mut self, host: &Host, found: &Differences) {
+    fn emit_differences(&mut self, host: &Host, found: &Differences) {
         let mut said = Vec::new();
         if !found.domains.is_empty() {
             let names = listed(&found.domains, NAMED);
@@ -99,7 +99,7 @@ impl Tx<'_> {
             .chain(domains.take(NAMED))
             .chain(images.take(NAMED))
             .chain(disks.take(NAMED));
-        self.tell_of(EventCode::UnknownStorageSeen, entities.collect(), message);
+        self.emit_about(EventCode::UnknownStorageSeen, entities.collect(), message);
     }
 
     /// What storage was last seen to hold of a disk is asked anew.

@@ -70,7 +70,7 @@ pub enum Reply {
     Accepted {
         /// Its id.
         command_id: CommandId,
-        /// As it now is; none where it has left the live picture, and the store has it.
+        /// As it now is; none where it has left the live state, and the store has it.
         command: Option<Box<Command>>,
         /// The same request was accepted before.
         repeat: bool,
@@ -120,7 +120,7 @@ impl Transition {
 
 impl State {
     /// Takes one input. One that would move a record as its table does not have it is refused whole
-    /// (`INTERNAL`), and the picture is as it was.
+    /// (`INTERNAL`), and the state is as it was.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
         let may_decide = decides(&input);
         let is_restart = matches!(input, Input::Recover);

@@ -248,7 +248,7 @@ impl Tx<'_> {
                      {more} more. They are neither listed nor kept from colliding with commands; look at the host itself \
                      (its ListTasks), or raise --max-foreign-tasks-per-host"
                 );
-                self.tell_of(
+                self.emit_about(
                     EventCode::ForeignTaskSeen,
                     vec![EntityKey::Host(host_id)],
                     message,
@@ -276,7 +276,7 @@ impl Tx<'_> {
                 item.id
             );
             let entities = entities.into_iter().chain([EntityKey::Host(host_id)]).collect();
-            self.tell_of(EventCode::ForeignTaskSeen, entities, message);
+            self.emit_about(EventCode::ForeignTaskSeen, entities, message);
         }
     }
 

@@ -295,7 +295,7 @@ mod tests {
         };
         assert_eq!(
             reply, gone,
-            "also after it has left the live picture, and after a restart"
+            "also after it has left the live state, and after a restart"
         );
     }
 

@@ -66,11 +66,11 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// The outcome. Trees of which nothing more comes leave the picture. Of a step in which a record was to be moved as
+    /// The outcome. Trees of which nothing more comes leave the state. Of a step in which a record was to be moved as
     /// no table has it, nothing stays.
     pub(super) fn finish(self, reply: Reply) -> Result<Transition, Defect> {
         if let Some(defect) = self.defect {
-            self.state.take_back(self.undo);
+            self.state.roll_back(self.undo);
             return Err(defect);
         }
         let heads = jobs::heads(self.state, &self.counted);
@@ -278,7 +278,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Tells people about a command.
-    pub(super) fn tell(&mut self, code: EventCode, command: &Command, user: &str, message: String) {
+    pub(super) fn emit(&mut self, code: EventCode, command: &Command, user: &str, message: String) {
         let event = Event {
             id: self.state.seed.last_event_id + 1,
             time: self.now,
@@ -295,7 +295,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Tells people about something that no command did.
-    pub(super) fn tell_of(&mut self, code: EventCode, entities: Vec<EntityKey>, message: String) {
+    pub(super) fn emit_about(&mut self, code: EventCode, entities: Vec<EntityKey>, message: String) {
         let event = Event {
             id: self.state.seed.last_event_id + 1,
             time: self.now,
@@ -339,7 +339,7 @@ mod tests {
 
     /// What such a step comes to, after it has changed much else: a whole command, a VM, a host, tasks.
     fn refused(world: &mut World, illegal: impl FnOnce(&mut Tx<'_>)) -> Defect {
-        let before = world.engine.state.picture();
+        let before = world.engine.state.dump();
         let mut tx = Tx::new(&mut world.engine.state, Timestamp(1_000));
         let asked = crate::testing::submission(3, "RemoveVm", remove_vm(1));
         tx.submit(asked);
@@ -351,8 +351,8 @@ mod tests {
         assert!(tx.is_refused());
         tx.cancel(command_id(2), "ann");
         let defect = tx.finish(Reply::Done).expect_err("it is refused");
-        assert_eq!(world.engine.state.picture(), before, "nothing of it stays");
-        let loaded = world.engine.reloaded().picture();
+        assert_eq!(world.engine.state.dump(), before, "nothing of it stays");
+        let loaded = world.engine.reloaded().dump();
         assert_eq!(loaded, before);
         defect
     }

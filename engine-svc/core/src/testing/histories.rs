@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     Fate, Moved, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, scenes, vm_id,
 };
-use crate::input::{Input, Tried};
+use crate::input::{Attempt, Input};
 use crate::model::{AsyncTaskState, Command, CommandKind, CommandRequest, CommandState};
 use crate::step::Reply;
 
@@ -29,7 +29,7 @@ const DISKS: u128 = 72;
 
 /// What somebody does; the number says to what.
 #[derive(Debug, Clone, Copy)]
-enum Deed {
+enum Action {
     CreateVm(u16),
     RemoveVm(u16),
     CreateDisk(u16),
@@ -70,47 +70,47 @@ enum Deed {
     Crash,
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn action() -> impl Strategy<Value = Action> {
     let n = any::<u16>();
     prop_oneof![
-        6 => n.prop_map(Deed::CreateVm),
-        6 => n.prop_map(Deed::RemoveVm),
-        4 => n.prop_map(Deed::CreateDisk),
-        3 => n.prop_map(Deed::RemoveDisk),
-        6 => n.prop_map(Deed::AttachDisk),
-        2 => n.prop_map(Deed::DetachDisk),
-        8 => n.prop_map(Deed::CopyDisk),
-        1 => n.prop_map(Deed::Vanish),
-        1 => Just(Deed::AddHost),
-        1 => Just(Deed::RemoveHost),
-        1 => n.prop_map(Deed::TakeOverHost),
-        1 => n.prop_map(Deed::CreateDomain),
-        2 => n.prop_map(Deed::Cancel),
-        2 => n.prop_map(Deed::Retry),
-        2 => n.prop_map(Deed::Abandon),
-        15 => n.prop_map(Deed::Perform),
-        4 => n.prop_map(Deed::PerformUnheard),
-        15 => n.prop_map(Deed::Advance),
-        15 => n.prop_map(Deed::Deliver),
-        30 => Just(Deed::Flow),
-        1 => n.prop_map(Deed::LoseFrame),
-        8 => n.prop_map(Deed::Connect),
-        3 => n.prop_map(Deed::Disconnect),
-        3 => n.prop_map(Deed::Wipe),
-        2 => n.prop_map(Deed::Restart),
-        4 => n.prop_map(Deed::Copy),
-        4 => n.prop_map(Deed::PutBack),
-        2 => n.prop_map(Deed::EndOrphan),
-        1 => n.prop_map(Deed::Foreign),
-        6 => n.prop_map(Deed::Fate),
-        1 => n.prop_map(Deed::CallFault),
-        1 => n.prop_map(Deed::SpendRetries),
-        2 => n.prop_map(Deed::SpendCall),
-        12 => n.prop_map(Deed::WaitFor),
-        2 => n.prop_map(Deed::LookAtWaits),
-        2 => n.prop_map(Deed::FailClear),
-        5 => n.prop_map(Deed::Again),
-        2 => Just(Deed::Crash),
+        6 => n.prop_map(Action::CreateVm),
+        6 => n.prop_map(Action::RemoveVm),
+        4 => n.prop_map(Action::CreateDisk),
+        3 => n.prop_map(Action::RemoveDisk),
+        6 => n.prop_map(Action::AttachDisk),
+        2 => n.prop_map(Action::DetachDisk),
+        8 => n.prop_map(Action::CopyDisk),
+        1 => n.prop_map(Action::Vanish),
+        1 => Just(Action::AddHost),
+        1 => Just(Action::RemoveHost),
+        1 => n.prop_map(Action::TakeOverHost),
+        1 => n.prop_map(Action::CreateDomain),
+        2 => n.prop_map(Action::Cancel),
+        2 => n.prop_map(Action::Retry),
+        2 => n.prop_map(Action::Abandon),
+        15 => n.prop_map(Action::Perform),
+        4 => n.prop_map(Action::PerformUnheard),
+        15 => n.prop_map(Action::Advance),
+        15 => n.prop_map(Action::Deliver),
+        30 => Just(Action::Flow),
+        1 => n.prop_map(Action::LoseFrame),
+        8 => n.prop_map(Action::Connect),
+        3 => n.prop_map(Action::Disconnect),
+        3 => n.prop_map(Action::Wipe),
+        2 => n.prop_map(Action::Restart),
+        4 => n.prop_map(Action::Copy),
+        4 => n.prop_map(Action::PutBack),
+        2 => n.prop_map(Action::EndOrphan),
+        1 => n.prop_map(Action::Foreign),
+        6 => n.prop_map(Action::Fate),
+        1 => n.prop_map(Action::CallFault),
+        1 => n.prop_map(Action::SpendRetries),
+        2 => n.prop_map(Action::SpendCall),
+        12 => n.prop_map(Action::WaitFor),
+        2 => n.prop_map(Action::LookAtWaits),
+        2 => n.prop_map(Action::FailClear),
+        5 => n.prop_map(Action::Again),
+        2 => Just(Action::Crash),
     ]
 }
 
@@ -155,7 +155,7 @@ impl Life {
         }
     }
 
-    /// The kinds of commands that deeds asked for and that have succeeded.
+    /// The kinds of commands that actions asked for and that have succeeded.
     fn succeeded(&self) -> impl Iterator<Item = CommandKind> {
         let asked: BTreeSet<CommandId> = (0x1001..=self.requests).map(command_id).collect();
         let records = self.world.engine.records.values();
@@ -201,33 +201,33 @@ impl Life {
         self.world.step(verb(command, "op".to_owned()));
     }
 
-    fn act(&mut self, deed: Deed) {
+    fn act(&mut self, action: Action) {
         let world = &mut self.world;
         let of = |n: u16| host_id(u128::from(n) % (HOSTS + 1));
-        match deed {
-            Deed::CreateVm(n) => {
+        match action {
+            Action::CreateVm(n) => {
                 let n = u128::from(n);
                 let disks = (n / 64) % 4;
                 let first = n % 16 * 4;
                 let request = create_vm(n % 16, first..first + disks, n % HOSTS);
                 self.ask("CreateVm", request);
             }
-            Deed::RemoveVm(n) => {
+            Action::RemoveVm(n) => {
                 let there: Vec<u128> = (0..16)
                     .filter(|vm| world.engine.state.vm(vm_id(*vm)).is_some())
                     .collect();
                 let vm = there.get(usize::from(n) % there.len().max(1)).copied();
                 self.ask("RemoveVm", remove_vm(vm.unwrap_or(0)));
             }
-            Deed::CreateDisk(n) => {
+            Action::CreateDisk(n) => {
                 let n = u128::from(n);
                 self.ask("CreateDisk", super::create_disk(n / 2 % DISKS, n % HOSTS));
             }
-            Deed::RemoveDisk(n) => {
+            Action::RemoveDisk(n) => {
                 let disk = self.disk(n);
                 self.ask("RemoveDisk", super::remove_disk(disk));
             }
-            Deed::AttachDisk(n) => {
+            Action::AttachDisk(n) => {
                 let there: Vec<u128> = (0..16)
                     .filter(|vm| world.engine.state.vm(vm_id(*vm)).is_some())
                     .collect();
@@ -237,12 +237,12 @@ impl Life {
                 let request = super::attach_disk(disk.unwrap_or(0), vm.unwrap_or(0));
                 self.ask("AttachDisk", request);
             }
-            Deed::DetachDisk(n) => {
+            Action::DetachDisk(n) => {
                 let disk = self.disk(n / 16);
                 let of = world_vm(&self.world, disk).unwrap_or(u128::from(n) % 16);
                 self.ask("DetachDisk", super::detach_disk(disk, of));
             }
-            Deed::CopyDisk(n) => {
+            Action::CopyDisk(n) => {
                 let source = self.disk(n / 2);
                 // Mostly to its own domain, for the other is another host's.
                 let own = self.world.engine.state.disk(disk_id(source));
@@ -251,63 +251,63 @@ impl Life {
                 let request = super::copy_disk(source, u128::from(n) / 7 % DISKS, domain);
                 self.ask("CopyDisk", request);
             }
-            Deed::Vanish(n) => {
+            Action::Vanish(n) => {
                 let disk = disk_id(self.disk(n));
                 // Whoever removes it by hand takes care that nobody makes it just now.
                 if self.world.engine.state.disk(disk).is_some() {
                     self.world.hosts.values_mut().for_each(|host| host.vanish(disk));
                 }
             }
-            Deed::AddHost => self.ask("AddHost", super::add_host(HOSTS)),
-            Deed::RemoveHost => self.ask("RemoveHost", super::remove_host(HOSTS)),
-            Deed::TakeOverHost(n) => {
+            Action::AddHost => self.ask("AddHost", super::add_host(HOSTS)),
+            Action::RemoveHost => self.ask("RemoveHost", super::remove_host(HOSTS)),
+            Action::TakeOverHost(n) => {
                 let host = u128::from(n) % (HOSTS + 1);
                 self.ask("TakeOverHost", super::take_over_host(host));
             }
             // Of those that stay: a host that serves a domain is not removed.
-            Deed::CreateDomain(n) => {
+            Action::CreateDomain(n) => {
                 let domain = HOSTS + u128::from(n / 2) % 4;
                 self.ask(
                     "CreateStorageDomain",
                     super::create_domain(domain, u128::from(n) % HOSTS),
                 );
             }
-            Deed::Cancel(n) => self.user(n, |command_id, user| Input::Cancel { command_id, user }),
-            Deed::Retry(n) => self.operator(n, |command_id, user| Input::Retry { command_id, user }),
-            Deed::Abandon(n) => self.operator(n, |command_id, user| Input::Abandon {
+            Action::Cancel(n) => self.user(n, |command_id, user| Input::Cancel { command_id, user }),
+            Action::Retry(n) => self.operator(n, |command_id, user| Input::Retry { command_id, user }),
+            Action::Abandon(n) => self.operator(n, |command_id, user| Input::Abandon {
                 command_id,
                 user,
                 reason: "tired of it".to_owned(),
             }),
-            Deed::Perform(n) | Deed::PerformUnheard(n) => {
+            Action::Perform(n) | Action::PerformUnheard(n) => {
                 if !world.pending.is_empty() {
                     let at = usize::from(n) % world.pending.len();
-                    world.perform(at, matches!(deed, Deed::PerformUnheard(_)));
+                    world.perform(at, matches!(action, Action::PerformUnheard(_)));
                 }
             }
-            Deed::Advance(n) => {
+            Action::Advance(n) => {
                 let host = world.hosts.get_mut(&of(n)).expect("one of them");
                 let open = host.moving_tasks();
                 if !open.is_empty() {
                     host.advance(open[usize::from(n / 4) % open.len()]);
                 }
             }
-            Deed::Deliver(n) => {
+            Action::Deliver(n) => {
                 world.deliver(of(n));
             }
-            Deed::LoseFrame(n) => world.lose_frame(of(n)),
-            Deed::Connect(n) => world.connect(of(n)),
-            Deed::Disconnect(n) => world.disconnect(of(n)),
-            Deed::Wipe(n) => world.wipe(of(n)),
-            Deed::Restart(n) => world.restart(of(n)),
-            Deed::Copy(n) => world.hosts.get_mut(&of(n)).expect("one of them").copy(),
-            Deed::PutBack(n) => world.put_back(of(n), usize::from(n / 4)),
-            Deed::EndOrphan(n) => world
+            Action::LoseFrame(n) => world.lose_frame(of(n)),
+            Action::Connect(n) => world.connect(of(n)),
+            Action::Disconnect(n) => world.disconnect(of(n)),
+            Action::Wipe(n) => world.wipe(of(n)),
+            Action::Restart(n) => world.restart(of(n)),
+            Action::Copy(n) => world.hosts.get_mut(&of(n)).expect("one of them").copy(),
+            Action::PutBack(n) => world.put_back(of(n), usize::from(n / 4)),
+            Action::EndOrphan(n) => world
                 .hosts
                 .get_mut(&of(n))
                 .expect("one of them")
                 .end_orphan(n % 8 < 4),
-            Deed::Foreign(n) => {
+            Action::Foreign(n) => {
                 let operation = foreign(n);
                 self.foreigners += 1;
                 let id = TaskId::from_uuid(Uuid::from_u128(0x9000 + self.foreigners));
@@ -317,7 +317,7 @@ impl Life {
                     .expect("one of them")
                     .start_foreign(id, operation);
             }
-            Deed::Fate(n) => {
+            Action::Fate(n) => {
                 let fate = match n / 4 % 7 {
                     0 => Fate::Fail,
                     1 => Fate::Recover(FaultCode::NoSpace),
@@ -328,32 +328,32 @@ impl Life {
                 };
                 world.hosts.get_mut(&of(n)).expect("one of them").fates.push(fate);
             }
-            Deed::CallFault(n) => {
+            Action::CallFault(n) => {
                 let fault = [None, Some(FaultCode::IoError), Some(FaultCode::HostOwned)][usize::from(n) % 3];
                 world.host_mut(HOSTS).call_fault = fault;
             }
-            Deed::SpendRetries(n) => {
+            Action::SpendRetries(n) => {
                 let tasks: Vec<TaskId> = world.engine.state.tasks().map(|task| task.id).collect();
                 if !tasks.is_empty() {
-                    let what = Tried::Task(tasks[usize::from(n) % tasks.len()]);
+                    let what = Attempt::Task(tasks[usize::from(n) % tasks.len()]);
                     let fault = common::Fault::new(FaultCode::QueueFull, "full");
                     let host_id = host_id(0);
                     world.step(Input::RetriesSpent { host_id, what, fault });
                 }
             }
             // Inputs are microseconds apart.
-            Deed::WaitFor(n) => self.lock_wait = Some(Duration::from_micros(u64::from(n) % 512 + 1)),
-            Deed::LookAtWaits(n) => world.look_at_waits(i64::from(n % 256)),
-            Deed::SpendCall(n) => {
+            Action::WaitFor(n) => self.lock_wait = Some(Duration::from_micros(u64::from(n) % 512 + 1)),
+            Action::LookAtWaits(n) => world.look_at_waits(i64::from(n % 256)),
+            Action::SpendCall(n) => {
                 let calls: Vec<CommandId> = world.engine.state.calls_to(of(n)).into_iter().collect();
                 if !calls.is_empty() {
-                    let what = Tried::Call(calls[usize::from(n / 4) % calls.len()]);
+                    let what = Attempt::Call(calls[usize::from(n / 4) % calls.len()]);
                     let fault = common::Fault::new(FaultCode::HostAway, "no answer");
                     let host_id = of(n);
                     world.step(Input::RetriesSpent { host_id, what, fault });
                 }
             }
-            Deed::FailClear(n) => {
+            Action::FailClear(n) => {
                 let tasks = world.engine.state.tasks();
                 let cleared = tasks.filter(|task| task.async_state == AsyncTaskState::AttemptingEndAction);
                 let cleared: Vec<TaskId> = cleared.map(|task| task.id).collect();
@@ -363,7 +363,7 @@ impl Life {
                     world.step(Input::ClearFailed { task_id, fault });
                 }
             }
-            Deed::Again(n) => {
+            Action::Again(n) => {
                 if !world.said.is_empty() {
                     let recent = world.said.len().min(40);
                     let at = world.said.len() - 1 - usize::from(n) % recent;
@@ -371,10 +371,10 @@ impl Life {
                     world.step(input);
                 }
             }
-            Deed::Flow => {
+            Action::Flow => {
                 world.flow();
             }
-            Deed::Crash => world.crash(),
+            Action::Crash => world.crash(),
         }
     }
 
@@ -560,10 +560,10 @@ fn whatever_happens_everything_comes_to_a_true_end_by_every_legal_move() {
         succeeded: Mutex::default(),
     };
     let mut runner = TestRunner::new(config());
-    let outcome = runner.run(&prop::collection::vec(deed(), 1..250), |deeds| {
+    let outcome = runner.run(&prop::collection::vec(action(), 1..250), |actions| {
         let mut life = Life::new();
-        for deed in deeds {
-            life.act(deed);
+        for action in actions {
+            life.act(action);
         }
         life.fair_end();
         life.assert_over();

@@ -407,7 +407,7 @@ fn everybody_says_what_is_awaited(world: &World) {
 /// What a new process would load is what this one has, and it would ask for everything that was just asked for.
 fn what_is_loaded_is_what_was_lived(world: &World, transition: &Transition) {
     let loaded = world.engine.reloaded();
-    assert_eq!(loaded.picture(), world.engine.state.picture());
+    assert_eq!(loaded.dump(), world.engine.state.dump());
     let derived = |effect: &&Effect| {
         !matches!(
             effect,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::{Fault, FaultCode, Operation};
 
 use super::{Image, Moved, World, add_host, command_id, create_disk, create_vm, disk_id, host_id};
-use crate::input::{Evidence, Input, Remembered, Tried};
+use crate::input::{Attempt, Evidence, Input, Remembered};
 use crate::model::{AsyncTaskState, CommandState};
 
 /// What all of them have met.
@@ -99,7 +99,7 @@ fn a_call_that_rests_is_stopped_or_refused(is_stopped: bool) -> World {
     let host_id = host_id(0);
     world.step(Input::RetriesSpent {
         host_id,
-        what: Tried::Call(command_id(1)),
+        what: Attempt::Call(command_id(1)),
         fault: Fault::new(FaultCode::HostAway, "nobody answers"),
     });
     assert_eq!(world.state_of(1), CommandState::NeedsAttention);
@@ -161,7 +161,7 @@ fn a_call_that_rests_is_answered() -> World {
     world.connect(host_id);
     world.step(Input::RetriesSpent {
         host_id,
-        what: Tried::Call(command_id(1)),
+        what: Attempt::Call(command_id(1)),
         fault: Fault::new(FaultCode::HostAway, "nobody answers"),
     });
     assert_eq!(world.state_of(1), CommandState::NeedsAttention);

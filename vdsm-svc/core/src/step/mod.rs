@@ -26,7 +26,7 @@ use crate::task::Task;
 const CHANGES_PER_REVISION: usize = 24;
 
 impl State {
-    /// Takes one input, changes the picture, and says what must be recorded, done and answered.
+    /// Takes one input, changes the state, and says what must be recorded, done and answered.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
         let mut tx = Tx {
             base: self.revision,

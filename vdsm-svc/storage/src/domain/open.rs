@@ -202,7 +202,7 @@ fn is_mounted_over(domain: &Dir, part: &Dir) -> Result<bool, Fault> {
     Ok(match (mount(domain), mount(part)) {
         (Some(around), Some(within)) => around != within,
         // Before Linux 5.8. A subvolume has a device of its own as well.
-        _ => !domain.spot()?.is_beside(part.spot()?),
+        _ => !domain.file_id()?.is_beside(part.file_id()?),
     })
 }
 

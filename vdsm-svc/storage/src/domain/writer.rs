@@ -10,7 +10,7 @@ use common::id::HostId;
 use common::{Fault, FaultCode};
 
 use super::Domain;
-use crate::file::{Dir, FileError, Spot};
+use crate::file::{Dir, FileError, FileId};
 use crate::names;
 
 /// How much is read of what the writer wrote about itself.
@@ -30,7 +30,7 @@ const SAME_HOLDER: Duration = Duration::from_secs(2);
 pub(crate) struct Writer {
     _lock: File,
     /// Of the locked file: another one may take its name, and another host may lock that.
-    spot: Spot,
+    file_id: FileId,
 }
 
 /// Where this process keeps the lock of one domain.
@@ -127,15 +127,15 @@ impl Writer {
     fn new(domain: &Domain, mut lock: File, host: HostId) -> Result<Self, Fault> {
         // For people and for refusals. Only the lock decides, so this needs no sync.
         let fail = |e: io::Error| domain.dom_md.error("write", names::WRITER.as_ref(), e);
-        let spot = Spot::of(&lock).map_err(|e| fail(e.into()))?;
+        let file_id = FileId::of(&lock).map_err(|e| fail(e.into()))?;
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(fail)?;
         let text = format!("host {host}, process {}\n", std::process::id());
         domain.dom_md.write(names::WRITER, &lock, text.as_bytes())?;
-        Ok(Self { _lock: lock, spot })
+        Ok(Self { _lock: lock, file_id })
     }
 
     fn has_its_name(&self, dom_md: &Dir) -> Result<bool, FileError> {
-        Ok(dom_md.spot_of(names::WRITER)? == Some(self.spot))
+        Ok(dom_md.file_id_of(names::WRITER)? == Some(self.file_id))
     }
 }
 

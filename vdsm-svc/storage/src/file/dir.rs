@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::{FileError, FileHook, Identity, NoHook, Spot, WrongKind};
+use super::{FileError, FileHook, FileId, Identity, NoHook, WrongKind};
 use crate::text;
 
 pub(super) type Result<T> = std::result::Result<T, FileError>;
@@ -272,16 +272,16 @@ impl Dir {
     ///
     /// # Errors
     /// Of the file system.
-    pub(crate) fn spot(&self) -> Result<Spot> {
-        Spot::of(&self.fd).map_err(|e| self.error("look at", OsStr::new(""), e.into()))
+    pub(crate) fn file_id(&self) -> Result<FileId> {
+        FileId::of(&self.fd).map_err(|e| self.error("look at", OsStr::new(""), e.into()))
     }
 
     /// What a name leads to now, a symlink not followed; none if it is missing.
     ///
     /// # Errors
     /// Of the file system.
-    pub(crate) fn spot_of(&self, name: impl AsRef<OsStr>) -> Result<Option<Spot>> {
-        Ok(self.stat(name)?.as_ref().map(Spot::from))
+    pub(crate) fn file_id_of(&self, name: impl AsRef<OsStr>) -> Result<Option<FileId>> {
+        Ok(self.stat(name)?.as_ref().map(FileId::from))
     }
 
     /// Opens a regular file for reading; none if it is missing.

@@ -86,7 +86,7 @@ const NOT_FOLLOWED: &str = "symlinks and special files are not followed; remove 
 
 /// What sort of call on a file it was: the same error has other causes in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum CallKind {
     /// It changes names: makes, renames, links or removes.
     Names,
     /// It gives a file to somebody, or changes its mode.
@@ -97,7 +97,7 @@ enum Sort {
     Looks,
 }
 
-impl Sort {
+impl CallKind {
     /// By what was to be done, as [`FileError::action`] says it.
     fn of(action: &str) -> Self {
         match action.split_whitespace().next().unwrap_or_default() {
@@ -117,13 +117,13 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
     }
     let errno =
         Errno::from_io_error(error).or_else(|| error.kind().eq(&ErrorKind::NotFound).then_some(Errno::NOENT));
-    match (errno, Sort::of(action)) {
-        (Some(Errno::NOSPC), Sort::Names) => (
+    match (errno, CallKind::of(action)) {
+        (Some(Errno::NOSPC), CallKind::Names) => (
             Code::NoSpace,
             "the domain's file system has no inodes or no blocks left: look at `df -i` and `df`, and remove files or enlarge it",
         ),
         (Some(Errno::NOSPC), _) => (Code::NoSpace, "free space on the domain's file system (`df`)"),
-        (Some(Errno::DQUOT), Sort::Names) => (
+        (Some(Errno::DQUOT), CallKind::Names) => (
             Code::QuotaExceeded,
             "the quota of files or of blocks is used up: raise it, or remove files",
         ),
@@ -140,7 +140,7 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
             Code::StaleHandle,
             "the server has another file system or directory in its place: mount the domain again",
         ),
-        (Some(Errno::PERM), Sort::Owner) => (
+        (Some(Errno::PERM), CallKind::Owner) => (
             Code::DomainAccessDenied,
             "only root may give files away, and not where the server squashes root: run the service as user 36 and group 36, or \
              export the domain to them",
@@ -150,7 +150,7 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
             "it, or the directory that it is in, is immutable or append-only (`lsattr`; `chattr -i` or `-a` ends that), or the \
              file system forbids it to everybody",
         ),
-        (Some(Errno::ACCESS), Sort::Looks) => (
+        (Some(Errno::ACCESS), CallKind::Looks) => (
             Code::DomainAccessDenied,
             "let the service's user read it and pass the directories above it (36:36; files 0660, directories 0755 or wider)",
         ),

@@ -4,14 +4,14 @@
 mod change;
 mod dir;
 mod error;
+mod file_id;
 mod hook;
 mod identity;
-mod spot;
 
 pub use dir::{Dir, Entry, Kind};
 pub(crate) use dir::{Layer, Modes};
 pub use error::FileError;
 pub(crate) use error::{LIMIT_ADVICE, WrongKind, kind_in_words};
+pub(crate) use file_id::{FileId, mount_of};
 pub use hook::{FileCall, FileHook, NoHook};
 pub use identity::Identity;
-pub(crate) use spot::{Spot, mount_of};

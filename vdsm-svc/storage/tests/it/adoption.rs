@@ -195,7 +195,7 @@ fn nothing_is_undone_while_a_process_of_the_task_is_left() {
     *place.bench.kill_at.lock().unwrap() = Some("create_volume.create_file.after".into());
     assert_eq!(place.run(&operation, task(1)), Ran::Killed);
     place.bench.heal();
-    let before = place.picture();
+    let before = place.contents();
     let mut orphan = Orphan::of(&place, None);
 
     let end = place.recover(&operation, task(1), interrupted()).unwrap();
@@ -203,7 +203,7 @@ fn nothing_is_undone_while_a_process_of_the_task_is_left() {
         panic!("{end:?}")
     };
     assert_eq!(fault.code, FaultCode::ProcessStuck);
-    assert_eq!(place.picture(), before);
+    assert_eq!(place.contents(), before);
 
     run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap();
     assert!(orphan.ends());

@@ -171,7 +171,7 @@ fn fails_and_is_undone(place: &Place, operation: &Operation, expected: FaultCode
 fn verifying_sees_a_copy_that_went_wrong() {
     for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
         let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
-        let before = place.picture();
+        let before = place.contents();
         let own = place.image(1).join(format!(".vdsm-svc-{}", task(1)));
         meanwhile(&place, "copy_volume.sync_file.after", move || match format {
             VolumeFormat::Raw => {
@@ -183,7 +183,7 @@ fn verifying_sees_a_copy_that_went_wrong() {
         });
         let operation = Operation::CopyVolume(copy(format, Allocation::Sparse));
         fails_and_is_undone(&place, &operation, FaultCode::CopyDiffers);
-        assert!(place.picture() == before);
+        assert!(place.contents() == before);
     }
 }
 
@@ -262,7 +262,7 @@ fn a_disk_that_fills_up_meanwhile_is_no_space_and_leaves_nothing() {
         let place = Arc::new(place);
         place.must(&create(7, VolumeFormat::Raw, Allocation::Sparse), 7);
         pattern::write(&place, 7, VolumeFormat::Raw);
-        let before = place.picture();
+        let before = place.contents();
         let filler = mount.path().join("filler");
         let fill = filler.clone();
         let folder = mount.path();
@@ -279,7 +279,7 @@ fn a_disk_that_fills_up_meanwhile_is_no_space_and_leaves_nothing() {
             ..copy(format, Allocation::Sparse)
         });
         fails_and_is_undone(&place, &operation, FaultCode::NoSpace);
-        assert!(place.picture() == before);
+        assert!(place.contents() == before);
         fs::remove_file(filler).unwrap();
     }
 }

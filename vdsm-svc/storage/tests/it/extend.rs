@@ -141,13 +141,13 @@ fn what_it_has_grown_by_can_be_written_to() {
 fn one_that_is_as_large_already_is_done_and_left_as_it_is() {
     for (format, allocation) in all_kinds() {
         let place = pattern::place_with(format, allocation);
-        let before = place.picture();
+        let before = place.contents();
         place.must(&extend(7, 4), 1);
-        assert_eq!(place.picture(), before);
+        assert_eq!(place.contents(), before);
         place.must(&extend(7, 64), 2);
-        let after = place.picture();
+        let after = place.contents();
         place.must(&extend(7, 64), 3);
-        assert_eq!(place.picture(), after);
+        assert_eq!(place.contents(), after);
     }
 }
 
@@ -155,7 +155,7 @@ fn one_that_is_as_large_already_is_done_and_left_as_it_is() {
 fn none_is_made_smaller() {
     for (format, allocation) in all_kinds() {
         let place = pattern::place_with(format, allocation);
-        let before = place.picture();
+        let before = place.contents();
         let Ran::Ill(fault) = place.run(&extend(7, 2), task(1)) else {
             panic!("{format:?} {allocation:?}");
         };
@@ -163,7 +163,7 @@ fn none_is_made_smaller() {
             (fault.code, fault.subject.as_str()),
             (FaultCode::InvalidArgument, "capacity_bytes")
         );
-        assert_eq!(place.picture(), before);
+        assert_eq!(place.contents(), before);
     }
 }
 
@@ -172,13 +172,13 @@ fn what_is_not_there_or_not_alone_or_not_whole_is_refused() {
     let refused = |code: FaultCode, spoil: &dyn Fn(&Place)| {
         let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
         spoil(&place);
-        let before = place.picture();
+        let before = place.contents();
         let Ran::Ill(fault) = place.run(&extend(7, 64), task(1)) else {
             panic!("{code:?}");
         };
         assert_eq!(fault.code, code, "{fault}");
         assert_eq!(place.bench.happened.lock().unwrap().len(), 0, "{fault}");
-        assert_eq!(place.picture(), before);
+        assert_eq!(place.contents(), before);
     };
     let says = |place: &Place, from: &str, to: &str| {
         let text = fs::read_to_string(place.meta(7)).unwrap();
@@ -247,12 +247,12 @@ fn one_that_was_changed_meanwhile_is_left_as_it_is() {
         place.bench.heal();
         let text = fs::read_to_string(place.meta(7)).unwrap();
         fs::write(place.meta(7), text.replace("GEN=0", "GEN=5")).unwrap();
-        let before = place.picture();
+        let before = place.contents();
         let end = place.recover(&extend(7, 64), task(1), interrupted()).unwrap();
         let OpEnd::Failed(fault) = end else {
             panic!("{end:?}");
         };
         assert_eq!(fault.code, FaultCode::GenerationMismatch);
-        assert_eq!(place.picture(), before);
+        assert_eq!(place.contents(), before);
     }
 }

@@ -73,7 +73,7 @@ fn a_creation_that_meets_the_end_of_the_space_at_any_block_leaves_nothing() {
     let place = Place::at(tempfile::tempdir_in(mount.path()).unwrap());
     // What is made once for all tasks is there.
     place.must(&create(9, VolumeFormat::Cow, Allocation::Sparse), 9);
-    let before = place.picture();
+    let before = place.contents();
     for (format, allocation) in all_kinds() {
         let operation = create(1, format, allocation);
         let (mut refused, mut undone, mut made) = (0, 0, 0);
@@ -96,7 +96,7 @@ fn a_creation_that_meets_the_end_of_the_space_at_any_block_leaves_nothing() {
                     }
                     let end = place.recover(&operation, task(1), fault).unwrap();
                     assert!(matches!(end, OpEnd::Undone(_)), "{how}: {end:?}");
-                    assert!(place.picture() == before, "{how}: something is left");
+                    assert!(place.contents() == before, "{how}: something is left");
                 }
                 Ran::Killed => unreachable!("nothing kills"),
             }

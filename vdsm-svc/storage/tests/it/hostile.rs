@@ -97,11 +97,11 @@ fn a_strangers_file_keeps_an_image_from_being_deleted() {
         let place = Place::new();
         place.must(&create(1, VolumeFormat::Raw, Allocation::Sparse), 1);
         fs::write(place.image(1).join(name), b"mine").unwrap();
-        let before = place.picture();
+        let before = place.contents();
         let ran = place.run(&delete(1), task(2));
         assert_eq!(code(&ran), Some(code_expected));
         assert!(place.bench.notes.lock().unwrap().is_none(), "refused up front");
-        assert_eq!(place.picture(), before);
+        assert_eq!(place.contents(), before);
     }
 }
 
@@ -171,7 +171,7 @@ fn a_deletion_of_many_files_hears_an_abort_at_each_of_them() {
         )
         .unwrap();
     }
-    let before = place.picture();
+    let before = place.contents();
     // Whether it holds what it may, whether others stand on it, and twice whether it is in use.
     for when in (1..4 * FILES).step_by(7) {
         place.bench.asked.store(0, Ordering::SeqCst);
@@ -179,7 +179,7 @@ fn a_deletion_of_many_files_hears_an_abort_at_each_of_them() {
         let ran = place.run(&delete(1), task(2));
         assert_eq!(code(&ran), Some(FaultCode::Aborted), "{when}: {ran:?}");
         assert_eq!(place.bench.asked.load(Ordering::SeqCst), when, "it did not go on");
-        assert_eq!(place.picture(), before, "{when}");
+        assert_eq!(place.contents(), before, "{when}");
     }
     place.bench.abort_when_asked.store(0, Ordering::SeqCst);
     place.must(&delete(1), 3);

@@ -55,7 +55,7 @@ fn killed(place: &mut Place, scene: &Stage, cause: &Fault, at: usize) -> Option<
 }
 
 /// The points at which a recovery after this cut was killed; none where there is nothing to recover.
-fn killed_again(scene: &Stage, cut: Cut, before: &Picture, after: &Picture) -> Option<Vec<String>> {
+fn killed_again(scene: &Stage, cut: Cut, before: &DirContents, after: &DirContents) -> Option<Vec<String>> {
     let how = format!("{}, {cut:?}", scene.name);
     let (place, cause) = cut_off(scene, cut)?;
     let expected = place.recover(&scene.operation, task(1), cause.clone()).unwrap();

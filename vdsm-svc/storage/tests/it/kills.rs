@@ -142,12 +142,12 @@ pub(crate) fn witness(place: &Place) {
 }
 
 /// The pictures before, and after a run that nothing disturbs; and the fail points that it passes.
-pub(crate) fn undisturbed(scene: &Stage) -> (Picture, Picture, Vec<String>) {
+pub(crate) fn undisturbed(scene: &Stage) -> (DirContents, DirContents, Vec<String>) {
     let place = scene.ready();
-    let before = place.picture();
+    let before = place.contents();
     assert_eq!(place.run(&scene.operation, task(1)), Ran::Well, "{}", scene.name);
     let points = place.bench.points.lock().unwrap().clone();
-    (before, place.picture(), points)
+    (before, place.contents(), points)
 }
 
 /// The passages between which something is changed or noted: from the end of a step to the begin of the next nothing is.
@@ -155,10 +155,10 @@ pub(crate) fn different(points: &[String]) -> impl Iterator<Item = usize> {
     (0..points.len()).filter(|at| *at == 0 || points[*at].ends_with(".after"))
 }
 
-pub(crate) fn check(end: &OpEnd, place: &Place, before: &Picture, after: &Picture, how: &str) {
+pub(crate) fn check(end: &OpEnd, place: &Place, before: &DirContents, after: &DirContents, how: &str) {
     match end {
-        OpEnd::Finished => assert_eq!(&place.picture(), after, "{how}"),
-        OpEnd::Undone(_) => assert_eq!(&place.picture(), before, "{how}"),
+        OpEnd::Finished => assert_eq!(&place.contents(), after, "{how}"),
+        OpEnd::Undone(_) => assert_eq!(&place.contents(), before, "{how}"),
         OpEnd::Failed(fault) => panic!("{how}: {fault}"),
     }
 }
@@ -284,14 +284,14 @@ fn aborted_at_any_step_it_is_undone_or_done() {
             let how = format!("{}, aborted at {point}", scene.name);
             match place.run(&scene.operation, task(1)) {
                 Ran::Well => {
-                    assert_eq!(place.picture(), after, "{how}");
+                    assert_eq!(place.contents(), after, "{how}");
                     too_late += 1;
                 }
                 Ran::Ill(fault) => {
                     assert_eq!(fault.code, FaultCode::Aborted, "{how}");
                     let end = place.recover(&scene.operation, task(1), fault.clone()).unwrap();
                     assert_eq!(end, OpEnd::Undone(fault), "{how}");
-                    assert_eq!(place.picture(), before, "{how}");
+                    assert_eq!(place.contents(), before, "{how}");
                 }
                 Ran::Killed => unreachable!(),
             }
@@ -394,14 +394,14 @@ fn what_cannot_be_understood_is_left_as_it_is() {
     let meta = place.image(1).join(format!("{}.meta", volume(1)));
     let text = fs::read_to_string(&meta).unwrap();
     fs::write(&meta, text.replace("LEGALITY=LEGAL", "LEGALITY=FAKE")).unwrap();
-    let before = place.picture();
+    let before = place.contents();
     let end = place.recover(&scene.operation, task(1), interrupted()).unwrap();
     let OpEnd::Failed(fault) = end else {
         panic!("{end:?}")
     };
     assert_eq!(fault.code, FaultCode::GenerationMismatch);
     assert!(fault.message.contains(&volume(1).to_string()));
-    assert_eq!(place.picture(), before);
+    assert_eq!(place.contents(), before);
 }
 
 /// An image that was made again under the same id while its deletion was cut off is another one.

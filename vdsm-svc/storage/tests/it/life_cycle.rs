@@ -121,7 +121,7 @@ fn a_volume_that_is_there_is_not_touched() {
     let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
     place.must(&operation, 1);
     fs::write(place.image(1).join(volume(1).to_string()), b"precious").unwrap();
-    let before = place.picture();
+    let before = place.contents();
     assert_eq!(
         code(&place.run(&operation, task(2))),
         Some(FaultCode::VolumeExists)
@@ -130,7 +130,7 @@ fn a_volume_that_is_there_is_not_touched() {
         place.recover(&operation, task(2), interrupted()),
         Some(vdsm_storage::OpEnd::Undone(_))
     ));
-    assert_eq!(place.picture(), before);
+    assert_eq!(place.contents(), before);
 }
 
 #[test]
@@ -143,10 +143,10 @@ fn an_image_that_holds_anything_takes_no_volume_without_a_parent() {
         let place = Place::new();
         fs::create_dir(place.image(1)).unwrap();
         fs::write(place.image(1).join(&name), b"precious").unwrap();
-        let before = place.picture();
+        let before = place.contents();
         let ran = place.run(&create(1, VolumeFormat::Raw, Allocation::Sparse), task(1));
         assert_eq!(code(&ran), Some(FaultCode::VolumeExists), "{name}");
-        assert_eq!(place.picture(), before);
+        assert_eq!(place.contents(), before);
     }
 }
 
@@ -173,14 +173,14 @@ fn what_the_same_task_left_before_its_journal_was_lost_is_made_anew() {
 #[test]
 fn an_empty_directory_that_an_earlier_try_left_is_taken_and_undone_like_an_own_one() {
     let place = Place::new();
-    let nothing = place.picture();
+    let nothing = place.contents();
     fs::create_dir(place.image(1)).unwrap();
     let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
     *place.bench.kill_at.lock().unwrap() = Some("create_volume.place_file.after".into());
     assert_eq!(place.run(&operation, task(1)), Ran::Killed);
     place.bench.heal();
     place.recover(&operation, task(1), interrupted()).unwrap();
-    assert_eq!(place.picture(), nothing);
+    assert_eq!(place.contents(), nothing);
     fs::create_dir(place.image(1)).unwrap();
     place.must(&operation, 2);
 }
@@ -251,13 +251,13 @@ fn what_cannot_be_purged_beside_an_image_fails_its_deletion() {
     let aside = place.images().join(format!("_remove_me_{}", image(1)));
     fs::create_dir(&aside).unwrap();
     fs::write(aside.join("notes.txt"), b"somebody's").unwrap();
-    let before = place.picture();
+    let before = place.contents();
     let Ran::Ill(fault) = place.run(&delete(1), task(2)) else {
         panic!("it was deleted")
     };
     assert_eq!(fault.code, FaultCode::UnexpectedFile, "{fault}");
     assert!(fault.message.contains("notes.txt"), "{fault}");
-    assert!(place.picture() == before);
+    assert!(place.contents() == before);
 }
 
 #[test]

@@ -16,7 +16,13 @@ enum Cut {
 }
 
 /// Whether there was something to cut.
-fn survives(mount: &Mount, scene: &Scene, pictures: (&Picture, &Picture), cut: &Cut, how: &str) -> bool {
+fn survives(
+    mount: &Mount,
+    scene: &Scene,
+    pictures: (&DirContents, &DirContents),
+    cut: &Cut,
+    how: &str,
+) -> bool {
     let temp = tempfile::tempdir_in(mount.path()).unwrap();
     let mut place = Place::at(temp);
     scene.prepare(&mut place);
@@ -28,7 +34,7 @@ fn survives(mount: &Mount, scene: &Scene, pictures: (&Picture, &Picture), cut: &
     if place.run(&scene.operation, task(1)) == Ran::Well {
         place.close();
         mount.cut_power();
-        assert_eq!(&place.picture(), pictures.1, "{how}: what is done stays done");
+        assert_eq!(&place.contents(), pictures.1, "{how}: what is done stays done");
         return false;
     }
     place.bench.heal();

@@ -24,7 +24,7 @@ use vdsm_storage::file::{FileCall, FileHook};
 use vdsm_storage::{OpContext, OpEnd, Options, StorageRoot, op};
 
 /// Every file of a domain's images, with its bytes.
-pub(crate) type Picture = BTreeMap<PathBuf, Vec<u8>>;
+pub(crate) type DirContents = BTreeMap<PathBuf, Vec<u8>>;
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -387,7 +387,7 @@ impl Place {
     }
 
     /// Every file of the images of all domains with its bytes, but `CTIME`, which is the clock's.
-    pub(crate) fn picture(&self) -> Picture {
+    pub(crate) fn contents(&self) -> DirContents {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(self.temp.path()).unwrap() {
             let images = entry.unwrap().path().join("images");

@@ -68,7 +68,7 @@ fn what_stands_in_the_way_of_a_run_directory_fails_the_task_with_its_own_words_a
         let place = Place::new();
         clear(&place);
         put(&place);
-        let before = place.picture();
+        let before = place.contents();
         let operation = create(1, VolumeFormat::Raw, Allocation::Sparse);
         let Ran::Ill(fault) = place.run(&operation, task(1)) else {
             panic!("{what}: it ran")
@@ -82,7 +82,7 @@ fn what_stands_in_the_way_of_a_run_directory_fails_the_task_with_its_own_words_a
         );
         let end = place.recover(&operation, task(1), fault.clone()).unwrap();
         assert_eq!(end, OpEnd::Undone(fault), "{what}");
-        assert_eq!(place.picture(), before, "{what}");
+        assert_eq!(place.contents(), before, "{what}");
     }
 }
 
@@ -96,7 +96,7 @@ fn after_a_restart_an_unreadable_run_directory_is_told_as_what_it_is() {
         assert_eq!(place.run(&operation, task(1)), Ran::Killed);
         place.bench.heal();
         place.reopen();
-        let before = place.picture();
+        let before = place.contents();
         clear(&place);
         put(&place);
         let fault = run_dir::kill_leftovers(place.root(), task(1), GRACE).unwrap_err();
@@ -106,7 +106,7 @@ fn after_a_restart_an_unreadable_run_directory_is_told_as_what_it_is() {
             matches!(&end, OpEnd::Failed(left) if left.code == FaultCode::NotARegularFile),
             "{what}: {end:?}"
         );
-        assert_eq!(place.picture(), before, "{what}");
+        assert_eq!(place.contents(), before, "{what}");
 
         // The others are told all the same, and nothing of it is called a process.
         let told = run_dir::orphans(place.root(), &|_| false);

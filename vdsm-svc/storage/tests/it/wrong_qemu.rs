@@ -24,7 +24,7 @@ fn go_wrong(place: &mut Place, how: &str) {
 
 /// It fails for that, in words, and is undone as if it had never been.
 fn fails(place: &Place, operation: &Operation, expected: FaultCode, words: &str, how: &str) {
-    let before = place.picture();
+    let before = place.contents();
     let Ran::Ill(fault) = place.run(operation, task(1)) else {
         panic!("{how}: it became a volume")
     };
@@ -32,7 +32,7 @@ fn fails(place: &Place, operation: &Operation, expected: FaultCode, words: &str,
     assert!(fault.message.contains(words), "{how}: {}", fault.message);
     assert!(!place.meta(1).exists(), "{how}");
     let end = place.recover(operation, task(1), fault.clone());
-    assert!(place.picture() == before, "{how}");
+    assert!(place.contents() == before, "{how}");
     assert_eq!(end, Some(OpEnd::Undone(fault)), "{how}");
 }
 

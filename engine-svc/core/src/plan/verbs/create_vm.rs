@@ -187,7 +187,7 @@ fn undo_work(at: At<'_>, tried: &BTreeMap<u32, &AsyncTask>) -> Work {
     if at.command.fault.is_none() {
         let family = at.state.family(at.command.id);
         // Where all that happened is that parts were stopped, nothing has failed.
-        work.fault = child_failed(at).filter(|_| family.failed + family.doomed > 0);
+        work.fault = child_failed(at).filter(|_| family.failed + family.bound_to_fail > 0);
     }
     for (part, child) in (1..).zip(at.children()) {
         if !child.state.is_terminal() {
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(
             world.engine.state.commands().count(),
             0,
-            "what is over and cleared leaves the live picture"
+            "what is over and cleared leaves the live state"
         );
         assert!(world.engine.events.iter().any(|e| e.code == EventCode::VmCreated));
     }

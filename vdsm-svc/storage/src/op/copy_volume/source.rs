@@ -8,7 +8,7 @@ use super::super::OpContext;
 use super::super::alone;
 use super::super::context::stop_if_aborted;
 use crate::domain::DirectIo;
-use crate::file::{Dir, Spot};
+use crate::file::{Dir, FileId};
 use crate::in_use;
 use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
@@ -200,8 +200,8 @@ impl Source {
             return Ok(false);
         };
         let name = data_name(&image, self.at.volume_id)?;
-        let spot = Spot::of(&self.file).map_err(|e| self.unread(e.into()))?;
-        Ok(image.spot()? == self.image.spot()? && image.spot_of(name)? == Some(spot))
+        let file_id = FileId::of(&self.file).map_err(|e| self.unread(e.into()))?;
+        Ok(image.file_id()? == self.image.file_id()? && image.file_id_of(name)? == Some(file_id))
     }
 
     /// Whether the file is what the metadata says, by a look of our own: no program is given a header that names

@@ -7,14 +7,14 @@ use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, fstat, stat, statx};
 use rustix::io::Errno;
 
 /// A directory or file by its device and inode. An open handle keeps its inode from being given away, so a name whose
-/// spot equals that of an open handle leads to the same thing. Nothing else is proven by it, and it outlives no boot.
+/// file_id equals that of an open handle leads to the same thing. Nothing else is proven by it, and it outlives no boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot {
+pub(crate) struct FileId {
     device: u64,
     inode: u64,
 }
 
-impl From<&Stat> for Spot {
+impl From<&Stat> for FileId {
     fn from(stat: &Stat) -> Self {
         Self {
             device: stat.st_dev,
@@ -23,7 +23,7 @@ impl From<&Stat> for Spot {
     }
 }
 
-impl Spot {
+impl FileId {
     /// Of an open handle.
     pub(crate) fn of(handle: impl AsFd) -> rustix::io::Result<Self> {
         Ok(Self::from(&fstat(handle)?))
