@@ -43,7 +43,7 @@ pub(super) fn timeout(asked: Option<&prost_types::Duration>) -> Result<Duration,
 
 /// What those who wait for a command are told.
 #[derive(Debug, Clone)]
-enum Told {
+enum WaitNotice {
     Nothing,
     /// It rests, as of this revision.
     Rests(Revision, Bytes),
@@ -53,13 +53,13 @@ enum Told {
 
 /// Who waits for which command. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Waits(Arc<Mutex<HashMap<CommandId, watch::Sender<Told>>>>);
+pub(crate) struct Waits(Arc<Mutex<HashMap<CommandId, watch::Sender<WaitNotice>>>>);
 
 /// One who waits; no longer when dropped.
 struct Waiter {
     waits: Waits,
     id: CommandId,
-    told: watch::Receiver<Told>,
+    told: watch::Receiver<WaitNotice>,
 }
 
 impl Waits {
@@ -93,7 +93,7 @@ impl Waits {
                 }
                 last = log.current();
                 for sender in self.lock().values() {
-                    sender.send_replace(Told::LookAgain);
+                    sender.send_replace(WaitNotice::LookAgain);
                 }
                 return last;
             }
@@ -110,7 +110,7 @@ impl Waits {
                     continue;
                 };
                 if items::read(shown).is_ok_and(|command: Command| rests(&command)) {
-                    sender.send_replace(Told::Rests(entry.revision, shown.clone()));
+                    sender.send_replace(WaitNotice::Rests(entry.revision, shown.clone()));
                 }
             }
         }
@@ -121,7 +121,7 @@ impl Waits {
         let mut waits = self.lock();
         let sender = waits
             .entry(id)
-            .or_insert_with(|| watch::Sender::new(Told::Nothing));
+            .or_insert_with(|| watch::Sender::new(WaitNotice::Nothing));
         Waiter {
             told: sender.subscribe(),
             waits: self.clone(),
@@ -129,7 +129,7 @@ impl Waits {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CommandId, watch::Sender<Told>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CommandId, watch::Sender<WaitNotice>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -169,13 +169,13 @@ pub(super) async fn wait(api: &Api, id: CommandId, patience: Duration) -> Result
         }
         let told = waiter.told.borrow_and_update().clone();
         rested = match told {
-            Told::Rests(revision, shown) if revision > since => {
+            WaitNotice::Rests(revision, shown) if revision > since => {
                 let shown = items::read(&shown).map_err(status::from_store)?;
                 Some(api.show.command(shown))
             }
             // From before it was read.
-            Told::Rests(..) | Told::Nothing => None,
-            Told::LookAgain => resting(api, id).await?,
+            WaitNotice::Rests(..) | WaitNotice::Nothing => None,
+            WaitNotice::LookAgain => resting(api, id).await?,
         };
     }
 }

@@ -15,7 +15,7 @@ use vdsm_storage::{StorageRoot, run_dir};
 
 use super::Tools;
 use super::context::Context;
-use super::pool::Entrance;
+use super::pool::PoolHandle;
 use crate::alive::AliveTask;
 
 /// Between SIGTERM and SIGKILL.
@@ -40,7 +40,7 @@ const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// See the module.
 pub(super) struct Job {
     tools: Tools,
-    entrance: Entrance,
+    pool: PoolHandle,
     task: Arc<Task>,
     context: Context,
     /// That in which the operation began: it is wound back there, whatever stands under the root's name by then.
@@ -56,20 +56,20 @@ pub(super) enum Next {
 }
 
 /// The host refused a report, or stops: this thread has nothing more to do for the task.
-struct LetGo(Fault);
+struct GivenUp(Fault);
 
-impl From<Fault> for LetGo {
+impl From<Fault> for GivenUp {
     fn from(fault: Fault) -> Self {
         Self(fault)
     }
 }
 
 impl Job {
-    pub(super) fn new(tools: Tools, entrance: Entrance, task: Arc<Task>, alive: Arc<AliveTask>) -> Self {
+    pub(super) fn new(tools: Tools, pool: PoolHandle, task: Arc<Task>, alive: Arc<AliveTask>) -> Self {
         let context = Context::new(tools.clone(), task.id, alive, task.note.clone());
         Self {
             tools,
-            entrance,
+            pool,
             task,
             context,
             root: OnceLock::new(),
@@ -126,17 +126,17 @@ impl Job {
                 return self.over();
             }
             // Aborted, or not recorded: it is reported once more, by who may block.
-            let entrance = self.entrance.clone();
+            let pool = self.pool.clone();
             let again = move || {
                 span.in_scope(|| self.ended(self.took_effect()));
                 self.over();
             };
-            entrance.run(Box::new(again));
+            pool.run(Box::new(again));
         });
     }
 
     /// Where an abort won after the operation's last look, what is there is looked at and undone.
-    fn took_effect(&self) -> Result<Option<TaskState>, LetGo> {
+    fn took_effect(&self) -> Result<Option<TaskState>, GivenUp> {
         match self.context.report(Report::Finished)? {
             Some(TaskState::Aborting) => self.stop_and_conclude(self.cause()),
             state => Ok(state),
@@ -145,9 +145,9 @@ impl Job {
 
     /// After a failure or an abort. Past the commit point only storage tells whether it took effect, so it is
     /// asked before the failure is called one.
-    fn wind_back(&self, cause: Fault) -> Result<Option<TaskState>, LetGo> {
+    fn wind_back(&self, cause: Fault) -> Result<Option<TaskState>, GivenUp> {
         if self.context.stopping() {
-            return Err(LetGo(cause));
+            return Err(GivenUp(cause));
         }
         tracing::info!(%cause, "operation failed, undoing");
         if !self.context.committing() {
@@ -170,7 +170,7 @@ impl Job {
     }
 
     /// No process first, then the undo, then the end: each is durable before the next begins.
-    fn stop_and_conclude(&self, cause: Fault) -> Result<Option<TaskState>, LetGo> {
+    fn stop_and_conclude(&self, cause: Fault) -> Result<Option<TaskState>, GivenUp> {
         if let Err(unreadable) = self.stop_all(&cause)? {
             return self.give_up(unreadable);
         }
@@ -184,7 +184,7 @@ impl Job {
 
     /// Returns when no process of the task is left, however long that takes: nothing is undone under one. Where that
     /// cannot be told, however often it is tried, the fault says why: no error counts as a process.
-    fn stop_all(&self, cause: &Fault) -> Result<Result<(), Fault>, LetGo> {
+    fn stop_all(&self, cause: &Fault) -> Result<Result<(), Fault>, GivenUp> {
         if !op::starts_processes(self.operation()) {
             return Ok(Ok(()));
         }
@@ -260,22 +260,22 @@ impl Job {
         .unwrap_or_else(OpEnd::Failed)
     }
 
-    fn give_up(&self, fault: Fault) -> Result<Option<TaskState>, LetGo> {
+    fn give_up(&self, fault: Fault) -> Result<Option<TaskState>, GivenUp> {
         if self.context.stopping() {
-            return Err(LetGo(fault));
+            return Err(GivenUp(fault));
         }
         tracing::error!(%fault, "the task can be neither finished nor undone: an operator must look at it");
         Ok(self.context.report(Report::UndoFailed(fault))?)
     }
 
-    fn ended(&self, outcome: Result<Option<TaskState>, LetGo>) {
+    fn ended(&self, outcome: Result<Option<TaskState>, GivenUp>) {
         match outcome {
             Ok(Some(TaskState::Finished)) => self.tell("finished"),
             Ok(Some(TaskState::Recovered)) => self.tell("undone"),
             // Why was told when it was given up.
             Ok(Some(TaskState::Failed)) => self.tell("FAILED"),
             Ok(_) => self.tell("no longer worked on"),
-            Err(LetGo(fault)) => tracing::warn!(%fault, "left to the next start of the service"),
+            Err(GivenUp(fault)) => tracing::warn!(%fault, "left to the next start of the service"),
         }
     }
 

@@ -59,9 +59,9 @@ impl Runner {
     fn employ(&mut self, task: Arc<Task>, work: fn(&Job) -> Next) {
         // Entered here, in the order of the effects, so that an abort that is performed next finds it.
         let alive = self.tools.alive.begin_task(Arc::clone(&task));
-        let entrance = self.pool.entrance();
-        let job = Job::new(self.tools.clone(), entrance.clone(), task, alive);
-        entrance.run(Box::new(move || job.work(work)));
+        let pool = self.pool.handle();
+        let job = Job::new(self.tools.clone(), pool.clone(), task, alive);
+        pool.run(Box::new(move || job.work(work)));
     }
 }
 

@@ -11,11 +11,11 @@ use runtime::threads;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// See the module. Idle threads end when it is dropped; nobody waits for one that is at work.
-pub(super) struct Pool(Entrance);
+pub(super) struct Pool(PoolHandle);
 
 /// Where work comes in; once the pool is gone, none is begun any more.
 #[derive(Clone)]
-pub(super) struct Entrance(Arc<Shared>);
+pub(super) struct PoolHandle(Arc<Shared>);
 
 struct Shared {
     most: usize,
@@ -46,15 +46,15 @@ impl Pool {
         if threads::may_idle() {
             Shared::add_thread(&shared, &mut shared.lock())?;
         }
-        Ok(Self(Entrance(shared)))
+        Ok(Self(PoolHandle(shared)))
     }
 
-    pub(super) fn entrance(&self) -> &Entrance {
+    pub(super) fn handle(&self) -> &PoolHandle {
         &self.0
     }
 }
 
-impl Entrance {
+impl PoolHandle {
     /// Has `work` done, now or when a thread is free.
     pub(super) fn run(&self, work: Work) {
         if threads::is_in_lockstep() {
@@ -69,7 +69,7 @@ impl Entrance {
         }
         let mut queue = self.0.lock();
         if queue.closed {
-            // Work may hold an entrance: kept here, it would keep itself, and what it works with, for ever.
+            // Work may hold an handle: kept here, it would keep itself, and what it works with, for ever.
             drop(queue);
             return drop(work);
         }
@@ -85,7 +85,7 @@ impl Entrance {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let Entrance(shared) = &self.0;
+        let PoolHandle(shared) = &self.0;
         let mut queue = shared.lock();
         queue.closed = true;
         let not_begun = std::mem::take(&mut queue.work);
@@ -173,7 +173,7 @@ mod tests {
         let (done, all) = mpsc::channel();
         for n in 0..20 {
             let done = done.clone();
-            pool.entrance().run(Box::new(move || done.send(n).unwrap()));
+            pool.handle().run(Box::new(move || done.send(n).unwrap()));
         }
         let mut seen: Vec<i32> = (0..20).map(|_| all.recv_timeout(PATIENCE).unwrap()).collect();
         seen.sort_unstable();
@@ -184,23 +184,23 @@ mod tests {
     #[test]
     fn what_is_not_begun_when_it_is_dropped_is_let_go_of() {
         let pool = Pool::new(1).unwrap();
-        let entrance = pool.entrance().clone();
+        let handle = pool.handle().clone();
         let (begun, has_begun) = mpsc::channel();
         let (go, gone) = mpsc::channel::<()>();
-        entrance.run(Box::new(move || {
+        handle.run(Box::new(move || {
             begun.send(()).unwrap();
             let _ = gone.recv();
         }));
         has_begun.recv_timeout(PATIENCE).unwrap();
-        // As a job does, it holds what it works with, and an entrance.
+        // As a job does, it holds what it works with, and an handle.
         let held = Arc::new(());
         let work = || {
-            let (held, entrance) = (Arc::clone(&held), entrance.clone());
-            Box::new(move || drop((held, entrance)))
+            let (held, handle) = (Arc::clone(&held), handle.clone());
+            Box::new(move || drop((held, handle)))
         };
-        entrance.run(work());
+        handle.run(work());
         drop(pool);
-        entrance.run(work());
+        handle.run(work());
         assert_eq!(Arc::strong_count(&held), 1);
         drop(go);
     }
@@ -215,7 +215,7 @@ mod tests {
             let barrier = Arc::new(std::sync::Barrier::new(THREADS));
             for _ in 0..THREADS {
                 let (barrier, begun) = (Arc::clone(&barrier), begun.clone());
-                pool.entrance().run(Box::new(move || {
+                pool.handle().run(Box::new(move || {
                     barrier.wait();
                     begun.send(()).unwrap();
                 }));
@@ -230,8 +230,8 @@ mod tests {
     fn a_panic_costs_no_thread() {
         let pool = Pool::new(1).unwrap();
         let (done, all) = mpsc::channel();
-        pool.entrance().run(Box::new(|| panic!("on purpose")));
-        pool.entrance().run(Box::new(move || done.send(()).unwrap()));
+        pool.handle().run(Box::new(|| panic!("on purpose")));
+        pool.handle().run(Box::new(move || done.send(()).unwrap()));
         all.recv_timeout(PATIENCE).unwrap();
     }
 }

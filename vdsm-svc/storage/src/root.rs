@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Gid, Uid};
 
 use crate::confine::{Confiner, StorageUser};
 use crate::domain::{self, Domain, DomainInfo, ImageName, WritableDomain, WriterSlot};
-use crate::file::{Dir, FileError, FileHook, FileId, Layer, Modes, NoHook, mount_of};
+use crate::file::{Dir, DirContext, FileError, FileHook, FileId, Modes, NoHook, mount_of};
 use crate::qemu_img::{NO_PROGRESS_TIMEOUT, QemuImg};
 use crate::under_way::UnderWay;
 use crate::volume::VolumeInfo;
@@ -107,12 +107,12 @@ impl StorageRoot {
         let user = options.storage_user;
         let owner = we_are_root.then(|| (Uid::from_raw(user.uid()), Gid::from_raw(user.gid())));
         check_path(&path)?;
-        let layer = Layer {
+        let context = DirContext {
             hook: options.hook,
             owner,
             modes: Modes::OVIRT,
         };
-        let dir = Dir::open_root(&path, Arc::new(layer))?;
+        let dir = Dir::open_root(&path, Arc::new(context))?;
         domain::purge_leftovers(&dir)?;
         Ok(Self {
             mount: mount_of(&dir, Path::new("")),

@@ -14,12 +14,12 @@ use crate::root::StorageRoot;
 
 /// The directories of a domain, by which it is known again: its own, and the two below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct DomainDirs {
     domain: DomainId,
     file_ids: Option<[FileId; 3]>,
 }
 
-impl Standing {
+impl DomainDirs {
     /// Where the name of a domain leads in a root.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Standing {
 /// An operation that this process began.
 #[derive(Debug, Clone, Default)]
 struct Begun {
-    standing: Option<Standing>,
+    dirs: Option<DomainDirs>,
     /// A process was started for it, or was about to be.
     spawned: bool,
     /// What it emptied is removed, or is about to be.
@@ -90,9 +90,9 @@ pub(crate) struct UnderWay(Mutex<BTreeMap<TaskId, Begun>>);
 
 impl UnderWay {
     /// An operation begins, in a domain if it works in one.
-    pub(crate) fn begin(&self, task: TaskId, standing: Option<Standing>) {
+    pub(crate) fn begin(&self, task: TaskId, dirs: Option<DomainDirs>) {
         let begun = Begun {
-            standing,
+            dirs,
             ..Begun::default()
         };
         self.locked().insert(task, begun);
@@ -141,13 +141,13 @@ impl UnderWay {
     /// `STORAGE_REPLACED` naming what is left; those of the file system.
     pub(crate) fn check_same(&self, root: &StorageRoot, task: TaskId) -> Result<(), Fault> {
         let begun = self.locked().get(&task).cloned();
-        let Some(standing) = begun.and_then(|begun| begun.standing) else {
+        let Some(dirs) = begun.and_then(|begun| begun.dirs) else {
             return Ok(());
         };
-        if Standing::of(root, standing.domain)? == standing {
+        if DomainDirs::of(root, dirs.domain)? == dirs {
             return Ok(());
         }
-        let domain = standing.domain;
+        let domain = dirs.domain;
         Err(Fault::new(
             FaultCode::StorageReplaced,
             format!(

@@ -45,7 +45,7 @@ pub struct Salvaged {
 
 /// How tables that redb refuses are opened all the same. Nothing is written to the file.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum OpenAttempt {
     AsItIs,
     /// A file that was cut short, with zeros up to the length that its header tells.
     MadeLonger,
@@ -53,7 +53,7 @@ enum Way {
     TakenAsClosed,
 }
 
-impl Way {
+impl OpenAttempt {
     fn overlay(self, file: File) -> io::Result<Overlay<File>> {
         let mut head = [0; HEAD_BYTES];
         let there = file.read_at(&mut head, 0)?;
@@ -159,7 +159,11 @@ impl Salvaged {
         file: &File,
     ) -> Result<(Records, Option<LastCheckpoint>), StoreError> {
         let mut first_fault = None;
-        for way in [Way::AsItIs, Way::MadeLonger, Way::TakenAsClosed] {
+        for way in [
+            OpenAttempt::AsItIs,
+            OpenAttempt::MadeLonger,
+            OpenAttempt::TakenAsClosed,
+        ] {
             let file = file.try_clone().map_err(|error| at(path, &error))?;
             let mut records = BTreeMap::new();
             // redb takes some numbers in a file at their word, and panics where they are wrong.

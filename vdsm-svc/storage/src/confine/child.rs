@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use super::FIRST_ARGUMENT;
-use super::landlock::{Fence, Standing};
+use super::landlock::{Enforcement, Fence};
 use super::order::{Missing, Order, Part, Report};
 use super::{calls, rights};
 
@@ -94,9 +94,9 @@ fn confine(order: &Order, filter: Filter) -> Report {
         Ok(_) => {}
     }
     match fence.and_then(Fence::close) {
-        Ok(Standing::Whole) => {}
-        Ok(Standing::Weaker(what)) => report.weaker.push(what),
-        Ok(Standing::Missing(why)) => report.missing.push(Missing {
+        Ok(Enforcement::Whole) => {}
+        Ok(Enforcement::Weaker(what)) => report.weaker.push(what),
+        Ok(Enforcement::Missing(why)) => report.missing.push(Missing {
             part: Part::Landlock,
             why: why.to_owned(),
         }),

@@ -40,7 +40,7 @@ const OF_SCRIPTS: [&str; 3] = ["/usr", "/bin", "/sbin"];
 pub(super) struct Fence(RulesetCreated);
 
 /// How far it is in force.
-pub(super) enum Standing {
+pub(super) enum Enforcement {
     /// The kernel has none of it.
     Missing(&'static str),
     /// It has, but for this.
@@ -96,19 +96,19 @@ impl Fence {
     }
 
     /// From here on the process opens nothing else.
-    pub(super) fn close(self) -> Result<Standing, RulesetError> {
+    pub(super) fn close(self) -> Result<Enforcement, RulesetError> {
         let status = self.0.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {
             (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
-                Standing::Missing("Landlock is in this kernel and not turned on (lsm=landlock,… at boot)")
+                Enforcement::Missing("Landlock is in this kernel and not turned on (lsm=landlock,… at boot)")
             }
             (RulesetStatus::NotEnforced, _) => {
-                Standing::Missing("the kernel has no Landlock (it came with 5.13)")
+                Enforcement::Missing("the kernel has no Landlock (it came with 5.13)")
             }
             (_, LandlockStatus::Available { effective_abi, .. }) if effective_abi < VERSION => {
-                Standing::Weaker(lacks(effective_abi))
+                Enforcement::Weaker(lacks(effective_abi))
             }
-            _ => Standing::Whole,
+            _ => Enforcement::Whole,
         })
     }
 }

@@ -25,7 +25,7 @@ impl Dir {
     /// [`super::FileError::is_taken`] if there is something of that name.
     pub fn create_dir(&self, name: impl AsRef<OsStr>) -> Result<Dir> {
         let name = name.as_ref();
-        let mode = self.layer.modes.dir;
+        let mode = self.context.modes.dir;
         self.change(FileCall::CreateDir, "make the directory", name, || {
             Ok(sys::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))?)
         })?;
@@ -42,7 +42,7 @@ impl Dir {
     /// # Errors
     /// [`super::FileError::is_taken`] if there is something of that name, a dangling symlink included.
     pub fn create_file(&self, name: impl AsRef<OsStr>) -> Result<File> {
-        let (name, mode) = (name.as_ref(), self.layer.modes.file);
+        let (name, mode) = (name.as_ref(), self.context.modes.file);
         self.change(FileCall::CreateFile, "create", name, || {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(sys::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))?);
@@ -53,7 +53,7 @@ impl Dir {
 
     fn dress(&self, fd: impl AsFd, mode: u32) -> io::Result<()> {
         sys::fchmod(&fd, Mode::from_raw_mode(mode))?;
-        if let Some((uid, gid)) = self.layer.owner {
+        if let Some((uid, gid)) = self.context.owner {
             sys::fchown(&fd, Some(uid), Some(gid))?;
         }
         Ok(())
@@ -221,7 +221,7 @@ impl Dir {
         work: impl FnOnce() -> io::Result<T>,
     ) -> Result<T> {
         let path = self.child_path(name);
-        let hook = &self.layer.hook;
+        let hook = &self.context.hook;
         let done = hook.before(call, &path).and_then(|()| work());
         let value = done.map_err(|e| self.error(action, name, e))?;
         hook.after(call, &path);

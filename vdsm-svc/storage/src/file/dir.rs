@@ -17,7 +17,7 @@ use crate::text;
 pub(super) type Result<T> = std::result::Result<T, FileError>;
 
 /// What all directories of one root share.
-pub(crate) struct Layer {
+pub(crate) struct DirContext {
     pub(crate) hook: Arc<dyn FileHook>,
     /// Who owns what is made; none to leave it to whoever we are.
     pub(crate) owner: Option<(Uid, Gid)>,
@@ -51,7 +51,7 @@ impl Modes {
 pub struct Dir {
     pub(super) fd: Arc<OwnedFd>,
     path: PathBuf,
-    pub(super) layer: Arc<Layer>,
+    pub(super) context: Arc<DirContext>,
 }
 
 /// What stands under a name.
@@ -86,7 +86,7 @@ impl Kind {
 
 impl Dir {
     /// Opens the root itself, the one place where a path of the configuration is followed.
-    pub(crate) fn open_root(path: &Path, layer: Arc<Layer>) -> Result<Self> {
+    pub(crate) fn open_root(path: &Path, context: Arc<DirContext>) -> Result<Self> {
         let fd = sys::open(path, dir_flags() - OFlags::NOFOLLOW, Mode::empty()).map_err(|e| FileError {
             action: "open",
             path: path.to_owned(),
@@ -95,7 +95,7 @@ impl Dir {
         Ok(Self {
             fd: Arc::new(fd),
             path: PathBuf::new(),
-            layer,
+            context,
         })
     }
 
@@ -121,7 +121,7 @@ impl Dir {
         if stat.st_mode & 0o077 != 0 {
             sys::fchmod(&fd, Mode::from_raw_mode(Modes::PRIVATE.dir)).map_err(|e| fail(e.into()))?;
         }
-        let layer = Layer {
+        let context = DirContext {
             hook: Arc::new(NoHook),
             owner: None,
             modes: Modes::PRIVATE,
@@ -129,7 +129,7 @@ impl Dir {
         Ok(Some(Self {
             fd: Arc::new(fd),
             path: path.to_owned(),
-            layer: Arc::new(layer),
+            context: Arc::new(context),
         }))
     }
 
@@ -148,7 +148,7 @@ impl Dir {
             Ok(fd) => Ok(Some(Dir {
                 fd: Arc::new(fd),
                 path: self.path.join(name),
-                layer: self.layer.clone(),
+                context: self.context.clone(),
             })),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             // What the kernel says of it does not tell what it is.

@@ -9,7 +9,7 @@ mod hook;
 mod identity;
 
 pub use dir::{Dir, Entry, Kind};
-pub(crate) use dir::{Layer, Modes};
+pub(crate) use dir::{DirContext, Modes};
 pub use error::FileError;
 pub(crate) use error::{LIMIT_ADVICE, WrongKind, kind_in_words};
 pub(crate) use file_id::{FileId, mount_of};

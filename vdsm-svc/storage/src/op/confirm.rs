@@ -5,13 +5,13 @@ use common::{Fault, FaultCode};
 use super::host_op::AnyOp;
 use super::{Evidence, OpContext};
 use crate::root::StorageRoot;
-use crate::under_way::Standing;
+use crate::under_way::DomainDirs;
 
 /// An operation's context that lets it commit only where its domain stands as it did at the begin.
 pub(super) struct Confirming<'a> {
     pub(super) ctx: &'a dyn OpContext,
     pub(super) root: &'a StorageRoot,
-    pub(super) standing: Option<Standing>,
+    pub(super) dirs: Option<DomainDirs>,
 }
 
 impl OpContext for Confirming<'_> {
@@ -20,7 +20,7 @@ impl OpContext for Confirming<'_> {
     }
 
     fn commit_point(&self) -> Result<(), Fault> {
-        confirm(self.root, self.standing)?;
+        confirm(self.root, self.dirs)?;
         self.ctx.commit_point()
     }
 
@@ -42,12 +42,8 @@ impl OpContext for Confirming<'_> {
 ///
 /// # Errors
 /// `STORAGE_REPLACED`, `STORAGE_ROOT_GONE`; those of the domain, where it can no longer be written.
-pub(super) fn took_effect(
-    root: &StorageRoot,
-    op: &dyn AnyOp,
-    standing: Option<Standing>,
-) -> Result<(), Fault> {
-    confirm(root, standing)?;
+pub(super) fn took_effect(root: &StorageRoot, op: &dyn AnyOp, dirs: Option<DomainDirs>) -> Result<(), Fault> {
+    confirm(root, dirs)?;
     let Some(made) = op.makes_in() else {
         return Ok(());
     };
@@ -63,6 +59,6 @@ pub(super) fn took_effect(
     .about(made))
 }
 
-fn confirm(root: &StorageRoot, standing: Option<Standing>) -> Result<(), Fault> {
-    standing.map_or(Ok(()), |standing| standing.confirm(root))
+fn confirm(root: &StorageRoot, dirs: Option<DomainDirs>) -> Result<(), Fault> {
+    dirs.map_or(Ok(()), |dirs| dirs.confirm(root))
 }

@@ -3,8 +3,8 @@
 use common::id::ImageId;
 use common::{CreateVolume, Fault, VolumeAddress};
 
-use super::host_op::{HostOp, Stage, Step, Way};
-use super::new_volume::{Contents, Left, MakesVolume, Making, Steps, VolumeSpec};
+use super::host_op::{HostOp, RecoveryPath, Stage, Step};
+use super::new_volume::{Contents, Leftover, MakesVolume, Making, Steps, VolumeSpec};
 use super::{Evidence, Work};
 use crate::root::StorageRoot;
 
@@ -12,7 +12,7 @@ type On = Steps<CreateVolume>;
 
 impl HostOp for CreateVolume {
     type Run = Making<()>;
-    type Left = Left;
+    type Leftover = Leftover;
 
     const STAGES: &'static [Stage<Self>] = &[
         Stage {
@@ -40,7 +40,7 @@ impl HostOp for CreateVolume {
             undo: &[On::UNDO_NOTE, On::UNDO_FILE, On::UNDO_META, On::UNDO_SYNC_IMAGE],
         },
     ];
-    const FORWARD: &'static [Step<Self, Left>] = &[On::FORWARD_SYNC];
+    const FORWARD: &'static [Step<Self, Leftover>] = &[On::FORWARD_SYNC];
     const COMMIT_POINT: Option<&'static str> = Some(On::WRITE_META.name);
     const STARTS_PROCESSES: bool = true;
 
@@ -53,7 +53,7 @@ impl HostOp for CreateVolume {
         self.spec().begin(work, contents, ())
     }
 
-    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Leftover>, Fault> {
         self.spec().left(work, note)
     }
 

@@ -10,7 +10,7 @@ use std::fs::File;
 use common::id::ImageId;
 use common::{Allocation, ExtendVolume, Fault, FaultCode, VolumeFormat};
 
-use super::host_op::{HostOp, Stage, Step, Way};
+use super::host_op::{HostOp, RecoveryPath, Stage, Step};
 use super::new_volume::{Space, check_space, largest_file};
 use super::note::Lines;
 use super::{Evidence, Work, alone};
@@ -46,7 +46,7 @@ const FORWARD_SYNC: Act = Act::new("forward_sync", |_, _, volume| Ok(volume.imag
 
 impl HostOp for ExtendVolume {
     type Run = Extension;
-    type Left = Extension;
+    type Leftover = Extension;
 
     const STAGES: &'static [Stage<Self>] = &[
         Stage {
@@ -75,7 +75,7 @@ impl HostOp for ExtendVolume {
         Ok(volume)
     }
 
-    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Extension>, Fault> {
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Extension>, Fault> {
         let note = Note::decode(note)?;
         let domain = work.root.writable(self.volume.domain_id)?;
         let found = Found::open(self, &domain)?;
@@ -87,8 +87,8 @@ impl HostOp for ExtendVolume {
         let has_grown = volume.is_written(self) || volume.shown_bytes(self)? == self.capacity_bytes;
         let forward = volume.note.growing && (has_grown || volume.is_preallocated());
         Ok(match forward {
-            true => Way::Forward(volume),
-            false => Way::Back(volume),
+            true => RecoveryPath::Forward(volume),
+            false => RecoveryPath::Back(volume),
         })
     }
 

@@ -16,13 +16,13 @@ pub(super) trait HostOp: Verb + Sized + 'static {
     type Run: 'static;
 
     /// What recovery found of it.
-    type Left: 'static;
+    type Leftover: 'static;
 
     /// Its steps in their order, and what undoes them.
     const STAGES: &'static [Stage<Self>];
 
     /// The steps that carry it forward, in their order.
-    const FORWARD: &'static [Step<Self, Self::Left>];
+    const FORWARD: &'static [Step<Self, Self::Leftover>];
 
     /// The step that commits: before it recovery goes back, from it on forward, and it is aborted no more. None if it changes
     /// nothing.
@@ -41,7 +41,7 @@ pub(super) trait HostOp: Verb + Sized + 'static {
     ///
     /// # Errors
     /// If that cannot be understood: it is left as it is.
-    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Self::Left>, Fault>;
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Self::Leftover>, Fault>;
 
     /// What storage alone shows of it.
     ///
@@ -57,7 +57,7 @@ pub(super) trait HostOp: Verb + Sized + 'static {
 }
 
 /// Where recovery goes.
-pub(super) enum Way<L> {
+pub(super) enum RecoveryPath<L> {
     /// Nothing of it took place.
     NotBegun,
     /// Before its commit point: what it began is undone.
@@ -71,7 +71,7 @@ pub(super) struct Stage<O: HostOp> {
     /// In their order.
     pub(super) steps: &'static [Step<O, O::Run>],
     /// In their own order. Stages are undone last first; each of these finds its work done if it was done before, or never needed.
-    pub(super) undo: &'static [Step<O, O::Left>],
+    pub(super) undo: &'static [Step<O, O::Leftover>],
 }
 
 /// A step, which is a fail point before it and after it: `<verb>.<step>.before` and `<verb>.<step>.after`.
@@ -140,14 +140,14 @@ impl<O: HostOp> AnyOp for O {
             return Ok(OpEnd::Undone(cause));
         };
         match self.left(work, note)? {
-            Way::NotBegun => Ok(OpEnd::Undone(cause)),
-            Way::Back(mut left) => {
+            RecoveryPath::NotBegun => Ok(OpEnd::Undone(cause)),
+            RecoveryPath::Back(mut left) => {
                 for step in O::STAGES.iter().rev().flat_map(|stage| stage.undo) {
                     pass(self, work, step, &mut left, Firm::Yes)?;
                 }
                 Ok(OpEnd::Undone(cause))
             }
-            Way::Forward(mut left) => {
+            RecoveryPath::Forward(mut left) => {
                 for step in O::FORWARD {
                     pass(self, work, step, &mut left, Firm::Yes)?;
                 }

@@ -28,7 +28,7 @@ use self::host_op::AnyOp;
 use self::work::Work;
 use crate::root::StorageRoot;
 use crate::run_dir;
-use crate::under_way::Standing;
+use crate::under_way::DomainDirs;
 
 pub use context::OpContext;
 
@@ -85,17 +85,17 @@ fn any(op: &Operation) -> &dyn AnyOp {
 /// # Errors
 /// Why it did not take effect, or not surely: the caller goes on with [`recover`], whatever the fault.
 pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext) -> Result<(), Fault> {
-    let standing = standing(root, op)?;
-    root.under_way().begin(task, standing);
-    let ctx = &Confirming { ctx, root, standing };
+    let dirs = dirs(root, op)?;
+    root.under_way().begin(task, dirs);
+    let ctx = &Confirming { ctx, root, dirs };
     let work = Work { root, task, ctx };
     any(op).run(work)?;
-    confirm::took_effect(root, any(op), standing)
+    confirm::took_effect(root, any(op), dirs)
 }
 
-fn standing(root: &StorageRoot, op: &Operation) -> Result<Option<Standing>, Fault> {
+fn dirs(root: &StorageRoot, op: &Operation) -> Result<Option<DomainDirs>, Fault> {
     op.domain_id()
-        .map(|domain| Standing::of(root, domain))
+        .map(|domain| DomainDirs::of(root, domain))
         .transpose()
 }
 
@@ -140,13 +140,13 @@ fn conclude(work: Work<'_>, op: &Operation, note: Option<&[u8]>, cause: Fault) -
         }
         root.under_way().check_same(root, task)?;
     }
-    let standing = match note {
-        Some(_) => standing(root, op)?,
+    let dirs = match note {
+        Some(_) => dirs(root, op)?,
         None => None,
     };
     let end = any(op).recover(work, note, cause)?;
     if end == OpEnd::Finished {
-        confirm::took_effect(root, any(op), standing)?;
+        confirm::took_effect(root, any(op), dirs)?;
     }
     Ok(end)
 }

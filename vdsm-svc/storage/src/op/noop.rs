@@ -3,13 +3,13 @@
 use common::id::ImageId;
 use common::{Fault, Noop};
 
-use super::host_op::{HostOp, Stage, Step, Way};
+use super::host_op::{HostOp, RecoveryPath, Stage, Step};
 use super::{Evidence, Work};
 use crate::root::StorageRoot;
 
 impl HostOp for Noop {
     type Run = ();
-    type Left = ();
+    type Leftover = ();
 
     const STAGES: &'static [Stage<Self>] = &[];
     const FORWARD: &'static [Step<Self, ()>] = &[];
@@ -20,8 +20,8 @@ impl HostOp for Noop {
         Ok(())
     }
 
-    fn left(&self, _: Work<'_>, _: &[u8]) -> Result<Way<()>, Fault> {
-        Ok(Way::NotBegun)
+    fn left(&self, _: Work<'_>, _: &[u8]) -> Result<RecoveryPath<()>, Fault> {
+        Ok(RecoveryPath::NotBegun)
     }
 
     fn evidence(&self, _: &StorageRoot) -> Result<Evidence, Fault> {

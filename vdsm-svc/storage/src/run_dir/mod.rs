@@ -92,7 +92,7 @@ impl RunDir {
         loop {
             let opened = Self::try_open(&runs, &name);
             let is_late = || {
-                let is_seen = standing(root, task).is_ok_and(|standing| standing == Standing::Held);
+                let is_seen = lock_state(root, task).is_ok_and(|lock_state| lock_state == LockState::Held);
                 started.elapsed() > if is_seen { INSTANT } else { COPY }
             };
             match opened {
@@ -178,27 +178,27 @@ pub(crate) fn is_quiet(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> 
 /// # Errors
 /// Of the file system.
 pub fn is_alive(root: &StorageRoot, task: TaskId) -> Result<bool, Fault> {
-    Ok(standing(root, task)? != Standing::Free)
+    Ok(lock_state(root, task)? != LockState::Free)
 }
 
 /// Who holds the lock of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum LockState {
     Free,
     /// Nobody who is seen: perhaps a copy of it in a child of ours that just begins.
     HeldByNobody,
     Held,
 }
 
-fn standing(root: &StorageRoot, task: TaskId) -> Result<Standing, Fault> {
+fn lock_state(root: &StorageRoot, task: TaskId) -> Result<LockState, Fault> {
     let dir = find(root, task)?.map(|(_, dir)| dir);
     let is_held = dir.as_ref().map_or(Ok(false), is_held)?;
     Ok(if !holders(root, task, dir.as_ref())?.is_empty() {
-        Standing::Held
+        LockState::Held
     } else if is_held {
-        Standing::HeldByNobody
+        LockState::HeldByNobody
     } else {
-        Standing::Free
+        LockState::Free
     })
 }
 
@@ -364,10 +364,10 @@ fn is_held(dir: &Dir) -> Result<bool, Fault> {
 fn freed_within(root: &StorageRoot, task: TaskId, patience: Duration) -> Result<bool, Fault> {
     let started = Instant::now();
     loop {
-        let patience = match standing(root, task)? {
-            Standing::Free => return Ok(true),
-            Standing::Held => patience,
-            Standing::HeldByNobody => patience.max(COPY),
+        let patience = match lock_state(root, task)? {
+            LockState::Free => return Ok(true),
+            LockState::Held => patience,
+            LockState::HeldByNobody => patience.max(COPY),
         };
         if started.elapsed() > patience {
             return Ok(false);

@@ -7,9 +7,9 @@ use common::id::ImageId;
 use common::operation::CAPACITY_STEP_BYTES;
 use common::{Allocation, CopyVolume, Fault, FaultCode, VolumeFormat};
 
-use super::host_op::{HostOp, Stage, Step, Way};
+use super::host_op::{HostOp, RecoveryPath, Stage, Step};
 use super::new_volume::{
-    Contents, Left, MakesVolume, Making, PIECES, StagedVolume, Steps, VolumeSpec, largest_file,
+    Contents, Leftover, MakesVolume, Making, PIECES, StagedVolume, Steps, VolumeSpec, largest_file,
 };
 use super::{Evidence, Work};
 use crate::domain::DirectIo;
@@ -33,7 +33,7 @@ const CHECK_SOURCE: Step<CopyVolume, Making<Copied>> = Step::new("check_source",
 
 impl HostOp for CopyVolume {
     type Run = Making<Copied>;
-    type Left = Left;
+    type Leftover = Leftover;
 
     const STAGES: &'static [Stage<Self>] = &[
         Stage {
@@ -64,7 +64,7 @@ impl HostOp for CopyVolume {
             undo: &[On::UNDO_NOTE, On::UNDO_FILE, On::UNDO_META, On::UNDO_SYNC_IMAGE],
         },
     ];
-    const FORWARD: &'static [Step<Self, Left>] = &[On::FORWARD_SYNC];
+    const FORWARD: &'static [Step<Self, Leftover>] = &[On::FORWARD_SYNC];
     const COMMIT_POINT: Option<&'static str> = Some(On::WRITE_META.name);
     const STARTS_PROCESSES: bool = true;
 
@@ -90,7 +90,7 @@ impl HostOp for CopyVolume {
     }
 
     /// The source is not needed any more.
-    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Leftover>, Fault> {
         self.spec().left(work, note)
     }
 

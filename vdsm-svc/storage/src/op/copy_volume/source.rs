@@ -12,7 +12,7 @@ use crate::file::{Dir, FileId};
 use crate::in_use;
 use crate::qemu_img::argv::Input;
 use crate::root::StorageRoot;
-use crate::under_way::Standing;
+use crate::under_way::DomainDirs;
 use crate::volume::{
     Guest, Legality, Qcow2Error, Qcow2Header, Tables, VolumeMeta, data_bytes, data_name, read_meta,
 };
@@ -23,7 +23,7 @@ const TABLES_AT_ONCE: usize = 64;
 /// A volume that may be copied, open.
 pub(super) struct Source {
     at: VolumeAddress,
-    standing: Standing,
+    dirs: DomainDirs,
     image: Dir,
     file: File,
     /// As the file was before anything was read from it.
@@ -73,7 +73,7 @@ impl Source {
         let written = Written::of(&file).map_err(|e| image.error("look at", name.as_ref(), e))?;
         let source = Self {
             at,
-            standing: Standing::of(root, at.domain_id)?,
+            dirs: DomainDirs::of(root, at.domain_id)?,
             image,
             file,
             written,
@@ -173,7 +173,7 @@ impl Source {
     /// # Errors
     /// `STORAGE_REPLACED` where its whole domain was; `GENERATION_MISMATCH`; those of the file system and of the metadata.
     pub(super) fn check_unchanged(&self, root: &StorageRoot) -> Result<(), Fault> {
-        self.standing.is_there(root)?;
+        self.dirs.is_there(root)?;
         let now = read_meta(&self.image, self.at.volume_id)?;
         let same =
             |now: VolumeMeta| now.legality == Legality::Legal && now.generation == self.meta.generation;

@@ -15,7 +15,7 @@ use crate::volume::{Role, read_meta, template_home};
 const NFS_OPEN: &str = ".nfs";
 
 /// Asked before each file whether to go on.
-pub(super) type Heard<'a> = &'a dyn Fn() -> Result<(), Fault>;
+pub(super) type AbortCheck<'a> = &'a dyn Fn() -> Result<(), Fault>;
 
 /// The first name that is free to set the image aside under.
 pub(super) fn free_name(domain: &Domain, image: ImageId) -> Result<String, Fault> {
@@ -28,9 +28,9 @@ pub(super) fn free_name(domain: &Domain, image: ImageId) -> Result<String, Fault
 }
 
 /// Refuses an image that holds what neither oVirt nor we put there.
-pub(super) fn contents(dir: &Dir, heard: Heard<'_>) -> Result<(), Fault> {
+pub(super) fn contents(dir: &Dir, check_abort: AbortCheck<'_>) -> Result<(), Fault> {
     dir.for_each(|entry| {
-        heard()?;
+        check_abort()?;
         match (ImageFile::parse(&entry.name), entry.kind) {
             (Some(_), Kind::File) => Ok(ControlFlow::Continue(())),
             (Some(_), _) => Err(not_a_file(dir, &entry)),
@@ -79,9 +79,14 @@ fn unexpected(dir: &Dir, entry: &Entry) -> Fault {
 }
 
 /// Refuses an image whose template others stand on. Its links in other images would live on, but without a home.
-pub(super) fn not_shared(domain: &Domain, image: ImageId, dir: &Dir, heard: Heard<'_>) -> Result<(), Fault> {
+pub(super) fn not_shared(
+    domain: &Domain,
+    image: ImageId,
+    dir: &Dir,
+    check_abort: AbortCheck<'_>,
+) -> Result<(), Fault> {
     dir.for_each(|entry| {
-        heard()?;
+        check_abort()?;
         let Some(volume) = ImageFile::parse(&entry.name).and_then(ImageFile::volume) else {
             return Ok(ControlFlow::Continue(()));
         };

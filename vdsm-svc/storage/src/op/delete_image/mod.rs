@@ -8,7 +8,7 @@ use common::id::ImageId;
 use common::{DeleteImage, Fault, FaultCode};
 
 use super::context::stop_if_aborted;
-use super::host_op::{HostOp, Stage, Step, Way, made};
+use super::host_op::{HostOp, RecoveryPath, Stage, Step, made};
 use super::note::Lines;
 use super::{Evidence, Work};
 use crate::domain::{Domain, WritableDomain};
@@ -26,10 +26,10 @@ const NOTE_INTENT: Act = Act::new("note_intent", |_, work, deletion| {
 });
 const CHECK_USE: Act = Act::new("check_use", |op, work, deletion| {
     let dir = made(deletion.dir.as_ref(), "an image")?;
-    let heard = || stop_if_aborted(work.ctx);
-    in_use::check_all(dir, &heard)?;
+    let check_abort = || stop_if_aborted(work.ctx);
+    in_use::check_all(dir, &check_abort)?;
     each_leftover(&deletion.domain, op.image_id, &|_, dir| {
-        in_use::check_all(dir, &heard)
+        in_use::check_all(dir, &check_abort)
     })
 });
 /// The point of no return, once the sync has made it durable.
@@ -68,7 +68,7 @@ const FORWARD_SYNC: Act = Act::new("forward_sync", sync_images);
 
 impl HostOp for DeleteImage {
     type Run = Deletion;
-    type Left = Deletion;
+    type Leftover = Deletion;
 
     const STAGES: &'static [Stage<Self>] = &[
         Stage {
@@ -118,11 +118,11 @@ impl HostOp for DeleteImage {
         })
     }
 
-    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Deletion>, Fault> {
+    fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Deletion>, Fault> {
         let note = Note::decode(note)?;
         // Of what was aside before, nothing is unlinked before the second note.
         if note.was_aside && !note.is_aside {
-            return Ok(Way::NotBegun);
+            return Ok(RecoveryPath::NotBegun);
         }
         let domain = work.root.writable(self.domain_id)?;
         let mut in_place = false;
@@ -137,10 +137,10 @@ impl HostOp for DeleteImage {
             note,
         };
         match (in_place, is_aside) {
-            (true, false) => Ok(Way::Back(deletion)),
+            (true, false) => Ok(RecoveryPath::Back(deletion)),
             (true, true) => Err(came_back(self, &deletion.note)),
             // Aside, or purged already; where an image stands under the id again, it is another one, and stays.
-            (false, _) => Ok(Way::Forward(deletion)),
+            (false, _) => Ok(RecoveryPath::Forward(deletion)),
         }
     }
 
@@ -219,7 +219,7 @@ impl Note {
 
 /// Looks before anything is noted: the image's directory, its name, and what is to be noted.
 fn check(domain: &Domain, op: &DeleteImage, work: Work<'_>) -> Result<(Dir, String, Note), Fault> {
-    let heard = || stop_if_aborted(work.ctx);
+    let check_abort = || stop_if_aborted(work.ctx);
     let (dir, name, aside, was_aside) = match domain.find_image(op.image_id)? {
         Some((name, dir)) => (dir, name, check::free_name(domain, op.image_id)?, false),
         None => {
@@ -228,14 +228,14 @@ fn check(domain: &Domain, op: &DeleteImage, work: Work<'_>) -> Result<(Dir, Stri
         }
     };
     each_leftover(domain, op.image_id, &|_, dir| {
-        check::contents(dir, &heard)?;
-        in_use::check_all(dir, &heard)
+        check::contents(dir, &check_abort)?;
+        in_use::check_all(dir, &check_abort)
     })?;
-    check::contents(&dir, &heard)?;
+    check::contents(&dir, &check_abort)?;
     if !was_aside {
-        check::not_shared(domain, op.image_id, &dir, &heard)?;
+        check::not_shared(domain, op.image_id, &dir, &check_abort)?;
     }
-    in_use::check_all(&dir, &heard)?;
+    in_use::check_all(&dir, &check_abort)?;
     let identity = domain.images.identity(&name)?.ok_or_else(|| not_found(op))?;
     let note = Note {
         aside,

@@ -30,12 +30,12 @@ use marks::Marks;
 
 pub(super) use allocate::{Space, check_space};
 pub(super) use look::{PIECES, StagedVolume};
-pub(super) use recover::Left;
+pub(super) use recover::Leftover;
 pub(super) use steps::{Steps, largest_file};
 
 /// An operation that makes a new volume.
 pub(super) trait MakesVolume:
-    HostOp<Run = Making<<Self as MakesVolume>::Filling>, Left = Left>
+    HostOp<Run = Making<<Self as MakesVolume>::Filling>, Leftover = Leftover>
 {
     /// What it knows beside the volume while it is done: with what that is filled.
     type Filling: 'static;

@@ -3,7 +3,7 @@
 use common::{Fault, FaultCode, VolumeAddress};
 
 use super::super::Work;
-use super::super::host_op::{Way, made};
+use super::super::host_op::{RecoveryPath, made};
 use super::{Note, VolumeSpec};
 use crate::domain::WritableDomain;
 use crate::file::{Dir, Identity};
@@ -29,7 +29,7 @@ impl Owner {
 }
 
 /// What recovery found of a new volume.
-pub(in crate::op) struct Left {
+pub(in crate::op) struct Leftover {
     domain: WritableDomain,
     image: Option<Dir>,
     note: Note,
@@ -37,7 +37,7 @@ pub(in crate::op) struct Left {
     owner: Owner,
 }
 
-impl Left {
+impl Leftover {
     pub(super) fn has_image(&self) -> bool {
         self.image.is_some()
     }
@@ -101,25 +101,25 @@ impl Left {
 
 impl VolumeSpec<'_> {
     /// Finds by the note and by storage what is left of it, and where to go from there.
-    pub(in crate::op) fn left(&self, work: Work<'_>, note: &[u8]) -> Result<Way<Left>, Fault> {
+    pub(in crate::op) fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Leftover>, Fault> {
         let note = Note::decode(note)?;
         let domain = work.root.writable(self.at.domain_id)?;
         let image = domain.images.dir(self.at.image_id.to_string())?;
         self.check_not_moved(work, image.as_ref(), &note)?;
-        let mut left = Left {
+        let mut left = Leftover {
             domain,
             image,
             note,
             owner: Owner::Nobody,
         };
         let Some(image) = &left.image else {
-            return Ok(Way::Back(left));
+            return Ok(RecoveryPath::Back(left));
         };
         left.owner = Owner::of(image.identity(self.at.volume_id.to_string())?, left.note.file);
         let meta = read_meta(image, self.at.volume_id)?;
         Ok(match self.is_done(left.owner, meta, &left.note)? {
-            true => Way::Forward(left),
-            false => Way::Back(left),
+            true => RecoveryPath::Forward(left),
+            false => RecoveryPath::Back(left),
         })
     }
 

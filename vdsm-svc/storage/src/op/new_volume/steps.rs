@@ -7,7 +7,7 @@ use common::{Allocation, Fault, VolumeFormat};
 use super::super::Work;
 use super::super::host_op::Step;
 use super::marks::Marks;
-use super::{Left, Made, MakesVolume, Making, Space, StagedVolume, exists};
+use super::{Leftover, Made, MakesVolume, Making, Space, StagedVolume, exists};
 use crate::file::Identity;
 use crate::names;
 use crate::qemu_img::{Given, Limits, argv};
@@ -18,7 +18,7 @@ pub(in crate::op) struct Steps<O>(PhantomData<O>);
 
 type MakingOf<O> = Making<<O as MakesVolume>::Filling>;
 type Do<O> = Step<O, MakingOf<O>>;
-type Back<O> = Step<O, Left>;
+type Back<O> = Step<O, Leftover>;
 
 impl<O: MakesVolume> Steps<O> {
     pub(in crate::op) const NOTE_INTENT: Do<O> = Do::<O>::new("note_intent", note);
@@ -66,7 +66,7 @@ impl<O: MakesVolume> Steps<O> {
     });
 }
 
-fn has_image<O>(_: &O, left: &Left) -> Result<bool, Fault> {
+fn has_image<O>(_: &O, left: &Leftover) -> Result<bool, Fault> {
     Ok(left.has_image())
 }
 
