@@ -1,14 +1,15 @@
-//! How old something is, by wall clocks that jump.
+//! The age of records, although the wall clock may jump.
 //!
-//! What is recorded bears the time of the wall clock, for people. How old it is cannot be told from that alone: a
-//! machine may start with its clock years off, either way, and be set right later. What can be trusted is how long the
-//! service has *run*: that is measured by a clock that cannot be set. So it is kept how far the wall clock was ahead of
-//! the running time, the least and the most of it, for as long a running time as anything is to be kept (the window).
+//! Records have the time of the wall clock, for people. That alone does not say how old they are: a machine may start
+//! with its clock years off, in either direction, and be corrected later. What can be trusted is how long the service
+//! has *run*, which is measured by a clock that cannot be set. So the minimum and the maximum of the wall clock's
+//! lead over the running time are kept, for as much running time as anything is retained (the window).
 //!
-//! Something recorded at running time `x` bears the time `x + offset(x)`. At running time `now`, as long as `x` is within
-//! the window, that lies between `now + least - (now - x)` and `now + most`. So whatever bears an earlier time than
-//! `now + least - age`, or a later one than `now + most`, has been kept for the age, or for the window, of running time.
-//! In words: a jump ages nothing before the service has run for the window since. See docs/adr/0013.
+//! Something recorded at running time `x` bears the time `x + offset(x)`. At running time `now`, as long as `x` is
+//! within the window, that lies between `now + least - (now - x)` and `now + most`. So a record with an earlier time
+//! than `now + least - age`, or a later one than `now + most`, has been kept for that age, or for the window, of
+//! running time. In other words: after a jump nothing expires early; it expires at the latest once the service has
+//! run for the window. See docs/adr/0013.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -16,17 +17,17 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Into so many pieces the window is cut: by one of them at most something is kept for longer than it must.
+/// The number of pieces of the window: a record is kept longer than necessary by at most one piece.
 const PIECES: i64 = 32;
 
-/// A change of the wall clock's lead by more than this is a jump, or a time for which the service did not run.
+/// If the wall clock's lead changes by more than this, the clock jumped, or the service did not run.
 const JUMP: i64 = 3_600 * SECOND;
 
-/// A lead that has become this much less must not be forgotten by a crash: what is recorded now would look old.
+/// A lead that has decreased by this much must survive a crash: what is recorded now would look old.
 const LESS: i64 = SECOND;
 
-/// One that has become this much more: what is recorded now would look as if it were of another time. Together with
-/// [`OFTEN`] less than what [`AgeClock::present`] allows for.
+/// The same for an increase: what is recorded now would seem to come from another time. Together with [`OFTEN`] this
+/// is less than [`AgeClock::present`] allows for.
 const MORE: i64 = JUMP / 2;
 
 /// How much running time a crash may lose.
@@ -39,53 +40,52 @@ const SECOND: i64 = 1_000_000;
 pub struct AgeClock {
     window: i64,
     running: i64,
-    /// The lead at the last look.
+    /// The lead at the last observation.
     lead: i64,
     /// Oldest first; never empty.
     eras: VecDeque<Era>,
 }
 
-/// What the wall clock's lead over the running time was for a while.
+/// The range of the wall clock's lead over the running time during some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Era {
     /// The running time at its beginning.
     pub begin: i64,
-    /// The running time at its last look.
+    /// The running time at its last observation.
     pub last: i64,
-    /// The least lead.
+    /// The minimum lead.
     pub least: i64,
-    /// The most.
+    /// The maximum lead.
     pub most: i64,
 }
 
 /// What is kept of an [`AgeClock`] between two runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Kept {
-    /// How long the service has run in its life.
+    /// How long the service has run in total.
     pub running: i64,
     /// Oldest first.
     pub eras: Vec<Era>,
 }
 
-/// The wall clock was set, or the service did not run: it is ahead by this much more (less, if negative) than before.
+/// The wall clock was set, or the service did not run: its lead has changed by this much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jump {
     /// In microseconds.
     pub micros: i64,
 }
 
-/// The present, as the wall clock may have shown it to whatever was recorded within the window: what is old is told from
-/// this.
+/// The range of times that the wall clock may show for the present within the window; ages are computed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
-    /// The earliest.
+    /// The earliest time.
     pub least: Timestamp,
-    /// The latest.
+    /// The latest time.
     pub most: Timestamp,
 }
 
 impl AgeClock {
-    /// Of a service that runs for the first time, or of which only the time of its last record is known.
+    /// For a service that runs for the first time, or for which only the time of its last record is known.
     pub fn begin(window: Duration, at: Timestamp) -> Self {
         let era = Era {
             begin: 0,
@@ -101,19 +101,20 @@ impl AgeClock {
         }
     }
 
-    /// Goes on with what was kept; none where that holds nothing. Nothing may be asked for a greater age than `window`.
+    /// Continues from what was kept; none if that is empty. Ages greater than `window` must not be asked for.
     pub fn resume(window: Duration, kept: Kept) -> Option<Self> {
         let last = *kept.eras.last()?;
         Some(Self {
             window: micros(window),
             running: kept.running.max(last.last),
-            // A jump is told by what is outside of what was seen last.
+            // A jump is a lead outside of the range that was seen last.
             lead: last.most,
             eras: kept.eras.into(),
         })
     }
 
-    /// Looks at the wall clock, `elapsed` after the last look by a clock that cannot be set; says where it has jumped.
+    /// Observes the wall clock, `elapsed` after the last observation by a clock that cannot be set; returns a jump if
+    /// there was one.
     pub fn look(&mut self, wall: Timestamp, elapsed: Duration) -> Option<Jump> {
         self.running = self.running.saturating_add(micros(elapsed));
         let lead = wall.0.saturating_sub(self.running);
@@ -144,7 +145,7 @@ impl AgeClock {
         }
     }
 
-    /// The present as of the last look.
+    /// The present as of the last observation.
     pub fn present(&self) -> Present {
         let (least, most) = bounds(self.eras.iter());
         Present {
@@ -153,7 +154,7 @@ impl AgeClock {
         }
     }
 
-    /// What is to be kept of it.
+    /// The state to be kept.
     pub fn kept(&self) -> Kept {
         Kept {
             running: self.running,
@@ -161,8 +162,9 @@ impl AgeClock {
         }
     }
 
-    /// Whether it is time to keep what was seen since `kept` was kept: a crash may lose some running time, and then all
-    /// stays for as much longer. Also where the clock has been set back to where it was: something may bear what it has shown.
+    /// Whether it is time to keep the observations since `kept`: a crash may lose some running time, and then
+    /// everything is kept for as much longer. Also if the clock was set back to its former time, because records may
+    /// have the time that it showed in between.
     pub fn is_due(&self, kept: &Kept) -> bool {
         let (least, most) = bounds(kept.eras.iter());
         let (seen_least, seen_most) = bounds(self.eras.iter());
@@ -173,18 +175,18 @@ impl AgeClock {
 }
 
 impl Present {
-    /// The times that something younger than `age` may bear.
+    /// The times that a record younger than `age` may have.
     pub fn young(&self, age: Duration) -> RangeInclusive<Timestamp> {
         Timestamp(self.least.0.saturating_sub(micros(age)))..=self.most
     }
 
-    /// Whether what bears this time has surely been kept for `age`.
+    /// Whether a record with this time has certainly been kept for `age`.
     pub fn is_older(&self, time: Timestamp, age: Duration) -> bool {
         !self.young(age).contains(&time)
     }
 }
 
-/// The least lead and the most of it; of none, what any is beyond.
+/// The minimum and maximum lead; for no eras, an empty range.
 fn bounds<'a>(eras: impl Iterator<Item = &'a Era>) -> (i64, i64) {
     eras.fold((i64::MAX, i64::MIN), |(least, most), era| {
         (least.min(era.least), most.max(era.most))

@@ -1,22 +1,22 @@
-//! Faults: what went wrong, under a stable code that programs may decide by.
+//! Faults: what went wrong, with a stable code that programs can decide by.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::words::{Label, Words};
 
-/// What sort of failure a code is: decides the gRPC status that carries it.
+/// The kind of a failure, which decides its gRPC status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FaultKind {
     /// The request itself is wrong, whatever the state.
     InvalidArgument,
-    /// No such thing.
+    /// It does not exist.
     NotFound,
-    /// There is one already, and it is another.
+    /// Another one exists already.
     AlreadyExists,
     /// The state forbids it.
     FailedPrecondition,
-    /// Somebody else holds what is needed, for now.
+    /// Somebody else holds what is needed at the moment.
     Aborted,
     /// The peer, its store or the storage does not answer now.
     Unavailable,
@@ -24,15 +24,15 @@ pub enum FaultKind {
     ResourceExhausted,
     /// A point outside the history that is kept.
     OutOfRange,
-    /// Not yours to do.
+    /// The caller may not do this.
     PermissionDenied,
-    /// It was stopped on purpose.
+    /// It was cancelled.
     Cancelled,
-    /// Served by no part of this build.
+    /// This build does not support it.
     Unimplemented,
-    /// It was not answered in the time that it had.
+    /// It was not answered before its deadline.
     DeadlineExceeded,
-    /// Something that should not be.
+    /// A defect or an internal failure.
     Internal,
 }
 
@@ -69,22 +69,22 @@ macro_rules! faults {
             /// Every code.
             pub const ALL: &'static [FaultCode] = &[$(Self::$name,)*];
 
-            /// The code as it travels: `UPPER_SNAKE`.
+            /// The code on the wire: `UPPER_SNAKE`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// What sort of failure it is.
+            /// The kind of the failure.
             pub const fn kind(self) -> FaultKind {
                 match self { $(Self::$name => FaultKind::$kind,)* }
             }
 
-            /// VDSM's number for the same failure, where it has one.
+            /// VDSM's number for the same failure, if it has one.
             pub const fn vdsm_code(self) -> Option<u32> {
                 match self { $(Self::$name => $vdsm,)* }
             }
 
-            /// Whether the same request may succeed later with nothing else changed.
+            /// Whether the same request may succeed later although nothing else has changed.
             pub const fn repeat_may_help(self) -> bool {
                 match self { $(Self::$name => $retry,)* }
             }
@@ -113,67 +113,67 @@ faults! {
     RequestIdReused = "REQUEST_ID_REUSED", AlreadyExists, None, false;
     /// The task id was used before, for another operation.
     TaskIdReused = "TASK_ID_REUSED", AlreadyExists, Some(405), false;
-    /// There is an entity of this id already, and it is another.
+    /// Another entity with this id or name exists already.
     EntityExists = "ENTITY_EXISTS", AlreadyExists, None, false;
-    /// There is no entity of this id.
+    /// The entity does not exist.
     EntityNotFound = "ENTITY_NOT_FOUND", NotFound, None, false;
-    /// There is no task of this id.
+    /// The task does not exist.
     TaskNotFound = "TASK_NOT_FOUND", NotFound, Some(401), false;
-    /// There is no command of this id.
+    /// The command does not exist.
     CommandNotFound = "COMMAND_NOT_FOUND", NotFound, None, false;
     /// A command holds the entity; the fault names the command, its user and since when.
     EntityBusy = "ENTITY_BUSY", Aborted, Some(651), true;
-    /// A command waited for its locks for as long as its request allowed, and did not begin.
+    /// A command waited for its locks for as long as its request allowed, and did not start.
     LockWaitExpired = "LOCK_WAIT_EXPIRED", Aborted, None, true;
     /// Other entities depend on this one.
     EntityInUse = "ENTITY_IN_USE", FailedPrecondition, None, false;
-    /// The disk is attached to a VM; the fault names it.
+    /// The disk is attached to a VM, which the fault names.
     DiskAttached = "DISK_ATTACHED", FailedPrecondition, None, false;
     /// The disk is not attached to the VM.
     DiskNotAttached = "DISK_NOT_ATTACHED", FailedPrecondition, None, false;
-    /// The VM has as many disks as it may have.
+    /// The VM has the maximum number of disks.
     VmFull = "VM_FULL", FailedPrecondition, None, false;
-    /// The storage domains are served by two hosts, and the work is one host's.
+    /// The storage domains are served by different hosts, but the operation must run on one host.
     DomainsApart = "DOMAINS_APART", FailedPrecondition, None, false;
     /// The command has ended.
     CommandEnded = "COMMAND_ENDED", FailedPrecondition, None, false;
-    /// The verb is for commands that need attention, and this one does not.
+    /// The call is only for commands that need attention, and this one does not.
     CommandNotResting = "COMMAND_NOT_RESTING", FailedPrecondition, None, false;
-    /// Only the root of a command tree takes this verb.
+    /// The call is only for the root of a command tree.
     CommandNotRoot = "COMMAND_NOT_ROOT", FailedPrecondition, None, false;
     /// A task of the command may still run.
     TaskMayRun = "TASK_MAY_RUN", FailedPrecondition, None, true;
-    /// The task is past its point of no return: it runs on.
+    /// The task is past its point of no return and continues.
     TaskNotAbortable = "TASK_NOT_ABORTABLE", FailedPrecondition, None, false;
-    /// The task is not over.
+    /// The task has not ended.
     TaskNotFinished = "TASK_NOT_FINISHED", FailedPrecondition, Some(410), true;
     /// A bounded queue is full.
     QueueFull = "QUEUE_FULL", ResourceExhausted, None, true;
-    /// The service has as many connections as it takes, or as it takes from one address.
+    /// The service has the maximum number of connections, in total or from one address.
     TooManyConnections = "TOO_MANY_CONNECTIONS", ResourceExhausted, None, true;
-    /// The service has as many calls under way, or holds as much for them, as it may.
+    /// The service has the maximum number of running calls, or of bytes held for them.
     TooManyRequests = "TOO_MANY_REQUESTS", ResourceExhausted, None, true;
-    /// There are as many commands that have not ended as may be, in all or of this user.
+    /// The maximum number of unfinished commands is reached, in total or for this user.
     TooManyCommands = "TOO_MANY_COMMANDS", ResourceExhausted, None, true;
-    /// The message is larger than the service takes.
+    /// The message is larger than the service accepts.
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, None, false;
-    /// The call was not answered in the time that it had. Whether it took effect is unknown.
+    /// The call was not answered before its deadline. Whether it took effect is unknown.
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, None, true;
-    /// The port serves no such method.
+    /// The port does not serve this method.
     MethodUnknown = "METHOD_UNKNOWN", Unimplemented, None, false;
-    /// The message is compressed in a way that the service does not read.
+    /// The message uses a compression that the service does not support.
     CompressionUnsupported = "COMPRESSION_UNSUPPORTED", Unimplemented, None, false;
-    /// The point of the history is unknown, gone or still to come.
+    /// The point of the history is unknown, no longer kept, or in the future.
     TokenOutOfRange = "TOKEN_OUT_OF_RANGE", OutOfRange, None, false;
-    /// The operation is not served by this build.
+    /// This build does not support the operation.
     OperationUnsupported = "OPERATION_UNSUPPORTED", Unimplemented, Some(2009), false;
 
     // Services and their peers.
     /// The service's own store cannot be written now. Whether the request took effect is unknown: repeat it.
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, None, true;
-    /// The disk of the service's data directory is full: no new work is taken, and nothing was changed.
+    /// The disk of the service's data directory is full: no new work is accepted, and nothing was changed.
     StoreFull = "STORE_FULL", Unavailable, None, true;
-    /// The service is starting and still reads its tasks.
+    /// The service is starting and is still reading its tasks, or asking its hosts.
     Loading = "LOADING", Unavailable, None, true;
     /// The service is stopping.
     ShuttingDown = "SHUTTING_DOWN", Unavailable, None, true;
@@ -187,41 +187,41 @@ faults! {
     HostOwned = "HOST_OWNED", PermissionDenied, None, false;
     /// The host belongs to no engine, or not to the caller's.
     HostNotOwned = "HOST_NOT_OWNED", FailedPrecondition, None, false;
-    /// The host answers with another id than the one it was recorded under.
+    /// The host that answers has another id than the one that was added.
     HostIdMismatch = "HOST_ID_MISMATCH", FailedPrecondition, Some(700), false;
     /// The host's data directory is not the one that the call was meant for.
     HostStoreChanged = "HOST_STORE_CHANGED", FailedPrecondition, None, false;
 
     // How tasks and commands end.
-    /// It was stopped at somebody's request.
+    /// The task or command was aborted on request.
     Aborted = "ABORTED", Cancelled, Some(411), false;
-    /// It was aborted before the host ever heard of it.
+    /// The task was aborted before the host received it.
     NeverStarted = "NEVER_STARTED", Cancelled, None, false;
-    /// The service ended while it was at work.
+    /// The service ended while the task was running.
     Interrupted = "INTERRUPTED", Aborted, None, true;
-    /// It moved no byte for as long as is allowed, and was stopped.
+    /// The task's process read and wrote nothing for as long as is allowed, and was stopped.
     NoProgress = "NO_PROGRESS", Unavailable, None, true;
-    /// A process of it cannot be killed.
+    /// A process of the task cannot be killed.
     ProcessStuck = "PROCESS_STUCK", Internal, None, true;
-    /// What it began could not be undone.
+    /// What the task began could not be undone.
     UndoFailed = "UNDO_FAILED", Internal, None, true;
-    /// A part of it failed; the result names each.
+    /// A part of the command failed; its outcomes name each part.
     ChildFailed = "CHILD_FAILED", FailedPrecondition, None, false;
-    /// The host lost its memory, and storage does not tell whether the task was done or undone.
+    /// The host lost its data directory, and storage does not show whether the task was done or undone.
     EvidenceMissing = "EVIDENCE_MISSING", FailedPrecondition, None, false;
-    /// It was tried as often as allowed.
+    /// The maximum number of attempts was made.
     RetriesSpent = "RETRIES_SPENT", Unavailable, None, true;
-    /// An operator gave it up; what is left is named.
+    /// An operator abandoned the command; what is left is named.
     Abandoned = "ABANDONED", Cancelled, None, false;
 
     // Domains.
-    /// There is no such storage domain on this host.
+    /// The storage domain does not exist on this host.
     DomainNotFound = "DOMAIN_NOT_FOUND", NotFound, Some(358), false;
-    /// There is a storage domain of this id, made otherwise.
+    /// A storage domain with this id exists, and differs from the request.
     DomainExists = "DOMAIN_EXISTS", AlreadyExists, Some(365), false;
-    /// The domain still holds images.
+    /// The domain still has images.
     DomainNotEmpty = "DOMAIN_NOT_EMPTY", FailedPrecondition, Some(361), false;
-    /// The domain may only be read here; the fault says why.
+    /// The domain is read-only here; the fault says why.
     DomainReadOnly = "DOMAIN_READ_ONLY", FailedPrecondition, None, false;
     /// Another host or process writes to the domain.
     DomainLocked = "DOMAIN_LOCKED", FailedPrecondition, None, true;
@@ -229,24 +229,25 @@ faults! {
     DomainMetadataInvalid = "DOMAIN_METADATA_INVALID", FailedPrecondition, Some(751), false;
     /// The domain's metadata does not match its checksum.
     DomainChecksumMismatch = "DOMAIN_CHECKSUM_MISMATCH", FailedPrecondition, Some(752), false;
-    /// The domain is of a version that this build does not read.
+    /// This build cannot read this version of a domain.
     DomainVersionUnsupported = "DOMAIN_VERSION_UNSUPPORTED", FailedPrecondition, Some(394), false;
-    /// Files may not be made or read as the service's user.
+    /// The service's user may not create or read the files.
     DomainAccessDenied = "DOMAIN_ACCESS_DENIED", FailedPrecondition, Some(379), false;
 
-    /// No directory stands under the storage root's name: it was moved, removed or unmounted.
+    /// The storage root does not exist: it was moved, removed or unmounted.
     StorageRootGone = "STORAGE_ROOT_GONE", Unavailable, None, true;
-    /// Another directory stands where the work was done, or is to be done: it was mounted over, moved or restored.
+    /// Another directory has taken the place of the one that the work was, or is to be, done in: it was mounted over,
+    /// moved or restored.
     StorageReplaced = "STORAGE_REPLACED", FailedPrecondition, None, true;
 
     // Images and volumes.
-    /// There is no such image in the domain.
+    /// The image does not exist in the domain.
     ImageNotFound = "IMAGE_NOT_FOUND", NotFound, Some(268), false;
-    /// There is no such volume in the image.
+    /// The volume does not exist in the image.
     VolumeNotFound = "VOLUME_NOT_FOUND", NotFound, Some(201), false;
-    /// There is something of this volume's name already.
+    /// A volume or file with this id exists already.
     VolumeExists = "VOLUME_EXISTS", AlreadyExists, Some(212), false;
-    /// Volumes of other images stand on this one.
+    /// Volumes of other images are based on this image.
     ImageShared = "IMAGE_SHARED", FailedPrecondition, Some(223), false;
     /// A process has the image open.
     ImageInUse = "IMAGE_IN_USE", FailedPrecondition, None, true;
@@ -254,19 +255,19 @@ faults! {
     GenerationMismatch = "GENERATION_MISMATCH", FailedPrecondition, Some(911), false;
     /// The volume's metadata says that it may not be used.
     VolumeIllegal = "VOLUME_ILLEGAL", FailedPrecondition, None, false;
-    /// The volume stands on another one, or others stand on it or beside it.
+    /// The volume has a parent, is the base of another volume, or is not the only volume of its image.
     VolumeInChain = "VOLUME_IN_CHAIN", FailedPrecondition, None, false;
-    /// The volume's data is not what its metadata says, or asks for what is not served.
+    /// The volume's data differs from its metadata, or uses a feature that is not supported.
     VolumeDataInvalid = "VOLUME_DATA_INVALID", FailedPrecondition, None, false;
-    /// A copy does not hold what its source holds.
+    /// A copy differs from its source.
     CopyDiffers = "COPY_DIFFERS", Internal, None, true;
     /// The volume's metadata cannot be understood.
     VolumeMetadataInvalid = "VOLUME_METADATA_INVALID", FailedPrecondition, Some(751), false;
     /// The volume's metadata would not fit into 512 bytes.
     VolumeMetadataTooLarge = "VOLUME_METADATA_TOO_LARGE", InvalidArgument, Some(756), false;
-    /// A symlink, directory, FIFO or device where a regular file should be.
+    /// A symlink, directory, FIFO or device is in the place of a regular file.
     NotARegularFile = "NOT_A_REGULAR_FILE", FailedPrecondition, None, false;
-    /// Something in the image is not of oVirt's making; it is left alone.
+    /// The image has a file that oVirt did not create; it is left alone.
     UnexpectedFile = "UNEXPECTED_FILE", FailedPrecondition, Some(922), false;
 
     // The file system and qemu-img.
@@ -274,7 +275,7 @@ faults! {
     NoSpace = "NO_SPACE", ResourceExhausted, Some(397), true;
     /// The quota is used up.
     QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, None, true;
-    /// The file system cannot hold so large a file.
+    /// The file is too large for the file system or a limit.
     FileTooLarge = "FILE_TOO_LARGE", FailedPrecondition, None, false;
     /// The file system is mounted read-only.
     FileSystemReadOnly = "FILE_SYSTEM_READ_ONLY", FailedPrecondition, None, true;
@@ -282,17 +283,17 @@ faults! {
     StaleHandle = "STALE_HANDLE", Unavailable, Some(384), true;
     /// Reading or writing failed.
     IoError = "IO_ERROR", Internal, Some(2002), true;
-    /// A limit of the process or of the machine was met: open files, processes, memory.
+    /// A limit of the process or of the machine was reached: open files, processes, memory.
     ResourceLimit = "RESOURCE_LIMIT", ResourceExhausted, None, true;
-    /// qemu-img ended with an error, or made something else than it was asked for.
+    /// qemu-img failed, or succeeded and produced something else than requested.
     QemuImgFailed = "QEMU_IMG_FAILED", Internal, Some(205), true;
     /// qemu-img is missing or too old.
     QemuImgMissing = "QEMU_IMG_MISSING", FailedPrecondition, None, false;
 
     // The rest.
-    /// A defect of ours: please report it.
+    /// A defect of the service: please report it.
     Internal = "INTERNAL", Internal, Some(100), false;
-    /// A code that this build does not know, kept as it came.
+    /// A code that this build does not know, kept unchanged.
     Unrecognized = "UNRECOGNIZED", Internal, None, false;
 }
 
@@ -302,17 +303,18 @@ impl fmt::Display for FaultCode {
     }
 }
 
-/// One failure: its code, what it is about, and a sentence for people that says what to do.
+/// A failure: its code, its subject, and a message for people that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", self.code_text())]
 pub struct Fault {
     /// The stable code.
     pub code: FaultCode,
-    /// The code's text where it is one of a newer peer ([`FaultCode::Unrecognized`]).
+    /// The code's text if it came from a newer peer ([`FaultCode::Unrecognized`]).
     pub foreign_code: Option<Label>,
-    /// The field's path, or the entity, that it is about; may be empty.
+    /// The path of the field, or the entity; may be empty.
     pub subject: Label,
-    /// A sentence for people. Its type bounds it and keeps it in one line, whatever storage, a program or a peer put into it.
+    /// A sentence for people. Its type bounds it and keeps it in one line, whatever storage, a program or a peer put
+    /// into it.
     pub message: Words,
 }
 
@@ -334,12 +336,19 @@ impl Fault {
         self
     }
 
+    /// The refusal of something that does not exist: `what` is its kind and id, `advice` what may explain it or what
+    /// to do; it may be empty.
+    pub fn missing(code: FaultCode, what: impl fmt::Display, advice: &str) -> Self {
+        let separator = if advice.is_empty() { "" } else { "; " };
+        Self::new(code, format!("{what} does not exist{separator}{advice}"))
+    }
+
     /// A wrong field: its path in the request and what would be right.
     pub fn invalid(field: impl fmt::Display, message: impl fmt::Display) -> Self {
         Self::new(FaultCode::InvalidArgument, format!("{field} {message}")).about(field)
     }
 
-    /// From the text of a code: one that this build does not know is kept as it came.
+    /// From the text of a code; a code that this build does not know is kept unchanged.
     pub fn from_code_text(code: &str, subject: impl Into<Label>, message: impl Into<Words>) -> Self {
         let (known, foreign_code) = match code.parse() {
             Ok(known) => (known, None),
@@ -353,7 +362,7 @@ impl Fault {
         }
     }
 
-    /// The code as it travels.
+    /// The code on the wire.
     pub fn code_text(&self) -> &str {
         self.foreign_code.as_deref().unwrap_or_else(|| self.code.as_str())
     }

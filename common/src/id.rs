@@ -1,5 +1,5 @@
-//! Typed ids. A bare UUID never travels through the services: each kind of thing has a type of its own, so a
-//! volume's id cannot be handed to something that wants an image's.
+//! Typed ids. Each kind of entity has its own type instead of a bare UUID, so the id of a volume cannot be passed for
+//! the id of an image.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ pub enum IdError {
     /// Not the canonical form, 36 characters with hyphens.
     #[error("is not a UUID in canonical form (36 characters, with hyphens)")]
     Malformed,
-    /// The nil UUID means "none" on oVirt storage and never names a thing.
+    /// The nil UUID means "none" on oVirt storage and never identifies anything.
     #[error("is the nil UUID, which never names anything")]
     Nil,
 }
@@ -23,8 +23,8 @@ pub enum IdError {
 /// Bytes of the canonical form.
 const TEXT_BYTES: usize = 36;
 
-/// Parses the canonical form only: what we print is what we accept, so one thing has one spelling in file
-/// names, logs and databases.
+/// Parses only the canonical form: we accept what we print, so an id has one spelling in file names, logs and
+/// databases.
 fn parse(text: &str) -> Result<Uuid, IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
@@ -41,8 +41,8 @@ fn parse(text: &str) -> Result<Uuid, IdError> {
     }
 }
 
-/// An id as a person or another program may write it: in lower or upper case, and else in the canonical form. Where ids are
-/// names, as on storage, only the canonical form is one ([`FromStr`]).
+/// An id as a person or another program may write it: the canonical form, in lower or upper case. If ids are names,
+/// as on storage, only the canonical form is accepted ([`FromStr`]).
 ///
 /// # Errors
 /// [`IdError`].
@@ -60,17 +60,17 @@ macro_rules! ids {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Wraps a UUID that is known to name such a thing.
+            /// Wraps a UUID that is known to be such an id.
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
-            /// The UUID itself.
+            /// The UUID.
             pub const fn as_uuid(self) -> Uuid {
                 self.0
             }
 
-            /// The 16 bytes, as kept in keys of the databases.
+            /// The 16 bytes, as in keys of the database.
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
@@ -125,11 +125,11 @@ ids! {
     VmId;
     /// An engine, the one owner of a host.
     EngineId;
-    /// A data directory: made once, and another one means that the memory in it is another.
+    /// A data directory, generated when it is created: another id means other records.
     StoreId;
-    /// Names a mutating request, so that a repeat is known as one.
+    /// Identifies a mutating request, so that a repeat is recognized.
     RequestId;
-    /// One start of an engine, told apart from every other start, those of a copy of its data directory included.
+    /// One start of an engine, distinct from every other start, including those on a copy of its data directory.
     Incarnation;
 }
 
@@ -147,7 +147,7 @@ impl ImageId {
     }
 }
 
-/// Namespaces the ids that are derived from a command's id.
+/// The namespace of ids that are derived from a command's id.
 const CHILD_NAMESPACE: Uuid = Uuid::from_u128(0x8c1f_3a52_0d4e_4b6a_9b7e_5f2d_7a10_c4e1);
 
 impl CommandId {
@@ -162,12 +162,12 @@ impl CommandId {
         TaskId(derive(self.0, "task", place))
     }
 
-    /// An id for a volume that this command creates, where the caller named none.
+    /// The id of a volume that this command creates, if the caller gave none.
     pub fn volume(self, place: &str) -> VolumeId {
         VolumeId(derive(self.0, "volume", place))
     }
 
-    /// An id for a disk that this command creates, where the caller named none.
+    /// The id of a disk that this command creates, if the caller gave none.
     pub fn disk(self, place: &str) -> DiskId {
         DiskId(derive(self.0, "disk", place))
     }

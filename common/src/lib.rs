@@ -1,7 +1,7 @@
 //! The vocabulary that the engine and the hosts share.
 //!
-//! Everything here is pure: no IO, no clock, no randomness, no async runtime, no wire format. What needs a
-//! time or an id is given it by the caller.
+//! Everything here is pure: no IO, no clock, no randomness, no async runtime, no wire format. Times and new ids come
+//! from the caller.
 
 pub mod age;
 pub mod fault;

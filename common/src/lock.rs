@@ -1,15 +1,15 @@
-//! Shared and exclusive locks with owners. A set of keys is taken all or none; who must wait does so in the
-//! order of arrival, and nobody passes anybody whom it conflicts with. A refusal names the holder.
+//! Shared and exclusive locks with owners. A set of keys is acquired all or none; waiters are served in the order of
+//! arrival, and no waiter passes another one that it conflicts with. A refusal names the holder.
 //!
-//! Whoever is granted what it waits for is decided by the table ([`LockTable::acquire`], [`LockTable::release`]), or by
-//! its user, where that must be recorded first ([`LockTable::await_turn`], [`LockTable::leave`]).
+//! Either the table decides when a waiter is granted its locks ([`LockTable::acquire`], [`LockTable::release`]), or
+//! its user does, if that must be recorded first ([`LockTable::await_turn`], [`LockTable::leave`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a key is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// With others that share it.
+    /// Shared with others.
     Shared,
     /// Held by one owner alone.
     Exclusive,
@@ -21,7 +21,7 @@ impl Mode {
     }
 }
 
-/// What came of a request.
+/// The result of a request for locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acquired<K, O> {
     /// All keys are held.
@@ -37,33 +37,33 @@ pub enum Acquired<K, O> {
     },
 }
 
-/// Which owner holds what, and who waits.
+/// Which owner holds which keys, and who waits.
 #[derive(Debug, Clone)]
 pub struct LockTable<K, O> {
     keys: BTreeMap<K, Entry<O>>,
     held: BTreeMap<O, Vec<(K, Mode)>>,
     waiting: BTreeMap<O, Waiting<K>>,
-    /// The last turn that was given.
+    /// The last turn number that was issued.
     last_turn: u64,
 }
 
-/// What an owner waits for, and since which turn.
+/// The keys that an owner waits for, and its turn number.
 #[derive(Debug, Clone)]
 struct Waiting<K> {
     turn: u64,
     wants: Vec<(K, Mode)>,
 }
 
-/// Who is in the way of somebody.
+/// An owner that another one has to wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle<K, O> {
-    /// For what.
+    /// The key.
     pub key: K,
     /// Who holds it, or waits for it ahead.
     pub owner: O,
-    /// How.
+    /// The mode.
     pub mode: Mode,
-    /// It waits for it, too.
+    /// It does not hold the key yet, but waits for it.
     pub waits: bool,
 }
 
@@ -75,7 +75,7 @@ struct Entry<O> {
 }
 
 impl<O: Clone> Entry<O> {
-    /// The first who waits, and those behind it that go with it.
+    /// The first waiter, and those behind it that are compatible with it.
     fn head_run(&self) -> Vec<O> {
         let Some((_, head, _)) = self.queue.front() else {
             return Vec::new();
@@ -106,8 +106,8 @@ impl<K, O> Default for LockTable<K, O> {
 }
 
 impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
-    /// Takes all of `wants` for `owner`, or nothing. A key named twice is taken in the stronger mode. An owner
-    /// that holds or waits for something already keeps that, and the answer is as for the first request.
+    /// Acquires all of `wants` for `owner`, or nothing. A key that occurs twice is locked in the stronger mode. An
+    /// owner that already holds or waits for something keeps that, and gets the same answer again.
     pub fn acquire(
         &mut self,
         owner: O,
@@ -134,16 +134,16 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         }
     }
 
-    /// Holds all of `wants` for `owner`, whatever others hold: for rebuilding the table from records that were
-    /// granted once, where asking again would be a lie.
+    /// Locks all of `wants` for `owner`, whatever others hold: for rebuilding the table from locks that are recorded
+    /// as granted.
     pub fn restore(&mut self, owner: O, wants: impl IntoIterator<Item = (K, Mode)>) {
         let wants = merged(wants);
         self.hold(owner, wants);
     }
 
-    /// `owner` waits for all of `wants`, even if they are free: whoever uses the table starts it, by
-    /// [`LockTable::leave`] and [`LockTable::restore`]. It stands where its turn is, whoever came before; one that waits
-    /// already waits for these from now on.
+    /// Makes `owner` wait for all of `wants`, even if they are free: the user of the table grants them, by
+    /// [`LockTable::leave`] and [`LockTable::restore`]. Its position is given by `turn`; an owner that waits already
+    /// waits for these keys from now on.
     pub fn await_turn(&mut self, owner: O, turn: u64, wants: impl IntoIterator<Item = (K, Mode)>) {
         let wants = merged(wants);
         if self.held.contains_key(&owner) {
@@ -163,13 +163,14 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         self.waiting.insert(owner, Waiting { turn, wants });
     }
 
-    /// Frees what `owner` holds or waits for, and grants nothing to anybody. Harmless when it has nothing.
+    /// Releases everything that `owner` holds or waits for, and grants nothing to others. Does nothing if it has
+    /// nothing.
     pub fn leave(&mut self, owner: &O) {
         let touched = self.let_go(owner);
         self.tidy(&touched);
     }
 
-    /// Those who wait for one of `keys`, in the order of their turns.
+    /// The owners that wait for one of `keys`, in the order of their turns.
     pub fn waiting_for<'a>(&self, keys: impl IntoIterator<Item = &'a K>) -> Vec<O>
     where
         K: 'a,
@@ -181,17 +182,17 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         waiting.into_iter().map(|(_, owner)| owner).collect()
     }
 
-    /// Whether it waits.
+    /// Whether `owner` waits.
     pub fn is_waiting(&self, owner: &O) -> bool {
         self.waiting.contains_key(owner)
     }
 
-    /// How many wait.
+    /// The number of waiting owners.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Those who wait, in the order of their turns.
+    /// The waiting owners, in the order of their turns.
     pub fn waiters(&self) -> Vec<O> {
         let waiting: BTreeSet<(u64, &O)> = self
             .waiting
@@ -201,8 +202,8 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         waiting.into_iter().map(|(_, owner)| owner.clone()).collect()
     }
 
-    /// Frees what `owner` holds or waits for. Harmless when it has nothing. Returns, in the order in which they
-    /// are granted, the owners whose turn has come.
+    /// Releases everything that `owner` holds or waits for. Does nothing if it has nothing. Returns the owners that
+    /// are granted their locks by this, in order.
     pub fn release(&mut self, owner: &O) -> Vec<O> {
         let touched = self.let_go(owner);
         let granted = self.grant(&touched);
@@ -236,30 +237,30 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         }
     }
 
-    /// What `owner` holds.
+    /// The keys that `owner` holds.
     pub fn held_by(&self, owner: &O) -> &[(K, Mode)] {
         self.held.get(owner).map_or(&[], Vec::as_slice)
     }
 
-    /// Who holds `key`, and how.
+    /// The holders of `key`, with their modes.
     pub fn holders(&self, key: &K) -> &[(O, Mode)] {
         self.keys.get(key).map_or(&[], |entry| &entry.holders)
     }
 
-    /// The first of `wants` that somebody who asks now would have to wait for, and who stands before it: a holder,
-    /// or one who waits already.
+    /// The first of `wants` that a new request would have to wait for, and whom it would wait for: a holder, or an
+    /// earlier waiter.
     pub fn in_the_way(&self, wants: &[(K, Mode)]) -> Option<(K, O)> {
         self.all_obstacles(wants, |_| true)
             .next()
             .map(|found| (found.key, found.owner))
     }
 
-    /// Everybody that `owner`, or who comes last where it does not wait, must wait for to have `wants`.
+    /// Everybody that `owner` must wait for to get `wants`; if it does not wait yet, as if it came last.
     pub fn obstacles(&self, owner: &O, wants: &[(K, Mode)]) -> Vec<Obstacle<K, O>> {
         self.all_obstacles(wants, |other| other != owner).collect()
     }
 
-    /// The first key that `owner` waits for and who stands before it; none if it does not wait.
+    /// The first key that `owner` waits for, and whom it waits for; none if it does not wait.
     pub fn waits_for(&self, owner: &O) -> Option<(K, O)> {
         let waiting = self.waiting.get(owner)?;
         self.obstacle(owner, &waiting.wants)
@@ -284,15 +285,15 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
         self.held.insert(owner, wants);
     }
 
-    /// The first key that `owner` cannot have now, and who is in the way: a holder, or somebody ahead of it in
-    /// the queue whom it conflicts with.
+    /// The first key that `owner` cannot have now, and the reason: a holder, or an earlier waiter that it conflicts
+    /// with.
     fn obstacle(&self, owner: &O, wants: &[(K, Mode)]) -> Option<(K, O)> {
         self.all_obstacles(wants, |other| other != owner)
             .next()
             .map(|found| (found.key, found.owner))
     }
 
-    /// Of those who wait, the ones up to the first that is not `ahead` count.
+    /// Only waiters up to the first that is not `ahead` count.
     fn all_obstacles(
         &self,
         wants: &[(K, Mode)],
@@ -318,7 +319,7 @@ impl<K: Ord + Clone, O: Ord + Clone> LockTable<K, O> {
     fn grant(&mut self, touched: &[K]) -> Vec<O> {
         let mut granted = Vec::new();
         for key in touched {
-            // Only the run of compatible requests at the head can be next: the rest conflicts with it.
+            // Only the compatible requests at the head of the queue can be next: the others conflict with them.
             for owner in self.keys.get(key).map(Entry::head_run).unwrap_or_default() {
                 let Some(waiting) = self.waiting.get(&owner) else {
                     continue;

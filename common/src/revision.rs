@@ -1,4 +1,4 @@
-//! Points in a service's history. A revision is the outcome of one input; a token names it for a client.
+//! Points in a service's history. A revision is the result of one input; a token identifies it for a client.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,18 @@ use uuid::Uuid;
 
 use crate::id::StoreId;
 
-/// The outcome of one input, counted from 1 in a data directory's life. 0 is before the first.
+/// The result of one input, counted from 1 in each data directory. 0 is before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);
 
 impl Revision {
-    /// The one after this.
+    /// The next revision.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// How many digits it has in a token, zeros before it counted: one more than the largest at least, and an odd number.
+    /// The number of its digits in a token, with leading zeros: an odd number that is larger than the number of
+    /// digits of the largest revision.
     const fn digits(self) -> usize {
         21 + 2 * (self.0 % 11) as usize
     }
@@ -28,20 +29,20 @@ impl Revision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Start(pub u64);
 
-/// A point in a service's history: good for every watch and filter of that service.
+/// A point in a service's history: valid for every watch and filter of that service.
 ///
 /// Printed as `<store>.<start>.<revision>`, the store and the start in lower-case hexadecimal digits and the
-/// revision in decimal ones. Clients keep it as it is and give it back.
+/// revision in decimal ones. Clients keep it unchanged and send it back.
 ///
-/// How many zeros the revision begins with says whether it is as it was printed: it has 21 digits, and two more for each that
-/// is left of it when it is divided by 11. So one wrong digit, two that changed places, and an odd number that is missing, are
-/// all seen; of other mistakes most. Earlier builds print no zeros, and read any number of them: what begins with none is
-/// taken as it is.
+/// The number of leading zeros of the revision serves as a checksum: the revision has 21 digits, plus twice its
+/// remainder modulo 11. This detects one wrong digit, two transposed digits, an odd number of missing digits, and
+/// most other mistakes. Earlier builds print no leading zeros, and accept any number of them: a revision without
+/// leading zeros is accepted unchecked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// Whose history.
+    /// The store whose history it is.
     pub store_id: StoreId,
-    /// Which start of the service made it.
+    /// The start of the service that made it.
     pub start: Start,
     /// The point: everything up to and including this revision has been sent.
     pub revision: Revision,
@@ -49,7 +50,7 @@ pub struct Token {
 
 /// A text that is not a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a token as this kind of service prints it: give it back whole, as it was received")]
+#[error("is not a token of this kind of service: send it back exactly as it was received")]
 pub struct TokenError;
 
 impl fmt::Display for Token {

@@ -1,35 +1,35 @@
-//! The life of a task on its host, and what is derived from it.
+//! The states of a task on its host, and what is derived from them.
 //!
-//! `INIT → PREPARING → QUEUED → RUNNING → FINISHED`, and off that road
-//! `ABORTING → RECOVERING → RECOVERED | FAILED`. Three states are terminal, and final.
+//! Normally `INIT → PREPARING → QUEUED → RUNNING → FINISHED`, otherwise `ABORTING → RECOVERING → RECOVERED | FAILED`.
+//! Three states are terminal.
 
-/// Where a task stands on its host.
+/// The state of a task on its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TaskState {
-    /// Recorded, nothing decided.
+    /// Recorded; nothing is decided yet.
     Init,
-    /// Accepted; what it needs is being looked at.
+    /// Accepted; its requirements are being checked.
     Preparing,
-    /// Waits for a place to run or for a lock.
+    /// Waits for a lock or for its turn to run.
     Queued,
-    /// The operation is at work.
+    /// The operation is running.
     Running,
     /// The operation took effect.
     Finished,
-    /// It is being stopped; a process of it may still run.
+    /// It is being aborted; one of its processes may still run.
     Aborting,
-    /// Nothing of it runs any more, and what it began is being undone.
+    /// Nothing of it runs any more; it is being undone.
     Recovering,
-    /// What it began was undone.
+    /// It was undone.
     Recovered,
-    /// What it began could be neither finished nor undone.
+    /// It could be neither finished nor undone.
     Failed,
 }
 
-/// What happens to a task.
+/// An event in the life of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TaskEvent {
-    /// The host takes it up.
+    /// The host accepts it.
     Accept,
     /// It waits for its turn.
     Enqueue,
@@ -37,13 +37,13 @@ pub enum TaskEvent {
     Run,
     /// Its operation took effect.
     Finish,
-    /// It is to be stopped: a user's wish, an error, or a restart that found it at work.
+    /// It is to be aborted: a user's request, an error, or a restart that interrupted it.
     Abort,
-    /// No process of it is left; undoing begins.
+    /// No process of it is left; the undo begins.
     Recover,
     /// Everything is undone.
     Undone,
-    /// Undoing failed, or it is unknown what to undo.
+    /// The undo failed, or it is unknown what to undo.
     GiveUp,
 }
 
@@ -71,14 +71,14 @@ pub struct IllegalMove {
     pub event: TaskEvent,
 }
 
-/// The word by which oVirt's users know a task's state: only this says that a task is over.
+/// The status that users of oVirt know: only this says that a task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TaskStatus {
-    /// Not taken up yet.
+    /// Not accepted yet.
     Init,
-    /// On its way.
+    /// Accepted and not ended.
     Running,
-    /// Over: [`TaskResult`] says how.
+    /// Ended: [`TaskResult`] says how.
     Finished,
     /// Being stopped.
     Aborting,
@@ -93,12 +93,12 @@ pub enum TaskResult {
     Success,
     /// It failed or was aborted, and what it began was undone.
     CleanSuccess,
-    /// It failed, and undoing it failed: somebody must look.
+    /// It failed, and so did its undo: an operator must check.
     CleanFailure,
 }
 
 impl TaskState {
-    /// Every state, in the order of the road.
+    /// Every state, in the normal order.
     pub const ALL: [TaskState; 9] = [
         Self::Init,
         Self::Preparing,
@@ -111,10 +111,10 @@ impl TaskState {
         Self::Failed,
     ];
 
-    /// The one table of legal moves.
+    /// The only table of legal transitions.
     ///
     /// # Errors
-    /// [`IllegalMove`] for a pair that has no place in the life of a task; nothing leaves a terminal state.
+    /// [`IllegalMove`] for a pair that is not in the table; nothing leaves a terminal state.
     pub const fn next(self, event: TaskEvent) -> Result<TaskState, IllegalMove> {
         use TaskEvent as E;
         use TaskState as S;
@@ -126,14 +126,14 @@ impl TaskState {
             (S::Init | S::Preparing | S::Queued | S::Running, E::Abort) => S::Aborting,
             (S::Aborting, E::Recover) => S::Recovering,
             (S::Recovering, E::Undone) => S::Recovered,
-            // A restart may find that the operation had passed its point of no return: it is carried forward.
+            // A restart may find that the operation had passed its point of no return: then it is completed.
             (S::Recovering, E::Finish) => S::Finished,
             (S::Aborting | S::Recovering, E::GiveUp) => S::Failed,
             (state, event) => return Err(IllegalMove { state, event }),
         })
     }
 
-    /// Whether the task is over. A terminal state is final.
+    /// Whether the task has ended. A terminal state is final.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Finished | Self::Recovered | Self::Failed)
     }
@@ -149,7 +149,7 @@ impl TaskState {
         }
     }
 
-    /// The derived result; none while the task is not over.
+    /// The derived result; none until the task has ended.
     pub const fn result(self) -> Option<TaskResult> {
         match self {
             Self::Finished => Some(TaskResult::Success),

@@ -1,6 +1,5 @@
-//! Texts that people give: names and descriptions, bounded and free of control characters. Texts that are only shown are
-//! [`crate::words`]'. A line end in a
-//! description could forge a line of a volume's metadata.
+//! Texts that people give: names and descriptions, bounded and free of control characters. For texts that are only
+//! shown, see [`crate::words`]. A line end in a description could forge a line of a volume's metadata.
 
 /// Characters that a name may have.
 pub const NAME_CHARS: usize = 255;
@@ -25,13 +24,12 @@ pub enum TextError {
         /// How many are allowed.
         max: usize,
     },
-    /// Nothing of it would be seen.
-    #[error("is blank; a name has a character that is seen")]
+    /// It has no visible character.
+    #[error("is blank; a name needs a visible character")]
     Blank,
-    /// A character that nobody sees.
+    /// An invisible character.
     #[error(
-        "holds the character {} at character {at}, which nobody sees; such are not allowed, but for those that join letters \
-         of a script or parts of a picture",
+        "has the invisible character {} at character {at}; invisible characters are allowed only where they join letters or emoji",
         .found.escape_unicode()
     )]
     Unseen {
@@ -42,8 +40,7 @@ pub enum TextError {
     },
     /// A character that [`steers`].
     #[error(
-        "holds the control character {} at character {at}; line ends, control characters and those that turn the \
-         direction of writing are not allowed",
+        "has the control character {} at character {at}; line breaks, control characters and characters that change the writing direction are not allowed",
         .found.escape_default()
     )]
     Control {
@@ -54,9 +51,9 @@ pub enum TextError {
     },
 }
 
-/// Whether a character does something else than to be read: it ends a line (U+2028 and U+2029 do so for readers that
-/// follow Unicode), controls a terminal (ASCII's and C1's), or turns the direction in which others are shown
-/// (Unicode's `Bidi_Control`).
+/// Whether a character has an effect other than being displayed: it ends a line (U+2028 and U+2029 do so for readers
+/// that follow Unicode), controls a terminal (ASCII's and C1's), or changes the writing direction (Unicode's
+/// `Bidi_Control`).
 pub fn steers(letter: char) -> bool {
     letter.is_control()
         || matches!(
@@ -65,8 +62,8 @@ pub fn steers(letter: char) -> bool {
         )
 }
 
-/// Whether nothing is to be seen of a character where it stands, so that two names that look the same are not: Unicode's
-/// `Cf` and fillers that take room and show nothing.
+/// Whether a character is invisible, so that two different names could look the same: Unicode's `Cf`, and fillers
+/// that only take space.
 fn is_unseen(letter: char) -> bool {
     matches!(
         letter,
@@ -96,8 +93,8 @@ fn is_unseen(letter: char) -> bool {
     )
 }
 
-/// Whether a character is not seen itself and says how its neighbours are: Persian and the scripts of India join and part
-/// letters by such, pictures are made of others, and Chinese and Mongolian choose among forms of a letter.
+/// Whether an invisible character affects its neighbours: Persian and Indic scripts join and separate letters with
+/// such characters, emoji are composed with others, and Chinese and Mongolian select variants of a letter.
 fn joins(letter: char) -> bool {
     matches!(letter, '\u{200c}' | '\u{200d}') || chooses(letter)
 }
@@ -106,8 +103,8 @@ fn chooses(letter: char) -> bool {
     matches!(letter, '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Checks a name: 1 to [`NAME_CHARS`] characters, one of them at least no space, and none of them one that [`steers`] or that
-/// nobody sees.
+/// Checks a name: 1 to [`NAME_CHARS`] characters, at least one of them visible, and none that [`steers`] or is
+/// invisible.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -116,7 +113,7 @@ pub fn name(text: &str) -> Result<(), TextError> {
         return Err(TextError::Empty { max: NAME_CHARS });
     }
     bounded(text, NAME_CHARS)?;
-    // The empty pattern of braille is a space as well.
+    // The blank Braille pattern counts as a space.
     match text
         .chars()
         .all(|letter| letter.is_whitespace() || letter == '\u{2800}')
@@ -126,7 +123,7 @@ pub fn name(text: &str) -> Result<(), TextError> {
     }
 }
 
-/// Checks a description: up to [`DESCRIPTION_CHARS`] characters, none of them one that [`steers`] or that nobody sees.
+/// Checks a description: up to [`DESCRIPTION_CHARS`] characters, none that [`steers`] or is invisible.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -154,7 +151,8 @@ fn bounded(text: &str, max: usize) -> Result<(), TextError> {
     Ok(())
 }
 
-/// Whether what joins stands where it can do something: ASCII is never joined, and one form is chosen of one letter.
+/// Whether a joining character has an effect at its position: ASCII is never joined, and a letter has at most one
+/// variant selector.
 fn is_joined(before: Option<char>, letter: char, next: Option<char>) -> bool {
     let is_letter = |letter: char| !letter.is_ascii() && !letter.is_whitespace() && !joins(letter);
     if chooses(letter) {

@@ -1,4 +1,4 @@
-//! Points in time as people read them. Nothing is decided by comparing stored times: clocks jump.
+//! Points in time, for people. No decision compares recorded times, because clocks jump.
 
 /// Microseconds since the Unix epoch. Given by the shells; for people to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -10,7 +10,7 @@ impl Timestamp {
         self.0
     }
 
-    /// This point, `seconds` later (earlier if negative), held at the ends of the range.
+    /// This point plus `seconds`, saturating at the ends of the range.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
     }

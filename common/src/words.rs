@@ -1,8 +1,8 @@
-//! Texts that others may have had a hand in, fit to be shown: of a bounded length, in one line, and with nothing in them
-//! that steers a terminal or turns the order of what is read.
+//! Texts that others may have influenced, safe to be shown: of bounded length, in one line, without characters that
+//! control a terminal or change the writing direction.
 //!
-//! Where a text is made of what stands on storage, of what a program printed or of what a peer said, its type is one of
-//! these. There is no way to have one that is too long or that forges a line of a log, so nobody has to think of it.
+//! A text that contains data from storage, the output of a program or a peer's message has one of these types. A
+//! value cannot be too long or forge a log line, so no caller has to check that.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -12,21 +12,21 @@ use crate::text;
 /// A sentence or a few, for people: messages of faults, notes, what something waits for.
 pub type Words = Plain<2_048>;
 
-/// A name, an id as somebody gave it, the path of a field.
+/// A name, an id as it was received, the path of a field.
 pub type Label = Plain<512>;
 
-/// At most `MAX` bytes, and no character that [`text::steers`]. What is longer is cut between characters and says so;
-/// what steers is escaped, as `\n` or `\u{1b}`. Taking such a text again changes nothing.
+/// At most `MAX` bytes, without characters that [`text::steers`]. A longer text is cut between characters and says
+/// so; control characters are escaped, as `\n` or `\u{1b}`. Converting such a text again changes nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Plain<const MAX: usize>(String);
 
 impl<const MAX: usize> Plain<MAX> {
-    /// The text itself.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Of a text of any length, without copying more of it than is kept.
+    /// Converts a text of any length, without copying more than is kept.
     pub fn of(text: &str) -> Self {
         Self(match plain(text, MAX) {
             Cow::Borrowed(text) => text.to_owned(),
@@ -35,13 +35,13 @@ impl<const MAX: usize> Plain<MAX> {
     }
 }
 
-/// The text, escaped and cut to so many bytes.
+/// The text, escaped and cut to this many bytes.
 fn plain(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max && !text.chars().any(text::steers) {
         return Cow::Borrowed(text);
     }
     let mut kept = String::new();
-    // Where the text is cut there must be room to say so.
+    // If the text is cut, there must be space for a note about it.
     let note = format!("… ({} bytes, cut here)", text.len());
     let room = max.saturating_sub(note.len());
     let mut cut_at = 0;
@@ -137,7 +137,7 @@ impl<const MAX: usize> fmt::Debug for Plain<MAX> {
 /// How many items of a list are shown in a sentence or beside other facts.
 pub const LISTED: usize = 100;
 
-/// The first items of a list of any length, in words, and how many more there are.
+/// The first items of a list of any length, and how many more there are, for people.
 pub fn listed<T: fmt::Display>(items: impl IntoIterator<Item = T>, at_most: usize) -> String {
     let mut items = items.into_iter();
     let mut shown = String::new();

@@ -224,14 +224,12 @@ fn tell(jump: Jump) {
     if seconds > 0 {
         tracing::warn!(
             seconds,
-            "the clock is ahead of where it was, or the service did not run for so long: nothing expires by that; ages \
-             count the time for which the service runs, until that is as long as things are kept"
+            "the clock jumped ahead, or the service was stopped for that long: nothing expires because of it; until the retention period has passed, ages count only the time that the service runs"
         );
     } else {
         tracing::warn!(
             seconds,
-            "the clock was set back: nothing expires by that, and nothing is kept for longer than it is to be, in \
-             time for which the service runs"
+            "the clock was set back: nothing expires early and nothing is kept longer because of it; ages count the time that the service runs"
         );
     }
 }

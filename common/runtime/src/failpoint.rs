@@ -76,7 +76,7 @@ mod enabled {
         match opened {
             Ok(file) => Some(Mutex::new(file)),
             Err(error) => {
-                tracing::error!(?path, %error, "fail points cannot be traced");
+                tracing::error!(?path, %error, "cannot trace fail points");
                 None
             }
         }

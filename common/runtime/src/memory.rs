@@ -5,6 +5,6 @@
 /// service's memory grows a little at a time.
 pub fn small_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages cannot be turned off");
+        tracing::debug!(%error, "cannot turn off huge pages");
     }
 }

@@ -88,11 +88,11 @@ impl EngineCall {
             (None, None) if store_id.is_none() && incarnation.is_none() => Ok(None),
             (None, _) => Err(wrong(
                 ENGINE_ID,
-                "is missing: an engine gives its id and its epoch",
+                "is missing: an engine must send its id and its epoch",
             )),
             (Some(_), None) => Err(wrong(
                 ENGINE_EPOCH,
-                "is missing: an engine gives its id and its epoch",
+                "is missing: an engine must send its id and its epoch",
             )),
         }
     }

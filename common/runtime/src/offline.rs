@@ -67,7 +67,7 @@ fn check(asked: &Check, owner: Owner) -> Result<ExitCode, StoreError> {
     let report = disk::check(&asked.data_dir, owner)?;
     let faults = report.faults.iter().map(|fault| format!("FAULT: {fault}"));
     let verdict = match report.faults.len() {
-        0 => "whole: the service can start on it as it is".to_owned(),
+        0 => "intact: the service can start on it".to_owned(),
         1 => "1 fault: the service will not start on it; `repair` says what can be saved".to_owned(),
         more => format!("{more} faults: the service will not start on it; `repair` says what can be saved"),
     };
@@ -83,7 +83,7 @@ fn repair(asked: &Repair, owner: Owner) -> Result<ExitCode, StoreError> {
     if disk::check(&asked.data_dir, owner)?.faults.is_empty() {
         print(
             [format!(
-                "{dir} is whole: nothing is to be repaired, and nothing was changed"
+                "{dir} is intact: there is nothing to repair, and nothing was changed"
             )]
             .into_iter(),
         )?;

@@ -193,7 +193,7 @@ impl List {
         if !bytes.starts_with(&self.0) {
             return Err(Fault::invalid(
                 "page_token",
-                "is of another list, or of this one with another filter; repeat the request that it came with, or leave it empty to begin",
+                "belongs to another list, or to this one with another filter; repeat the request that returned it, or leave it empty to start at the beginning",
             ));
         }
         Ok(bytes.split_off(Self::BYTES))
@@ -204,7 +204,7 @@ fn parse(token: &str) -> Result<Vec<u8>, Fault> {
     let wrong = || {
         Fault::invalid(
             "page_token",
-            "is not one that a list answered with; leave it empty to begin",
+            "is not one that a list returned; leave it empty to start at the beginning",
         )
     };
     let digits = token.as_bytes();

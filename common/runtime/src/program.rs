@@ -30,7 +30,7 @@ pub enum Unhealthy {
     #[error("no service listens: {} cannot be read", .0.display())]
     NoAddress(PathBuf, #[source] io::Error),
     /// The file says something else.
-    #[error("{} holds {:?}, which is no address; start the service again", .0.display(), .1)]
+    #[error("{} holds {:?}, which is not an address; restart the service", .0.display(), .1)]
     WrongAddress(PathBuf, String),
     /// The address cannot be used.
     #[error("the service cannot be reached: {0}")]
@@ -39,10 +39,10 @@ pub enum Unhealthy {
     #[error("the service at {0} cannot be reached")]
     Unreachable(SocketAddr, #[source] tonic::transport::Error),
     /// The answer is an error.
-    #[error("the service at {0} does not say how it is")]
+    #[error("the service at {0} does not report its health")]
     Refused(SocketAddr, #[source] Box<Status>),
     /// There was no answer in time.
-    #[error("the service at {0} does not answer within {PATIENCE:?}")]
+    #[error("the service at {0} did not answer within {PATIENCE:?}")]
     Late(SocketAddr),
     /// It loads still, or has stopped serving.
     #[error("the service at {0} answers {1}: it is loading, or stopping")]

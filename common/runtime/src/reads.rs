@@ -82,7 +82,7 @@ pub(crate) fn in_turn<T: Send + 'static>(
 }
 
 fn broke_off() -> StoreError {
-    StoreError::Unavailable("a read broke off; the log says why".to_owned())
+    StoreError::Unavailable("a read failed; see the service's log".to_owned())
 }
 
 /// Tells that a list leaves something out, unless the list as a whole is given up.

@@ -133,7 +133,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     match text.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => {
             let mut found = text.to_socket_addrs().map_err(|error| {
-                format!("{name:?} is no address, and cannot be looked up ({error}); {expected}")
+                format!("{name:?} is not an address and cannot be resolved ({error}); {expected}")
             })?;
             found
                 .next()

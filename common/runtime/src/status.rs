@@ -89,8 +89,7 @@ pub fn admit(store: &dyn Store) -> Result<(), Status> {
     }
     Err(from_fault(&Fault::new(
         FaultCode::StoreFull,
-        "the disk of the service's data directory is full: no new work is taken, and nothing was changed; make room there, \
-         then repeat the request",
+        "the disk of the service's data directory is full: no new work is accepted, and nothing was changed; free space there, then repeat the request",
     )))
 }
 
@@ -106,11 +105,11 @@ pub fn from_store(error: StoreError) -> Status {
         ),
         StoreError::Unavailable(_) => Fault::new(
             FaultCode::StoreUnavailable,
-            "the service cannot read its store now; try again, and look at its log and its disk",
+            "the service cannot read its store now; try again, and check its log and its disk",
         ),
         StoreError::Damaged(_) => Fault::new(
             FaultCode::Internal,
-            "the service's store holds something that it cannot read; see its log",
+            "the service's store has a record that cannot be read; see its log",
         ),
     })
 }

@@ -3,21 +3,21 @@
 use super::{Allocation, Touch, Verb, VolumeAddress, VolumeFormat};
 use crate::id::VolumeId;
 
-/// Copies a volume without a parent to a new volume, and makes that one's image if there is none. The new one is
-/// as large as the old.
+/// Copies a volume without a parent to a new volume, and creates the target's image if it does not exist. The target
+/// has the same capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CopyVolume {
-    /// What is copied.
+    /// The source.
     pub source: VolumeAddress,
-    /// What is made.
+    /// The target.
     pub target: VolumeAddress,
-    /// How the target keeps its data.
+    /// The format of the target.
     pub format: VolumeFormat,
-    /// How the target takes its space.
+    /// The allocation of the target.
     pub allocation: Allocation,
-    /// The target's, for people; cut to what the metadata holds.
+    /// The description of the target, for people; cut to what fits into the metadata.
     pub description: String,
-    /// Whether the two are compared before the target counts.
+    /// Whether both are compared before the target is accepted.
     pub verify: bool,
 }
 

@@ -3,22 +3,22 @@
 use super::{Allocation, Touch, Verb, VolumeFormat};
 use crate::id::{DomainId, ImageId, VolumeId};
 
-/// Creates a volume without a parent, and its image if there is none.
+/// Creates a volume without a parent, and its image if it does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CreateVolume {
-    /// The domain it lies in.
+    /// The domain that it is in.
     pub domain_id: DomainId,
-    /// The image it belongs to.
+    /// The image that it belongs to.
     pub image_id: ImageId,
-    /// Its own id, also its file name.
+    /// Its id, which is also its file name.
     pub volume_id: VolumeId,
-    /// What a guest sees, in bytes; a multiple of [`super::CAPACITY_STEP_BYTES`].
+    /// The size that a guest sees, in bytes; a multiple of [`super::CAPACITY_STEP_BYTES`].
     pub capacity_bytes: u64,
-    /// How data is kept.
+    /// Its format.
     pub format: VolumeFormat,
-    /// How space is taken.
+    /// Its allocation.
     pub allocation: Allocation,
-    /// For people; cut to what the metadata holds.
+    /// A description for people; cut to what fits into the metadata.
     pub description: String,
 }
 

@@ -6,7 +6,7 @@ use crate::id::{DomainId, ImageId, VolumeId};
 /// Deletes an image with all its volumes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeleteImage {
-    /// The domain it lies in.
+    /// The domain that it is in.
     pub domain_id: DomainId,
     /// The image.
     pub image_id: ImageId,

@@ -3,12 +3,13 @@
 use super::{Touch, Verb, VolumeAddress};
 use crate::id::VolumeId;
 
-/// Makes a volume larger that is alone in its image.
+/// Extends the only volume of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ExtendVolume {
     /// The volume.
     pub volume: VolumeAddress,
-    /// What a guest will see, in bytes. One that is as large already stays as it is; none is made smaller.
+    /// The size that a guest will see, in bytes. A volume that already has this size is not changed; a volume is
+    /// never shrunk.
     pub capacity_bytes: u64,
 }
 

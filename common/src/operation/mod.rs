@@ -1,8 +1,8 @@
-//! The storage verbs, validated: a value of these types is fit to run on any file storage domain.
+//! The storage operations, validated: a value of these types can run on any file storage domain.
 //!
-//! Each verb has a file of its own: its parameters, and what it tells of itself ([`Verb`]). Below they are listed once; from that list
-//! come [`Operation`] and the macros by which other crates handle all of them, [`each_verb!`](crate::each_verb) and
-//! [`by_verb!`](crate::by_verb).
+//! Each verb has a file of its own: its parameters, and its properties ([`Verb`]). Below they are listed once; from
+//! that list come [`Operation`] and the macros by which other crates handle all of them,
+//! [`each_verb!`](crate::each_verb) and [`by_verb!`](crate::by_verb).
 
 mod copy_volume;
 mod create_volume;
@@ -19,27 +19,27 @@ use crate::text::{self, TextError};
 /// The largest volume, in bytes: 8 TiB.
 pub const MAX_CAPACITY_BYTES: u64 = 8 << 40;
 
-/// Capacities are multiples of this many bytes; what is not is rounded up (VDSM does the same).
+/// Capacities are multiples of this many bytes; others are rounded up, as in VDSM.
 pub const CAPACITY_STEP_BYTES: u64 = 4096;
 
-/// What each verb tells of itself. Nothing is given: a new verb answers every question.
+/// The properties of a verb. There are no default methods: a new verb must answer every question.
 pub trait Verb {
     /// Its name in `snake_case`, as in the contract.
     const NAME: &'static str;
 
-    /// All that it touches, what it changes before what it only reads. From this follow the locks of a host, those that an
-    /// engine holds for tasks of others, and under which entities a task is found.
+    /// Everything that it touches, what it changes before what it only reads. This determines the locks on a host,
+    /// the locks that an engine holds for foreign tasks, and the entities by which a task is found.
     fn touches(&self) -> Vec<Touch>;
 
-    /// The volumes that it names.
+    /// The volumes in its parameters.
     fn volumes(&self) -> Vec<VolumeId>;
 
-    /// What it does, in a line for people: "create volume …".
+    /// What it does, for people: "create volume …".
     fn summary(&self) -> String;
 }
 
-/// Makes [`Operation`] of a list of verbs, each by its module and its type, and the macros that handle all of them. The first token
-/// is a dollar sign, for the macros within.
+/// Makes [`Operation`] of a list of verbs, each by its module and its type, and the macros that handle all of them.
+/// The first token is a dollar sign, for the macros within.
 macro_rules! operations {
     ($d:tt $($module:ident::$verb:ident,)*) => {
         $(pub use $module::$verb;)*
@@ -66,8 +66,8 @@ macro_rules! operations {
             }
         )*
 
-        /// Calls a macro with all verbs: `each_verb!(list)` is `list! { CreateVolume, CopyVolume, … }`. Each is the name of a variant
-        /// of `Operation` and of the type in it.
+        /// Calls a macro with all verbs: `each_verb!(list)` is `list! { CreateVolume, CopyVolume, … }`. Each is the
+        /// name of a variant of `Operation` and of the type in it.
         #[macro_export]
         macro_rules! each_verb {
             ($d list:ident) => {
@@ -75,7 +75,7 @@ macro_rules! operations {
             };
         }
 
-        /// Does the same with whichever verb an operation is of: `by_verb!(operation, op => op.touches())`.
+        /// Does the same with the verb of an operation: `by_verb!(operation, op => op.touches())`.
         #[macro_export]
         macro_rules! by_verb {
             ($d operation:expr, $d op:ident => $d body:expr) => {
@@ -125,13 +125,13 @@ impl Operation {
         domains
     }
 
-    /// What it changes, if anything: one image.
+    /// The image that it changes, if any.
     pub fn changes(&self) -> Option<Touch> {
         let mut touches = self.touches().into_iter();
         touches.find(|touch| touch.mode == Mode::Exclusive)
     }
 
-    /// The domain of what it changes, if anything.
+    /// The domain of the image that it changes, if any.
     pub fn domain_id(&self) -> Option<DomainId> {
         self.changes().map(|touch| touch.domain)
     }
@@ -149,20 +149,20 @@ impl Operation {
             || volumes().iter().any(|volume| volume.as_uuid() == id)
     }
 
-    /// Whether it is the one verb that does nothing: it is served only by builds with fail points.
+    /// Whether it is the verb that does nothing, which only builds with fail points support.
     pub const fn is_noop(&self) -> bool {
         matches!(self, Self::Noop(_))
     }
 }
 
-/// An image that an operation changes, which it then has alone, or reads, which it shares.
+/// An image that an operation changes, with an exclusive lock, or only reads, with a shared lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Touch {
-    /// Where the image lies.
+    /// The domain of the image.
     pub domain: DomainId,
     /// The image, with all its volumes.
     pub image: ImageId,
-    /// Whether it is changed.
+    /// Exclusive if it is changed.
     pub mode: Mode,
 }
 
@@ -180,7 +180,7 @@ impl Touch {
     }
 }
 
-/// How a volume keeps its data (VDSM: `FORMAT`).
+/// The format of a volume's data (VDSM: `FORMAT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VolumeFormat {
     /// Raw bytes.
@@ -189,16 +189,16 @@ pub enum VolumeFormat {
     Cow,
 }
 
-/// How space is taken (VDSM: `TYPE`).
+/// When space is allocated (VDSM: `TYPE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Allocation {
-    /// As it is written.
+    /// When it is written.
     Sparse,
-    /// All at once, with fallocate.
+    /// When the volume is created, with fallocate.
     Preallocated,
 }
 
-/// Where a volume lies.
+/// The address of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VolumeAddress {
     /// Its domain.
@@ -223,7 +223,7 @@ pub enum CapacityError {
 /// A capacity as callers give it, checked and rounded up to [`CAPACITY_STEP_BYTES`].
 ///
 /// # Errors
-/// [`CapacityError`] for what is not 1 to [`MAX_CAPACITY_BYTES`].
+/// [`CapacityError`] unless it is 1 to [`MAX_CAPACITY_BYTES`].
 pub fn capacity(bytes: i64) -> Result<u64, CapacityError> {
     match u64::try_from(bytes) {
         Err(_) | Ok(0) => Err(CapacityError::NotPositive(bytes)),
@@ -235,7 +235,7 @@ pub fn capacity(bytes: i64) -> Result<u64, CapacityError> {
 /// A volume's description as callers give it.
 ///
 /// # Errors
-/// [`TextError`] for control characters and what is too long.
+/// [`TextError`] for control characters and texts that are too long.
 pub fn description(text: &str) -> Result<String, TextError> {
     text::description(text).map(|()| text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! What a store promises, whatever it is kept on.
+//! The guarantees of a store, whatever it is kept on.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ pub struct Table(pub &'static str);
 pub struct Write {
     /// The table that it changes.
     pub table: Table,
-    /// Compared byte by byte: numbers are kept big-endian.
+    /// Compared bytewise: numbers are big-endian.
     pub key: Vec<u8>,
-    /// What; none deletes.
+    /// The value; none deletes the record.
     pub value: Option<Vec<u8>>,
 }
 
-/// One revision: the outcome of one input. At most 100 writes and 1 MiB, and a record of the clock.
+/// One revision: the result of one input. At most 100 writes and 1 MiB, plus a record of the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// One more than the revision before it.
     pub revision: Revision,
-    /// For people.
+    /// The time, for people.
     pub time: Timestamp,
-    /// What watchers will be shown of it, encoded.
+    /// What watchers see of it, encoded.
     pub history: Vec<u8>,
     /// The records that it changes.
     pub writes: Vec<Write>,
@@ -38,22 +38,22 @@ pub struct Commit {
 /// A revision read back from the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// The revision that is meant.
+    /// The revision.
     pub revision: Revision,
     /// The start of the service that made it.
     pub start: Start,
-    /// For people.
+    /// The time, for people.
     pub time: Timestamp,
-    /// As it was committed.
+    /// What watchers see, as it was committed.
     pub history: Vec<u8>,
 }
 
-/// Whose memory this is.
+/// The identity of a store and of its present start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Made once, with the data directory.
+    /// Generated once, with the data directory.
     pub store_id: StoreId,
-    /// Drawn anew at each start of the service, and recorded with the revision at which it began.
+    /// Random for each start of the service, and recorded with the revision at which it began.
     pub start: Start,
 }
 
@@ -66,20 +66,20 @@ pub struct StartSpan {
     pub last: Revision,
 }
 
-/// Where a record belongs among records that say largely the same: the parts of one whole.
+/// The family of a record: records that largely have the same content, such as the parts of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Family {
-    /// Which whole.
+    /// The id of the family.
     pub id: [u8; 16],
-    /// The others repeat what stands in this one.
+    /// Whether the record is the head, whose content the others repeat.
     pub is_head: bool,
 }
 
-/// Tells of a table's name and a record's value which family the record is of, if of any. It is asked when a record is brought into the tables, and
-/// never to read one: another rule, or none, reads what this one has led to.
+/// Determines the family of a record, if any, from the table's name and the record's value. It is used when a record
+/// is written into the tables, and never to read one: records can be read with another rule, or with none.
 pub type FamilyOf = fn(&str, &[u8]) -> Option<Family>;
 
-/// Which way a scan goes.
+/// The direction of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// From the lowest key.
@@ -88,17 +88,17 @@ pub enum Order {
     Descending,
 }
 
-/// Why the store did not do it.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk or the database refused. After a failed commit its outcome is unknown until
-    /// [`Store::reopen`] has succeeded.
+    /// The disk or the database failed. After a failed commit the outcome is unknown until [`Store::reopen`] has
+    /// succeeded.
     #[error("the store cannot be used: {0}")]
     Unavailable(String),
-    /// What is on disk is not what was written.
+    /// The data on disk is damaged.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-    /// Nobody waits for what was to be read.
+    /// Nobody waits for the result of the read any more.
     #[error("nobody waits for this read any more")]
     Unwanted,
 }
@@ -106,13 +106,13 @@ pub enum StoreError {
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
-/// The committed records at one revision, whatever is committed meanwhile. Keep it briefly: it holds back the
+/// The committed records at one revision, whatever is committed meanwhile. Keep it only briefly: it prevents the
 /// reuse of old pages.
 pub trait Reader {
-    /// The revision that it shows.
+    /// Its revision.
     fn revision(&self) -> Revision;
 
-    /// One record.
+    /// A record.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -131,26 +131,26 @@ pub trait Reader {
     ) -> Result<Vec<Pair>, StoreError>;
 }
 
-/// A service's memory.
+/// The store of a service.
 pub trait Store: Send + Sync + 'static {
-    /// Whose it is.
+    /// The identity of the store.
     fn identity(&self) -> Identity;
 
-    /// Makes a run of revisions durable, all or none; the first follows what was committed last. When it returns `Ok`
-    /// they are on disk, and every reader opened later sees them.
+    /// Commits a run of revisions durably, all or none; the first one follows the last commit. When it returns `Ok`
+    /// they are on disk, and every reader that is opened later sees them.
     ///
     /// # Errors
-    /// The outcome is unknown then: drop what was computed, [`Store::reopen`], and load again.
+    /// The outcome is then unknown: drop the computed state, call [`Store::reopen`], and load again.
     fn commit(&self, batch: Arc<[Commit]>) -> Result<(), StoreError>;
 
-    /// What is committed now.
+    /// A reader of the last commit.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be opened.
     fn reader(&self) -> Result<Box<dyn Reader + Send>, StoreError>;
 
-    /// The revisions after `after`, in order, up to `limit` of them. Those that were trimmed are not there:
-    /// compare with [`Store::oldest`].
+    /// The revisions after `after`, in order, up to `limit`. Trimmed revisions are missing: compare with
+    /// [`Store::oldest`].
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -162,34 +162,34 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] if it cannot be read.
     fn oldest(&self) -> Result<Revision, StoreError>;
 
-    /// What a start of the service made; none if this store never had it.
+    /// The revisions of a start of the service; none if this store never had it.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     fn span(&self, start: Start) -> Result<Option<StartSpan>, StoreError>;
 
-    /// Forgets the history up to and including `through`, a bounded piece at a time; says whether more is left.
+    /// Deletes the history up to and including `through`, a bounded piece per call; returns whether more is left.
     ///
     /// # Errors
     /// [`StoreError`] as for a commit.
     fn trim(&self, through: Revision) -> Result<bool, StoreError>;
 
-    /// Whether there is room for new work. Where there is none, what is under way may still be written: it ends with
-    /// what was held back for it. True for stores that cannot tell.
+    /// Whether there is space for new work. If there is none, running work can still be written, with the space that
+    /// was reserved for it. True for stores that cannot tell.
     fn has_room(&self) -> bool {
         true
     }
 
-    /// Whether new work may be taken, by what was last seen of where the store is kept. Cheap.
+    /// Whether new work can be accepted, according to the last check of the data directory. Cheap.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] in words for people, where what is committed would be lost.
+    /// [`StoreError::Unavailable`] with a message for people, if commits would be lost.
     fn trouble(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Looks whether what was committed is where the next start will look for it, and saves what can be saved where it is
-    /// not. To be asked now and then, where it may block.
+    /// Checks whether the commits are where the next start will look for them, and saves what can be saved if they
+    /// are not. To be called from time to time, where blocking is allowed.
     ///
     /// # Errors
     /// As [`Store::trouble`].
@@ -197,19 +197,19 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// After a failed commit: opens the database again. Reads went on meanwhile from what was committed last
-    /// where the database allows.
+    /// Reopens the database after a failed commit. Meanwhile reads continue from the last commit if the database
+    /// allows it.
     ///
     /// # Errors
     /// [`StoreError`] while it still cannot be used.
     fn reopen(&self) -> Result<(), StoreError>;
 }
 
-/// A store takes only what follows what it has, one after the other: a hole would be found as damage, too late. For whoever implements a
-/// [`Store`].
+/// Checks that a commit follows the last revision: a gap would be found as damage, but too late. For implementations
+/// of [`Store`].
 ///
 /// # Errors
-/// [`StoreError::Damaged`] where it does not.
+/// [`StoreError::Damaged`] if it does not.
 pub fn follows(current: Revision, batch: &[Commit]) -> Result<(), StoreError> {
     let mut last = current;
     for commit in batch {
@@ -224,7 +224,8 @@ pub fn follows(current: Revision, batch: &[Commit]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether nothing can lie in the range: asking the databases for such a one is an error, or worse. For whoever implements a [`Reader`].
+/// Whether a range is empty: asking the databases for such a range is an error, or worse. For implementations of
+/// [`Reader`].
 pub fn is_empty_range(range: &(Bound<&[u8]>, Bound<&[u8]>)) -> bool {
     match range {
         (Bound::Included(from), Bound::Included(to)) => from > to,

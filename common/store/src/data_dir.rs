@@ -1,11 +1,11 @@
-//! Files of a service's own: its data directory, and what is in it. They hold what decides about everybody's disks, so nobody
-//! else reads or writes them: the one way to them is here.
+//! The private files of a service: its data directory and its content. They decide about everybody's disks, so nobody
+//! else may read or write them. This module is the only way to them.
 //!
-//! - The directory has the mode 0700, each file 0600, whatever the umask is. Where one is there with more, it is tightened, and
-//!   the log says so.
-//! - All of them belong to the service's user; what does not is refused.
-//! - No link is followed, and nothing but a regular file of one name is opened: a link would have the service write to another
-//!   file.
+//! - The directory has the mode 0700 and each file 0600, whatever the umask is. A wider mode is tightened, and the
+//!   log says so.
+//! - All of them belong to the service's user; others are refused.
+//! - No link is followed, and only regular files with a single name are opened: through a link the service could
+//!   write to another file.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -16,24 +16,25 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, lstat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-/// The file in a data directory that holds `address:port` while its service listens: written by the service, and no part of the store.
+/// The file in a data directory that holds `address:port` while its service listens: written by the service, and no
+/// part of the store.
 pub const ADDRESS: &str = "address";
 
-/// Only the service's user.
+/// Accessible only to the service's user.
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// The bits of a mode that say who may do what.
+/// The permission bits of a mode.
 const MODE_BITS: u32 = 0o7777;
 
-/// Makes a data directory, with those above it, or takes one that is there.
+/// Creates a data directory, with its parents, or uses an existing one.
 ///
 /// # Errors
-/// In words: it is another user's, a link, or no directory.
+/// With a message for people: it belongs to another user, is a link, or is not a directory.
 pub fn make(path: &Path) -> io::Result<()> {
-    // A separator at the end would have a link followed.
+    // With a trailing separator, a link would be followed.
     let path = &path.components().collect::<PathBuf>();
-    // Those above it are as the system makes them; only the last one is ours.
+    // The parents are created with the system's defaults; only the last one is ours.
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         std::fs::create_dir_all(above)?;
     }
@@ -45,9 +46,9 @@ pub fn make(path: &Path) -> io::Result<()> {
     let opened = File::options().read(true).custom_flags(flags).open(path);
     let opened = opened.map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::NOTDIR | Errno::LOOP) if path.is_symlink() => wrong(
-            "is a symbolic link, which somebody could turn elsewhere; give the directory itself as --data-dir",
+            "is a symbolic link, which somebody could redirect; give the directory itself as --data-dir",
         ),
-        Some(Errno::NOTDIR) => wrong("is no directory; give another --data-dir"),
+        Some(Errno::NOTDIR) => wrong("is not a directory; give another --data-dir"),
         _ => error,
     })?;
     let stat = fstat(&opened)?;
@@ -55,23 +56,22 @@ pub fn make(path: &Path) -> io::Result<()> {
     let found = stat.st_mode & MODE_BITS;
     if found & !DIR_MODE != 0 && !is_a_data_directory(path)? {
         return Err(wrong(&format!(
-            "others can use it (mode {found:04o}), and it holds what is no part of a data directory; give a directory of its \
-             own as --data-dir, or, where it is one, `chmod 700 {}`",
+            "others can access it (mode {found:04o}), and it has files that do not belong to a data directory; give a directory of its own as --data-dir, or, if it is one, `chmod 700 {}`",
             path.display()
         )));
     }
     tighten(path, &opened, &stat, DIR_MODE)
 }
 
-/// Whether it is one already, or has nothing in it that anybody else would miss: only then its mode is ours to change, and not
-/// that of a directory such as `/tmp`.
+/// Whether it is already a data directory, or has nothing in it that belongs to others: only then may we change its
+/// mode, and not that of a directory such as `/tmp`.
 fn is_a_data_directory(path: &Path) -> io::Result<bool> {
     if path.join("manifest").symlink_metadata().is_ok() {
         return Ok(true);
     }
     for entry in std::fs::read_dir(path)? {
         let name = entry?.file_name();
-        // Of a store that lost its manifest, about which its opening has more to say.
+        // A store that lost its manifest; opening it gives a better message.
         if name.to_string_lossy().starts_with("store.") {
             return Ok(true);
         }
@@ -87,31 +87,31 @@ fn is_a_data_directory(path: &Path) -> io::Result<bool> {
 
 const LINK: &str = "is a symbolic link, and the service follows none in its data directory; put the file itself there, or \
                     remove the link";
-const NO_FILE: &str = "is no regular file; remove it";
+const NO_FILE: &str = "is not a regular file; remove it";
 
-/// What a file is opened for.
+/// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To read what is there. Nothing about it is changed, and whoever may read it may look.
+    /// Read only. Nothing is changed, and anybody who can read the file may use this.
     Read,
-    /// To write to it; it is made where there is none.
+    /// Write only; the file is created if it does not exist.
     Write,
-    /// To read and write it; it is made where there is none.
+    /// Read and write; the file is created if it does not exist.
     ReadWrite,
 }
 
 /// Opens a file of a data directory.
 ///
 /// # Errors
-/// In words where it is no file of ours: a link, no regular file, or another user's.
+/// With a message for people if it is not a file of ours: a link, not a regular file, or another user's.
 pub fn open(path: &Path, access: Access) -> io::Result<File> {
     open_with(path, access, OFlags::empty())
 }
 
-/// As [`open`], with flags beside its own.
+/// As [`open`], with additional flags.
 ///
 /// # Errors
-/// As [`open`]; `EINVAL` where the file system does not know the flags.
+/// As [`open`]; `EINVAL` if the file system does not support the flags.
 pub fn open_with(path: &Path, access: Access, flags: OFlags) -> io::Result<File> {
     let mut options = options(flags);
     match access {
@@ -136,20 +136,20 @@ pub fn open_with(path: &Path, access: Access, flags: OFlags) -> io::Result<File>
     Ok(opened)
 }
 
-/// Whether a file of a data directory can be written to, or be made, by its user. Nothing is opened or changed.
+/// Checks whether a file of a data directory can be written or created. Nothing is opened or changed.
 ///
 /// # Errors
-/// As [`open`] for writing, but for whose it is.
+/// As [`open`] for writing, except for the owner.
 pub fn is_writable(path: &Path) -> io::Result<()> {
     let Some(stat) = found(path)? else { return Ok(()) };
     is_a_file(&stat)?;
     has_one_name(&stat)
 }
 
-/// Whether it can be replaced, or removed, whatever it leads to.
+/// Checks whether it can be replaced or removed, whatever it leads to.
 ///
 /// # Errors
-/// Where it is a directory.
+/// If it is a directory.
 pub fn is_replaceable(path: &Path) -> io::Result<()> {
     match found(path)? {
         Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Err(wrong(NO_FILE)),
@@ -157,7 +157,7 @@ pub fn is_replaceable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether it is the service's user's, or not there.
+/// Checks whether it belongs to the service's user, or does not exist.
 ///
 /// # Errors
 /// As [`open`].
@@ -165,7 +165,7 @@ pub fn is_of_us(path: &Path) -> io::Result<()> {
     found(path)?.map_or(Ok(()), |stat| is_ours(path, &stat))
 }
 
-/// Makes a file that is not there yet, in the place of what an earlier attempt left under its name.
+/// Creates a new file, replacing the remains of an earlier attempt.
 ///
 /// # Errors
 /// [`io::Error`].
@@ -190,7 +190,7 @@ pub fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
 }
 
 fn options(flags: OFlags) -> OpenOptions {
-    // One that is no regular file must not make the service wait for another program.
+    // A special file must not make the service wait for another program.
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = File::options();
     options.mode(FILE_MODE).custom_flags(flags.bits().cast_signed());
@@ -217,8 +217,7 @@ fn has_one_name(stat: &Stat) -> io::Result<()> {
     match stat.st_nlink {
         0 | 1 => Ok(()),
         _ => Err(wrong(
-            "has another name as well (a hard link), whose content would change with it; copy the file to one of its \
-             own",
+            "has a second name (a hard link); replace it by a copy of its own",
         )),
     }
 }
@@ -229,7 +228,7 @@ fn is_ours(path: &Path, stat: &Stat) -> io::Result<()> {
         return Ok(());
     }
     Err(wrong(&format!(
-        "belongs to user {} and group {}, and the service runs as user {user} and group {group}: run it as their user, or \
+        "belongs to user {} and group {}, but the service runs as user {user} and group {group}: run it as their user, or \
          `chown -R {user}:{group} {}`",
         stat.st_uid,
         stat.st_gid,
@@ -237,7 +236,7 @@ fn is_ours(path: &Path, stat: &Stat) -> io::Result<()> {
     )))
 }
 
-/// Takes from it what others may do with it.
+/// Removes the permissions of others.
 fn tighten(path: &Path, opened: &File, stat: &Stat, mode: u32) -> io::Result<()> {
     let found = stat.st_mode & MODE_BITS;
     if found == mode {
@@ -247,7 +246,7 @@ fn tighten(path: &Path, opened: &File, stat: &Stat, mode: u32) -> io::Result<()>
     if found & !mode != 0 {
         tracing::warn!(
             path = %path.display(),
-            "others could use it (mode {found:04o}): now only the service's user can ({mode:04o})"
+            "others could access it (mode {found:04o}); now only the service's user can ({mode:04o})"
         );
     }
     Ok(())

@@ -28,8 +28,8 @@ const FILES: u64 = 400;
 /// Connections that come: more than there are files.
 const CROWD: usize = 500;
 
-/// What tells that no connection can be accepted.
-const LINE: &str = "no connection can be accepted for now";
+/// The log line that says that no connection can be accepted.
+const LINE: &str = "cannot accept connections for now";
 
 /// A host that may have so many files open, from its start on.
 async fn with_files(folder: &Path, files: u64) -> TestResult<LoneHost> {

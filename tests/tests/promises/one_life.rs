@@ -505,7 +505,7 @@ async fn a_host_that_is_put_back_from_before_a_take_over_is_nobodys_to_go_on_wit
     stands(&other.client, &world.host_id, refused, owned).await?;
     let said = eventually("the former owner to see what became of it", || async {
         let fault = host_of(&world.client, &world.host_id).await?.connection_fault?;
-        fault.message.contains("put back").then_some(fault)
+        fault.message.contains("was restored").then_some(fault)
     });
     ensure(said.await?.code == owned, || "another code".to_owned())?;
     stands(&world.client, &world.host_id, refused, owned).await?;

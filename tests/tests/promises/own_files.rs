@@ -54,7 +54,7 @@ async fn whatever_the_umask_nobody_else_reaches_a_data_directory() -> TestResult
     host.serves().await?;
     is_private(&data)?;
     let log = host.service.log_tail(200);
-    ensure(log.contains("others could use it (mode 0777)"), || log)
+    ensure(log.contains("others could access it (mode 0777)"), || log)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,7 @@ async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_tw
         let (is_whole, said) = offline(service, &["check"], dir)?;
         ensure(is_whole && said.contains("whole"), || said.clone())?;
         let (is_whole, said) = offline(service, &["repair"], dir)?;
-        ensure(is_whole && said.contains("nothing is to be repaired"), || {
+        ensure(is_whole && said.contains("there is nothing to repair"), || {
             said.clone()
         })?;
         nothing_can_be_saved(service, dir)?;
@@ -129,7 +129,7 @@ async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_tw
             let whole = std::fs::read(dir.join(name))?;
             std::fs::write(trial.join(name), &whole[..whole.len() / 2])?;
             names(
-                "cut short",
+                "truncated",
                 &refused(recipe, &trial).await.context(format!("half of {name}"))?,
                 name,
             )?;

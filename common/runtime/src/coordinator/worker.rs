@@ -93,7 +93,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
             match end {
                 End::Stopped(waiting) => return waiting,
                 End::Failed(error) => {
-                    tracing::error!(%error, "a commit failed: its outcome is unknown; opening the store again");
+                    tracing::error!(%error, "a commit failed and its outcome is unknown: reopening the store");
                     // Opening and loading over and over helps nobody where each time the first commit fails.
                     if opened_at == Some(self.log.current())
                         && let Err(waiting) = self.refuse_for(REOPEN_AT_MOST).await

@@ -55,12 +55,12 @@ impl From<ReadError> for Status {
 
 fn sentence(problem: Problem) -> &'static str {
     match problem {
-        Problem::Unspecified => "the point is not in this history",
+        Problem::Unspecified => "that point is not in this history",
         Problem::UnknownStore => "the token is of another data directory",
-        Problem::UnknownStart => "this data directory never saw that start of the service",
-        Problem::PastStart => "that start of the service ended before this point",
-        Problem::Future => "the point is still to come",
+        Problem::UnknownStart => "the service never had that start on this data directory",
+        Problem::PastStart => "that start of the service ended before that point",
+        Problem::Future => "that point is in the future",
         Problem::TooOld => "the history no longer reaches back that far",
-        Problem::Damaged => "a revision behind this point cannot be read any more, see the service's log",
+        Problem::Damaged => "a revision after that point is damaged; see the service's log",
     }
 }

@@ -221,7 +221,7 @@ impl<H: prost::Message + Default> Log<H> {
     pub(crate) fn unreadable(&self, what: &str) -> Result<ReadError, StoreError> {
         tracing::error!(
             what,
-            "the history is damaged: watches that come to it are sent to a snapshot"
+            "the history is damaged: watches that reach it are told to start with a snapshot"
         );
         self.out_of_range(Problem::Damaged)
     }

@@ -11,7 +11,7 @@ use proto::task::v1 as wire;
 use super::pace::Pace;
 use super::waiters::Waiters;
 
-/// Tasks that a inner remembers; far more than run at a time. The one that moved longest ago goes first.
+/// The number of tasks with samples; far more than run at a time. The sample that is the oldest is dropped first.
 const MAX_TASKS: usize = 10_000;
 
 /// One sample a task, the newest; each later than the readers' last look by its number.
@@ -65,7 +65,7 @@ impl LatestProgress {
         });
     }
 
-    /// A sample of somebody else's inner, as it came. One of a task that is not recorded, or over, is dropped: it may be
+    /// A sample that another service measured. One of a task that is not recorded, or over, is dropped: it may be
     /// late.
     pub fn relay(&self, task_id: TaskId, sample: &wire::Progress) {
         let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -187,23 +187,23 @@ mod tests {
 
     #[test]
     fn only_the_newest_sample_of_each_task_is_kept() {
-        let inner = LatestProgress::default();
-        inner.report(task(1), 10, 100);
-        inner.report(task(2), 5, 0);
-        inner.report(task(1), 50, 100);
-        let (samples, seen) = inner.since(0, |_| true);
+        let progress = LatestProgress::default();
+        progress.report(task(1), 10, 100);
+        progress.report(task(2), 5, 0);
+        progress.report(task(1), 50, 100);
+        let (samples, seen) = progress.since(0, |_| true);
         let seen_of: Vec<_> = samples.iter().map(|s| (s.done_bytes, s.percent)).collect();
         assert_eq!(seen_of, [(5, 0.0), (50, 50.0)]);
-        assert!(inner.since(seen, |_| true).0.is_empty());
-        inner.report(task(2), 6, 0);
-        inner.forget(task(2));
-        assert!(inner.since(seen, |_| true).0.is_empty());
+        assert!(progress.since(seen, |_| true).0.is_empty());
+        progress.report(task(2), 6, 0);
+        progress.forget(task(2));
+        assert!(progress.since(seen, |_| true).0.is_empty());
     }
 
     #[test]
     fn a_relayed_sample_is_shown_as_it_came() {
-        let inner = LatestProgress::default();
-        inner.begin(task(1));
+        let progress = LatestProgress::default();
+        progress.begin(task(1));
         let sample = wire::Progress {
             task_id: task(1).to_string(),
             done_bytes: 250,
@@ -212,42 +212,42 @@ mod tests {
             rate_bytes_per_second: 50,
             time_left: Duration::from_secs(15).try_into().ok(),
         };
-        inner.relay(task(1), &sample);
-        assert_eq!(inner.newest(task(1)), Some(sample));
+        progress.relay(task(1), &sample);
+        assert_eq!(progress.newest(task(1)), Some(sample));
     }
 
     #[test]
     fn nothing_is_relayed_of_what_is_not_at_work() {
-        let inner = LatestProgress::default();
+        let progress = LatestProgress::default();
         let sample = wire::Progress {
             task_id: task(1).to_string(),
             done_bytes: 1,
             ..wire::Progress::default()
         };
         let is_shown = || {
-            inner.relay(task(1), &sample);
-            inner.newest(task(1)).is_some()
+            progress.relay(task(1), &sample);
+            progress.newest(task(1)).is_some()
         };
         assert!(!is_shown(), "nobody has recorded it");
-        inner.begin(task(1));
+        progress.begin(task(1));
         assert!(is_shown());
-        inner.forget(task(1));
+        progress.forget(task(1));
         assert!(!is_shown(), "it is over");
-        inner.begin(task(1));
+        progress.begin(task(1));
         assert!(is_shown());
-        inner.clear();
+        progress.clear();
         assert!(!is_shown());
-        assert!(inner.since(0, |_| true).0.is_empty());
+        assert!(progress.since(0, |_| true).0.is_empty());
     }
 
     #[test]
-    fn the_board_is_bounded() {
-        let inner = LatestProgress::default();
+    fn the_samples_are_bounded() {
+        let progress = LatestProgress::default();
         for number in 0..MAX_TASKS as u128 + 10 {
-            inner.report(task(number), 1, 1);
+            progress.report(task(number), 1, 1);
         }
-        assert_eq!(inner.since(0, |_| true).0.len(), MAX_TASKS);
-        assert_eq!(inner.newest(task(9)), None);
-        assert!(inner.newest(task(10)).is_some());
+        assert_eq!(progress.since(0, |_| true).0.len(), MAX_TASKS);
+        assert_eq!(progress.newest(task(9)), None);
+        assert!(progress.newest(task(10)).is_some());
     }
 }

@@ -139,7 +139,7 @@ pub(super) async fn answer(
     }
     let path = head.uri.path();
     let Some((path, class)) = methods.find(path) else {
-        let words = format!("this port serves no method {path:.200}; reflection lists what there is");
+        let words = format!("this port serves no method {path:.200}; use reflection to list the methods");
         return Ok(refused(&Fault::new(FaultCode::MethodUnknown, words)));
     };
     let path = Arc::clone(path);
@@ -199,12 +199,10 @@ async fn answer_of(
                 count(&connection.traffic().counters.calls_expired);
                 let words = match call.is_whole.load(Ordering::Relaxed) {
                     true => format!(
-                        "the request was not answered within {patience:?}; whether it took effect is unknown: repeat it as it \
-                         was, with more time"
+                        "the request was not answered within {patience:?}; whether it took effect is unknown: repeat it unchanged, with a longer deadline"
                     ),
                     false => format!(
-                        "the request was not there to its end within {patience:?}: nothing was done; send it whole, or give it \
-                         more time"
+                        "the request did not arrive completely within {patience:?}: nothing was done; send all of it, or allow more time"
                     ),
                 };
                 return Ok(refused(&Fault::new(FaultCode::DeadlineExceeded, words)));
@@ -245,7 +243,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
     let wrong = || {
         Fault::invalid(
             "metadata.grpc-timeout",
-            "is no time; expected up to eight digits and one of H, M, S, m, u and n",
+            "is not a duration; expected up to eight digits and one of H, M, S, m, u and n",
         )
     };
     let text = value.to_str().map_err(|_| wrong())?;
@@ -302,7 +300,7 @@ impl Taken {
         }
         self.seen += data.len();
         if self.is_beyond_one() && !self.takes_stream {
-            let words = "the method takes one message, and the request has more: nothing was done";
+            let words = "the method takes one message, but the request has more: nothing was done";
             return Err(Fault::new(FaultCode::InvalidArgument, words));
         }
         let length = data.len();

@@ -123,7 +123,7 @@ impl Served {
                     }
                     if read.load(Ordering::Relaxed) < PREFACE_BYTES {
                         count(&traffic.counters.handshakes_expired);
-                        tracing::debug!("a connection did not begin to speak HTTP/2 in time");
+                        tracing::debug!("a connection did not start HTTP/2 in time");
                         return;
                     }
                 }

@@ -29,23 +29,21 @@ pub(super) fn check(head: &Parts) -> Result<(), Refused> {
     let refused = |status, fault| Err(Refused { status, fault });
     if head.method != Method::POST {
         let words = format!(
-            "a call of gRPC is a POST, and this is a {:.20}: nothing was done",
+            "gRPC calls are POST requests, but this is a {:.20}: nothing was done",
             head.method.as_str()
         );
         let fault = Fault::new(FaultCode::InvalidArgument, words);
         return refused(StatusCode::METHOD_NOT_ALLOWED, fault);
     }
     if !is_grpc(&head.headers) {
-        let words = "the content is not application/grpc or application/grpc+proto: this port speaks gRPC with Protobuf, and \
-                     nothing was done";
+        let words = "the content type is not application/grpc or application/grpc+proto: this port speaks gRPC with Protobuf; nothing was done";
         let fault = Fault::new(FaultCode::InvalidArgument, words).about("metadata.content-type");
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault);
     }
     let bytes = metadata_bytes(head);
     if bytes > METADATA_BYTES {
         let words = format!(
-            "the request has {bytes} bytes of metadata, each value counted with 32 more: at most {METADATA_BYTES} are taken. \
-             Nothing was done; send less"
+            "the request has {bytes} bytes of metadata (each value counts 32 bytes more than its length); at most {METADATA_BYTES} are accepted. Nothing was done; send less"
         );
         let fault = Fault::new(FaultCode::MessageTooLarge, words).about("metadata");
         return refused(StatusCode::OK, fault);

@@ -107,7 +107,7 @@ impl Limits {
             tracing::warn!(
                 asked,
                 allowed,
-                "the limit of open files allows fewer connections: raise it (ulimit -n, LimitNOFILE)"
+                "the limit of open files allows fewer connections than configured: raise it (ulimit -n, LimitNOFILE)"
             );
         }
         asked.min(allowed)
@@ -145,7 +145,7 @@ pub(super) fn take_all_files() {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

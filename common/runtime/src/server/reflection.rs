@@ -52,7 +52,7 @@ macro_rules! reflection {
                         if bytes > MAX_ASKED {
                             // It is not said again either.
                             let words =
-                                format!("the question has {bytes} bytes: nothing here has a name that long");
+                                format!("the query has {bytes} bytes: nothing here has a name that long");
                             return Ok(wire::ServerReflectionResponse {
                                 message_response: Some(error(Code::InvalidArgument, words)),
                                 ..Default::default()
@@ -75,7 +75,7 @@ macro_rules! reflection {
                     }),
                     Some(Asked::FileContainingSymbol(symbol)) => file(methods.file_of(symbol), || {
                         format!(
-                            "this port serves nothing that is called {}",
+                            "this port serves nothing with the name {}",
                             Label::from(symbol)
                         )
                     }),

@@ -31,7 +31,7 @@ const KNOWN: [(Code, &str, FaultCode, &str); 11] = [
         Code::Internal,
         "Error decompressing",
         FaultCode::InvalidArgument,
-        "the request cannot be decompressed: it is not what its grpc-encoding says",
+        "the request cannot be decompressed: it does not match its grpc-encoding",
     ),
     (
         Code::Internal,
@@ -55,25 +55,25 @@ const KNOWN: [(Code, &str, FaultCode, &str); 11] = [
         Code::Internal,
         "Missing request message",
         FaultCode::InvalidArgument,
-        "the request has no message: send one, be it empty",
+        "the request has no message: send one, even if it is empty",
     ),
     (
         Code::Unimplemented,
         "Content is compressed with",
         FaultCode::CompressionUnsupported,
-        "the request is compressed in a way that is not read here: send it with gzip, or as it is",
+        "the request uses an unsupported compression: send it with gzip, or uncompressed",
     ),
     (
         Code::NotFound,
         "service not registered",
         FaultCode::EntityNotFound,
-        "the port serves no service of this name; reflection lists what there is",
+        "the port serves no service of this name; use reflection to list the services",
     ),
     (
         Code::Cancelled,
         "Timeout expired",
         FaultCode::DeadlineExceeded,
-        "the request was not answered in the time that it had",
+        "the request was not answered before its deadline",
     ),
 ];
 

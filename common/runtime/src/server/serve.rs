@@ -103,7 +103,7 @@ pub async fn serve(
     // Nobody may be there to hear.
     let _ = stop.send(());
     if tokio::time::timeout(GRACE, stop.closed()).await.is_err() {
-        tracing::warn!(grace = ?GRACE, "some calls are still open: abandoning them");
+        tracing::warn!(grace = ?GRACE, "some calls did not end in time: abandoning them");
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ async fn accept(listening: Listening<impl Connections>, served: Served) {
                 let error = error.into();
                 if !is_shortage(&*error) {
                     // Whoever it was has gone again.
-                    tracing::debug!(%error, "a connection was not accepted");
+                    tracing::debug!(%error, "cannot accept a connection");
                     continue;
                 }
                 count(&served.traffic.counters.accepts_failed);
@@ -131,8 +131,7 @@ async fn accept(listening: Listening<impl Connections>, served: Served) {
                     told = Some(Instant::now());
                     tracing::error!(
                         %error,
-                        "no connection can be accepted for now: raise the limit of open files (ulimit -n, LimitNOFILE), or see \
-                         what else uses them up"
+                        "cannot accept connections for now: raise the limit of open files (ulimit -n, LimitNOFILE), or find out what else uses them up"
                     );
                 }
                 served.traffic.give_way();

@@ -21,7 +21,7 @@ enum Meaning {
 /// A limit's signal comes with each write that meets it: it is told this often.
 const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
-const NOTHING: &str = "it means nothing to this service, which goes on";
+const NOTHING: &str = "the service ignores it and continues";
 
 /// Those that may come. Programs that are started get none of this: for them each means what it always does.
 const SIGNALS: [(Number, &str, Meaning); 14] = [
@@ -40,14 +40,14 @@ const SIGNALS: [(Number, &str, Meaning); 14] = [
         Number::XFSZ,
         "SIGXFSZ",
         Meaning::GoOn(
-            "a file would have become larger than this process may make one: that write has failed, the service goes on; raise the limit (ulimit -f, LimitFSIZE)",
+            "a write failed because it would exceed the file size limit of this process; the service continues; raise the limit (ulimit -f, LimitFSIZE)",
         ),
     ),
     (
         Number::XCPU,
         "SIGXCPU",
         Meaning::GoOn(
-            "the processor time that this process may use is used up: at the hard limit the system kills it; raise the limit (ulimit -t, LimitCPU)",
+            "this process has used up its CPU time: at the hard limit the system kills it; raise the limit (ulimit -t, LimitCPU)",
         ),
     ),
     (Number::USR1, "SIGUSR1", Meaning::GoOn(NOTHING)),
@@ -102,7 +102,7 @@ impl Caught {
                 told: None,
             }),
             Err(error) => {
-                tracing::error!(%error, "{name} cannot be caught: it will end the process at once");
+                tracing::error!(%error, "{name} cannot be caught and will end the process at once");
                 None
             }
         }

@@ -157,13 +157,13 @@ impl Traffic {
         let of_peer = peer.map_or(0, |peer| inner.peers.get(&peer).copied().unwrap_or_default());
         let refused = if of_peer >= self.max_connections_of_peer {
             self.make_room(&mut inner, peer).then_some(()).map_or_else(
-                || Some(format!("the service has {of_peer} connections from this address, as many as it takes (--max-connections-per-peer, and the limit of open files)")),
+                || Some(format!("the service has {of_peer} connections from this address, which is the maximum (--max-connections-per-peer and the limit of open files)")),
                 |()| None,
             )
         } else if inner.connections.len() - inner.refused >= self.max_connections {
             let all = self.max_connections;
             (!self.make_room(&mut inner, None)).then(|| {
-                format!("the service has {all} connections, as many as it takes (--max-connections, and the limit of open files)")
+                format!("the service has {all} connections, which is the maximum (--max-connections and the limit of open files)")
             })
         } else {
             None
@@ -339,7 +339,7 @@ impl Connection {
             if !traffic.make_memory(self, 0) {
                 count(&traffic.counters.calls_refused);
                 return Err(too_many(format!(
-                    "{most} calls of this kind are under way, as many as may be ({setting})"
+                    "{most} calls of this kind are running, which is the maximum ({setting})"
                 )));
             }
             inner = traffic.lock();
@@ -404,8 +404,7 @@ impl Call {
                 count(&traffic.counters.calls_refused);
                 let most = traffic.limits.max_held_mib;
                 return Err(too_many(format!(
-                    "the service holds {most} MiB of requests that are half read and answers that are not taken, as much as \
-                     may be (--max-held-mib)"
+                    "the service holds {most} MiB of partly received requests and answers that were not read, which is the maximum (--max-held-mib)"
                 )));
             }
             // What it held is given back when it is dropped; it counts no longer.

@@ -16,7 +16,7 @@ pub(super) struct Line(String);
 impl Line {
     /// Lines are missing here.
     pub(super) fn gap(format: LogFormat, dropped: u64) -> Self {
-        let message = "log lines were dropped here: stderr was not read fast enough, or could not be written";
+        let message = "log lines were dropped here: stderr was not read fast enough or could not be written";
         match format {
             LogFormat::Human => Self(format!(
                 "{}  WARN runtime::telemetry: {message} dropped={dropped}\n",

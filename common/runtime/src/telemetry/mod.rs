@@ -47,7 +47,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter cannot be read.
-    #[error("the log filter {0:?} cannot be read; expected for example info or engine_svc=debug,info")]
+    #[error("the log filter {0:?} is invalid; expected for example info or engine_svc=debug,info")]
     Filter(String, #[source] tracing_subscriber::filter::ParseError),
     /// It was set up before.
     #[error("logging is set up already")]

@@ -59,7 +59,9 @@ impl Step {
 pub(super) enum SnapshotError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the snapshot was not taken within {PATIENCE:?}; read faster, or filter more")]
+    #[error(
+        "the client did not read the snapshot within {PATIENCE:?}; read faster, or use a narrower filter"
+    )]
     TooSlow,
 }
 

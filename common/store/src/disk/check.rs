@@ -1,4 +1,4 @@
-//! A look at all that a data directory holds, which changes nothing: for people, while the service is stopped.
+//! Checks everything in a data directory without changing it: for people, while the service is stopped.
 
 use std::path::Path;
 
@@ -10,23 +10,24 @@ use super::{Owner, at, preflight, verify};
 use crate::StoreError;
 use crate::data_dir::{self, Access};
 
-/// What was found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What there is, a line each.
+    /// What exists, a line each.
     pub facts: Vec<String>,
-    /// What is wrong, a line each, naming the file or the record. None: the store is whole, and a start takes it.
+    /// What is wrong, a line each, with the file or the record. If there is none, the store is intact, and the
+    /// service can start on it.
     pub faults: Vec<String>,
-    /// Bytes of records, with their keys and all that they need to be read, as they lie in the tables.
+    /// The size of the records in the tables, with their keys and everything that is needed to read them.
     pub record_bytes: u64,
-    /// Bytes of the history's rows.
+    /// The size of the rows of the history.
     pub history_bytes: u64,
 }
 
-/// Looks at every record, every row of the history, and every frame of the log.
+/// Checks every record, every row of the history, and every frame of the log.
 ///
 /// # Errors
-/// [`StoreError`] where a service has the directory open, or where it cannot be read at all.
+/// [`StoreError`] if a service has the directory open, or if it cannot be read at all.
 pub fn check(dir: &Path, owner: Owner) -> Result<Report, StoreError> {
     std::fs::read_dir(dir).map_err(|error| at(dir, &error))?;
     let _lock = Lock::take_to_read(dir)?;
@@ -39,7 +40,7 @@ pub fn check(dir: &Path, owner: Owner) -> Result<Report, StoreError> {
         }
         Ok(None) => {
             let what =
-                "there is no manifest: nothing says whose store this is, or that its files belong together";
+                "there is no manifest, which says whose store this is and that its files belong together";
             report.faults.push(what.to_owned());
             None
         }

@@ -1,4 +1,4 @@
-//! The thread that brings what is in the write-ahead log into the tables.
+//! The thread that writes the content of the write-ahead log into the tables.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use super::version::Version;
 use super::{Shared, WriteState, at};
 use crate::StoreError;
 
-/// The first wait before a checkpoint that failed is tried again; doubled up to [`RETRY_AT_MOST`].
+/// The first wait before a failed checkpoint is retried; doubled up to [`RETRY_AT_MOST`].
 const RETRY_AT_FIRST: Duration = Duration::from_millis(10);
 
 /// A disk that comes back is noticed within this.
 const RETRY_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Tells those who would wait that the thread has ended, by a defect too.
+/// Notifies waiters that the thread has ended, even by a panic.
 struct Ended(Arc<Shared>);
 
 impl Drop for Ended {
@@ -37,16 +37,16 @@ impl Drop for Ended {
 pub(super) struct Closing {
     pub dir: PathBuf,
     pub manifest: Manifest,
-    /// Until then nobody else has it.
+    /// Keeps the data directory locked until then.
     pub _lock: Lock,
 }
 
-/// Has the tables for itself.
+/// Exclusive access to the tables.
 pub(super) struct Checkpointer {
     shared: Arc<Shared>,
     tables: Tables,
     closing: Closing,
-    /// The memtable before. To let go of so much takes milliseconds, and must fall to nobody who looks at it for a moment.
+    /// The previous memtable. Freeing it takes milliseconds, which must not happen to a reader that uses it briefly.
     retired: Option<Arc<RwLock<Memtable>>>,
 }
 
@@ -60,7 +60,8 @@ impl Checkpointer {
         }
     }
 
-    /// Until the store is dropped. Then all is in the tables, unless they cannot be written: the next start replays the rest.
+    /// Runs until the store is dropped. Then everything is in the tables, unless they cannot be written: the next
+    /// start replays the rest.
     pub(super) fn run(mut self) {
         let _ended = Ended(Arc::clone(&self.shared));
         loop {
@@ -70,7 +71,7 @@ impl Checkpointer {
                     break;
                 }
                 if state.in_doubt {
-                    // What follows must not be taken for what goes on from it. Whoever commits next opens the log again.
+                    // What follows must not be taken for a continuation. The next commit reopens the log.
                     if state.stopping {
                         return;
                     }
@@ -78,7 +79,7 @@ impl Checkpointer {
                     continue;
                 }
                 if let Err(error) = self.shared.freeze(&mut state) {
-                    tracing::error!(%error, "the write-ahead log cannot go on with its other file");
+                    tracing::error!(%error, "the write-ahead log cannot switch to its other file");
                     if state.stopping {
                         return;
                     }
@@ -95,7 +96,7 @@ impl Checkpointer {
         self.close();
     }
 
-    /// The log need not be looked at any more: all that it holds is in the tables.
+    /// The log is not needed any more: everything in it is in the tables.
     fn close(self) {
         let last = self.shared.update_version(|version| {
             version.replace(None);
@@ -103,16 +104,15 @@ impl Checkpointer {
         });
         drop(self.tables);
         if self.shared.dir.check().is_err() {
-            // Another directory may stand under the name. The next start over this one looks at its log.
+            // Another directory may have the name. The next start on this one replays its log.
             return;
         }
         if let Err(error) = self.closing.manifest.closed(last).write(&self.closing.dir) {
-            tracing::warn!(%error, "the store could not be closed: the next start looks at the write-ahead log");
+            tracing::warn!(%error, "the store could not be closed: the next start will replay the write-ahead log");
         }
     }
 
-    /// Waits until there is something to do: a file of the log is full, something has been in the log long enough, or
-    /// the store is dropped.
+    /// Waits for work: a file of the log is full, something has been in the log long enough, or the store is dropped.
     fn due(&self) -> MutexGuard<'_, WriteState> {
         let shared = &*self.shared;
         let mut state = shared.write_state();
@@ -132,8 +132,8 @@ impl Checkpointer {
         }
     }
 
-    /// Brings the frozen memtable into the tables, however long it takes; says whether it is there: it is not only where the
-    /// store was dropped meanwhile.
+    /// Writes the frozen memtable into the tables, however long it takes; returns false only if the store was dropped
+    /// meanwhile.
     fn persist(&mut self) -> bool {
         let mut pause = RETRY_AT_FIRST;
         loop {
@@ -142,7 +142,7 @@ impl Checkpointer {
             };
             tracing::error!(%error, "the store's tables cannot be written; trying again");
             let shared = Arc::clone(&self.shared);
-            // Whoever finds that out waits for the next attempt.
+            // Whoever notices that waits for the next attempt.
             shared.throttle.hurry();
             let mut state = shared.write_state();
             state.stuck = Some(error.to_string());
@@ -170,7 +170,7 @@ impl Checkpointer {
         (shared.passes)("checkpoint.before");
         let more = {
             let memtable = frozen.read().unwrap_or_else(PoisonError::into_inner);
-            // Whoever commits has gone on with the next generation.
+            // Commits have continued with the next generation.
             let generation = shared.write_state().wal.generation() - 1;
             self.tables
                 .apply(&memtable, shared.identity.start, generation, oldest)?
@@ -192,23 +192,23 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// After an error the database takes no more writes until it was opened again.
+    /// After an error the database accepts no writes until it is reopened.
     fn reopen(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        // By its name another store would be opened, or made.
+        // By its name another store would be opened or created.
         shared.dir.check()?;
         shared.reserve.give_up_if_full();
         let probed = self.tables.probe().or_else(|error| match error.kind() {
-            // The file system has room, and we may have none of it.
+            // The file system has free space, but we may not use it.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 shared.reserve.give_up();
                 self.tables.probe()
             }
             _ => Err(error),
         });
-        // Until then the old one still serves reads.
+        // Until then the old one serves reads.
         probed.map_err(|error| at(self.tables.path(), &error))?;
-        // Who wants to read waits for it.
+        // Readers wait for it.
         shared.update_version(|version: &mut Version| {
             version.replace(None);
             self.tables.reopen()?;

@@ -1,4 +1,4 @@
-//! zstd, as the tables use it: quick, and with what a record is compressed against.
+//! zstd as the tables use it: fast, with dictionaries.
 
 use std::fmt;
 use std::io;
@@ -7,19 +7,19 @@ use zstd::bulk;
 
 use crate::StoreError;
 
-/// The quickest that still codes letters by how often they come: ids as text are half of all there is.
+/// The fastest level that uses entropy coding: ids as text are half of all data.
 const LEVEL: i32 = 1;
 
-/// Compresses. Making one costs more than using it.
+/// A compressor. Creating one costs more than using it.
 pub(super) struct Compressor(bulk::Compressor<'static>);
 
 impl Compressor {
-    /// For what stands for itself.
+    /// For data without a dictionary.
     pub(super) fn new() -> Result<Self, StoreError> {
         Self::against(&[])
     }
 
-    /// For what repeats much of this dictionary.
+    /// For data that repeats much of this dictionary.
     pub(super) fn against(dictionary: &[u8]) -> Result<Self, StoreError> {
         let compressor = bulk::Compressor::with_dictionary(LEVEL, dictionary);
         compressor.map(Self).map_err(|error| failed(&error))
@@ -36,27 +36,27 @@ impl fmt::Debug for Compressor {
     }
 }
 
-/// Decompresses what a [`Compressor`] made. Used only behind a checksum that is right: the length is what was written.
+/// Decompresses the output of a [`Compressor`]. Used only after the checksum was verified, so the length is correct.
 pub(super) struct Decompressor(bulk::Decompressor<'static>);
 
 impl Decompressor {
-    /// Of what was compressed against this dictionary; none where zstd refuses it.
+    /// For data that was compressed with this dictionary; none if zstd refuses it.
     pub(super) fn against(dictionary: &[u8]) -> Option<Self> {
         bulk::Decompressor::with_dictionary(dictionary).ok().map(Self)
     }
 
-    /// None unless exactly `length` bytes come out.
+    /// None unless the result has exactly `length` bytes.
     pub(super) fn decompress(&mut self, compressed: &[u8], length: usize) -> Option<Vec<u8>> {
         let bytes = self.0.decompress(compressed, length).ok()?;
         (bytes.len() == length).then_some(bytes)
     }
 }
 
-/// What was compressed without a dictionary.
+/// Decompresses data without a dictionary.
 pub(super) fn decompress(compressed: &[u8], length: usize) -> Option<Vec<u8>> {
     Decompressor::against(&[])?.decompress(compressed, length)
 }
 
 fn failed(error: &io::Error) -> StoreError {
-    StoreError::Unavailable(format!("nothing can be compressed: {error}"))
+    StoreError::Unavailable(format!("cannot compress: {error}"))
 }

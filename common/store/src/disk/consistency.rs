@@ -1,4 +1,5 @@
-//! Whether the pieces of a data directory belong together and are whole, and what of the log the tables lack.
+//! Checks whether the parts of a data directory belong together and are intact, and what of the log is missing in the
+//! tables.
 
 use std::io;
 use std::path::Path;
@@ -14,15 +15,15 @@ use super::wal::{self, Expected, LogId, SegmentImage};
 use super::{at, damaged};
 use crate::StoreError;
 
-/// What the pieces of a store prove.
+/// What the parts of a store prove.
 pub(super) enum Recovery {
-    /// All that was acknowledged is in the tables.
+    /// Everything that was acknowledged is in the tables.
     NotNeeded,
-    /// With these revisions, it is all.
+    /// Together with these revisions it is complete.
     Replay(Memtable),
 }
 
-/// Whether tables, log and seal are those of the manifest, and whole. Writes nothing.
+/// Checks that tables, log and seal match the manifest and are intact. Writes nothing.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] unless that is proved.
@@ -78,7 +79,7 @@ pub(super) fn plan_recovery(
     }
 }
 
-/// A store that is being made holds nothing yet.
+/// A store that is being created has nothing yet.
 fn is_new(
     tables: &Path,
     checkpoint: &LastCheckpoint,
@@ -94,7 +95,7 @@ fn is_new(
     }
 }
 
-/// What is in the log comes on top of the tables.
+/// The log continues the tables.
 fn with_log(
     dir: &Path,
     manifest: &Manifest,
@@ -119,8 +120,8 @@ fn with_log(
     wal::recover(dir, segments, &expected).map(Recovery::Replay)
 }
 
-/// Between two starts the log is that of the one before, or the next one's, in which nothing was committed. A segment that is being
-/// written over may have no header.
+/// Between two starts the log belongs to the previous one, or to the next one, in which nothing was committed. A
+/// segment that is being overwritten may have no header.
 fn is_between(segment: &SegmentImage, manifest: &Manifest, log: LogId) -> Result<(), StoreError> {
     let next = LogId {
         start: manifest.next(),
@@ -146,7 +147,7 @@ fn ends_with_start(path: &Path, checkpoint: &LastCheckpoint, start: Start) -> Re
     }
 }
 
-/// The tables have what the manifest says, no more and no less.
+/// The tables have exactly what the manifest says.
 fn has_exactly(path: &Path, checkpoint: &LastCheckpoint, manifest: &Manifest) -> Result<(), StoreError> {
     if checkpoint.revision == Revision(manifest.revision) {
         return Ok(());
@@ -158,19 +159,19 @@ fn has_exactly(path: &Path, checkpoint: &LastCheckpoint, manifest: &Manifest) ->
     Err(damaged(path, &what))
 }
 
-/// How far the log is sealed.
+/// The mark of the seal.
 fn mark(dir: &Path, manifest: &Manifest) -> Result<seal::Mark, StoreError> {
     mark_if_any(dir, manifest)?.ok_or_else(|| damaged(&dir.join(seal::FILE), "is missing"))
 }
 
-/// The same; none where there is no seal.
+/// The same; none if there is no seal.
 fn mark_if_any(dir: &Path, manifest: &Manifest) -> Result<Option<seal::Mark>, StoreError> {
     let path = dir.join(seal::FILE);
     match Seal::read(dir, manifest.seed()) {
         Ok(Some(mark)) => Ok(Some(mark)),
         Ok(None) => Err(damaged(&path, "holds no mark of this start")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(&path, "is cut short")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(&path, "is truncated")),
         Err(error) => Err(at(&path, &error)),
     }
 }

@@ -1,8 +1,8 @@
-//! How a batch lies in the write-ahead log: the crate's text has the bytes.
+//! The format of a batch in the write-ahead log; the crate's documentation has the bytes.
 //!
-//! The seed is drawn at each start of the service and is told to nobody: frames of an earlier start are none, and nobody
-//! can make one up inside of a record. The generation of the segment that the frame is in counts too ([`Salt`]): what is left of an
-//! earlier generation is no frame either.
+//! The seed is random for each start of the service and secret: frames of an earlier start are not valid, and nobody
+//! can forge one inside a record. The generation of the frame's segment counts too ([`Salt`]): what is left of an
+//! earlier generation is not valid either.
 
 use common::revision::Revision;
 use common::time::Timestamp;
@@ -11,33 +11,33 @@ use crate::{Commit, StoreError, Table, Write};
 
 const MAGIC: [u8; 4] = *b"VWL1";
 const HEADER: usize = 24;
-/// From here on the checksum counts.
+/// The checksum covers everything from here on.
 const SUMMED: usize = 8;
 const NONE: u32 = u32::MAX;
 
-/// What makes frames those of one start.
+/// Ties frames to one start.
 pub(super) type Seed = [u8; 8];
 
-/// What makes frames those of one generation of the log.
+/// Ties frames to one generation of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Salt {
-    /// Of the start.
+    /// The seed of the start.
     pub seed: Seed,
-    /// Rises with each rotation.
+    /// Increases with each rotation.
     pub generation: u64,
 }
 
-/// Every frame begins at a multiple of it.
+/// Every frame begins at a multiple of this.
 pub(super) const ALIGNMENT: usize = 8;
 
-/// What a frame says of itself.
+/// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     /// The first revision in it.
     pub first: Revision,
-    /// The last one.
+    /// The last revision in it.
     pub last: Revision,
-    /// With the zeros at its end.
+    /// The length of the frame with its padding.
     pub bytes: usize,
 }
 
@@ -74,12 +74,12 @@ pub(super) fn encode(salt: Salt, batch: &[Commit], frame: &mut Vec<u8>) {
     frame.resize(frame.len().next_multiple_of(ALIGNMENT), 0);
 }
 
-/// Where the next frame may begin: at the next multiple of [`ALIGNMENT`] that looks like one.
+/// Where the next frame may begin: the next multiple of [`ALIGNMENT`] that looks like a frame.
 pub(super) fn search(bytes: &[u8]) -> Option<usize> {
     memchr::memmem::find_iter(bytes, &MAGIC).find(|at| at.is_multiple_of(ALIGNMENT))
 }
 
-/// The header of the frame that `bytes` begin with; none unless the frame is whole.
+/// The header of the frame at the beginning of `bytes`; none unless the frame is complete and valid.
 pub(super) fn decode_header(salt: Salt, bytes: &[u8]) -> Option<FrameHeader> {
     let mut rest = Rest(bytes.strip_prefix(&MAGIC)?);
     let expected = rest.u32()?;
@@ -96,10 +96,10 @@ pub(super) fn decode_header(salt: Salt, bytes: &[u8]) -> Option<FrameHeader> {
     })
 }
 
-/// The batch of a whole frame; `table` finds the table of a name.
+/// The batch of a valid frame; `table` finds the table with a name.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] if it is not what its checksum says: another version wrote it.
+/// [`StoreError::Damaged`] if it cannot be decoded although its checksum is valid: another version wrote it.
 pub(super) fn decode(
     header: &FrameHeader,
     bytes: &[u8],
@@ -111,7 +111,7 @@ pub(super) fn decode(
         .collect::<Option<_>>()
         .ok_or_else(|| {
             StoreError::Damaged(format!(
-                "the frame of revision {} in the write-ahead log cannot be read by this version",
+                "this version cannot read the frame of revision {} in the write-ahead log",
                 header.first.0
             ))
         })
@@ -140,7 +140,7 @@ fn commit(revision: Revision, rest: &mut Rest<'_>, table: &mut impl FnMut(&str) 
     })
 }
 
-/// A batch is of a few MiB at most.
+/// A batch has a few MiB at most.
 fn length(length: usize) -> [u8; 4] {
     debug_assert!(length < NONE as usize, "{length} bytes in a batch");
     (length as u32).to_le_bytes()
@@ -154,7 +154,7 @@ fn checksum(salt: Salt, summed: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The bytes that are still to be read.
+/// The remaining bytes.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {

@@ -1,5 +1,5 @@
-//! One process for a data directory: whoever holds the lock on `lock` in it. The lock is the kernel's, so it ends with the
-//! process, however that ends.
+//! A data directory belongs to one process: the one that holds the lock on the file `lock`. It is a kernel lock, so
+//! it ends with the process, however that ends.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use crate::data_dir::{self, Access};
 /// The file in the data directory.
 pub(super) const FILE: &str = "lock";
 
-/// How long another holder is waited for. A child that a killed service had just forked holds its files until it has
-/// become another program: for a moment, and the service may be started again within it.
+/// How long to wait for another holder. A child that a killed service had just forked holds its files until it
+/// executes another program; the service may be restarted within that moment.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Between two tries.
+/// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Held until it is dropped.
+/// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    /// None where there is no such file to be locked, and nothing may be made.
+    /// None if the file does not exist and must not be created.
     _file: Option<File>,
 }
 
@@ -29,14 +29,14 @@ impl Lock {
     /// Locks a data directory, for writing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] where another process has it.
+    /// [`StoreError::Unavailable`] if another process has it.
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
         let file = data_dir::open(&path, Access::Write).map_err(|error| super::at(&path, &error))?;
         held(file, path)
     }
 
-    /// Locks one that is only read. Without the file nobody has it open who would write to it.
+    /// Locks a data directory for reading. If the file does not exist, no writer has the directory open.
     ///
     /// # Errors
     /// As [`Lock::take`].

@@ -1,7 +1,8 @@
-//! What a data directory says of itself: whose it is, and which pieces belong to it. The crate's text has the keys and the states.
+//! The manifest of a data directory: whose it is, and which parts belong to it. The crate's documentation has the
+//! keys and the states.
 //!
-//! Each state is durable before anything is done that only the next one allows, so a crash leaves one of them, and any piece of
-//! another store, start or time is found by what it says of itself (docs/adr/0014).
+//! Each state is durable before anything is done that only the next one allows, so a crash leaves one of them, and a
+//! part of another store, start or time is recognized by its own data (docs/adr/0014).
 
 use std::fmt;
 use std::fs::{self, File};
@@ -20,15 +21,15 @@ use crate::data_dir;
 /// The file in the data directory.
 pub(super) const FILE: &str = "manifest";
 
-/// Since 2 records and the rows of the history are compressed, since 3 with zstd, and records of one family against what they
-/// have in common. What 2 wrote is read, record by record.
+/// Since format 2 records and rows of the history are compressed; since 3 with zstd, and the records of a family with
+/// a common dictionary. Records of format 2 can be read.
 const FORMAT: u32 = 3;
 const OLDEST_FORMAT: u32 = 2;
 
-/// Far more than one has.
+/// Far more than a manifest has.
 const MOST_BYTES: u64 = 4 << 10;
 
-/// Where the store is between two starts.
+/// The state of the store between two starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
@@ -43,25 +44,25 @@ pub(super) enum State {
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
     format: u32,
-    /// The service whose store this is.
+    /// The service that the store belongs to.
     pub service: String,
-    /// Which one of that service: the id that was given, else the store's first one, which an engine takes for its own.
-    /// Empty where a repair found nobody who knew.
+    /// The id of the host or engine: the configured one, otherwise the store's first id, which an engine uses as its
+    /// own. Empty if a repair could not determine it.
     pub owner: String,
     pub store_id: String,
     pub state: State,
-    /// Hexadecimal, for its values are beyond what TOML's integers hold.
+    /// Hexadecimal, because its values exceed TOML's integers.
     start: String,
     next: String,
-    /// Of the log that counts now: the next start's while that one is about to begin.
+    /// The seed of the current log: the next start's while that one is about to begin.
     seed: String,
     pub revision: u64,
-    /// How long each file of the log is at least.
+    /// The minimum length of each file of the log.
     pub wal_bytes: u64,
 }
 
 impl Manifest {
-    /// Of a store that is being made.
+    /// The manifest of a store that is being created.
     pub(super) fn new(owner: Owner, store_id: StoreId, wal_bytes: u64) -> Self {
         Self {
             format: FORMAT,
@@ -77,7 +78,7 @@ impl Manifest {
         }
     }
 
-    /// All up to `revision` is in the tables, and `next` is about to begin, with a log of this seed.
+    /// Everything up to `revision` is in the tables, and `next` is about to begin, with a log of this seed.
     pub(super) fn moving(&self, revision: Revision, next: Start, seed: Seed) -> Self {
         Self {
             state: State::Moving,
@@ -88,7 +89,7 @@ impl Manifest {
         }
     }
 
-    /// The next start is served from now on.
+    /// The next start has begun.
     pub(super) fn moved(&self, wal_bytes: u64) -> Self {
         Self {
             state: State::Open,
@@ -100,7 +101,7 @@ impl Manifest {
         }
     }
 
-    /// Of a store that was saved from a damaged one, and has all in its tables.
+    /// The manifest of a store that was saved from a damaged one, with everything in its tables.
     pub(super) fn saved(
         service: &str,
         owner: &str,
@@ -118,7 +119,7 @@ impl Manifest {
         }
     }
 
-    /// As it is, and of this owner where nobody knew whose it was.
+    /// Sets the owner if it was unknown.
     pub(super) fn owned_by(self, owner: Owner) -> Self {
         match (self.owner.is_empty(), owner.id) {
             (true, Some(id)) => Self {
@@ -129,7 +130,7 @@ impl Manifest {
         }
     }
 
-    /// All is in the tables.
+    /// Everything is in the tables.
     pub(super) fn closed(&self, revision: Revision) -> Self {
         Self {
             state: State::Closed,
@@ -154,7 +155,7 @@ impl Manifest {
         self.store_id.parse().ok()
     }
 
-    /// Refuses the store of another service, or of another one of the same.
+    /// Refuses the store of another service, or of another host or engine.
     pub(super) fn belongs_to(&self, owner: Owner, dir: &Path) -> Result<(), StoreError> {
         let (dir, service) = (dir.display(), &self.service);
         if *service != owner.service {
@@ -172,8 +173,8 @@ impl Manifest {
         }
     }
 
-    /// Says of what format the store is from now on, unless it says so already: to be written before anything that the build before does not
-    /// know.
+    /// Sets the format of the store, unless it is set already: to be written before anything that the previous build
+    /// does not know.
     pub(super) fn renewed(&self) -> Option<Self> {
         (self.format != FORMAT).then(|| Self {
             format: FORMAT,
@@ -181,10 +182,10 @@ impl Manifest {
         })
     }
 
-    /// None where there is none.
+    /// Reads the manifest; none if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where it is not what was written.
+    /// [`StoreError::Damaged`] if it is damaged.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = dir.join(FILE);
         let text = match data_dir::read(&path, MOST_BYTES + 1) {
@@ -204,7 +205,7 @@ impl Manifest {
         }
     }
 
-    /// Puts it in the place of the one before. When it returns `Ok` it is durable, name and all.
+    /// Replaces the previous manifest. When it returns `Ok` the new one is durable, including its name.
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
         let temporary = dir.join(format!("{FILE}.new"));
         let mut file = data_dir::create(&temporary)?;
@@ -215,7 +216,7 @@ impl Manifest {
     }
 }
 
-/// In a line, for people.
+/// A line for people.
 impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -235,7 +236,7 @@ impl fmt::Display for Manifest {
     }
 }
 
-/// The text, and under it its sum.
+/// The text, followed by its checksum.
 fn encode(manifest: &Manifest) -> io::Result<Vec<u8>> {
     let mut text = toml::to_string(manifest).map_err(io::Error::other)?;
     let sum = crc32fast::hash(text.as_bytes());
@@ -254,7 +255,7 @@ fn hex(number: u64) -> String {
     format!("{number:016x}")
 }
 
-/// 0 where there is none: nothing has that start.
+/// 0 if there is none: no start has that number.
 fn number(hex: &str) -> u64 {
     u64::from_str_radix(hex, 16).unwrap_or_default()
 }

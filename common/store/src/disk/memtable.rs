@@ -1,4 +1,4 @@
-//! What is in the write-ahead log and not yet in the tables, in memory, as it was at each revision.
+//! The content of the write-ahead log that is not yet in the tables, in memory, with the state at each revision.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,14 +8,14 @@ use common::revision::Revision;
 
 use crate::{Commit, Order, Table};
 
-/// A run of revisions. Batches are shared with whoever committed them: only the keys are copied.
+/// A run of revisions. Batches are shared with the commit: only the keys are copied.
 #[derive(Debug, Default)]
 pub(super) struct Memtable {
     batches: Vec<Arc<[Commit]>>,
     records: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<RecordVersion>>>,
 }
 
-/// Where a record's value at a revision is.
+/// The position of a record's value at a revision.
 #[derive(Debug, Clone, Copy)]
 struct RecordVersion {
     revision: Revision,
@@ -24,7 +24,7 @@ struct RecordVersion {
     write: usize,
 }
 
-/// A record as a memtable has it; no value where it was deleted.
+/// A record in a memtable; no value if it was deleted.
 pub(super) type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 
 impl Memtable {
@@ -72,7 +72,7 @@ impl Memtable {
             .skip_while(move |commit| commit.revision <= after)
     }
 
-    /// Each table with its records, as they are after the last revision, in the order of the keys.
+    /// Each table with its records after the last revision, in the order of the keys.
     pub(super) fn tables(&self) -> impl Iterator<Item = (Table, impl Iterator<Item = Entry<'_>>)> {
         self.records.iter().map(|(table, records)| {
             let last = records
@@ -87,7 +87,7 @@ impl Memtable {
         self.at(self.records.get(&table)?.get(key)?, at)
     }
 
-    /// The records of a range that the memtable knows at a revision, deleted ones too.
+    /// The records of a range that the memtable has at a revision, including deleted ones.
     pub(super) fn range<'a>(
         &'a self,
         table: Table,

@@ -1,5 +1,6 @@
-//! A store on disk. A batch is durable when it is in the write-ahead log. What is in the log is in memory too, in a memtable, and is brought into
-//! the tables later by a checkpoint: many batches in one transaction, by a thread that has the tables for itself. Reads see both as one.
+//! A store on disk. A batch is durable when it is in the write-ahead log. The content of the log is also in memory,
+//! in a memtable, and a checkpoint writes it into the tables later: many batches in one transaction, by a thread with
+//! exclusive access to the tables. Reads see both as one.
 //!
 //! ```text
 //!            commit                 memtables        checkpoint
@@ -8,8 +9,8 @@
 //!   snapshot ────────────────────────────┴──────────┴────────────┘
 //! ```
 //!
-//! After a crash the log is brought into the tables before anything else, once all pieces have proved that they belong together and are
-//! whole (docs/adr/0014).
+//! After a crash the log is first replayed into the tables, once all parts have proved that they belong together and
+//! are intact (docs/adr/0014).
 
 mod check;
 mod checkpoint;
@@ -55,7 +56,7 @@ use self::wal::Wal;
 use super::starts::Starts;
 use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
 
-/// How long the end of a transaction is waited for before the files are saved as they are: as after a crash.
+/// How long to wait for the end of a transaction before the files are saved as they are, as after a crash.
 const SAVED_ANYWAY: Duration = Duration::from_secs(10);
 
 /// A store in a data directory of its own; the module has the overview.
@@ -65,15 +66,14 @@ pub struct DiskStore {
     checkpointer: Option<JoinHandle<()>>,
 }
 
-/// What those who commit, those who read and the checkpointer have in common. Who takes both locks takes that of
-/// `write_state` first.
+/// State shared by commits, readers and the checkpointer. If both locks are taken, that of `write_state` comes first.
 #[derive(Debug)]
 struct Shared {
     identity: Identity,
     starts: Starts,
     reserve: Reserve,
     dir: NamedDir,
-    /// The checkpointer's.
+    /// The throttle of the checkpointer.
     throttle: Arc<Throttle>,
     checkpoint_every: Duration,
     passes: fn(&str),
@@ -85,19 +85,19 @@ struct Shared {
     version: RwLock<Version>,
 }
 
-/// What is written, and what is to be done about it.
+/// The state of writing and checkpointing.
 #[derive(Debug)]
 struct WriteState {
     wal: Wal,
-    /// A frame in the log of which nobody knows whether it is on disk.
+    /// A frame in the log that may or may not be on disk.
     in_doubt: bool,
-    /// Since when something has been in the log only, or has been left to trim.
+    /// Since when something is only in the log, or is left to trim.
     waiting_since: Option<Instant>,
-    /// There is a frozen memtable, and the log's other segment holds it.
+    /// There is a frozen memtable, whose content is in the log's other segment.
     frozen: bool,
-    /// Why the checkpointer cannot go on.
+    /// Why the checkpointer cannot continue.
     stuck: Option<String>,
-    /// Somebody wants it to try again at once.
+    /// It is to retry at once.
     hurry: bool,
     /// The store is dropped.
     stopping: bool,
@@ -106,10 +106,10 @@ struct WriteState {
 }
 
 impl DiskStore {
-    /// Opens or makes the store of a data directory, and records a new start.
+    /// Opens or creates the store of a data directory, and records a new start.
     ///
     /// # Errors
-    /// [`StoreError`], among others where another process has it open.
+    /// [`StoreError`], among others if another process has it open.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
         let throttle = Arc::new(Throttle::new());
         let Opened {
@@ -186,10 +186,10 @@ impl Shared {
         change(&mut self.version.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is in the log only is from now on the checkpointer's; who commits goes on with the other segment.
+    /// Hands the content of the log to the checkpointer; commits continue with the other segment.
     ///
     /// # Errors
-    /// The log has to be opened again then.
+    /// Then the log has to be reopened.
     fn freeze(&self, state: &mut WriteState) -> Result<(), StoreError> {
         debug_assert!(!state.frozen, "the other segment is in use");
         let base = self.version().revision();
@@ -207,7 +207,7 @@ impl Shared {
         Ok(())
     }
 
-    /// There is something for the checkpointer, sooner or later.
+    /// Notifies the checkpointer of work, now or later.
     fn remind(&self, state: &mut WriteState) {
         if state.waiting_since.is_none() {
             state.waiting_since = Some(Instant::now());
@@ -250,7 +250,7 @@ impl Store for DiskStore {
             state.in_doubt = true;
             return Err(log_failed(&error));
         }
-        // Only now: what is lost after this is told by who looks after the store.
+        // Only now: `look_after` reports what is lost after this.
         if let Err(error) = shared.dir.check_soon() {
             state.wal.reject();
             state.in_doubt = true;
@@ -308,7 +308,7 @@ impl Store for DiskStore {
         let shared = &*self.shared;
         let looked = shared.dir.check();
         if looked.is_err() && shared.dir.wants_saving() {
-            // Nobody commits while this is held, and no transaction is under way where nothing is frozen.
+            // No commit runs while this is held, and no transaction if nothing is frozen.
             let state = shared.write_state();
             let began = Instant::now();
             let quiet = |state: &WriteState| !state.frozen || state.ended || began.elapsed() > SAVED_ANYWAY;
@@ -352,7 +352,7 @@ impl Drop for DiskStore {
         self.shared.throttle.hurry();
         self.shared.due.notify_one();
         if let Some(thread) = self.checkpointer.take() {
-            // If it ended by a defect, the next start replays what it left.
+            // If it panicked, the next start replays the rest.
             let _ = thread.join();
         }
     }
@@ -362,7 +362,7 @@ fn log_failed(error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("the write-ahead log: {error}"))
 }
 
-/// A piece of the store is not what it has to be.
+/// A part of the store is damaged.
 fn damaged(path: &Path, what: &str) -> StoreError {
     StoreError::Damaged(format!(
         "{} {what}. The files of a data directory belong together: put all of them back from one copy, or see what \

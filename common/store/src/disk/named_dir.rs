@@ -1,5 +1,5 @@
-//! Whether the store's files are where the next start looks for them, and whole. Files that are open can be written when their names
-//! are long gone: all that was acknowledged then would be lost with the process, without a word.
+//! Checks that the store's files are where the next start looks for them, and not truncated. Open files can be
+//! written after their names are gone: everything that is acknowledged then would be lost with the process, silently.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,13 +14,13 @@ use rustix::io::Errno;
 use crate::StoreError;
 use crate::data_dir::{self, Access};
 
-/// Only the service's user may read what was saved.
+/// Only the service's user may read the saved files.
 const SAVED_MODE: u32 = 0o700;
 
-/// Names that are tried for what is saved.
+/// The number of names that are tried for the saved files.
 const SAVED_TRIES: u32 = 1_000;
 
-/// The data directory, by its name and by what was opened at the start.
+/// The data directory, by its name and by the files that were opened at startup.
 #[derive(Debug)]
 pub(super) struct NamedDir {
     name: PathBuf,
@@ -31,20 +31,20 @@ pub(super) struct NamedDir {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is wrong, in words.
+    /// What is wrong, for people.
     lost: Option<String>,
-    /// What could be saved was.
+    /// Everything that could be saved was saved.
     saved: bool,
-    /// A file was cut short: what was in it is gone, whatever is written there now.
+    /// A file was truncated: its content is lost, whatever is written to it now.
     cut: Option<&'static str>,
 }
 
-/// A handle of our own. It keeps the inode from being given away, so a name that leads to an equal one leads to the same.
+/// Our own handle. It keeps the inode from being reused, so a name with an equal inode leads to the same file.
 #[derive(Debug)]
 struct OpenFile {
     file: File,
     inode: (u64, u64),
-    /// It is never shorter, in bytes.
+    /// The minimum length in bytes.
     least: i64,
 }
 
@@ -55,7 +55,7 @@ impl OpenFile {
         Ok(Self { file, inode, least })
     }
 
-    /// One whose length never changes.
+    /// Whether its length never changes.
     fn of_fixed(file: File) -> io::Result<Self> {
         let least = fstat(&file)?.st_size;
         Ok(Self {
@@ -72,12 +72,12 @@ impl OpenFile {
         match found {
             Ok(stat) => inode(&stat) == self.inode,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => false,
-            // What cannot be looked at is not said to be lost: what is written there says more.
+            // A file that cannot be checked is not reported as lost: writing to it shows more.
             Err(_) => true,
         }
     }
 
-    /// Whether it has no name at all any more: it goes with the last handle.
+    /// Whether it has no name any more: it disappears with the last handle.
     fn is_unlinked(&self) -> bool {
         fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
     }
@@ -88,7 +88,7 @@ fn inode(stat: &Stat) -> (u64, u64) {
 }
 
 impl NamedDir {
-    /// Of a data directory that is open, with these files in it. The length of those that are `fixed` never changes.
+    /// For an open data directory with these files. The length of those in `fixed` never changes.
     ///
     /// # Errors
     /// [`io::Error`] if one of them cannot be opened.
@@ -106,10 +106,10 @@ impl NamedDir {
         })
     }
 
-    /// Compares the names with what is open. A loss is told loudly when it is seen first, and so is its end.
+    /// Compares the names with the open files. A new loss is logged as an error, and so is its end.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] in words, where the next start would not find what is written now.
+    /// [`StoreError::Unavailable`] with a message for people, if the next start would not find what is written now.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let mut state = self.state();
         state.cut = state.cut.or_else(|| self.cut());
@@ -118,19 +118,19 @@ impl NamedDir {
             (Some(what), None) => tracing::error!("THE DATA DIRECTORY IS LOST: {what}"),
             (None, Some(_)) => tracing::warn!(
                 dir = %self.name.display(),
-                "the data directory is where its name leads again: the service goes on"
+                "the data directory is back: the service continues"
             ),
             _ => {}
         }
-        // What was saved is told for as long as it is lost.
+        // The message about saved files stays for as long as the loss.
         if found.is_none() || state.lost.is_none() {
             state.lost = found;
         }
         outcome(state.lost.as_ref())
     }
 
-    /// As [`NamedDir::check`], by a few looks only, for each commit: that the directory is where its name leads, that what is
-    /// removed with it is there, and that nothing was cut short. The rest is seen by whoever looks after the store.
+    /// As [`NamedDir::check`] with only a few checks, for each commit: that the name leads to the directory, that its
+    /// files exist, and that nothing was truncated. `look_after` checks the rest.
     ///
     /// # Errors
     /// As [`NamedDir::check`].
@@ -142,7 +142,7 @@ impl NamedDir {
         if well { self.last() } else { self.check() }
     }
 
-    /// What the last check said.
+    /// The result of the last check.
     ///
     /// # Errors
     /// As [`NamedDir::check`].
@@ -150,18 +150,18 @@ impl NamedDir {
         outcome(self.state().lost.as_ref())
     }
 
-    /// Whether something that is lost with the process can be saved now.
+    /// Whether files that would be lost with the process can be saved now.
     pub(super) fn wants_saving(&self) -> bool {
         let state = self.state();
         state.lost.is_some() && !state.saved && self.files.iter().any(|(_, held)| held.is_unlinked())
     }
 
-    /// Copies the open files into a directory in the data directory, or beside it where that is gone. Nobody may write to
-    /// them meanwhile.
+    /// Copies the open files into a directory in the data directory, or beside it if that is gone. Nobody may write
+    /// to them meanwhile.
     pub(super) fn save(&self) {
         let what = match self.copy() {
             Ok(saved) => format!(
-                "the store's files in {} were removed while the service ran; all that was acknowledged is saved in {}: stop the service, {} {}, and start it again",
+                "the store's files in {} were removed while the service ran; everything that was acknowledged is saved in {}: stop the service, {} {}, and start it again",
                 self.name.display(),
                 saved.display(),
                 if saved.starts_with(&self.name) {
@@ -172,7 +172,7 @@ impl NamedDir {
                 self.name.display()
             ),
             Err(error) => format!(
-                "the store's files in {} were removed while the service ran, and cannot be saved there ({error}): all that was acknowledged is lost when this process (of id {}) ends; until then it can be copied from {}",
+                "the store's files in {} were removed while the service ran, and cannot be saved there ({error}): everything that was acknowledged is lost when this process (PID {}) ends; until then it can be copied from {}",
                 self.name.display(),
                 std::process::id(),
                 self.open_paths()
@@ -184,33 +184,33 @@ impl NamedDir {
         state.lost = Some(what);
     }
 
-    /// What is wrong, in words; none if nothing is.
+    /// What is wrong, for people; none if nothing is.
     fn look(&self, cut: Option<&'static str>) -> Option<String> {
         let name = self.name.display();
         if !self.dir.is(stat(&self.name)) {
             let moved = fs::read_link(format!("/proc/self/fd/{}", self.dir.file.as_raw_fd()));
             return Some(match moved {
                 Ok(now) if !self.dir.is_unlinked() => format!(
-                    "another directory, or none, stands under its name {name}: it was moved, mounted over or replaced while the service ran. All that was acknowledged is in it, now at {}: put it back, and the service goes on; nothing new is taken until then",
+                    "its name {name} leads to another directory or to none: it was moved, mounted over or replaced while the service ran. Everything that was acknowledged is in it, now at {}: put it back, and the service continues; no new work is accepted until then",
                     now.display()
                 ),
                 _ => format!(
-                    "{name} was removed while the service ran: what was acknowledged is in open files only; nothing new is taken"
+                    "{name} was removed while the service ran: what was acknowledged is in open files only; no new work is accepted"
                 ),
             });
         }
         if let Some(file) = cut {
             return Some(format!(
-                "the file {file} in {name} was cut short while the service ran: some of what was acknowledged may be gone; nothing new is taken. Find out what cut it, stop the service and look at the directory (--help tells of `check` and `repair`)"
+                "the file {file} in {name} was truncated while the service ran: some of what was acknowledged may be lost; no new work is accepted. Find out what truncated it, stop the service and check the directory (see `check` and `repair` in --help)"
             ));
         }
         let (file, _) = self.files.iter().find(|(file, held)| !self.has(file, held))?;
         Some(format!(
-            "the file {file} in {name} was removed or replaced while the service ran: what was acknowledged is in open files only; nothing new is taken"
+            "the file {file} in {name} was removed or replaced while the service ran: what was acknowledged is in open files only; no new work is accepted"
         ))
     }
 
-    /// A file that is shorter than it was made.
+    /// A file that was truncated.
     fn cut(&self) -> Option<&'static str> {
         let cut = self.files.iter().find(|(_, held)| held.is_cut());
         cut.map(|(file, _)| *file)
@@ -232,8 +232,8 @@ impl NamedDir {
         Ok(into)
     }
 
-    /// A directory of a name that is free. In the data directory where that is still there: in a container what lies beside
-    /// it may go with the container.
+    /// A directory with a free name. In the data directory if that still exists: in a container, files beside it may
+    /// disappear with the container.
     fn make_saved(&self) -> io::Result<(PathBuf, File)> {
         let saved = match self.dir.is(stat(&self.name)) {
             true => self.name.join("saved").into_os_string(),

@@ -1,4 +1,4 @@
-//! How a store on disk is kept, and whose it is.
+//! The options and the owner of a store on disk.
 
 use std::time::Duration;
 
@@ -6,48 +6,48 @@ use uuid::Uuid;
 
 use crate::FamilyOf;
 
-/// Whose data directory it is: the store of another service, or of another one of the same, is refused.
+/// The owner of a data directory: the store of another service, or of another host or engine, is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// The name of the program.
     pub service: &'static str,
-    /// The host's or engine's id, where it is known before the store is opened.
+    /// The host's or engine's id, if it is known before the store is opened.
     pub id: Option<Uuid>,
 }
 
 impl Owner {
-    /// A service of which there is no telling which.
+    /// A service whose id is not known yet.
     pub const fn service(service: &'static str) -> Self {
         Self { service, id: None }
     }
 }
 
-/// How a store on disk is kept.
+/// The options of a store on disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Whose it is.
+    /// The identity of the store.
     pub owner: Owner,
-    /// Bytes of the tables that are kept in memory.
+    /// The size of the cache for the tables, in bytes.
     pub cache_bytes: usize,
-    /// Bytes of each of the two segments of the write-ahead log: of so much are reads served from memory, and so much
-    /// is read again after a crash, at most twice. As much as both hold is held back of the disk.
+    /// The size of each of the two segments of the write-ahead log, in bytes: at most twice this much is served from
+    /// memory, and replayed after a crash. The size of both is reserved on the disk.
     pub wal_bytes: u64,
-    /// How long a revision may be in the log only, where it does not fill up.
+    /// How long a revision may be only in the log, if the log does not fill up.
     pub checkpoint_every: Duration,
-    /// Which records are compressed against what they have in common.
+    /// The rule for families of records, which are compressed with a common dictionary.
     pub family_of: FamilyOf,
-    /// Told by name of each point of a checkpoint that is passed: there tests end the process.
+    /// Called with the name of each point that a checkpoint passes: tests end the process there.
     pub passes: fn(&str),
 }
 
 impl Options {
-    /// The usual ones.
+    /// The defaults.
     pub const fn of(owner: Owner) -> Self {
         Self {
             owner,
             cache_bytes: 64 << 20,
-            // Each transaction of the tables writes the pages that its keys fall into anew, and while it is synced
-            // everybody waits: fewer and larger ones are cheaper, and hold up fewer.
+            // Each transaction rewrites the pages of its keys, and everybody waits while it is synced: fewer, larger
+            // transactions are cheaper and delay fewer commits.
             wal_bytes: 32 << 20,
             checkpoint_every: Duration::from_secs(4),
             family_of: |_, _| None,

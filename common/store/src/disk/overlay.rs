@@ -1,4 +1,4 @@
-//! A file of tables that is looked at and not changed: what redb writes while it opens the file stays in memory.
+//! A file of tables that is only read: what redb writes while it opens the file stays in memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
-/// In what pieces writes are kept: no smaller than redb's pages are aligned to.
+/// The size of the pieces of writes: not smaller than the alignment of redb's pages.
 const PIECE: u64 = 4 << 10;
 
 /// See the module.
@@ -22,12 +22,12 @@ pub(super) struct Overlay<S> {
 #[derive(Debug)]
 struct State {
     len: u64,
-    /// What of the source still shows: less, where the file was shortened meanwhile.
+    /// How much of the source is still visible: less if the file was shortened meanwhile.
     shown: u64,
     pieces: BTreeMap<u64, Vec<u8>>,
 }
 
-/// What can be read at an offset.
+/// A source that can be read at an offset.
 pub(super) trait Source: std::fmt::Debug + Send + Sync + 'static {
     fn len(&self) -> io::Result<u64>;
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
@@ -61,7 +61,7 @@ impl<S: Source> Overlay<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A piece of the source, zeros where it ends.
+    /// A piece of the source, filled with zeros after its end.
     fn piece(&self, shown: u64, at: u64) -> io::Result<Vec<u8>> {
         let mut piece = vec![0; PIECE as usize];
         let there = shown.saturating_sub(at).min(PIECE) as usize;
@@ -70,7 +70,7 @@ impl<S: Source> Overlay<S> {
     }
 }
 
-/// The pieces that a range touches: where each begins, and what of it and of the range that is.
+/// The pieces that a range touches: the offset of each, and the overlap in the piece and in the range.
 fn pieces_of(
     offset: u64,
     length: usize,

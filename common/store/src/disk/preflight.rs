@@ -1,5 +1,5 @@
-//! What a start writes to, and what it replaces: looked at before the first of it, so that a start that refuses one of
-//! these leaves all of them as they are, and so that `check` says what a start would say.
+//! Checks everything that a start writes or replaces before it writes anything, so that a start that refuses one of
+//! the files changes none of them, and so that `check` reports what a start would report.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::{at, lock, manifest, reserve, seal, tables, wal};
 use crate::StoreError;
 use crate::data_dir::{self, ADDRESS};
 
-/// Opened for writing, or made.
+/// Files that are opened for writing or created.
 const WRITTEN: [&str; 6] = [
     lock::FILE,
     tables::FILE,
@@ -18,7 +18,7 @@ const WRITTEN: [&str; 6] = [
     reserve::FILE,
 ];
 
-/// Refuses what no start takes: each file that is wrong, in a sentence that names it.
+/// The files that no start accepts, each with a message that names it.
 pub(super) fn faults(dir: &Path) -> impl Iterator<Item = StoreError> {
     let written = WRITTEN.iter().map(|name| of(dir, name, data_dir::is_writable));
     let temporary = [manifest::FILE, ADDRESS].map(|name| format!("{name}.new"));
@@ -27,7 +27,7 @@ pub(super) fn faults(dir: &Path) -> impl Iterator<Item = StoreError> {
     written.chain(replaced).filter_map(Result::err)
 }
 
-/// As [`faults`], and that what is there is this user's.
+/// As [`faults`], and checks that the files belong to this user.
 ///
 /// # Errors
 /// The first fault.

@@ -1,7 +1,8 @@
-//! What can be saved of a damaged store, into a new data directory. The damaged one stays as it is.
+//! Saves what can be saved of a damaged store into a new data directory. The damaged one is not changed.
 //!
-//! What is saved is a *new* store: its id is another one, for something may be lost, and whoever remembers more must be able to see that.
-//! Tokens of the old store are refused, and an engine treats a host with a new store as one that lost its memory.
+//! The result is a *new* store with another id, because something may be lost, and peers that have seen more must
+//! notice that. Tokens of the old store are refused, and an engine treats a host with a new store as one that lost
+//! its records.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,10 +30,10 @@ type Place = (String, Vec<u8>);
 
 type Records = BTreeMap<Place, Vec<u8>>;
 
-/// What can be saved, and what cannot.
+/// What can and what cannot be saved.
 #[derive(Debug, Default)]
 pub struct Salvaged {
-    /// Whose store it is; empty where nothing says so.
+    /// The owner of the store; empty if it is unknown.
     owner: String,
     records: Records,
     /// The last revision that is saved.
@@ -43,13 +44,13 @@ pub struct Salvaged {
     pub lost: Vec<String>,
 }
 
-/// How tables that redb refuses are opened all the same. Nothing is written to the file.
+/// How tables that redb refuses are opened nevertheless. Nothing is written to the file.
 #[derive(Debug, Clone, Copy)]
 enum OpenAttempt {
     AsItIs,
-    /// A file that was cut short, with zeros up to the length that its header tells.
+    /// A truncated file, filled with zeros up to the length in its header.
     MadeLonger,
-    /// The same, and as if it had been closed in good order: redb does not look at pages then before they are read.
+    /// The same, marked as closed properly: then redb does not check pages before they are read.
     TakenAsClosed,
 }
 
@@ -83,13 +84,13 @@ impl OpenAttempt {
     }
 }
 
-/// redb's file format, version 3: the flags, and the numbers that tell how long the file is.
+/// redb's file format, version 3: the flags, and the fields with the length of the file.
 const HEAD_BYTES: usize = 32;
 const FLAGS_AT: u64 = 9;
 const NOT_CLOSED: u8 = 2;
 const PAGE_BYTES: u64 = 4096;
 
-/// How long a file is by its header: a page, and the regions.
+/// The length of a file according to its header: a page, and the regions.
 fn full_bytes(head: &[u8; HEAD_BYTES]) -> u64 {
     let number = |at: usize| {
         let bytes = [head[at], head[at + 1], head[at + 2], head[at + 3]];
@@ -103,10 +104,11 @@ fn full_bytes(head: &[u8; HEAD_BYTES]) -> u64 {
     pages.saturating_mul(PAGE_BYTES)
 }
 
-/// Looks for all that can be saved of a service's data directory.
+/// Determines what can be saved of a service's data directory.
 ///
 /// # Errors
-/// [`StoreError`] where a service has the directory open, where it is another service's, or where it cannot be read at all.
+/// [`StoreError`] if a service has the directory open, if it belongs to another service, or if it cannot be read at
+/// all.
 pub fn repair(dir: &Path, owner: Owner) -> Result<Salvaged, StoreError> {
     fs::read_dir(dir).map_err(|error| at(dir, &error))?;
     let _lock = Lock::take_to_read(dir)?;
@@ -128,7 +130,7 @@ pub fn repair(dir: &Path, owner: Owner) -> Result<Salvaged, StoreError> {
 }
 
 impl Salvaged {
-    /// Every record that is what was written.
+    /// Every intact record.
     fn take_from_tables(&mut self, dir: &Path) -> Result<Option<LastCheckpoint>, StoreError> {
         let path = dir.join(tables::FILE);
         let file = match data_dir::open(&path, Access::Read) {
@@ -152,7 +154,7 @@ impl Salvaged {
         Ok(checkpoint)
     }
 
-    /// The first way of opening the tables that shows records; of several that show none, what the first one met.
+    /// The records by the first way of opening the tables that shows any; if none does, the error of the first one.
     fn best_of_tables(
         &mut self,
         path: &Path,
@@ -166,7 +168,7 @@ impl Salvaged {
         ] {
             let file = file.try_clone().map_err(|error| at(path, &error))?;
             let mut records = BTreeMap::new();
-            // redb takes some numbers in a file at their word, and panics where they are wrong.
+            // redb trusts some numbers in a file, and panics if they are wrong.
             let walked = quietly(|| {
                 let overlay = way.overlay(file).map_err(|error| at(path, &error))?;
                 let database = Database::builder()
@@ -199,7 +201,7 @@ impl Salvaged {
         Ok((BTreeMap::new(), None))
     }
 
-    /// What the log has behind that, up to the first revision that is missing.
+    /// The revisions in the log after that, up to the first one that is missing.
     fn take_from_log(&mut self, dir: &Path, checkpoint: Option<LastCheckpoint>) -> Result<(), StoreError> {
         let Some(LastCheckpoint {
             store_id: Some(store_id),
@@ -238,15 +240,15 @@ impl Salvaged {
         Ok(())
     }
 
-    /// Whether there is nothing that can be saved: a store made of it would be a service that begins anew.
+    /// Whether nothing can be saved: a store without anything would be a service that starts from scratch.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Writes it into a data directory that is not there yet, or is empty.
+    /// Writes it into a data directory that does not exist yet or is empty.
     ///
     /// # Errors
-    /// [`StoreError`] where nothing can be saved, or the directory holds something, or cannot be written.
+    /// [`StoreError`] if nothing can be saved, or the directory is not empty or cannot be written.
     pub fn write(&self, into: &Path, owner: Owner) -> Result<(), StoreError> {
         if self.is_empty() {
             return Err(StoreError::Damaged(format!(

@@ -1,6 +1,6 @@
-//! A file beside the store that holds some room back. When the disk is full it is given up, and what is under way
-//! can still be written: ends, undo, and the opening of the store, which writes too. New work is taken again only when
-//! there is so much room that it can be held back anew.
+//! A file beside the store that reserves disk space. When the disk is full the space is released, so that running
+//! work can still be written: ends, undo, and the opening of the store. New work is accepted again only when the
+//! space can be reserved again.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,17 +18,17 @@ use crate::data_dir::{self, Access};
 /// The file in the data directory.
 pub(super) const FILE: &str = "reserve";
 
-/// With less than this the disk is full: a start could not even write its address.
+/// With less free space than this the disk counts as full: a start could not even write its address.
 const SCANT: u64 = 1 << 20;
 
-/// Between two looks at what is free: a caller who is refused is asked to come back in a second, and a look is a system
+/// Between two checks of the free space: a refused caller is asked to come back in a second, and a check is a system
 /// call.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What people are told.
-const FULL: &str = "the disk of the data directory is full: no new work is taken until there is room";
+/// The message for people.
+const FULL: &str = "the disk of the data directory is full: no new work is accepted until there is room";
 
-/// The room that is held back, or not.
+/// The reserve of disk space.
 #[derive(Debug)]
 pub(super) struct Reserve {
     dir: PathBuf,
@@ -38,8 +38,8 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// Holds so many bytes back in a data directory, or keeps what an earlier start held back. Where the disk is full,
-    /// that is given up.
+    /// Reserves this many bytes in a data directory, or keeps the reserve of an earlier start. If the disk is full,
+    /// the reserve is released.
     pub(super) fn take(dir: &Path, bytes: u64) -> Self {
         let reserve = Self {
             dir: dir.to_owned(),
@@ -59,32 +59,33 @@ impl Reserve {
         reserve
     }
 
-    /// Gives up what an earlier start held back, if that is what the disk lacks; says whether it did.
+    /// Releases the reserve of an earlier start if the disk is full; returns whether it did.
     pub(super) fn give_up_left(dir: &Path) -> bool {
         free(dir).is_ok_and(|free| free < SCANT) && fs::remove_file(dir.join(FILE)).is_ok()
     }
 
-    /// Whether room is held back: then there is some for new work. Now and then this looks at the disk: where it has become
-    /// full, the room is given up before more is taken than it can hold; where it is not any more, it is held back again.
+    /// Whether space is reserved, so that there is space for new work. From time to time this checks the disk: if it
+    /// has become full, the reserve is released before more work is accepted than it can hold; if it no longer is,
+    /// the space is reserved again.
     pub(super) fn is_held(&self) -> bool {
         self.look_again();
         self.held.load(Ordering::Acquire)
     }
 
-    /// Gives up what is held back, if that is what the disk lacks.
+    /// Releases the reserve if the disk is full.
     pub(super) fn give_up_if_full(&self) {
         if free(&self.dir).is_ok_and(|free| free < self.bytes) {
             self.give_up();
         }
     }
 
-    /// Gives up what is held back.
+    /// Releases the reserve.
     pub(super) fn give_up(&self) {
         if self.held.swap(false, Ordering::AcqRel) {
             tracing::error!(dir = %self.dir.display(), "{FULL}");
         }
         let removed = fs::remove_file(self.path());
-        // Blocks are free for others only when the removal is on disk.
+        // Blocks are free for others only once the removal is durable.
         match removed.and_then(|()| File::open(&self.dir)?.sync_all()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%error, "the reserved room cannot be released");
@@ -112,14 +113,14 @@ impl Reserve {
         }
     }
 
-    /// What must be free before room is held back: with less, the next commits would be at the same point.
+    /// The space that must be free before it is reserved again: with less, the next commits would fill the disk again.
     fn free_again(&self) -> u64 {
         self.bytes.saturating_mul(2)
     }
 
     fn hold(&self) {
         let held = match allocate(&self.path(), self.bytes) {
-            // Not every file system can; then the store's own errors are all there is.
+            // Not every file system supports this; then only the store's own errors show a full disk.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => Ok(()),
             outcome => outcome,
         };
@@ -149,12 +150,12 @@ fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes)?)
 }
 
-/// Whether all its blocks are there: a copy of it may be sparse.
+/// Whether all its blocks are allocated: a copy of it may be sparse.
 fn is_whole(path: &Path, bytes: u64) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.blocks().saturating_mul(512) >= bytes)
 }
 
-/// Bytes that the file system has left for this process's user.
+/// The free space of the file system for this process's user, in bytes.
 fn free(dir: &Path) -> rustix::io::Result<u64> {
     let stat = rustix::fs::statvfs(dir)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))

@@ -1,9 +1,9 @@
-//! How far the log is sealed: a mark, in a file of its own, of the last frame that is known to be durable. It tells a frame
-//! that was torn by a crash, of which nobody was told, from one that was acknowledged and is damaged: what lies behind the mark may be
-//! torn, and what lies before it must be whole.
+//! The seal: a mark, in a file of its own, of the last frame that is known to be durable. It distinguishes a frame
+//! that was torn by a crash and never acknowledged from one that was acknowledged and is damaged: frames after the
+//! mark may be torn, and frames before it must be intact.
 //!
-//! The mark follows the frame and comes before the answer. Writing the mark is not waited for: after a kill the kernel still has it, and after
-//! a power cut an older one is still true, of less.
+//! The mark is written after the frame and before the answer. It is not synced: after a kill the kernel still has it,
+//! and after a power cut an older mark is still valid, for less.
 
 use std::fs::File;
 use std::io;
@@ -18,13 +18,13 @@ use crate::data_dir::{self, Access};
 /// The file in the data directory.
 pub(super) const FILE: &str = "store.seal";
 
-/// Marks are written by turns into one of two places, in two sectors: one that is torn leaves the other.
+/// Marks are written alternately into two places in two sectors: if one is torn, the other remains.
 const PLACES: [u64; 2] = [0, 512];
 
 const MAGIC: [u8; 4] = *b"VSL1";
 const BYTES: usize = 32;
 
-/// All up to and including `revision` is durable; in the log's file of this generation it ends at `offset`.
+/// Everything up to and including `revision` is durable; in the log's file of this generation it ends at `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Mark {
     pub generation: u64,
@@ -32,7 +32,7 @@ pub(super) struct Mark {
     pub revision: Revision,
 }
 
-/// The file of one start.
+/// The seal of one start.
 #[derive(Debug)]
 pub(super) struct Seal {
     file: File,
@@ -41,7 +41,7 @@ pub(super) struct Seal {
 }
 
 impl Seal {
-    /// Makes the file anew, with a mark in both places; durable when it returns.
+    /// Creates the file, with a mark in both places; durable when it returns.
     pub(super) fn create(dir: &Path, seed: Seed, mark: Mark) -> io::Result<Self> {
         let file = data_dir::open(&dir.join(FILE), Access::ReadWrite)?;
         let mut seal = Self { file, seed, turn: 0 };
@@ -51,7 +51,7 @@ impl Seal {
         Ok(seal)
     }
 
-    /// Sets the mark further.
+    /// Moves the mark forward.
     pub(super) fn set(&mut self, mark: Mark) -> io::Result<()> {
         self.file
             .write_all_at(&encode(self.seed, mark), PLACES[self.turn])?;
@@ -62,7 +62,7 @@ impl Seal {
     /// The furthest mark of a log of this seed; none if no place holds one.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the file is cut short: both places are written before anything is committed.
+    /// `UnexpectedEof` if the file is truncated: both places are written before anything is committed.
     pub(super) fn read(dir: &Path, seed: Seed) -> io::Result<Option<Mark>> {
         let file = data_dir::open(&dir.join(FILE), Access::Read)?;
         let mut found = None;

@@ -19,7 +19,7 @@ const CACHE_BYTES: usize = 8 << 20;
 /// # Errors
 /// [`StoreError::Damaged`] where one is not.
 pub(super) fn whole(path: &Path, source: impl Source) -> Result<Database, StoreError> {
-    // redb takes some numbers in a file at their word, and panics where they are wrong.
+    // redb trusts some numbers in a file, and panics if they are wrong.
     match quietly(|| look(source)) {
         Some(Ok(Some(database))) => Ok(database),
         Some(Ok(None)) => Err(damaged(path, "has pages that are not what was written")),

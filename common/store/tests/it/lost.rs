@@ -201,7 +201,7 @@ fn a_file_that_is_cut_short_in_place_is_named_by_the_next_commit() {
             let cut = fs::OpenOptions::new().write(true).open(&path).unwrap();
             cut.set_len(16).unwrap();
             let said = place.commit(BEFORE + 1).unwrap_err();
-            assert!(said.contains(file) && said.contains("cut short"), "{said}");
+            assert!(said.contains(file) && said.contains("truncated"), "{said}");
             cut.set_len(whole).unwrap();
             assert!(place.store.look_after().is_err(), "what was in it is gone");
             assert!(place.commit(BEFORE + 1).is_err());

@@ -1,5 +1,6 @@
-//! How a store is opened: nothing is served before the manifest, the tables, the log and the seal have proved that they belong
-//! together and that nothing that was acknowledged is missing. Each step is durable before the next one, and repeatable.
+//! Opening a store: nothing is served before the manifest, the tables, the log and the seal have proved that they
+//! belong together and that nothing that was acknowledged is missing. Each step is durable before the next one, and
+//! can be repeated.
 
 use std::fs;
 use std::io;
@@ -24,7 +25,7 @@ use crate::data_dir::{self, Access};
 use crate::starts::Starts;
 use crate::{Identity, StoreError};
 
-/// A store that has proved itself, and whose new start is recorded.
+/// A verified store whose new start is recorded.
 pub(super) struct Opened {
     pub lock: Lock,
     pub manifest: Manifest,
@@ -35,15 +36,15 @@ pub(super) struct Opened {
     pub starts: Starts,
 }
 
-/// Opens or makes the store of a data directory.
+/// Opens or creates the store of a data directory.
 ///
 /// # Errors
-/// [`StoreError`], in a sentence that names the file.
+/// [`StoreError`], with a message that names the file.
 pub(super) fn open(dir: &Path, options: &Options, throttle: &Arc<Throttle>) -> Result<Opened, StoreError> {
     open_by_steps(dir, options, throttle, &mut |_| {})
 }
 
-/// As [`open`]; `done` is told of each step that is durable.
+/// As [`open`]; `done` is called after each durable step.
 fn open_by_steps(
     dir: &Path,
     options: &Options,
@@ -68,10 +69,10 @@ fn open_by_steps(
         .store_id()
         .ok_or_else(|| damaged(&dir.join(manifest::FILE), "names no store"))?;
     let (checkpoint, recovery) = look(dir, &manifest, store_id)?;
-    // Only now is anything written: what is refused stays as it is, byte by byte.
+    // Only from here on is anything written: a store that is refused is not changed.
     let mut tables = open_tables(dir, options, throttle)?;
     done("the tables are there");
-    // What is in the log only must find its way into the tables, whatever else fills the disk.
+    // The content of the log must get into the tables, even on a full disk.
     let reserve = Reserve::take(dir, options.wal_bytes.saturating_mul(2));
     let manifest = match manifest.renewed() {
         Some(renewed) => {
@@ -96,8 +97,8 @@ fn open_by_steps(
         Ok::<_, StoreError>((starts, wal))
     };
     let manifest = match manifest.state {
-        // An open that was cut off. Its start ends here, with nothing in it: whoever has a copy of the directory may have it too,
-        // and no two lives may be served under one.
+        // An open was interrupted. Its start ends here, with nothing in it: a copy of the directory may have the same
+        // start, and two lives must never share one.
         State::Moving => {
             drop(begin(&manifest, done)?);
             let over = manifest
@@ -131,7 +132,7 @@ fn open_by_steps(
     })
 }
 
-/// Begins a store where there is none: not where the manifest is all that is missing.
+/// Creates a store if there is none, but not if only the manifest is missing.
 fn make(dir: &Path, options: &Options) -> Result<Manifest, StoreError> {
     let pieces = [tables::FILE, wal::FILES[0], wal::FILES[1], seal::FILE];
     if let Some(piece) = pieces.into_iter().find(|piece| dir.join(piece).exists()) {
@@ -154,7 +155,7 @@ fn make(dir: &Path, options: &Options) -> Result<Manifest, StoreError> {
     Ok(manifest)
 }
 
-/// What the pieces prove, before anything is written.
+/// Verifies the parts before anything is written.
 fn look(
     dir: &Path,
     manifest: &Manifest,
@@ -168,7 +169,7 @@ fn look(
     };
     let checkpoint = match looked {
         Ok(database) => tables::last_checkpoint(&database)?,
-        // While a store is made, its tables are no file of tables yet.
+        // While a store is being created, its tables are not valid yet.
         Err(_) if manifest.state == State::Making => {
             set_aside_unfinished(&path)?;
             LastCheckpoint::default()
@@ -181,7 +182,7 @@ fn look(
 
 fn open_tables(dir: &Path, options: &Options, throttle: &Arc<Throttle>) -> Result<Tables, StoreError> {
     Tables::open(dir, options.cache_bytes, options.family_of, throttle).or_else(|error| {
-        // A repair writes: on a full disk, into what was held back.
+        // A repair writes: on a full disk, into the reserved space.
         match Reserve::give_up_left(dir) {
             true => Tables::open(dir, options.cache_bytes, options.family_of, throttle),
             false => Err(error),
@@ -189,7 +190,7 @@ fn open_tables(dir: &Path, options: &Options, throttle: &Arc<Throttle>) -> Resul
     })
 }
 
-/// It may be somebody's all the same, so it is not deleted.
+/// It may belong to somebody all the same, so it is not deleted.
 fn set_aside_unfinished(path: &Path) -> Result<(), StoreError> {
     match fs::rename(path, path.with_extension("unfinished")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, &error)),
@@ -197,8 +198,8 @@ fn set_aside_unfinished(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Brings what an earlier start left in the log into the tables, and returns the revision that they have then: all that was ever
-/// acknowledged.
+/// Replays the log of an earlier start into the tables, and returns their revision, which then includes everything
+/// that was ever acknowledged.
 fn replay(
     manifest: &Manifest,
     checkpoint: &LastCheckpoint,
@@ -230,7 +231,7 @@ fn replay(
     Ok(last)
 }
 
-/// Writes the manifest, on a full disk into what was held back.
+/// Writes the manifest, on a full disk into the reserved space.
 fn write(manifest: &Manifest, dir: &Path, reserve: &Reserve) -> Result<(), StoreError> {
     let written = manifest.write(dir).or_else(|error| {
         if !is_full(&error) {

@@ -1,8 +1,10 @@
-//! Dictionaries, in the table `runtime/samples`: what records of one family are compressed against. A family's head says what all the others
-//! repeat (the root of a tree of commands has the parameters of each part), so that is kept once.
+//! Dictionaries, in the table `runtime/samples`: what records of one family are compressed against. A family's head
+//! says what all the others repeat (the root of a tree of commands has the parameters of each part), so that is kept
+//! once.
 //!
-//! A dictionary is made when the head is brought into the tables, of the head and of the first other members in each table. It never changes. It
-//! counts the records that are compressed against it, and the rows of the history (which show the same), and goes with the last one.
+//! A dictionary is made when the head is brought into the tables, of the head and of the first other members in each
+//! table. It never changes. It counts the records that are compressed against it, and the rows of the history (which
+//! show the same), and goes with the last one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,8 +31,8 @@ const LONG_HEAD: usize = 2 << 10;
 /// Bytes of a head in a dictionary: compressing against it takes a look at all of it.
 const MOST_OF_HEAD: usize = 128 << 10;
 
-/// Bytes of each other member, and how many of a table: the first shows how such a record looks, the second what changes from one to
-/// the next.
+/// Bytes of each other member, and how many of a table: the first shows how such a record looks, the second what
+/// changes from one to the next.
 const MOST_OF_MEMBER: usize = 4 << 10;
 const MEMBERS_OF_TABLE: usize = 2;
 
@@ -315,7 +317,7 @@ fn row_of(id: &DictionaryId, dictionary: &[u8]) -> Result<Vec<u8>, StoreError> {
     Ok(row)
 }
 
-/// How many records are compressed against it, and the dictionary; none where it is not what was written.
+/// How many records are compressed against it, and the dictionary; none if it is damaged.
 fn read(id: &DictionaryId, row: &[u8]) -> Option<(i64, Vec<u8>)> {
     let (count, rest) = row.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;

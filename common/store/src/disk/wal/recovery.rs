@@ -192,7 +192,7 @@ fn validated<'a>(
         };
         if segment.bytes < expected.segment_bytes {
             let what = format!(
-                "is cut short: it has {} bytes of {}",
+                "is truncated: it has {} bytes of {}",
                 segment.bytes, expected.segment_bytes
             );
             return Err(damaged(&path, &what));

@@ -149,7 +149,7 @@ fn cut_or_changed_at_any_byte_before_its_seal_it_is_damaged() {
         damaged[place..].fill(0);
         check(&damaged, place);
         fs::write(first_file(&dir), &whole[..place]).unwrap();
-        assert!(last(&dir, 0, 0, mark(&dir)).unwrap_err().contains("cut short"));
+        assert!(last(&dir, 0, 0, mark(&dir)).unwrap_err().contains("truncated"));
     }
 }
 
