@@ -34,11 +34,11 @@ pub(crate) fn make_storage_root(path: &Path) -> io::Result<()> {
 pub(crate) fn trouble(data_dir: &Path, storage_root: &Path) -> io::Result<Option<&'static str>> {
     let (data, storage) = (resolved(data_dir)?, resolved(storage_root)?);
     Ok(if data == storage {
-        Some("they are one directory")
+        Some("they are the same directory")
     } else if data.starts_with(&storage) {
-        Some("the data directory lies in the storage root")
+        Some("the data directory is inside the storage root")
     } else if storage.starts_with(&data) {
-        Some("the storage root lies in the data directory")
+        Some("the storage root is inside the data directory")
     } else {
         None
     })

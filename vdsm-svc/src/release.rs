@@ -23,7 +23,7 @@ const STORE: &str = "store.redb";
 /// [`StoreError`] if the directory holds no store, is in use, or cannot be read or written.
 pub fn release_host(data_dir: &Path) -> Result<String, StoreError> {
     if !data_dir.join(STORE).is_file() {
-        let words = format!("there is no store in {}: nothing was changed", data_dir.display());
+        let words = format!("{} has no store: nothing was changed", data_dir.display());
         return Err(StoreError::Damaged(words));
     }
     let store: Arc<dyn Store> = DiskStore::open(data_dir, disk::Options::of(crate::service::OWNER))?;
@@ -57,7 +57,7 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
                 start.unwrap_or_default()
             )
         }
-        Err(error) => format!("an engine that cannot be told ({error})"),
+        Err(error) => format!("an engine that cannot be read ({error})"),
     };
     // What the services keep of the clock stays as it is, for however long.
     let stamp = Ages::open(&**store, Duration::MAX)?.stamp();
@@ -76,7 +76,7 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
         .into(),
     )?;
     Ok(format!(
-        "this host belonged to {was}; it belongs to no engine now, and the first one that claims it gets it. Its tasks are as they were"
+        "this host belonged to {was}; it belongs to no engine now, and the first engine that claims it gets it. Its tasks are unchanged"
     ))
 }
 
@@ -136,7 +136,7 @@ mod tests {
                 record.encode_to_vec(),
                 "6ba7b810-9dad-41d1-80b4-00c04fd430c8, epoch 7",
             ),
-            (b"\xff\xff".to_vec(), "cannot be told"),
+            (b"\xff\xff".to_vec(), "cannot be read"),
         ] {
             let store = owned(record);
             let said = release(&store).unwrap();

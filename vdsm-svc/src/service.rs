@@ -38,10 +38,10 @@ pub const OWNER: disk::Owner = disk::Owner::service("vdsm-svc");
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The storage root is not there and cannot be made.
-    #[error("the storage root {} cannot be made", .0.display())]
+    #[error("cannot create the storage root {}", .0.display())]
     StorageRoot(PathBuf, #[source] io::Error),
     /// The data directory and the storage root are not apart.
-    #[error("--data-dir {} and --storage-root {} must be apart, and {trouble}: give another directory for one of them", data_dir.display(), storage_root.display())]
+    #[error("--data-dir {} and --storage-root {} must be separate directories, but {trouble}: give another directory for one of them", data_dir.display(), storage_root.display())]
     Places {
         /// As it was given.
         data_dir: PathBuf,
@@ -57,7 +57,7 @@ pub enum ServiceError {
     #[error("the service cannot start on the data directory {}", .0.display())]
     Store(PathBuf, #[source] StoreError),
     /// There is no thread for tasks.
-    #[error("no thread can be started for tasks: raise the limit of processes")]
+    #[error("cannot start a thread for tasks: raise the limit of processes")]
     Threads(#[source] io::Error),
     /// The address cannot be had.
     #[error("cannot listen on {0}")]
@@ -182,7 +182,7 @@ pub async fn serve_over(
             .await
             .is_err()
     {
-        tracing::warn!(patience = ?LAST_COMMIT, "the last commit does not finish: stopping without it");
+        tracing::warn!(patience = ?LAST_COMMIT, "the last commit did not finish in time: stopping without it");
     }
     outcome?;
     // An end in good order would say that the next start finds everything.
@@ -297,13 +297,13 @@ fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), Store
         if let Some(log) = later.upgrade()
             && let Err(error) = sweep(root, &**log.store())
         {
-            tracing::warn!(%error, "cannot look at the run directories in the storage root that was opened anew");
+            tracing::warn!(%error, "cannot read the run directories in the storage root that was reopened");
         }
     });
     match root.now() {
         Ok(root) => sweep(&root, &**log.store()),
         Err(fault) => {
-            tracing::warn!(%fault, "cannot look at the run directories of earlier tasks");
+            tracing::warn!(%fault, "cannot read the run directories of earlier tasks");
             Ok(())
         }
     }
@@ -311,7 +311,7 @@ fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), Store
 
 fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
     if let Err(fault) = run_dir::sweep(root, &|id| store::may_need(store, id)) {
-        tracing::warn!(%fault, "cannot look at the run directories of earlier tasks");
+        tracing::warn!(%fault, "cannot read the run directories of earlier tasks");
     }
     Ok(())
 }
@@ -351,9 +351,7 @@ fn tell_confinement(root: &NamedRoot) -> Result<(), ServiceError> {
         tracing::warn!("qemu-img is confined less than it could be: {weaker}");
     }
     if report.missing.is_empty() && report.weaker.is_empty() {
-        tracing::info!(
-            "qemu-img is confined: the storage's user, no capabilities, Landlock, and a filter of calls"
-        );
+        tracing::info!("qemu-img is confined: storage user, no capabilities, Landlock, seccomp filter");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What comes of an input.
+//! The results of an input.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::task::{Ordinal, Task};
 /// A fact to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A task after one edge, or with something else new to show. Watchers see each of these.
+    /// A task after a transition, or with another visible change. Watchers see each of these.
     Task(Arc<Task>),
-    /// A task with a new note: recorded, and shown to nobody.
+    /// A task with a new note: recorded, but not shown.
     Noted(Arc<Task>),
-    /// Whose host it is.
+    /// The owner of the host.
     Owner(Owner),
-    /// A cleared task is old enough to be forgotten.
+    /// A cleared task has expired and is forgotten.
     Forgotten {
         /// Its record's key.
         ordinal: Ordinal,
@@ -31,36 +31,36 @@ pub enum Change {
 pub enum Effect {
     /// Run the operation.
     Run(Arc<Task>),
-    /// Tell the running operation that it is to stop.
+    /// Tell the running operation to stop.
     SignalAbort(TaskId),
-    /// After a restart: stop what is left of it, then finish or undo it.
+    /// After a restart: stop what is left of the task, then finish or undo it.
     Recover(Arc<Task>),
-    /// Have the streams end that are of engines whose host it is not, now that it is this one's.
+    /// End the streams of engines other than this owner.
     Fence(Owner),
 }
 
-/// What the one who sent the input is told.
+/// The answer to the sender of the input.
 pub type Reply = Result<Answer, Refusal>;
 
-/// A good answer.
+/// A positive answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The task as it is now.
     Task(Arc<Task>),
-    /// No such task, and that is no failure.
+    /// The task does not exist, which is no failure.
     NoTask,
-    /// Whose host it is now.
+    /// The owner of the host now.
     Owner(Option<Owner>),
-    /// Taken note of.
+    /// Done; there is nothing to report.
     Done,
 }
 
-/// A refusal. Nothing was begun, and but for whose host it is nothing is recorded.
+/// A refusal. Nothing was begun, and nothing but the owner of the host is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The caller is told so.
+    /// The caller gets this fault.
     Fault(Fault),
-    /// What the store was said to know is too old to decide by: read it again, and ask again.
+    /// What the input says about the store is too old to decide by: read it again, and send the input again.
     LookAgain,
 }
 
@@ -70,13 +70,13 @@ impl From<Fault> for Refusal {
     }
 }
 
-/// The outcome of one input.
+/// The result of one input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// Mostly one revision or none. What concerns very many tasks takes several.
+    /// Usually one revision or none; several if very many tasks are concerned.
     pub revisions: Vec<Vec<Change>>,
-    /// In order, once all revisions are durable.
+    /// Effects in order, to be performed once all revisions are durable.
     pub effects: Vec<Effect>,
-    /// For the one who sent the input.
+    /// For the sender of the input.
     pub reply: Reply,
 }

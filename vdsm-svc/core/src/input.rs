@@ -1,4 +1,4 @@
-//! What can happen to a host.
+//! The inputs of a host.
 
 use std::collections::BTreeSet;
 
@@ -13,161 +13,161 @@ use common::revision::Revision;
 use crate::lock::{CallId, Key};
 use crate::task::{Ordinal, Task};
 
-/// Who asks.
+/// The caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Caller {
-    /// None where it is no engine.
+    /// None if the caller is not an engine.
     pub engine: Option<EngineCall>,
 }
 
-/// What an engine says of itself in the metadata of a call.
+/// What an engine says about itself in the metadata of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineCall {
-    /// Which engine.
+    /// The engine.
     pub engine_id: EngineId,
-    /// Rises with each start of it.
+    /// Increases with each of its starts.
     pub epoch: u64,
-    /// Which start of it, copies of its data directory told apart; none from engines of older builds.
+    /// Identifies the start, even among copies of its data directory; none from engines of older builds.
     pub incarnation: Option<Incarnation>,
-    /// Which of this host's stores it means; none where it has not met one yet.
+    /// The store of this host that the call is for; none if the engine does not know it yet.
     pub store_id: Option<StoreId>,
 }
 
-/// An engine takes the host.
+/// An engine claims the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Who takes it.
+    /// The engine that claims it.
     pub call: EngineCall,
     /// The earlier start of the same engine that the caller says it descends from.
     pub predecessor: Option<Incarnation>,
     /// The caller's starts between that one and this, oldest first.
     pub since: Vec<Incarnation>,
-    /// Set where a person has decided that the host changes hands, whoever has it.
+    /// Set if a person has decided on a take-over, whoever has the host.
     pub take_over: Option<TakeOver>,
-    /// Set while the start that has the host is connected to it: how long ago this caller, or one that it descends
-    /// from, first asked for the host meanwhile.
+    /// Set while the start that has the host is connected: how long ago this caller, or a start that it descends
+    /// from, first claimed the host during that connection.
     pub waited_for: Option<Duration>,
 }
 
-/// Who decided that a host changes hands, and why.
+/// Who decided on a take-over, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakeOver {
-    /// The person.
+    /// The user who decided it.
     pub user: String,
-    /// The person's words.
+    /// The reason that the user gave.
     pub reason: String,
-    /// Of the request.
+    /// The correlation id of the request.
     pub correlation_id: String,
 }
 
-/// What the store knew of a task id, and when it was asked.
+/// What the store has for a task id, and the revision that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// The revision that was read.
     pub revision: Revision,
-    /// The record, if there was one.
+    /// The record, if it exists.
     pub task: Option<Arc<Task>>,
 }
 
 /// An operation to be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// The id that the caller chose.
+    /// The id that the caller has chosen.
     pub task_id: TaskId,
-    /// What to do.
+    /// The operation.
     pub operation: Operation,
-    /// Kept with the task.
+    /// The correlation id, kept with the task.
     pub correlation_id: String,
-    /// What the store knows of the id.
+    /// What the store has for the id.
     pub known: Known,
 }
 
-/// One thing that happened.
+/// An input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A load is over: decides what becomes of the unfinished tasks.
+    /// The records are loaded: decides what becomes of the unfinished tasks.
     Recover {
-        /// Those that a thread of this very process still works for (after a failed commit).
+        /// Tasks that a thread of this process is still running (after a failed commit).
         alive: BTreeSet<TaskId>,
     },
     /// StartTask.
     Start(Start),
     /// AbortTask.
     Abort {
-        /// Who asks.
+        /// The caller.
         caller: Caller,
-        /// Which task.
+        /// The task.
         task_id: TaskId,
-        /// Kept with the record that an unknown id gets.
+        /// The correlation id, kept with the record of an unknown id.
         correlation_id: String,
-        /// What the store knows of the id.
+        /// What the store has for the id.
         known: Known,
     },
     /// ClearTask.
     Clear {
-        /// Who asks.
+        /// The caller.
         caller: Caller,
-        /// Which task.
+        /// The task.
         task_id: TaskId,
-        /// What the store knows of the id.
+        /// What the store has for the id.
         known: Known,
     },
     /// ClaimHost.
     Claim(Claim),
     /// ReleaseHost.
     Release(Caller),
-    /// A call that changes storage at once, outside any task, asks for what it will touch.
+    /// A call that changes storage directly, outside of any task, requests its locks.
     Hold {
-        /// Who asks.
+        /// The caller.
         caller: Caller,
-        /// Names the call.
+        /// Identifies the call.
         call: CallId,
-        /// What it touches; all of it exclusively.
+        /// The keys that it touches, all of them exclusively.
         keys: Vec<Key>,
     },
-    /// That call is over.
+    /// That call has ended.
     LetGo(CallId),
-    /// The thread that works for a task has news.
+    /// A report of the thread that runs a task.
     Report {
-        /// Which task.
+        /// The task.
         task_id: TaskId,
         /// What happened.
         report: Report,
     },
-    /// Old records, as the store has them.
+    /// Expired records, as the store has them.
     Age {
-        /// Terminal tasks of no engine, to be cleared for their age.
+        /// Terminal tasks that no engine started, to be cleared because of their age.
         clear: Vec<Known>,
-        /// Cleared tasks, kept long enough.
+        /// Cleared tasks that have expired.
         forget: Vec<(Ordinal, TaskId)>,
     },
 }
 
-/// News of a running task.
+/// A report about a running task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// Its operation noted what its undoing needs. Answered once it is durable.
+    /// A note that the operation needs for its undo. Answered once it is durable.
     Noted {
-        /// For the operation only.
+        /// Only the operation reads it.
         note: Vec<u8>,
-        /// From here it goes forward only.
+        /// From here on it can only be completed.
         past_no_return: bool,
     },
-    /// It is about to take effect. Refused with `ABORTED` if someone has asked that it be stopped.
+    /// It is about to take effect. Refused with `ABORTED` if an abort was requested.
     CommitPoint,
     /// It took effect.
     Finished,
-    /// It did not; what it began is still there.
+    /// It failed; what it began still exists.
     Failed(Fault),
-    /// A process of it cannot be killed: nothing is undone under it.
+    /// A process of it cannot be killed: nothing is undone until that ends.
     Stuck(Fault),
     /// No process of it is left.
     Stopped,
-    /// What it began is undone.
+    /// It is undone.
     Undone,
-    /// What it began can be neither finished nor undone.
+    /// It can be neither finished nor undone.
     UndoFailed(Fault),
 }
 

@@ -1,10 +1,10 @@
-//! Who may work on what.
+//! Locks on storage domains and images.
 //!
-//! A task shares its domains and has the image that it changes alone; one that it only reads it shares. A call
-//! outside any task has its keys alone, or is refused. A task asks for each key as a request of its own, all made in
-//! the one step that accepts it. That is free of deadlock (calls never wait, and a task waits only for those that
-//! were accepted before it), and it keeps the domain's queue empty of tasks that merely wait for an image, which a
-//! release would otherwise have to walk.
+//! A task has a shared lock on its domains and on images that it only reads, and an exclusive lock on the image that
+//! it changes. A call outside of any task gets exclusive locks at once, or is refused. A task requests each key
+//! separately, all in the step that accepts it. This is free of deadlocks (calls never wait, and a task waits only
+//! for those that were accepted before it), and it keeps tasks that merely wait for an image out of the domain's
+//! queue, which a release would otherwise have to walk.
 
 use common::id::{DomainId, ImageId};
 use common::lock::{Acquired, LockTable, Mode};
@@ -12,7 +12,7 @@ use common::operation::Operation;
 
 use crate::task::Ordinal;
 
-/// What is locked.
+/// A key that can be locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A storage domain.
@@ -21,11 +21,11 @@ pub enum Key {
     Image(DomainId, ImageId),
 }
 
-/// Names a call that changes storage outside any task.
+/// Identifies a call that changes storage outside of any task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// What an operation locks: the domains that it works in, which it shares, and each image as it touches it.
+/// The locks of an operation: its domains, shared, and each image in the mode in which it touches it.
 pub fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
     let domains = operation.domains().into_iter();
     let images = operation.touches().into_iter();
@@ -35,7 +35,7 @@ pub fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
         .collect()
 }
 
-/// Who holds, or waits.
+/// An owner of locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Holder {
     /// A task, for one of its keys.
@@ -51,7 +51,7 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    /// Asks for all that a task needs, in the order of acceptance; says whether it has it.
+    /// Requests everything that a task needs, in the order of acceptance; returns whether it has it all.
     pub(crate) fn request(&mut self, ordinal: Ordinal, operation: &Operation) -> bool {
         let mut all = true;
         for (key, mode) in keys(operation) {
@@ -63,14 +63,14 @@ impl Locks {
         all
     }
 
-    /// Holds all that a task had when it was recorded, whatever others hold.
+    /// Restores the locks that a task had when it was recorded, whatever others hold.
     pub(crate) fn restore(&mut self, ordinal: Ordinal, operation: &Operation) {
         for (key, mode) in keys(operation) {
             self.table.restore(Holder::Task(ordinal, key), [(key, mode)]);
         }
     }
 
-    /// Frees what a task holds or waits for; returns the tasks that may have got all they need by it.
+    /// Releases what a task holds or waits for; returns the tasks that may have got all their locks by it.
     pub(crate) fn release(&mut self, ordinal: Ordinal, operation: &Operation) -> Vec<Ordinal> {
         let mut granted = Vec::new();
         for (key, _) in keys(operation) {
@@ -79,21 +79,21 @@ impl Locks {
         ordinals(granted)
     }
 
-    /// Whether a task holds all that it asked for.
+    /// Whether a task holds everything that it requested.
     pub(crate) fn has_all(&self, ordinal: Ordinal, operation: &Operation) -> bool {
         let holds = |key| !self.table.held_by(&Holder::Task(ordinal, key)).is_empty();
         keys(operation).into_iter().all(|(key, _)| holds(key))
     }
 
-    /// What a task that asks now would have to wait for, and who has it or waits for it already.
+    /// The key that a new task would have to wait for, and its holder or earlier waiter.
     pub(crate) fn obstacle(&self, operation: &Operation) -> Option<(Key, Holder)> {
         self.table.in_the_way(&keys(operation))
     }
 
-    /// Takes `keys` for a call, alone and at once.
+    /// Locks `keys` for a call, exclusively and at once.
     ///
     /// # Errors
-    /// The key that it cannot have, and who stands before it.
+    /// The key that is not available, and its holder.
     pub(crate) fn hold(&mut self, call: CallId, keys: &[Key]) -> Result<(), (Key, Holder)> {
         let wants = keys.iter().map(|key| (*key, Mode::Exclusive));
         match self.table.acquire(Holder::Call(call), wants, false) {
@@ -102,13 +102,13 @@ impl Locks {
         }
     }
 
-    /// Holds `keys` for a call that had them before a load.
+    /// Restores `keys` for a call that had them before a load.
     pub(crate) fn restore_call(&mut self, call: CallId, keys: &[Key]) {
         let wants = keys.iter().map(|key| (*key, Mode::Exclusive));
         self.table.restore(Holder::Call(call), wants);
     }
 
-    /// The call is over; returns the tasks that may have got all they need by it.
+    /// The call has ended; returns the tasks that may have got all their locks by it.
     pub(crate) fn let_go(&mut self, call: CallId) -> Vec<Ordinal> {
         ordinals(self.table.release(&Holder::Call(call)))
     }

@@ -1,9 +1,9 @@
-//! Whose host it is, and who may change things on it.
+//! The owner of the host, and who may change something on it.
 //!
-//! A host is loyal to one *incarnation*, one start of one engine: the newest claim that it accepted. Another start
-//! of that engine gets it only by naming that incarnation as one that it descends from, which its data directory
-//! tells it: a copy of an older state of that directory never heard of it. So of two engines on copies of one
-//! directory one has the host, however often the other one starts (docs/adr/0012).
+//! A host is loyal to one *incarnation*, that is one start of one engine: the newest claim that it accepted. Another
+//! start of that engine gets the host only by naming that incarnation as its predecessor, which it knows from its
+//! data directory; a copy of an older state of that directory does not know it. So of two engines on copies of one
+//! directory only one has the host, however often the other one starts (docs/adr/0012).
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use uuid::Uuid;
 
 use crate::input::{Caller, Claim, EngineCall, TakeOver};
 
-/// How far above the highest epoch that a host has seen a claim may be. An engine that starts ten times a second is
-/// below for 13 years; a caller that wants to use up all epochs needs as many calls as this number.
+/// How far the epoch of a claim may be above the highest that the host has seen. An engine that starts ten times a
+/// second stays below this for 13 years; a caller that wants to use up all epochs needs as many calls as this number.
 const MAX_EPOCH_JUMP: u64 = 1 << 32;
 
-/// How long a start that has the host must stay connected after another one claimed to succeed it, before that other
-/// one counts as a copy. Twice what a connection whose other end is gone is kept for (a ping each 10 s, 5 s to answer).
+/// How long a start that has the host must stay connected after another one claimed to succeed it, until that other
+/// one counts as a copy. Twice as long as a dead connection is kept (a ping every 10 s, 5 s to answer).
 const PROOF_OF_LIFE: Duration = Duration::from_secs(30);
 
 const COPIED_AT_WORK: &str =
-    "it was started on a copy of the data directory while the start that has this host was at work";
+    "it was started on a copy of the data directory while the start that has this host was running";
 
-/// Copies that a host remembers to have met while the start that they are copied from was at work.
+/// The maximum number of copies that a host remembers while the start that they were copied from is running.
 const MAX_COPIES: usize = 64;
 
 /// The engine that has, or had, this host.
@@ -35,15 +35,15 @@ pub struct Owner {
     pub engine_id: EngineId,
     /// That start's epoch.
     pub epoch: u64,
-    /// That start; none where an engine of an older build has claimed the host.
+    /// That start; none if an engine of an older build has claimed the host.
     pub incarnation: Option<Incarnation>,
-    /// It gave the host up. The rest is kept, so that neither an older start of that engine nor a copy of it takes
-    /// the host again.
+    /// The engine released the host. The rest is kept, so that neither an older start of that engine nor a copy of it
+    /// can claim the host again.
     pub released: bool,
-    /// Starts that claimed to descend from this one while it was at work: copies of its data directory, never its
-    /// successors, and neither is what descends from them.
+    /// Starts that claimed to descend from this one while it was running: copies of its data directory. Neither they
+    /// nor their descendants are ever its successors.
     pub copies: Vec<Incarnation>,
-    /// How the host last changed hands by a person's decision.
+    /// The last take-over of the host.
     pub taken_over: Option<TakenOver>,
 }
 
@@ -52,11 +52,11 @@ pub struct Owner {
 pub struct TakenOver {
     /// Who decided it, and why.
     pub by: TakeOver,
-    /// The time at which it happened.
+    /// When it happened.
     pub time: Timestamp,
-    /// Whose it was; none if nobody's.
+    /// The former owner; none if there was none.
     pub from_engine: Option<EngineId>,
-    /// Which start's it was.
+    /// The start of the former owner.
     pub from_incarnation: Option<Incarnation>,
 }
 
@@ -72,7 +72,7 @@ impl Owner {
         }
     }
 
-    /// None that ever was: any engine may claim the host.
+    /// An owner that never existed: any engine may claim the host.
     #[must_use]
     pub const fn nobody(taken_over: Option<TakenOver>) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Owner {
         (self.engine_id, self.epoch, self.incarnation) == (call.engine_id, call.epoch, call.incarnation)
     }
 
-    /// Notes a copy that was met; the oldest make room.
+    /// Remembers a copy; the oldest ones are forgotten.
     fn with_copy(mut self, copy: Incarnation) -> Self {
         self.copies.push(copy);
         let surplus = self.copies.len().saturating_sub(MAX_COPIES);
@@ -104,11 +104,11 @@ impl Owner {
     }
 }
 
-/// Whether `caller` may change things, and the owner to record before anything is done at its word.
+/// Whether `caller` may change something, and the owner to record before anything is done for it.
 ///
 /// # Errors
 /// `HOST_STORE_CHANGED`, `HOST_OWNED`, `ENGINE_FENCED`, `HOST_NOT_OWNED`, or `INVALID_ARGUMENT` for an epoch that is
-/// out of reach.
+/// too high.
 pub(crate) fn admit(owner: Option<&Owner>, own: StoreId, caller: &Caller) -> Result<Option<Owner>, Fault> {
     match (owner.filter(|owner| !owner.released), caller.engine) {
         (None, None) => Ok(None),
@@ -121,11 +121,11 @@ pub(crate) fn admit(owner: Option<&Owner>, own: StoreId, caller: &Caller) -> Res
     }
 }
 
-/// Whether a stream of tasks that an engine opened goes on; it says whether that engine has the host. Where nobody has
-/// it, who is about to claim it looks first: only a stream of the engine that had it (`had_it`) ends there.
+/// Whether a task stream that an engine opened continues; returns whether that engine has the host. If nobody has it,
+/// an engine may watch it before it claims it: then only a stream of the engine that had it (`had_it`) ends.
 ///
 /// # Errors
-/// What a call of that engine that changes something is refused with: `HOST_OWNED`, `ENGINE_FENCED`, `HOST_NOT_OWNED`.
+/// The refusal of a mutating call of that engine: `HOST_OWNED`, `ENGINE_FENCED`, `HOST_NOT_OWNED`.
 pub fn may_follow(owner: Option<&Owner>, call: &EngineCall, had_it: bool) -> Result<bool, Fault> {
     match owner.filter(|owner| !owner.released) {
         Some(owner) => loyal(owner, call).map(|_| true),
@@ -134,8 +134,8 @@ pub fn may_follow(owner: Option<&Owner>, call: &EngineCall, had_it: bool) -> Res
     }
 }
 
-/// Engines of older builds have no incarnation: a higher epoch of theirs is recorded in the same revision as what
-/// is done at its word. All others claim the host first.
+/// Engines of older builds have no incarnation: their higher epoch is recorded in the same revision as what is done
+/// for them. All others claim the host first.
 fn loyal(owner: &Owner, call: &EngineCall) -> Result<Option<Owner>, Fault> {
     if owner.engine_id != call.engine_id {
         return Err(owned(owner));
@@ -156,12 +156,12 @@ fn loyal(owner: &Owner, call: &EngineCall) -> Result<Option<Owner>, Fault> {
     }
 }
 
-/// What a claim comes to.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claimed {
-    /// To be recorded, whatever the verdict; none if it is recorded already.
+    /// The owner to be recorded, whatever the verdict; none if it is recorded already.
     pub(crate) owner: Option<Owner>,
-    /// Why the host stays as it is.
+    /// Why the claim is refused; none if it is accepted.
     pub(crate) refusal: Option<Fault>,
 }
 
@@ -175,7 +175,7 @@ impl Claimed {
 ///
 /// # Errors
 /// `HOST_STORE_CHANGED`, `HOST_OWNED`, `ENGINE_FENCED`, `ENGINE_STILL_CONNECTED`, or `INVALID_ARGUMENT` for an epoch
-/// that is out of reach.
+/// that is too high.
 pub(crate) fn claim(
     owner: Option<&Owner>,
     own: StoreId,
@@ -212,7 +212,7 @@ fn by_the_same_engine(owner: &Owner, claim: &Claim) -> Result<Claimed, Fault> {
             owner.taken_over.clone(),
         )))),
         Some(waited) if waited < PROOF_OF_LIFE => Err(still_connected(owner)),
-        // A predecessor is dead when its successor starts: this one is none.
+        // A predecessor has ended when its successor starts, so this start is no predecessor.
         Some(_) => Ok(Claimed {
             owner: first_of(claim).map(|copy| owner.clone().with_copy(copy)),
             refusal: Some(fenced(owner, &claim.call, COPIED_AT_WORK)),
@@ -220,12 +220,12 @@ fn by_the_same_engine(owner: &Owner, claim: &Claim) -> Result<Claimed, Fault> {
     }
 }
 
-/// The first start after the one that has the host: all that descends from it names it.
+/// The first start after the one that has the host: all its descendants name it.
 fn first_of(claim: &Claim) -> Option<Incarnation> {
     claim.since.first().copied().or(claim.call.incarnation)
 }
 
-/// The host changes hands, whoever has it.
+/// Takes the host over, whoever has it.
 fn taken(owner: Option<&Owner>, call: &EngineCall, by: &TakeOver, now: Timestamp) -> Option<Owner> {
     let has_it = owner.is_some_and(|owner| owner.is(call) && !owner.released);
     (!has_it).then(|| {
@@ -261,7 +261,7 @@ fn succeeds(owner: &Owner, claim: &Claim) -> Result<(), Fault> {
         return Err(fenced(
             owner,
             call,
-            "it does not descend from the start that has this host: its data directory is a copy, or an older state, of that one's",
+            "it does not descend from the start that has this host: its data directory is a copy or an older state of the other's",
         ));
     }
     let mut line = claim.since.iter().chain([&wants_it]);
@@ -284,7 +284,7 @@ fn within_reach(seen: u64, epoch: u64) -> Result<(), Fault> {
         return Err(Fault::invalid(
             "metadata.x-engine-epoch",
             format!(
-                "is {epoch}, and the highest that this host has seen is {seen}: no engine starts so often"
+                "is {epoch}, but the highest that this host has seen is {seen}: no engine starts that often"
             ),
         ));
     }
@@ -301,7 +301,7 @@ fn fenced(owner: &Owner, call: &EngineCall, why: &str) -> Fault {
     Fault::new(
         FaultCode::EngineFenced,
         format!(
-            "this start of the engine ({}, epoch {}) is refused: {why}. The host belongs to {}, epoch {}. Stop the engine that is not meant to have it; if this one is, have it take the host over (TakeOverHost)",
+            "this start of the engine ({}, epoch {}) is refused: {why}. The host belongs to {}, epoch {}. Stop the engine that is not to have it; if this one is, have it take the host over (TakeOverHost)",
             named(call.incarnation),
             call.epoch,
             named(owner.incarnation),
@@ -315,7 +315,7 @@ fn still_connected(owner: &Owner) -> Fault {
     Fault::new(
         FaultCode::EngineStillConnected,
         format!(
-            "the start of the engine that has this host (epoch {}) is connected to it: a successor gets it when that connection has ended. If two engines run, stop one",
+            "the start of the engine that has this host (epoch {}) is still connected to it: a successor can claim it when that connection has ended. If two engines run, stop one",
             owner.epoch
         ),
     )
@@ -326,7 +326,7 @@ fn same_store(own: StoreId, call: &EngineCall) -> Result<(), Fault> {
     match call.store_id {
         Some(store) if store != own => Err(Fault::new(
             FaultCode::HostStoreChanged,
-            format!("the call is for store {store}, but this host's data directory is store {own}: look at the host before anything is sent again"),
+            format!("the call is for store {store}, but this host's data directory is store {own}: check the host before sending anything again"),
         )
         .about(own)),
         _ => Ok(()),

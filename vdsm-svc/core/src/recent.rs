@@ -1,10 +1,10 @@
-//! The tasks that left memory lately.
+//! Tasks that have recently left memory.
 //!
-//! A task leaves memory when it ends. A caller's shell reads the store for what it knows of an id, and its input
-//! waits in a queue; meanwhile a task of that id may have been accepted and ended, or been cleared. So whoever
-//! decides by [`Known`] first looks here: each change of a task that is over is kept, newest last, with the
-//! revision that made it. What was read at or after the newest revision that fell out cannot have missed any;
-//! what was read before it is refused with [`Refusal::LookAgain`], and read again.
+//! A task leaves memory when it ends. The shell reads the record of an id from the store, and then its input waits in
+//! a queue; meanwhile a task with that id may have been accepted and ended, or been cleared. So a decision by
+//! [`Known`] first checks here: each change of an ended task is kept, newest last, with its revision. A record that
+//! was read at or after the newest revision that was dropped cannot have missed a change; an older one is refused
+//! with [`Refusal::LookAgain`], and read again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::change::Refusal;
 use crate::input::Known;
 use crate::task::Task;
 
-/// How many are kept: far more changes than are made while an input waits in the coordinator's queue.
+/// The number that is kept: far more than the changes that are made while an input waits in the coordinator's queue.
 const KEPT: usize = 4_096;
 
 /// See the module.
@@ -24,12 +24,12 @@ const KEPT: usize = 4_096;
 pub(crate) struct Recent {
     tasks: BTreeMap<TaskId, (Revision, Arc<Task>)>,
     order: VecDeque<(Revision, TaskId)>,
-    /// What was read before this may have missed something.
+    /// A record that was read before this revision may have missed a change.
     floor: Revision,
 }
 
 impl Recent {
-    /// Knows nothing of what came before `floor`.
+    /// Knows no change before `floor`.
     pub(crate) const fn new(floor: Revision) -> Self {
         Self {
             tasks: BTreeMap::new(),
@@ -38,7 +38,7 @@ impl Recent {
         }
     }
 
-    /// A task that is over changed in `revision`.
+    /// An ended task changed in `revision`.
     pub(crate) fn keep(&mut self, revision: Revision, task: Arc<Task>) {
         self.order.push_back((revision, task.id));
         self.tasks.insert(task.id, (revision, task));
@@ -53,15 +53,15 @@ impl Recent {
         }
     }
 
-    /// The record of an id is gone.
+    /// The record of an id was deleted.
     pub(crate) fn forget(&mut self, id: TaskId) {
         self.tasks.remove(&id);
     }
 
-    /// What is known of an id that no unfinished task has.
+    /// The record of an id that is not among the unfinished tasks.
     ///
     /// # Errors
-    /// [`Refusal::LookAgain`] where the store was read too early to tell.
+    /// [`Refusal::LookAgain`] if the store was read too early.
     pub(crate) fn resolve(&self, id: TaskId, known: Known) -> Result<Option<Arc<Task>>, Refusal> {
         if let Some((_, task)) = self.tasks.get(&id) {
             return Ok(Some(Arc::clone(task)));

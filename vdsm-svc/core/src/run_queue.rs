@@ -1,5 +1,5 @@
-//! Who may run now: at most so many on the host and so many on a domain, in the order of acceptance. A task that
-//! must wait for its domain holds up nobody of another one.
+//! Which tasks may run: a maximum number on the host and on each domain, in the order of acceptance. A task that
+//! waits for its domain does not delay tasks of other domains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,14 +7,14 @@ use common::id::DomainId;
 
 use crate::task::Ordinal;
 
-/// How much a host takes on.
+/// The limits of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Operations that run at once.
+    /// The maximum number of operations that run at once.
     pub running_per_host: usize,
-    /// Operations that run at once on one storage domain.
+    /// The maximum number of operations that run at once on one storage domain.
     pub running_per_domain: usize,
-    /// Tasks that wait for their turn; one more is refused with `QUEUE_FULL`.
+    /// The maximum number of tasks that wait; one more is refused with `QUEUE_FULL`.
     pub queue: usize,
 }
 
@@ -28,17 +28,17 @@ impl Default for Limits {
     }
 }
 
-/// Tasks of one domain, or those of none, which only the host's limit concerns.
+/// The tasks of one domain, or those without a domain, to which only the host's limit applies.
 type Lane = Option<DomainId>;
 
-/// The places, who has one, and who could take one.
+/// The running tasks, and those that are ready to run.
 #[derive(Debug, Clone)]
 pub(crate) struct RunQueue {
     limits: Limits,
     running: usize,
     running_in: BTreeMap<DomainId, usize>,
     ready: BTreeMap<Lane, BTreeSet<Ordinal>>,
-    /// The first of each lane that is not at its limit: the choice never looks at more than one entry.
+    /// The first of each lane that is not at its limit, so that a choice looks at one entry only.
     heads: BTreeSet<(Ordinal, Lane)>,
 }
 
@@ -57,14 +57,14 @@ impl RunQueue {
         &self.limits
     }
 
-    /// A task has all it needs but a place.
+    /// A task has its locks and is ready to run.
     pub(crate) fn ready(&mut self, ordinal: Ordinal, lane: Lane) {
         self.change(lane, |run_queue| {
             run_queue.ready.entry(lane).or_default().insert(ordinal);
         });
     }
 
-    /// It does not want one any more. Harmless if it never did.
+    /// A task no longer wants to run. Does nothing if it was not ready.
     pub(crate) fn withdraw(&mut self, ordinal: Ordinal, lane: Lane) {
         self.change(lane, |run_queue| {
             if let Some(waiting) = run_queue.ready.get_mut(&lane) {
@@ -76,7 +76,7 @@ impl RunQueue {
         });
     }
 
-    /// It takes one.
+    /// A task starts to run.
     pub(crate) fn enter(&mut self, ordinal: Ordinal, lane: Lane) {
         self.withdraw(ordinal, lane);
         self.change(lane, |run_queue| {
@@ -87,7 +87,7 @@ impl RunQueue {
         });
     }
 
-    /// It gives its place up.
+    /// A task stops running.
     pub(crate) fn leave(&mut self, lane: Lane) {
         self.change(lane, |run_queue| {
             run_queue.running = run_queue.running.saturating_sub(1);
@@ -102,7 +102,7 @@ impl RunQueue {
         });
     }
 
-    /// The one whose turn it is, if there is a place.
+    /// The next task to run, if the limits allow one.
     pub(crate) fn next(&self) -> Option<Ordinal> {
         if self.running >= self.limits.running_per_host {
             return None;
@@ -118,7 +118,7 @@ impl RunQueue {
         self.running_in.get(&domain).copied().unwrap_or_default()
     }
 
-    /// Keeps `heads` true through a change of one lane.
+    /// Keeps `heads` consistent during a change of one lane.
     fn change(&mut self, lane: Lane, change: impl FnOnce(&mut Self)) {
         if let Some(head) = self.head(lane) {
             self.heads.remove(&(head, lane));

@@ -1,8 +1,8 @@
 //! The state of all unfinished tasks, and whose host it is.
 //!
-//! [`State::apply`] is its only mutator, live and at load. Locks, places and the order of waiting follow from
-//! the tasks: a task has its locks exactly when no task accepted before it wants any of them otherwise, so a
-//! load that takes the tasks in the order of acceptance finds the locks as they were.
+//! [`State::apply`] is its only mutator, live and at load. The locks, the run queue and the order of waiting follow
+//! from the tasks: a task has its locks exactly when no earlier task needs a conflicting one, so a load in the order
+//! of acceptance restores the locks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,26 +19,26 @@ use crate::recent::Recent;
 use crate::run_queue::{Limits, RunQueue};
 use crate::task::{Ordinal, Task};
 
-/// What a load begins from.
+/// The records that a state is loaded from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// Of the data directory.
+    /// The id of the data directory.
     pub store_id: StoreId,
-    /// Of the service.
+    /// The start of the service.
     pub start: Start,
     /// The last revision.
     pub revision: Revision,
-    /// Above every ordinal that was ever given.
+    /// Higher than every ordinal that was ever assigned.
     pub next_ordinal: Ordinal,
-    /// Whose host it is.
+    /// The owner of the host.
     pub owner: Option<Owner>,
     /// Every unfinished task.
     pub tasks: Vec<Task>,
-    /// The calls outside any task that are going on in this very process, and what they hold.
+    /// The running calls of this process outside of any task, and their locks.
     pub calls: Vec<(CallId, Vec<Key>)>,
 }
 
-/// Only asked, and never gone through.
+/// Only used for lookups, never iterated.
 #[expect(clippy::disallowed_types, reason = "its order is nobody's")]
 type Ordinals = std::collections::HashMap<TaskId, Ordinal>;
 
@@ -58,7 +58,7 @@ pub struct State {
 }
 
 impl State {
-    /// The picture that the records show. All locks of unfinished tasks are held when this returns.
+    /// Loads the state from records. All locks of unfinished tasks are held when this returns.
     pub fn load(limits: Limits, loaded: Loaded) -> Self {
         let mut state = Self {
             store_id: loaded.store_id,
@@ -76,7 +76,7 @@ impl State {
             state.locks.restore_call(*call, keys);
         }
         let mut tasks = loaded.tasks;
-        // Those at work first: they hold what they hold, whoever was accepted before them.
+        // Running tasks first: they hold their locks, whoever was accepted before them.
         tasks.sort_by_key(|task| (!task.has_place(), task.ordinal));
         for task in tasks {
             if let (true, Some(operation)) = (task.has_place(), &task.operation) {
@@ -87,7 +87,7 @@ impl State {
         state
     }
 
-    /// Whose host it is, and the highest epoch seen.
+    /// The owner of the host, with the highest epoch seen.
     pub const fn owner(&self) -> Option<&Owner> {
         self.owner.as_ref()
     }
@@ -97,17 +97,17 @@ impl State {
         self.revision
     }
 
-    /// The unfinished tasks, in the order of their acceptance.
+    /// The unfinished tasks in the order of acceptance.
     pub fn unfinished(&self) -> impl Iterator<Item = &Task> {
         self.tasks.values().map(Arc::as_ref)
     }
 
-    /// How many tasks run, or are being undone.
+    /// The number of tasks that run or are being undone.
     pub const fn running(&self) -> usize {
         self.run_queue.running()
     }
 
-    /// How many of them work on a domain.
+    /// The number of those that work on a domain.
     pub fn running_in(&self, domain: DomainId) -> usize {
         self.run_queue.running_in(domain)
     }
@@ -117,7 +117,7 @@ impl State {
         self.locks.is_empty()
     }
 
-    /// Whether a task holds all locks that its operation wants.
+    /// Whether a task holds all locks that its operation needs.
     pub fn holds_its_locks(&self, task: &Task) -> bool {
         let operation = task.operation.as_ref();
         operation.is_none_or(|operation| self.locks.has_all(task.ordinal, operation))
@@ -132,7 +132,7 @@ impl State {
         self.tasks.get(&ordinal)
     }
 
-    /// The same, to be kept.
+    /// The same, as a shared reference.
     pub(crate) fn live(&self, id: TaskId) -> Option<Arc<Task>> {
         self.ordinals
             .get(&id)
@@ -140,12 +140,12 @@ impl State {
             .cloned()
     }
 
-    /// How many wait for their turn.
+    /// The number of waiting tasks.
     pub(crate) fn waiting(&self) -> usize {
         self.tasks.len().saturating_sub(self.run_queue.running())
     }
 
-    /// Takes in one fact, which is or will be recorded in `revision`.
+    /// Applies one change, which is or will be recorded in `revision`.
     pub fn apply(&mut self, change: &Change, revision: Revision) {
         match change {
             Change::Task(task) => self.put(Arc::clone(task), revision),
@@ -201,7 +201,7 @@ impl State {
         operation.is_none_or(|operation| self.locks.request(task.ordinal, operation))
     }
 
-    /// Some got a lock: those that now have all of theirs need only a place.
+    /// Some tasks got a lock: those that now have all of them are ready to run.
     pub(crate) fn granted(&mut self, ordinals: Vec<Ordinal>) {
         for ordinal in ordinals {
             let Some(task) = self.at(ordinal) else { continue };
@@ -213,7 +213,7 @@ impl State {
     }
 }
 
-/// Which limit a task counts for.
+/// The domain whose limit a task counts for.
 pub(crate) fn lane(task: &Task) -> Option<DomainId> {
     task.operation.as_ref().and_then(Operation::domain_id)
 }

@@ -7,55 +7,55 @@ use common::revision::Start as ServiceStart;
 use common::task::{IllegalMove, TaskEvent, TaskState};
 use common::time::Timestamp;
 
-/// A task's place in the order of acceptance, and the key of its record. Never given twice.
+/// A task's position in the order of acceptance, and the key of its record. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ordinal(pub u64);
 
-/// Who asks for a task, and when.
+/// Who requested a task, and in which start.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
-    /// The present start of this host.
+    /// The present start of this host's service.
     pub(crate) start: ServiceStart,
-    /// None where it is no engine.
+    /// None if the caller is not an engine.
     pub(crate) engine_id: Option<EngineId>,
-    /// For records and logs.
+    /// The correlation id, for records and logs.
     pub(crate) correlation_id: String,
 }
 
 /// One storage operation that this host runs, or ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its place in the order of acceptance.
+    /// Its position in the order of acceptance.
     pub ordinal: Ordinal,
-    /// As the caller chose it.
+    /// The id that the caller has chosen.
     pub id: TaskId,
-    /// None where the id was aborted before it was ever started.
+    /// None if the id was aborted before it was started.
     pub operation: Option<Operation>,
-    /// Where it stands.
+    /// Its state.
     pub state: TaskState,
-    /// Counts what watchers are shown of it, from 1, without holes.
+    /// Counts the changes that watchers see, from 1, without gaps.
     pub sequence: u64,
-    /// What stopped it. The first one stays.
+    /// What stopped it. The first fault is kept.
     pub fault: Option<Fault>,
     /// Why it could not be undone.
     pub undo_fault: Option<Fault>,
-    /// Someone asked that it be stopped.
+    /// An abort was requested.
     pub abort_requested: bool,
-    /// It reached its commit point before anybody asked that it be stopped: from here it is not.
+    /// It reached its commit point before an abort was requested: it can no longer be aborted.
     pub abort_closed: bool,
-    /// Its operation noted that it is past its point of no return: it goes forward only.
+    /// Its operation noted that it is past its point of no return: it can only be completed.
     pub past_no_return: bool,
-    /// The start of this host in which it was last asked for; none in records of older builds.
+    /// The start of this host's service in which it was last sent; none in records of older builds.
     pub asked_in: Option<ServiceStart>,
-    /// It waits until it is asked for again: see `is_held_in`.
+    /// It waits until it is sent again: see `is_held_in`.
     pub held: bool,
-    /// What its operation noted for its undoing; only the operation reads it.
+    /// The note of its operation for the undo; only the operation reads it.
     pub note: Vec<u8>,
     /// The engine that started it.
     pub engine_id: Option<EngineId>,
-    /// As the caller gave it.
+    /// The correlation id of the caller.
     pub correlation_id: String,
-    /// What it waited for when it was queued, in words; empty once it has run.
+    /// What it waited for when it was queued, for people; empty once it has run.
     pub waiting_for: String,
     /// When it was accepted.
     pub create_time: Timestamp,
@@ -63,14 +63,14 @@ pub struct Task {
     pub start_time: Option<Timestamp>,
     /// When it ended.
     pub end_time: Option<Timestamp>,
-    /// Its outcome is safe elsewhere.
+    /// Its result is recorded elsewhere, or it has expired.
     pub removed: bool,
-    /// When that was said, or its age made it go; from then on it is kept for a while.
+    /// When that happened; from then on it is kept for a while.
     pub clear_time: Option<Timestamp>,
 }
 
 impl Task {
-    /// As it begins.
+    /// A new task.
     pub(crate) fn init(
         ordinal: Ordinal,
         id: TaskId,
@@ -103,9 +103,9 @@ impl Task {
         }
     }
 
-    /// Whether it waits, in this start of its host, until its engine asks for it again. What an earlier start accepted and
-    /// did not begin may be wanted no more: where the host's directory was put back from an older copy, its engine has
-    /// heard of the end of it, and of what came after.
+    /// Whether it is held in this start of its host until its engine sends it again. A task that an earlier start
+    /// accepted and did not begin may no longer be wanted: if the host's directory was restored from an older copy,
+    /// the engine may know that the task has ended, and what came after.
     pub(crate) fn is_held_in(&self, start: ServiceStart) -> bool {
         let unbegun = matches!(
             self.state,
@@ -114,7 +114,7 @@ impl Task {
         unbegun && self.engine_id.is_some() && self.asked_in != Some(start)
     }
 
-    /// Whether asking that it be stopped would change anything.
+    /// Whether an abort would have an effect.
     pub const fn cancelable(&self) -> bool {
         match self.state {
             TaskState::Init | TaskState::Preparing | TaskState::Queued => true,
@@ -127,13 +127,13 @@ impl Task {
         }
     }
 
-    /// The operation that stopping it now would undo: none before it has begun, and once it can be stopped no more.
+    /// The operation that an abort would undo: none before it has begun, and none once it can no longer be aborted.
     pub fn undoable(&self) -> Option<&Operation> {
         let at_work = matches!(self.state, TaskState::Running) && self.cancelable();
         self.operation.as_ref().filter(|_| at_work)
     }
 
-    /// Whether it is at work, or being undone: it has a place among the running ones.
+    /// Whether it runs or is being undone, and so counts as running.
     pub(crate) const fn has_place(&self) -> bool {
         matches!(
             self.state,
@@ -141,10 +141,10 @@ impl Task {
         )
     }
 
-    /// The same task after one edge.
+    /// The task after a transition.
     ///
     /// # Errors
-    /// [`IllegalMove`] where its state does not take the event.
+    /// [`IllegalMove`] if its state does not allow the event.
     pub(crate) fn moved(mut self, event: TaskEvent, now: Timestamp) -> Result<Self, IllegalMove> {
         self.state = self.state.next(event)?;
         self.sequence += 1;
@@ -165,7 +165,7 @@ impl Task {
         Ok(self)
     }
 
-    /// Keeps `fault` unless there is one already: what stopped a task is never overwritten by what followed.
+    /// Keeps `fault` unless there is one already: later faults never overwrite what stopped a task.
     pub(crate) fn blame(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
     }

@@ -166,7 +166,7 @@ pub(super) fn left_out(count: usize) -> u32 {
 fn no_engine() -> Fault {
     Fault::invalid(
         "metadata.x-engine-id",
-        "is missing: an engine gives its id and its epoch",
+        "is missing: an engine must send its id and its epoch",
     )
 }
 

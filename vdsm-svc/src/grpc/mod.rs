@@ -83,7 +83,7 @@ impl Gate {
     /// `UNAVAILABLE` (`LOADING`).
     pub(crate) fn host(&self) -> Result<&Host, Status> {
         self.0.get().ok_or_else(|| {
-            let message = "the host still loads its tasks: try again in a moment";
+            let message = "the host is still loading its tasks: try again in a moment";
             status::from_fault(&Fault::new(FaultCode::Loading, message))
         })
     }
@@ -150,7 +150,7 @@ fn refused(refusal: &Refusal) -> Status {
         Refusal::Fault(fault) => status::from_fault(fault),
         Refusal::LookAgain => status::from_fault(&Fault::new(
             FaultCode::StoreUnavailable,
-            "the host is too busy to tell what it knows of this id: try again",
+            "the host is too busy to look up this id: try again",
         )),
     }
 }
@@ -159,6 +159,6 @@ fn refused(refusal: &Refusal) -> Status {
 fn unexpected() -> Status {
     status::from_fault(&Fault::new(
         FaultCode::Internal,
-        "the host answered something else than was asked; please report it",
+        "the host gave an unexpected answer; please report it",
     ))
 }

@@ -102,10 +102,10 @@ fn verdict(evidence: Result<Evidence, Fault>) -> Result<(wire::ProbeVerdict, Str
         Ok(Evidence::Done) => (Verdict::Done, "it has taken effect".to_owned(), false),
         Ok(Evidence::ImageAbsent) => (
             Verdict::Done,
-            "there is no such image, and nothing is left of one".to_owned(),
+            "the image does not exist, and nothing of it is left".to_owned(),
             false,
         ),
-        Ok(Evidence::Untouched) => (Verdict::NotBegun, "nothing of it is to be seen".to_owned(), false),
+        Ok(Evidence::Untouched) => (Verdict::NotBegun, "nothing of it exists".to_owned(), false),
         Ok(Evidence::Empty(words)) => (Verdict::Begun, words, true),
         Ok(Evidence::Partial(words)) => (Verdict::Begun, words, false),
         Err(fault) if fault.code.repeat_may_help() || fault.code.kind() == FaultKind::Unavailable => {

@@ -113,7 +113,7 @@ pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, Fault>>) -> 
     timeout(PATIENCE, call).await.unwrap_or_else(|_| {
         Err(Fault::new(
             FaultCode::IoError,
-            format!("storage does not answer within {PATIENCE:?}: look at its file system, and try again"),
+            format!("storage did not answer within {PATIENCE:?}: look at its file system, and try again"),
         ))
     })
 }
@@ -135,8 +135,7 @@ pub(super) async fn run<T: Send + 'static>(
     let closed = |_| broken("a lane was closed");
     let waits = lane.waiting.try_acquire_owned().map_err(|_| {
         let words = format!(
-            "{WAITING} calls wait for this storage domain already: it does not answer, or not quickly enough; look at its file \
-             system, and try again"
+            "{WAITING} calls are already waiting for this storage domain, which does not answer quickly enough: check its file system, then try again"
         );
         Fault::new(FaultCode::TooManyRequests, words)
     })?;

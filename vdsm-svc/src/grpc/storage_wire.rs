@@ -171,7 +171,7 @@ impl Paging {
         name.map(Some).ok_or_else(|| {
             Fault::invalid(
                 "page_token",
-                "is not one that this list answered with; leave it empty to begin",
+                "is not one that this list returned; leave it empty to start at the beginning",
             )
         })
     }
@@ -284,7 +284,7 @@ fn with_chain(image: wire::Image, volumes: &[VolumeInfo]) -> wire::Image {
 fn too_long(chain: &[VolumeId]) -> Option<Fault> {
     (chain.len() > CHAIN).then(|| {
         let words = format!(
-            "the chain has {} volumes, and the first {CHAIN} of them are shown; ListVolumes has them all",
+            "the chain has {} volumes, of which the first {CHAIN} are shown; ListVolumes returns all of them",
             chain.len()
         );
         Fault::new(FaultCode::VolumeInChain, words)
@@ -293,8 +293,7 @@ fn too_long(chain: &[VolumeId]) -> Option<Fault> {
 
 fn too_many(volumes: usize) -> Fault {
     let words = format!(
-        "the image has {volumes} volumes, and the chain of more than {READ_FOR_IMAGE} is not put together; ListVolumes has \
-         them all"
+        "the image has {volumes} volumes; its chain is not shown because it has more than {READ_FOR_IMAGE}; ListVolumes returns all of them"
     );
     Fault::new(FaultCode::VolumeInChain, words)
 }

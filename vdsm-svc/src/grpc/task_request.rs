@@ -161,7 +161,7 @@ fn supported(operation: Operation) -> Result<Operation, Fault> {
     if operation.is_noop() && !cfg!(feature = "failpoints") {
         return Err(Fault::new(
             FaultCode::OperationUnsupported,
-            "noop is served only by builds with fail points; send another verb",
+            "noop is supported only by builds with fail points; send another operation",
         )
         .about("operation.noop"));
     }

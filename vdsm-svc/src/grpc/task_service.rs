@@ -95,10 +95,8 @@ impl TaskService for Tasks {
 impl Host {
     fn task(&self, id: TaskId) -> Result<wire::Task, Status> {
         let task = self.known(id)?.task.ok_or_else(|| {
-            let message = format!(
-                "this host knows no task {id}: it never came here, or was forgotten because of its age"
-            );
-            Fault::new(FaultCode::TaskNotFound, message).about(id)
+            let advice = "it was never sent to this host, or it has expired";
+            Fault::missing(FaultCode::TaskNotFound, format_args!("task {id}"), advice).about(id)
         });
         Ok(shown(&*task.or_refuse()?))
     }
@@ -153,7 +151,7 @@ fn listing(request: &wire::ListTasksRequest) -> Result<Listing, Fault> {
     if !after.is_empty() && after.len() != size_of::<u64>() {
         return Err(Fault::invalid(
             "page_token",
-            "is not one that ListTasks answered with; leave it empty to begin",
+            "is not one that ListTasks returned; leave it empty to start at the beginning",
         ));
     }
     Ok(Listing {

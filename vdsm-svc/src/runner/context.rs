@@ -97,7 +97,7 @@ impl Context {
                     self.stopping.set(true);
                     return Err(Fault::new(
                         FaultCode::ShuttingDown,
-                        "the service stops; its next start decides",
+                        "the service is stopping; its next start decides",
                     ));
                 }
             }

@@ -201,7 +201,7 @@ impl Job {
             } else if self.never_began() {
                 return Ok(Ok(()));
             } else if tries < UNREADABLE_TRIES {
-                tracing::warn!(%fault, "cannot tell whether a process of the task is left; trying again");
+                tracing::warn!(%fault, "cannot determine whether a process of the task is left; trying again");
                 tries += 1;
                 threads::sleep(UNREADABLE_PAUSE);
             } else {
@@ -264,7 +264,7 @@ impl Job {
         if self.context.stopping() {
             return Err(GivenUp(fault));
         }
-        tracing::error!(%fault, "the task can be neither finished nor undone: an operator must look at it");
+        tracing::error!(%fault, "the task can be neither finished nor undone: an operator must check it");
         Ok(self.context.report(Report::UndoFailed(fault))?)
     }
 
@@ -274,8 +274,10 @@ impl Job {
             Ok(Some(TaskState::Recovered)) => self.tell("undone"),
             // Why was told when it was given up.
             Ok(Some(TaskState::Failed)) => self.tell("FAILED"),
-            Ok(_) => self.tell("no longer worked on"),
-            Err(GivenUp(fault)) => tracing::warn!(%fault, "left to the next start of the service"),
+            Ok(_) => self.tell("no longer working on the task"),
+            Err(GivenUp(fault)) => {
+                tracing::warn!(%fault, "leaving the task to the next start of the service")
+            }
         }
     }
 
@@ -297,7 +299,7 @@ impl Job {
         let interrupted = || {
             Fault::new(
                 FaultCode::Interrupted,
-                "the service ended while the task was at work",
+                "the service ended while the task was running",
             )
         };
         self.task.fault.clone().unwrap_or_else(interrupted)

@@ -63,13 +63,13 @@ impl PoolHandle {
         }
         if !threads::may_idle() {
             if let Err(error) = threads::spawn("task".to_owned(), work) {
-                tracing::error!(%error, "no thread can be started for a task");
+                tracing::error!(%error, "cannot start a thread for a task");
             }
             return;
         }
         let mut queue = self.0.lock();
         if queue.closed {
-            // Work may hold an handle: kept here, it would keep itself, and what it works with, for ever.
+            // Work may hold a handle: kept here, it would keep itself, and what it works with, for ever.
             drop(queue);
             return drop(work);
         }
@@ -112,7 +112,7 @@ impl Shared {
         }
         if let Err(error) = Self::add_thread(shared, queue) {
             // The work stays in the queue for the threads that there are, and each of them tries again.
-            tracing::error!(%error, threads = queue.threads, "no further thread for tasks: raise the limit of processes");
+            tracing::error!(%error, threads = queue.threads, "cannot start another thread for tasks: raise the limit of processes");
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
             let _ = gone.recv();
         }));
         has_begun.recv_timeout(PATIENCE).unwrap();
-        // As a job does, it holds what it works with, and an handle.
+        // As a job does, it holds what it works with, and a handle.
         let held = Arc::new(());
         let work = || {
             let (held, handle) = (Arc::clone(&held), handle.clone());

@@ -1,5 +1,5 @@
-//! Whether a process has a volume open: qemu holds locks on the bytes of its images. Our own renames and unlinks
-//! would ignore them.
+//! Whether a process has a volume open: qemu locks bytes of its images. Our own renames and unlinks would ignore
+//! these locks.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -15,10 +15,10 @@ use crate::names::ImageFile;
 /// Bytes of an image file that are locked, as an offset and a length.
 struct Bytes(libc::off_t, libc::off_t);
 
-/// All of them: whoever has the file open in qemu locks some.
+/// All of them: qemu locks some of these in each file that it has open.
 const ALL: Bytes = Bytes(0, 0);
 
-/// Those by which qemu says that it may write (101, 102) or resize (103); readers lock 100.
+/// Those that qemu locks if it may write (101, 102) or resize (103); readers lock 100.
 const OF_WRITERS: Bytes = Bytes(101, 3);
 
 /// Whether anybody holds a record lock on any of these bytes of the file.
@@ -34,7 +34,7 @@ fn is_locked(file: &File, bytes: Bytes) -> nix::Result<bool> {
     Ok(probe.l_type != libc::F_UNLCK as libc::c_short)
 }
 
-/// Refuses an image of which a volume is open in qemu. `heard` is asked before each whether to go on.
+/// Refuses an image if a volume of it is open in qemu. `heard` is called before each volume and may stop this.
 ///
 /// # Errors
 /// `IMAGE_IN_USE` naming the volume; those of `heard` and of the file system.

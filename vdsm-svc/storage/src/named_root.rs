@@ -1,5 +1,5 @@
-//! The storage root by its configured name. A directory that is open stays what it is when another one is mounted over
-//! it, or moved into its place: so before each use the name is compared with what is open.
+//! The storage root by its configured name. An open directory stays the same when another one is mounted over it or
+//! moved into its place, so the name is compared with the open directory before each use.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -9,7 +9,7 @@ use common::Fault;
 use crate::qemu_img::QemuImg;
 use crate::root::{NameTarget, Options, StorageRoot};
 
-/// What is done with a root that was opened anew.
+/// What is done with a root that was reopened.
 type Welcome = Box<dyn Fn(&StorageRoot) + Send + Sync>;
 
 /// See the module. [`NamedRoot::now`] is the only way to the domains.
@@ -18,19 +18,20 @@ pub struct NamedRoot {
     options: Options,
     qemu_img: QemuImg,
     opened: Mutex<Opened>,
-    /// Held by who opens: others wait, and find what was opened.
+    /// Held while the root is opened: others wait, and use the root that was opened.
     opening: Mutex<()>,
     welcome: OnceLock<Welcome>,
 }
 
 struct Opened {
     now: Arc<StorageRoot>,
-    /// Those before, as long as tasks work in them. One that comes back is gone on with: it holds its writers' locks.
+    /// Previous roots, as long as tasks work in them. If one comes back it is used again, because it holds its
+    /// writers' locks.
     before: Vec<Weak<StorageRoot>>,
 }
 
 impl NamedRoot {
-    /// Opens what stands under the name now.
+    /// Opens the directory that has the name now.
     ///
     /// # Errors
     /// As [`StorageRoot::open`].
@@ -49,20 +50,20 @@ impl NamedRoot {
         })
     }
 
-    /// Has `welcome` look at each root that is opened from now on. Only the first is kept.
+    /// Has `welcome` called for each root that is opened from now on. Only the first call of this takes effect.
     pub fn welcome(&self, welcome: impl Fn(&StorageRoot) + Send + Sync + 'static) {
         let _ = self.welcome.set(Box::new(welcome));
     }
 
-    /// The program that makes and reads images.
+    /// The program that creates and reads images.
     pub fn qemu_img(&self) -> &QemuImg {
         &self.qemu_img
     }
 
-    /// The directory that the name leads to now, opened anew if it is another one than before.
+    /// The directory that the name leads to now, reopened if it is another one than before.
     ///
     /// # Errors
-    /// `STORAGE_ROOT_GONE` where the name leads nowhere; as [`StorageRoot::open`].
+    /// `STORAGE_ROOT_GONE` if the name leads nowhere; as [`StorageRoot::open`].
     pub fn now(&self) -> Result<Arc<StorageRoot>, Fault> {
         let held = Arc::clone(&self.opened().now);
         match held.name_target()? {
@@ -100,7 +101,7 @@ impl NamedRoot {
         drop((opened, old, held));
         tracing::warn!(
             storage_root = %self.name.display(),
-            "another directory stands under the storage root's name: it was mounted over, unmounted, moved or restored; it is opened anew, and tasks that worked in the old one are checked before they end"
+            "the storage root's name leads to another directory: it was mounted over, unmounted, moved or restored; the service reopens it, and checks tasks that worked in the old one before they end"
         );
         if let Some(welcome) = self.welcome.get() {
             welcome(&found);

@@ -1,4 +1,4 @@
-//! The names that stand on storage: oVirt's, and the few of our own.
+//! The names on storage: oVirt's, and a few of our own.
 
 use std::ffi::OsStr;
 use std::str::FromStr;
@@ -14,10 +14,10 @@ pub(crate) const IMAGES: &str = "images";
 /// The domain's metadata, in [`DOM_MD`].
 pub(crate) const METADATA: &str = "metadata";
 
-/// The file that is locked by whoever writes to the domain, in [`DOM_MD`]. oVirt does not look at it.
+/// The file in [`DOM_MD`] that the writer of the domain locks. oVirt ignores it.
 pub(crate) const WRITER: &str = ".vdsm-svc-writer";
 
-/// Where earlier builds kept the run directories of tasks, in the storage root. Nothing is read from there any more.
+/// Where earlier builds kept the run directories of tasks in the storage root. It is no longer read.
 pub(crate) const RUN: &str = ".vdsm-run";
 
 /// oVirt's prefix of an image that is being deleted. VDSM purges such directories when it opens a domain.
@@ -30,8 +30,8 @@ const TASK_FILE: &str = ".vdsm-svc-";
 const NEW_DOMAIN: &str = ".vdsm-new-";
 const PURGED_DOMAIN: &str = ".vdsm-purge-";
 
-/// How the name of an image or a volume may be spelled: as we do, or in capitals. VDSM takes the id for a name as it
-/// is given to it, and some tools give it so.
+/// The possible spellings of an image's or a volume's name: lower case or capitals. VDSM uses an id as the name
+/// without changing its case, and some tools send capitals.
 pub(crate) fn spellings(id: impl ToString) -> [String; 2] {
     let id = id.to_string();
     let capitals = id.to_ascii_uppercase();
@@ -48,28 +48,28 @@ fn spelled<T: FromStr>(text: &str) -> Option<T> {
     }
 }
 
-/// The image that a directory among the images is, by its name.
+/// The image that a directory belongs to, by its name.
 pub(crate) fn image(name: &str) -> Option<ImageId> {
     spelled(name)
 }
 
-/// A file of an image directory, told by its name.
+/// A file in an image's directory, identified by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ImageFile {
     /// A volume's data.
     Data(VolumeId),
     /// Its metadata.
     Meta(VolumeId),
-    /// Metadata on its way into place.
+    /// Metadata before it is renamed into place.
     MetaNew(VolumeId),
     /// oVirt's lease for it.
     Lease(VolumeId),
-    /// Data that a task makes, not yet in its place.
+    /// The data of a staged volume, before it is renamed into place.
     OfTask(TaskId),
 }
 
 impl ImageFile {
-    /// What the name says; none if it is no name of ours or oVirt's.
+    /// The file that a name stands for; none if it is neither ours nor oVirt's.
     pub(crate) fn parse(name: &OsStr) -> Option<Self> {
         let name = name.to_str()?;
         if let Some(task) = name.strip_prefix(TASK_FILE) {
@@ -87,7 +87,7 @@ impl ImageFile {
         spelled(id).map(kind)
     }
 
-    /// The volume that it belongs to, where the name tells.
+    /// The volume that it belongs to, if the name tells.
     pub(crate) const fn volume(self) -> Option<VolumeId> {
         match self {
             Self::Data(id) | Self::Meta(id) | Self::MetaNew(id) | Self::Lease(id) => Some(id),
@@ -106,24 +106,24 @@ pub(crate) fn meta(volume: VolumeId) -> String {
     format!("{volume}{META}")
 }
 
-/// The same, on its way into place.
+/// The same, before it is renamed into place.
 pub(crate) fn meta_new(volume: VolumeId) -> String {
     format!("{volume}{META_NEW}")
 }
 
-/// Data that a task makes: it carries the task's name until it is put into its place.
+/// The file of a staged volume: it has the task's name until it is renamed into place.
 pub(crate) fn task_file(task: TaskId) -> String {
     format!("{TASK_FILE}{task}")
 }
 
-/// Whether a name is [`task_file`], or one that a program of the task made of it.
+/// Whether a name is [`task_file`], or was derived from it by a program of the task.
 pub(crate) fn is_of_task(name: &OsStr, task: TaskId) -> bool {
     let rest = name.to_str().and_then(|name| name.strip_prefix(TASK_FILE));
     let rest = rest.and_then(|rest| rest.strip_prefix(&task.to_string()));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The names under which an image may be set aside to be deleted, in the order in which they are tried.
+/// The names that an image to be deleted may be renamed to, in the order in which they are tried.
 pub(crate) fn set_aside(image: ImageId) -> impl Iterator<Item = String> {
     (1u32..).map(move |n| match n {
         1 => format!("{REMOVE_ME}{image}"),
@@ -139,13 +139,13 @@ pub(crate) fn set_aside_image(name: &str) -> Option<ImageId> {
     spelled(id)
 }
 
-/// A domain that is being built, by this host: another one on the same root may build it too, and takes what is of
-/// its own name for what an earlier attempt left.
+/// The name of a domain that this host is building: another host on the same root may build it too, and takes a file
+/// with its own name for the remains of an earlier attempt.
 pub(crate) fn new_domain(domain: DomainId, host: HostId) -> String {
     format!("{NEW_DOMAIN}{domain}.{host}")
 }
 
-/// The names under which a formatted domain is purged, in the order in which they are tried.
+/// The names that a formatted domain is renamed to for the purge, in the order in which they are tried.
 pub(crate) fn purged_domain(domain: DomainId) -> impl Iterator<Item = String> {
     (1u32..).map(move |n| format!("{PURGED_DOMAIN}{domain}.{n}"))
 }

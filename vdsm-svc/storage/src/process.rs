@@ -1,4 +1,4 @@
-//! Processes: waiting for them, signalling them, and knowing one again after a restart.
+//! Processes: waiting for them, signalling them, and recognizing them after a restart.
 
 use std::fs;
 use std::io;
@@ -18,14 +18,14 @@ use rustix::process::{
     test_kill_process_group, waitid,
 };
 
-/// A handle on a process that stays with it: its number may be given away, this is not.
+/// A handle on a process (pidfd): unlike a PID, it is never reused.
 pub(crate) struct PidFd(OwnedFd);
 
 impl PidFd {
-    /// Of a child that was not waited for.
+    /// Opens a handle on a child that was not waited for.
     ///
     /// # Errors
-    /// `RESOURCE_LIMIT` where there is no handle to be had; `INTERNAL`.
+    /// `RESOURCE_LIMIT` if no handle is available; `INTERNAL`.
     pub(crate) fn of_child(child: &Child) -> Result<Self, Fault> {
         let opened = pidfd_open(Pid::from_child(child), PidfdFlags::empty());
         opened.map(Self).map_err(|e| match limit(&e.into()) {
@@ -34,12 +34,12 @@ impl PidFd {
         })
     }
 
-    /// None if there is no such process.
+    /// Opens a handle; none if the process does not exist.
     pub(crate) fn open(pid: Pid) -> Option<Self> {
         pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
     }
 
-    /// Signals it. One that has ended needs no signal.
+    /// Sends a signal. If the process has ended, this does nothing.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.0, signal);
     }
@@ -51,11 +51,11 @@ impl AsFd for PidFd {
     }
 }
 
-/// How often a child is looked at that is to end.
+/// The interval for checking a child that is to end.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Waits at most so long for the end of a child, and leaves it to be waited for: until then its number is its own. Needs
-/// no handle, so it works where no more are to be had.
+/// Waits at most this long for the end of a child, without reaping it, so that its PID is not reused. Needs no
+/// handle, so it works if none is available.
 pub(crate) fn child_ended_within(child: &Child, time: Duration) -> Result<bool, Fault> {
     let began = Instant::now();
     let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -86,15 +86,16 @@ pub(crate) fn limit(error: &io::Error) -> Option<Fault> {
     })
 }
 
-/// Signals a group. One that has ended needs no signal. Never that of the first process, which would be everybody's.
+/// Sends a signal to a process group. If the group has ended, this does nothing. Never signals group 1, which would
+/// reach all processes.
 pub(crate) fn signal_group(leader: Pid, signal: Signal) {
     if !leader.is_init() {
         let _ = kill_process_group(leader, signal);
     }
 }
 
-/// Waits at most so long until nobody is left in a group whose leader was waited for and whose members were killed. What
-/// came to be our own child meanwhile (the parent of those whose parent is gone may be this process) is waited for.
+/// Waits at most this long until a process group is empty whose leader was reaped and whose members were killed.
+/// Members that became our own children meanwhile (orphans may be reparented to this process) are reaped.
 pub(crate) fn group_gone_within(leader: Pid, time: Duration) -> bool {
     let began = Instant::now();
     let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -110,7 +111,7 @@ pub(crate) fn group_gone_within(leader: Pid, time: Duration) -> bool {
     }
 }
 
-/// Those that have ended and that nobody waits for do nothing any more.
+/// Zombies do nothing any more.
 fn has_living_members(leader: Pid) -> bool {
     let group = leader.as_raw_nonzero().to_string();
     let is_living = |pid| {
@@ -120,12 +121,12 @@ fn has_living_members(leader: Pid) -> bool {
     numbers("/proc").any(is_living)
 }
 
-/// A process of this user, other than this one, that could still write to an open file: it has it open for that, or, where
-/// `maps` are asked for as well, in its memory. What may not be looked at is not found.
+/// Another process of this user that could still write to an open file: it has the file open for writing or, if
+/// `maps` is set, mapped. Processes that may not be inspected are not found.
 pub(crate) fn writer_of(file: impl AsFd, uid: u32, maps: bool) -> Option<u32> {
     let own = std::process::id();
     let fd = file.as_fd().as_raw_fd();
-    // The kernel's name of it follows renames, and comparing it asks no storage.
+    // The kernel's name of the file follows renames, and comparing it does not access storage.
     let name = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
     let is_of = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| found.uid() == uid);
     numbers("/proc")
@@ -142,7 +143,7 @@ fn has_open_for_writing(pid: u32, name: &Path) -> bool {
     })
 }
 
-/// By the flags that a file was opened with, as the kernel shows them in octal.
+/// Reads the open flags, which the kernel shows in octal.
 fn may_write(about: &str) -> bool {
     let flags = about.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
@@ -159,26 +160,26 @@ fn maps_for_writing(pid: u32, name: &Path) -> bool {
     })
 }
 
-/// The entries of a directory below `/proc` that are numbers.
+/// The numeric entries of a directory below `/proc`.
 fn numbers(folder: &str) -> impl Iterator<Item = u32> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What a process has read and written since it began, in bytes, all its threads together (`/proc/PID/io`).
+/// What a process with all its threads has read and written since it started, in bytes (`/proc/PID/io`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct IoCounters {
-    /// By calls that read, from wherever (`rchar`).
+    /// Bytes read by system calls, from any source (`rchar`).
     pub(crate) read: u64,
-    /// By calls that write, to wherever (`wchar`).
+    /// Bytes written by system calls, to any target (`wchar`).
     pub(crate) written: u64,
-    /// Fetched from storage (`read_bytes`); 0 on tmpfs.
+    /// Bytes read from storage (`read_bytes`); 0 on tmpfs.
     pub(crate) from_storage: u64,
-    /// Sent to storage (`write_bytes`); 0 on tmpfs.
+    /// Bytes written to storage (`write_bytes`); 0 on tmpfs.
     pub(crate) to_storage: u64,
 }
 
-/// The counters of a process; none where they cannot be read.
+/// The counters of a process; none if they cannot be read.
 pub(crate) fn io_counters(pid: u32) -> Option<IoCounters> {
     let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
     let value = |key: &str| {
@@ -193,39 +194,39 @@ pub(crate) fn io_counters(pid: u32) -> Option<IoCounters> {
     })
 }
 
-/// What this process cannot see of the children that it runs as another user, in words; none if nothing.
+/// What this process cannot see of the children that it runs as another user, for people; none if it sees everything.
 pub(crate) fn blindness() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
     let own = rustix::thread::capabilities(None).ok()?.effective;
     (!own.contains(rustix::thread::CapabilitySet::SYS_PTRACE)).then(|| {
-        "the service is root without CAP_SYS_PTRACE: it sees neither how far a copy is nor that one moves no byte nor what a child left behind, and finds no process of a lost data directory".to_owned()
+        "the service is root without CAP_SYS_PTRACE: it cannot see the progress of copies, stalled copies, what a child process left behind, or processes of a lost data directory".to_owned()
     })
 }
 
-/// When a process was started, in ticks since the boot; none if there is none.
+/// The start time of a process, in ticks since the boot; none if it does not exist.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
 }
 
-/// Whether a process leads a group of its own.
+/// Whether a process is a process group leader.
 pub(crate) fn leads_a_group(pid: Pid) -> bool {
     let pid = pid.as_raw_nonzero().get().cast_unsigned();
     stat_field(pid, 5).is_some_and(|group| group == pid.to_string())
 }
 
-/// One of the numbers that `/proc/PID/stat` has; the first is the third field.
+/// A number from `/proc/PID/stat`; the first is the third field.
 fn stat_field(pid: u32, field: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold blanks and parentheses; after it comes field 3.
+    // The name, in parentheses, may contain blanks and parentheses; field 3 follows.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace()
         .nth(field.checked_sub(3)?)
         .map(str::to_owned)
 }
 
-/// Tells one boot of the machine from another.
+/// Identifies a boot of the machine.
 pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_default()
@@ -233,12 +234,12 @@ pub(crate) fn boot_id() -> String {
         .to_owned()
 }
 
-/// The fault for what outlives a signal that cannot be ignored.
+/// The fault for a process that survives SIGKILL.
 pub(crate) fn stuck(what: &str) -> Fault {
     Fault::new(
         FaultCode::ProcessStuck,
         format!(
-            "{what} cannot be killed: it waits in the kernel for its storage; nothing is undone under it. Repair the storage, or restart the machine"
+            "{what} cannot be killed: it waits in the kernel for its storage; nothing is undone until it ends. Repair the storage, or restart the machine"
         ),
     )
 }

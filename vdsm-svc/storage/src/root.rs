@@ -21,12 +21,12 @@ use crate::volume::VolumeInfo;
 pub struct Options {
     /// This host: written into the lock file of the domains that it writes to.
     pub host_id: HostId,
-    /// Where the processes of tasks are kept track of: a directory of the service's own, in its data directory, made when
-    /// there is need of it.
+    /// Where the processes of tasks are kept track of: a directory of the service's own, in its data directory, made
+    /// when there is need of it.
     pub runs: PathBuf,
     /// Looks at every change that is made.
     pub hook: Arc<dyn FileHook>,
-    /// The program that makes and reads images.
+    /// The program that creates and reads images.
     pub qemu_img: PathBuf,
     /// Who confines it.
     pub confiner: Confiner,
@@ -175,7 +175,7 @@ impl StorageRoot {
             NameTarget::Replaced => Err(Fault::new(
                 FaultCode::StorageReplaced,
                 format!(
-                    "another directory stands under the storage root's name {} than the one that was worked in: it was mounted over, unmounted, moved or restored; see what stands there, then send the work again",
+                    "the storage root's name {} leads to another directory than the one that the task worked in: it was mounted over, unmounted, moved or restored; check what is there, then send the task again",
                     self.name.display()
                 ),
             )),
@@ -188,7 +188,7 @@ impl StorageRoot {
         Fault::new(
             FaultCode::StorageRootGone,
             format!(
-                "there is no directory {} any more, which was the storage root: it was moved or removed; put it back, or mount it again, and the service goes on with it",
+                "the directory {}, which is the storage root, no longer exists: it was moved or removed; put it back, or mount it again, and the service continues with it",
                 self.name.display()
             ),
         )
@@ -203,7 +203,7 @@ impl StorageRoot {
         &self.path
     }
 
-    /// The program that makes and reads images.
+    /// The program that creates and reads images.
     pub fn qemu_img(&self) -> &QemuImg {
         &self.qemu_img
     }
@@ -255,7 +255,7 @@ impl StorageRoot {
         Domain::open(&self.dir, id).map_err(|mut fault| {
             if fault.code == FaultCode::DomainNotFound && self.opened_anew {
                 let message = format!(
-                    "{}. Since the service began, {} was replaced by another directory: see whether its file system is mounted",
+                    "{}. Since the service started, {} was replaced by another directory: check whether its file system is mounted",
                     fault.message,
                     self.name.display()
                 );
@@ -321,7 +321,7 @@ fn check_path(path: &Path) -> Result<(), Fault> {
         Some(found) => Err(Fault::new(
             FaultCode::InvalidArgument,
             format!(
-                "the path of the storage root, {text:?}, holds the control character {}, and the metadata of its domains could not hold the path; rename the directory",
+                "the path of the storage root, {text:?}, has the control character {}, which the metadata of its domains cannot store; rename the directory",
                 found.escape_default()
             ),
         )),

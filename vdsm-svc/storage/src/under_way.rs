@@ -65,7 +65,7 @@ impl DomainDirs {
         Fault::new(
             FaultCode::StorageReplaced,
             format!(
-                "the directory of domain {domain} is not the one any more that the task worked in: it was moved, mounted over or restored; see what stands there, then send the work again"
+                "the directory of domain {domain} is no longer the one that the task worked in: it was moved, mounted over or restored; check what is there, then send the task again"
             ),
         )
         .about(domain)
@@ -151,7 +151,7 @@ impl UnderWay {
         Err(Fault::new(
             FaultCode::StorageReplaced,
             format!(
-                "what task {task} began lies in the directory that stood under domain {domain} before, and cannot be undone from here; nothing was touched in the one that stands there now. If the old one comes back, look for an image with a file .vdsm-svc-{task}, or with what the task was to make, and delete it"
+                "what task {task} began is in the previous directory of domain {domain} and cannot be undone from here; nothing was touched in the present one. If the previous one comes back, look for an image with a file .vdsm-svc-{task}, or with what the task was to create, and delete it"
             ),
         )
         .about(domain))

@@ -1,4 +1,4 @@
-//! AbortTask: the wish is recorded, and the host decides the race with the task's commit point.
+//! AbortTask: the request is recorded, and the host decides the race with the task's commit point.
 
 use std::sync::Arc;
 
@@ -34,26 +34,26 @@ impl Tx<'_> {
             TaskState::Init | TaskState::Preparing | TaskState::Queued => {
                 let begun = Arc::make_mut(&mut live);
                 begun.abort_requested = true;
-                begun.blame(aborted("it had not begun to run"));
+                begun.blame(aborted("it had not started to run"));
                 task(self.straight_back(live)?)
             }
             TaskState::Running if live.abort_closed => Err(Refusal::Fault(
                 Fault::new(
                     FaultCode::TaskNotAbortable,
-                    "the task is past its point of no return and runs on: wait for its end",
+                    "the task is past its point of no return and continues: wait until it ends",
                 )
                 .about(live.id),
             )),
             TaskState::Running => {
                 let begun = Arc::make_mut(&mut live);
                 begun.abort_requested = true;
-                // Said before it is undone, and still there where it cannot be: the state tells which.
-                begun.blame(aborted("it had begun to run"));
+                // Recorded before the task is undone, and kept if that fails: the state says which.
+                begun.blame(aborted("it had started to run"));
                 let aborting = self.edge(live, TaskEvent::Abort)?;
                 self.effects.push(Effect::SignalAbort(aborting.id));
                 task(aborting)
             }
-            // It is being stopped or undone already; that somebody wished it is still worth keeping.
+            // It is being stopped or undone already; the request is recorded all the same.
             TaskState::Aborting | TaskState::Recovering if !live.abort_requested => {
                 Arc::make_mut(&mut live).abort_requested = true;
                 task(self.show(live))
@@ -66,7 +66,7 @@ impl Tx<'_> {
         }
     }
 
-    /// The record that keeps a start that comes later from starting anything.
+    /// The record that makes a later StartTask start nothing.
     fn never_started(&mut self, caller: Caller, id: TaskId, correlation_id: String) -> Reply {
         let engine_id = caller.engine.map(|engine| engine.engine_id);
         let ordinal = self.state.next_ordinal;
@@ -77,13 +77,13 @@ impl Tx<'_> {
         };
         let mut init = Task::init(ordinal, id, None, asked, self.now);
         init.abort_requested = true;
-        let message = "the task was aborted before this host had heard of it; nothing of it ran or will";
+        let message = "the task was aborted before this host received it; nothing of it has run or will run";
         init.blame(Fault::new(FaultCode::NeverStarted, message).about(id));
         let init = self.shown(init);
         task(self.straight_back(init)?)
     }
 
-    /// To the end without anything to undo.
+    /// Ends the task; there is nothing to undo.
     fn straight_back(&mut self, task: Arc<Task>) -> Result<Arc<Task>, Refusal> {
         let aborting = self.edge(task, TaskEvent::Abort)?;
         let recovering = self.edge(aborting, TaskEvent::Recover)?;
@@ -94,6 +94,6 @@ impl Tx<'_> {
 fn aborted(what: &str) -> Fault {
     Fault::new(
         FaultCode::Aborted,
-        format!("the task was aborted on request; {what}"),
+        format!("the task was aborted on request: {what}"),
     )
 }

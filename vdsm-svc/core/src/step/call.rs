@@ -1,4 +1,4 @@
-//! Calls that change storage outside any task: they keep tasks away while they last, and never wait for one.
+//! Calls that change storage outside of any task: they block tasks while they run, and never wait for one.
 
 use common::fault::{Fault, FaultCode};
 
@@ -28,11 +28,11 @@ impl Tx<'_> {
             Key::Domain(domain) => domain.to_string(),
             Key::Image(_, image) => image.to_string(),
         };
-        let message = format!("{key} is held by {holder}: try again when that is over");
+        let message = format!("{key} is held by {holder}: try again when that has ended");
         Refusal::Fault(Fault::new(FaultCode::EntityBusy, message).about(subject))
     }
 
-    /// A holder, as people can find it again.
+    /// A description of a holder, by which people can find it.
     pub(super) fn named(&self, holder: Holder) -> String {
         match holder {
             Holder::Call(_) => "a call".to_owned(),

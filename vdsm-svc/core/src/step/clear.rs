@@ -1,4 +1,4 @@
-//! ClearTask, and what age does by itself.
+//! ClearTask, and the expiry of tasks.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl Tx<'_> {
             return Err(Refusal::Fault(
                 Fault::new(
                     FaultCode::TaskNotFinished,
-                    "the task is not over: wait for its end, or abort it first",
+                    "the task has not ended: wait until it ends, or abort it first",
                 )
                 .about(live.id),
             ));
@@ -28,7 +28,7 @@ impl Tx<'_> {
         }
     }
 
-    /// What is no longer as the store had it is left for the next time.
+    /// A task that has changed since the store was read is left for the next time.
     pub(super) fn age(&mut self, clear: Vec<Known>, forget: Vec<(Ordinal, TaskId)>) -> Reply {
         for known in clear {
             let Some(id) = known.task.as_ref().map(|task| task.id) else {

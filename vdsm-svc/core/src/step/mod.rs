@@ -1,4 +1,4 @@
-//! One input after the other. [`Tx`] gathers what comes of one.
+//! The step function. [`Tx`] collects the results of one input.
 
 mod abort;
 mod call;
@@ -21,12 +21,12 @@ use crate::owner;
 use crate::state::{State, lane};
 use crate::task::Task;
 
-/// Changes that go into one revision: with the longest descriptions still well under 1 MiB. Only a restart, or a
-/// call that let very many tasks go on, makes more.
+/// The maximum number of changes in a revision: with the longest descriptions, this is still well under 1 MiB. Only a
+/// restart, or the end of a call that blocked very many tasks, makes more.
 const CHANGES_PER_REVISION: usize = 24;
 
 impl State {
-    /// Takes one input, changes the state, and says what must be recorded, done and answered.
+    /// Takes one input, changes the state, and returns what must be recorded, done and answered.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
         let mut tx = Tx {
             base: self.revision,
@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// What comes of one input, so far.
+/// The results of one input so far.
 struct Tx<'a> {
     state: &'a mut State,
     base: Revision,
@@ -75,7 +75,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Whether the caller may change things. A higher epoch of the owner is recorded here.
+    /// Checks that the caller may change something. Records a higher epoch of the owner.
     fn admit(&mut self, caller: &Caller) -> Result<(), Refusal> {
         let newer = owner::admit(self.state.owner(), self.state.store_id, caller)?;
         if let Some(owner) = newer {
@@ -94,7 +94,7 @@ impl Tx<'_> {
         self.changes.push(change);
     }
 
-    /// One edge, shown to watchers.
+    /// One transition, shown to watchers.
     fn edge(&mut self, task: Arc<Task>, event: TaskEvent) -> Result<Arc<Task>, Refusal> {
         let task = Arc::unwrap_or_clone(task)
             .moved(event, self.now)
@@ -102,21 +102,21 @@ impl Tx<'_> {
         Ok(self.shown(task))
     }
 
-    /// Something else than its state that is to be shown.
+    /// Another visible change of a task than its state.
     fn show(&mut self, task: Arc<Task>) -> Arc<Task> {
         let mut task = Arc::unwrap_or_clone(task);
         task.sequence += 1;
         self.shown(task)
     }
 
-    /// The task as it is, its sequence counted already.
+    /// Records a task whose sequence was already incremented.
     fn shown(&mut self, task: Task) -> Arc<Task> {
         let task = Arc::new(task);
         self.change(Change::Task(Arc::clone(&task)));
         task
     }
 
-    /// Whoever has its locks and a place runs; each input ends with this, so nobody waits without a reason.
+    /// Starts every task that has its locks and may run. Each input ends with this, so no task waits without a reason.
     fn start_all_whose_turn_it_is(&mut self) {
         while let Some(ordinal) = self.state.run_queue.next() {
             let Some(task) = self.state.at(ordinal).cloned() else {
@@ -125,7 +125,7 @@ impl Tx<'_> {
             let lane = lane(&task);
             match self.edge(task, TaskEvent::Run) {
                 Ok(task) => self.effects.push(Effect::Run(task)),
-                // Not a queued task after all: it must not be chosen for ever.
+                // Not a queued task after all: it must not be chosen again and again.
                 Err(_) => self.state.run_queue.withdraw(ordinal, lane),
             }
         }

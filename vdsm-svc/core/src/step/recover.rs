@@ -1,4 +1,4 @@
-//! After a load: what a restart must decide.
+//! After a load: decides about the unfinished tasks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use super::Tx;
 use crate::change::{Answer, Effect, Reply};
 use crate::task::{Ordinal, Task};
 
-/// What a task waits for that is held.
-const HELD: &str = "its engine to ask for it again, since the host was started anew";
+/// What a held task waits for.
+const HELD: &str = "its engine to send it again, because the host has restarted";
 
 impl Tx<'_> {
-    /// Tasks of no engine that wait keep their place in the queue; those of an engine wait until it asks for them again.
-    /// One that was at work is stopped, and then finished or
-    /// undone by what its note and the storage show. One for which a thread of this very process still works
-    /// (the store failed and was opened again) is left to that thread, which repeats its report.
+    /// Waiting tasks that no engine started keep their position in the queue; those of an engine wait until it sends
+    /// them again. A task that was running is stopped, and then finished or undone according to its note and storage.
+    /// A task that a thread of this process is still running (the store failed and was reopened) is left to that
+    /// thread, which repeats its report.
     pub(super) fn recover(&mut self, alive: &BTreeSet<TaskId>) -> Reply {
         let ordinals: Vec<Ordinal> = self.state.unfinished().map(|task| task.ordinal).collect();
         for ordinal in ordinals {

@@ -1,4 +1,4 @@
-//! News of the tasks that run. Each may come twice, late, or for a task that is over: then it changes nothing.
+//! Reports about running tasks. Each may come twice, late, or for a task that has ended: then it changes nothing.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::input::Report;
 use crate::task::Task;
 
 impl Tx<'_> {
-    /// Answers with the task as it is now, by which its thread sees what to do next.
+    /// Answers with the task as it is now, which tells its thread what to do next.
     pub(super) fn report(&mut self, id: TaskId, report: Report) -> Reply {
         let Some(live) = self.state.live(id) else {
             return Ok(Answer::NoTask);
@@ -68,7 +68,8 @@ impl Tx<'_> {
         }
     }
 
-    /// One that is being aborted does not finish here: its thread goes on, stops and looks at what took effect.
+    /// A task that is being aborted does not finish here: its thread continues, stops the operation and checks what
+    /// took effect.
     fn finished(&mut self, live: Arc<Task>) -> Result<Arc<Task>, Refusal> {
         match live.state {
             TaskState::Running | TaskState::Recovering => self.edge(live, TaskEvent::Finish),
@@ -87,7 +88,7 @@ impl Tx<'_> {
     }
 
     fn stuck(&mut self, mut live: Arc<Task>, fault: Fault) -> Arc<Task> {
-        let text = "a process of it that cannot be killed; nothing is undone under it";
+        let text = "a process of it that cannot be killed; nothing is undone until it ends";
         if live.state != TaskState::Aborting || live.waiting_for == text {
             return live;
         }
@@ -130,14 +131,14 @@ impl Tx<'_> {
 }
 
 fn abort_came_first(live: &Task) -> Refusal {
-    let message = "the task is being stopped: it may not take effect any more";
+    let message = "the task is being aborted and must not take effect any more";
     Refusal::Fault(Fault::new(FaultCode::Aborted, message).about(live.id))
 }
 
-/// Only a restart stops a task without a fault.
+/// Only a restart aborts a task without a fault.
 fn interrupted() -> Fault {
     Fault::new(
         FaultCode::Interrupted,
-        "the service ended while the task was at work, and what it had begun is undone; who still wants it done asks for it anew",
+        "the service ended while the task was running, and the task was undone; send it again if it is still wanted",
     )
 }

@@ -1,4 +1,4 @@
-//! StartTask: accepted once, whatever is repeated.
+//! StartTask: an operation is accepted once, however often the call is repeated.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::state::lane;
 use crate::task::{Asked, Task};
 
 impl Tx<'_> {
-    /// Accepts an operation, and lets it run at once where it can: INIT, PREPARING, QUEUED and RUNNING are then
-    /// edges of one revision, so that accepting costs one commit and one record.
+    /// Accepts an operation, and runs it at once if possible: INIT, PREPARING, QUEUED and RUNNING are then
+    /// transitions of one revision, so that accepting costs one commit and one record.
     pub(super) fn start(&mut self, start: Start) -> Reply {
         let Start {
             caller,
@@ -49,7 +49,7 @@ impl Tx<'_> {
         task(self.state.at(ordinal).cloned().unwrap_or(queued))
     }
 
-    /// What was accepted by an earlier start, and waits until it is asked for again, goes on.
+    /// Lets a task continue that an earlier start accepted and that is held.
     fn asked_again(&mut self, mut known: Arc<Task>) -> Reply {
         if !known.is_held_in(self.state.start) {
             return task(known);
@@ -71,11 +71,11 @@ impl Tx<'_> {
         }
         Err(Refusal::Fault(Fault::new(
             FaultCode::QueueFull,
-            format!("{queue} tasks wait on this host already: send it again later"),
+            format!("{queue} tasks are already waiting on this host: send this one again later"),
         )))
     }
 
-    /// What a task that is about to be queued will wait for first, in words.
+    /// What a new task will wait for first, for people.
     fn outlook(&self, task: &Task) -> String {
         let obstacle = task
             .operation

@@ -1,4 +1,4 @@
-//! A confined child, and nothing else: for tests, whose own programs cannot be run as one. The service is its own.
+//! A program that only runs as a confined child: for tests, whose own binaries cannot do that. The service runs itself.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A child that is confined as on a machine without a filter of calls: for tests of what holds there.
+//! A child that is confined as on a machine without seccomp: for tests of what holds there.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
-//! Which calls a child may not make: those of the network, those that act on the machine or on other processes, and those
-//! by which something of it would outlive it: processes, a group of its own, memory that is nobody's.
+//! The system calls that a child may not make: those of the network, those that act on the machine or on other
+//! processes, and those that create something that outlives it: processes, a process group, memory that no process
+//! owns.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use seccompiler::{
     sock_filter,
 };
 
-/// Refused with EPERM: a program that can do without (io_uring) does.
+/// Refused with EPERM, so that a program that has an alternative (to io_uring) uses it.
 const REFUSED: &[libc::c_long] = &[
     libc::SYS_socket,
     libc::SYS_socketpair,
@@ -54,12 +55,12 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_swapon,
     libc::SYS_swapoff,
     libc::SYS_fanotify_init,
-    // It stays in its group, by which it is ended.
+    // It stays in its process group, through which it is killed.
     libc::SYS_setsid,
     libc::SYS_setpgid,
-    // The lock of its task, by which it is known, stays locked.
+    // The lock of its task, which identifies it, stays locked.
     libc::SYS_flock,
-    // Memory that no limit of a process counts, or that stays when all are gone.
+    // Memory that no process limit counts, or that remains when all processes are gone.
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
     libc::SYS_shmget,
@@ -75,29 +76,29 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_semctl,
     libc::SYS_mq_open,
     libc::SYS_mq_unlink,
-    // Processes; `clone` is looked at (`threads_only`).
+    // Processes; the flags of `clone` are checked (`threads_only`).
     #[cfg(target_arch = "x86_64")]
     libc::SYS_fork,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_vfork,
 ];
 
-/// Numbers from here on are those of another ABI of the same processor (x32), and would pass by any list.
+/// Numbers from here on belong to another ABI of the same processor (x32), and would bypass any list.
 const NO_CALLS_FROM: u32 = 0x4000_0000;
 
-/// The process and what it becomes make none of these calls.
+/// Forbids these calls to the process and to the program that it executes.
 pub(super) fn refuse() -> Result<(), String> {
-    let unmade = |error: seccompiler::BackendError| format!("the filter of calls cannot be made ({error})");
+    let unmade = |error: seccompiler::BackendError| format!("the seccomp filter cannot be built ({error})");
     let always = |call: &libc::c_long| (*call, Vec::new());
     let mut refused: BTreeMap<_, _> = REFUSED.iter().map(always).collect();
     refused.insert(libc::SYS_clone, vec![of_a_process().map_err(unmade)?]);
-    // Its flags lie in memory, where a filter does not look. What is told that there is no such call uses `clone`.
+    // Its flags are in memory, which a filter cannot read. With ENOSYS, programs fall back to `clone`.
     let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     apply(unknown, libc::ENOSYS)?;
     apply(refused, libc::EPERM)
 }
 
-/// A `clone` that makes a process, and no thread.
+/// A `clone` that creates a process and not a thread.
 fn of_a_process() -> Result<SeccompRule, seccompiler::BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     SeccompRule::new(vec![SeccompCondition::new(
@@ -111,18 +112,18 @@ fn of_a_process() -> Result<SeccompRule, seccompiler::BackendError> {
 fn apply(refused: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) -> Result<(), String> {
     let architecture = std::env::consts::ARCH
         .try_into()
-        .map_err(|error| format!("no filter of calls is known for this processor ({error})"))?;
+        .map_err(|error| format!("there is no seccomp filter for this processor ({error})"))?;
     let refusal = SeccompAction::Errno(errno.cast_unsigned());
     let listed: BpfProgram = SeccompFilter::new(refused, SeccompAction::Allow, refusal, architecture)
         .and_then(TryInto::try_into)
-        .map_err(|error| format!("the filter of calls cannot be made ({error})"))?;
+        .map_err(|error| format!("the seccomp filter cannot be built ({error})"))?;
     let program = [no_other_abi(), listed].concat();
     seccompiler::apply_filter(&program)
-        .map_err(|error| format!("the kernel does not take a filter of calls ({error})"))
+        .map_err(|error| format!("the kernel refuses the seccomp filter ({error})"))
 }
 
-/// What the list is preceded by: a number that is too high ends here with ENOSYS. (Another processor's calls end with
-/// the process, by what `seccompiler` puts first.)
+/// Precedes the list: a number that is too high fails with ENOSYS. (Calls of another processor kill the process, by
+/// the check that `seccompiler` puts first.)
 fn no_other_abi() -> BpfProgram {
     let instruction = |code: u32, jf: u8, k: u32| sock_filter {
         // All codes are below 256.
@@ -132,7 +133,7 @@ fn no_other_abi() -> BpfProgram {
         k,
     };
     vec![
-        // The number is the first word of what a filter sees.
+        // The number of the call is the first word of the filter's input.
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
         instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, NO_CALLS_FROM),
         instruction(

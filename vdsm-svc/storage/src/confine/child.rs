@@ -1,4 +1,4 @@
-//! The child's side: from the service's rights to those of its work.
+//! The child's side: drops the service's privileges to those that the work needs.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -10,30 +10,29 @@ use super::landlock::{Enforcement, Fence};
 use super::order::{Missing, Order, Part, Report};
 use super::{calls, rights};
 
-/// The exit status of a child that could not be confined as is demanded. `qemu-img` has no such.
+/// The exit status of a child that could not be confined as required. `qemu-img` does not use it.
 pub(crate) const NOT_STARTED: i32 = 118;
 
-/// That of one whose program cannot be run.
+/// The exit status of a child whose program cannot be executed.
 pub(crate) const NO_PROGRAM: i32 = 119;
 
-/// All that is in the environment beside the language, in which faults are told.
+/// The whole environment besides the language of error messages.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-const NO_SETPCAP: &str = "the service is root without CAP_SETPCAP, so the set of capabilities that a program could ever have (the bounding \
-                          set) stays as it is; qemu-img has none of them and gains none (no_new_privs): give the service CAP_SETPCAP";
+const NO_SETPCAP: &str = "the service is root without CAP_SETPCAP, so the bounding set of capabilities cannot be reduced; qemu-img has no capabilities and gains none (no_new_privs): give the service CAP_SETPCAP";
 
-/// Where this program was run to confine itself and become another one: does that, and returns only where it cannot.
-/// To be called first in `main`, while the process has one thread.
+/// If this program was started to confine itself and execute another program: does that, and returns only if it
+/// cannot. Call this first in `main`, while the process has one thread.
 pub fn run_if_asked() -> Option<ExitCode> {
     run_with_if_asked(calls::refuse)
 }
 
-/// As on a machine that has no filter of calls: for tests of what holds there.
+/// The same without a seccomp filter: for tests of what holds on such machines.
 pub fn run_unfiltered_if_asked() -> Option<ExitCode> {
-    run_with_if_asked(|| Err("a test goes without a filter of calls".to_owned()))
+    run_with_if_asked(|| Err("a test runs without a seccomp filter".to_owned()))
 }
 
-/// Refuses calls from here on.
+/// Installs the seccomp filter.
 type Filter = fn() -> Result<(), String>;
 
 fn run_with_if_asked(filter: Filter) -> Option<ExitCode> {
@@ -45,7 +44,7 @@ fn run_with_if_asked(filter: Filter) -> Option<ExitCode> {
     let order = order.and_then(|text| serde_json::from_str(&text).ok());
     let code = match order {
         Some(order) => run(&order, filter),
-        None => say("it was not told what to do", NOT_STARTED),
+        None => say("no instructions were passed to it", NOT_STARTED),
     };
     Some(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
@@ -72,7 +71,7 @@ fn run(order: &Order, filter: Filter) -> i32 {
     say(&format!("{}: {error}", order.program.display()), NO_PROGRAM)
 }
 
-/// Gives up all that can be given up, and tells what could not.
+/// Drops all privileges that it can, and reports what it could not drop.
 fn confine(order: &Order, filter: Filter) -> Report {
     let mut report = Report::default();
     let mut lacks = |part, why: String| report.missing.push(Missing { part, why });
@@ -88,8 +87,11 @@ fn confine(order: &Order, filter: Filter) -> Report {
         None => lacks(Part::User, "the service is not root".to_owned()),
     }
     match bound.and_then(|is_empty| rights::drop_capabilities().map(|()| is_empty)) {
-        Err(error) => lacks(Part::Capabilities, format!("they cannot be dropped ({error})")),
-        // Who is not root from the beginning can gain nothing by it.
+        Err(error) => lacks(
+            Part::Capabilities,
+            format!("capabilities cannot be dropped ({error})"),
+        ),
+        // Irrelevant for a process that was never root.
         Ok(false) if order.user.is_some() => report.weaker.push(NO_SETPCAP.to_owned()),
         Ok(_) => {}
     }
@@ -114,7 +116,7 @@ fn confine(order: &Order, filter: Filter) -> Report {
     report
 }
 
-/// Why it must not go on.
+/// Why the child must not continue.
 fn refused(demands: &BTreeSet<Part>, report: &Report) -> Option<String> {
     let missing = report
         .missing

@@ -1,4 +1,4 @@
-//! Which files a child may open: those that it was given, itself, and its libraries.
+//! The files that a child may open: those that it was given, its program, and its libraries.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,10 +11,10 @@ use landlock::{
 
 use super::order::{Access, Order};
 
-/// What is handled, as far as the kernel knows it.
+/// The newest Landlock version that is used, as far as the kernel supports it.
 const VERSION: ABI = ABI::V6;
 
-/// Where libraries lie. What a program brings along lies beside it.
+/// Where libraries are. Those that a program brings along are next to it.
 const LIBRARIES: [&str; 6] = [
     "/lib",
     "/lib64",
@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 6] = [
     "/usr/local/lib64",
 ];
 
-/// What the loader reads, and what cannot be turned against anybody.
+/// Files that the loader reads, and harmless devices.
 const READ: [&str; 5] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
@@ -33,23 +33,23 @@ const READ: [&str; 5] = [
     "/dev/urandom",
 ];
 
-/// What a wrapper may call, and the shell that it is written for.
+/// What a wrapper script may execute, including its shell.
 const OF_SCRIPTS: [&str; 3] = ["/usr", "/bin", "/sbin"];
 
-/// What was asked for, and is not yet in force.
+/// A ruleset that is being built and not yet enforced.
 pub(super) struct Fence(RulesetCreated);
 
-/// How far it is in force.
+/// How far the ruleset is enforced.
 pub(super) enum Enforcement {
-    /// The kernel has none of it.
+    /// The kernel does not support Landlock.
     Missing(&'static str),
-    /// It has, but for this.
+    /// Enforced, except for this.
     Weaker(String),
     Whole,
 }
 
 impl Fence {
-    /// Gathers what may be opened, while all of it still can be.
+    /// Collects the files that may be opened, while all of them still can be.
     pub(super) fn around(order: &Order) -> Result<Self, RulesetError> {
         let mut fence = Self(
             Ruleset::default()
@@ -87,7 +87,7 @@ impl Fence {
         Ok(fence)
     }
 
-    /// What is not there need not be allowed.
+    /// A file that does not exist need not be allowed.
     fn allow(self, path: &Path, access: BitFlags<AccessFs>) -> Result<Self, RulesetError> {
         match PathFd::new(path) {
             Ok(found) => Ok(Self(self.0.add_rule(PathBeneath::new(found, access))?)),
@@ -95,12 +95,12 @@ impl Fence {
         }
     }
 
-    /// From here on the process opens nothing else.
+    /// Enforces the ruleset: from here on the process can open nothing else.
     pub(super) fn close(self) -> Result<Enforcement, RulesetError> {
         let status = self.0.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {
             (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
-                Enforcement::Missing("Landlock is in this kernel and not turned on (lsm=landlock,… at boot)")
+                Enforcement::Missing("Landlock is in this kernel but not enabled (lsm=landlock,… at boot)")
             }
             (RulesetStatus::NotEnforced, _) => {
                 Enforcement::Missing("the kernel has no Landlock (it came with 5.13)")
@@ -113,22 +113,22 @@ impl Fence {
     }
 }
 
-/// What an older Landlock does not keep a child from.
+/// What an older Landlock does not prevent.
 fn lacks(version: ABI) -> String {
     let lacks = match version {
         ABI::V1 | ABI::V2 => {
-            "to truncate other files of the storage's user, TCP, and to signal other processes"
+            "truncation of other files of the storage user, TCP, and signals to other processes"
         }
-        ABI::V3 => "TCP, and to signal other processes",
-        _ => "to signal other processes",
+        ABI::V3 => "TCP, and signals to other processes",
+        _ => "signals to other processes",
     };
     format!(
-        "Landlock of this kernel is version {}, and does not keep qemu-img from everything ({lacks}); from 6.12 on it does",
+        "Landlock of this kernel is version {}, and does not restrict everything that it should ({lacks}); kernels from 6.12 on do",
         version as i32
     )
 }
 
-/// A file that the process has open, under a name that leads to that very file.
+/// A name that leads to an open file of the process.
 pub(super) fn given_path(fd: i32) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{fd}"))
 }
@@ -140,7 +140,7 @@ fn beside(program: &Path) -> Vec<PathBuf> {
         .filter(|bin| bin.ends_with("bin"))
         .and_then(Path::parent);
     let of = |home: &Path| ["lib", "lib64"].map(|lib| home.join(lib)).to_vec();
-    // Of `/bin` and `/usr/bin` they are above.
+    // For `/bin` and `/usr/bin` they are in the parent directory.
     home.map(of).unwrap_or_default()
 }
 

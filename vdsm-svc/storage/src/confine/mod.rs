@@ -1,10 +1,10 @@
-//! Every child is confined: what a program of somebody else's may do is what its work needs, and no more.
+//! Every child process is confined: a third-party program can do what its work needs, and no more.
 //!
-//! A header or a name on storage may be changed by whoever may write there, between our look and the program's. So the
-//! program is handed open files, and the kernel refuses it everything else. Between the service and the program stands a
-//! run of our own program ([`Confiner`], [`run_if_asked`]): it reads what it is to do (`Order`), gives up its rights,
-//! sets the limits, and becomes the program. What a machine cannot do of that is found out once, at the start, and said;
-//! what it can do is demanded from then on: a child that cannot be confined so is not started.
+//! Whoever may write to storage can change a header or a name between our check and the program's use. So the program
+//! gets open files, and the kernel refuses it everything else. Between the service and the program runs our own
+//! program ([`Confiner`], [`run_if_asked`]): it reads its instructions (`Order`), drops its privileges, sets the
+//! limits, and executes the program. What a machine cannot enforce is determined once at startup, and logged;
+//! everything else is required from then on: a child that cannot be confined so is not started.
 
 mod calls;
 mod child;
@@ -21,16 +21,16 @@ pub(crate) use order::{Access, Bounds, Order, Permit};
 pub use order::{Missing, Part, Report};
 pub use user::{StorageUser, StorageUserError};
 
-/// The first argument by which a program of ours knows that it is to confine itself and become another one.
+/// The first argument, which tells our program to confine itself and execute another program.
 pub(crate) const FIRST_ARGUMENT: &str = "--confined-child";
 
-/// The program that confines itself and becomes another one.
+/// The program that confines itself and executes another one.
 #[derive(Debug, Clone)]
 pub struct Confiner(PathBuf);
 
 impl Confiner {
-    /// The running program: its `main` calls [`run_if_asked`] before all else. Whatever became of its file, the very
-    /// program is run again.
+    /// The running program, whose `main` calls [`run_if_asked`] first. It is executed again whatever happens to its
+    /// file.
     pub fn this_program() -> Self {
         Self(PathBuf::from("/proc/self/exe"))
     }

@@ -1,4 +1,4 @@
-//! What a confined child is told, and what it answers when it is asked what the machine can do.
+//! The instructions for a confined child, and its answer when it is asked what the machine supports.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// It runs as the storage's user.
+    /// It runs as the storage user.
     User,
     /// It has no capabilities, and gains none.
     Capabilities,
-    /// It opens the files that it was given, and its libraries.
+    /// It can open only the files that it was given, and its libraries.
     Landlock,
-    /// It has threads and no other processes, no sockets, no memory that outlives it, and no calls that act on the machine
-    /// or on other processes.
+    /// It has threads and no other processes, no sockets, no memory that outlives it, and no calls that act on the
+    /// machine or on other processes.
     Seccomp,
 }
 
@@ -25,29 +25,29 @@ impl Part {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::User, Self::Capabilities, Self::Landlock, Self::Seccomp];
 
-    /// What is lost without it.
+    /// The consequence if it is missing, for people.
     const fn cost(self) -> &'static str {
         match self {
             Self::User => {
-                "qemu-img runs as the service's own user, and may do to files what the service may where nothing else keeps it away"
+                "qemu-img runs as the service's own user, and can access every file that the service can unless something else prevents it"
             }
             Self::Capabilities => "qemu-img keeps capabilities of the service",
             Self::Landlock => {
                 "an image whose header is changed at the wrong moment can make qemu-img read other files that the storage's user may read"
             }
             Self::Seccomp => {
-                "qemu-img may open sockets, start processes that outlive it, and take memory that no limit counts"
+                "qemu-img may open sockets, start processes that outlive it, and use memory that no limit covers"
             }
         }
     }
 }
 
-/// What a machine lacks of the confinement, wholly or in part.
+/// A part of the confinement that a machine does not support.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
-    /// Of which part.
+    /// The part.
     pub part: Part,
-    /// The reason, in words.
+    /// The reason, for people.
     pub why: String,
 }
 
@@ -57,12 +57,12 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What a machine can do.
+/// What a machine supports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The parts that it lacks. All others are demanded of every child.
+    /// The parts that it does not support. All others are required for every child.
     pub missing: Vec<Missing>,
-    /// What of a part an older kernel lacks, in words.
+    /// What an older kernel does not support of a part, for people.
     pub weaker: Vec<String>,
 }
 
@@ -77,42 +77,42 @@ impl Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Access {
-    /// Read it.
+    /// Read only.
     Read,
     /// Read, write and resize it.
     Write,
 }
 
-/// A file that is handed over, open.
+/// An open file that is passed to the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Permit {
-    /// Its number in the child.
+    /// Its descriptor in the child.
     pub(crate) fd: i32,
     pub(crate) access: Access,
 }
 
-/// Limits that the kernel keeps.
+/// Limits that the kernel enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bounds {
     /// Its address space.
     pub(crate) memory_bytes: u64,
-    /// Its processor time.
+    /// Its CPU time.
     pub(crate) cpu_s: Option<u64>,
     /// The largest file that it may write.
     pub(crate) file_bytes: Option<u64>,
 }
 
-/// What a child is to become, and how.
+/// The program that a child executes, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// Its absolute path.
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
-    /// Whom it runs as; none where the service is not root.
+    /// The user that it runs as; none if the service is not root.
     pub(crate) user: Option<(u32, u32)>,
     pub(crate) files: Vec<Permit>,
     pub(crate) bounds: Bounds,
-    /// What it must not run without; none to try all, print a [`Report`], and become nothing.
+    /// The parts that are required; none to try all of them, print a [`Report`], and execute nothing.
     pub(crate) demands: Option<BTreeSet<Part>>,
 }
 

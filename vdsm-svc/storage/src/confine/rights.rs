@@ -1,4 +1,4 @@
-//! Giving up what a process may do by who it is.
+//! Dropping the privileges of a process.
 
 use rustix::fs::Mode;
 use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit, umask};
@@ -10,14 +10,14 @@ use rustix::thread::{
 
 use super::order::Bounds;
 
-/// Open files: a program that opens more is not at its work.
+/// Open files: more than the program needs for its work.
 const OPEN_FILES: u64 = 512;
 
-/// Threads of its user, on all of the machine: what no process counts (a copy has a dozen) takes 30 KiB of the kernel's
-/// memory each, 256 MiB in all. A machine with hundreds of copies at once has room.
+/// Threads of its user on the whole machine (a copy has a dozen): each takes 30 KiB of kernel memory, so 256 MiB in
+/// all. That is enough for hundreds of copies at once.
 const THREADS: u64 = 8_192;
 
-/// Becomes another user, for good. The process has one thread.
+/// Changes the user permanently. The process must have one thread.
 pub(super) fn become_user((uid, gid): (u32, u32)) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_thread_groups(&[])?;
@@ -25,12 +25,13 @@ pub(super) fn become_user((uid, gid): (u32, u32)) -> rustix::io::Result<()> {
     set_thread_res_uid(uid, uid, uid)
 }
 
-/// No program that is executed from here on gains anything. While the process may, it also empties the set of what any
-/// could ever have (the bounding set): whether that is empty.
+/// Prevents any program that is executed from here on from gaining privileges, and empties the bounding set if the
+/// process may. Returns whether the bounding set is empty.
 pub(super) fn bind() -> rustix::io::Result<bool> {
     let mut is_empty = true;
     for capability in CapabilitySet::all().iter() {
-        // Only root with CAP_SETPCAP may, and need not where nothing is gained. One that the kernel does not know is in no set.
+        // Only root with CAP_SETPCAP can do this; others do not need it. A capability that the kernel does not know
+        // is in no set.
         let _ = remove_capability_from_bounding_set(capability);
         is_empty &= !capability_is_in_bounding_set(capability).unwrap_or(false);
     }
@@ -38,7 +39,7 @@ pub(super) fn bind() -> rustix::io::Result<bool> {
     Ok(is_empty)
 }
 
-/// Has none of root's powers left.
+/// Drops all capabilities.
 pub(super) fn drop_capabilities() -> rustix::io::Result<()> {
     let none = CapabilitySet::empty();
     let _ = clear_ambient_capability_set();
@@ -58,12 +59,12 @@ pub(super) fn drop_capabilities() -> rustix::io::Result<()> {
     }
 }
 
-/// What it creates is nobody else's.
+/// Files that it creates are accessible only to its user.
 pub(super) fn mask() {
     umask(Mode::from_raw_mode(0o077));
 }
 
-/// Sets the limits; the address space comes last, for this program may take more than the one that it becomes.
+/// Sets the limits; the address space comes last, because this program may need more than the one that it executes.
 pub(super) fn limit(bounds: Bounds) -> rustix::io::Result<()> {
     at_most(Resource::Core, 0)?;
     at_most(Resource::Nofile, OPEN_FILES)?;
@@ -78,7 +79,7 @@ pub(super) fn limit(bounds: Bounds) -> rustix::io::Result<()> {
     at_most(Resource::As, bounds.memory_bytes)
 }
 
-/// Never more than it is already.
+/// Never raises a limit.
 fn at_most(resource: Resource, limit: u64) -> rustix::io::Result<()> {
     let now = getrlimit(resource);
     let limit = [now.current, now.maximum]

@@ -1,9 +1,10 @@
-//! Who owns what lies on storage, and works on it.
+//! Who owns the files on storage.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The user and group that storage belongs to. Never root: a child that is root owns the machine's files.
+/// The user and group that storage belongs to. Never root: a child that runs as root could access all files of the
+/// machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageUser {
     uid: u32,
@@ -23,22 +24,20 @@ impl Default for StorageUser {
 }
 
 impl StorageUser {
-    /// Its user's number.
+    /// The user id.
     pub const fn uid(self) -> u32 {
         self.uid
     }
 
-    /// Its group's number.
+    /// The group id.
     pub const fn gid(self) -> u32 {
         self.gid
     }
 }
 
-/// A text that names no such user.
+/// A text that is not a valid storage user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "takes two numbers from 1 to 4294967294, a user's and a group's, such as 36:36; neither may be root's"
-)]
+#[error("expected a user id and a group id from 1 to 4294967294, such as 36:36; neither may be 0 (root)")]
 pub struct StorageUserError;
 
 impl FromStr for StorageUser {
@@ -53,7 +52,7 @@ impl FromStr for StorageUser {
     }
 }
 
-/// The greatest number means "as it is" to the kernel.
+/// The largest number means "unchanged" to the kernel.
 fn number(text: &str) -> Result<u32, StorageUserError> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let number = text.parse().ok().filter(|n| digits && (1..u32::MAX).contains(n));

@@ -1,4 +1,4 @@
-//! Making a domain: built aside, synced, and renamed into place whole.
+//! Creating a domain: it is built under a temporary name, synced, and renamed when it is complete.
 
 use common::id::DomainId;
 use common::{Fault, FaultCode};
@@ -9,7 +9,7 @@ use crate::names;
 use crate::root::StorageRoot;
 use crate::text::{cut, strip};
 
-/// Characters of a domain's name that its metadata holds (VDSM).
+/// The number of characters of a domain's name that its metadata keeps (VDSM).
 const NAME_CHARS: usize = 50;
 
 /// The files of `dom_md` beside the metadata, with their sizes in bytes. The mailboxes are holes.
@@ -21,17 +21,17 @@ const FILES: [(&str, u64); 4] = [
 ];
 
 impl StorageRoot {
-    /// Makes a storage domain. Repeating it for a domain that stands as it would be made changes nothing.
+    /// Creates a storage domain. Repeating this for a domain that exists with the same properties changes nothing.
     ///
     /// The caller holds the domain's lock exclusively.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for the name, `DOMAIN_EXISTS` where there is another of this id, `STORAGE_REPLACED` and
-    /// `STORAGE_ROOT_GONE` where the root's name leads elsewhere, those of the file system. After an error nothing stands
-    /// under the domain's name.
+    /// `INVALID_ARGUMENT` for the name, `DOMAIN_EXISTS` if another domain has this id, `STORAGE_REPLACED` and
+    /// `STORAGE_ROOT_GONE` if the root's name leads elsewhere, and those of the file system. After an error, nothing
+    /// has the domain's name.
     pub fn create_domain(&self, id: DomainId, name: &str) -> Result<DomainInfo, Fault> {
         common::text::name(name).map_err(|e| Fault::invalid("name", e))?;
-        // An engine's name may be longer; what storage holds of it is for people who look at the domain alone.
+        // The engine's name may be longer; the part on storage is for people who look only at the domain.
         let kept = cut(strip(name), NAME_CHARS, usize::MAX);
         let meta = DomainMeta::new(id, kept, &self.path().to_string_lossy());
         if self.dir().kind(id.to_string())?.is_some() {
@@ -41,7 +41,7 @@ impl StorageRoot {
         discard(self.dir(), &aside)?;
         build(self.dir(), &aside, &meta)?;
         self.check_name()?;
-        // The point of no return: before it there is no domain, after it there is a whole one.
+        // The point of no return: before it there is no domain, after it there is a complete one.
         match self.dir().rename_new(&aside, id.to_string()) {
             Err(e) if e.is_taken() => {
                 discard(self.dir(), &aside)?;
@@ -58,14 +58,14 @@ impl StorageRoot {
         let found = Domain::open(self.dir(), id)?;
         let same = found.meta.read_only_reason().is_none() && found.meta.name() == wanted.name();
         if same {
-            // The first attempt may have been cut off before its own sync.
+            // The first attempt may have been interrupted before its sync.
             self.dir().sync()?;
             return found.info();
         }
         Err(Fault::new(
             FaultCode::DomainExists,
             format!(
-                "there is a domain {id} already, named {:?}; choose another id",
+                "domain {id} exists already, with the name {:?}; choose another id",
                 found.meta.name()
             ),
         )
@@ -90,7 +90,7 @@ fn build(root: &Dir, aside: &str, meta: &DomainMeta) -> Result<(), FileError> {
     domain.sync()
 }
 
-/// Removes what an earlier attempt left.
+/// Removes the remains of an earlier attempt.
 fn discard(root: &Dir, aside: &str) -> Result<(), FileError> {
     if let Some(dir) = root.dir(aside)? {
         dir.purge()?;

@@ -1,23 +1,23 @@
-//! Whether a domain's file system takes I/O past the page cache, and in which steps.
+//! Whether a domain's file system supports direct I/O, and with which alignment.
 
 use std::os::unix::fs::FileExt;
 
 use crate::file::Dir;
 use crate::names;
 
-/// The largest step that is tried, in bytes.
+/// The largest alignment that is tried, in bytes.
 const LARGEST_STEP: usize = 4096;
 
-/// What a file system does with direct I/O.
+/// A file system's support for direct I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectIo {
-    /// It takes reads in steps of this many bytes (512 or 4096).
+    /// Supported for reads aligned to this many bytes (512 or 4096).
     Steps(u32),
-    /// It does not; the page cache and fsync are used.
+    /// Not supported; the page cache and fsync are used.
     Unsupported,
 }
 
-/// Tries it by reading the domain's metadata.
+/// Determines the support by reading the domain's metadata.
 pub(crate) fn probe(dom_md: &Dir) -> DirectIo {
     let Ok(Some(file)) = dom_md.file_direct(names::METADATA) else {
         return DirectIo::Unsupported;

@@ -1,4 +1,4 @@
-//! Formatting a domain: renamed aside whole, then purged.
+//! Formatting a domain: it is renamed as a whole, then purged.
 
 use common::id::DomainId;
 use common::{Fault, FaultCode};
@@ -9,16 +9,14 @@ use crate::root::StorageRoot;
 use crate::{in_use, names};
 
 impl StorageRoot {
-    /// Removes a domain of ours with everything in it. A domain that is not there is an error, so that a wrong id
-    /// is noticed.
+    /// Removes a domain with everything in it. A missing domain is an error, so that a wrong id is noticed.
     ///
     /// The caller holds the domain's lock exclusively.
     ///
     /// # Errors
-    /// `DOMAIN_NOT_FOUND`, `DOMAIN_READ_ONLY`, `DOMAIN_LOCKED`; `DOMAIN_NOT_EMPTY` where it has images (or
-    /// leftovers of them) and `force` is not set; `IMAGE_IN_USE`; `STORAGE_REPLACED` and `STORAGE_ROOT_GONE` where the
-    /// root's name leads elsewhere; those of the file system. What could not be
-    /// purged is purged when the root is opened next.
+    /// `DOMAIN_NOT_FOUND`, `DOMAIN_READ_ONLY`, `DOMAIN_LOCKED`; `DOMAIN_NOT_EMPTY` if it has images (or leftovers of
+    /// them) and `force` is not set; `IMAGE_IN_USE`; `STORAGE_REPLACED` and `STORAGE_ROOT_GONE` if the root's name
+    /// leads elsewhere; those of the file system. What could not be purged is purged when the root is opened next.
     pub fn format_domain(&self, id: DomainId, force: bool) -> Result<(), Fault> {
         let domain = self.writable(id)?;
         check_empty(&domain, force)?;
@@ -39,7 +37,7 @@ fn check_empty(domain: &Domain, force: bool) -> Result<(), Fault> {
         return Err(Fault::new(
             FaultCode::DomainNotEmpty,
             format!(
-                "domain {} holds {} images or leftovers; delete them first, or force it",
+                "domain {} has {} images or leftovers; delete them first, or use force",
                 domain.id,
                 held.len()
             ),
@@ -63,14 +61,15 @@ fn free_name(root: &Dir, id: DomainId) -> Result<String, Fault> {
     Err(Fault::new(FaultCode::Internal, "no name is free"))
 }
 
-/// Finishes what was renamed aside and not purged. What cannot be purged is left for the next time.
+/// Purges domains that were renamed and not purged. What cannot be purged is left for the next time.
 ///
 /// # Errors
 /// Of the file system, in listing.
 pub(crate) fn purge_leftovers(root: &Dir) -> Result<(), Fault> {
     for entry in root.entries()? {
         if entry.name.to_str().is_some_and(names::is_purged_domain) {
-            // What cannot be purged now, such as on storage that is mounted read-only, is no reason to serve nothing.
+            // A domain that cannot be purged now, for example on read-only storage, must not prevent the service from
+            // starting.
             let _ = purge(root, &entry.name.to_string_lossy());
         }
     }

@@ -1,4 +1,4 @@
-//! What is told of a domain: VDSM's `getStorageDomainInfo` and `…Stats`, and what we see beyond them.
+//! The description of a domain: VDSM's `getStorageDomainInfo` and `…Stats`, and more.
 
 use std::ops::ControlFlow;
 
@@ -10,10 +10,10 @@ use super::{DirectIo, Domain, direct_io};
 use crate::file::Kind;
 use crate::names;
 
-/// Leftovers of an image beyond which something else must be wrong.
+/// The maximum number of leftovers of an image; with more, something else must be wrong.
 pub(crate) const LEFTOVERS_MAX: usize = 1_000;
 
-/// The fault for more than that.
+/// The fault for more leftovers than that.
 pub(crate) fn too_many_leftovers(of: ImageId) -> Fault {
     Fault::new(
         FaultCode::UnexpectedFile,
@@ -22,7 +22,7 @@ pub(crate) fn too_many_leftovers(of: ImageId) -> Fault {
     .about(of)
 }
 
-/// A domain, described.
+/// The description of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainInfo {
     /// Its id.
@@ -39,21 +39,21 @@ pub struct DomainInfo {
     pub version: u32,
     /// The oVirt pools that it belongs to.
     pub pools: Vec<Label>,
-    /// Bytes of a block.
+    /// The block size in bytes.
     pub block_size_bytes: u32,
     /// Alignment of leases, in bytes.
     pub alignment_bytes: u32,
-    /// Where it is, in oVirt's words.
+    /// Its location, as oVirt writes it.
     pub remote_path: Words,
-    /// Bytes of its file system.
+    /// The size of its file system in bytes.
     pub total_bytes: u64,
-    /// Bytes that are free for us.
+    /// The free space for unprivileged users in bytes.
     pub free_bytes: u64,
-    /// Images that were set aside to be deleted and are still there (`_remove_me_…`).
+    /// Images that were renamed to be deleted and still exist (`_remove_me_…`).
     pub leftovers: Vec<String>,
-    /// Why it may only be read here; none if it may be written.
+    /// Why it is read-only here; none if it is writable.
     pub read_only: Option<Words>,
-    /// What its file system does with direct I/O.
+    /// Its file system's support for direct I/O.
     pub direct_io: DirectIo,
 }
 
@@ -62,11 +62,11 @@ pub struct DomainInfo {
 pub enum ImageName {
     /// An image.
     Image(ImageId),
-    /// What is left of a deletion: an image that was set aside and not yet purged.
+    /// The remains of a deletion: an image that was renamed and not yet purged.
     Leftover {
-        /// The name of its directory.
+        /// The directory's name.
         name: String,
-        /// The image that it was.
+        /// The image that was deleted.
         image: ImageId,
     },
 }
@@ -84,7 +84,7 @@ impl std::str::FromStr for ImageName {
     }
 }
 
-/// A name that stands for no image and for nothing that is left of one.
+/// A name that is neither an image nor the leftover of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not the name of an image")]
 pub struct UnknownName;
@@ -130,8 +130,8 @@ impl Domain {
         })
     }
 
-    /// The images, then what is left of deletions, each sorted. Other names are not images and are not shown; what
-    /// has the name of an image and is no directory is: looking into it says what it is.
+    /// The images, then the leftovers of deletions, each sorted. Other names are not images and are not shown. A name
+    /// of an image that is not a directory is shown: opening it says what it is.
     ///
     /// # Errors
     /// Of the file system.
@@ -149,15 +149,15 @@ impl Domain {
             })
             .collect();
         found.sort();
-        // One id in two spellings is one image: the one that is opened.
+        // An id in two spellings is one image: the one that is opened.
         found.dedup();
         Ok(found)
     }
 
-    /// The directories that earlier deletions of an image left, sorted by name.
+    /// The directories that earlier deletions of an image have left, sorted by name.
     ///
     /// # Errors
-    /// `UNEXPECTED_FILE` where there are too many; those of the file system.
+    /// `UNEXPECTED_FILE` if there are too many; those of the file system.
     pub(crate) fn leftovers_of(&self, of: ImageId) -> Result<Vec<String>, Fault> {
         let mut found = Vec::new();
         self.images.for_each_name(|name| {
@@ -178,12 +178,12 @@ impl Domain {
         Ok(found)
     }
 
-    /// What its file system does with direct I/O: tried each time.
+    /// Its file system's support for direct I/O, determined at each call.
     pub(crate) fn direct_io(&self) -> DirectIo {
         direct_io::probe(&self.dom_md)
     }
 
-    /// Bytes of the domain's file system: all of them, and those free for us.
+    /// The size of the domain's file system and the free space for unprivileged users, in bytes.
     ///
     /// # Errors
     /// Of the file system.

@@ -1,6 +1,5 @@
-//! The text of `dom_md/metadata`: `KEY=value` lines, the last one a checksum over the others. Read as VDSM reads it: a
-//! line without `=` says nothing, of a key that stands there twice the last value counts, and spaces around a value do
-//! not.
+//! The text of `dom_md/metadata`: `KEY=value` lines, the last one a checksum over the others. Read as VDSM reads it:
+//! a line without `=` is ignored, the last value of a key counts, and spaces around a value do not.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,20 +12,20 @@ use crate::text::{self, shown, strip};
 
 const CHECKSUM: &str = "_SHA_CKSUM";
 
-/// The versions that can be read: those whose file domains are laid out alike.
+/// The versions that can be read: their file domains have the same layout.
 const VERSIONS: std::ops::RangeInclusive<i64> = 3..=5;
 
-/// The version of the domains that are made here.
+/// The version of domains that are created here.
 const OUR_VERSION: u32 = 5;
 
-/// The type of the domains that are made here, and the only one that may be written: the others are protected by
-/// leases (sanlock) that this service does not take.
+/// The type of domains that are created here, and the only one that is writable: the others are protected by leases
+/// (sanlock), which this service does not take.
 const OUR_TYPE: &str = "LOCALFS";
 
 /// In `POOL_UUID`: no pool.
 const NO_POOL: &str = "00000000-0000-0000-0000-000000000000";
 
-/// What a domain's metadata says. All keys are kept.
+/// The metadata of a domain. All keys are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainMeta {
     values: BTreeMap<String, String>,
@@ -36,35 +35,35 @@ pub struct DomainMeta {
     pub version: u32,
 }
 
-/// Why a text is not a domain's metadata.
+/// Why a text is not the metadata of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DomainMetaError {
-    /// It may be whole, and is not read to its end.
-    #[error("is too long: no more than {max} bytes are read", max = text::MAX_BYTES)]
+    /// It is longer than the maximum, and was not read to its end.
+    #[error("is too long: at most {max} bytes are read", max = text::MAX_BYTES)]
     TooLong,
-    /// It is no text.
-    #[error("is no UTF-8: it is damaged")]
+    /// It is not UTF-8.
+    #[error("is not UTF-8: it is damaged")]
     NotUtf8,
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("lacks the key {0}")]
     Missing(&'static str),
-    /// A value that cannot be.
-    #[error("has {0}={1:?}, which cannot be")]
+    /// A value is invalid.
+    #[error("has the impossible value {0}={1:?}")]
     Value(&'static str, String),
-    /// The checksum is of another text.
-    #[error("has the checksum {found}, and its lines give {expected}: it was changed by hand or damaged")]
+    /// The checksum does not match the text.
+    #[error("has the checksum {found}, but its content has {expected}: it was changed by hand or damaged")]
     Checksum {
-        /// What its lines give.
+        /// The checksum of the lines.
         expected: String,
-        /// What stands there.
+        /// The value that was found.
         found: String,
     },
-    /// A version that is not read here.
-    #[error("is of version {0}, and this build reads {first} to {last}", first = VERSIONS.start(), last = VERSIONS.end())]
+    /// A version that this build cannot read.
+    #[error("has version {0}, but this build reads versions {first} to {last}", first = VERSIONS.start(), last = VERSIONS.end())]
     Version(i64),
 }
 
-/// What helps against damage.
+/// The advice for damaged metadata.
 const RESTORE: &str = "restore it from a backup";
 
 impl DomainMetaError {
@@ -78,11 +77,11 @@ impl DomainMetaError {
             ),
             Self::Version(_) => (
                 FaultCode::DomainVersionUnsupported,
-                "nothing is wrong with it: a newer oVirt made it, and a newer build may read it",
+                "nothing is wrong with it: a newer oVirt made it, and a newer build of this service may read it",
             ),
             Self::TooLong => (
                 FaultCode::DomainMetadataInvalid,
-                "look what in it takes so much, and shorten it with oVirt, or restore it from a backup",
+                "find out which entry is so long and shorten it with oVirt, or restore it from a backup",
             ),
             Self::NotUtf8 | Self::Missing(_) | Self::Value(..) => (FaultCode::DomainMetadataInvalid, RESTORE),
         };
@@ -95,7 +94,7 @@ impl DomainMetaError {
 }
 
 impl DomainMeta {
-    /// Of a new domain of ours: in no pool, local, version 5, 512-byte blocks.
+    /// The metadata of a new domain: in no pool, local, version 5, 512-byte blocks.
     pub fn new(id: DomainId, name: &str, remote_path: &str) -> Self {
         let values = [
             ("ALIGNMENT", "1048576"),
@@ -164,7 +163,7 @@ impl DomainMeta {
         self.get("DESCRIPTION").unwrap_or_default()
     }
 
-    /// The pools that it belongs to; none for a domain of ours.
+    /// The pools that it belongs to; empty for a domain that was created here.
     pub fn pools(&self) -> Vec<String> {
         let pools = self.get("POOL_UUID").unwrap_or_default().split(',');
         pools
@@ -174,7 +173,7 @@ impl DomainMeta {
             .collect()
     }
 
-    /// Why it may only be read here; none for a domain of ours.
+    /// Why it is read-only here; none for a domain that was created here.
     pub fn read_only_reason(&self) -> Option<String> {
         let pools = self.pools();
         let kind = self.get("TYPE").unwrap_or_default();
@@ -182,15 +181,15 @@ impl DomainMeta {
             Some(format!("it belongs to the oVirt pool {}", pools.join(", ")))
         } else if kind != OUR_TYPE {
             Some(format!(
-                "it is of type {kind}, whose leases this service does not take"
+                "it has the type {kind}, and this service does not take the leases of that type"
             ))
         } else if self.version != OUR_VERSION {
             Some(format!(
-                "it is of version {}; only version {OUR_VERSION} is written",
+                "it has version {}; only version {OUR_VERSION} can be written",
                 self.version
             ))
         } else if self.get("CLASS") != Some("Data") {
-            Some("it is not of class Data".to_owned())
+            Some("its class is not Data".to_owned())
         } else {
             None
         }
@@ -212,7 +211,7 @@ fn bad(key: &'static str, value: &str) -> DomainMetaError {
     DomainMetaError::Value(key, shown(value))
 }
 
-/// Whether the checksum that stands there is that of the text. A text without one is taken as it is, as by VDSM.
+/// Whether the checksum in the text matches. A text without one is accepted, as by VDSM.
 fn check(
     declared: Option<String>,
     values: &BTreeMap<String, String>,
@@ -230,8 +229,8 @@ fn check(
     }
 }
 
-/// SHA-1 over the lines, sorted by their keys, joined without line ends, as VDSM computes it: in ASCII, each other
-/// character as its number, as XML has it.
+/// SHA-1 over the lines, sorted by key and joined without line ends, as VDSM computes it: in ASCII, with other
+/// characters as XML character references.
 fn checksum(values: &BTreeMap<String, String>) -> String {
     let mut ascii = String::new();
     for (key, value) in values {
@@ -247,8 +246,8 @@ fn checksum(values: &BTreeMap<String, String>) -> String {
     hex(Sha1::digest(ascii))
 }
 
-/// The checksum that earlier builds wrote: over the lines as they stand there. It is another one only where a name
-/// or a path is not ASCII.
+/// The checksum that earlier builds wrote: over the lines in their order. It differs only if a name or a path is not
+/// ASCII.
 fn earlier_checksum(file: &[u8]) -> String {
     let mut sum = Sha1::new();
     for line in text::lines(file).filter(|l| !l.starts_with(format!("{CHECKSUM}=").as_bytes())) {
@@ -281,7 +280,7 @@ mod tests {
         let error = read(&long.encode()).unwrap_err();
         assert_eq!(error, DomainMetaError::TooLong);
         let fault = error.fault(long.id);
-        assert!(fault.message.contains("no more than 65536 bytes"), "{fault}");
+        assert!(fault.message.contains("at most 65536 bytes"), "{fault}");
     }
 
     fn read(text: &str) -> Result<DomainMeta, DomainMetaError> {

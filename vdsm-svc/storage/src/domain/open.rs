@@ -23,7 +23,7 @@ pub struct Domain {
     pub(crate) meta: DomainMeta,
 }
 
-/// A domain that may be changed: it is ours, and its writer's lock is held by this process.
+/// A writable domain: this process holds its writer's lock.
 #[derive(Clone)]
 pub struct WritableDomain {
     domain: Domain,
@@ -78,7 +78,7 @@ impl Domain {
             return Err(invalid(
                 id,
                 format!(
-                    "dom_md/metadata in {id} is that of domain {}; rename the directory",
+                    "dom_md/metadata in {id} belongs to domain {}; rename the directory",
                     meta.id
                 ),
             ));
@@ -103,10 +103,10 @@ impl Domain {
         &self.meta
     }
 
-    /// An image's directory and its name; none if there is none.
+    /// An image's directory and its name; none if it does not exist.
     ///
     /// # Errors
-    /// Of the file system; `NOT_A_REGULAR_FILE` where something else has the name.
+    /// Of the file system; `NOT_A_REGULAR_FILE` if something else has the name.
     pub(crate) fn find_image(&self, image: ImageId) -> Result<Option<(String, Dir)>, Fault> {
         for name in names::spellings(image) {
             if let Some(dir) = self.images.dir(&name)? {
@@ -123,15 +123,12 @@ impl Domain {
     pub(crate) fn image(&self, image: ImageId) -> Result<Dir, Fault> {
         let found = self.find_image(image)?;
         found.map(|(_, dir)| dir).ok_or_else(|| {
-            Fault::new(
-                FaultCode::ImageNotFound,
-                format!("there is no image {image} in domain {}; list its images", self.id),
-            )
-            .about(image)
+            let what = format_args!("image {image} in domain {}", self.id);
+            Fault::missing(FaultCode::ImageNotFound, what, "list its images").about(image)
         })
     }
 
-    /// The volumes of an image, sorted by id. A template that it stands on is among them.
+    /// The volumes of an image, sorted by id, including a template that it is based on.
     ///
     /// # Errors
     /// `IMAGE_NOT_FOUND`, and those of the file system.
@@ -140,7 +137,7 @@ impl Domain {
         Ok(listing.ids().map(|id| listing.describe(id)).collect())
     }
 
-    /// The volumes of an image, to be described one by one.
+    /// The volumes of an image, which can be described one by one.
     ///
     /// # Errors
     /// As [`Domain::volumes`].
@@ -153,22 +150,19 @@ impl Domain {
     /// One volume.
     ///
     /// # Errors
-    /// `IMAGE_NOT_FOUND`, `VOLUME_NOT_FOUND`, and those of the file system. A volume that cannot be described is
-    /// no error: its status is INVALID.
+    /// `IMAGE_NOT_FOUND`, `VOLUME_NOT_FOUND`, and those of the file system. A volume that cannot be described is not
+    /// an error: its status is INVALID.
     pub fn volume(&self, image: ImageId, id: VolumeId) -> Result<VolumeInfo, Fault> {
         let dir = self.image(image)?;
         if !volume::volume_ids(&dir)?.contains(&id) {
-            return Err(Fault::new(
-                FaultCode::VolumeNotFound,
-                format!("there is no volume {id} in image {image} of domain {}", self.id),
-            )
-            .about(id));
+            let what = format_args!("volume {id} in image {image} of domain {}", self.id);
+            return Err(Fault::missing(FaultCode::VolumeNotFound, what, "").about(id));
         }
         Ok(volume::describe(&dir, image, id))
     }
 }
 
-/// The volumes of an image as they were listed, each described when it is asked for: of very many only a page.
+/// The listed volumes of an image, described on demand, so that a page describes only its own.
 pub struct VolumeListing {
     dir: Dir,
     image: ImageId,
@@ -188,20 +182,17 @@ impl VolumeListing {
 }
 
 fn not_found(id: DomainId) -> Fault {
-    Fault::new(
-        FaultCode::DomainNotFound,
-        format!("there is no storage domain {id} in the storage root; list the domains, or create it"),
-    )
-    .about(id)
+    let what = format_args!("storage domain {id} in the storage root");
+    Fault::missing(FaultCode::DomainNotFound, what, "list the domains, or create it").about(id)
 }
 
-/// Whether what is open of a domain lies elsewhere than the domain: what its names led to is underneath then, and would be
-/// taken for gone.
+/// Whether an open part of a domain is on another mount than the domain: then its content is hidden underneath, and
+/// would seem to be deleted.
 fn is_mounted_over(domain: &Dir, part: &Dir) -> Result<bool, Fault> {
     let mount = |dir: &Dir| mount_of(dir, Path::new(""));
     Ok(match (mount(domain), mount(part)) {
         (Some(around), Some(within)) => around != within,
-        // Before Linux 5.8. A subvolume has a device of its own as well.
+        // Before Linux 5.8. A subvolume has its own device number as well.
         _ => !domain.file_id()?.is_beside(part.file_id()?),
     })
 }
@@ -210,7 +201,7 @@ fn mounted_over(id: DomainId, name: &str) -> Fault {
     Fault::new(
         FaultCode::StorageReplaced,
         format!(
-            "something is mounted over the directory {name} of domain {id} (see `findmnt`), and what the domain holds there lies underneath: nothing is read or changed in the domain until that is unmounted"
+            "something is mounted over the directory {name} of domain {id} (see `findmnt`), which hides what the domain has there: nothing is read or changed in the domain until it is unmounted"
         ),
     )
     .about(id)

@@ -1,4 +1,4 @@
-//! Who writes to a domain: one process at a time, proven by a lock that the kernel frees when the process ends.
+//! The writer of a domain: one process at a time, proven by a lock that the kernel releases when the process ends.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek};
@@ -13,27 +13,27 @@ use super::Domain;
 use crate::file::{Dir, FileError, FileId};
 use crate::names;
 
-/// How much is read of what the writer wrote about itself.
+/// The maximum that is read of the writer's description of itself.
 const WHO_LIMIT_BYTES: u64 = 200;
 
-/// Between a fork and its exec, a child of another thread, or of a service that was killed, holds a copy of the
-/// lock for an instant.
+/// Between fork and exec, a child of another thread, or of a service that was killed, holds a copy of the lock for an
+/// instant.
 const INSTANT: Duration = Duration::from_secs(1);
 
-/// How often the lock is tried within it.
+/// How often the lock is tried within that time.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Who is seen to hold the lock within this time is taken for the same as before.
+/// A holder that is seen within this time counts as the same as before.
 const SAME_HOLDER: Duration = Duration::from_secs(2);
 
-/// The lock of a domain's writer; freed when it is dropped.
+/// The lock of a domain's writer; released when it is dropped.
 pub(crate) struct Writer {
     _lock: File,
-    /// Of the locked file: another one may take its name, and another host may lock that.
+    /// The locked file: another file may take its name, and another host may lock that one.
     file_id: FileId,
 }
 
-/// Where this process keeps the lock of one domain.
+/// The place for the lock of one domain in this process.
 #[derive(Default)]
 pub(crate) struct WriterSlot(Mutex<Held>);
 
@@ -43,7 +43,7 @@ struct Held {
     elsewhere: Option<Elsewhere>,
 }
 
-/// Somebody else was seen to hold the lock.
+/// Another process was seen to hold the lock.
 #[derive(Clone, Copy)]
 struct Elsewhere {
     since: Instant,
@@ -51,8 +51,8 @@ struct Elsewhere {
 }
 
 impl WriterSlot {
-    /// The lock of a domain that is ours to write: the one that is held if its file still has its name, else one that
-    /// is taken now. All who wait for it wait for the same instant, and none of them keeps another from looking.
+    /// The lock of a writable domain: the one that is held if its file still has its name, otherwise one that is
+    /// taken now. All callers that wait for it wait until the same instant, and none blocks another.
     ///
     /// # Errors
     /// `DOMAIN_READ_ONLY` with the reason; `DOMAIN_LOCKED` naming the holder; those of the file system.
@@ -65,7 +65,7 @@ impl WriterSlot {
         }
     }
 
-    /// Gives the lock back, once nobody works with it any more.
+    /// Releases the lock, once nobody uses it any more.
     pub(crate) fn forget(&self) {
         self.held().writer = None;
     }
@@ -76,7 +76,7 @@ impl WriterSlot {
 }
 
 impl Held {
-    /// None where somebody else has the lock, perhaps only for an instant.
+    /// None if another process has the lock, perhaps only for an instant.
     fn attempt(&mut self, domain: &Domain, host: HostId) -> Result<Option<Arc<Writer>>, Fault> {
         if let Some(reason) = domain.meta.read_only_reason() {
             self.writer = None;
@@ -111,8 +111,7 @@ impl Held {
         Ok(Some(writer))
     }
 
-    /// Whether whoever holds the lock may hold it for an instant only. One that was given its instant is not given
-    /// another one by each task that comes.
+    /// Whether the holder may hold the lock only for an instant. A holder gets that time once, not again for each task.
     fn may_pass(&mut self) -> bool {
         let now = Instant::now();
         let seen = self.elsewhere.filter(|seen| now - seen.last < SAME_HOLDER);
@@ -123,9 +122,9 @@ impl Held {
 }
 
 impl Writer {
-    /// With the lock, whose file is told who holds it.
+    /// Holds the lock, and writes the holder into its file.
     fn new(domain: &Domain, mut lock: File, host: HostId) -> Result<Self, Fault> {
-        // For people and for refusals. Only the lock decides, so this needs no sync.
+        // For people and for refusals. Only the lock decides, so no sync is needed.
         let fail = |e: io::Error| domain.dom_md.error("write", names::WRITER.as_ref(), e);
         let file_id = FileId::of(&lock).map_err(|e| fail(e.into()))?;
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(fail)?;
@@ -142,12 +141,12 @@ impl Writer {
 fn read_only(domain: &Domain, reason: &str) -> Fault {
     Fault::new(
         FaultCode::DomainReadOnly,
-        format!("domain {} may only be read here: {reason}", domain.id),
+        format!("domain {} is read-only here: {reason}", domain.id),
     )
     .about(domain.id)
 }
 
-/// Why a domain may only be read here; none if it is ours to write.
+/// Why a domain is read-only here; none if it is writable.
 pub(crate) fn read_only_reason(domain: &Domain) -> Option<String> {
     domain
         .meta
@@ -155,15 +154,15 @@ pub(crate) fn read_only_reason(domain: &Domain) -> Option<String> {
         .or_else(|| foreign_owner(&domain.dir))
 }
 
-/// A domain whose files belong to somebody else, where we are not root: what we made there, its owner could not
-/// use, and the other way round.
+/// The domain's files belong to another user, and we are not root: its owner could not use what we create, and the
+/// other way round.
 fn foreign_owner(dir: &Dir) -> Option<String> {
     let we = rustix::process::geteuid();
     let stat = rustix::fs::fstat(dir).ok()?;
     let ours = we.is_root() || stat.st_uid == we.as_raw();
     (!ours).then(|| {
         format!(
-            "its directory belongs to user {}, and this service runs as {}; run it as that user or as root",
+            "its directory belongs to user {}, but this service runs as {}; run it as that user or as root",
             stat.st_uid,
             we.as_raw()
         )
@@ -194,7 +193,7 @@ fn locked(domain: &Domain, file: &File) -> Fault {
     Fault::new(
         FaultCode::DomainLocked,
         format!(
-            "domain {} is being written by {who}; stop it, or try again when it has ended",
+            "domain {} is in use by {who}; stop that, or try again when it has ended",
             domain.id
         ),
     )

@@ -1,4 +1,4 @@
-//! What changes storage: each call goes past the hook, before and after.
+//! The calls that change storage: each one runs the hook before and after.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,17 +12,17 @@ use rustix::io::Errno;
 use super::dir::Result;
 use super::{Dir, FileCall, Kind};
 
-/// Entries that are listed at a time where all are removed.
+/// The number of entries that are listed at a time when all are removed.
 const AT_ONCE: usize = 1_024;
 
-/// Under this and a number stands what is purged, and lay deeper.
+/// The prefix, before a number, of directories that a purge moves up.
 const MOVED_UP: &str = ".vdsm-purged-";
 
 impl Dir {
-    /// Makes a directory in it, with oVirt's mode and owner.
+    /// Creates a directory in it, with oVirt's mode and owner.
     ///
     /// # Errors
-    /// [`super::FileError::is_taken`] if there is something of that name.
+    /// [`super::FileError::is_taken`] if the name is taken.
     pub fn create_dir(&self, name: impl AsRef<OsStr>) -> Result<Dir> {
         let name = name.as_ref();
         let mode = self.context.modes.dir;
@@ -37,10 +37,10 @@ impl Dir {
         Ok(made)
     }
 
-    /// Makes an empty file in it that was not there, with oVirt's mode and owner.
+    /// Creates a new, empty file in it, with oVirt's mode and owner.
     ///
     /// # Errors
-    /// [`super::FileError::is_taken`] if there is something of that name, a dangling symlink included.
+    /// [`super::FileError::is_taken`] if the name is taken, even by a dangling symlink.
     pub fn create_file(&self, name: impl AsRef<OsStr>) -> Result<File> {
         let (name, mode) = (name.as_ref(), self.context.modes.file);
         self.change(FileCall::CreateFile, "create", name, || {
@@ -71,12 +71,12 @@ impl Dir {
         })
     }
 
-    /// Makes a file this long, with a hole for what is new.
+    /// Sets the length of a file; new space is a hole.
     pub(crate) fn set_len(&self, name: &str, file: &File, bytes: u64) -> Result<()> {
         self.change(FileCall::Write, "resize", name.as_ref(), || file.set_len(bytes))
     }
 
-    /// Takes space for a range of a file, which grows to hold it.
+    /// Allocates space for a range of a file, and extends the file if necessary.
     pub(crate) fn allocate(&self, name: &str, file: &File, offset: u64, bytes: u64) -> Result<()> {
         self.change(FileCall::Allocate, "allocate", name.as_ref(), || {
             Ok(sys::fallocate(file, FallocateFlags::empty(), offset, bytes)?)
@@ -86,7 +86,7 @@ impl Dir {
     /// Makes a file's bytes and size durable.
     ///
     /// # Errors
-    /// Of the file system. It must not be tried again: the second time may say yes to bytes that are lost.
+    /// Of the file system. It must not be retried: the second call may succeed although data is lost.
     pub fn sync_file(&self, name: impl AsRef<OsStr>, file: &File) -> Result<()> {
         self.change(FileCall::SyncFile, "sync", name.as_ref(), || file.sync_all())
     }
@@ -101,7 +101,7 @@ impl Dir {
         })
     }
 
-    /// Renames within the directory, replacing what is there.
+    /// Renames within the directory, replacing the target.
     pub(crate) fn rename_over(&self, from: &str, to: &str) -> Result<()> {
         self.change(FileCall::Rename, "rename to", to.as_ref(), || {
             Ok(sys::renameat(&self.fd, from, &self.fd, to)?)
@@ -111,12 +111,12 @@ impl Dir {
     /// Renames within the directory.
     ///
     /// # Errors
-    /// [`super::FileError::is_taken`] if there is something under the new name.
+    /// [`super::FileError::is_taken`] if the new name is taken.
     pub fn rename_new(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
         self.change(FileCall::Rename, "rename to", to, || {
             match sys::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
-                // The file system cannot do it in one (FUSE, NFS): the caller's lock keeps others of us away.
+                // The file system cannot do it atomically (FUSE, NFS): the caller's lock keeps our other tasks away.
                 Err(Errno::INVAL) => self.rename_if_free(from, to),
                 done => Ok(done?),
             }
@@ -131,7 +131,7 @@ impl Dir {
         }
     }
 
-    /// Unlinks a file. What is not there is done.
+    /// Unlinks a file. A missing file is no error.
     ///
     /// # Errors
     /// Of the file system.
@@ -139,10 +139,10 @@ impl Dir {
         self.remove(FileCall::Unlink, name.as_ref(), AtFlags::empty())
     }
 
-    /// Removes an empty directory. What is not there is done.
+    /// Removes an empty directory. A missing directory is no error.
     ///
     /// # Errors
-    /// Of the file system, above all that it is not empty.
+    /// Of the file system, in particular if it is not empty.
     pub fn remove_dir(&self, name: impl AsRef<OsStr>) -> Result<()> {
         self.remove(FileCall::RemoveDir, name.as_ref(), AtFlags::REMOVEDIR)
     }
@@ -159,8 +159,8 @@ impl Dir {
         })
     }
 
-    /// Removes everything in it, whatever it is; symlinks are removed, not followed. However deep and wide it is, it
-    /// takes a few open directories and a piece of the list at a time: what lies deeper is moved up first.
+    /// Removes everything in it; symlinks are removed, not followed. Whatever its depth and size, this takes a few
+    /// open directories and part of the list at a time: deeper directories are moved up first.
     pub(crate) fn purge(&self) -> Result<()> {
         let mut moved = 0;
         loop {
@@ -181,7 +181,7 @@ impl Dir {
         }
     }
 
-    /// Empties a directory in it: unlinks its files, and moves its directories up.
+    /// Empties a directory in it: unlinks its files and moves its directories up.
     fn empty(&self, dir: &Dir, moved: &mut u64) -> Result<()> {
         loop {
             let some = dir.some_entries(AT_ONCE, &|_| true)?;
@@ -198,7 +198,7 @@ impl Dir {
         }
     }
 
-    /// Moves a directory up from one below, under a name that is free.
+    /// Moves a directory up one level, under a free name.
     fn take_up(&self, from: &Dir, name: &OsStr, moved: &mut u64) -> Result<()> {
         loop {
             *moved += 1;
@@ -212,7 +212,7 @@ impl Dir {
         }
     }
 
-    /// The one way to change something: the hook before, the call, the hook after.
+    /// The only way to change something: the hook before, the call, the hook after.
     fn change<T>(
         &self,
         call: FileCall,

@@ -1,4 +1,4 @@
-//! An open directory, and looking into it. Names are single components; nothing below is reached by a path.
+//! Reading from an open directory. Names are single components; no path is ever resolved below it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -19,13 +19,13 @@ pub(super) type Result<T> = std::result::Result<T, FileError>;
 /// What all directories of one root share.
 pub(crate) struct DirContext {
     pub(crate) hook: Arc<dyn FileHook>,
-    /// Who owns what is made; none to leave it to whoever we are.
+    /// The owner of what is created; none for the service's own user.
     pub(crate) owner: Option<(Uid, Gid)>,
-    /// Who may do what with it.
+    /// The modes of what is created.
     pub(crate) modes: Modes,
 }
 
-/// The modes of what is made.
+/// The modes of directories and files that are created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Modes {
     pub(crate) dir: u32,
@@ -33,13 +33,13 @@ pub(crate) struct Modes {
 }
 
 impl Modes {
-    /// As VDSM makes them.
+    /// As VDSM creates them.
     pub(crate) const OVIRT: Self = Self {
         dir: 0o775,
         file: 0o660,
     };
 
-    /// Nobody's but ours.
+    /// Accessible only to the service's user.
     pub(crate) const PRIVATE: Self = Self {
         dir: 0o700,
         file: 0o600,
@@ -54,7 +54,7 @@ pub struct Dir {
     pub(super) context: Arc<DirContext>,
 }
 
-/// What stands under a name.
+/// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -65,12 +65,12 @@ pub enum Kind {
     Other,
 }
 
-/// One name in a directory.
+/// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The name.
     pub name: OsString,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
@@ -85,7 +85,7 @@ impl Kind {
 }
 
 impl Dir {
-    /// Opens the root itself, the one place where a path of the configuration is followed.
+    /// Opens the root itself: the only place where a configured path is followed.
     pub(crate) fn open_root(path: &Path, context: Arc<DirContext>) -> Result<Self> {
         let fd = sys::open(path, dir_flags() - OFlags::NOFOLLOW, Mode::empty()).map_err(|e| FileError {
             action: "open",
@@ -99,10 +99,10 @@ impl Dir {
         })
     }
 
-    /// Opens a directory of the service's own, which is no part of storage: nobody else may look into it.
+    /// Opens a private directory of the service outside of storage: nobody else may read it.
     ///
     /// # Errors
-    /// A link, a file, and a directory of somebody else are refused.
+    /// Refuses a link, a file, and a directory that belongs to another user.
     pub(crate) fn open_private(path: &Path) -> Result<Option<Self>> {
         let fail = |source| FileError {
             action: "open",
@@ -133,12 +133,12 @@ impl Dir {
         }))
     }
 
-    /// Where it is, relative to the storage root.
+    /// Its path relative to the storage root.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a directory in it; none if there is nothing of that name.
+    /// Opens a directory in it; none if it does not exist.
     ///
     /// # Errors
     /// Symlinks and files are refused.
@@ -151,7 +151,7 @@ impl Dir {
                 context: self.context.clone(),
             })),
             Err(rustix::io::Errno::NOENT) => Ok(None),
-            // What the kernel says of it does not tell what it is.
+            // The kernel's error does not say what it is.
             Err(e @ (rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR)) => Err(match self.stat(name)? {
                 None => self.error("open the directory", name, e.into()),
                 Some(stat) => self.wrong_kind("open the directory", name, &stat, "directory"),
@@ -160,7 +160,7 @@ impl Dir {
         }
     }
 
-    /// Everything in it, sorted by name. For what we made ourselves: where others make names, see `Dir::for_each`.
+    /// All entries, sorted by name. For directories that we created; if others create entries, see `Dir::for_each`.
     ///
     /// # Errors
     /// Of the file system.
@@ -168,7 +168,7 @@ impl Dir {
         self.some_entries(usize::MAX, &|_| true)
     }
 
-    /// So many at most of those that are wished, sorted by name.
+    /// At most this many of the selected entries, sorted by name.
     ///
     /// # Errors
     /// Of the file system.
@@ -189,8 +189,7 @@ impl Dir {
         Ok(found)
     }
 
-    /// Looks at one entry after the other, in no order, until it is told to stop: however many there are, they take no
-    /// memory.
+    /// Visits one entry after the other, in no order, until `look` stops it; uses constant memory.
     ///
     /// # Errors
     /// Those of `look`, and of the file system.
@@ -199,7 +198,7 @@ impl Dir {
         mut look: impl FnMut(Entry) -> std::result::Result<ControlFlow<()>, E>,
     ) -> std::result::Result<(), E> {
         self.for_each_name(|name| {
-            // What vanishes while it is being listed is not there.
+            // An entry that disappears during the listing is skipped.
             let Some(stat) = self.stat(name)? else {
                 return Ok(ControlFlow::Continue(()));
             };
@@ -210,7 +209,7 @@ impl Dir {
         })
     }
 
-    /// As [`Dir::for_each`], and asks nothing of what has the name.
+    /// As [`Dir::for_each`], by name only.
     pub(crate) fn for_each_name<E: From<FileError>>(
         &self,
         mut look: impl FnMut(&OsStr) -> std::result::Result<ControlFlow<()>, E>,
@@ -229,15 +228,15 @@ impl Dir {
         Ok(())
     }
 
-    /// What stands under a name, a symlink not followed.
+    /// The kind of an entry; a symlink is not followed.
     ///
     /// # Errors
-    /// Of the file system; not for what is missing.
+    /// Of the file system; a missing entry is no error.
     pub fn kind(&self, name: impl AsRef<OsStr>) -> Result<Option<Kind>> {
         Ok(self.stat(name.as_ref())?.map(|stat| Kind::of(&stat)))
     }
 
-    /// The file's status, a symlink not followed; none if it is missing.
+    /// The status of an entry; a symlink is not followed; none if it is missing.
     pub(crate) fn stat(&self, name: impl AsRef<OsStr>) -> Result<Option<Stat>> {
         let name = name.as_ref();
         match sys::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -247,7 +246,7 @@ impl Dir {
         }
     }
 
-    /// Which file or directory stands under a name; none if it is missing.
+    /// The identity of the file or directory with a name; none if it is missing.
     ///
     /// # Errors
     /// Of the file system.
@@ -260,7 +259,7 @@ impl Dir {
         }
     }
 
-    /// Which directory this is, whatever became of its name, and for longer than this process runs.
+    /// The identity of this directory, independent of its name; it is valid longer than this process runs.
     ///
     /// # Errors
     /// Of the file system.
@@ -268,7 +267,7 @@ impl Dir {
         Identity::of_open(&self.fd).map_err(|e| self.error("look at", OsStr::new(""), e.into()))
     }
 
-    /// Which directory this handle leads to, whatever became of its name.
+    /// The directory that this handle leads to, independent of its name.
     ///
     /// # Errors
     /// Of the file system.
@@ -276,7 +275,7 @@ impl Dir {
         FileId::of(&self.fd).map_err(|e| self.error("look at", OsStr::new(""), e.into()))
     }
 
-    /// What a name leads to now, a symlink not followed; none if it is missing.
+    /// What a name leads to now; a symlink is not followed; none if it is missing.
     ///
     /// # Errors
     /// Of the file system.
@@ -287,7 +286,7 @@ impl Dir {
     /// Opens a regular file for reading; none if it is missing.
     ///
     /// # Errors
-    /// What is no regular file is refused, without opening it: a FIFO would block, a device would act.
+    /// Anything but a regular file is refused without opening it: a FIFO would block, a device could have side effects.
     pub fn file(&self, name: impl AsRef<OsStr>) -> Result<Option<File>> {
         self.open_regular(name.as_ref(), OFlags::RDONLY)
     }
@@ -300,7 +299,7 @@ impl Dir {
         self.open_regular(name.as_ref(), OFlags::RDWR)
     }
 
-    /// As [`Dir::file`], past the page cache.
+    /// As [`Dir::file`], with direct I/O.
     pub(crate) fn file_direct(&self, name: &str) -> Result<Option<File>> {
         self.open_regular(name.as_ref(), OFlags::RDONLY | OFlags::DIRECT)
     }
@@ -324,8 +323,8 @@ impl Dir {
         }
     }
 
-    /// Reads a small file of text; none if it is missing. What is not UTF-8 is replaced, and of what is far too long
-    /// one byte more than may be is read (`text::MAX_BYTES`): whoever parses it then sees that it is wrong.
+    /// Reads a small file of text; none if it is missing. Invalid UTF-8 is replaced. At most one byte more than the
+    /// maximum (`text::MAX_BYTES`) is read, so that the parser sees that the file is too long.
     ///
     /// # Errors
     /// Of the file system.
@@ -334,7 +333,7 @@ impl Dir {
         Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
     }
 
-    /// As [`Dir::read_text`], as it stands there. A stale NFS handle is opened once more.
+    /// As [`Dir::read_text`], as bytes. A stale NFS handle is opened once more.
     ///
     /// # Errors
     /// As [`Dir::read_text`].

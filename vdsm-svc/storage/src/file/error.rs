@@ -1,4 +1,4 @@
-//! What goes wrong with files, and which fault it is.
+//! Errors of file operations, and the faults that they become.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use common::{Fault, FaultCode};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-/// Something else stands where a file or a directory should.
+/// A file or directory was expected, and something else was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is {}, and no {}", kind_in_words(self.found), self.wanted)]
+#[error("it is {}, not a {}", kind_in_words(self.found), self.wanted)]
 pub(crate) struct WrongKind {
     pub(crate) found: FileType,
     /// "regular file" or "directory".
@@ -22,7 +22,7 @@ impl From<WrongKind> for io::Error {
     }
 }
 
-/// What a file is.
+/// The kind of a file, for people.
 pub(crate) const fn kind_in_words(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",
@@ -32,30 +32,30 @@ pub(crate) const fn kind_in_words(kind: FileType) -> &'static str {
         FileType::Socket => "a socket",
         FileType::CharacterDevice => "a character device",
         FileType::BlockDevice => "a block device",
-        FileType::Unknown => "of no known kind",
+        FileType::Unknown => "of an unknown kind",
     }
 }
 
-/// A call on a file that failed.
+/// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", path.display())]
 pub struct FileError {
-    /// What was to be done, such as "rename".
+    /// What was attempted, such as "rename".
     pub action: &'static str,
-    /// On what, relative to the storage root.
+    /// The path, relative to the storage root.
     pub path: PathBuf,
-    /// Why not.
+    /// The error of the system.
     #[source]
     pub source: io::Error,
 }
 
 impl FileError {
-    /// Whether there is nothing of that name.
+    /// Whether the name does not exist.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == ErrorKind::NotFound
     }
 
-    /// Whether there is something of that name already.
+    /// Whether the name is taken.
     pub fn is_taken(&self) -> bool {
         self.source.kind() == ErrorKind::AlreadyExists
     }
@@ -78,27 +78,27 @@ impl From<FileError> for Fault {
     }
 }
 
-/// What to do where a limit was met.
-pub(crate) const LIMIT_ADVICE: &str = "a limit of this process or of the machine was met; close what is not needed, or raise it (ulimit, systemd's Limit… and TasksMax, a container's pids limit), then try again";
+/// The advice if a limit was reached.
+pub(crate) const LIMIT_ADVICE: &str = "a limit of this process or of the machine was reached; close what is not needed, or raise the limit (ulimit, systemd's Limit… and TasksMax, a container's pids limit), then try again";
 
-/// What to do where something else stands than should.
-const NOT_FOLLOWED: &str = "symlinks and special files are not followed; remove it if it is not wanted";
+/// The advice if something is of the wrong kind.
+const NOT_FOLLOWED: &str = "symlinks and special files are not followed; remove it if it should not be there";
 
-/// What sort of call on a file it was: the same error has other causes in each.
+/// The kind of a file operation: the same error has different causes in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CallKind {
-    /// It changes names: makes, renames, links or removes.
+    /// It changes names: creates, renames, links or removes.
     Names,
-    /// It gives a file to somebody, or changes its mode.
+    /// It changes the owner or the mode of a file.
     Owner,
-    /// It writes data, or takes room for it.
+    /// It writes data or allocates space.
     Data,
-    /// It only looks.
+    /// It only reads.
     Looks,
 }
 
 impl CallKind {
-    /// By what was to be done, as [`FileError::action`] says it.
+    /// From [`FileError::action`].
     fn of(action: &str) -> Self {
         match action.split_whitespace().next().unwrap_or_default() {
             "create" | "make" | "rename" | "remove" | "link" | "swap" | "exchange" => Self::Names,
@@ -109,7 +109,7 @@ impl CallKind {
     }
 }
 
-/// The fault code of an error of the file system, and what to do about it: by the error, and by what was tried.
+/// The fault code of a file system error and the advice, depending on the error and the operation.
 fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
     use FaultCode as Code;
     if error.get_ref().is_some_and(|inner| inner.is::<WrongKind>()) {
@@ -120,12 +120,12 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
     match (errno, CallKind::of(action)) {
         (Some(Errno::NOSPC), CallKind::Names) => (
             Code::NoSpace,
-            "the domain's file system has no inodes or no blocks left: look at `df -i` and `df`, and remove files or enlarge it",
+            "the domain's file system has no inodes or no blocks left: check `df -i` and `df`, and remove files or enlarge it",
         ),
         (Some(Errno::NOSPC), _) => (Code::NoSpace, "free space on the domain's file system (`df`)"),
         (Some(Errno::DQUOT), CallKind::Names) => (
             Code::QuotaExceeded,
-            "the quota of files or of blocks is used up: raise it, or remove files",
+            "the quota of files or blocks is used up: raise it, or remove files",
         ),
         (Some(Errno::DQUOT), _) => (Code::QuotaExceeded, "raise the quota of blocks, or free space"),
         (Some(Errno::FBIG), _) => (
@@ -134,21 +134,19 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
         ),
         (Some(Errno::ROFS), _) => (
             Code::FileSystemReadOnly,
-            "it is mounted read-only, on purpose or because it met an error: see the kernel's log, then mount it for writing",
+            "it is mounted read-only, on purpose or because of an error: check the kernel's log, then mount it writable",
         ),
         (Some(Errno::STALE), _) => (
             Code::StaleHandle,
-            "the server has another file system or directory in its place: mount the domain again",
+            "the server exports another file system or directory in its place: mount the domain again",
         ),
         (Some(Errno::PERM), CallKind::Owner) => (
             Code::DomainAccessDenied,
-            "only root may give files away, and not where the server squashes root: run the service as user 36 and group 36, or \
-             export the domain to them",
+            "only root may change the owner of files, and not if the server squashes root: run the service as user 36 and group 36, or export the domain to them",
         ),
         (Some(Errno::PERM), _) => (
             Code::DomainAccessDenied,
-            "it, or the directory that it is in, is immutable or append-only (`lsattr`; `chattr -i` or `-a` ends that), or the \
-             file system forbids it to everybody",
+            "it or its directory is immutable or append-only (see `lsattr`; `chattr -i` or `-a` removes that), or the file system forbids this to everybody",
         ),
         (Some(Errno::ACCESS), CallKind::Looks) => (
             Code::DomainAccessDenied,
@@ -156,21 +154,19 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
         ),
         (Some(Errno::ACCESS), _) => (
             Code::DomainAccessDenied,
-            "let the service's user write to it and to its directory (36:36; files 0660, directories 0755 or wider), and see \
-             whether SELinux forbids it",
+            "let the service's user write to it and to its directory (36:36; files 0660, directories 0755 or wider), and check whether SELinux forbids it",
         ),
         (Some(Errno::BUSY | Errno::TXTBSY), _) => (
             Code::IoError,
-            "something is mounted on it, or a program holds it: see `findmnt` and `fuser -vm`, end that, then try again",
+            "something is mounted on it or a program uses it: check `findmnt` and `fuser -vm`, end that, then try again",
         ),
         (Some(Errno::NOENT), _) => (
             Code::IoError,
-            "it, or the directory that it is in, was there a moment ago: see who else renames or removes files in the domain, then \
-             try again",
+            "it or its directory existed a moment ago: find out who else renames or removes files in the domain, then try again",
         ),
         (Some(Errno::NOTEMPTY | Errno::EXIST), _) => (
             Code::IoError,
-            "something else is there meanwhile: see who else makes files in the domain, then try again",
+            "something else was created there meanwhile: find out who else creates files in the domain, then try again",
         ),
         (Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO), _) => {
             (Code::NotARegularFile, NOT_FOLLOWED)
@@ -180,28 +176,28 @@ fn verdict(error: &io::Error, action: &str) -> (FaultCode, &'static str) {
         }
         (Some(Errno::MLINK), _) => (
             Code::IoError,
-            "it has as many names as the file system allows: remove images that stand on the template",
+            "it has the maximum number of names that the file system allows: remove images that are based on the template",
         ),
         (Some(Errno::XDEV), _) => (
             Code::IoError,
-            "another file system is mounted within the domain: a domain is on one; unmount that",
+            "another file system is mounted within the domain, and a domain must be on one; unmount it",
         ),
         (Some(Errno::NOLCK), _) => (
             Code::IoError,
-            "the file system gives no locks: see whether the lock manager of NFS runs on both sides, then try again",
+            "the file system has no lock available: check whether the NFS lock manager runs on both sides, then try again",
         ),
         (Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL), _) => (
             Code::IoError,
-            "the file system cannot do this: use one of those that docs/operations.md names",
+            "the file system does not support this: use one of those listed in docs/operations.md",
         ),
         (
             Some(Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NOTCONN | Errno::CONNRESET),
             _,
         ) => (
             Code::IoError,
-            "the storage server does not answer: look at it and at the network, then try again",
+            "the storage server does not answer: check the server and the network, then try again",
         ),
-        _ => (Code::IoError, "see the kernel's log, then try again"),
+        _ => (Code::IoError, "check the kernel's log, then try again"),
     }
 }
 

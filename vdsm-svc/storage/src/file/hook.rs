@@ -1,4 +1,4 @@
-//! A place to look at, or to break, every change that is made to storage.
+//! A hook to observe or to break every change of storage.
 
 use std::io;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::path::Path;
 /// A call that changes storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileCall {
-    /// A directory is made.
+    /// A directory is created.
     CreateDir,
-    /// A file is made.
+    /// A file is created.
     CreateFile,
     /// Bytes are written into a file.
     Write,
-    /// Space is taken for a file.
+    /// Space is allocated for a file.
     Allocate,
     /// A file is synced.
     SyncFile,
@@ -31,16 +31,16 @@ pub trait FileHook: Send + Sync {
     /// Before the call. The path is relative to the storage root.
     ///
     /// # Errors
-    /// An error takes the call's place: it is not made.
+    /// If the hook returns an error, the call is not made and returns that error.
     fn before(&self, _call: FileCall, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 
-    /// After the call succeeded.
+    /// After the call has succeeded.
     fn after(&self, _call: FileCall, _path: &Path) {}
 }
 
-/// Looks at nothing.
+/// A hook that does nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoHook;
 

@@ -1,4 +1,4 @@
-//! Which file it is, whatever its name: how an operation knows its own things again.
+//! The persistent identity of a file: how an operation recognizes what it created.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -6,20 +6,20 @@ use std::str::FromStr;
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-/// A file's or directory's identity within its file system: the inode and its time of birth, so that an inode
-/// number that was given away again is not taken for the old file.
+/// A file's or directory's identity within its file system: the inode and its time of birth, so that a reused inode
+/// number is not taken for the old file.
 ///
 /// The device number is left out on purpose: it may change with a reboot (loop, NFS, btrfs), and a domain never
 /// spans file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     inode: u64,
-    /// Zero where the file system keeps none.
+    /// Zero if the file system records none.
     born_ns: i128,
 }
 
 impl Identity {
-    /// Of `name` in an open directory; the empty name is the directory itself. Symlinks are not followed.
+    /// The identity of `name` in an open directory; the empty name is the directory itself. Symlinks are not followed.
     pub(crate) fn of(dir: impl AsFd, name: &std::ffi::OsStr) -> rustix::io::Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         let found = statx(dir, name, flags, StatxFlags::INO | StatxFlags::BTIME)?;
@@ -33,7 +33,7 @@ impl Identity {
 }
 
 impl Identity {
-    /// Of an open file, whatever name it has by now.
+    /// The identity of an open file, independent of its name.
     pub(crate) fn of_open(file: impl AsFd) -> rustix::io::Result<Self> {
         Self::of(file, std::ffi::OsStr::new(""))
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// A text that is no identity.
+/// A text that is not an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a file's identity")]
 pub struct IdentityError;

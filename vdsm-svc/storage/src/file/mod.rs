@@ -1,5 +1,5 @@
-//! The one file layer. Whatever changes storage goes through a [`Dir`], so that one hook sees every create,
-//! sync, rename and unlink in order, and no path is ever followed through a symlink or out of the root.
+//! The file layer. All changes of storage go through a [`Dir`], so that one hook sees every create, sync, rename and
+//! unlink in order, and no path is ever followed through a symlink or out of the root.
 
 mod change;
 mod dir;

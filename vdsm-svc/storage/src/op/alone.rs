@@ -1,4 +1,4 @@
-//! Whether a volume may be worked on by itself.
+//! Whether a volume can be worked on independently of others.
 
 use common::id::VolumeId;
 use common::{Fault, FaultCode, VolumeAddress};
@@ -6,14 +6,16 @@ use common::{Fault, FaultCode, VolumeAddress};
 use crate::file::Dir;
 use crate::volume::{Legality, Role, VolumeMeta, volume_ids};
 
-/// Refuses what is not LEGAL; `instead` is what to do where it is only the placeholder of a template.
+/// Refuses a volume that is not LEGAL; `instead` is the advice if it is only the placeholder of a template.
 ///
 /// # Errors
 /// `VOLUME_ILLEGAL`.
 pub(super) fn legal(volume: VolumeId, meta: &VolumeMeta, instead: &str) -> Result<(), Fault> {
     let how = match meta.legality {
         Legality::Legal => return Ok(()),
-        Legality::Illegal => "what worked on it was cut off; finish that, or delete its image".to_owned(),
+        Legality::Illegal => {
+            "an operation on it was interrupted; finish that operation, or delete its image".to_owned()
+        }
         Legality::Fake => format!("a placeholder for a template that is on another domain; {instead}"),
     };
     let legality = meta.legality.as_str();
@@ -24,7 +26,7 @@ pub(super) fn legal(volume: VolumeId, meta: &VolumeMeta, instead: &str) -> Resul
     ))
 }
 
-/// Refuses what has a parent or a child, is seen here through the link of a template, or has other volumes beside it.
+/// Refuses a volume that has a parent or a child, is the link of a template, or is not the only volume of its image.
 /// `deed` is what was to be done with it, as in "copied".
 ///
 /// # Errors
@@ -37,22 +39,23 @@ pub(super) fn check(
     deed: &str,
 ) -> Result<(), Fault> {
     let how = if let Some(parent) = meta.parent {
-        format!("stands on volume {parent}")
+        format!("is based on volume {parent}")
     } else if meta.role == Role::Shared || meta.image != at.image_id {
-        "is a template that other images stand on".to_owned()
+        "is a template that other images are based on".to_owned()
     } else if linked {
-        "has another name as well (a hard link), through which it may change meanwhile; remove that name first".to_owned()
+        "has a second name (a hard link), through which it may be changed meanwhile; remove that name first"
+            .to_owned()
     } else if meta.role == Role::Internal {
-        "has others that stand on it".to_owned()
+        "is the base of other volumes".to_owned()
     } else if let Some(other) = volume_ids(image)?.into_iter().find(|id| *id != at.volume_id) {
-        format!("is not alone in its image: there is volume {other}")
+        format!("is not the only volume in its image: volume {other} is there too")
     } else {
         return Ok(());
     };
     Err(fault(
         FaultCode::VolumeInChain,
         at.volume_id,
-        &format!("{how}; only a volume that is alone in its image can be {deed}"),
+        &format!("{how}; only the only volume of an image can be {deed}"),
     ))
 }
 

@@ -1,4 +1,5 @@
-//! Before an operation takes effect, and before it is said to have: what was worked in must be where its name leads.
+//! Checks, before an operation commits and before its success is reported, that names still lead to the directories
+//! that it worked in.
 
 use common::{Fault, FaultCode};
 
@@ -7,7 +8,7 @@ use super::{Evidence, OpContext};
 use crate::root::StorageRoot;
 use crate::under_way::DomainDirs;
 
-/// An operation's context that lets it commit only where its domain stands as it did at the begin.
+/// An operation's context that lets it commit only if its domain is still the one that it began in.
 pub(super) struct Confirming<'a> {
     pub(super) ctx: &'a dyn OpContext,
     pub(super) root: &'a StorageRoot,
@@ -37,11 +38,11 @@ impl OpContext for Confirming<'_> {
     }
 }
 
-/// Refuses to call a success what did not come about where its names lead: the domain must stand as it did, and what was
-/// to be made must be there, found anew from the root on.
+/// Refuses to report a success unless the names lead to the result: the domain must be the same, and what was to be
+/// created must be found again from the root.
 ///
 /// # Errors
-/// `STORAGE_REPLACED`, `STORAGE_ROOT_GONE`; those of the domain, where it can no longer be written.
+/// `STORAGE_REPLACED`, `STORAGE_ROOT_GONE`; those of the domain, if it is no longer writable.
 pub(super) fn took_effect(root: &StorageRoot, op: &dyn AnyOp, dirs: Option<DomainDirs>) -> Result<(), Fault> {
     confirm(root, dirs)?;
     let Some(made) = op.makes_in() else {
@@ -53,7 +54,7 @@ pub(super) fn took_effect(root: &StorageRoot, op: &dyn AnyOp, dirs: Option<Domai
     Err(Fault::new(
         FaultCode::StorageReplaced,
         format!(
-            "what the task made is not in image {made} any more: somebody moved, replaced or removed it meanwhile; look at the image, then delete it, or send the work again"
+            "what the task created is no longer in image {made}: somebody moved, replaced or removed it meanwhile; check the image, then delete it, or send the task again"
         ),
     )
     .about(made))

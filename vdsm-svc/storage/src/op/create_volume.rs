@@ -15,14 +15,8 @@ impl HostOp for CreateVolume {
     type Leftover = Leftover;
 
     const STAGES: &'static [Stage<Self>] = &[
-        Stage {
-            steps: &[On::NOTE_INTENT],
-            undo: &[],
-        },
-        Stage {
-            steps: &[On::MAKE_IMAGE, On::SYNC_IMAGES],
-            undo: &[On::UNDO_IMAGE, On::UNDO_SYNC_IMAGES],
-        },
+        On::INTENT,
+        On::IMAGE,
         Stage {
             steps: &[
                 On::CREATE_FILE,
@@ -37,7 +31,7 @@ impl HostOp for CreateVolume {
                 On::WRITE_META,
                 On::NOTE_DONE,
             ],
-            undo: &[On::UNDO_NOTE, On::UNDO_FILE, On::UNDO_META, On::UNDO_SYNC_IMAGE],
+            undo: On::UNDO_VOLUME,
         },
     ];
     const FORWARD: &'static [Step<Self, Leftover>] = &[On::FORWARD_SYNC];
@@ -66,7 +60,7 @@ impl HostOp for CreateVolume {
     }
 
     fn undo_note(&self) -> &'static str {
-        "removes the volume that it creates, and the image if it made that"
+        "removes the volume that it creates, and the image if it created that"
     }
 }
 
@@ -90,7 +84,7 @@ impl MakesVolume for CreateVolume {
         work.ctx.progress(done_bytes, total_bytes);
     }
 
-    /// What is there once the space is taken will do.
+    /// Once the space is allocated, the volume is complete.
     fn look(&self, _: &Making<()>) -> Result<(), Fault> {
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! Extends a volume that is alone in its image.
+//! Extends the only volume of an image.
 //!
-//! What a preallocated one will take is taken first; then what a guest sees grows, and last the metadata says so. Until it is noted
-//! that the file is about to grow, all can be given back. From then on `qemu-img` may have put tables of its own into what was
-//! taken: nothing of the file is cut off any more. Whether a sparse volume has grown is told by its file; a preallocated one is
-//! carried forward.
+//! The additional space of a preallocated volume is allocated first; then the guest's size grows, and last the
+//! metadata says so. Until the note that the file is about to grow, all space can be released. From then on
+//! `qemu-img` may have put its own tables into the new space, so the file is never truncated any more. The file shows
+//! whether a sparse volume has grown; a preallocated volume is completed.
 
 use std::fs::File;
 
@@ -28,9 +28,9 @@ const NOTE_INTENT: Act = Act::new("note_intent", |_, work, volume| {
 })
 .only_if(is_to_grow);
 const ALLOCATE: Act = Act::new("allocate", allocate).only_if(is_to_take_space);
-/// A power cut after the next note must not take back what was taken before it.
+/// A power cut after the next note must not lose the space that was allocated before it.
 const SYNC_SPACE: Act = Act::new("sync_space", sync).only_if(is_to_take_space);
-/// Commits: from its success on nothing is cut off the file.
+/// Commits: from its success on, the file is never truncated.
 const NOTE_GROWTH: Act = Act::new("note_growth", note_growth).only_if(is_to_grow);
 const GROW: Act = Act::new("grow", grow).only_if(is_to_grow);
 const SYNC_FILE: Act = Act::new("sync_file", sync).only_if(is_to_grow);
@@ -107,7 +107,7 @@ impl HostOp for ExtendVolume {
         Ok(if shows != says {
             let volume = at.volume_id;
             Evidence::Partial(format!(
-                "volume {volume} shows {shows} bytes, and its metadata says {says}"
+                "volume {volume} has {shows} bytes, but its metadata says {says}"
             ))
         } else if says >= self.capacity_bytes {
             Evidence::Done
@@ -121,11 +121,11 @@ impl HostOp for ExtendVolume {
     }
 
     fn undo_note(&self) -> &'static str {
-        "gives back the space that it took for the volume"
+        "releases the space that it allocated for the volume"
     }
 }
 
-/// A volume as it was found.
+/// A volume as it was before the operation.
 struct Found {
     image: Dir,
     /// The name of its data.
@@ -144,7 +144,7 @@ impl Found {
             return Err(fault(
                 op,
                 FaultCode::VolumeNotFound,
-                "is there no more, or not whole",
+                "no longer exists or is incomplete",
             ));
         };
         Ok(Self {
@@ -176,24 +176,24 @@ impl Found {
     }
 }
 
-/// A volume while it is extended.
+/// A volume that is being extended.
 pub(super) struct Extension {
     image: Dir,
     name: String,
     file: File,
-    /// As it was when this began, or was found again.
+    /// Its state when this began, or when recovery found it.
     meta: VolumeMeta,
     note: Note,
 }
 
-/// What is noted of it.
+/// The note of the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Note {
-    /// The data, whatever its name.
+    /// The identity of the data file.
     file: Identity,
-    /// Its end before anything was taken.
+    /// The length of the file before space was allocated.
     file_bytes: u64,
-    /// What the metadata said.
+    /// The capacity in the metadata before the operation.
     capacity_bytes: i64,
     generation: i64,
     /// Whether the file is about to grow, or has grown.
@@ -228,7 +228,7 @@ impl Extension {
         self.meta.allocation == Allocation::Preallocated
     }
 
-    /// By how much it is to grow, in bytes.
+    /// The growth in bytes.
     fn growth(&self, op: &ExtendVolume) -> u64 {
         let before = u64::try_from(self.note.capacity_bytes).unwrap_or(0);
         op.capacity_bytes.saturating_sub(before)
@@ -243,13 +243,13 @@ impl Extension {
         (self.meta.capacity_bytes, self.meta.generation) == (capacity_bytes, generation)
     }
 
-    /// Whether the metadata is that which tells of its new size.
+    /// Whether the metadata has the new size.
     fn is_written(&self, op: &ExtendVolume) -> bool {
         i64::try_from(op.capacity_bytes) == Ok(self.meta.capacity_bytes)
             && self.meta.generation == VolumeMeta::generation_after(self.note.generation)
     }
 
-    /// The metadata that tells of its new size.
+    /// The metadata with the new size.
     fn meta_after(&self, op: &ExtendVolume) -> Result<VolumeMeta, Fault> {
         Ok(VolumeMeta {
             capacity_bytes: i64::try_from(op.capacity_bytes)
@@ -267,7 +267,7 @@ impl Extension {
         file_bytes(op, &self.image, &self.file)
     }
 
-    /// Whether its name still leads to the file, under a record that nobody changed.
+    /// Whether its name still leads to the file, and nobody has changed its metadata.
     fn check_unchanged(&self, op: &ExtendVolume) -> Result<(), Fault> {
         let now = read_meta(&self.image, op.volume.volume_id)?;
         if self.image.identity(&self.name)? == Some(self.note.file) && now.as_ref() == Some(&self.meta) {
@@ -277,7 +277,7 @@ impl Extension {
     }
 }
 
-/// Looks before anything is noted.
+/// The checks before anything is noted.
 fn open_to_extend(op: &ExtendVolume, domain: &Domain) -> Result<Extension, Fault> {
     let at = op.volume;
     let info = domain.volume(at.image_id, at.volume_id)?;
@@ -297,13 +297,14 @@ fn open_to_extend(op: &ExtendVolume, domain: &Domain) -> Result<Extension, Fault
     };
     let volume = found.with(note);
     check_sizes(op, &volume)?;
-    // What could not be written at the end is refused at the begin.
+    // Refused at the beginning if the metadata could not be written at the end.
     let meta = volume.meta_after(op)?;
     meta.encode().map_err(|e| e.fault(at.volume_id))?;
     Ok(volume)
 }
 
-/// Its file shows what the metadata says, or what it is to show: then an earlier extension was cut off, and its task forgotten.
+/// The file has the size in the metadata, or the requested one if an earlier extension was interrupted and its task
+/// forgotten.
 fn check_sizes(op: &ExtendVolume, volume: &Extension) -> Result<(), Fault> {
     let (says, wanted) = (volume.meta.capacity_bytes, op.capacity_bytes);
     let Some(before) = u64::try_from(says).ok().filter(|bytes| *bytes > 0) else {
@@ -311,7 +312,7 @@ fn check_sizes(op: &ExtendVolume, volume: &Extension) -> Result<(), Fault> {
     };
     if wanted < before {
         let what = format!(
-            "is {wanted}; volume {} has {before} bytes, and can only grow",
+            "is {wanted}; volume {} has {before} bytes and can only grow",
             op.volume.volume_id
         );
         return Err(Fault::invalid("capacity_bytes", what));
@@ -322,7 +323,7 @@ fn check_sizes(op: &ExtendVolume, volume: &Extension) -> Result<(), Fault> {
     }
     Err(invalid(
         op,
-        &format!("shows {shows} bytes, and its metadata says {before}"),
+        &format!("has {shows} bytes, but its metadata says {before}"),
     ))
 }
 
@@ -359,7 +360,8 @@ fn note_growth(op: &ExtendVolume, work: Work<'_>, volume: &mut Extension) -> Res
     Ok(())
 }
 
-/// What a guest sees: one change of a raw file's end; one of a qcow2 file's header, for which `qemu-img` has made room before.
+/// Changes the guest's size: one change of the length of a raw file, or one of a qcow2 header, for which `qemu-img`
+/// has made space before.
 fn grow(op: &ExtendVolume, work: Work<'_>, volume: &mut Extension) -> Result<(), Fault> {
     let wanted = op.capacity_bytes;
     if volume.shown_bytes(op)? < wanted {
@@ -376,7 +378,7 @@ fn grow(op: &ExtendVolume, work: Work<'_>, volume: &mut Extension) -> Result<(),
         op,
         FaultCode::QemuImgFailed,
         &format!(
-            "shows {shows} bytes after it was extended, and was to show {wanted}: check which qemu-img is installed, and who else writes to the storage"
+            "has {shows} bytes after it was extended, instead of {wanted}: check which qemu-img is installed, and who else writes to the storage"
         ),
     ))
 }
@@ -394,7 +396,7 @@ fn sync(_: &ExtendVolume, _: Work<'_>, volume: &mut Extension) -> Result<(), Fau
     Ok(volume.image.sync_file(&volume.name, &volume.file)?)
 }
 
-/// The metadata's rename tells of the new size. What is before it is durable by now.
+/// The rename of the metadata publishes the new size. Everything before it is durable by now.
 fn commit(op: &ExtendVolume, _: Work<'_>, volume: &mut Extension) -> Result<(), Fault> {
     volume.check_unchanged(op)?;
     if volume.is_written(op) {
@@ -406,7 +408,7 @@ fn commit(op: &ExtendVolume, _: Work<'_>, volume: &mut Extension) -> Result<(), 
     Ok(())
 }
 
-/// Cuts off what was taken, as long as nothing can have been put there.
+/// Releases the allocated space, as long as nothing can have been written to it.
 fn cut(op: &ExtendVolume, _: Work<'_>, volume: &mut Extension) -> Result<(), Fault> {
     let end = volume.note.file_bytes;
     if volume.note.growing || volume.file_bytes(op)? <= end {
@@ -415,7 +417,7 @@ fn cut(op: &ExtendVolume, _: Work<'_>, volume: &mut Extension) -> Result<(), Fau
     Ok(volume.image.set_len(&volume.name, &volume.file, end)?)
 }
 
-/// What a guest sees of it, in bytes.
+/// The size that a guest sees, in bytes.
 fn shown_bytes(op: &ExtendVolume, image: &Dir, file: &File, meta: &VolumeMeta) -> Result<u64, Fault> {
     if meta.format == VolumeFormat::Raw {
         return file_bytes(op, image, file);
@@ -441,7 +443,7 @@ fn unread(op: &ExtendVolume, image: &Dir, error: std::io::Error) -> Fault {
 }
 
 fn invalid(op: &ExtendVolume, what: &str) -> Fault {
-    let what = format!("{what}; it cannot be extended: look at the file itself");
+    let what = format!("{what}; it cannot be extended: check the file itself");
     fault(op, FaultCode::VolumeDataInvalid, &what)
 }
 
@@ -449,7 +451,7 @@ fn changed(op: &ExtendVolume) -> Fault {
     fault(
         op,
         FaultCode::GenerationMismatch,
-        "was changed by somebody else while it was extended; it was left as it is: see what changed it, and whether its file and its metadata agree",
+        "was changed by somebody else while it was being extended, and was left as it is: find out what changed it, and whether its file and its metadata agree",
     )
 }
 

@@ -1,6 +1,6 @@
-//! What an operation is on its host: a table of steps, each with what undoes it beside it, and what storage shows of it.
+//! An operation on its host: a table of steps, each next to its undo, and the evidence on storage.
 //!
-//! How a table is run, wound back and carried forward is written once, below.
+//! Running, undoing and completing a table is implemented once, below.
 
 use common::id::ImageId;
 use common::{Fault, FaultCode, Verb};
@@ -10,76 +10,77 @@ use super::{Evidence, OpEnd, Work};
 use crate::root::StorageRoot;
 use crate::run_dir;
 
-/// A verb as it is done.
+/// The implementation of a verb.
 pub(super) trait HostOp: Verb + Sized + 'static {
-    /// What it knows and holds open while it is done.
+    /// What it knows and holds open while it runs.
     type Run: 'static;
 
-    /// What recovery found of it.
+    /// What recovery found of the operation.
     type Leftover: 'static;
 
-    /// Its steps in their order, and what undoes them.
+    /// Its steps in order, with their undo.
     const STAGES: &'static [Stage<Self>];
 
-    /// The steps that carry it forward, in their order.
+    /// The steps that complete it, in order.
     const FORWARD: &'static [Step<Self, Self::Leftover>];
 
-    /// The step that commits: before it recovery goes back, from it on forward, and it is aborted no more. None if it changes
-    /// nothing.
+    /// The step that commits: recovery undoes the operation before it and completes it after it; from this step on it
+    /// cannot be aborted. None if the operation changes nothing.
     const COMMIT_POINT: Option<&'static str>;
 
-    /// Whether it starts processes of its own, which may outlive the service.
+    /// Whether it starts processes, which may outlive the service.
     const STARTS_PROCESSES: bool;
 
-    /// Looks before anything is noted or changed.
+    /// The checks before anything is noted or changed.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// The reason to refuse the operation.
     fn begin(&self, work: Work<'_>) -> Result<Self::Run, Fault>;
 
-    /// Finds by its last note what is left of it, and where to go from there.
+    /// Determines by its last note what is left of it, and whether to undo or complete it.
     ///
     /// # Errors
-    /// If that cannot be understood: it is left as it is.
+    /// If that cannot be determined: it is left as it is.
     fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Self::Leftover>, Fault>;
 
-    /// What storage alone shows of it.
+    /// What storage shows of it, without the note.
     ///
     /// # Errors
-    /// If storage cannot be read: that shows nothing.
+    /// If storage cannot be read.
     fn evidence(&self, root: &StorageRoot) -> Result<Evidence, Fault>;
 
-    /// The image in which what it made is to be found once it is done; none if it leaves nothing that must be there.
+    /// The image that has its result once it is done; none if it leaves nothing that must exist.
     fn makes_in(&self) -> Option<ImageId>;
 
-    /// What stopping it undoes, in words for people; empty if nothing.
+    /// What an abort undoes, for people; empty if nothing.
     fn undo_note(&self) -> &'static str;
 }
 
-/// Where recovery goes.
+/// What recovery has to do.
 pub(super) enum RecoveryPath<L> {
-    /// Nothing of it took place.
+    /// Nothing: it was not begun.
     NotBegun,
     /// Before its commit point: what it began is undone.
     Back(L),
-    /// Past its commit point: it is carried to its end.
+    /// Past its commit point: it is completed.
     Forward(L),
 }
 
-/// Steps, and beside them what undoes them.
+/// Steps, with their undo.
 pub(super) struct Stage<O: HostOp> {
-    /// In their order.
+    /// The steps in order.
     pub(super) steps: &'static [Step<O, O::Run>],
-    /// In their own order. Stages are undone last first; each of these finds its work done if it was done before, or never needed.
+    /// The undo steps in order. Stages are undone in reverse order; each undo step succeeds if its work was done
+    /// before, or was never needed.
     pub(super) undo: &'static [Step<O, O::Leftover>],
 }
 
-/// A step, which is a fail point before it and after it: `<verb>.<step>.before` and `<verb>.<step>.after`.
+/// A step, with a fail point before and after it: `<verb>.<step>.before` and `<verb>.<step>.after`.
 pub(super) struct Step<O, S> {
-    /// Within its verb.
+    /// The name of the step, unique within its verb.
     pub(super) name: &'static str,
     act: fn(&O, Work<'_>, &mut S) -> Result<(), Fault>,
-    /// Whether there is anything for it to do. A step that is passed over is no fail point.
+    /// Whether the step has anything to do. A step that is skipped has no fail points.
     applies: fn(&O, &S) -> Result<bool, Fault>,
 }
 
@@ -89,18 +90,18 @@ impl<O, S> Step<O, S> {
         Self { name, act, applies }
     }
 
-    /// The step, passed over unless this says that there is anything to do.
+    /// The step, skipped unless `applies` says that it has something to do.
     pub(super) const fn only_if(self, applies: fn(&O, &S) -> Result<bool, Fault>) -> Self {
         Self { applies, ..self }
     }
 }
 
-/// An operation of whichever verb: what the rest of the crate does with it.
+/// An operation of any verb, for the rest of the crate.
 pub(super) trait AnyOp {
     /// As [`super::run`].
     fn run(&self, work: Work<'_>) -> Result<(), Fault>;
 
-    /// As [`super::recover`], but that a fault is an error.
+    /// As [`super::recover`], with faults as errors.
     fn recover(&self, work: Work<'_>, note: Option<&[u8]>, cause: Fault) -> Result<OpEnd, Fault>;
 
     /// As [`HostOp::evidence`].
@@ -128,14 +129,14 @@ impl<O: HostOp> AnyOp for O {
             pass(self, work, step, &mut run, firm)?;
         }
         if O::STARTS_PROCESSES {
-            // The run directory of a task that is done hurts nobody if it stays.
+            // A run directory that remains after the task does no harm.
             let _ = run_dir::remove(work.root, work.task);
         }
         Ok(())
     }
 
     fn recover(&self, work: Work<'_>, note: Option<&[u8]>, cause: Fault) -> Result<OpEnd, Fault> {
-        // Without a note nothing was begun.
+        // Without a note, nothing was begun.
         let Some(note) = note else {
             return Ok(OpEnd::Undone(cause));
         };
@@ -173,7 +174,7 @@ impl<O: HostOp> AnyOp for O {
     }
 }
 
-/// Whether a step is done whatever is wished: past the commit point, or on the way back.
+/// Whether a step ignores an abort: past the commit point, or during the undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Firm {
     Yes,
@@ -200,7 +201,7 @@ fn pass<O: HostOp, S>(
     Ok(())
 }
 
-/// The names of all steps: those of the table, of the undo in its order, and of carrying forward, each once.
+/// The names of all steps: of the table, of the undo in order, and of the completion, each once.
 pub(super) fn step_names<O: HostOp>() -> Vec<&'static str> {
     let steps = O::STAGES
         .iter()
@@ -221,7 +222,7 @@ pub(super) fn step_names<O: HostOp>() -> Vec<&'static str> {
     names
 }
 
-/// What a step before this one was to leave.
+/// What an earlier step must have created.
 ///
 /// # Errors
 /// `INTERNAL` if the table has the steps in another order.
@@ -229,7 +230,7 @@ pub(super) fn made<'a, T>(by_an_earlier_step: Option<&'a T>, what: &str) -> Resu
     by_an_earlier_step.ok_or_else(|| {
         Fault::new(
             FaultCode::Internal,
-            format!("a step was done before there was {what}; please report it"),
+            format!("a step ran before there was {what}; please report it"),
         )
     })
 }

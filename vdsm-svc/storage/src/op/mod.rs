@@ -1,11 +1,13 @@
-//! The operations: one verb a file, in each its check, the table of its steps with what undoes them beside them, and what storage
-//! shows of it (`host_op::HostOp`).
+//! The operations: a file for each verb, with its checks, the table of its steps and their undo, and its evidence on
+//! storage (`host_op::HostOp`).
 //!
 //! What holds for every operation:
-//! - It is noted durably (J) what will be done before it is done, and that it is done after it is durable.
-//! - Up to the point of no return it can be undone; from there on it is only carried forward.
-//! - What it made is known by the task's name or by its [`crate::file::Identity`]; nothing else is ever removed.
-//! - [`recover`] may be cut off at any step and run again.
+//! - Before anything is done, a durable note (J) says what will be done; after it is durable, a note says that it is
+//!   done.
+//! - Up to the point of no return it can be undone; from there on it can only be completed.
+//! - It recognizes what it created by the task's name or by its [`crate::file::Identity`]; it never removes anything
+//!   else.
+//! - [`recover`] can be interrupted at any step and run again.
 
 mod alone;
 mod confirm;
@@ -32,30 +34,31 @@ use crate::under_way::DomainDirs;
 
 pub use context::OpContext;
 
-/// How a task ends that failed, was aborted, or was cut off by a restart.
+/// How a task ends that failed, was aborted, or was interrupted by a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpEnd {
-    /// It had passed its point of no return: it was carried forward, and took effect.
+    /// It had passed its point of no return: it was completed, and took effect.
     Finished,
     /// What it began is undone. The fault is the cause that was given.
     Undone(Fault),
-    /// It could be neither finished nor undone; the fault says why, and names what is left. What cannot be
-    /// understood was not touched.
+    /// It could be neither finished nor undone; the fault says why, and names what is left. What is not understood
+    /// was not changed.
     Failed(Fault),
 }
 
-/// What storage alone shows of an operation, for an engine whose host lost its store, or has an older one.
+/// What storage shows of an operation, for an engine whose host lost its store or has an older one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// It has taken effect.
     Done,
-    /// There is no such image and no leftover of it: a deletion took effect, or it never was there.
+    /// Neither the image nor a leftover of it exists: a deletion took effect, or the image never existed.
     ImageAbsent,
-    /// Nothing of it is to be seen.
+    /// Nothing of it exists.
     Untouched,
-    /// Only the empty directory of an image, which the operation takes over when it begins again; in words.
+    /// Only the empty directory of an image exists, which the operation uses when it begins again; described for
+    /// people.
     Empty(String),
-    /// Something of it is to be seen; in words.
+    /// A part of it exists, described for people.
     Partial(String),
 }
 
@@ -65,7 +68,7 @@ macro_rules! tables {
     };
 }
 
-/// The steps of each operation, in order, undo and carrying forward last. Each is a fail point, before and after.
+/// The steps of each operation in order, with undo and completion last. Each has a fail point before and after it.
 pub fn steps() -> Vec<(&'static str, Vec<String>)> {
     let tables = common::each_verb!(tables);
     let named = tables.into_iter().map(|(verb, steps): (&str, Vec<&str>)| {
@@ -75,15 +78,15 @@ pub fn steps() -> Vec<(&'static str, Vec<String>)> {
     named.collect()
 }
 
-/// The one place that knows all verbs.
+/// The only place that knows all verbs.
 fn any(op: &Operation) -> &dyn AnyOp {
     common::by_verb!(op, op => op)
 }
 
-/// Does the operation. The caller holds the locks of its domain and image, and runs an operation of a task once.
+/// Runs the operation. The caller holds the locks of its domain and image, and runs the operation of a task once.
 ///
 /// # Errors
-/// Why it did not take effect, or not surely: the caller goes on with [`recover`], whatever the fault.
+/// Why it did not take effect, or may not have: the caller continues with [`recover`], whatever the fault.
 pub fn run(root: &StorageRoot, op: &Operation, task: TaskId, ctx: &dyn OpContext) -> Result<(), Fault> {
     let dirs = dirs(root, op)?;
     root.under_way().begin(task, dirs);

@@ -1,4 +1,4 @@
-//! Does nothing: what surrounds an operation can be measured by it.
+//! Does nothing, to measure everything around an operation.
 
 use common::id::ImageId;
 use common::{Fault, Noop};

@@ -1,4 +1,4 @@
-//! The form of an operation's notes: a version, then `key=value` lines.
+//! The format of an operation's notes: a version, then `key=value` lines.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -7,12 +7,12 @@ use common::{Fault, FaultCode};
 
 const VERSION: &str = "1";
 
-/// One note, as lines.
+/// A note, as lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Lines(BTreeMap<String, String>);
 
 impl Lines {
-    /// With a value more.
+    /// Adds a value.
     pub(super) fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.0.insert(key.to_owned(), value.to_string());
         self
@@ -24,7 +24,7 @@ impl Lines {
         self.0.get(key).map(parse).transpose()
     }
 
-    /// A value that every note of this kind has.
+    /// A required value.
     pub(super) fn need<T: FromStr>(&self, key: &str) -> Result<T, Fault> {
         self.get(key)?
             .ok_or_else(|| unreadable(&format!("{key} is missing")))
@@ -39,7 +39,7 @@ impl Lines {
         let text = std::str::from_utf8(note).map_err(|_| unreadable("it is not text"))?;
         let mut lines = text.lines();
         if lines.next() != Some("v=1") {
-            return Err(unreadable("it is of a version that this build does not read"));
+            return Err(unreadable("it has a version that this build cannot read"));
         }
         let pair = |line: &str| {
             let (key, value) = line.split_once('=')?;
@@ -48,14 +48,14 @@ impl Lines {
         let pairs: Option<_> = lines.map(pair).collect();
         pairs
             .map(Self)
-            .ok_or_else(|| unreadable("a line is no key=value"))
+            .ok_or_else(|| unreadable("a line is not key=value"))
     }
 }
 
 fn unreadable(why: &str) -> Fault {
     Fault::new(
         FaultCode::Internal,
-        format!("what the task noted of itself cannot be read: {why}; storage was not touched"),
+        format!("the note that the task recorded cannot be read: {why}; storage was not touched"),
     )
 }
 

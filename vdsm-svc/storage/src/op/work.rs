@@ -1,4 +1,4 @@
-//! What every step of an operation works with.
+//! The context of every step of an operation.
 
 use common::id::TaskId;
 use common::{Fault, FaultCode};
@@ -9,7 +9,7 @@ use crate::qemu_img::{Ended, Given, Job, Limits};
 use crate::root::StorageRoot;
 use crate::run_dir::{self, RunDir};
 
-/// A task at work.
+/// A running task.
 #[derive(Clone, Copy)]
 pub(super) struct Work<'a> {
     pub(super) root: &'a StorageRoot,
@@ -18,8 +18,8 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Runs a command line of `qemu-img` on open files, until it ends, is aborted, or moves no byte for too
-    /// long. `moved` sees its counters again and again, and may stop it.
+    /// Runs a command line of `qemu-img` on open files, until it ends, is aborted, or makes no progress for too long.
+    /// `moved` is called with its counters repeatedly, and may stop it.
     ///
     /// # Errors
     /// As [`crate::qemu_img::QemuImg::run`].
@@ -43,7 +43,7 @@ impl Work<'_> {
     }
 
     /// # Errors
-    /// `PROCESS_STUCK` where a process of the task is left.
+    /// `PROCESS_STUCK` if a process of the task is left.
     pub(super) fn no_process_left(&self) -> Result<(), Fault> {
         if run_dir::is_quiet(self.root, self.task)? {
             return Ok(());
@@ -51,8 +51,8 @@ impl Work<'_> {
         Err(self.a_process_is_left())
     }
 
-    /// The same, for an operation that is wound back: where it cannot be told, and this very process has begun the
-    /// operation and started nothing for it, there is none.
+    /// The same for an operation that is undone: if it cannot be determined, but this process has begun the operation
+    /// and started no process for it, there is none.
     ///
     /// # Errors
     /// As [`Work::no_process_left`]; those of the file system.
@@ -69,7 +69,7 @@ impl Work<'_> {
         let task = self.task;
         Fault::new(
             FaultCode::ProcessStuck,
-            format!("a process of task {task} is left; nothing is undone under it"),
+            format!("a process of task {task} is still running; nothing is undone until it ends"),
         )
         .about(task)
     }

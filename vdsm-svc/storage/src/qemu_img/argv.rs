@@ -1,10 +1,10 @@
-//! Command lines. Files are named by a path to what is open already ([`crate::qemu_img::Given`]), which no other file can
-//! take. What is read or written as an image is a node tree of our own: its header's backing file is not opened.
+//! Command lines. Files are named by a path to an open file ([`crate::qemu_img::Given`]), which no other file can
+//! take over. Images are described by an explicit node tree: the backing file of a header is not opened.
 
 use common::VolumeFormat;
 use serde_json::json;
 
-/// A format in qemu's words.
+/// The name of a format in qemu.
 pub const fn format_name(format: VolumeFormat) -> &'static str {
     match format {
         VolumeFormat::Raw => "raw",
@@ -12,7 +12,7 @@ pub const fn format_name(format: VolumeFormat) -> &'static str {
     }
 }
 
-/// Makes an empty image over a file that is there already and empty.
+/// Creates an empty image in an existing empty file.
 pub fn create(format: VolumeFormat, path: &str, bytes: u64) -> Vec<String> {
     let mut argv = strings(&["create", "-f", format_name(format)]);
     if format == VolumeFormat::Cow {
@@ -22,32 +22,32 @@ pub fn create(format: VolumeFormat, path: &str, bytes: u64) -> Vec<String> {
     argv
 }
 
-/// A file that is read whole.
+/// A file that is read completely.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// Its format, never guessed.
     pub format: VolumeFormat,
     /// Its path.
     pub path: &'a str,
-    /// Whether its file system takes direct I/O.
+    /// Whether its file system supports direct I/O.
     pub direct: bool,
 }
 
-/// A file that was just made: it is of the right size, and reads as zeros.
+/// A file that was just created: it has the right size, and reads as zeros.
 #[derive(Debug, Clone, Copy)]
 pub struct Fresh<'a> {
     /// Its format.
     pub format: VolumeFormat,
     /// Its path.
     pub path: &'a str,
-    /// Whether its file system takes direct I/O.
+    /// Whether its file system supports direct I/O.
     pub direct: bool,
-    /// Whether all its space was taken: then writing out of order, which is quicker, scatters nothing.
+    /// Whether it is preallocated: then writing out of order, which is faster, causes no fragmentation.
     pub allocated: bool,
 }
 
-/// Copies all that a guest sees. Told that the target is zero, it leaves zeros out; else it would first punch them
-/// into the target, and what was preallocated would be sparse (tried with qemu-img 10.0.2).
+/// Copies everything that a guest sees. Told that the target is zero, it skips zeros; otherwise it would first punch
+/// holes into the target, and a preallocated one would become sparse (tried with qemu-img 10.0.2).
 pub fn convert(from: Input<'_>, to: Fresh<'_>) -> Vec<String> {
     let mut argv = strings(&["convert", "-n", "--target-is-zero"]);
     argv.extend(strings(&[
@@ -64,8 +64,8 @@ pub fn convert(from: Input<'_>, to: Fresh<'_>) -> Vec<String> {
     argv
 }
 
-/// Compares what a guest sees of two files; how their space is taken may differ. It ends with 0 where it is the
-/// same, and with 1 where not.
+/// Compares what a guest sees of two files; their allocation may differ. The exit status is 0 if they are equal and 1
+/// if not.
 pub fn compare(one: Input<'_>, other: Fresh<'_>) -> Vec<String> {
     let mut argv = strings(&["compare", "-T", cache(one.direct && other.direct)]);
     argv.extend(strings(&["-f", format_name(one.format)]));
@@ -74,14 +74,14 @@ pub fn compare(one: Input<'_>, other: Fresh<'_>) -> Vec<String> {
     argv
 }
 
-/// Makes a qcow2 image larger; its data stays where it is.
+/// Extends a qcow2 image; its data stays in place.
 pub fn resize(path: &str, bytes: u64) -> Vec<String> {
     let mut argv = strings(&["resize", "-f", format_name(VolumeFormat::Cow)]);
     argv.extend([node(VolumeFormat::Cow, path), bytes.to_string()]);
     argv
 }
 
-/// A node tree in qemu's words: this file, in this format, and on nothing.
+/// A node tree for qemu: this file, in this format, without a backing file.
 fn node(format: VolumeFormat, path: &str) -> String {
     let name = format_name(format);
     let file = json!({ "driver": "file", "filename": path });
@@ -92,7 +92,7 @@ fn node(format: VolumeFormat, path: &str) -> String {
     format!("json:{tree}")
 }
 
-/// Never the default of reading or writing, which leaves it to luck what is on the disk.
+/// Never the default cache mode, with which it would be undefined what is on disk.
 const fn cache(direct: bool) -> &'static str {
     if direct { "none" } else { "writeback" }
 }

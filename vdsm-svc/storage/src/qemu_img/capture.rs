@@ -1,9 +1,9 @@
-//! What a child prints, kept in head and tail only: a child that prints without end fills no memory.
+//! The output of a child: only the beginning and the end are kept, so that endless output does not fill memory.
 
-/// Kept of the beginning.
+/// Bytes that are kept of the beginning.
 const HEAD_BYTES: usize = 32 << 10;
 
-/// Kept of the end.
+/// Bytes that are kept of the end.
 const TAIL_BYTES: usize = 8 << 10;
 
 /// The beginning and the end of what was printed.
@@ -11,7 +11,7 @@ const TAIL_BYTES: usize = 8 << 10;
 pub struct Captured {
     head: Vec<u8>,
     tail: Vec<u8>,
-    /// Bytes between the two that were dropped.
+    /// Bytes that were dropped between the two.
     dropped: u64,
 }
 
@@ -27,7 +27,7 @@ impl Captured {
         }
     }
 
-    /// All of it as text, the gap named.
+    /// All of it as text, with a note about the gap.
     pub fn text(&self) -> String {
         let gap = match self.dropped {
             0 => String::new(),
@@ -40,7 +40,7 @@ impl Captured {
         )
     }
 
-    /// Whether nothing was left out.
+    /// Whether nothing was dropped.
     pub const fn is_whole(&self) -> bool {
         self.dropped == 0
     }

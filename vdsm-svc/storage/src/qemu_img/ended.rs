@@ -1,4 +1,4 @@
-//! How a child ended that nobody stopped.
+//! The end of a child that was not stopped.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -9,21 +9,21 @@ use rustix::process::Signal;
 
 use super::capture::Captured;
 
-/// What a child printed.
+/// The output of a child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Its output.
+    /// Its standard output.
     pub stdout: Captured,
-    /// Its warnings.
+    /// Its standard error.
     pub stderr: Captured,
 }
 
-/// A child's end. Only 0 is a success of every command line; what else may be one is for its caller to know.
+/// The end of a child. Status 0 is always a success; the caller knows whether another status is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(super) argv: Vec<String>,
     pub(super) status: ExitStatus,
-    /// The largest file that it could write.
+    /// The largest file that it was allowed to write.
     pub(super) file_bytes: Option<u64>,
     pub(super) output: Output,
 }
@@ -34,16 +34,16 @@ impl Ended {
         self.status.code()
     }
 
-    /// What it printed, however it ended.
+    /// Its output, however it ended.
     pub(crate) fn stdout_text(&self) -> String {
         self.output.stdout.text()
     }
 
-    /// What it printed, if it ended with 0.
+    /// Its output, if it ended with 0.
     ///
     /// # Errors
     /// `QEMU_IMG_FAILED` with the command line, how it ended and what it said; `NO_SPACE`, `IMAGE_IN_USE`,
-    /// `FILE_TOO_LARGE` and `RESOURCE_LIMIT` where it says that.
+    /// `FILE_TOO_LARGE` and `RESOURCE_LIMIT` if its output says so.
     pub(crate) fn well(self) -> Result<Output, Fault> {
         if self.status.success() {
             return Ok(self.output);
@@ -58,7 +58,7 @@ impl Ended {
             None => String::new(),
         };
         let message = format!(
-            "a file would have become larger {least}than the service's limit (ulimit -f, LimitFSIZE) or the file system allows; raise the limit if it is smaller: {}",
+            "a file would become larger {least}than the service's limit (ulimit -f, LimitFSIZE) or the file system allows; raise the limit if it is smaller: {}",
             fault.message
         );
         Err(Fault::new(FaultCode::FileTooLarge, message))
@@ -79,7 +79,7 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         "" => String::new(),
         text => format!("; it said: {text}"),
     };
-    // qemu-img tells its errors only in words; these decide what a caller may do.
+    // qemu-img reports errors only as text; these texts decide what the caller can do.
     let code = if stderr.contains("No space left on device") {
         FaultCode::NoSpace
     } else if stderr.contains("Is another process using the image") {
@@ -94,14 +94,15 @@ pub(super) fn failed(argv: &[String], how: &str, stderr: &str) -> Fault {
         FaultCode::QemuImgFailed
     };
     let advice = if code == FaultCode::DomainAccessDenied {
-        "; let the storage's user (--storage-user) read and write the file itself (36:36, 0660)"
+        "; let the storage user (--storage-user) read and write the file itself (36:36, 0660)"
     } else {
         ""
     };
     Fault::new(code, format!("`qemu-img {}` {how}{said}{advice}", argv.join(" ")))
 }
 
-/// Whether it was refused a file. That it may not delete one, as it tries to after a failure, is no reason of that.
+/// Whether access to a file was denied. A failed attempt to delete a file, which it makes after a failure, does not
+/// count.
 fn is_denied(line: &str) -> bool {
     line.contains("Permission denied") && !line.contains("Error when deleting file")
 }

@@ -21,8 +21,8 @@ pub(crate) use run::Job;
 pub use run::{Given, Limits};
 pub use version::{MINIMUM, Version};
 
-/// For how long a task's process may move no byte, unless it is set otherwise: storage that takes so long for one
-/// block is taken for dead.
+/// The default for how long a task's process may make no progress: storage that takes that long for one block is
+/// considered dead.
 pub const NO_PROGRESS_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// The program, as configured, and how it is confined.
@@ -35,7 +35,8 @@ pub struct QemuImg {
 }
 
 impl QemuImg {
-    /// A program by its path, or by its name in the search path; who confines it, and as whom it runs where we are root.
+    /// A program by its path, or by its name in the search path; its confiner, and the user that it runs as if we are
+    /// root.
     pub fn new(program: PathBuf, confiner: Confiner, user: StorageUser) -> Self {
         Self {
             program,
@@ -45,12 +46,12 @@ impl QemuImg {
         }
     }
 
-    /// As whom it runs where we are root.
+    /// The user that it runs as if we are root.
     pub(crate) fn user(&self) -> StorageUser {
         self.user
     }
 
-    /// The same, stopped in a task when it moves no byte for so long.
+    /// The same, stopped in a task when it makes no progress for this long.
     #[must_use]
     pub fn stopped_after(self, no_progress_timeout: Duration) -> Self {
         Self {

@@ -1,7 +1,7 @@
-//! What a child prints, read while it is waited for: no thread of its own is needed, and none is left behind.
+//! Reads the output of a child while waiting for it: this needs no thread, and leaves none behind.
 //!
-//! A pipe is open for as long as anybody has its other end, and a child may have left that to a process of its own. So
-//! once the child has ended, nobody waits for its pipes without an end.
+//! A pipe is open for as long as any process has its other end, and a child may have passed that to another process.
+//! So once the child has ended, waiting for its pipes has a limit.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -18,10 +18,10 @@ use super::capture::Captured;
 use super::ended::Output;
 use crate::process::PidFd;
 
-/// Read of one pipe before the child is looked at again: one that prints without end keeps nobody from seeing its end.
+/// The maximum to read from a pipe before the child is checked again: endless output must not hide its end.
 const ROUND_BYTES: usize = 256 << 10;
 
-/// Looked for a wish to stop this often.
+/// The interval for checking for an abort.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Both pipes of a child.
@@ -33,7 +33,7 @@ pub(super) struct Pipes {
 
 #[derive(Debug)]
 struct Pipe {
-    /// None once its other end is closed, or cannot be read.
+    /// None once its other end is closed or it cannot be read.
     from: Option<File>,
     kept: Captured,
 }
@@ -42,7 +42,7 @@ impl Pipes {
     /// Takes them from the child.
     ///
     /// # Errors
-    /// `INTERNAL` where they cannot be read without waiting.
+    /// `INTERNAL` if they cannot be read without blocking.
     pub(super) fn of(child: &mut Child) -> Result<Self, Fault> {
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
@@ -51,19 +51,19 @@ impl Pipes {
         })
     }
 
-    /// Waits at most so long for the end of the child, or for something that it prints, and reads that. Says whether the
+    /// Waits at most this long for the end of the child or for output, and reads the output. Returns whether the
     /// child has ended.
     ///
     /// # Errors
-    /// `INTERNAL` where it cannot be waited.
+    /// `INTERNAL` if waiting fails.
     pub(super) fn ended_within(&mut self, child: &PidFd, time: Duration) -> Result<bool, Fault> {
         let ended = self.wait(Some(child), time)?;
         self.read();
         Ok(ended)
     }
 
-    /// Reads what is left once the child has ended, until all is read, `stop` says so, or the time is over; says whether
-    /// all is read.
+    /// Reads the remaining output after the child has ended, until everything is read, `stop` says so, or the time is
+    /// up. Returns whether everything was read.
     pub(super) fn drained_within(&mut self, time: Duration, stop: &dyn Fn() -> bool) -> Result<bool, Fault> {
         let began = Instant::now();
         loop {
@@ -79,7 +79,7 @@ impl Pipes {
         }
     }
 
-    /// What was printed so far.
+    /// The output so far.
     pub(super) fn into_output(self) -> Output {
         let [stdout, stderr] = self.both.map(|pipe| pipe.kept);
         Output { stdout, stderr }
@@ -139,6 +139,6 @@ impl Pipe {
 fn cannot(error: Errno) -> Fault {
     Fault::new(
         FaultCode::Internal,
-        format!("what a child prints cannot be read: {error}"),
+        format!("the output of a child process cannot be read: {error}"),
     )
 }

@@ -1,4 +1,4 @@
-//! Where the program is.
+//! Finding the program.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::QemuImg;
 use super::version::missing;
 
 impl QemuImg {
-    /// Its absolute path, looked for each time: it may be installed anew while the service runs.
+    /// Its absolute path, searched each time: it may be reinstalled while the service runs.
     ///
     /// # Errors
     /// `QEMU_IMG_MISSING`.

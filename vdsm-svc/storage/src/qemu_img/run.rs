@@ -1,4 +1,4 @@
-//! The one place that runs `qemu-img`: confined, with open files and no names.
+//! The only place that runs `qemu-img`: confined, with open files instead of names.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -25,32 +25,32 @@ use crate::confine::{
 use crate::process::{self, IoCounters, PidFd};
 use crate::run_dir::RunDir;
 
-/// A wish to stop, and the child's counters, are looked at this soon at first, so that a short run is seen to move,
+/// The first interval for checking for an abort and reading the child's counters, short so that a short run shows
+/// progress.
 const LOOK_SOONEST: Duration = Duration::from_millis(100);
 
-/// and as often as this in the end: a wish to stop is to be carried out within a second, and each look takes the processor
-/// from the child.
+/// The longest interval: an abort must take effect within a second, and each check takes CPU time from the child.
 const LOOK_LATEST: Duration = Duration::from_millis(500);
 
-/// Between the polite signal and the one that cannot be ignored.
+/// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// After that, a child that is still there is stuck in the kernel.
+/// After this, a child that still exists is stuck in the kernel.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// How long what a child printed may still come once it has ended: then a process of its own holds the pipe.
+/// How long output may still arrive after a child has ended, which means that another process has the pipe.
 const PIPES: Duration = Duration::from_secs(2);
 
 /// Bounds of a child.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How long it may take in all; none for work that is as long as its data, which must only go on.
+    /// The maximum duration; none for work that depends on the amount of data, which must only make progress.
     pub time: Option<Duration>,
     /// Its address space, in bytes.
     pub memory_bytes: u64,
-    /// Its processor time, in seconds; none as for `time`.
+    /// Its CPU time, in seconds; none as for `time`.
     pub cpu_s: Option<u64>,
-    /// The largest file that it may write, in bytes; none where what it writes is small.
+    /// The largest file that it may write, in bytes; none if it writes little.
     pub file_bytes: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ impl Limits {
         file_bytes: Some(0),
     };
 
-    /// For making an empty image: milliseconds, unless the storage is slow.
+    /// For creating an empty image: milliseconds, unless storage is slow.
     pub const CREATE: Self = Self {
         time: Some(Duration::from_secs(300)),
         memory_bytes: 2 << 30,
@@ -79,7 +79,7 @@ impl Limits {
         file_bytes: None,
     };
 
-    /// The same, with files of so many bytes at most.
+    /// The same, with files of at most this many bytes.
     #[must_use]
     pub const fn with_files_of(self, bytes: u64) -> Self {
         Self {
@@ -97,8 +97,8 @@ impl Limits {
     }
 }
 
-/// A file that a child is given. It opens that very file, whatever became of its name. What it is given leads to the file
-/// and is no handle of ours (O_PATH): no lock, position or flag is shared with it.
+/// A file that is passed to a child, independent of its name. The child gets a reference (O_PATH) and opens the file
+/// itself, so it shares no lock, position or flag with us.
 #[derive(Debug)]
 pub struct Given {
     file: OwnedFd,
@@ -107,15 +107,15 @@ pub struct Given {
 }
 
 impl Given {
-    /// To be read.
+    /// A file to be read.
     ///
     /// # Errors
-    /// `RESOURCE_LIMIT` where the file cannot be handed on.
+    /// `RESOURCE_LIMIT` if the file cannot be passed.
     pub fn to_read(file: &File) -> Result<Self, Fault> {
         Self::new(file, Access::Read)
     }
 
-    /// To be read, written and resized.
+    /// A file to be read, written and resized.
     ///
     /// # Errors
     /// As [`Given::to_read`].
@@ -128,14 +128,14 @@ impl Given {
         let file = rustix::fs::open(ours, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| cannot_be_handed_on(&e.into()))?;
         Ok(Self {
-            // Its number in the child is the one that it has here, which nothing else of ours has.
+            // Its descriptor in the child has the same number as here, so it is unique.
             path: format!("/proc/self/fd/{}", file.as_raw_fd()),
             file,
             access,
         })
     }
 
-    /// Where the child opens it.
+    /// The path by which the child opens it.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -148,27 +148,27 @@ impl Given {
     }
 }
 
-/// A command line that a task runs.
+/// A command line of a task.
 pub(crate) struct Job<'a> {
     /// The command line, without the program.
     pub(crate) argv: &'a [String],
-    /// The files that it names.
+    /// The files in the command line.
     pub(crate) files: Vec<Given>,
-    /// Whose child it is: the task's lock is its standard input, so that whoever gets the lock knows it is gone.
+    /// The task's lock, which is the child's standard input: whoever gets the lock knows that the child is gone.
     pub(crate) run_dir: &'a RunDir,
     /// Its bounds.
     pub(crate) limits: Limits,
-    /// Whether it is to be stopped.
+    /// Whether it is to be aborted.
     pub(crate) stop: &'a dyn Fn() -> bool,
-    /// Sees its counters while it runs; its fault stops it.
+    /// Called with its counters while it runs; a fault stops it.
     pub(crate) moved: &'a dyn Fn(IoCounters) -> Result<(), Fault>,
 }
 
-/// What a child is watched for.
+/// The conditions that stop a child.
 struct Watch<'a> {
     argv: &'a [String],
     limits: Limits,
-    /// For how long it may move no byte.
+    /// How long it may make no progress.
     stall: Option<Duration>,
     stop: &'a dyn Fn() -> bool,
     moved: &'a dyn Fn(IoCounters) -> Result<(), Fault>,
@@ -179,8 +179,8 @@ impl QemuImg {
     /// `PROCESS_STUCK`.
     ///
     /// # Errors
-    /// `ABORTED`; `NO_PROGRESS` where it moved no byte for as long as is allowed; `QEMU_IMG_FAILED` where it took
-    /// too long or could not be started; `RESOURCE_LIMIT`; `PROCESS_STUCK`; `QEMU_IMG_MISSING`.
+    /// `ABORTED`; `NO_PROGRESS` if it made no progress for as long as is allowed; `QEMU_IMG_FAILED` if it took too
+    /// long or could not be started; `RESOURCE_LIMIT`; `PROCESS_STUCK`; `QEMU_IMG_MISSING`.
     pub(crate) fn run(&self, job: Job<'_>) -> Result<Ended, Fault> {
         let stdin = job.run_dir.stdin()?;
         let written = written(&job.files)?;
@@ -198,7 +198,8 @@ impl QemuImg {
         Ok(ended)
     }
 
-    /// Whether what was written is left alone now: a process that had left the child's group would have been passed over.
+    /// Whether no process can still write to the result: a process that left the child's group would not have been
+    /// killed.
     ///
     /// # Errors
     /// `QEMU_IMG_FAILED` naming the process.
@@ -209,7 +210,7 @@ impl QemuImg {
         } else {
             euid.as_raw()
         };
-        // Under a filter of calls there is no such process, and memory of others is not asked for.
+        // With a seccomp filter no such process can exist, and mappings of other processes need not be checked.
         let maps = !self.confinement()?.demands().contains(&Part::Seccomp);
         match written
             .iter()
@@ -219,23 +220,24 @@ impl QemuImg {
             Some(pid) => Err(failed(
                 argv,
                 &format!(
-                    "ended, and process {pid} still has the file open for writing that it made; end that process, and see which qemu-img is installed"
+                    "ended, but process {pid} still has the file that it made open for writing; end that process, and check which qemu-img is installed"
                 ),
                 "",
             )),
         }
     }
 
-    /// Asks a question of no task.
+    /// Runs a command line that belongs to no task.
     pub(super) fn ask(&self, argv: &[String], files: Vec<Given>, limits: Limits) -> Result<Output, Fault> {
         let child = self.spawn(argv, files, Stdio::null(), limits)?;
         finish_question(argv, child, limits)
     }
 
-    /// What of the confinement this machine lacks: found out at the first time, and demanded but for that from then on.
+    /// What this machine does not support of the confinement: determined at the first call; everything else is
+    /// required from then on.
     ///
     /// # Errors
-    /// Where it cannot be found out, as for [`QemuImg::probe`].
+    /// If it cannot be determined, as for [`QemuImg::probe`].
     pub fn confinement(&self) -> Result<Report, Fault> {
         let machine = (self.confiner.path().to_owned(), self.user);
         if let Some((_, report)) = found().iter().find(|(of, _)| *of == machine) {
@@ -247,14 +249,14 @@ impl QemuImg {
     }
 
     fn ask_for_confinement(&self) -> Result<Report, Fault> {
-        let argv = ["(what can be demanded)".to_owned()];
+        let argv = ["(run by the service)".to_owned()];
         let order = self.order(&[], &[], Limits::QUERY, None)?;
         let child = self.start(&argv, &order, Vec::new(), Stdio::null())?;
         let said = finish_question(&argv, child, Limits::QUERY)?.stdout.text();
         let unread = |e| {
             failed(
                 &argv,
-                &format!("gave an answer that cannot be read ({e}): {said}"),
+                &format!("gave an answer that cannot be parsed ({e}): {said}"),
                 "",
             )
         };
@@ -403,8 +405,8 @@ impl Watch<'_> {
         })
     }
 
-    /// What else it printed. Whoever of its group still has its pipes then is ended with it; what has left the group may
-    /// keep them, and is heard no more.
+    /// What else it printed. Whoever of its group still has its pipes then is ended with it; what has left the group
+    /// may keep them, and is heard no more.
     fn rest(&self, child: &Child, mut pipes: Pipes) -> Result<Output, Fault> {
         if !pipes.drained_within(PIPES, self.stop)? {
             process::signal_group(Pid::from_child(child), Signal::KILL);
@@ -428,7 +430,7 @@ impl Watch<'_> {
             if (self.stop)() {
                 return Err(Fault::new(
                     FaultCode::Aborted,
-                    "it was stopped while qemu-img ran",
+                    "the task was aborted while qemu-img ran",
                 ));
             }
             if let Some(time) = self.limits.time.filter(|time| started.elapsed() > *time) {
@@ -463,7 +465,7 @@ fn not_begun(argv: &[String], status: ExitStatus, output: &Output) -> Result<(),
         Some(NOT_STARTED) => Err(failed(
             argv,
             &format!(
-                "was not started, for it could not be confined as at the start of the service ({}); start the service again to see what the machine lacks",
+                "was not started, because it could not be confined as it was when the service started ({}); restart the service to see what the machine lacks",
                 said.trim()
             ),
             "",
@@ -496,7 +498,7 @@ fn no_progress(argv: &[String], time: Duration) -> Fault {
     Fault::new(
         FaultCode::NoProgress,
         format!(
-            "`qemu-img {}` moved no byte for {} s and was stopped: look at the storage below it, or allow more with --no-progress-timeout",
+            "`qemu-img {}` made no progress for {} s and was stopped: check the storage, or allow more time with --no-progress-timeout",
             argv.join(" "),
             time.as_secs_f32()
         ),

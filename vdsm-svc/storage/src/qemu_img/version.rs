@@ -47,10 +47,10 @@ impl QemuImg {
         match Version::parse(&text) {
             Some(version) if version >= MINIMUM => Ok(version),
             Some(version) => Err(missing(&format!(
-                "is version {version}, and {MINIMUM} is the oldest that is used"
+                "is version {version}, but the oldest supported one is {MINIMUM}"
             ))),
             None => Err(missing(&format!(
-                "names no version but says {:?}",
+                "did not print a version but {:?}",
                 text.lines().next()
             ))),
         }

@@ -291,7 +291,7 @@ fn cannot_look(pid: Pid) -> Fault {
     Fault::new(
         FaultCode::ResourceLimit,
         format!(
-            "whether process {pid} of the storage's user works for a task cannot be told: give the service CAP_SYS_PTRACE, or run it as the storage's user"
+            "cannot determine whether process {pid} of the storage user works for a task: give the service CAP_SYS_PTRACE, or run it as the storage user"
         ),
     )
     .about(pid)

@@ -31,7 +31,7 @@ pub fn chain(volumes: &[VolumeInfo]) -> Result<Vec<VolumeId>, Fault> {
         }
         next = match records.get(&id) {
             Some(meta) => meta.parent,
-            None => return Err(broken(&format!("lacks volume {id}, which another stands on"))),
+            None => return Err(broken(&format!("lacks volume {id}, which another is based on"))),
         };
         found.push(id);
     }
@@ -51,16 +51,14 @@ fn leaf(volumes: &[VolumeInfo]) -> Result<VolumeId, Fault> {
     match (leaves.next(), leaves.next()) {
         (Some((leaf, _)), None) => Ok(*leaf),
         (Some((a, _)), Some((b, _))) => Err(broken(&format!("has two leaves, {a} and {b}"))),
-        (None, _) if own.is_empty() => Err(broken(
-            "is empty: no volume here says that it belongs to this image",
-        )),
+        (None, _) if own.is_empty() => Err(broken("is empty: no volume here belongs to this image")),
         (None, _) => Err(broken("has no leaf: no volume says VOLTYPE=LEAF")),
     }
 }
 
 fn undescribed(volume: &VolumeInfo) -> Fault {
     let why = volume.fault.as_ref().map_or("it has no metadata", |f| &f.message);
-    let text = format!("the chain is not known as long as a volume of it cannot be described: {why}");
+    let text = format!("the chain is unknown because a volume of it cannot be described: {why}");
     Fault::new(FaultCode::VolumeMetadataInvalid, text).about(volume.id)
 }
 
@@ -144,7 +142,7 @@ mod tests {
         }
         let child = volume(3, Some(2), Role::Leaf);
         assert_eq!(chain(&[linked.clone(), child]), Ok(vec![id(3), id(2)]));
-        assert!(trouble(&[linked]).contains("no volume here says that it belongs"));
+        assert!(trouble(&[linked]).contains("no volume here belongs"));
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn fill(info: &mut VolumeInfo, image: &Dir) -> Result<(), Fault> {
         let lacking = if info.meta.is_none() { "metadata" } else { "data" };
         return Err(Fault::new(
             FaultCode::VolumeMetadataInvalid,
-            format!("volume {id} has no {lacking}: it is half made or half deleted; delete its image"),
+            format!("volume {id} has no {lacking}: it is partly created or partly deleted; delete its image"),
         )
         .about(id));
     };

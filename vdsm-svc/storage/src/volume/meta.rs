@@ -54,8 +54,8 @@ pub enum Role {
 /// What a `.meta` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeMeta {
-    /// What a guest sees, in bytes. Not above 0 only where a resize was cut off, or by hand: VDSM shows such a volume
-    /// and does not copy it.
+    /// The size that a guest sees, in bytes. Not above 0 only where a resize was cut off, or by hand: VDSM shows such
+    /// a volume and does not copy it.
     pub capacity_bytes: i64,
     /// When it was made, in seconds since the epoch.
     pub created_s: i64,
@@ -90,23 +90,23 @@ pub enum MetaError {
     #[error("is empty")]
     Empty,
     /// VDSM's mark of a volume that was half deleted.
-    #[error("is cleared (it holds the key NONE): the volume was half deleted")]
+    #[error("is cleared (it has the key NONE): the volume was partly deleted")]
     Cleared,
     /// VDSM's has 512 bytes.
-    #[error("is too long: {LIMIT_BYTES} bytes are what it may have, and no more than {max} are read", max = text::MAX_BYTES)]
+    #[error("is too long: it may have {LIMIT_BYTES} bytes, and at most {max} are read", max = text::MAX_BYTES)]
     TooLong,
     /// A line that is no UTF-8.
-    #[error("has a line that is no UTF-8: {0:?}")]
+    #[error("has a line that is not UTF-8: {0:?}")]
     NotUtf8(String),
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("lacks the key {0}")]
     Missing(&'static str),
-    /// A value that cannot be.
-    #[error("has {key}={value:?}, which cannot be")]
+    /// A value is invalid.
+    #[error("has the impossible value {key}={value:?}")]
     Value {
         /// The key.
         key: &'static str,
-        /// What stands there.
+        /// The value that was found.
         value: String,
     },
     /// It would not fit one block even without a description.
@@ -212,7 +212,7 @@ impl VolumeMeta {
         let mut remarks: Vec<_> = (keys.ambiguous.iter())
             .map(|key| {
                 format!(
-                    "the metadata has the key {} twice; the last one counts",
+                    "the metadata has the key {} twice; the last one is used",
                     shown(key)
                 )
             })
@@ -253,19 +253,19 @@ impl VolumeMeta {
         let mut found = Vec::new();
         if self.capacity_bytes <= 0 {
             found.push(format!(
-                "the metadata has CAP={}: a resize of it was cut off, or it was changed by hand",
+                "the metadata has CAP={}: a resize was interrupted, or it was changed by hand",
                 self.capacity_bytes
             ));
         }
         if !GENERATIONS.contains(&self.generation) {
             found.push(format!(
-                "the metadata has GEN={}, and generations are 0 to 999",
+                "the metadata has GEN={}, but generations are 0 to 999",
                 self.generation
             ));
         }
         if self.sequence < 0 {
             found.push(format!(
-                "the metadata has SEQ={}, which counts from 0",
+                "the metadata has SEQ={}, but sequences count from 0",
                 self.sequence
             ));
         }

@@ -39,7 +39,7 @@ pub(super) const EXTENDED_L2: u64 = 1 << 4;
 pub struct Qcow2Header {
     /// 2 (compat 0.10) or 3 (compat 1.1).
     pub version: u32,
-    /// What a guest sees, in bytes.
+    /// The size that a guest sees, in bytes.
     pub virtual_size_bytes: u64,
     /// Bytes of a cluster.
     pub cluster_bytes: u64,
@@ -85,14 +85,14 @@ impl Qcow2Header {
             return Err(Qcow2Error::NotQcow2);
         }
         if got < 72 {
-            return Err(Qcow2Error::Broken("cut short"));
+            return Err(Qcow2Error::Broken("truncated"));
         }
         let version = be32(&head, 4);
         if !(2..=3).contains(&version) {
             return Err(Qcow2Error::Broken("unknown version"));
         }
         if version == 3 && got < HEADER_BYTES {
-            return Err(Qcow2Error::Broken("cut short"));
+            return Err(Qcow2Error::Broken("truncated"));
         }
         let cluster_bits = be32(&head, 20);
         if !(9..=21).contains(&cluster_bits) {
@@ -120,9 +120,9 @@ impl Qcow2Header {
     /// What is wrong with it as the header of a file that was just made; none if nothing is.
     pub(crate) fn trouble_when_new(&self) -> Option<&'static str> {
         if self.version != 3 {
-            Some("is of compat 0.10, and was to be of 1.1")
+            Some("has compat 0.10 instead of 1.1")
         } else if self.snapshots != 0 {
-            Some("holds snapshots of its own")
+            Some("has internal snapshots")
         } else if self.incompatible_features & DIRTY != 0 {
             Some("was not closed properly")
         } else if self.backing_file.is_some() {
@@ -137,9 +137,9 @@ impl Qcow2Header {
         let has = |feature| self.incompatible_features & feature != 0;
         let known = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
         if self.backing_file.is_some() {
-            Some("names a backing file, and its metadata says that it has no parent")
+            Some("names a backing file, but its metadata says that it has no parent")
         } else if has(DATA_FILE) {
-            Some("keeps its data in another file")
+            Some("has an external data file")
         } else if self.encrypted {
             Some("is encrypted")
         } else if has(CORRUPT) {
@@ -182,7 +182,7 @@ fn backing_format(file: &File, mut at: u64, cluster: u64) -> Result<Option<Strin
 fn text(file: &File, at: u64, bytes: u32) -> Result<String, Qcow2Error> {
     let mut buffer = vec![0u8; bytes as usize];
     if read_up_to(file, &mut buffer, at)? < buffer.len() {
-        return Err(Qcow2Error::Broken("cut short"));
+        return Err(Qcow2Error::Broken("truncated"));
     }
     Ok(String::from_utf8_lossy(&buffer).into_owned())
 }

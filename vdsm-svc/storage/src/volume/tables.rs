@@ -58,11 +58,11 @@ impl Tables {
     pub(crate) fn read(file: &File, header: &Qcow2Header) -> Result<Self, Qcow2Error> {
         let bytes = u64::from(header.l1_entries) * ENTRY_BYTES;
         if bytes > L1_LIMIT_BYTES {
-            return Err(Qcow2Error::Broken("too large a first table"));
+            return Err(Qcow2Error::Broken("L1 table too large"));
         }
         let mut table = vec![0u8; usize::try_from(bytes).unwrap_or(0)];
         if read_up_to(file, &mut table, header.l1_offset)? < table.len() {
-            return Err(Qcow2Error::Broken("cut short within its first table"));
+            return Err(Qcow2Error::Broken("truncated within its L1 table"));
         }
         let tables = Self {
             cluster_bytes: header.cluster_bytes,
@@ -72,7 +72,7 @@ impl Tables {
         };
         let needed = tables.virtual_size_bytes.div_ceil(tables.reach());
         if needed > u64::from(header.l1_entries) {
-            return Err(Qcow2Error::Broken("too small a first table"));
+            return Err(Qcow2Error::Broken("L1 table too small"));
         }
         Ok(tables)
     }

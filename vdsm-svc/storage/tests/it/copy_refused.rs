@@ -131,7 +131,7 @@ fn metadata_that_forbids_it_is_heeded() {
 
 #[test]
 fn why_an_illegal_volume_is_not_copied_is_said_rightly() {
-    for (legality, reason) in [("ILLEGAL", "cut off"), ("FAKE", "placeholder for a template")] {
+    for (legality, reason) in [("ILLEGAL", "interrupted"), ("FAKE", "placeholder for a template")] {
         let place = pattern::place_with(VolumeFormat::Raw, Allocation::Sparse);
         let text = fs::read_to_string(place.meta(7)).unwrap();
         let text = text.replace("LEGALITY=LEGAL", &format!("LEGALITY={legality}"));
@@ -156,10 +156,7 @@ fn a_volume_that_others_stand_on_or_beside_is_refused() {
     let Ran::Ill(fault) = place.run(&to_raw(), task(2)) else {
         panic!("it was copied")
     };
-    assert!(
-        fault.message.contains("another name as well (a hard link)"),
-        "{fault}"
-    );
+    assert!(fault.message.contains("a second name (a hard link)"), "{fault}");
 }
 
 /// Puts one thing that is no regular file under a path.

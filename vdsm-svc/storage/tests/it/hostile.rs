@@ -62,7 +62,7 @@ fn a_volume_behind_a_symlink_is_not_a_regular_file() {
     let fault = info.fault.unwrap();
     assert_eq!(fault.code, FaultCode::NotARegularFile);
     assert!(
-        fault.message.contains("it is a symlink, and no regular file"),
+        fault.message.contains("it is a symlink, not a regular file"),
         "{fault}"
     );
 }
@@ -82,7 +82,7 @@ fn an_image_or_a_domain_behind_a_symlink_is_not_followed() {
     let fault = place.root().domain(other.parse().unwrap()).err().unwrap();
     assert_eq!(fault.code, FaultCode::NotARegularFile);
     assert!(
-        fault.message.contains("it is a symlink, and no directory"),
+        fault.message.contains("it is a symlink, not a directory"),
         "{fault}"
     );
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);

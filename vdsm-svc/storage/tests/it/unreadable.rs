@@ -174,7 +174,9 @@ fn a_process_that_a_child_left_behind_and_that_can_write_to_what_was_made_fails_
     let fault = op::run(&root, &operation, task(1), &*bench).unwrap_err();
     assert_eq!(fault.code, FaultCode::QemuImgFailed, "{fault}");
     assert!(
-        fault.message.contains("still has the file open for writing"),
+        fault
+            .message
+            .contains("still has the file that it made open for writing"),
         "{fault}"
     );
     let note = bench.notes.lock().unwrap().clone();

@@ -40,24 +40,20 @@ fn fails(place: &Place, operation: &Operation, expected: FaultCode, words: &str,
 fn what_is_not_the_volume_that_was_wished_is_not_made() {
     use VolumeFormat::{Cow, Raw};
     for (how, format, words) in [
-        ("idle", Raw, "shows 0 bytes"),
+        ("idle", Raw, "has 0 bytes"),
         ("idle", Cow, "is not a qcow2 file"),
         ("backing", Cow, "names a backing file"),
-        ("data-file", Cow, "keeps its data in another file"),
+        ("data-file", Cow, "has an external data file"),
         ("other-format", Cow, "is not a qcow2 file"),
-        ("other-format", Raw, "bytes, and was to show"),
-        ("other-size", Raw, "shows 102400 bytes, and was to show 4194304"),
-        (
-            "other-virtual-size",
-            Cow,
-            "shows 1048576 bytes, and was to show 4194304",
-        ),
+        ("other-format", Raw, "bytes instead of"),
+        ("other-size", Raw, "has 102400 bytes instead of 4194304"),
+        ("other-virtual-size", Cow, "has 1048576 bytes instead of 4194304"),
         ("old", Cow, "compat 0.10"),
         ("encrypted", Cow, "is encrypted"),
         ("snapshot", Cow, "snapshots"),
-        ("cut", Cow, "cut short"),
-        ("raw-full", Raw, "holds data"),
-        ("mapped", Cow, "tells of data"),
+        ("cut", Cow, "truncated"),
+        ("raw-full", Raw, "has data at byte"),
+        ("mapped", Cow, "has data tables"),
     ] {
         for allocation in [Allocation::Sparse, Allocation::Preallocated] {
             let mut place = Place::in_memory();
@@ -74,13 +70,13 @@ fn what_is_not_a_copy_is_not_made() {
     use FaultCode::{CopyDiffers, QemuImgFailed};
     use VolumeFormat::{Cow, Raw};
     for (how, format, expected, words) in [
-        ("no-copy", Raw, CopyDiffers, "does not hold"),
-        ("no-copy", Cow, CopyDiffers, "does not hold"),
-        ("zeroed-copy", Raw, CopyDiffers, "does not hold"),
-        ("cut-copy", Raw, QemuImgFailed, "bytes, and was to show"),
-        ("cut-copy", Cow, QemuImgFailed, "cut short"),
+        ("no-copy", Raw, CopyDiffers, "differs from"),
+        ("no-copy", Cow, CopyDiffers, "differs from"),
+        ("zeroed-copy", Raw, CopyDiffers, "differs from"),
+        ("cut-copy", Raw, QemuImgFailed, "bytes instead of"),
+        ("cut-copy", Cow, QemuImgFailed, "truncated"),
         ("backing-copy", Cow, QemuImgFailed, "names a backing file"),
-        ("other-size-copy", Cow, QemuImgFailed, "was to show"),
+        ("other-size-copy", Cow, QemuImgFailed, "instead of"),
     ] {
         for source in [Raw, Cow] {
             for verify in [true, false] {
@@ -105,7 +101,7 @@ fn what_was_not_compared_is_not_called_the_same() {
         &place,
         &operation,
         FaultCode::QemuImgFailed,
-        "does not say that they are",
+        "did not report that they are",
         "no-compare",
     );
 }

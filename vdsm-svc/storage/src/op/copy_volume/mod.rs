@@ -1,7 +1,7 @@
 //! Copies a volume without a parent: a new volume, filled with what a guest sees of another one.
 //!
-//! The source is held open from the first look to the last, and qemu-img is given that very file: what is copied
-//! is what was looked at, whatever becomes of its name. The copy counts only if the name still leads there.
+//! The source is held open from the first check to the last, and qemu-img gets that open file: what is copied is what
+//! was checked, whatever happens to its name. The copy is accepted only if the name still leads there.
 
 use common::id::ImageId;
 use common::operation::CAPACITY_STEP_BYTES;
@@ -36,14 +36,8 @@ impl HostOp for CopyVolume {
     type Leftover = Leftover;
 
     const STAGES: &'static [Stage<Self>] = &[
-        Stage {
-            steps: &[On::NOTE_INTENT],
-            undo: &[],
-        },
-        Stage {
-            steps: &[On::MAKE_IMAGE, On::SYNC_IMAGES],
-            undo: &[On::UNDO_IMAGE, On::UNDO_SYNC_IMAGES],
-        },
+        On::INTENT,
+        On::IMAGE,
         Stage {
             steps: &[
                 On::CREATE_FILE,
@@ -61,7 +55,7 @@ impl HostOp for CopyVolume {
                 On::WRITE_META,
                 On::NOTE_DONE,
             ],
-            undo: &[On::UNDO_NOTE, On::UNDO_FILE, On::UNDO_META, On::UNDO_SYNC_IMAGE],
+            undo: On::UNDO_VOLUME,
         },
     ];
     const FORWARD: &'static [Step<Self, Leftover>] = &[On::FORWARD_SYNC];
@@ -75,7 +69,8 @@ impl HostOp for CopyVolume {
         let most_bytes = source.most_bytes(work.ctx)?.max(data_bytes);
         let disk_type = source.disk_type().to_owned();
         let contents = Contents {
-            // A volume that was extended or came from elsewhere may have any size; what is made has VDSM's step.
+            // A volume that was extended or created elsewhere may have any size; the copy's size is a multiple of
+            // VDSM's granularity.
             capacity_bytes: source.capacity_bytes().next_multiple_of(CAPACITY_STEP_BYTES),
             disk_type: &disk_type,
             least_bytes: most_bytes,
@@ -94,7 +89,7 @@ impl HostOp for CopyVolume {
         self.spec().left(work, note)
     }
 
-    /// The source may have changed since, or be gone: it is not asked for its size.
+    /// The source may have changed since, or be gone, so its size is not read.
     fn evidence(&self, root: &StorageRoot) -> Result<Evidence, Fault> {
         self.spec().evidence(root, None)
     }
@@ -104,7 +99,7 @@ impl HostOp for CopyVolume {
     }
 
     fn undo_note(&self) -> &'static str {
-        "removes the copy that it makes, and the image if it made that; the source stays as it is"
+        "removes the copy that it makes, and the image if it created that; the source is not changed"
     }
 }
 
@@ -123,8 +118,8 @@ impl MakesVolume for CopyVolume {
     /// Progress is counted in what is copied.
     fn allocated(&self, _: Work<'_>, _: u64, _: u64) {}
 
-    /// A copy of nothing looks like any other empty volume: some pieces of the source are compared by us, whether
-    /// the whole is to be compared or not.
+    /// A copy of nothing looks like any empty volume, so we always compare some samples with the source, even without
+    /// `verify`.
     fn look(&self, making: &Making<Copied>) -> Result<(), Fault> {
         let (source, staged) = (&making.filling.source, making.staged()?);
         let (seen, target) = (source.guest()?, staged.guest()?);
@@ -142,12 +137,12 @@ impl MakesVolume for CopyVolume {
     }
 }
 
-/// With what the new volume is filled.
+/// The source of a new volume's data.
 pub(super) struct Copied {
     source: Source,
-    /// What of the source's file is data and no hole.
+    /// The bytes of the source's file that are data, not holes.
     data_bytes: u64,
-    /// The most that a guest can see as data in the source, by the source's own tables.
+    /// The maximum of data that a guest can see in the source, according to its tables.
     most_bytes: u64,
     target_direct: bool,
 }
@@ -202,13 +197,13 @@ fn verify(op: &CopyVolume, work: Work<'_>, making: &mut Making<Copied>) -> Resul
     Ok(())
 }
 
-/// What a file system may take for a file beyond what is written to it: room ahead of its end above all.
+/// The space that a file system may allocate beyond what is written: mainly preallocation after the end of the file.
 const SLACK_BYTES: u64 = 64 << 20;
 
-/// What `qemu-img compare` says where it has seen no difference. One that says nothing may have compared nothing.
+/// The output of `qemu-img compare` if there is no difference. Without it, the program may have compared nothing.
 const SAME: &str = "Images are identical";
 
-/// With this `qemu-img compare` says that it has seen a difference; more is an error.
+/// The exit status of `qemu-img compare` for a difference; higher ones are errors.
 const DIFFERENT: i32 = 1;
 
 impl Copied {
@@ -225,7 +220,7 @@ impl Copied {
         }
     }
 
-    /// What of the file holds data, or may: all where the space was taken.
+    /// The bytes of the file that are or may be data: all of them if the volume is preallocated.
     fn file_data_bytes(&self, op: &CopyVolume, staged: &StagedVolume<'_>) -> u64 {
         match op.allocation {
             Allocation::Preallocated => staged.capacity_bytes,
@@ -233,7 +228,7 @@ impl Copied {
         }
     }
 
-    /// Whether the copy takes no more than its source can hold: an image may be changed to tell of far more.
+    /// Whether the copy takes no more space than its source can need: an image may be changed to claim far more.
     fn check_taken(&self, op: &CopyVolume, staged: &StagedVolume<'_>) -> Result<(), Fault> {
         let taken = staged.taken_bytes()?;
         let most = largest_file(
@@ -241,7 +236,7 @@ impl Copied {
             staged.capacity_bytes,
             self.file_data_bytes(op, staged),
         );
-        // File systems round up, and take some for themselves; the file's own end is the kernel's to keep.
+        // File systems round up, and need some space themselves; the kernel limits the size of the file.
         let most = most.saturating_add(most / 8).saturating_add(SLACK_BYTES);
         if taken <= most {
             return Ok(());
@@ -250,7 +245,7 @@ impl Copied {
         Err(Fault::new(
             FaultCode::VolumeDataInvalid,
             format!(
-                "the copy of volume {source} takes {taken} bytes already, and the volume told of {} at most; the copy is removed: see who changed the volume",
+                "the copy of volume {source} already takes {taken} bytes, but the volume has at most {}; the copy is removed: find out who changed the volume",
                 self.most_bytes
             ),
         )
@@ -263,7 +258,7 @@ fn not_compared(op: &CopyVolume, said: &str) -> Fault {
     Fault::new(
         FaultCode::QemuImgFailed,
         format!(
-            "qemu-img compared the copy {target} with volume {source}, ended well and does not say that they are the same ({:?}); the copy is removed: check which qemu-img is installed",
+            "qemu-img compared the copy {target} with volume {source}, succeeded but did not report that they are identical ({:?}); the copy is removed: check which qemu-img is installed",
             shown(said)
         ),
     )
@@ -275,7 +270,7 @@ fn differs(op: &CopyVolume, said: &str) -> Fault {
     Fault::new(
         FaultCode::CopyDiffers,
         format!(
-            "the copy {target} does not hold what volume {source} holds ({}); it is removed: look at the kernel's log and the disks",
+            "the copy {target} differs from volume {source} ({}); it is removed: check the kernel's log and the disks",
             said.trim()
         ),
     )

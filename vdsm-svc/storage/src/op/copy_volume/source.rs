@@ -1,4 +1,4 @@
-//! The volume that is copied: looked at before anything is done, and once more before the copy counts.
+//! The source of a copy: checked before anything is done, and again before the copy is accepted.
 
 use std::fs::File;
 
@@ -17,23 +17,23 @@ use crate::volume::{
     Guest, Legality, Qcow2Error, Qcow2Header, Tables, VolumeMeta, data_bytes, data_name, read_meta,
 };
 
-/// Second tables between two questions whether the task is to be stopped.
+/// The number of L2 tables between two checks for an abort.
 const TABLES_AT_ONCE: usize = 64;
 
-/// A volume that may be copied, open.
+/// An open volume that can be copied.
 pub(super) struct Source {
     at: VolumeAddress,
     dirs: DomainDirs,
     image: Dir,
     file: File,
-    /// As the file was before anything was read from it.
+    /// The state of the file before anything was read from it.
     written: Written,
     meta: VolumeMeta,
     capacity_bytes: u64,
     direct: bool,
 }
 
-/// What each write to a file changes.
+/// The properties of a file that each write changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Written {
     bytes: i64,
@@ -53,7 +53,7 @@ impl Written {
 }
 
 impl Source {
-    /// Opens a volume that is alone, whole, and written to by nobody.
+    /// Opens a volume that is the only one of its image, complete, and not open for writing.
     ///
     /// # Errors
     /// `DOMAIN_NOT_FOUND`, `IMAGE_NOT_FOUND`, `VOLUME_NOT_FOUND`; `VOLUME_METADATA_INVALID`, `NOT_A_REGULAR_FILE`;
@@ -88,7 +88,7 @@ impl Source {
         Ok(source)
     }
 
-    /// What a guest sees, in bytes.
+    /// The size that a guest sees, in bytes.
     pub(super) fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes
     }
@@ -98,7 +98,7 @@ impl Source {
         &self.meta.disk_type
     }
 
-    /// What of the file is data and no hole, in bytes.
+    /// The data of the file without holes, in bytes.
     pub(super) fn data_bytes(&self) -> Result<u64, Fault> {
         data_bytes(&self.file).map_err(|e| self.unread(e))
     }
@@ -128,7 +128,8 @@ impl Source {
         }
     }
 
-    /// The most that a guest can see as data, in bytes: by the tables of a qcow2 file, which use no cluster twice.
+    /// The maximum of data that a guest can see, in bytes: for a qcow2 file according to its tables, which use no
+    /// cluster twice.
     ///
     /// # Errors
     /// `VOLUME_DATA_INVALID`; `ABORTED`; those of the file system.
@@ -150,13 +151,15 @@ impl Source {
             let counted = tables.count_all(&self.file, offset, file_bytes);
             let counted = counted.map_err(|e| self.unread(e))?;
             let Some(counted) = counted else {
-                return Err(self.invalid("is cut short: its tables tell of more than it holds"));
+                return Err(self.invalid("is truncated: its tables refer to more than it has"));
             };
             plain += counted.plain;
             compressed += counted.compressed;
         }
         if plain > file_bytes.div_ceil(tables.cluster_bytes()) {
-            return Err(self.invalid("uses a cluster of data twice, and would grow in a copy without end"));
+            return Err(
+                self.invalid("uses a cluster of data twice, so a copy of it could grow without limit")
+            );
         }
         Ok((plain + compressed).saturating_mul(tables.cluster_bytes()))
     }
@@ -168,10 +171,11 @@ impl Source {
         }
     }
 
-    /// Whether it is still what it was at the start: the same files under the same names, and nothing written to them.
+    /// Whether it is unchanged since the start: the same files with the same names, and nothing written to them.
     ///
     /// # Errors
-    /// `STORAGE_REPLACED` where its whole domain was; `GENERATION_MISMATCH`; those of the file system and of the metadata.
+    /// `STORAGE_REPLACED` if its whole domain was replaced; `GENERATION_MISMATCH`; those of the file system and of
+    /// the metadata.
     pub(super) fn check_unchanged(&self, root: &StorageRoot) -> Result<(), Fault> {
         self.dirs.is_there(root)?;
         let now = read_meta(&self.image, self.at.volume_id)?;
@@ -180,7 +184,7 @@ impl Source {
         let how = if !now.is_some_and(same) {
             "was changed"
         } else if !self.is_under_its_name(root)? {
-            "was replaced by another file, or moved away,"
+            "was replaced by another file or moved away"
         } else if Written::of(&self.file).map_err(|e| self.unread(e))? != self.written {
             "was written to"
         } else {
@@ -189,7 +193,7 @@ impl Source {
         Err(self.fault(
             FaultCode::GenerationMismatch,
             &format!(
-                "{how} while it was copied; the copy is removed: see what changed it, then copy it again"
+                "{how} while it was being copied; the copy is removed: find out what changed it, then copy it again"
             ),
         ))
     }
@@ -204,8 +208,7 @@ impl Source {
         Ok(image.file_id()? == self.image.file_id()? && image.file_id_of(name)? == Some(file_id))
     }
 
-    /// Whether the file is what the metadata says, by a look of our own: no program is given a header that names
-    /// other files.
+    /// Checks by ourselves that the file matches its metadata: no program gets a header that names other files.
     fn check_data(&self) -> Result<(), Fault> {
         if self.capacity_bytes == 0 {
             return Err(self.invalid(&format!(
@@ -221,7 +224,7 @@ impl Source {
             return Ok(());
         }
         Err(self.invalid(&format!(
-            "shows {bytes} bytes, and its metadata says {}",
+            "has {bytes} bytes, but its metadata says {}",
             self.meta.capacity_bytes
         )))
     }
@@ -241,7 +244,7 @@ impl Source {
     fn invalid(&self, what: &str) -> Fault {
         self.fault(
             FaultCode::VolumeDataInvalid,
-            &format!("{what}; it cannot be copied: look at the file itself"),
+            &format!("{what}; it cannot be copied: check the file itself"),
         )
     }
 
@@ -254,7 +257,7 @@ impl Source {
 fn vanished(at: VolumeAddress) -> Fault {
     Fault::new(
         FaultCode::VolumeNotFound,
-        format!("volume {} went away while it was looked at", at.volume_id),
+        format!("volume {} disappeared while it was being read", at.volume_id),
     )
     .about(at.volume_id)
 }

@@ -1,4 +1,4 @@
-//! What keeps an image from being deleted.
+//! The reasons to refuse the deletion of an image.
 
 use std::ops::ControlFlow;
 
@@ -11,13 +11,13 @@ use crate::file::{Dir, Entry, Kind, kind_in_words};
 use crate::names::{self, ImageFile};
 use crate::volume::{Role, read_meta, template_home};
 
-/// What NFS makes of a file that was unlinked while it is open.
+/// The prefix of a file that was unlinked while it is open on NFS.
 const NFS_OPEN: &str = ".nfs";
 
-/// Asked before each file whether to go on.
+/// Called before each file; an error stops the work.
 pub(super) type AbortCheck<'a> = &'a dyn Fn() -> Result<(), Fault>;
 
-/// The first name that is free to set the image aside under.
+/// The first free name that the image can be renamed to.
 pub(super) fn free_name(domain: &Domain, image: ImageId) -> Result<String, Fault> {
     for name in names::set_aside(image).take(LEFTOVERS_MAX) {
         if domain.images.kind(&name)?.is_none() {
@@ -27,7 +27,7 @@ pub(super) fn free_name(domain: &Domain, image: ImageId) -> Result<String, Fault
     Err(too_many_leftovers(image))
 }
 
-/// Refuses an image that holds what neither oVirt nor we put there.
+/// Refuses an image with files that neither oVirt nor this service created.
 pub(super) fn contents(dir: &Dir, check_abort: AbortCheck<'_>) -> Result<(), Fault> {
     dir.for_each(|entry| {
         check_abort()?;
@@ -39,7 +39,7 @@ pub(super) fn contents(dir: &Dir, check_abort: AbortCheck<'_>) -> Result<(), Fau
     })
 }
 
-/// After everything known was unlinked.
+/// Checks for other files after all known files were unlinked.
 pub(super) fn nothing_left(dir: &Dir) -> Result<(), Fault> {
     match dir.some_entries(1, &|_| true)?.first() {
         None => Ok(()),
@@ -55,7 +55,7 @@ fn not_a_file(dir: &Dir, entry: &Entry) -> Fault {
     Fault::new(
         FaultCode::NotARegularFile,
         format!(
-            "{} is {what} where a volume's file should be; nothing was touched: remove it yourself",
+            "{} is {what} where the file of a volume should be; nothing was changed: remove it yourself",
             path.display()
         ),
     )
@@ -72,13 +72,14 @@ fn unexpected(dir: &Dir, entry: &Entry) -> Fault {
     } else {
         (
             FaultCode::UnexpectedFile,
-            "it is not of oVirt's making and is left alone; move it away, then delete the image again",
+            "oVirt did not create it, so it is left alone; move it away, then delete the image again",
         )
     };
-    Fault::new(code, format!("the image holds {}: {advice}", path.display())).about(path.display())
+    Fault::new(code, format!("the image has {}: {advice}", path.display())).about(path.display())
 }
 
-/// Refuses an image whose template others stand on. Its links in other images would live on, but without a home.
+/// Refuses an image whose template is the base of other images: its links in them would remain, but without their
+/// origin.
 pub(super) fn not_shared(
     domain: &Domain,
     image: ImageId,
@@ -94,7 +95,7 @@ pub(super) fn not_shared(
         if linked && is_home(domain, image, dir, volume)? {
             return Err(Fault::new(
                 FaultCode::ImageShared,
-                format!("volume {volume} is a template, and other images stand on it; delete those first"),
+                format!("volume {volume} is a template that other images are based on; delete those first"),
             )
             .about(image));
         }
@@ -102,7 +103,7 @@ pub(super) fn not_shared(
     })
 }
 
-/// Whether the template belongs to this image, and is not just linked into it.
+/// Whether the template belongs to this image and is not just linked into it.
 fn is_home(domain: &Domain, image: ImageId, dir: &Dir, volume: VolumeId) -> Result<bool, Fault> {
     if let Ok(Some(meta)) = read_meta(dir, volume) {
         return Ok(meta.role == Role::Shared && meta.image == image);

@@ -1,8 +1,8 @@
 //! Deletes an image with all its volumes.
 //!
-//! The image's directory is renamed aside whole, which commits; then it is purged, data first and metadata last,
-//! so that what is left of a deletion that fails can still be told for what it is. What was set aside before of the
-//! same image and not purged (by us or by VDSM) is carried on with: purged in its place, or after the image.
+//! Renaming the image's directory commits the deletion; then the directory is purged, data first and metadata last,
+//! so that the remains of a failed deletion can still be identified. Directories of the same image that were renamed
+//! before and not purged (by us or by VDSM) are purged too: instead of the image, or after it.
 
 use common::id::ImageId;
 use common::{DeleteImage, Fault, FaultCode};
@@ -48,7 +48,7 @@ const UNLINK_LEASES: Act = Act::new("unlink_leases", |_, _, deletion| {
 const UNLINK_META: Act =
     Act::new("unlink_meta", |_, _, deletion| unlink(deletion.aside()?, is_meta)).only_if(is_there);
 const REMOVE_DIR: Act = Act::new("remove_dir", remove_dir).only_if(is_there);
-/// What earlier deletions of the image left beside it.
+/// The leftovers of earlier deletions of the image.
 const PURGE_LEFTOVERS: Act = Act::new("purge_leftovers", |op, _, deletion| {
     each_leftover(&deletion.domain, op.image_id, &|name, dir| {
         for which in IN_ORDER {
@@ -62,7 +62,7 @@ const SYNC_PURGED: Act = Act::new("sync_purged", sync_images);
 const NOTE_DONE: Act = Act::new("note_done", |_, work, deletion| {
     work.ctx.note(&deletion.note.encode(), true)
 });
-/// The name is where it was, and stays there.
+/// The image keeps its name.
 const UNDO_SYNC: Act = Act::new("undo_sync", sync_images);
 const FORWARD_SYNC: Act = Act::new("forward_sync", sync_images);
 
@@ -120,7 +120,7 @@ impl HostOp for DeleteImage {
 
     fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Deletion>, Fault> {
         let note = Note::decode(note)?;
-        // Of what was aside before, nothing is unlinked before the second note.
+        // Nothing of the earlier leftovers is unlinked before the second note.
         if note.was_aside && !note.is_aside {
             return Ok(RecoveryPath::NotBegun);
         }
@@ -139,7 +139,7 @@ impl HostOp for DeleteImage {
         match (in_place, is_aside) {
             (true, false) => Ok(RecoveryPath::Back(deletion)),
             (true, true) => Err(came_back(self, &deletion.note)),
-            // Aside, or purged already; where an image stands under the id again, it is another one, and stays.
+            // Renamed, or purged already; if an image has this id again, it is another one, and stays.
             (false, _) => Ok(RecoveryPath::Forward(deletion)),
         }
     }
@@ -153,7 +153,7 @@ impl HostOp for DeleteImage {
         }
         Ok(match leftover(&domain, self.image_id)? {
             Some((_, name)) => Evidence::Partial(format!(
-                "image {} is set aside as {name}, not purged",
+                "image {} was renamed to {name} and not purged",
                 self.image_id
             )),
             None => Evidence::ImageAbsent,
@@ -164,18 +164,18 @@ impl HostOp for DeleteImage {
         None
     }
 
-    /// A deletion that can still be stopped has deleted nothing.
+    /// A deletion that can still be aborted has deleted nothing.
     fn undo_note(&self) -> &'static str {
         ""
     }
 }
 
-/// An image while it is deleted.
+/// An image that is being deleted.
 pub(super) struct Deletion {
     domain: WritableDomain,
-    /// Its directory: before it is set aside, and after that as long as it stands there.
+    /// Its directory: before it is renamed, and after that as long as it exists.
     dir: Option<Dir>,
-    /// The directory's name before it is set aside.
+    /// The directory's name before the rename.
     name: String,
     note: Note,
 }
@@ -183,16 +183,16 @@ pub(super) struct Deletion {
 /// Files that are listed at a time.
 const AT_ONCE: usize = 1_024;
 
-/// What is noted of it.
+/// The note of the operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Note {
-    /// The name that it is set aside under.
+    /// The name that it is renamed to.
     aside: String,
-    /// The image's directory, whatever its name: one made again under the image's id is another.
+    /// The identity of the image's directory: a directory that is created again with the image's id is another one.
     image: Identity,
-    /// Whether it was aside already when the operation began.
+    /// Whether it was renamed already when the operation began.
     was_aside: bool,
-    /// Whether it is durably aside.
+    /// Whether the rename is durable.
     is_aside: bool,
 }
 
@@ -217,7 +217,7 @@ impl Note {
     }
 }
 
-/// Looks before anything is noted: the image's directory, its name, and what is to be noted.
+/// The checks before anything is noted: the image's directory, its name, and the note.
 fn check(domain: &Domain, op: &DeleteImage, work: Work<'_>) -> Result<(Dir, String, Note), Fault> {
     let check_abort = || stop_if_aborted(work.ctx);
     let (dir, name, aside, was_aside) = match domain.find_image(op.image_id)? {
@@ -246,7 +246,7 @@ fn check(domain: &Domain, op: &DeleteImage, work: Work<'_>) -> Result<(Dir, Stri
     Ok((dir, name, note))
 }
 
-/// What an earlier deletion of the image left.
+/// The leftovers of an earlier deletion of the image.
 pub(super) fn leftover(domain: &Domain, of: ImageId) -> Result<Option<(Dir, String)>, Fault> {
     for name in domain.leftovers_of(of)? {
         if let Some(dir) = domain.images.dir(&name)? {
@@ -256,7 +256,7 @@ pub(super) fn leftover(domain: &Domain, of: ImageId) -> Result<Option<(Dir, Stri
     Ok(None)
 }
 
-/// Does this with each directory that earlier deletions of the image left.
+/// Calls `act` for each directory that earlier deletions of the image left.
 fn each_leftover(
     domain: &Domain,
     of: ImageId,
@@ -271,14 +271,9 @@ fn each_leftover(
 }
 
 fn not_found(op: &DeleteImage) -> Fault {
-    Fault::new(
-        FaultCode::ImageNotFound,
-        format!(
-            "there is no image {} in domain {}, and nothing is left of one; it may be deleted already",
-            op.image_id, op.domain_id
-        ),
-    )
-    .about(op.image_id)
+    let what = format_args!("image {} in domain {}", op.image_id, op.domain_id);
+    let advice = "nothing of it is left; it may be deleted already";
+    Fault::missing(FaultCode::ImageNotFound, what, advice).about(op.image_id)
 }
 
 fn set_aside(_: &DeleteImage, _: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
@@ -295,7 +290,7 @@ fn sync_images(_: &DeleteImage, _: Work<'_>, deletion: &mut Deletion) -> Result<
     Ok(deletion.domain.images.sync()?)
 }
 
-/// It is durably aside: notes that, and finds it there. From here on it may be begun again at any place.
+/// The rename is durable: notes that, and opens the directory. From here on the purge can be repeated from any point.
 fn note_aside(op: &DeleteImage, work: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
     let Deletion {
         domain, dir, note, ..
@@ -310,13 +305,13 @@ fn note_aside(op: &DeleteImage, work: Work<'_>, deletion: &mut Deletion) -> Resu
     Ok(())
 }
 
-/// Only the first time it is there for sure.
+/// Only the first time it certainly exists.
 fn is_there(_: &DeleteImage, deletion: &Deletion) -> Result<bool, Fault> {
     Ok(deletion.dir.is_some())
 }
 
 impl Deletion {
-    /// What was moved meanwhile is not deleted where it lies now.
+    /// A directory that was moved meanwhile is not deleted at its new place.
     fn still_aside(&self, op: &DeleteImage) -> Result<(), Fault> {
         match self.domain.images.identity(&self.note.aside)? == Some(self.note.image) {
             true => Ok(()),
@@ -332,7 +327,7 @@ impl Deletion {
 /// Some of an image's files.
 type Which = fn(ImageFile) -> bool;
 
-/// The order in which they go.
+/// The order in which files are deleted.
 const IN_ORDER: [Which; 3] = [is_data, is_lease, is_meta];
 
 const fn is_data(file: ImageFile) -> bool {
@@ -347,7 +342,7 @@ const fn is_meta(file: ImageFile) -> bool {
     matches!(file, ImageFile::Meta(_) | ImageFile::MetaNew(_))
 }
 
-/// Only what is not there is passed over.
+/// Only missing files are skipped.
 fn unlink(dir: &Dir, which: Which) -> Result<(), Fault> {
     let is_one = |entry: &Entry| ImageFile::parse(&entry.name).is_some_and(which);
     loop {
@@ -363,7 +358,7 @@ fn unlink(dir: &Dir, which: Which) -> Result<(), Fault> {
 
 fn remove_dir(op: &DeleteImage, work: Work<'_>, deletion: &mut Deletion) -> Result<(), Fault> {
     deletion.still_aside(op)?;
-    // What came in after the check is not ours: it is named, and kept.
+    // A file that appeared after the check is not ours: it is named and kept.
     check::nothing_left(deletion.aside()?)?;
     work.root.under_way().removes(work.task);
     Ok(deletion.domain.images.remove_dir(&deletion.note.aside)?)
@@ -374,7 +369,7 @@ fn moved_away(op: &DeleteImage, note: &Note) -> Fault {
     Fault::new(
         FaultCode::StorageReplaced,
         format!(
-            "image {image} was set aside as {aside} to be deleted, and no longer stands there: somebody moved, replaced or removed it before it was purged. Look for its volumes elsewhere in the domain, and delete them"
+            "image {image} was renamed to {aside} to be deleted, and is no longer there: somebody moved, replaced or removed it before it was purged. Look for its volumes elsewhere in the domain, and delete them"
         ),
     )
     .about(image)
@@ -384,7 +379,7 @@ fn came_back(op: &DeleteImage, note: &Note) -> Fault {
     Fault::new(
         FaultCode::UnexpectedFile,
         format!(
-            "image {} was set aside as {} to be deleted, and somebody put it back, perhaps in parts; it was not touched: look at it, then delete it again",
+            "image {} was renamed to {} to be deleted, and somebody restored it, perhaps in part; it was not touched: check it, then delete it again",
             op.image_id, note.aside
         ),
     )

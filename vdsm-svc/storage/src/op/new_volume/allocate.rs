@@ -27,7 +27,7 @@ pub(in crate::op) fn check_space(domain: &Domain, bytes: u64, advice: &str) -> R
     Err(Fault::new(
         FaultCode::NoSpace,
         format!(
-            "the volume takes {bytes} bytes and does not fit: domain {} has {free} bytes free; free space, {advice}",
+            "the volume needs {bytes} bytes, but domain {} has only {free} bytes free; free space, {advice}",
             domain.id()
         ),
     )

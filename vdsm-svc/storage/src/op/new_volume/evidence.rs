@@ -20,7 +20,7 @@ impl VolumeSpec<'_> {
         let domain = root.domain(self.at.domain_id)?;
         let Some(image) = domain.images.dir(self.at.image_id.to_string())? else {
             return Ok(match leftover(&domain, self.at.image_id)? {
-                Some((_, name)) => Evidence::Partial(format!("{name} is left of the image, not purged")),
+                Some((_, name)) => Evidence::Partial(format!("{name} is left of the image and not purged")),
                 None => Evidence::Untouched,
             });
         };
@@ -31,7 +31,7 @@ impl VolumeSpec<'_> {
                 Ok(Evidence::Done)
             }
             Some(meta) => Ok(Evidence::Partial(format!(
-                "volume {volume} is {} and not as it was to be made",
+                "volume {volume} is {}, which is not what was requested",
                 meta.legality.as_str()
             ))),
             None if data => Ok(Evidence::Partial(format!(
@@ -52,7 +52,7 @@ impl VolumeSpec<'_> {
         let id = self.at.image_id;
         Ok(match trace {
             Some(entry) => Evidence::Partial(format!(
-                "image {id} holds {} of an operation that was cut off",
+                "image {id} has {} of an operation that was interrupted",
                 entry.name.to_string_lossy()
             )),
             None if entries.is_empty() => Evidence::Empty(format!("image {id} is empty")),

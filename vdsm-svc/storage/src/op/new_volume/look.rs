@@ -16,7 +16,7 @@ use crate::volume::{Guest, Piece, Qcow2Error, Qcow2Header, Tables};
 /// Pieces that are looked at: 2 MiB at most, however large the volume is.
 pub(in crate::op) const PIECES: u64 = 32;
 
-/// Second tables between two questions whether the task is to be stopped.
+/// The number of L2 tables between two checks for an abort.
 const TABLES_AT_ONCE: usize = 64;
 
 /// The data of a new volume while it has the task's name.
@@ -43,11 +43,11 @@ impl StagedVolume<'_> {
         self.check(ctx)?;
         let guest = self.guest()?;
         if guest.has_tables() {
-            return Err(self.wrong("tells of data, and was to be empty"));
+            return Err(self.wrong("has data tables, but should be empty"));
         }
         for piece in guest.pieces(PIECES).map_err(|e| self.unread(e))? {
             if !self.is_zero(&guest, piece)? {
-                return Err(self.wrong(&format!("holds data at byte {}, and was to be empty", piece.at)));
+                return Err(self.wrong(&format!("has data at byte {}, but should be empty", piece.at)));
             }
         }
         Ok(())
@@ -77,7 +77,7 @@ impl StagedVolume<'_> {
             return Ok(());
         }
         Err(self.wrong(&format!(
-            "takes {now} bytes of its file system, and {taken_bytes} were preallocated"
+            "takes {now} bytes of its file system, but {taken_bytes} were preallocated"
         )))
     }
 
@@ -93,7 +93,7 @@ impl StagedVolume<'_> {
     pub(super) fn identity(&self) -> Result<Identity, Fault> {
         let ours = Identity::of_open(self.file).map_err(|e| self.unread(e.into()))?;
         if self.image.identity(self.name)? != Some(ours) {
-            return Err(self.wrong("was replaced by another one"));
+            return Err(self.wrong("was replaced by another file"));
         }
         self.has_one_name()?;
         Ok(ours)
@@ -106,7 +106,7 @@ impl StagedVolume<'_> {
     pub(super) fn check_placed(&self) -> Result<(), Fault> {
         let ours = Identity::of_open(self.file).map_err(|e| self.unread(e.into()))?;
         if self.image.identity(self.volume.to_string())? != Some(ours) {
-            return Err(self.wrong("was replaced by another one"));
+            return Err(self.wrong("was replaced by another file"));
         }
         self.has_one_name()
     }
@@ -165,7 +165,7 @@ impl StagedVolume<'_> {
                 .count(self.file, offset, file_bytes)
                 .map_err(|e| self.unread(e))?;
             clusters +=
-                counted.ok_or_else(|| self.wrong("is cut short: its tables tell of more than it holds"))?;
+                counted.ok_or_else(|| self.wrong("is truncated: its tables refer to more than it has"))?;
         }
         if clusters > file_bytes.div_ceil(tables.cluster_bytes()) {
             return Err(self.wrong("uses a cluster of data twice"));
@@ -177,10 +177,7 @@ impl StagedVolume<'_> {
         if bytes == self.capacity_bytes {
             return Ok(());
         }
-        Err(self.wrong(&format!(
-            "shows {bytes} bytes, and was to show {}",
-            self.capacity_bytes
-        )))
+        Err(self.wrong(&format!("has {bytes} bytes instead of {}", self.capacity_bytes)))
     }
 
     fn is_zero(&self, guest: &Guest<'_>, piece: Piece) -> Result<bool, Fault> {
@@ -204,7 +201,7 @@ impl StagedVolume<'_> {
         Fault::new(
             FaultCode::QemuImgFailed,
             format!(
-                "qemu-img ended well, and the file that it made for volume {volume} {what}; the file is removed: check which qemu-img is installed, and who else writes to the storage"
+                "qemu-img succeeded, but the file that it made for volume {volume} {what}; the file is removed: check which qemu-img is installed, and who else writes to the storage"
             ),
         )
         .about(volume)

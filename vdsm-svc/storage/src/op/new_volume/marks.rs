@@ -54,21 +54,21 @@ impl Marks {
         let (mode, owner) = (self.mode, self.owner);
         if now.mode != mode {
             return Some(format!(
-                "has the mode {:04o}, and was made with {mode:04o}",
+                "has the mode {:04o}, but was created with {mode:04o}",
                 now.mode
             ));
         }
         if now.owner != owner {
             let ((uid, gid), (new_uid, new_gid)) = (owner, now.owner);
             return Some(format!(
-                "belongs to {new_uid}:{new_gid}, and was made for {uid}:{gid}"
+                "belongs to {new_uid}:{new_gid}, but was created for {uid}:{gid}"
             ));
         }
         if now.acl != self.acl {
-            return Some("has another access control list than it was made with".to_owned());
+            return Some("has another access control list than it was created with".to_owned());
         }
         let new = now.names.iter().find(|name| !self.names.contains(name));
-        new.map(|name| format!("has the attribute {name}, and was made without"))
+        new.map(|name| format!("has the attribute {name}, but was created without it"))
     }
 }
 

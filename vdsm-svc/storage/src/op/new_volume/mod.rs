@@ -1,9 +1,9 @@
-//! A new volume without a parent, in an image that is absent or empty: what all verbs that make one have in
-//! common. A verb lists the steps in a table of its own, and adds those by which it is filled.
+//! A new volume without a parent, in an image that does not exist or is empty: what all verbs that create one have in
+//! common. A verb lists the steps in its own table, and adds those that fill the volume.
 //!
-//! The data is made under the task's own name, filled and synced there, and then renamed into its place; the
-//! metadata comes last and says LEGAL from its first instant. That one write commits: with it there is a volume,
-//! without it there is nothing but what the task can name as its own.
+//! The data file is created with the task's own name (the staged volume), filled and synced, and then renamed into
+//! place; the metadata comes last and says LEGAL from the start. That write commits: with it the volume exists, and
+//! without it there are only files that the task recognizes as its own.
 
 use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,24 +33,24 @@ pub(super) use look::{PIECES, StagedVolume};
 pub(super) use recover::Leftover;
 pub(super) use steps::{Steps, largest_file};
 
-/// An operation that makes a new volume.
+/// An operation that creates a new volume.
 pub(super) trait MakesVolume:
     HostOp<Run = Making<<Self as MakesVolume>::Filling>, Leftover = Leftover>
 {
-    /// What it knows beside the volume while it is done: with what that is filled.
+    /// What it knows besides the volume while it runs: the source of the data.
     type Filling: 'static;
 
     /// What is to be made.
     fn spec(&self) -> VolumeSpec<'_>;
 
-    /// So many bytes of a preallocated volume have their space.
+    /// Reports how many bytes of a preallocated volume are allocated.
     fn allocated(&self, work: Work<'_>, done_bytes: u64, total_bytes: u64);
 
-    /// Looks here and there whether the data, which is durable by now, is what was to be filled in.
+    /// Checks samples of the data, which is durable by now.
     fn look(&self, making: &Making<Self::Filling>) -> Result<(), Fault>;
 }
 
-/// What is to be made, as the operation says it.
+/// The new volume, as the operation specifies it.
 #[derive(Clone, Copy)]
 pub(super) struct VolumeSpec<'a> {
     /// The address of the new volume.
@@ -63,32 +63,32 @@ pub(super) struct VolumeSpec<'a> {
     pub(super) description: &'a str,
 }
 
-/// What else must be known before it begins: a copy learns it from its source.
+/// What else must be known before it begins; a copy learns it from its source.
 #[derive(Clone, Copy)]
 pub(super) struct Contents<'a> {
-    /// What a guest will see.
+    /// The size that a guest will see.
     pub(super) capacity_bytes: u64,
-    /// The use of the disk (VDSM's DISKTYPE). VDSM looks at it nowhere, and keeps it in copies.
+    /// The use of the disk (VDSM's DISKTYPE). VDSM never uses it, and keeps it in copies.
     pub(super) disk_type: &'a str,
-    /// The least that a sparse one will take on the file system, in bytes.
+    /// The minimum that a sparse volume will take on the file system, in bytes.
     pub(super) least_bytes: u64,
 }
 
-/// A new volume while it is made.
+/// A new volume that is being created.
 pub(super) struct Making<F> {
     domain: WritableDomain,
     at: VolumeAddress,
     meta: VolumeMeta,
     capacity_bytes: u64,
-    /// The name of the data until it stands in its place: the task's own.
+    /// The name of the data file until it is renamed into place: the task's own.
     own: String,
     note: Note,
     image: Option<Dir>,
-    /// The data, open since before anything was written to it.
+    /// The data file, open since before anything was written to it.
     file: Option<File>,
-    /// As it was made.
+    /// The state of the file when it was created.
     marks: Option<Marks>,
-    /// What a preallocated one took of its file system before it was filled.
+    /// The space that a preallocated volume took before it was filled.
     taken_bytes: u64,
     /// What the operation adds.
     pub(super) filling: F,
@@ -99,11 +99,11 @@ impl<F> Making<F> {
         made(self.image.as_ref(), "an image")
     }
 
-    /// The data under the task's own name. It reads as zeros until it is filled, has its space if it is preallocated, and was made
-    /// by this very run.
+    /// The staged volume. It reads as zeros until it is filled, has its space if it is preallocated, and was created
+    /// by this run.
     ///
     /// # Errors
-    /// `INTERNAL` before there is one.
+    /// `INTERNAL` before it was created.
     pub(super) fn staged(&self) -> Result<StagedVolume<'_>, Fault> {
         Ok(StagedVolume {
             image: self.image()?,
@@ -117,16 +117,16 @@ impl<F> Making<F> {
     }
 }
 
-/// What is noted of it.
+/// The note of the operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Note {
-    /// The image's directory, and the file in it under the task's own name, as soon as both are there.
+    /// The image's directory and the staged volume in it, once both exist.
     made: Option<Made>,
-    /// The data that it made; noted before it stands under the volume's name.
+    /// The data that it created; noted before it gets the volume's name.
     file: Option<Identity>,
 }
 
-/// What is known again wherever it was moved to.
+/// The identities of what was created, valid wherever it is moved to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Made {
     image: Identity,
@@ -159,10 +159,10 @@ impl Note {
 }
 
 impl VolumeSpec<'_> {
-    /// Looks before anything is noted.
+    /// The checks before anything is noted.
     ///
     /// # Errors
-    /// Why it cannot be made.
+    /// Why it cannot be created.
     pub(super) fn begin<F>(
         &self,
         work: Work<'_>,
@@ -187,9 +187,9 @@ impl VolumeSpec<'_> {
         })
     }
 
-    /// The image must be absent, or hold nothing but what an earlier try of this very task left, of which no process works any
-    /// more. A volume without a parent beside others would make no chain; and whoever undoes the whole image must not meet what
-    /// it did not make.
+    /// The image must not exist, or have nothing but the remains of an earlier attempt of this task, of which no
+    /// process runs any more. A volume without a parent next to others would not be in their chain; and an undo of
+    /// the whole image must not find anything that the task did not create.
     fn check(
         &self,
         work: Work<'_>,
@@ -199,7 +199,7 @@ impl VolumeSpec<'_> {
     ) -> Result<(), Fault> {
         let volume = self.at.volume_id;
         if let Some((name, image)) = domain.find_image(self.at.image_id)? {
-            // An image in capitals is another one for VDSM, and ours could not be told from it.
+            // For VDSM an image in capitals is another image, and ours could not be distinguished from it.
             if name != self.at.image_id.to_string() {
                 return Err(exists(volume, &format!("a directory {name}")));
             }
@@ -237,7 +237,7 @@ impl VolumeSpec<'_> {
         })
     }
 
-    /// Whether metadata is that which commits it.
+    /// Whether the metadata is the one that commits it.
     fn is_committed(&self, meta: &VolumeMeta) -> bool {
         meta.legality == Legality::Legal
             && meta.domain == self.at.domain_id
@@ -250,7 +250,7 @@ fn exists(volume: VolumeId, name: &str) -> Fault {
     Fault::new(
         FaultCode::VolumeExists,
         format!(
-            "volume {volume} cannot be made: its image holds {name} already; choose another id, or delete the image"
+            "volume {volume} cannot be created: its image already has {name}; choose another id, or delete the image"
         ),
     )
     .about(volume)

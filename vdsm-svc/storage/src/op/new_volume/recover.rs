@@ -1,4 +1,4 @@
-//! What becomes of a new volume that failed, was aborted, or was cut off by a restart.
+//! Recovery of a new volume whose creation failed, was aborted, or was interrupted by a restart.
 
 use common::{Fault, FaultCode, VolumeAddress};
 
@@ -10,7 +10,7 @@ use crate::file::{Dir, Identity};
 use crate::names;
 use crate::volume::{Legality, VolumeMeta, read_meta};
 
-/// Whose data stands under the volume's name.
+/// Whose data has the volume's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Nobody,
@@ -33,7 +33,7 @@ pub(in crate::op) struct Leftover {
     domain: WritableDomain,
     image: Option<Dir>,
     note: Note,
-    /// Whose data stands under the volume's name.
+    /// Whose data has the volume's name.
     owner: Owner,
 }
 
@@ -42,7 +42,7 @@ impl Leftover {
         self.image.is_some()
     }
 
-    /// Whether there is an image, with nothing in it.
+    /// Whether the image exists and is empty.
     pub(super) fn is_empty(&self) -> Result<bool, Fault> {
         match &self.image {
             Some(image) => Ok(image.entries()?.is_empty()),
@@ -50,7 +50,7 @@ impl Leftover {
         }
     }
 
-    /// From here on what was made may be missing because it was undone.
+    /// From here on, missing files may have been removed by the undo.
     pub(super) fn note_undoing(&self, work: Work<'_>) -> Result<(), Fault> {
         let undoing = Note {
             made: None,
@@ -72,7 +72,7 @@ impl Leftover {
         Ok(())
     }
 
-    /// Metadata is written only after the data was noted; that there was none was seen before anything was.
+    /// Metadata is written only after the data was noted; its absence was checked before anything was done.
     pub(super) fn remove_meta(&self, at: VolumeAddress) -> Result<(), Fault> {
         let image = self.image()?;
         if self.note.file.is_some() && self.owner != Owner::Other {
@@ -100,7 +100,7 @@ impl Leftover {
 }
 
 impl VolumeSpec<'_> {
-    /// Finds by the note and by storage what is left of it, and where to go from there.
+    /// Determines by the note and by storage what is left of it, and whether to undo or complete it.
     pub(in crate::op) fn left(&self, work: Work<'_>, note: &[u8]) -> Result<RecoveryPath<Leftover>, Fault> {
         let note = Note::decode(note)?;
         let domain = work.root.writable(self.at.domain_id)?;
@@ -123,10 +123,10 @@ impl VolumeSpec<'_> {
         })
     }
 
-    /// Whether storage says that it is committed.
+    /// Whether storage shows that it is committed.
     ///
     /// # Errors
-    /// `GENERATION_MISMATCH` for a state that this operation does not make: it is left as it is.
+    /// `GENERATION_MISMATCH` for a state that this operation does not create: it is left as it is.
     fn is_done(&self, owner: Owner, meta: Option<VolumeMeta>, note: &Note) -> Result<bool, Fault> {
         let Some(meta) = meta else {
             return Ok(false);
@@ -135,16 +135,16 @@ impl VolumeSpec<'_> {
         match owner {
             Owner::Ours if self.is_committed(&meta) => Ok(true),
             Owner::Ours if illegal => Ok(false),
-            // An undo that was cut off after it had unlinked the data.
+            // An undo was interrupted after it had unlinked the data.
             Owner::Nobody if illegal => Ok(false),
-            // Another volume took the name before ours was in place: only what is ours is undone.
+            // Another volume took the name before ours was in place: only our own files are undone.
             Owner::Other => Ok(false),
             Owner::Nobody if note.file.is_none() => Ok(false),
             Owner::Ours | Owner::Nobody => Err(self.changed(&meta)),
         }
     }
 
-    /// What was begun must lie where it was begun: what was moved away cannot be undone, and is not gone.
+    /// What was begun must be where it was begun: what was moved away cannot be undone, and still exists.
     ///
     /// # Errors
     /// `STORAGE_REPLACED` naming what is left.
@@ -157,7 +157,7 @@ impl VolumeSpec<'_> {
             Fault::new(
                 FaultCode::StorageReplaced,
                 format!(
-                    "{what} of image {image_id} is not where task {task} made it: somebody moved, replaced or removed it meanwhile. Nothing was touched; look for a directory with a file .vdsm-svc-{task} or {}, delete what is not wanted, then delete image {image_id} if it is there",
+                    "{what} of image {image_id} is not where task {task} created it: somebody moved, replaced or removed it meanwhile. Nothing was touched; look for a directory with a file .vdsm-svc-{task} or {}, delete what is not needed, then delete image {image_id} if it exists",
                     self.at.volume_id
                 ),
             )
@@ -169,7 +169,7 @@ impl VolumeSpec<'_> {
         if image.own_identity()? != made.image {
             return Err(moved("the directory"));
         }
-        // A start cannot tell: the name becomes durable with the volume's, so a power cut may have taken it.
+        // After a restart this is unknown: the name becomes durable with the volume's, so a power cut may have lost it.
         if !work.root.under_way().made_is_somewhere(task) {
             return Ok(());
         }
@@ -186,7 +186,7 @@ impl VolumeSpec<'_> {
         Fault::new(
             FaultCode::GenerationMismatch,
             format!(
-                "volume {volume} is {} with generation {}, which this task did not write; it was not touched: look at image {}",
+                "volume {volume} is {} with generation {}, which this task did not write; it was not touched: check image {}",
                 meta.legality.as_str(),
                 meta.generation,
                 self.at.image_id

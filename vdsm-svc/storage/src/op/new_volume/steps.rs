@@ -1,11 +1,11 @@
-//! The steps that all verbs which make a volume have in common; each verb puts them into a table of its own.
+//! The steps that all verbs that create a volume have in common; each verb puts them into its own table.
 
 use std::marker::PhantomData;
 
 use common::{Allocation, Fault, VolumeFormat};
 
 use super::super::Work;
-use super::super::host_op::Step;
+use super::super::host_op::{Stage, Step};
 use super::marks::Marks;
 use super::{Leftover, Made, MakesVolume, Making, Space, StagedVolume, exists};
 use crate::file::Identity;
@@ -13,7 +13,7 @@ use crate::names;
 use crate::qemu_img::{Given, Limits, argv};
 use crate::volume::write_meta;
 
-/// The steps for the table of `O`, in the order in which they are done.
+/// The steps for the table of `O`, in the order in which they run.
 pub(in crate::op) struct Steps<O>(PhantomData<O>);
 
 type MakingOf<O> = Making<<O as MakesVolume>::Filling>;
@@ -39,7 +39,7 @@ impl<O: MakesVolume> Steps<O> {
         Do::<O>::new("place_file", |_, _, making| place(&making.staged()?));
     pub(in crate::op) const SYNC_IMAGE: Do<O> =
         Do::<O>::new("sync_image", |_, _, making| Ok(making.image()?.sync()?));
-    /// The metadata's rename commits. What is before it is durable by now.
+    /// The rename of the metadata commits. Everything before it is durable by now.
     pub(in crate::op) const WRITE_META: Do<O> = Do::<O>::new("write_meta", commit);
     pub(in crate::op) const NOTE_DONE: Do<O> = Do::<O>::new("note_done", |_, work, making| {
         work.ctx.note(&making.note.encode(), true)
@@ -64,6 +64,29 @@ impl<O: MakesVolume> Steps<O> {
         left.sync_image()?;
         left.sync_images()
     });
+}
+
+/// What the tables of these verbs have in common.
+impl<O: MakesVolume> Steps<O> {
+    /// The first stage.
+    pub(in crate::op) const INTENT: Stage<O> = Stage {
+        steps: &[Self::NOTE_INTENT],
+        undo: &[],
+    };
+
+    /// The second stage: the image's directory.
+    pub(in crate::op) const IMAGE: Stage<O> = Stage {
+        steps: &[Self::MAKE_IMAGE, Self::SYNC_IMAGES],
+        undo: &[Self::UNDO_IMAGE, Self::UNDO_SYNC_IMAGES],
+    };
+
+    /// Undoes the stage that makes the volume.
+    pub(in crate::op) const UNDO_VOLUME: &'static [Back<O>] = &[
+        Self::UNDO_NOTE,
+        Self::UNDO_FILE,
+        Self::UNDO_META,
+        Self::UNDO_SYNC_IMAGE,
+    ];
 }
 
 fn has_image<O>(_: &O, left: &Leftover) -> Result<bool, Fault> {
@@ -106,7 +129,7 @@ fn note_staged<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>)
     note(op, work, making)
 }
 
-/// An empty volume.
+/// Creates the empty qcow2 volume.
 fn qemu_img<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
     let (staged, format) = (making.staged()?, op.spec().format);
     let capacity_bytes = staged.capacity_bytes;
@@ -118,7 +141,7 @@ fn qemu_img<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) ->
     staged.check_empty(work.ctx)
 }
 
-/// Its space, if it is to have it.
+/// Allocates its space if it is preallocated.
 fn allocate<O: MakesVolume>(op: &O, work: Work<'_>, making: &mut MakingOf<O>) -> Result<(), Fault> {
     if op.spec().allocation == Allocation::Sparse {
         return Ok(());
@@ -156,7 +179,7 @@ fn commit<O: MakesVolume>(_: &O, _: Work<'_>, making: &mut MakingOf<O>) -> Resul
     write_meta(image, volume, &making.meta)
 }
 
-/// Puts the file into its place, and sees that it is the one that was looked at, with no other name.
+/// Renames the file into place, and checks that it is the same file, without another name.
 fn place(staged: &StagedVolume<'_>) -> Result<(), Fault> {
     let name = staged.volume.to_string();
     staged.identity()?;
@@ -167,16 +190,16 @@ fn place(staged: &StagedVolume<'_>) -> Result<(), Fault> {
     staged.check_placed()
 }
 
-/// Beside the tables of its data, a qcow2 file has a header, a first table and a few clusters of counts.
+/// Besides the L2 tables, a qcow2 file has a header, an L1 table and a few clusters of reference counts.
 const COW_LEAST_BYTES: u64 = 16 << 20;
 
-/// Tables and counts take 10 bytes for each cluster of 64 KiB; the file system's pieces are rounded up.
+/// Tables and reference counts take 10 bytes for each cluster of 64 KiB; the file system rounds up.
 const COW_PART: u64 = 1024;
 
-/// The largest file that a volume of this capacity can be with so much data in it: what fills it writes no more.
+/// The largest file that a volume of this capacity can be with this much data: what fills it writes no more.
 pub(in crate::op) fn largest_file(format: VolumeFormat, capacity_bytes: u64, data_bytes: u64) -> u64 {
     match format {
-        // Its end is where its guest's is, however little it holds.
+        // A raw file is as long as the guest's disk, however little data it has.
         VolumeFormat::Raw => capacity_bytes,
         VolumeFormat::Cow => data_bytes
             .saturating_add(capacity_bytes / COW_PART)
