@@ -179,7 +179,7 @@ impl Life {
 
     fn fenced(&self, host_id: HostId, info: &HostInfo) -> Fault {
         let words = format!(
-            "the host belongs to another start of this engine (incarnation {}, epoch {}), from which this one (incarnation {}, epoch {}) does not descend: another engine runs, or ran, on a copy of this data directory, or this directory was put back from an older copy. Stop the one that is not meant to have the host; if this one is, have the host taken over (TakeOverHost)",
+            "the host belongs to another start of this engine (incarnation {}, epoch {}), from which this one (incarnation {}, epoch {}) does not descend: another engine runs, or ran, on a copy of this data directory, or an older copy of this directory was restored. Stop the engine that is not to have the host; if this one is, have the host taken over (TakeOverHost)",
             info.engine_incarnation, info.engine_epoch, self.incarnation, self.epoch
         );
         Fault::new(FaultCode::EngineFenced, words).about(host_id)
@@ -207,7 +207,7 @@ where
     convert::optional_id(what, text).map_err(|_| {
         Fault::new(
             FaultCode::HostAway,
-            format!("the host gives {what} that is no UUID"),
+            format!("the host sent {what} that is not a UUID"),
         )
     })
 }

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match threads::runtime() {
         Ok(tokio) => tokio.block_on(run(settings)),
         Err(problem) => {
-            eprintln!("engine-svc: no threads can be started: {problem}");
+            eprintln!("engine-svc: cannot start threads: {problem}");
             ExitCode::FAILURE
         }
     }

@@ -42,7 +42,7 @@ pub enum RunError {
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The server failed.
-    #[error("the service cannot be served")]
+    #[error("the server failed")]
     Serve(#[from] ServeError),
     /// The coordinator ended by itself.
     #[error("a bug has stopped the engine: please report it, with the log")]
@@ -169,7 +169,7 @@ pub async fn serve_on(
     let follower = tokio::spawn(health.clone().follow(Arc::downgrade(&kept)));
     info!(
         address = %listening.address(), engine_id = %life.engine_id, epoch = life.epoch,
-        incarnation = %life.incarnation, "the engine serves"
+        incarnation = %life.incarnation, "the engine is serving"
     );
     let mut outcome = Ok(());
     let until = async {

@@ -22,8 +22,8 @@ pub(crate) async fn log_changes(mut stances: watch::Receiver<Stance>) {
     loop {
         let now = stances.borrow_and_update().clone();
         match &now {
-            Stance::Over(fault) => warn!(%fault, "this engine takes no command but TakeOverHost"),
-            Stance::Acts if was_over => info!("this engine takes commands again"),
+            Stance::Over(fault) => warn!(%fault, "this engine accepts no command but TakeOverHost"),
+            Stance::Acts if was_over => info!("this engine accepts commands again"),
             Stance::Acts | Stance::Undecided(_) => {}
         }
         was_over = matches!(now, Stance::Over(_));
@@ -38,7 +38,7 @@ pub(crate) async fn log_changes(mut stances: watch::Receiver<Stance>) {
                 tokio::select! {
                     biased;
                     changed = stances.changed() => break changed,
-                    () = sleep(REMINDER) => warn!(%fault, "this engine takes no command yet"),
+                    () = sleep(REMINDER) => warn!(%fault, "this engine accepts no commands yet"),
                 }
             },
         };

@@ -1,10 +1,11 @@
-//! The catalogue of commands: one row a kind. All that must be total over the kinds is generated from it: the parameters,
-//! the requests, the codes of their ends, who plans them (`plan`), and how they are kept and shown (the shell).
+//! The catalogue of commands, with one row per kind. Everything that must be total over the kinds is generated from
+//! it: the parameters, the requests, the event codes of their ends, their planning (`plan`), and how they are
+//! recorded and shown (the shell).
 
 /// Calls the macro of the given name with every kind of command.
 ///
-/// A root is what a client can ask for; its row gives the codes of the events that tell of its end: done (with how much
-/// that matters), failed, cancelled. A part is only ever a child of another command.
+/// A client can request a root; its row has the codes of the events that report its end: done (with the severity),
+/// failed, cancelled. A part is always a child of another command.
 #[macro_export]
 macro_rules! commands {
     ($rows:ident) => {

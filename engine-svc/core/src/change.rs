@@ -1,4 +1,4 @@
-//! Durable facts: whole records, the last one of a key wins.
+//! Durable changes: complete records; the last one with a key wins.
 
 use std::sync::Arc;
 
@@ -6,22 +6,22 @@ use common::id::{CommandId, DiskId, HostId, VmId};
 
 use crate::model::{AsyncTask, Command, Disk, Domain, Event, Host, Vm};
 
-/// One record as it now is. [`crate::State::apply`] takes it into the state, live and at load.
+/// A record in its new state. [`crate::State::apply`] applies it to the state, live and at load.
 ///
-/// The order of the changes of a transition matters where they do not fit into one revision of the store:
-/// every prefix of them is a state that a restart carries forward. So children and tasks come before the root
-/// that makes them count, and what the end of a command brings comes before the end.
+/// The order of the changes of a transition matters if they do not fit into one revision of the store: a restart must
+/// be able to continue from every prefix of them. So children and tasks come before the root that makes them valid,
+/// and the results of a command come before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A command was accepted or changed.
     Command(Arc<Command>),
-    /// A command's age made it go.
+    /// A command has expired.
     CommandRemoved(CommandId),
     /// A task was recorded or changed.
     Task(Arc<AsyncTask>),
     /// A host was added or changed, or was followed further.
     Host(Arc<Host>),
-    /// A host was given up.
+    /// A host was released.
     HostRemoved(HostId),
     /// A storage domain was added or changed.
     Domain(Domain),
@@ -33,6 +33,6 @@ pub enum Change {
     Vm(Vm),
     /// A VM is gone.
     VmRemoved(VmId),
-    /// Something happened that people are told.
+    /// An event for people.
     Event(Event),
 }

@@ -1,4 +1,4 @@
-//! What is to be done in the world, once the change behind it is durable.
+//! What is to be done outside of the core, once the change behind it is durable.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId};
 use crate::input::Differences;
 use crate::model::HostCall;
 
-/// Something to do. Values that [`crate::State::step`] returns, never calls that it makes.
+/// An effect: a value that [`crate::State::step`] returns, never a call that it makes.
 ///
-/// Those for a host may be dropped while it is not connected, and lost in a crash: at each
-/// [`crate::Input::HostConnected`] all that is still to be done on that host comes again. While it is connected,
-/// the shell repeats each until it has the answer.
+/// Effects for a host may be dropped while it is not connected, or lost in a crash: at each
+/// [`crate::Input::HostConnected`] everything that is still to be done on that host is returned again. While the host
+/// is connected, the shell repeats each effect until it has the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Connect to a host and follow it; harmless where it is followed already.
+    /// Connect to a host and follow it; does nothing if it is followed already.
     Follow {
-        /// The host that must answer there.
+        /// The id that the host must answer with.
         host_id: HostId,
         /// Its address, as `host:port`.
         address: String,
@@ -27,8 +27,8 @@ pub enum Effect {
         /// The host.
         host_id: HostId,
     },
-    /// Takes the recorded host once more: it lost its memory, and with it whose it is. To be done before the
-    /// effects that come after it.
+    /// Claims a recorded host again, because it lost its records and with them its owner. To be done before the
+    /// effects that follow.
     Reclaim {
         /// The host.
         host_id: HostId,
@@ -37,16 +37,16 @@ pub enum Effect {
     StartTask {
         /// The host.
         host_id: HostId,
-        /// Under which id.
+        /// The id of the task.
         task_id: TaskId,
         /// The operation.
         operation: Operation,
         /// The host's store that it is meant for.
         store_id: Option<StoreId>,
-        /// For the host's records and logs.
+        /// The correlation id, for the host's records and logs.
         correlation_id: String,
     },
-    /// Have a host stop a task, whether or not it ever heard of it.
+    /// Have a host abort a task, whether or not it ever received it.
     AbortTask {
         /// The host.
         host_id: HostId,
@@ -54,58 +54,58 @@ pub enum Effect {
         task_id: TaskId,
         /// The host's store that it is meant for.
         store_id: Option<StoreId>,
-        /// The command's; empty where nobody knows any more.
+        /// The correlation id of the command; empty if it is no longer known.
         correlation_id: String,
     },
-    /// Tell a host that the outcome of a task is safe here.
+    /// Tell a host that the result of a task is recorded here.
     ClearTask {
         /// The host.
         host_id: HostId,
         /// The task.
         task_id: TaskId,
-        /// The command's; empty where nobody knows any more.
+        /// The correlation id of the command; empty if it is no longer known.
         correlation_id: String,
     },
-    /// Call a host for a command; repeated until there is a verdict.
+    /// Call a host for a command; repeated until there is a final answer.
     Call {
         /// The host.
         host_id: HostId,
-        /// For which command.
+        /// The command.
         command_id: CommandId,
         /// The call.
         call: HostCall,
         /// The command's.
         correlation_id: String,
     },
-    /// Look on storage what a task did whose host lost its memory, or may have, what that host remembers of it, and
-    /// whether anything that it does not work for is still at work there.
+    /// Ask a host that lost its records, or may have, what storage shows of a task, what its record of the task is,
+    /// and whether orphans still run there.
     ProbeTask {
         /// The host.
         host_id: HostId,
         /// The task.
         task_id: TaskId,
-        /// What it was to do.
+        /// The operation of the task.
         operation: Operation,
         /// The command's.
         correlation_id: String,
     },
-    /// Look on storage what there is of a disk.
+    /// Ask what storage shows of a disk.
     ObserveDisk {
         /// The host.
         host_id: HostId,
         /// The disk.
         disk_id: DiskId,
-        /// In which domain.
+        /// The domain of the disk.
         domain_id: DomainId,
     },
-    /// Look through the host's storage: the records here may be older than it is.
+    /// List the host's storage: the engine's records may be older.
     TakeInventory {
         /// The host.
         host_id: HostId,
-        /// What a look before this one found: what both find is so.
+        /// The differences that a previous listing found: a difference counts only if both find it.
         before: Option<Arc<Differences>>,
     },
-    /// The host's stream has a hole: open a new one that starts with a snapshot.
+    /// The host's stream has a gap: open a new one that starts with a snapshot.
     Resync {
         /// The host.
         host_id: HostId,

@@ -1,4 +1,4 @@
-//! What can happen.
+//! The inputs of the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,53 +10,53 @@ use common::{Fault, Label, Operation, Start, Timestamp, Token, Words};
 
 use crate::model::{CommandRequest, HostCall, Presence, ReportedState};
 
-/// One input. Each may come twice, late, or after a restart.
+/// An input. Each may come twice, late, or after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// The first after each load: decides what a restart must decide, and says whom to follow.
+    /// The first input after each load: decides what a restart must decide, and which hosts to follow.
     Recover,
-    /// A user wants something done.
+    /// A user requests a command.
     Submit(Box<Submission>),
-    /// Time has passed: what waits for its locks for longer than its request allows ends. Comes every second while
-    /// anything waits.
+    /// Time has passed: commands that have waited for their locks longer than allowed end. Comes every second while
+    /// any command waits.
     LockWaitsChecked {
-        /// To tell how long something waits from.
+        /// The running time, from which waiting times are computed.
         present: Present,
     },
-    /// A user wants a command stopped.
+    /// A user cancels a command.
     Cancel {
         /// The command.
         command_id: CommandId,
-        /// The user who asks for it.
+        /// The user.
         user: String,
     },
-    /// A user wants tried again what made a command rest.
+    /// A user retries a command that needs attention.
     Retry {
         /// The command.
         command_id: CommandId,
-        /// The user who asks for it.
+        /// The user.
         user: String,
     },
-    /// A user gives a resting command up.
+    /// A user abandons a command that needs attention.
     Abandon {
         /// The command.
         command_id: CommandId,
-        /// The user who asks for it.
+        /// The user.
         user: String,
-        /// Why, for the log.
+        /// The reason, for the records.
         reason: String,
     },
-    /// Commands that ended long ago are forgotten, with their requests and tasks. Any that has not ended, or
-    /// whose tasks are not cleared, is kept.
+    /// Commands have expired and are forgotten, with their requests and tasks. A command that has not ended, or has
+    /// tasks that are not cleared, is kept.
     Forget {
         /// The roots of their trees.
         command_ids: Vec<CommandId>,
     },
-    /// A host answers as the one that is followed, at a new connection.
+    /// A host that is followed answers on a new connection.
     HostConnected {
-        /// Whom the engine called.
+        /// The host that the engine called.
         host_id: HostId,
-        /// What it says of itself.
+        /// What the host says about itself.
         facts: HostFacts,
     },
     /// A host does not answer any more.
@@ -64,116 +64,117 @@ pub enum Input {
         /// The host.
         host_id: HostId,
     },
-    /// A host answers, and another start of this engine is connected there: it does not say yet whose it is.
+    /// A host answers, but another start of this engine is connected to it: it has not decided yet whose it is.
     HostPutsOff {
-        /// Whom the engine called.
+        /// The host that the engine called.
         host_id: HostId,
         /// `ENGINE_STILL_CONNECTED`.
         fault: Fault,
     },
-    /// A host that is followed could not be connected as often as anything is tried. What a command undoes by a call to it
-    /// would never be decided by anybody: these are tries of that call.
+    /// A host that is followed could not be connected within the maximum number of attempts. They count as attempts
+    /// of the calls by which commands undo something on that host, which would otherwise never be decided.
     ConnectionsSpent {
         /// Which.
         host_id: HostId,
         /// The last failure.
         fault: Fault,
     },
-    /// A host answers, but not as the one that is followed, or it is another engine's or another life's of this one.
+    /// A host answers, but it is not the one that is followed, or it belongs to another engine or to another life of
+    /// this one.
     HostRefused {
-        /// Whom the engine called.
+        /// The host that the engine called.
         host_id: HostId,
         /// `HOST_ID_MISMATCH`, `HOST_OWNED`, `ENGINE_FENCED`, …
         fault: Fault,
-        /// The host shows an incarnation that only a copy of this engine's data directory can have made: more than its
-        /// word.
+        /// The host shows an incarnation that only a copy of this engine's data directory can have created, which
+        /// proves what it says.
         is_proven: bool,
     },
-    /// A frame of a host's task stream, in order, on the connection that [`Input::HostConnected`] told of. One of
-    /// another store, or one that comes while the host is not connected, is ignored.
+    /// A frame of a host's task stream, in order, on the connection of [`Input::HostConnected`]. A frame of another
+    /// store, or one that comes while the host is not connected, is ignored.
     Observed {
         /// The host.
         host_id: HostId,
         /// The store that the stream is of.
         store_id: StoreId,
-        /// What came.
+        /// The frame.
         frame: Frame,
     },
     /// A host has accepted a task, now or before.
     StartAccepted {
         /// The task.
         task_id: TaskId,
-        /// By the store that accepted it.
+        /// The store that accepted it.
         store_id: StoreId,
-        /// The host's record where it is one that was cleared before: the stream will not show it again.
+        /// The host's record if it was cleared before: then the stream will not show it again.
         cleared: Option<Box<HostTask>>,
     },
-    /// A host will never run a task: a verdict.
+    /// A host will never run a task: a final answer.
     StartRefused {
         /// The task.
         task_id: TaskId,
         /// The reason.
         fault: Fault,
     },
-    /// A host has recorded the wish to stop a task.
+    /// A host has recorded the abort of a task.
     AbortAccepted {
         /// The task.
         task_id: TaskId,
-        /// By the store that recorded it.
+        /// The store that recorded it.
         store_id: StoreId,
         /// As in [`Input::StartAccepted`].
         cleared: Option<Box<HostTask>>,
     },
-    /// A task is past its point of no return: it runs on.
+    /// A task is past its point of no return and continues.
     AbortRefused {
         /// The task.
         task_id: TaskId,
-        /// What the host said.
+        /// The host's fault.
         fault: Fault,
     },
     /// A host has acknowledged a clear.
     Cleared {
         /// The task.
         task_id: TaskId,
-        /// The sequence of the task's removal; none where the host knows no such task.
+        /// The sequence of the task's removal; none if the host does not know the task.
         sequence: Option<u64>,
     },
-    /// A clear failed; the shell tries again.
+    /// A clear failed; the shell retries it.
     ClearFailed {
         /// The task.
         task_id: TaskId,
         /// The reason.
         fault: Fault,
     },
-    /// A host's verdict on a call.
+    /// A host's final answer to a call.
     CallAnswered {
-        /// For which command.
+        /// The command.
         command_id: CommandId,
-        /// On which call.
+        /// The call.
         call: HostCall,
-        /// Done, or why not. Only verdicts: a cut says nothing.
+        /// Done, or the reason why not. Only final answers: a broken connection decides nothing.
         result: Result<(), Fault>,
     },
-    /// What storage shows of a task whose host lost its memory, or may have.
+    /// What storage shows of a task whose host lost its records, or may have.
     Probed {
         /// The task.
         task_id: TaskId,
-        /// The host's store at the time.
+        /// The host's store at that time.
         store_id: StoreId,
-        /// The host's start at the time.
+        /// The host's start at that time.
         start: Start,
-        /// What was seen.
+        /// What storage showed.
         evidence: Evidence,
-        /// Processes that the host does not work for are still at work there: then nothing that was seen is final.
+        /// Orphans still run there: then nothing that storage showed is final.
         is_busy: bool,
-        /// What the host remembered of the task before it looked.
+        /// The host's record of the task before it checked.
         remembered: Remembered,
     },
-    /// Something was tried on a connected host as often as allowed, without a verdict.
+    /// The maximum number of attempts was made on a connected host, without a final answer.
     RetriesSpent {
         /// The host.
         host_id: HostId,
-        /// What was tried.
+        /// What was attempted.
         what: Attempt,
         /// The last failure.
         fault: Fault,
@@ -182,39 +183,39 @@ pub enum Input {
     DiskObserved {
         /// The disk.
         disk_id: DiskId,
-        /// What was seen.
+        /// What storage showed.
         presence: Presence,
-        /// In words.
+        /// A note for people.
         note: Words,
     },
-    /// All that a host's storage holds, as [`crate::Effect::TakeInventory`] found it.
+    /// Everything that is on a host's storage, as [`crate::Effect::TakeInventory`] found it.
     InventoryTaken {
         /// The host.
         host_id: HostId,
         /// What was found.
         inventory: Inventory,
-        /// What the look before this one found; none for the first one.
+        /// The differences that the previous listing found; none for the first listing.
         before: Option<Arc<Differences>>,
     },
 }
 
-/// The images that a host's storage holds.
+/// The images on a host's storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// By storage domain; none where they could not be read whole, which proves of no image that it is not there.
+    /// By storage domain; none if the domain could not be read completely, which proves the absence of no image.
     pub images: BTreeMap<DomainId, Option<BTreeSet<ImageId>>>,
 }
 
-/// In what the storage of a host and the engine's records differ.
+/// The differences between a host's storage and the engine's records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Storage domains that are not recorded.
+    /// Storage domains without a record.
     pub domains: BTreeSet<DomainId>,
-    /// Images, in domains that are recorded, that are no disk's.
+    /// Images in recorded domains that belong to no disk.
     pub images: BTreeSet<(DomainId, ImageId)>,
-    /// Disks whose image is not there.
+    /// Disks whose image is missing.
     pub disks: BTreeSet<DiskId>,
-    /// Recorded storage domains of the host that are not there, or could not be read whole.
+    /// Recorded storage domains of the host that are missing, or could not be read completely.
     pub unread: BTreeSet<DomainId>,
 }
 
@@ -225,7 +226,7 @@ impl Differences {
         self.domains.is_empty() && self.images.is_empty() && self.disks.is_empty() && self.unread.is_empty()
     }
 
-    /// What is in both.
+    /// The differences that are in both.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
@@ -237,14 +238,13 @@ impl Differences {
     }
 }
 
-/// The longest time for which a command may wait for its locks: whoever waits for longer than a day is forgotten by
-/// whoever asked.
+/// The maximum time that a command may wait for its locks: after a day, whoever requested it has forgotten it.
 pub const MAX_LOCK_WAIT: Duration = Duration::from_secs(24 * 3_600);
 
-/// What a request says of how long to wait for its locks; none for one that does not wait.
+/// How long a request waits for its locks; none if it does not wait.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` where it is negative, or over [`MAX_LOCK_WAIT`].
+/// `INVALID_ARGUMENT` if it is negative or greater than [`MAX_LOCK_WAIT`].
 pub fn lock_wait(seconds: i64, nanos: i32) -> Result<Option<Duration>, Fault> {
     let wait = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
     let wait = wait.map(|(seconds, nanos)| {
@@ -257,76 +257,76 @@ pub fn lock_wait(seconds: i64, nanos: i32) -> Result<Option<Duration>, Fault> {
     }
 }
 
-/// A request for something to be done.
+/// A request for a command, with who sent it and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
-    /// Fresh, from the shell.
+    /// A new id, from the shell.
     pub command_id: CommandId,
-    /// Who asks.
+    /// The user.
     pub user: String,
     /// The RPC, part of the scope of `request_id`.
     pub rpc: String,
-    /// The caller's, or made by the shell.
+    /// From the caller, or generated by the shell.
     pub request_id: RequestId,
-    /// Of the decoded request without its id: tells a repeat from another request.
+    /// Of the decoded request without its id: distinguishes a repeat from another request.
     pub digest: Vec<u8>,
-    /// The caller's, or made by the shell.
+    /// From the caller, or generated by the shell.
     pub correlation_id: String,
-    /// What is wanted.
+    /// The request.
     pub request: CommandRequest,
-    /// For how long to wait for the locks where somebody has them; none: it is refused then.
+    /// How long to wait for locks that others hold; none: it is refused in that case.
     pub lock_wait: Option<Duration>,
-    /// Only say what would be done.
+    /// Only return what would be done.
     pub validate_only: bool,
-    /// What the store has of the same request, for one whose command has left the working state.
+    /// The earlier request in the store, if its command has left the working state.
     pub before: Option<PriorRequest>,
 }
 
-/// A request that was accepted.
+/// A request that was accepted before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriorRequest {
-    /// As which command.
+    /// The command that it became.
     pub command_id: CommandId,
-    /// Tells the same body from another.
+    /// Distinguishes the same body from another one.
     pub digest: Vec<u8>,
 }
 
-/// What a host says of itself.
+/// What a host says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
     /// Of its data directory.
     pub store_id: StoreId,
-    /// Whose it is; none if nobody's.
+    /// Its owner; none if there is none.
     pub engine_id: Option<EngineId>,
     /// Of its service.
     pub start: Start,
-    /// The point that it was asked about: up to where it was followed, as far as the asker knew.
+    /// The point that it was asked about: up to where the caller has followed it.
     pub followed: Option<Token>,
-    /// Why that point is not in its history, in words: it has an older memory than the one that was followed. Empty
-    /// where it is, or where none was asked about.
+    /// Why that point is not in its history, for people: its records are older than those that were followed. Empty
+    /// if it is, or if no point was given.
     pub forgotten: Words,
-    /// Tasks of an earlier store whose processes still work in the storage root.
+    /// Orphans: tasks of an earlier store whose processes still run in the storage root.
     pub orphan_task_ids: Vec<TaskId>,
-    /// There are, or may be, more of them than those: a task that is not among them may still be at work.
+    /// There are, or may be, more orphans: a task that is not listed may still run.
     pub more_orphans: bool,
 }
 
 /// A frame of a host's task stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// The stream begins: the first frame of each. What was seen of an unfinished snapshot is forgotten. Without
-    /// it the frames after it are ignored.
+    /// The stream begins: the first frame of each stream. An unfinished snapshot is forgotten. Frames without this
+    /// one before them are ignored.
     Opened,
     /// A page of a snapshot.
     Snapshot(Vec<HostTask>),
-    /// The snapshot is complete: a task that was not in it is not shown by the host.
+    /// The snapshot is complete: the host does not show any task that was not in it.
     SnapshotDone {
-        /// Up to here.
+        /// The token of the snapshot.
         token: Token,
     },
-    /// Changes of one revision of the host, or a piece of them.
+    /// The changes of one revision of the host, or a part of them.
     Changes {
-        /// None while more of the revision follows.
+        /// None if more of the revision follows.
         token: Option<Token>,
         /// When the host committed them.
         time: Timestamp,
@@ -345,66 +345,66 @@ impl Frame {
     }
 }
 
-/// What a host says of a task.
+/// What a host says about a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostTask {
     /// The task's id.
     pub id: TaskId,
-    /// What it does; none for a verb that this build does not know.
+    /// Its operation; none for a verb that this build does not know.
     pub operation: Option<Operation>,
-    /// Where it stands.
+    /// Its state.
     pub state: ReportedState,
     /// What stopped it.
     pub fault: Option<Fault>,
-    /// Counts its changes from 1, without holes.
+    /// Counts its changes from 1, without gaps.
     pub sequence: u64,
-    /// Whether it would be stopped.
+    /// Whether it can be aborted.
     pub cancelable: bool,
-    /// What stopping it would undo.
+    /// What an abort would undo, for people.
     pub undo: Words,
     /// Why it could not be undone.
     pub undo_fault: Option<Fault>,
-    /// What it waits for on its host, in words; may be empty.
+    /// What it waits for on its host, for people; may be empty.
     pub waiting_for: Words,
-    /// Whose it is; none if no engine's.
+    /// The engine that started it; none if no engine did.
     pub engine_id: Option<EngineId>,
-    /// Its last change: it was cleared, or its age made it go.
+    /// Its last change: it was cleared or has expired.
     pub removed: bool,
-    /// As the starter gave it.
+    /// The correlation id of whoever started it.
     pub correlation_id: Label,
-    /// Its host waits to be asked for it again before it begins it.
+    /// It is held: its host begins it only when it is sent again.
     pub is_held: bool,
-    /// The engine has a record of it that is final, and nothing of which lives any more.
+    /// The engine has a final record of it that is no longer in the state.
     pub is_settled: bool,
 }
 
 /// What storage shows of a task's operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// All is as it was before the task.
+    /// Everything is as it was before the task.
     NotBegun,
-    /// There is the image's directory, and nothing in it: the task takes it over when it begins again.
+    /// Only the empty directory of the image exists: the task uses it when it begins again.
     EmptyImage,
-    /// Something of it is there, and it is not whole; in words.
+    /// It is incomplete; described for people.
     Begun(Words),
-    /// The operation's effect is whole.
+    /// The operation is complete.
     Done,
-    /// It cannot be told; in words.
+    /// It cannot be determined; with the reason for people.
     Unclear(Words),
 }
 
-/// What a host remembers of a task.
+/// A host's record of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remembered {
-    /// Nothing: it does not know it.
+    /// It has none.
     Unknown,
-    /// That it is not over.
+    /// The task has not ended.
     Open,
-    /// That it is over.
+    /// The task has ended.
     Over,
 }
 
-/// What was tried.
+/// What was attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     /// To start, abort or probe a task.

@@ -1,4 +1,4 @@
-//! Jobs: command trees as people see them. Derived from commands and tasks at each reading, never kept.
+//! Jobs: command trees as people see them. Derived from commands and tasks at each read, never recorded.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use crate::state::State;
 
 /// The head of a job as one change of its tree left it.
 ///
-/// A tree counts the changes of its commands and tasks from 1. For each of them there is one head, with that
-/// count as its `sequence`, so a watcher of jobs proves that it missed nothing as any watcher does: each head's
-/// sequence is one more than the last one's. All heads of a transition show the state after it.
+/// A tree counts the changes of its commands and tasks from 1. Each change has one head, with that count as its
+/// `sequence`, so a watcher of jobs can verify that it missed nothing: each head's sequence is one more than the
+/// previous one's. All heads of a transition show the state after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobHead {
     /// The root command of its tree.
@@ -28,15 +28,15 @@ pub struct JobHead {
     pub subject: Subject,
     /// Of the root.
     pub kind: CommandKind,
-    /// In a line.
+    /// A line for people.
     pub description: String,
     /// Of the root, after the transition.
     pub state: CommandState,
-    /// What is done of what the job is for. It never goes back: what is done stays so.
+    /// The progress of the job. It never decreases.
     pub progress: Progress,
     /// Of the root.
     pub fault: Option<Fault>,
-    /// Who asked.
+    /// The user who requested it.
     pub user: String,
     /// Of the root.
     pub correlation_id: String,
@@ -46,20 +46,20 @@ pub struct JobHead {
     pub ended: Option<Timestamp>,
 }
 
-/// How far something is, in bytes of the disks that it is about: their capacity is what a part weighs, whatever its host
-/// has to move for it, so the weights never change.
+/// Progress in bytes of the disks that are worked on: the weight of a part is the capacity of its disk, whatever its
+/// host has to write for it, so the weights never change.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Progress {
     /// 0 to 100.
     pub percent: f64,
     /// Of `total_bytes`.
     pub done_bytes: u64,
-    /// 0 where it is about no disk.
+    /// 0 if no disk is worked on.
     pub total_bytes: u64,
 }
 
 impl Progress {
-    /// Nothing is done where there is nothing to do.
+    /// If there is nothing to do, nothing is done.
     fn of(done_bytes: u64, total_bytes: u64) -> Self {
         let percent = match total_bytes {
             0 => 0.0,
@@ -80,7 +80,7 @@ impl Progress {
         }
     }
 
-    /// This share of it, in percent.
+    /// A share of it, in percent.
     fn share(percent: f64, total_bytes: u64) -> Self {
         let percent = percent.clamp(0.0, 100.0);
         Self {
@@ -100,24 +100,24 @@ pub enum Subject {
     Task(TaskId),
 }
 
-/// Where a step stands.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepState {
     /// Not begun.
     Pending,
-    /// At it.
+    /// Running.
     Running,
-    /// It is done.
+    /// Done.
     Succeeded,
-    /// Not done.
+    /// Failed.
     Failed,
-    /// It was stopped.
+    /// Cancelled.
     Cancelled,
-    /// Rests until somebody decides.
+    /// Waits for an operator.
     NeedsAttention,
 }
 
-/// A meaningful part of a job.
+/// A step of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// Its id.
@@ -126,13 +126,13 @@ pub struct Step {
     pub parent: Option<StepId>,
     /// What it shows.
     pub kind: StepKind,
-    /// In a line.
+    /// A line for people.
     pub description: String,
-    /// Where it stands.
+    /// Its state.
     pub state: StepState,
-    /// How far it is.
+    /// Its progress.
     pub progress: Progress,
-    /// The command that it shows, or whose task.
+    /// The command that it shows, or the command of its task.
     pub command: CommandId,
     /// The task that it shows.
     pub task: Option<TaskId>,
@@ -149,7 +149,7 @@ pub struct Step {
 pub struct Job {
     /// Its head, with the count of the tree's last change.
     pub head: JobHead,
-    /// Parents before what is below them.
+    /// The steps, parents first.
     pub steps: Vec<Step>,
 }
 
@@ -179,14 +179,14 @@ impl Counted {
     }
 }
 
-/// One head for each change that counts, in their order.
+/// One head for each change that counts, in order.
 pub(crate) fn heads(state: &State, counted: &[Counted]) -> Vec<JobHead> {
     let of = |change: &Counted, head: JobHead| JobHead {
         sequence: change.sequence,
         subject: change.subject,
         ..head
     };
-    // What mostly happens, and what is to be fast: one task moved.
+    // The most frequent case, which must be fast: one task changed.
     if let [change] = counted {
         return present(state, change.root)
             .map(|head| of(change, head))
@@ -231,8 +231,8 @@ fn head(root: &Command, progress: Progress, sequence: u64) -> JobHead {
 }
 
 impl Job {
-    /// The job of a tree, from all its commands and tasks in any order. `percent` knows how far a running task
-    /// is, where anybody does. None unless the root is among the commands.
+    /// The job of a tree, from all its commands and tasks in any order. `percent` returns the progress of a running
+    /// task, if it is known. None unless the root is among the commands.
     pub fn of(
         commands: &[Command],
         tasks: &[AsyncTask],
@@ -303,7 +303,7 @@ impl Steps<'_> {
         }
     }
 
-    /// A part that is done counts in full, one that is at work as its task says. What did not come about, or was begun
+    /// A finished part counts in full, a running one by the progress of its task. A part that failed, or was begun
     /// and undone, does not count.
     fn progress(&self, command: &Command) -> Progress {
         let own = own_progress(command);
@@ -326,7 +326,7 @@ impl Steps<'_> {
     }
 }
 
-/// Of a command by itself, without its parts.
+/// The progress of a command without its parts.
 fn own_progress(command: &Command) -> Progress {
     let bytes = command.parameters.bytes();
     if command.state == CommandState::Succeeded {
@@ -337,7 +337,7 @@ fn own_progress(command: &Command) -> Progress {
 }
 
 /// The steps that show a command: the phases of a job for a root, its own step for a child. Without what only the
-/// whole tree tells: the percentage of a step that is not over is 0.
+/// whole tree shows: the percentage of a step that has not ended is 0.
 pub fn steps_of_command(command: &Command, parent_is_root: bool) -> Vec<Step> {
     match command.parent {
         None => phases(command).into(),
@@ -465,7 +465,7 @@ fn task_state(task: &AsyncTask) -> StepState {
     }
 }
 
-/// A task is about the disk of its command.
+/// A task works on the disk of its command.
 fn task_progress(command: &Command, task: &AsyncTask, percent: &dyn Fn(TaskId) -> Option<f64>) -> Progress {
     let bytes = command.parameters.bytes();
     match task.ending() {

@@ -1,4 +1,4 @@
-//! The engine's mind: what a user's wish becomes, decided without IO, clock, threads or randomness.
+//! The core of the engine: decides what becomes of a request, without IO, clock, threads or randomness.
 //!
 //! The shell gives [`State::step`] one input and the time; it answers with the records that change, the effects
 //! to perform once those are durable, and the reply. The same inputs at the same times give the same outputs.

@@ -151,7 +151,7 @@ impl Api {
             }
             Reply::Done => Err(status::from_fault(&Fault::new(
                 FaultCode::Internal,
-                "the engine has no answer to this request; please report it",
+                "the engine has no answer for this request; please report it",
             ))),
         }
     }
@@ -198,15 +198,16 @@ impl Api {
             .holders
             .holder(key)
             .and_then(|held| held.by.into_iter().next());
-        let words = match holder {
-            Some((Holder::Command { command_id, user, .. }, _)) => {
+        let fault = match holder {
+            Some((Holder::Command { command_id, user, .. }, _)) => Fault::new(
+                FaultCode::EntityNotFound,
                 format!(
-                    "there is no {key} now, and command {command_id} of {user} works on it: wait for its end (WaitCommand)"
-                )
-            }
-            _ => format!("there is no {key}"),
+                    "{key} does not exist now, but command {command_id} of {user} works on it: wait until that ends (WaitCommand)"
+                ),
+            ),
+            _ => Fault::missing(FaultCode::EntityNotFound, key, ""),
         };
-        status::from_fault(&Fault::new(FaultCode::EntityNotFound, words).about(field))
+        status::from_fault(&fault.about(field))
     }
 
     /// Reads from the committed snapshot.
@@ -247,8 +248,9 @@ pub(crate) fn no_command(id: CommandId) -> Status {
 
 /// The refusal of an unknown job.
 pub(crate) fn no_job(id: CommandId) -> Status {
-    let words = format!("there is no job {id}: a job has the id of its root command");
-    status::from_fault(&Fault::new(FaultCode::CommandNotFound, words).about("job_id"))
+    let advice = "a job has the id of its root command";
+    let fault = Fault::missing(FaultCode::CommandNotFound, format_args!("job {id}"), advice);
+    status::from_fault(&fault.about("job_id"))
 }
 
 /// The id of what a command is about.
@@ -267,7 +269,7 @@ fn bounded(bytes: usize) -> Result<(), Fault> {
         return Ok(());
     }
     let words = format!(
-        "the request has {bytes} bytes, and a command may have {MAX_BYTES}: shorten descriptions, or ask for less at once"
+        "the request has {bytes} bytes, and at most {MAX_BYTES} are allowed: shorten descriptions, or ask for less at once"
     );
     Err(Fault::new(FaultCode::MessageTooLarge, words))
 }

@@ -26,8 +26,9 @@ impl TaskService for Api {
         let found = self.read(move |reader| TASKS.get(reader, id.as_bytes())).await?;
         let task = found.and_then(|record| record.task);
         let task = task.ok_or_else(|| {
-            let words = format!("there is no task {id}; it may have been forgotten because of its age");
-            status::from_fault(&Fault::new(FaultCode::TaskNotFound, words).about("task_id"))
+            let what = format_args!("task {id}");
+            let fault = Fault::missing(FaultCode::TaskNotFound, what, "it may have expired");
+            status::from_fault(&fault.about("task_id"))
         })?;
         Ok(Response::new(GetTaskResponse {
             task: Some(self.show.task(task)),

@@ -194,7 +194,7 @@ async fn resting(api: &Api, id: CommandId) -> Result<Option<Command>, Status> {
 }
 
 fn stopping() -> Status {
-    let words = "the service is stopping; ask again in a moment";
+    let words = "the service is stopping; try again in a moment";
     status::from_fault(&Fault::new(FaultCode::ShuttingDown, words))
 }
 

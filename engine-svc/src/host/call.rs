@@ -147,7 +147,7 @@ pub(super) async fn perform(
             },
         };
         tries += 1;
-        debug!(kind = kind(effect), tries, %fault, "the host gave no verdict; asking again");
+        debug!(kind = kind(effect), tries, %fault, "the host gave no final answer; asking again");
         // A clear blocks nobody, and is tried as long as the connection lives.
         let endless = matches!(effect, Effect::ClearTask { .. });
         if tries >= TRIES && !endless && !wanted.has_changed().unwrap_or(false) {

@@ -165,7 +165,7 @@ impl Follower {
     /// For the engine it is more than being away, and told once.
     async fn report_put_off(&mut self, fault: Fault) {
         if !self.is_put_off {
-            warn!(%fault, "the host does not take this start yet");
+            warn!(%fault, "the host does not accept this start of the engine yet");
             let (host_id, said) = (self.host_id, fault.clone());
             let input = Input::HostPutsOff { host_id, fault: said };
             let _ = self.context.engine.send(input).await;
@@ -206,7 +206,7 @@ impl Follower {
     fn remind(&mut self, link: &Link) {
         let due = self.reminded.is_none_or(|last| last.elapsed() >= REMINDER);
         if let (Some(Link::Refused(_)), Link::Refused(fault), true) = (&self.known, link, due) {
-            warn!(%fault, "the host still refuses this engine: nothing is sent to it, and what is shown of it is old");
+            warn!(%fault, "the host still refuses this engine: nothing is sent to it, and what is shown of it is outdated");
             self.reminded = Some(Instant::now());
         }
     }

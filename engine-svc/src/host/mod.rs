@@ -97,7 +97,7 @@ impl Perform<machine::Effect> for Outbox {
             machine::Effect::Renewed(life) => {
                 warn!(
                     epoch = life.epoch, incarnation = %life.incarnation,
-                    "another life of this engine was proved: this one takes a new incarnation, so that its hosts prove it to that one"
+                    "another life of this engine was proven: this one takes a new incarnation, so that its hosts can prove this one to the other"
                 );
                 self.lives.renew(life);
             }

@@ -32,7 +32,7 @@ pub(super) async fn look(
         .probe_operation(request)
         .await?
         .into_inner();
-    let unreadable = |what: &str| Status::unavailable(format!("the host answers without {what}"));
+    let unreadable = |what: &str| Status::unavailable(format!("the host answered without {what}"));
     Ok(Input::Probed {
         task_id,
         store_id: answer.store_id.parse().map_err(|_| unreadable("a store_id"))?,
@@ -58,7 +58,7 @@ fn evidence(answer: &ProbeOperationResponse) -> Evidence {
         Ok(ProbeVerdict::Done) => Evidence::Done,
         Ok(ProbeVerdict::Unclear) => Evidence::Unclear(words),
         Ok(ProbeVerdict::Unspecified) | Err(_) => {
-            Evidence::Unclear(format!("the host gives the unknown verdict {}", answer.verdict).into())
+            Evidence::Unclear(format!("the host gave the unknown verdict {}", answer.verdict).into())
         }
     }
 }

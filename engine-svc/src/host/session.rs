@@ -199,7 +199,7 @@ async fn take(
 fn silent() -> Refusal {
     Refusal::Unclear(Fault::new(
         FaultCode::HostAway,
-        "the host says nothing about itself",
+        "the host sent no information about itself",
     ))
 }
 
@@ -240,7 +240,7 @@ fn is_the_one(host_id: HostId, info: &HostInfo) -> Result<(), End> {
 /// What a host says of itself, parsed. Who gives ids that are none is not understood, and so is away.
 pub(super) fn facts(info: &HostInfo) -> Result<HostFacts, End> {
     let unclear = |what: &str| {
-        let words = format!("the host gives {what} that is no UUID");
+        let words = format!("the host sent {what} that is not a UUID");
         End::Away(Fault::new(FaultCode::HostAway, words))
     };
     let store_id = info

@@ -213,7 +213,7 @@ fn ended(status: &Status, resumed: bool) -> Ended {
     if status.code() == Code::OutOfRange && resumed {
         warn!(
             message = status.message(),
-            "the host's history no longer has the point up to which it was followed"
+            "the host's history no longer reaches back to the point up to which it was followed"
         );
         return Ended::Resync;
     }

@@ -99,13 +99,13 @@ impl Machine for Engine {
             && let Err(error) = self.look_up(submission)
         {
             // The commit that follows fails as well, and then nobody is told anything.
-            error!(%error, "a request cannot be looked up");
+            error!(%error, "cannot look up a request");
         }
         let anew = matches!(input, Input::Recover);
         let what = kind(&input);
         let transition = self.state.step(input, now);
         for fault in &transition.defects {
-            error!(input = what, %fault, "a step is refused");
+            error!(input = what, %fault, "a step was refused");
         }
         self.settle(transition, anew)
     }
@@ -159,7 +159,7 @@ impl Engine {
         }
         if let Err(error) = self.let_go(&transition.changes, &mut revisions) {
             // Nothing is lost: what stays in the tables is read at the next start, and let go of then.
-            error!(%error, "cannot look up what has left the working state");
+            error!(%error, "cannot read records that have left the working state");
         }
         let mut effects = Vec::new();
         if transition.renews {
@@ -197,7 +197,7 @@ impl Engine {
     fn renew(&mut self, revisions: &mut Revisions) -> Option<Life> {
         let renewed = engine::renewed(self.life.as_ref()?);
         // One that has no next epoch goes on as it is.
-        let renewed = renewed.inspect_err(|error| error!(%error, "no other incarnation can be taken"));
+        let renewed = renewed.inspect_err(|error| error!(%error, "cannot take another incarnation"));
         let (life, write) = renewed.ok()?;
         revisions.own(write);
         self.life = Some(life.clone());

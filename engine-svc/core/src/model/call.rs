@@ -1,17 +1,17 @@
-//! Calls: what a command asks of its host by itself, without a task.
+//! Calls that a command makes to its host directly, without a task.
 
 use common::id::DomainId;
 
-/// A call that answers when it is done, and that is harmless to repeat.
+/// A call that returns when it is done, and that can be repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostCall {
-    /// Take the host for this engine.
+    /// Claim the host for this engine.
     Claim,
-    /// Give it up.
+    /// Release it.
     Release,
-    /// Take it, whoever has it: a person has decided so.
+    /// Take it over, whoever has it: a person has decided so.
     TakeOver {
-        /// The user who asks for it.
+        /// The user.
         user: String,
         /// The reason that the user gave.
         reason: String,

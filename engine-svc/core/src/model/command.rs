@@ -21,7 +21,7 @@ pub enum CommandState {
     Succeeded,
     /// It was not done; `left_behind` says whether anything is left of it. An end.
     Failed,
-    /// It was stopped, and nothing has changed. An end.
+    /// It was cancelled, and nothing was changed. An end.
     Cancelled,
     /// A rest, not an end: nothing that can still happen by itself would decide.
     NeedsAttention,
@@ -39,7 +39,7 @@ impl CommandState {
 pub struct WaitingFor {
     /// The thing itself.
     pub what: Awaited,
-    /// In words.
+    /// A note for people.
     pub note: Words,
     /// Since when.
     pub since: Timestamp,
@@ -82,7 +82,7 @@ pub struct RequestKey {
     pub rpc: String,
     /// The caller's id of the request.
     pub request_id: RequestId,
-    /// Tells the same body from another.
+    /// Distinguishes the same body from another one.
     pub digest: Vec<u8>,
 }
 
@@ -103,42 +103,42 @@ pub struct Command {
     pub children: Vec<CommandId>,
     /// Its own tasks, oldest first.
     pub tasks: Vec<TaskId>,
-    /// Where it stands.
+    /// Its state.
     pub state: CommandState,
-    /// Somebody asked that it be stopped. Kept whatever becomes of the wish.
+    /// Its cancellation was requested. Kept whatever becomes of the request.
     pub cancel_requested: bool,
-    /// Its host may have heard its call. Recorded before the call goes out.
+    /// Its host may have received its call. Recorded before the call is sent.
     pub call_sent: bool,
-    /// What made it fail. Never overwritten by what followed.
+    /// What made it fail. Later faults never overwrite it.
     pub fault: Option<Fault>,
-    /// One per child, in their order; filled when the command ends. (Before that its children tell: rewriting
-    /// the list at each child's end would make a thousand children cost a million writes.)
+    /// One per child, in order; filled when the command ends. (Before that the children show it: rewriting the list
+    /// at each child's end would make a thousand children cost a million writes.)
     pub outcomes: Vec<Outcome>,
     /// What was neither finished nor undone.
     pub left_behind: Vec<EntityKey>,
-    /// None once it has ended. A command whose host is away waits for its task; that the host is away is the
-    /// shell's knowledge, and it is not durable.
+    /// None once it has ended. A command whose host is away waits for its task; only the shell knows that the host is
+    /// away, and this is not durable.
     pub waiting_for: Option<WaitingFor>,
-    /// Who asked.
+    /// The user who requested it.
     pub user: String,
     /// Set on a root.
     pub request: Option<RequestKey>,
-    /// Follows the work through both services.
+    /// Correlates the work of both services.
     pub correlation_id: String,
     /// When it was accepted.
     pub created: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// Counts its changes from 1, without holes.
+    /// Counts its changes from 1, without gaps.
     pub sequence: u64,
-    /// 1 at first; rises with each retry that reaches it.
+    /// 1 at first; increases with each retry that reaches it.
     pub attempt: u32,
-    /// Who gave it up.
+    /// Who abandoned it.
     pub abandoned_by: Option<String>,
-    /// For how long it may wait for its locks, of running time; none for one that does not wait. Only a root has any.
+    /// How long it may wait for its locks, in running time; none if it does not wait. Set only for a root.
     pub lock_wait: Option<Duration>,
-    /// What it holds while it has not ended, or waits for while it is PENDING; only a root has any. Kept in the record after
-    /// the end, held no more.
+    /// The locks that it holds until it ends, or waits for while it is PENDING; only a root has any. Kept in the
+    /// record after the end, but no longer held.
     pub locks: Vec<(EntityKey, Mode)>,
     /// The count of its tree's changes at its last change.
     pub tree_sequence: u64,
@@ -155,7 +155,7 @@ impl Command {
         self.parent.is_none()
     }
 
-    /// What it needs an operator for, while it does.
+    /// Why it needs an operator, while it does.
     pub const fn attention(&self) -> Option<&Fault> {
         match (&self.state, &self.waiting_for) {
             (

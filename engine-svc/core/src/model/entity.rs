@@ -7,7 +7,7 @@ use common::id::{CommandId, DiskId, DomainId, HostId, StoreId, TaskId, VmId, Vol
 use common::lock::Mode;
 use common::{Allocation, Start, Timestamp, Token, VolumeFormat, Words};
 
-/// Names one thing: the key of its lock, and how outcomes and events point at it.
+/// Identifies an entity: the key of its lock, and how outcomes and events refer to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntityKey {
     /// A host.
@@ -18,7 +18,7 @@ pub enum EntityKey {
     Disk(DiskId),
     /// A VM.
     Vm(VmId),
-    /// A VM's name: locked while a VM of this name is made or removed.
+    /// The name of a VM: locked while a VM with this name is created or removed.
     VmName(String),
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for EntityKey {
     }
 }
 
-/// Who keeps an entity busy. Read from the lock table: no flag could stay behind.
+/// Who keeps an entity busy. Derived from the lock table, so it cannot become stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// A root command.
@@ -46,7 +46,7 @@ pub enum Holder {
         /// Since when.
         since: Timestamp,
     },
-    /// A task that no command of ours started.
+    /// A task that this engine did not start.
     ForeignTask {
         /// The task.
         task_id: TaskId,
@@ -57,57 +57,57 @@ pub enum Holder {
     },
 }
 
-/// Who keeps an entity busy, and how: everybody, or the first of very many.
+/// Who keeps an entity busy, and how; the first ones if they are very many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// In the order in which they came.
+    /// In the order of arrival.
     pub by: Vec<(Holder, Mode)>,
-    /// How many more share it.
+    /// How many more there are.
     pub more: usize,
 }
 
-/// Whom a command waits for that waits for its locks: everybody, or the first of very many.
+/// Those that a command waits for to get its locks; the first ones if they are very many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blockers {
-    /// In the order of the locks that it needs.
+    /// In the order of the locks that the command needs.
     pub by: Vec<Blocker>,
     /// How many more there are.
     pub more: usize,
 }
 
-/// One who holds what a command needs, or waits for that ahead of it.
+/// A holder or an earlier waiter of a lock that a command needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocker {
-    /// What.
+    /// The entity.
     pub entity: EntityKey,
-    /// Who.
+    /// The holder.
     pub holder: Holder,
     /// How it holds or wants the entity.
     pub mode: Mode,
-    /// It does not hold the entity yet, and comes first.
+    /// It does not hold the entity yet, but waits for it and comes first.
     pub waits: bool,
 }
 
 impl Blockers {
-    /// Blockers that are told of one command.
+    /// The maximum number of blockers that are shown for a command.
     pub const TOLD: usize = 10;
 }
 
 impl Holding {
-    /// Holders that are told of one entity: a domain may be shared by thousands.
+    /// The maximum number of holders that are shown for an entity: thousands may share a domain.
     pub const TOLD: usize = 10;
 }
 
 /// A host that this engine owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its id, as it was configured with.
+    /// The id that it was configured with.
     pub id: HostId,
-    /// For people.
+    /// A text for people.
     pub name: String,
-    /// As it was given: `host:port`.
+    /// `host:port`, as it was given.
     pub address: String,
-    /// The store that the engine follows; none until the host told it.
+    /// The store that the engine follows; none until the host has reported it.
     pub store_id: Option<StoreId>,
     /// The start of its service that was last met; none before any was.
     pub start: Option<Start>,
@@ -115,18 +115,18 @@ pub struct Host {
     pub cursor: Option<Token>,
     /// It has shown tasks that are over for good, and may have them still: the next connection starts with a snapshot.
     pub has_risen: bool,
-    /// That another life of this engine has it, as the host said; none once it is this engine's again. A restart knows it
-    /// before any host answers.
+    /// That another life of this engine has it, as the host said; none once it is this engine's again. A restart
+    /// knows it before any host answers.
     pub other_life: Option<OtherLife>,
-    /// Another engine had it, as the host said; none once it is this engine's again by a person's decision, or because it was
-    /// nobody's.
+    /// Another engine had it, as the host said; none once it is this engine's again by a person's decision, or
+    /// because it was nobody's.
     pub other_owner: Option<Fault>,
 }
 
 /// Another life of this engine has a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherLife {
-    /// What the host said.
+    /// The host's fault.
     pub fault: Fault,
     /// The host has shown a start that only a copy of this engine's data directory can have made. Otherwise it is the
     /// host's word.
@@ -138,48 +138,48 @@ pub struct OtherLife {
 pub struct Domain {
     /// Its id.
     pub id: DomainId,
-    /// For people.
+    /// A text for people.
     pub name: String,
     /// The host that serves it.
     pub host_id: HostId,
 }
 
-/// A disk as it was asked for.
+/// A disk as it was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskSpec {
-    /// Its id; on the host that of its image.
+    /// Its id, which is also the id of its image on the host.
     pub disk_id: DiskId,
-    /// Where it lies.
+    /// Its domain.
     pub domain_id: DomainId,
-    /// What a guest sees, in bytes, rounded up as the host would.
+    /// The size that a guest sees, in bytes, rounded up as on the host.
     pub capacity_bytes: u64,
-    /// How data is kept.
+    /// Its format.
     pub format: VolumeFormat,
-    /// How space is taken.
+    /// Its allocation.
     pub allocation: Allocation,
-    /// For people.
+    /// A text for people.
     pub description: String,
 }
 
-/// A disk that is asked for.
+/// A request for a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDisk {
-    /// Derived from the command where the caller named none.
+    /// Derived from the command if the caller gave none.
     pub disk_id: Option<DiskId>,
-    /// Where it will lie.
+    /// Its domain.
     pub domain_id: DomainId,
     /// As [`common::operation::capacity`] gives it.
     pub capacity_bytes: u64,
-    /// How data is kept.
+    /// Its format.
     pub format: VolumeFormat,
-    /// How space is taken.
+    /// Its allocation.
     pub allocation: Allocation,
-    /// For people.
+    /// A text for people.
     pub description: String,
 }
 
 impl NewDisk {
-    /// The request for a disk as it was planned.
+    /// The request of a disk that was planned.
     pub(crate) fn of(disk: &DiskSpec) -> Self {
         Self {
             disk_id: Some(disk.disk_id),
@@ -192,40 +192,40 @@ impl NewDisk {
     }
 }
 
-/// A disk that is there.
+/// A disk in the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// As it was asked for.
+    /// As it was requested.
     pub spec: DiskSpec,
-    /// The VM that it was last attached to. Whether it still is, that VM's list of disks says, and nothing else.
+    /// The VM that it was last attached to. Only that VM's list of disks says whether it still is.
     pub last_vm: Option<VmId>,
     /// Its one volume.
     pub volume_id: VolumeId,
-    /// What storage last said; none if nobody looked since the disk was made.
+    /// What storage last showed; none if it was not checked since the disk was created.
     pub observation: Option<Observation>,
 }
 
-/// What storage said of a disk, and when: replaced by the next one. No command decides by it.
+/// What storage showed of a disk, and when; replaced by the next observation. No command decides by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
-    /// What is there.
+    /// What exists.
     pub presence: Presence,
     /// When it was seen.
     pub time: Timestamp,
-    /// In words.
+    /// A note for people.
     pub note: Words,
 }
 
 /// How much of a disk is on storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// What was known no longer holds: a task on it did not end well. The host is asked until it answers.
+    /// The last observation is no longer valid, because a task on the disk failed. The host is asked until it answers.
     Unknown,
-    /// All volumes are there and LEGAL.
+    /// All volumes exist and are LEGAL.
     Whole,
-    /// Something of it is there, but not all, or not LEGAL.
+    /// Some of it exists, but not all of it, or it is not LEGAL.
     Partial,
-    /// Nothing of it is there.
+    /// Nothing of it exists.
     Absent,
 }
 
@@ -234,12 +234,12 @@ pub enum Presence {
 pub struct Vm {
     /// Its id.
     pub id: VmId,
-    /// Its name: no other VM has it.
+    /// Its name, unique among VMs.
     pub name: String,
-    /// For people.
+    /// A text for people.
     pub description: String,
-    /// Its disks: those it was made with, in the order of the request, then those attached later. A disk is on the list
-    /// of one VM at most.
+    /// Its disks: those that it was created with, in the order of the request, then those attached later. A disk is
+    /// on the list of at most one VM.
     pub disk_ids: Vec<DiskId>,
     /// When its creation had succeeded.
     pub created: Timestamp,

@@ -1,26 +1,26 @@
-//! The people's log.
+//! Events: the log for people.
 
 use common::id::CommandId;
 use common::{Timestamp, Words};
 
 use super::{CommandKind, CommandState, EntityKey};
 
-/// How much an event matters.
+/// The severity of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Good to know.
+    /// Information.
     Info,
-    /// Not as wished, and no harm done.
+    /// Not as requested, without damage.
     Warning,
     /// Something failed.
     Error,
-    /// Somebody must act.
+    /// An operator must act.
     Alert,
 }
 
 macro_rules! codes {
     ($($(#[$doc:meta])+ $name:ident = $text:literal, $severity:ident;)*) => {
-        /// What can happen: stable codes.
+        /// The stable codes of events.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum EventCode {
             $($(#[$doc])+ $name,)*
@@ -30,12 +30,12 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &'static [EventCode] = &[$(Self::$name,)*];
 
-            /// The code as it travels: `UPPER_SNAKE`.
+            /// The code on the wire: `UPPER_SNAKE`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// How much it matters.
+            /// Its severity.
             pub const fn severity(self) -> Severity {
                 match self { $(Self::$name => Severity::$severity,)* }
             }
@@ -58,39 +58,39 @@ macro_rules! event_codes {
                 #[doc = concat!("A [`CommandKind::", stringify!($root), "`] was stopped.")]
                 $cancelled = $cancelled_text, Info;
             )*
-            /// A command rests until somebody decides.
+            /// A command needs attention.
             CommandNeedsAttention = "COMMAND_NEEDS_ATTENTION", Alert;
-            /// A command that rested goes on by itself.
+            /// A command that needed attention continues by itself.
             CommandResumed = "COMMAND_RESUMED", Info;
-            /// Somebody had a resting command tried again.
+            /// A command that needed attention was retried.
             CommandRetried = "COMMAND_RETRIED", Info;
-            /// Somebody gave a resting command up.
+            /// A command was abandoned.
             CommandAbandoned = "COMMAND_ABANDONED", Alert;
-            /// Somebody asked that a command be stopped.
+            /// The cancellation of a command was requested.
             CommandCancelRequested = "COMMAND_CANCEL_REQUESTED", Info;
             /// A host was connected.
             HostConnected = "HOST_CONNECTED", Info;
             /// A host does not answer.
             HostAway = "HOST_AWAY", Warning;
-            /// A host answers as another, or is another engine's.
+            /// The host that answers has another id, or belongs to another engine.
             HostRefused = "HOST_REFUSED", Alert;
-            /// A host lost its memory.
+            /// A host lost its records, or has older ones.
             HostStoreChanged = "HOST_STORE_CHANGED", Alert;
-            /// A host was restarted under a task and undid it: it is sent again, under a new id.
+            /// A host restarted during a task and undid it: the operation is sent again, with a new task id.
             TaskSentAgain = "TASK_SENT_AGAIN", Warning;
-            /// What a task did was decided by what storage shows.
+            /// A task was settled by what storage shows.
             TaskSettledByEvidence = "TASK_SETTLED_BY_EVIDENCE", Warning;
-            /// A task that no command of ours started is at work on our host.
+            /// A task that this engine did not start runs on one of its hosts.
             ForeignTaskSeen = "FOREIGN_TASK_SEEN", Warning;
-            /// A host's storage holds what is not recorded, or not what is: the records are older.
+            /// A host's storage differs from the engine's records.
             UnknownStorageSeen = "UNKNOWN_STORAGE_SEEN", Alert;
-            /// A host belongs to another life of this engine: nothing is done there.
+            /// A host belongs to another life of this engine: nothing is sent to it.
             EngineFenced = "ENGINE_FENCED", Alert;
         }
 
         impl EventCode {
-            /// What people are told when a root has ended; none for kinds that are no roots, for it is their root that
-            /// people are told of, and for what is no end.
+            /// The event code for the end of a root; none for parts, whose root is reported instead, and for states
+            /// that are not ends.
             pub const fn of_end(kind: CommandKind, state: CommandState) -> Option<Self> {
                 let (done, failed, cancelled) = match kind {
                     $(CommandKind::$root => (Self::$done, Self::$failed, Self::$cancelled),)*
@@ -112,28 +112,28 @@ macro_rules! event_codes {
 
 crate::commands!(event_codes);
 
-/// Something that happened. A success is told only after the work is done.
+/// An event. A success is reported only after the work is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Rises with each event.
+    /// Increases with each event.
     pub id: u64,
-    /// The time at which it happened.
+    /// When it happened.
     pub time: Timestamp,
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// What happened, for programs.
+    /// The code, for programs.
     pub code: EventCode,
-    /// A sentence for people.
+    /// The message, for people.
     pub message: Words,
-    /// What it is about.
+    /// The entities that it is about.
     pub entities: Vec<EntityKey>,
     /// The command that it is about.
     pub command: Option<CommandId>,
     /// The root of that command's tree.
     pub root: Option<CommandId>,
-    /// Whose deed it was; empty where nobody's.
+    /// The user who caused it; may be empty.
     pub user: String,
-    /// Of the command or task.
+    /// The correlation id of the command or task.
     pub correlation_id: String,
 }
 

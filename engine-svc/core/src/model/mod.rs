@@ -1,4 +1,4 @@
-//! What the engine records. Every type here is a value: who changes it, and when, is decided elsewhere.
+//! The records of the engine. The types are plain values: `step` decides who changes them and when.
 
 mod call;
 mod command;

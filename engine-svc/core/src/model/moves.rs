@@ -1,51 +1,51 @@
-//! The tables of legal moves of commands and of the engine's records of tasks. What stands in no table happens to no
-//! record: `step/tx.rs` alone moves states on, by [`CommandState::next`] and [`AsyncTaskState::next`].
+//! The transition tables of commands and of the engine's records of tasks. There are no other transitions: only
+//! `step/tx.rs` changes states, by [`CommandState::next`] and [`AsyncTaskState::next`].
 
 use common::id::{CommandId, TaskId};
 
 use super::{AsyncTaskState, CommandState};
 
-/// What happens to a command.
+/// An event in the life of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CommandEvent {
     /// It has its locks, and its plan is made.
     Start,
-    /// It goes on.
+    /// It continues.
     Work,
-    /// What it did is not to stay.
+    /// What it has done is to be undone.
     Undo,
-    /// Nothing that can still happen by itself would decide.
+    /// It needs a decision of an operator.
     Rest,
     /// Everything was done.
     Succeed,
     /// It was not done.
     Fail,
-    /// It was stopped, and nothing has changed.
+    /// It was cancelled, and nothing was changed.
     Cancel,
-    /// An operator gave it up.
+    /// An operator abandoned it.
     Abandon,
 }
 
-/// What happens to the engine's record of a task.
+/// An event in the life of the engine's record of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AsyncTaskEvent {
-    /// Its host has accepted it, or shows it at work.
+    /// Its host has accepted it, or shows that it runs.
     Accept,
-    /// Its host is to be asked for it once more: it waits there for that, does not show it, or lost its memory of it.
+    /// It is to be sent to its host again: the host holds it, does not show it, or lost its record.
     AskAgain,
-    /// It is over. Also where storage is looked at once more for one that was not clear.
+    /// It has ended. Also if storage is checked again for a task that was unclear.
     End,
-    /// Its tree is over, and its host is to clear it.
+    /// Its tree has ended, and its host is to clear it.
     Release,
     /// Its host could not clear it.
     FailClear,
-    /// Nothing of it is left at its host.
+    /// Nothing of it is left on its host.
     Clear,
-    /// It is somebody else's, and gone.
+    /// It is a foreign task, and is gone.
     Vanish,
 }
 
-/// A move that the tables do not have. It is a defect of this program, never of a peer's or a user's.
+/// A transition that is not in the tables: a defect of this program, never of a peer or a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalMove {
     /// An event that a command's state does not allow.
@@ -115,7 +115,7 @@ impl AsyncTaskEvent {
 }
 
 impl CommandState {
-    /// Every state, in the order of the road.
+    /// Every state, in the normal order.
     pub const ALL: [CommandState; 7] = [
         Self::Pending,
         Self::Active,
@@ -131,7 +131,7 @@ impl CommandState {
         matches!(self, Self::Pending | Self::Active)
     }
 
-    /// The one table of legal moves.
+    /// The only table of legal transitions.
     ///
     /// | from | Start | Work | Undo | Rest | Succeed | Fail | Cancel | Abandon |
     /// |---|---|---|---|---|---|---|---|---|
@@ -143,7 +143,7 @@ impl CommandState {
     /// Nothing leaves SUCCEEDED, FAILED or CANCELLED.
     ///
     /// # Errors
-    /// [`IllegalMove::Command`] for a pair that has no place in the life of a command.
+    /// [`IllegalMove::Command`] for a pair that is not in the table.
     pub const fn next(self, event: CommandEvent) -> Result<CommandState, IllegalMove> {
         use CommandEvent as E;
         use CommandState as S;
@@ -162,7 +162,7 @@ impl CommandState {
 }
 
 impl AsyncTaskState {
-    /// Every state, in the order of the road.
+    /// Every state, in the normal order.
     pub const ALL: [AsyncTaskState; 6] = [
         Self::Initializing,
         Self::Watching,
@@ -172,7 +172,7 @@ impl AsyncTaskState {
         Self::Cleared,
     ];
 
-    /// The one table of legal moves.
+    /// The only table of legal transitions.
     ///
     /// | from | Accept | AskAgain | End | Release | FailClear | Clear | Vanish |
     /// |---|---|---|---|---|---|---|---|
@@ -185,7 +185,7 @@ impl AsyncTaskState {
     /// Nothing leaves CLEARED.
     ///
     /// # Errors
-    /// [`IllegalMove::Task`] for a pair that has no place in the life of a task's record.
+    /// [`IllegalMove::Task`] for a pair that is not in the table.
     pub const fn next(self, event: AsyncTaskEvent) -> Result<AsyncTaskState, IllegalMove> {
         use AsyncTaskEvent as E;
         use AsyncTaskState as S;

@@ -1,11 +1,11 @@
-//! The names of the steps of a job. A task's is kept with it, so they are made here, below what derives the steps themselves
-//! (`jobs`).
+//! The ids of the steps of a job. The id of a task's step is recorded with the task, so they are defined here, below
+//! the module that derives the steps (`jobs`).
 
 use std::fmt;
 
 use common::id::{CommandId, TaskId};
 
-/// Names a step. Derived from what it shows, so that it stays the same at each reading.
+/// Identifies a step. Derived from what it shows, so that it is the same at each read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StepId(CommandId);
 
@@ -29,14 +29,14 @@ impl StepId {
         Self(root.child(match phase {
             StepKind::Validating => "step/validating",
             StepKind::Finalizing => "step/finalizing",
-            // A step of these kinds is named by what it shows; a phase that holds them is one of execution.
+            // The id of such a step derives from what it shows; its phase is the execution.
             StepKind::Executing | StepKind::Command | StepKind::Task => "step/executing",
         }))
     }
 }
 
-/// The place of a task among the steps of its job. Kept with the task: deriving it anew with each of its changes
-/// would be a good part of what a change costs.
+/// The position of a task among the steps of its job. Recorded with the task: deriving it at each change would be a
+/// considerable part of the cost of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskStep {
     /// The step that shows the task.
@@ -62,9 +62,9 @@ impl TaskStep {
 /// What a step shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepKind {
-    /// That the request was fit to be done.
+    /// The validation of the request.
     Validating,
-    /// The doing, with everything below it.
+    /// The execution, with everything below it.
     Executing,
     /// A child command.
     Command,

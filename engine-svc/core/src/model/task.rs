@@ -8,52 +8,52 @@ use common::{Fault, FaultCode, Operation, Start, TaskState, Timestamp, Words};
 
 use super::{Awaited, EntityKey, TaskStep, WaitingFor};
 
-/// What a task is for.
+/// The purpose of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
-    /// It does what its command is for.
+    /// It does the work of its command.
     Do,
-    /// It undoes what its command did.
+    /// It undoes the work of its command.
     Undo,
-    /// It is none of ours: shown, holding its entities, and left alone.
+    /// A foreign task: it is shown, holds its entities, and is left alone.
     Foreign,
 }
 
-/// Where the engine stands with a task.
+/// The state of the engine's record of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AsyncTaskState {
     /// Recorded; the host has not accepted it, or no longer shows it.
     Initializing,
     /// Accepted; its changes arrive on the host's stream.
     Watching,
-    /// It is over; the tree that it belongs to is not.
+    /// It has ended; its tree has not.
     Ended,
-    /// Its tree is over; the host has not yet confirmed the clear.
+    /// Its tree has ended; the host has not yet confirmed the clear.
     AttemptingEndAction,
-    /// The clear failed; it is tried again, and blocks nothing.
+    /// The clear failed; it is retried, and blocks nothing.
     ClearFailed,
-    /// Nothing more comes of it.
+    /// The final state.
     Cleared,
 }
 
 impl AsyncTaskState {
-    /// Whether the task itself is over.
+    /// Whether the task itself has ended.
     pub const fn is_over(self) -> bool {
         !matches!(self, Self::Initializing | Self::Watching)
     }
 }
 
-/// A state as the host said it.
+/// A state as the host reported it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReportedState {
-    /// One that this build knows.
+    /// A state that this build knows.
     Known(TaskState),
-    /// One of a newer peer, kept as it came. Never taken for an end.
+    /// A state of a newer peer, kept unchanged. Never taken for an end.
     Unknown(i32),
 }
 
 impl ReportedState {
-    /// Whether the host says that the task is over.
+    /// Whether the host says that the task has ended.
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Known(state) => state.is_terminal(),
@@ -62,28 +62,28 @@ impl ReportedState {
     }
 }
 
-/// How a task was decided where its host's record could not decide it.
+/// How a task was settled if its host's record could not decide it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Settled {
     /// The host refused it for good: it never ran, and the host has no record of it.
     Refused,
-    /// The host lost its memory, and storage shows the operation's effect whole.
+    /// The host lost its records, and storage shows that the operation is complete.
     Done,
-    /// The host lost its memory, nothing of the task runs, and storage does not tell.
+    /// The host lost its records, nothing of the task runs, and storage does not show what became of it.
     Unclear,
 }
 
-/// What a leaf has its host do.
+/// The work of a leaf on its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlannedTask {
     pub(crate) host_id: HostId,
     pub(crate) operation: Operation,
 }
 
-/// A task's place in its command, of which its id is derived: planning it twice gives the same task.
+/// A task's place in its command, from which its id is derived: planning it twice gives the same task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// Which child's work it undoes, counted from 1; 0 for the command's own.
+    /// The number of the child whose work it undoes, counted from 1; 0 for the command's own work.
     pub part: u32,
     /// The command's attempt that it belongs to.
     pub attempt: u32,
@@ -93,7 +93,7 @@ pub struct Place {
 
 /// A text that is not a [`Place`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a place: three numbers with slashes between them")]
+#[error("is not a location: three numbers with slashes between them")]
 pub struct PlaceError;
 
 impl fmt::Display for Place {
@@ -114,14 +114,14 @@ impl FromStr for Place {
     }
 }
 
-/// What became of a task's operation, once the task is over.
+/// What became of a task's operation, once the task has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// It took effect, or there was nothing for it to do.
     Done,
     /// It changed nothing, because of this.
     Untouched(Fault),
-    /// It was neither done nor undone, or nobody can tell.
+    /// It was neither done nor undone, or this is unknown.
     Unclear(Fault),
 }
 
@@ -134,17 +134,17 @@ pub struct AsyncTask {
     pub seq: u64,
     /// The host that runs it.
     pub host_id: HostId,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// What it does. None only for a foreign task of a verb that this build does not know.
+    /// Its operation. None only for a foreign task with a verb that this build does not know.
     pub operation: Option<Operation>,
-    /// Where the engine stands with it.
+    /// The state of the record.
     pub async_state: AsyncTaskState,
     /// As last reported; none before the host reported any.
     pub reported: Option<ReportedState>,
     /// How it was decided without its host's record.
     pub settled: Option<Settled>,
-    /// The first fault that was told of it.
+    /// The first fault that was reported for it.
     pub fault: Option<Fault>,
     /// The host's count of its changes; 0 before any was seen in the host's present store.
     pub host_sequence: u64,
@@ -152,9 +152,9 @@ pub struct AsyncTask {
     pub sequence: u64,
     /// States between the last one and this one may have been missed.
     pub resynced: bool,
-    /// Whether the host would stop it.
+    /// Whether the host would abort it.
     pub cancelable: bool,
-    /// What stopping it would undo, in the host's words.
+    /// What an abort would undo, in the host's words.
     pub undo: Words,
     /// Why its host could not undo it.
     pub undo_fault: Option<Fault>,
@@ -183,7 +183,7 @@ pub struct AsyncTask {
     pub begun_before: bool,
     /// Whose command it is part of.
     pub user: String,
-    /// Follows the work through both services.
+    /// Correlates the work of both services.
     pub correlation_id: String,
     /// When it was recorded.
     pub created: Timestamp,
@@ -212,7 +212,7 @@ impl AsyncTask {
     ) -> Option<WaitingFor> {
         let note = match (state, words) {
             (AsyncTaskState::Initializing, _) => "the host to accept it",
-            (AsyncTaskState::Watching, "") => "the host to end it",
+            (AsyncTaskState::Watching, "") => "the host to finish it",
             (AsyncTaskState::Watching, words) => words,
             _ => return None,
         };
@@ -239,7 +239,7 @@ impl AsyncTask {
         self.is_open() && self.reported.is_some_and(ReportedState::is_terminal)
     }
 
-    /// What it needs an operator for, while it does.
+    /// Why it needs an operator, while it does.
     pub const fn attention(&self) -> Option<&Fault> {
         match &self.waiting_for {
             Some(WaitingFor {
@@ -260,7 +260,7 @@ impl AsyncTask {
             (Some(Settled::Done), _) => Ending::Done,
             (Some(Settled::Unclear), _) => Ending::Unclear(fault(
                 FaultCode::EvidenceMissing,
-                "the host lost its memory, and storage does not tell whether the task was done or undone",
+                "the host lost its records, and storage does not show whether the task was done or undone",
             )),
             (None, Some(ReportedState::Known(TaskState::Finished))) => Ending::Done,
             (Some(Settled::Refused), _) | (None, Some(ReportedState::Known(TaskState::Recovered))) => {

@@ -29,7 +29,7 @@ pub(super) fn host(state: &State, disk: &DiskSpec, path: &str) -> Result<HostId,
         return Err(absent(state, &key, format!("{path}domain_id")));
     };
     if state.disk(disk.disk_id).is_some() {
-        let message = format!("there is a disk {} already", disk.disk_id);
+        let message = format!("disk {} exists already", disk.disk_id);
         return Err(Fault::new(FaultCode::EntityExists, message).about(format!("{path}disk_id")));
     }
     Ok(domain.host_id)

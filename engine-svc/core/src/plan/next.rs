@@ -128,7 +128,7 @@ impl Awaits {
     pub(crate) const fn child(id: CommandId) -> Self {
         Self {
             what: Awaited::Command(id),
-            note: "its child commands to end, this one among them",
+            note: "its child commands to end, including this one",
         }
     }
 
@@ -209,7 +209,8 @@ pub(super) fn children_awaited(at: At<'_>) -> Next {
 
 fn rest_with(at: At<'_>, child: CommandId) -> Next {
     let attention = at.state.command(child).and_then(Command::attention).cloned();
-    let attention = attention.unwrap_or_else(|| Fault::new(FaultCode::Internal, "a part of it rests"));
+    let attention =
+        attention.unwrap_or_else(|| Fault::new(FaultCode::Internal, "a part of it waits for an operator"));
     rest(at.command, attention, false)
 }
 

@@ -15,14 +15,14 @@ pub(crate) fn absent(state: &State, key: &EntityKey, field: impl std::fmt::Displ
         since,
     }) = state.holder(key)
     else {
-        return Fault::new(FaultCode::EntityNotFound, format!("there is no {key}")).about(field);
+        return Fault::missing(FaultCode::EntityNotFound, key, "").about(field);
     };
     let makes = state.command(command_id).is_some_and(|command| {
         command.fault.is_none() && !command.cancel_requested && command.parameters.makes()
     });
     let what = if makes { "being made" } else { "being removed" };
     let words = format!(
-        "{key} is {what} by command {command_id} of {user} since {}; wait for the end of that command (WaitCommand)",
+        "{key} is {what} by command {command_id} of {user} since {}; wait until that command ends (WaitCommand)",
         utc(since)
     );
     Fault::new(FaultCode::EntityBusy, words).about(field)

@@ -49,6 +49,28 @@ impl State {
         self.hosts.get(&id).map(|host| &**host)
     }
 
+    /// What people are told an entity is: its kind, its name if it has one, and its id.
+    pub(crate) fn named(&self, key: &EntityKey) -> String {
+        let (kind, name, id) = match key {
+            EntityKey::Host(id) => ("host", self.hosts.get(id).map(|host| &host.name), id.as_uuid()),
+            EntityKey::Domain(id) => {
+                let domain = self.domains.get(id);
+                ("storage domain", domain.map(|domain| &domain.name), id.as_uuid())
+            }
+            EntityKey::Vm(id) => ("VM", self.vms.get(id).map(|vm| &vm.name), id.as_uuid()),
+            EntityKey::Disk(_) | EntityKey::VmName(_) => return key.to_string(),
+        };
+        match name {
+            Some(name) => format!("{kind} {name} ({id})"),
+            None => key.to_string(),
+        }
+    }
+
+    /// As [`State::named`], of a host.
+    pub(crate) fn named_host(&self, id: HostId) -> String {
+        self.named(&EntityKey::Host(id))
+    }
+
     /// Whether a host is to be followed: it is this engine's, or is about to be.
     pub(crate) fn is_followed(&self, id: HostId) -> bool {
         self.hosts.contains_key(&id) || !self.calls_to(id).is_empty()

@@ -127,7 +127,7 @@ impl State {
 
 fn is_over(host_id: HostId, fault: &Fault) -> Fault {
     let message = format!(
-        "another life of this engine goes on, and what this one knows is old: that one has host {host_id}: {}",
+        "another life of this engine is active and the records of this one are outdated; the other one has host {host_id}: {}",
         fault.message
     );
     Fault::new(fault.code, message).about(EntityKey::Host(host_id))
@@ -138,11 +138,11 @@ fn is_undecided(host_id: HostId, said: Option<&Fault>) -> Fault {
         Some(fault) => (fault.code, format!("host {host_id} says: {}", fault.message)),
         None => (
             FaultCode::Loading,
-            format!("the engine has just started, and host {host_id} was not asked yet. Repeat in a moment"),
+            format!("the engine has just started and has not asked host {host_id} yet. Repeat in a moment"),
         ),
     };
     let message = format!(
-        "nothing was done, for it is not known yet whether another life of this engine goes on: {why}"
+        "nothing was done, because it is not known yet whether another life of this engine is active: {why}"
     );
     Fault::new(code, message).about(EntityKey::Host(host_id))
 }

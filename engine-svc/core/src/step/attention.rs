@@ -13,7 +13,7 @@ use crate::plan::{self, Rest};
 impl Tx<'_> {
     /// Tried on a connected host as often as allowed, without a verdict.
     pub(super) fn retries_spent(&mut self, what: Attempt, last: &Fault) {
-        let message = format!("tried as often as allowed; the last answer was: {last}");
+        let message = format!("the maximum number of attempts was made; the last answer was: {last}");
         let fault = Fault::new(FaultCode::RetriesSpent, message).about(&last.subject);
         match what {
             Attempt::Task(task_id) => self.needs_somebody(task_id, fault),
@@ -69,7 +69,7 @@ impl Tx<'_> {
         if let Err(fault) = reachable.and_then(|()| self.may_act_on(&root)) {
             return Reply::Refused(fault);
         }
-        let message = format!("{}: {user} had it tried again", root.parameters.describe());
+        let message = format!("{}: {user} requested a retry", root.parameters.describe());
         self.emit(EventCode::CommandRetried, &root, user, message);
         let resting = |part: &CommandId| {
             self.state
@@ -99,7 +99,11 @@ impl Tx<'_> {
         });
         let mut of_other_life = hosts.filter_map(|id| Some((id, self.state.of_other_life(id)?)));
         let (host_id, fault) = of_other_life.next()?;
-        let message = format!("nothing can be tried on host {host_id}: {}", fault.message);
+        let message = format!(
+            "cannot retry on {}: {}",
+            self.state.named_host(host_id),
+            fault.message
+        );
         Some(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
     }
 
@@ -194,7 +198,7 @@ impl Tx<'_> {
         if root.state == CommandState::NeedsAttention {
             return Ok(root);
         }
-        let message = "the command does not need attention: it goes on by itself";
+        let message = "the command does not need attention: it continues by itself";
         Err(Fault::new(FaultCode::CommandNotResting, message).about("command_id"))
     }
 
@@ -228,8 +232,7 @@ mod tests {
     use crate::input::{Attempt, Evidence, Input, Remembered};
     use crate::model::CommandState::*;
     use crate::model::{EntityKey, EventCode, Purpose};
-    use crate::step::Reply;
-    use crate::testing::{Fate, World, command_id, create_vm, disk_id, host_id, remove_vm, vm_id};
+    use crate::testing::{Fate, World, code, command_id, create_vm, disk_id, host_id, remove_vm, vm_id};
 
     fn retry(n: u128) -> Input {
         Input::Retry {
@@ -243,13 +246,6 @@ mod tests {
             command_id: command_id(n),
             user: "op".into(),
             reason: "the disk is gone for good".into(),
-        }
-    }
-
-    fn code(reply: Reply) -> Option<FaultCode> {
-        match reply {
-            Reply::Refused(fault) => Some(fault.code),
-            _ => None,
         }
     }
 

@@ -16,7 +16,10 @@ impl Tx<'_> {
             Err(fault) => return Reply::Refused(fault),
         };
         if !root.cancel_requested {
-            let message = format!("{}: {user} asked that it be stopped", root.parameters.describe());
+            let message = format!(
+                "{}: {user} requested its cancellation",
+                root.parameters.describe()
+            );
             self.emit(EventCode::CommandCancelRequested, &root, user, message);
             for part in self.state.tree_of(id) {
                 self.wish_stopped(part);
@@ -100,18 +103,19 @@ impl Tx<'_> {
 /// Why nothing can be asked of a command that is not an unfinished root. `root`: of its tree, if there is such a command;
 /// itself for a root, which has ended.
 pub fn not_to_be_asked(id: CommandId, root: Option<CommandId>) -> Fault {
-    let (code, message) = match root {
-        Some(root) if root == id => (FaultCode::CommandEnded, format!("command {id} has ended")),
-        Some(root) => (
+    let fault = match root {
+        Some(root) if root == id => Fault::new(FaultCode::CommandEnded, format!("command {id} has ended")),
+        Some(root) => Fault::new(
             FaultCode::CommandNotRoot,
-            format!("command {id} is a part of command {root}; ask that one"),
+            format!("command {id} is a part of command {root}; name that one instead"),
         ),
-        None => (
+        None => Fault::missing(
             FaultCode::CommandNotFound,
-            format!("there is no command {id}; it may have been forgotten because of its age"),
+            format_args!("command {id}"),
+            "it may have expired",
         ),
     };
-    Fault::new(code, message).about("command_id")
+    fault.about("command_id")
 }
 
 #[cfg(test)]

@@ -144,8 +144,9 @@ impl Tx<'_> {
             .operation
             .as_ref()
             .map_or_else(String::new, |op| format!(" ({})", op.summary()));
+        let host = self.state.named_host(host_id);
         let message = format!(
-            "host {host_id} was restarted under a task{operation} and undid it; it is sent again as {task_id}"
+            "{host} restarted during a task{operation} and undid it; the operation is sent again as task {task_id}"
         );
         self.emit(EventCode::TaskSentAgain, &command, "", message);
     }

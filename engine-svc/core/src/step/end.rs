@@ -48,7 +48,7 @@ impl Tx<'_> {
         };
         let outcome = match (root.state, &root.fault) {
             (CommandState::Succeeded, _) => "done".to_owned(),
-            (CommandState::Cancelled, _) => "stopped, nothing has changed".to_owned(),
+            (CommandState::Cancelled, _) => "cancelled, nothing was changed".to_owned(),
             (_, Some(fault)) => fault.to_string(),
             (_, None) => "failed".to_owned(),
         };

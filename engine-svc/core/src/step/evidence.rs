@@ -153,8 +153,8 @@ impl Tx<'_> {
             return;
         };
         let message = format!(
-            "host {} lost its memory of task {task_id}; storage shows that it is done",
-            task.host_id
+            "{} lost its record of task {task_id}; storage shows that the task is done",
+            self.state.named_host(task.host_id)
         );
         self.emit_about(EventCode::TaskSettledByEvidence, task.entities(), message);
     }
@@ -210,7 +210,7 @@ fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
         Evidence::Done => Shown::Effect,
         // A creation takes the directory over; one that is not wanted any more would leave it behind.
         Evidence::EmptyImage if task.abort_wanted && !task.is_doubted() => {
-            Shown::Unclear("an empty directory is left of the image".into())
+            Shown::Unclear("an empty directory of the image is left".into())
         }
         Evidence::EmptyImage => Shown::Begun,
         Evidence::NotBegun => Shown::Nothing,
@@ -219,15 +219,14 @@ fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
 
 fn unclear(words: &str) -> Fault {
     let message = format!(
-        "the host lost its memory, and storage does not tell whether the task was done or undone ({words}); look at it, \
+        "the host lost its records, and storage does not show whether the task was done or undone ({words}); look at it, \
          then retry or abandon the command"
     );
     Fault::new(FaultCode::EvidenceMissing, message)
 }
 
 fn orphans_at_work() -> Fault {
-    let message = "the host lost its memory, and processes from before that still work there; once they are gone, retry the \
-                   command";
+    let message = "the host lost its records, and processes from before that are still running there; once they have ended, retry the command";
     Fault::new(FaultCode::EvidenceMissing, message)
 }
 

@@ -47,12 +47,11 @@ impl Tx<'_> {
             if before.is_none() {
                 let other = self.state.host(host_id).and_then(|host| host.other_life.as_ref());
                 let again = if other.is_some_and(|other| other.is_proven) {
-                    "; another life of this engine had it, and it is this one's again: it was taken over, or its data directory \
-                     was put back from before"
+                    "; another life of this engine had it, and it belongs to this one again: it was taken over, or an older copy of its data directory was restored"
                 } else {
                     ""
                 };
-                let message = format!("host {host_id} is connected{again}");
+                let message = format!("{} is connected{again}", self.state.named_host(host_id));
                 self.emit_about(EventCode::HostConnected, vec![EntityKey::Host(host_id)], message);
             }
             self.note_other_life(host_id, None);
@@ -88,7 +87,8 @@ impl Tx<'_> {
         }
         self.state.volatile.away.insert(host_id);
         if was_here {
-            let message = format!("host {host_id} does not answer; its tasks stay as they are");
+            let host = self.state.named_host(host_id);
+            let message = format!("{host} does not answer; its tasks stay as they are");
             self.emit_about(EventCode::HostAway, vec![EntityKey::Host(host_id)], message);
         }
     }
@@ -122,12 +122,11 @@ impl Tx<'_> {
         };
         let lost = fault.code == FaultCode::HostOwned && self.note_other_owner(host_id, Some(&fault));
         let lost = if lost {
-            ". It was this engine's: another one has had it taken over, or its data directory was put back from before this one \
-             had it. What this engine knows of it is old; nothing is sent there before a person has it taken over"
+            ". It belonged to this engine: another one has taken it over, or a copy of its data directory from before that was restored. The records of this engine about it are outdated; nothing is sent to it until somebody has it taken over"
         } else {
             ""
         };
-        let message = format!("host {host_id} is refused: {fault}{lost}");
+        let message = format!("{} is refused: {fault}{lost}", self.state.named_host(host_id));
         self.emit_about(code, vec![EntityKey::Host(host_id)], message);
         for task_id in self.state.tasks_on(host_id) {
             self.needs_somebody(task_id, fault.clone());
@@ -252,8 +251,8 @@ impl Tx<'_> {
 
     fn emit_older_memory(&mut self, host_id: HostId, facts: &HostFacts) {
         let message = format!(
-            "host {host_id} has an older memory than it had ({}): was its directory put back from a copy? {} of its tasks \
-             are decided by what storage shows",
+            "{} has older records than before ({}): was its data directory restored from a copy? {} of its tasks are settled by what storage shows",
+            self.state.named_host(host_id),
             facts.forgotten,
             self.undecided_on(host_id).len()
         );
@@ -311,7 +310,8 @@ impl Tx<'_> {
         self.want_inventory(host_id);
         let undecided: Vec<TaskId> = self.undecided_on(host_id);
         let message = format!(
-            "host {host_id} lost its memory (store {before}, now {store_id}); {} of its tasks are decided by what storage shows",
+            "{} lost its records (store {before}, now {store_id}); {} of its tasks are settled by what storage shows",
+            self.state.named_host(host_id),
             undecided.len()
         );
         self.emit_about(
@@ -378,8 +378,7 @@ pub fn put_back(host_id: HostId, said: Option<&Fault>) -> Fault {
         .map(|fault| format!(" ({})", fault.message))
         .unwrap_or_default();
     let message = format!(
-        "the host was another engine's{said}, and says now that it is this one's, which nobody has decided: its data directory was \
-         put back from before. Have it taken over (TakeOverHost) by the engine that is to have it"
+        "the host belonged to another engine{said}, and now says that it belongs to this one, which nobody has decided: an older copy of its data directory was restored. Have it taken over (TakeOverHost) by the engine that is to have it"
     );
     Fault::new(FaultCode::HostOwned, message).about(host_id)
 }

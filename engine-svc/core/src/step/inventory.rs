@@ -60,7 +60,9 @@ impl Tx<'_> {
         let mut said = Vec::new();
         if !found.domains.is_empty() {
             let names = listed(&found.domains, NAMED);
-            said.push(format!("it has storage domains that are not recorded: {names}"));
+            said.push(format!(
+                "it has storage domains that the engine has no record of: {names}"
+            ));
         }
         if !found.images.is_empty() {
             let names = found
@@ -68,7 +70,7 @@ impl Tx<'_> {
                 .iter()
                 .map(|(domain, image)| format!("{image} in {domain}"));
             let names = listed(names, NAMED);
-            said.push(format!("it has images that are no disk's: {names}"));
+            said.push(format!("it has images that belong to no disk: {names}"));
         }
         if !found.disks.is_empty() {
             let names = listed(&found.disks, NAMED);
@@ -77,15 +79,12 @@ impl Tx<'_> {
         if !found.unread.is_empty() {
             let names = listed(&found.unread, NAMED);
             said.push(format!(
-                "these storage domains are missing or could not be read whole, so nothing is known of the disks in them: {names}"
+                "these storage domains are missing or could not be read completely, so nothing is known of the disks in them: {names}"
             ));
         }
         let message = format!(
-            "the storage of host {} ({}) is not as it is recorded here: {}. Nothing was changed; the host's ListImages shows all \
-             there is. Records that are older than storage come of a data directory that was put back, or of a host that \
-             another engine had",
-            host.name,
-            host.id,
+            "the storage of {} differs from the engine's records: {}. Nothing was changed; the host's ListImages shows all that is there. Records are older than storage if a copy of the engine's data directory was restored, or if another engine had the host",
+            self.state.named_host(host.id),
             said.join("; ")
         );
         let disks = found.disks.iter().copied().map(EntityKey::Disk);
@@ -110,7 +109,7 @@ impl Tx<'_> {
         let observation = Some(Observation {
             presence: Presence::Unknown,
             time: self.now,
-            note: "its image was not found when the host's storage was looked through".into(),
+            note: "its image was not found when the host's storage was listed".into(),
         });
         let disk = Disk {
             observation,

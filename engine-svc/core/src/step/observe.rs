@@ -243,10 +243,9 @@ impl Tx<'_> {
             *more += 1;
             let more = *more;
             if is_power_of_ten(more) {
+                let host = self.state.named_host(host_id);
                 let message = format!(
-                    "host {host_id} has more tasks that somebody else started than the {most} that are recorded: it showed \
-                     {more} more. They are neither listed nor kept from colliding with commands; look at the host itself \
-                     (its ListTasks), or raise --max-foreign-tasks-per-host"
+                    "{host} has {more} more foreign tasks than the {most} that are recorded. They are not listed, and commands may collide with them; see ListTasks of the host itself, or raise --max-foreign-tasks-per-host"
                 );
                 self.emit_about(
                     EventCode::ForeignTaskSeen,
@@ -267,14 +266,12 @@ impl Tx<'_> {
         self.put(Change::Task(Arc::new(task)));
         if open {
             let ours = if item.engine_id == Some(self.state.seed.engine_id) {
-                "; it bears this engine's id and is not in its records: they are an older copy of the data directory that was put back, or another life of this engine had the host. What was acknowledged there is not known here"
+                "; it has this engine's id but is not in its records: an older copy of the engine's data directory was restored, or another life of this engine had the host. What was acknowledged there is not known here"
             } else {
                 ""
             };
-            let message = format!(
-                "task {} on host {host_id} was started by somebody else{ours}",
-                item.id
-            );
+            let host = self.state.named_host(host_id);
+            let message = format!("task {} on {host} was started by somebody else{ours}", item.id);
             let entities = entities.into_iter().chain([EntityKey::Host(host_id)]).collect();
             self.emit_about(EventCode::ForeignTaskSeen, entities, message);
         }

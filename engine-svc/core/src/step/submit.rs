@@ -90,8 +90,7 @@ impl Tx<'_> {
             let then = live.and(more);
             if then.commands > commands {
                 Some(format!(
-                    "{} commands {whose} have not ended, parts counted, and this one would add {}: at most {commands} may be \
-                     under way (--max-live-commands{setting})",
+                    "{} commands {whose} have not ended, including their parts, and this one would add {}: at most {commands} may be under way (--max-live-commands{setting})",
                     live.commands, more.commands
                 ))
             } else if then.text_bytes > text_bytes {
@@ -121,7 +120,7 @@ impl Tx<'_> {
         let before = self.state.accepted(&scope).or(asked.before.as_ref())?;
         if before.digest != asked.digest {
             let message = format!(
-                "request {} was used before for another request, which became command {}; take a new id",
+                "request_id {} was used before for another request, which became command {}; use a new one",
                 asked.request_id, before.command_id
             );
             return Some(Reply::Refused(
@@ -144,7 +143,11 @@ impl Tx<'_> {
         let of_another_life = |id: &HostId| Some((*id, self.state.of_other_life(*id)?));
         match plan.hosts().iter().find_map(of_another_life) {
             Some((host_id, fault)) => {
-                let message = format!("nothing can be done on host {host_id}: {}", fault.message);
+                let message = format!(
+                    "cannot work on {}: {}",
+                    self.state.named_host(host_id),
+                    fault.message
+                );
                 Err(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
             }
             None => self.may_act().map(|()| plan),
@@ -163,7 +166,7 @@ impl Tx<'_> {
     fn busy(&self, key: &EntityKey, owner: Owner) -> Fault {
         let message = match self.state.describe(owner) {
             Some(holder) => held(key, &holder, self.state.is_waiting(owner)),
-            None => format!("{key} is held by something that has just ended; try again"),
+            None => format!("{key} was held by something that has just ended; try again"),
         };
         Fault::new(FaultCode::EntityBusy, message).about(key)
     }
@@ -259,15 +262,8 @@ mod tests {
     use crate::state::Usage;
     use crate::step::Reply;
     use crate::testing::{
-        World, command_id, create_disk, create_vm, domain_id, remove_vm, submission, vm_id,
+        World, command_id, create_disk, create_vm, domain_id, refusal, remove_vm, submission, vm_id,
     };
-
-    fn refusal(reply: Reply) -> common::Fault {
-        match reply {
-            Reply::Refused(fault) => fault,
-            other => panic!("{other:#?}"),
-        }
-    }
 
     #[test]
     fn a_repeat_is_answered_with_the_same_command_as_it_now_is() {

@@ -81,7 +81,7 @@ impl Tx<'_> {
             return Ok(());
         }
         let message = format!(
-            "{waiting} commands wait for their locks, and at most {most} may. Nothing was changed; repeat it later"
+            "{waiting} commands wait for their locks, and {most} is the maximum. Nothing was changed; repeat the request later"
         );
         Err(Fault::new(FaultCode::TooManyCommands, message))
     }
@@ -133,7 +133,10 @@ impl Tx<'_> {
 
     fn plan_again(&self, root: &Command) -> Result<Plan, Fault> {
         let Some(request) = plan::asked(&root.parameters) else {
-            let message = format!("nobody can have asked for command {}; please report it", root.id);
+            let message = format!(
+                "command {} cannot have been requested by a client; please report it",
+                root.id
+            );
             return Err(Fault::new(FaultCode::Internal, message));
         };
         self.plan(root.id, &request)
@@ -236,7 +239,7 @@ fn same(plan: &Plan, root: &Command) -> bool {
 fn awaits(blockers: Blockers, since: Timestamp) -> WaitingFor {
     WaitingFor {
         what: Awaited::Locks(blockers),
-        note: "its locks: it starts when those that come first have ended".into(),
+        note: "its locks: it starts when the commands before it have ended".into(),
         since,
     }
 }
@@ -253,7 +256,7 @@ fn expired(seconds: f64, blockers: &Blockers) -> Fault {
         String::new()
     };
     let message = format!(
-        "it waited for its locks for {seconds} s (lock_wait), and did not begin: {}{more}",
+        "it waited {seconds} s for its locks (lock_wait) and did not start: {}{more}",
         named.join("; ")
     );
     let fault = Fault::new(FaultCode::LockWaitExpired, message);
@@ -275,7 +278,7 @@ mod tests {
     use crate::model::CommandState::*;
     use crate::model::Holder;
     use crate::testing::{
-        World, add_host, attach_disk, command_id, copy_disk, create_disk, create_vm, disk_id, host_id,
+        World, add_host, attach_disk, code, command_id, copy_disk, create_disk, create_vm, disk_id, host_id,
         remove_disk, remove_vm, submission, vm_id,
     };
 
@@ -290,13 +293,6 @@ mod tests {
         world.submit(2, "CopyDisk", copy_disk(1, 2, 0));
         world.submit_waiting(3, "RemoveDisk", remove_disk(1), WAIT);
         world
-    }
-
-    fn code(reply: Reply) -> Option<FaultCode> {
-        match reply {
-            Reply::Refused(fault) => Some(fault.code),
-            _ => None,
-        }
     }
 
     fn fault(world: &World, n: u128) -> Fault {

@@ -11,7 +11,7 @@ mod scenes;
 mod world;
 
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, VmId};
-use common::{Allocation, VolumeFormat};
+use common::{Allocation, Fault, FaultCode, VolumeFormat};
 use uuid::Uuid;
 
 pub(crate) use engine::Engine;
@@ -19,11 +19,12 @@ pub(crate) use host::{FakeHost, Fate, Image};
 pub(crate) use moved::Moved;
 pub(crate) use world::{World, add_host, create_domain};
 
-use crate::input::Submission;
+use crate::input::{Input, Submission};
 use crate::model::{
     AttachDisk, CommandRequest, CopyDiskRequest, CreateVmRequest, DetachDisk, NewDisk, RemoveDisk,
     RemoveHost, RemoveVmRequest, TakeOverHost,
 };
+use crate::step::Reply;
 
 pub(crate) const ENGINE: EngineId = EngineId::from_uuid(Uuid::from_u128(0xE));
 
@@ -49,6 +50,30 @@ pub(crate) fn store_id(n: u128) -> StoreId {
 
 pub(crate) fn command_id(n: u128) -> CommandId {
     CommandId::from_uuid(Uuid::from_u128(0x6000_0000 + n))
+}
+
+/// The fault of a refusal.
+pub(crate) fn refusal(reply: Reply) -> Fault {
+    match reply {
+        Reply::Refused(fault) => fault,
+        other => panic!("{other:#?}"),
+    }
+}
+
+/// The code of a refusal; none for any other reply.
+pub(crate) fn code(reply: Reply) -> Option<FaultCode> {
+    match reply {
+        Reply::Refused(fault) => Some(fault.code),
+        _ => None,
+    }
+}
+
+/// User `ann` cancels command `n`.
+pub(crate) fn cancel(n: u128) -> Input {
+    Input::Cancel {
+        command_id: command_id(n),
+        user: "ann".to_owned(),
+    }
 }
 
 /// Request `n` of user `ann`, to be accepted as command `n`.

@@ -5,12 +5,12 @@ use common::id::HostId;
 use super::{CommandParameters, Requested};
 use crate::model::EntityKey;
 
-/// Takes a host for this engine.
+/// Adds a host to this engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddHost {
     /// The id that the host was configured with.
     pub host_id: HostId,
-    /// For people.
+    /// A text for people.
     pub name: String,
     /// `host:port`.
     pub address: String,

@@ -5,12 +5,12 @@ use common::id::{DiskId, VmId};
 use super::{CommandParameters, Requested};
 use crate::model::EntityKey;
 
-/// Gives a disk to a VM.
+/// Attaches a disk to a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachDisk {
     /// The disk.
     pub disk_id: DiskId,
-    /// The VM that gets it.
+    /// The VM.
     pub vm_id: VmId,
 }
 

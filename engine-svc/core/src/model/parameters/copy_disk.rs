@@ -13,26 +13,26 @@ pub struct CopyDisk {
     pub source_disk_id: DiskId,
     /// The new disk.
     pub disk: DiskSpec,
-    /// Whether the two are compared before the new one counts.
+    /// Whether both are compared before the copy is accepted.
     pub verify: bool,
 }
 
-/// A copy of a disk that is asked for. It is as large as its source.
+/// A request for a copy of a disk. It has the capacity of its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyDiskRequest {
     /// The disk that is copied.
     pub source_disk_id: DiskId,
-    /// Derived from the command where the caller named none.
+    /// Derived from the command if the caller gave none.
     pub disk_id: Option<DiskId>,
-    /// Where the copy will lie.
+    /// The domain of the copy.
     pub domain_id: DomainId,
-    /// How the copy keeps its data.
+    /// The format of the copy.
     pub format: VolumeFormat,
-    /// How the copy takes its space.
+    /// The allocation of the copy.
     pub allocation: Allocation,
-    /// For people.
+    /// A text for people.
     pub description: String,
-    /// Whether the two are compared before the copy counts.
+    /// Whether both are compared before the copy is accepted.
     pub verify: bool,
 }
 

@@ -9,7 +9,7 @@ use crate::model::{DiskSpec, EntityKey};
 /// Makes the copy of a disk: the child of a CopyDisk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyImage {
-    /// The one volume of the disk that is copied.
+    /// The only volume of the disk that is copied.
     pub source: VolumeAddress,
     /// The new disk.
     pub disk: DiskSpec,
@@ -17,7 +17,7 @@ pub struct CopyImage {
     pub volume_id: VolumeId,
     /// The host that serves both domains.
     pub host_id: HostId,
-    /// Whether the two are compared before the new one counts.
+    /// Whether both are compared before the copy is accepted.
     pub verify: bool,
 }
 

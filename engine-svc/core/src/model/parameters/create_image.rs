@@ -8,13 +8,13 @@ use crate::model::{DiskSpec, EntityKey};
 /// Creates one disk: a child of a CreateVm or a CreateDisk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateImage {
-    /// The VM that it is made for; none for a disk of its own.
+    /// The VM that it is created for; none for a disk of its own.
     pub vm_id: Option<VmId>,
     /// The disk.
     pub disk: DiskSpec,
     /// Its volume.
     pub volume_id: VolumeId,
-    /// The host that makes it.
+    /// The host that creates it.
     pub host_id: HostId,
 }
 

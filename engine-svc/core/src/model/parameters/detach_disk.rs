@@ -5,12 +5,12 @@ use common::id::{DiskId, VmId};
 use super::{CommandParameters, Requested};
 use crate::model::EntityKey;
 
-/// Takes a disk from its VM.
+/// Detaches a disk from its VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetachDisk {
     /// The disk.
     pub disk_id: DiskId,
-    /// The VM that loses it.
+    /// The VM.
     pub vm_id: VmId,
 }
 

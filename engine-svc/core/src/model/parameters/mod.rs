@@ -1,5 +1,5 @@
-//! The parameters of commands: one kind a file, with what a client asks for where a command of that kind comes of a
-//! request. What becomes of them is in `plan/verbs`, a file of the same name each.
+//! The parameters of commands: one file per kind, with the request if a client can request that kind. Their plans are
+//! in `plan/verbs`, in a file with the same name.
 
 mod add_host;
 mod attach_disk;
@@ -37,35 +37,35 @@ pub use take_over_host::TakeOverHost;
 
 use super::EntityKey;
 
-/// What the parameters of a command tell of it by themselves, whatever has become of it.
+/// The properties of a command that follow from its parameters, whatever its state.
 ///
-/// A method has a default only where that is true of most kinds.
+/// A method has a default only if that is right for most kinds.
 pub trait CommandParameters {
-    /// What the command is about.
+    /// The entity that the command is about.
     fn entity(&self) -> EntityKey;
 
-    /// Everything that people are told of the command under: what it is about comes first.
+    /// All entities that the command is listed under; the one that it is about comes first.
     fn entities(&self) -> Vec<EntityKey> {
         vec![self.entity()]
     }
 
-    /// What the command does, in a line.
+    /// What the command does, in a line for people.
     fn describe(&self) -> String;
 
-    /// Whether what the command is about is there once it has succeeded, and was not before.
+    /// Whether the command creates the entity that it is about.
     fn makes(&self) -> bool;
 
-    /// How long the texts are that a client gave with it, in bytes: all of it whose size is not bounded by its kind.
+    /// The length of the client's texts in it, in bytes: everything whose size is not bounded by its kind.
     fn text_bytes(&self) -> usize;
 
-    /// The capacity of the disk that the command itself works on, in bytes: what it weighs in the progress of its job.
-    /// 0 for a command that works by its parts, or on no disk.
+    /// The capacity of the disk that the command itself works on, in bytes: its weight in the progress of its job. 0
+    /// for a command that works by its parts, or on no disk.
     fn bytes(&self) -> u64 {
         0
     }
 
-    /// The host that the command itself calls; none for a command that works by tasks, by its parts, or on the inventory
-    /// alone.
+    /// The host that the command itself calls; none for a command that works by tasks, by its parts, or on the
+    /// inventory alone.
     fn called_host(&self) -> Option<HostId> {
         None
     }
@@ -76,12 +76,12 @@ pub trait CommandParameters {
     }
 }
 
-/// A command that a client can ask for.
+/// A command that a client can request.
 pub trait Requested {
-    /// What the client asks for: what cannot be derived from the state.
+    /// The request: what cannot be derived from the state.
     type Request;
 
-    /// What was asked for, of a command that is recorded.
+    /// The request of a recorded command.
     fn request(&self) -> Self::Request;
 }
 
@@ -90,7 +90,7 @@ macro_rules! define {
         roots { $($root:ident $ends:tt;)* }
         parts { $($part:ident;)* }
     ) => {
-        /// What a command does, with all it needs to do it.
+        /// The parameters of a command of any kind.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Parameters {
             $(#[doc = concat!("See [`", stringify!($root), "`].")]
@@ -109,7 +109,7 @@ macro_rules! define {
         }
 
         impl CommandKind {
-            /// Every kind: those that a client can ask for, then those that are only parts of others.
+            /// Every kind: those that a client can request, then those that are only parts of others.
             pub const ALL: &'static [Self] = &[$(Self::$root,)* $(Self::$part,)*];
 
             /// The kind's name.
@@ -120,7 +120,7 @@ macro_rules! define {
                 }
             }
 
-            /// Whether a client can ask for a command of this kind; the others are only parts.
+            /// Whether a client can request a command of this kind; the others are only parts.
             pub const fn is_root(self) -> bool {
                 match self {
                     $(Self::$root => true,)*
@@ -146,7 +146,7 @@ macro_rules! define {
             }
         }
 
-        /// What a client asks for, in validated words.
+        /// A validated request of a client.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum CommandRequest {
             $(#[doc = concat!("See [`", stringify!($root), "`].")]
@@ -154,7 +154,7 @@ macro_rules! define {
         }
 
         impl CommandRequest {
-            /// The kind of the command that comes of it.
+            /// The kind of the command that it becomes.
             pub const fn kind(&self) -> CommandKind {
                 match self {
                     $(Self::$root(_) => CommandKind::$root,)*

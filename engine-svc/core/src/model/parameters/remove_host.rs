@@ -5,10 +5,10 @@ use common::id::HostId;
 use super::{CommandParameters, Requested};
 use crate::model::EntityKey;
 
-/// Gives a host up.
+/// Releases a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveHost {
-    /// The host that is given up.
+    /// The host.
     pub host_id: HostId,
 }
 

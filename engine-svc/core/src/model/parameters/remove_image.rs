@@ -8,11 +8,11 @@ use crate::model::EntityKey;
 /// Removes one disk: a child of a RemoveAllVmImages or a RemoveDisk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveImage {
-    /// The VM that goes with it; none for a disk of its own.
+    /// The VM that is removed with it; none for a disk of its own.
     pub vm_id: Option<VmId>,
     /// The disk.
     pub disk_id: DiskId,
-    /// Where it lies.
+    /// Its domain.
     pub domain_id: DomainId,
     /// The host that deletes it.
     pub host_id: HostId,

@@ -14,7 +14,7 @@ pub struct RemoveVm {
     pub name: String,
 }
 
-/// A VM that is to go, with its disks.
+/// A request to remove a VM with its disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveVmRequest {
     /// The VM.

@@ -5,7 +5,7 @@ use common::id::HostId;
 use super::{CommandParameters, Requested};
 use crate::model::EntityKey;
 
-/// Takes a host, whoever has it.
+/// Takes a host over, whoever has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakeOverHost {
     /// The id that the host was configured with.

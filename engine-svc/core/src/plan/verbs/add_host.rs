@@ -19,9 +19,7 @@ impl Root for AddHost {
     fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
         if state.host(request.host_id).is_some() {
             let id = request.host_id;
-            let message = format!(
-                "host {id} was added already; nothing is to be done, unless its address changes: then remove it first"
-            );
+            let message = format!("host {id} was added already; to change its address, remove it first");
             return Err(Fault::new(FaultCode::EntityExists, message).about("host_id"));
         }
         let locks = vec![(EntityKey::Host(request.host_id), Mode::Exclusive)];
@@ -121,15 +119,7 @@ mod tests {
     use crate::model::CommandRequest;
     use crate::model::CommandState::*;
     use crate::model::RemoveHost;
-    use crate::step::Reply;
-    use crate::testing::{World, add_host, command_id, host_id};
-
-    fn cancel() -> Input {
-        Input::Cancel {
-            command_id: command_id(1),
-            user: "ann".into(),
-        }
-    }
+    use crate::testing::{World, add_host, cancel, command_id, host_id, refusal};
 
     #[test]
     fn a_host_is_ours_once_it_has_been_claimed() {
@@ -151,7 +141,7 @@ mod tests {
         let mut world = World::new(1);
         world.submit(1, "AddHost", add_host(0));
         assert_eq!(world.state_of(1), Active);
-        world.step(cancel());
+        world.step(cancel(1));
         assert_eq!(world.state_of(1), Cancelled);
         assert!(world.followed.is_empty());
     }
@@ -163,7 +153,7 @@ mod tests {
         world.connect(host_id(0));
         world.perform(0, true);
         assert!(world.hosts[&host_id(0)].owner.is_some());
-        world.step(cancel());
+        world.step(cancel(1));
         assert_eq!(world.state_of(1), Compensating);
         world.crash();
         world.settle();
@@ -210,9 +200,7 @@ mod tests {
     #[test]
     fn a_host_is_added_once() {
         let mut world = World::with_domains(1);
-        let Reply::Refused(fault) = world.submit(1, "AddHost", add_host(0)) else {
-            panic!("it was there already");
-        };
+        let fault = refusal(world.submit(1, "AddHost", add_host(0)));
         assert_eq!(
             (fault.code, fault.subject.as_str()),
             (FaultCode::EntityExists, "host_id")

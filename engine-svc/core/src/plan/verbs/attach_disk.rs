@@ -40,7 +40,7 @@ fn full(state: &State, request: &AttachDisk) -> Option<Fault> {
         .vm(request.vm_id)
         .filter(|vm| vm.disk_ids.len() >= MAX_DISKS)?;
     let message = format!(
-        "the VM has {} disks, and {MAX_DISKS} are allowed",
+        "the VM has {} disks, and at most {MAX_DISKS} are allowed",
         vm.disk_ids.len()
     );
     Some(Fault::new(FaultCode::VmFull, message).about("vm_id"))
@@ -88,7 +88,8 @@ mod tests {
     use crate::model::{EntityKey, EventCode};
     use crate::step::Reply;
     use crate::testing::{
-        World, attach_disk, create_disk, create_vm, detach_disk, disk_id, remove_vm, submission, vm_id,
+        World, attach_disk, code, create_disk, create_vm, detach_disk, disk_id, refusal, remove_vm,
+        submission, vm_id,
     };
 
     /// VMs 1 and 2, and disk 1 of its own.
@@ -99,13 +100,6 @@ mod tests {
         world.submit(0x13, "CreateDisk", create_disk(1, 0));
         world.settle();
         world
-    }
-
-    fn code(reply: Reply) -> (FaultCode, String) {
-        match reply {
-            Reply::Refused(fault) => (fault.code, fault.message.into()),
-            other => panic!("{other:#?}"),
-        }
     }
 
     #[test]
@@ -141,9 +135,9 @@ mod tests {
         let mut world = world();
         world.submit(1, "AttachDisk", attach_disk(1, 1));
         for vm in [1, 2] {
-            let (code, message) = code(world.submit(2, "AttachDisk", attach_disk(1, vm)));
-            assert_eq!(code, FaultCode::DiskAttached);
-            assert!(message.contains(&vm_id(1).to_string()), "{message}");
+            let fault = refusal(world.submit(2, "AttachDisk", attach_disk(1, vm)));
+            assert_eq!(fault.code, FaultCode::DiskAttached);
+            assert!(fault.message.contains(&vm_id(1).to_string()), "{fault}");
         }
         world.submit(3, "DetachDisk", detach_disk(1, 1));
         world.crash();
@@ -159,8 +153,8 @@ mod tests {
         let most = crate::plan::MAX_DISKS as u128;
         world.submit(1, "CreateVm", create_vm(3, 0x10..0x10 + most, 0));
         world.settle();
-        let (code, _) = code(world.submit(2, "AttachDisk", attach_disk(1, 3)));
-        assert_eq!(code, FaultCode::VmFull);
+        let full = code(world.submit(2, "AttachDisk", attach_disk(1, 3)));
+        assert_eq!(full, Some(FaultCode::VmFull));
         world.submit(3, "DetachDisk", detach_disk(0x10, 3));
         world.submit(4, "AttachDisk", attach_disk(1, 3));
         assert_eq!(world.state_of(4), Succeeded);
@@ -169,11 +163,11 @@ mod tests {
     #[test]
     fn only_what_is_attached_to_the_vm_is_detached_and_it_stays() {
         let mut world = world();
-        let (none, _) = code(world.submit(1, "DetachDisk", detach_disk(1, 1)));
-        assert_eq!(none, FaultCode::DiskNotAttached);
-        let (other, message) = code(world.submit(1, "DetachDisk", detach_disk(8, 2)));
-        assert_eq!(other, FaultCode::DiskNotAttached);
-        assert!(message.contains(&vm_id(1).to_string()), "{message}");
+        let none = code(world.submit(1, "DetachDisk", detach_disk(1, 1)));
+        assert_eq!(none, Some(FaultCode::DiskNotAttached));
+        let other = refusal(world.submit(1, "DetachDisk", detach_disk(8, 2)));
+        assert_eq!(other.code, FaultCode::DiskNotAttached);
+        assert!(other.message.contains(&vm_id(1).to_string()), "{other}");
         world.submit(1, "DetachDisk", detach_disk(8, 1));
         assert_eq!(world.state_of(1), Succeeded);
         assert_eq!(world.engine.state.vm(vm_id(1)).unwrap().disk_ids, []);
@@ -189,9 +183,7 @@ mod tests {
             (detach_disk(9, 1), "disk_id"),
             (detach_disk(1, 9), "vm_id"),
         ] {
-            let Reply::Refused(fault) = world.submit(1, "Any", request) else {
-                panic!("accepted");
-            };
+            let fault = refusal(world.submit(1, "Any", request));
             assert_eq!(
                 (fault.code, fault.subject.as_str()),
                 (FaultCode::EntityNotFound, field)
@@ -208,8 +200,8 @@ mod tests {
             ("AttachDisk", attach_disk(8, 2)),
             ("DetachDisk", detach_disk(8, 1)),
         ] {
-            let (code, _) = code(world.submit(2, rpc, request));
-            assert_eq!(code, FaultCode::EntityBusy);
+            let busy = code(world.submit(2, rpc, request));
+            assert_eq!(busy, Some(FaultCode::EntityBusy));
         }
     }
 

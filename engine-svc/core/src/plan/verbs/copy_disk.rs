@@ -29,8 +29,7 @@ impl Root for CopyDisk {
         let host_id = new_disk::host(state, &disk, "")?;
         if state.domain(source.spec.domain_id).map(|domain| domain.host_id) != Some(host_id) {
             let message = format!(
-                "the domain is served by host {host_id}, and the domain of the source by another: a copy is the work \
-                 of one host; name a domain of the source's host"
+                "the domain is served by host {host_id}, but the domain of the source by another, and a copy is made by one host; name a domain of the source's host"
             );
             return Err(Fault::new(FaultCode::DomainsApart, message).about("domain_id"));
         }
@@ -100,10 +99,9 @@ mod tests {
     use crate::input::Input;
     use crate::model::CommandState::*;
     use crate::model::{EventCode, Presence};
-    use crate::step::Reply;
     use crate::testing::{
-        Fate, World, attach_disk, command_id, copy_disk, create_disk, create_vm, detach_disk, disk_id,
-        domain_id, remove_disk, remove_vm, vm_id,
+        Fate, World, attach_disk, cancel, command_id, copy_disk, create_disk, create_vm, detach_disk,
+        disk_id, domain_id, refusal, remove_disk, remove_vm, vm_id,
     };
 
     /// Disk 1 of its own and disk 8 of VM 1, in domain 0; domain 1 is another host's, domain 2 the first one's.
@@ -114,20 +112,6 @@ mod tests {
         world.submit(0x13, "CreateVm", create_vm(1, [8], 0));
         world.settle();
         world
-    }
-
-    fn refusal(reply: Reply) -> common::Fault {
-        match reply {
-            Reply::Refused(fault) => fault,
-            other => panic!("{other:#?}"),
-        }
-    }
-
-    fn cancel(world: &mut World) {
-        world.step(Input::Cancel {
-            command_id: command_id(1),
-            user: "ann".into(),
-        });
     }
 
     #[test]
@@ -283,9 +267,9 @@ mod tests {
                 if world.state_of(1).is_terminal() {
                     continue;
                 }
-                cancel(&mut world);
+                world.step(cancel(1));
                 if twice {
-                    cancel(&mut world);
+                    world.step(cancel(1));
                 }
                 if crash {
                     world.crash();
@@ -307,7 +291,7 @@ mod tests {
             world.flow();
         }
         world.host_mut(0).commit_all();
-        cancel(&mut world);
+        world.step(cancel(1));
         world.crash();
         world.settle();
         assert_eq!(

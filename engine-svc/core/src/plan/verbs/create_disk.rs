@@ -55,15 +55,7 @@ mod tests {
     use crate::input::Input;
     use crate::model::CommandState::*;
     use crate::model::{EntityKey, EventCode, Presence};
-    use crate::step::Reply;
-    use crate::testing::{Fate, World, command_id, create_disk, disk_id, host_id};
-
-    fn cancel(world: &mut World) {
-        world.step(Input::Cancel {
-            command_id: command_id(1),
-            user: "ann".into(),
-        });
-    }
+    use crate::testing::{Fate, World, cancel, command_id, create_disk, disk_id, host_id, refusal};
 
     #[test]
     fn a_disk_is_there_once_it_is_whole_and_is_nobodys() {
@@ -140,9 +132,9 @@ mod tests {
                 if world.state_of(1).is_terminal() {
                     continue;
                 }
-                cancel(&mut world);
+                world.step(cancel(1));
                 if twice {
-                    cancel(&mut world);
+                    world.step(cancel(1));
                 }
                 if crash {
                     world.crash();
@@ -160,7 +152,7 @@ mod tests {
         let mut world = World::with_domains(1);
         world.disconnect(host_id(0));
         world.submit(1, "CreateDisk", create_disk(1, 0));
-        cancel(&mut world);
+        world.step(cancel(1));
         assert_eq!(world.state_of(1), Active);
         world.settle();
         assert_eq!(world.state_of(1), Cancelled);
@@ -176,9 +168,7 @@ mod tests {
             (create_disk(1, 0), FaultCode::EntityExists, "disk_id"),
             (create_disk(2, 7), FaultCode::EntityNotFound, "domain_id"),
         ] {
-            let Reply::Refused(fault) = world.submit(2, "CreateDisk", request) else {
-                panic!("accepted");
-            };
+            let fault = refusal(world.submit(2, "CreateDisk", request));
             assert_eq!((fault.code, fault.subject.as_str()), (code, field));
         }
     }

@@ -23,7 +23,7 @@ impl Root for CreateStorageDomain {
             return Err(absent(state, &EntityKey::Host(request.host_id), "host_id"));
         }
         if state.domain(request.domain_id).is_some() {
-            let message = format!("there is a storage domain {} already", request.domain_id);
+            let message = format!("storage domain {} exists already", request.domain_id);
             return Err(Fault::new(FaultCode::EntityExists, message).about("domain_id"));
         }
         let locks = vec![
@@ -73,16 +73,8 @@ impl Calling for CreateStorageDomain {
 mod tests {
     use common::FaultCode;
 
-    use crate::input::Input;
     use crate::model::CommandState::*;
-    use crate::testing::{World, add_host, command_id, create_domain, domain_id, host_id};
-
-    fn cancel() -> Input {
-        Input::Cancel {
-            command_id: command_id(2),
-            user: "ann".into(),
-        }
-    }
+    use crate::testing::{World, add_host, cancel, create_domain, domain_id, host_id};
 
     fn added() -> World {
         let mut world = World::new(1);
@@ -116,7 +108,7 @@ mod tests {
         let mut world = added();
         world.disconnect(host_id(0));
         world.submit(2, "CreateStorageDomain", create_domain(0, 0));
-        world.step(cancel());
+        world.step(cancel(2));
         assert_eq!(world.state_of(2), Cancelled);
     }
 
@@ -125,7 +117,7 @@ mod tests {
         let mut world = added();
         world.submit(2, "CreateStorageDomain", create_domain(0, 0));
         world.perform(0, true);
-        world.step(cancel());
+        world.step(cancel(2));
         assert_eq!(world.state_of(2), Active);
         world.settle();
         assert_eq!(

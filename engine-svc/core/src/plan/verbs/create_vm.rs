@@ -29,7 +29,7 @@ impl Root for CreateVm {
         };
         valid(&wanted)?;
         if state.vm(request.vm_id).is_some() {
-            let message = format!("there is a VM {} already", request.vm_id);
+            let message = format!("VM {} exists already", request.vm_id);
             return Err(Fault::new(FaultCode::EntityExists, message).about("vm_id"));
         }
         if let Some(other) = state.vm_named(&request.name) {
@@ -231,8 +231,7 @@ mod tests {
 
     use crate::model::CommandState::*;
     use crate::model::{EventCode, Presence};
-    use crate::step::Reply;
-    use crate::testing::{Fate, World, create_vm, disk_id, vm_id};
+    use crate::testing::{Fate, World, create_vm, disk_id, refusal, vm_id};
 
     #[test]
     fn a_vm_appears_with_its_disks_when_all_are_made() {
@@ -262,14 +261,10 @@ mod tests {
     fn a_vm_has_at_most_64_disks_and_no_two_of_one_id_whatever_the_state() {
         let mut world = World::new(1);
         for (disks, field) in [(1..66, "disks"), (1..65, "disks[0].domain_id")] {
-            let Reply::Refused(fault) = world.submit(1, "CreateVm", create_vm(1, disks, 0)) else {
-                panic!("there is not even a domain")
-            };
+            let fault = refusal(world.submit(1, "CreateVm", create_vm(1, disks, 0)));
             assert_eq!(fault.subject.as_str(), field, "{fault}");
         }
-        let Reply::Refused(fault) = world.submit(1, "CreateVm", create_vm(1, [1, 2, 1], 0)) else {
-            panic!("a disk is there twice")
-        };
+        let fault = refusal(world.submit(1, "CreateVm", create_vm(1, [1, 2, 1], 0)));
         assert_eq!(
             (fault.code, fault.subject.as_str()),
             (FaultCode::InvalidArgument, "disks[2].disk_id")

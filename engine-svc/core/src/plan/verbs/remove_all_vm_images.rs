@@ -34,7 +34,7 @@ impl CommandVerb for RemoveAllVmImages {
         }
         let left: Vec<EntityKey> = stayed(at);
         let message = format!(
-            "{} of {} disks are gone and cannot come back; {} stay",
+            "{} of {} disks are deleted and cannot be restored; {} remain",
             family.succeeded,
             self.disk_ids.len(),
             left.len()

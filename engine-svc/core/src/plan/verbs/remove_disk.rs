@@ -52,17 +52,9 @@ mod tests {
     use common::FaultCode;
 
     use crate::model::CommandState::*;
-    use crate::step::Reply;
     use crate::testing::{
-        Fate, World, command_id, create_disk, create_vm, disk_id, remove_disk, remove_vm, vm_id,
+        Fate, World, command_id, create_disk, create_vm, disk_id, refusal, remove_disk, remove_vm, vm_id,
     };
-
-    fn refusal(reply: Reply) -> common::Fault {
-        match reply {
-            Reply::Refused(fault) => fault,
-            other => panic!("{other:#?}"),
-        }
-    }
 
     #[test]
     fn a_disk_of_its_own_goes_with_its_image() {

@@ -54,7 +54,7 @@ impl Leaf for RemoveImage {
             observation: Some(Observation {
                 presence: Presence::Unknown,
                 time: now,
-                note: "its removal did not end well; storage has not shown yet what is left of it".into(),
+                note: "its removal failed; what is left of it on storage is not known yet".into(),
             }),
             ..disk.clone()
         })]

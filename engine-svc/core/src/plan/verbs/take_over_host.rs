@@ -26,7 +26,7 @@ impl Root for TakeOverHost {
     fn plan(state: &State, _id: CommandId, request: &Self) -> Result<Plan, Fault> {
         if let Some(under_way) = state.taking_over(request.host_id) {
             let message = format!(
-                "command {} of {} takes the host over already, since {}: wait for its end, or cancel it",
+                "command {} of {} has been taking the host over since {}: wait until it ends, or cancel it",
                 under_way.id,
                 under_way.user,
                 utc(under_way.created)
@@ -38,11 +38,11 @@ impl Root for TakeOverHost {
             // What else is to be done there rests until this is done, and must not be in its way.
             Some(host) => as_recorded(host, request).map(|()| Mode::Shared)?,
             None if request.address.is_empty() => {
-                let message = "is empty, and this engine has no record of the host: say where it is";
+                let message = "is empty, and this engine has no record of the host: give its address";
                 return Err(Fault::invalid("address", message));
             }
             None if request.name.is_empty() => {
-                let message = "is empty, and this engine has no record of the host: name it";
+                let message = "is empty, and this engine has no record of the host: give its name";
                 return Err(Fault::invalid("name", message));
             }
             None => Mode::Exclusive,
@@ -145,8 +145,7 @@ mod tests {
     use crate::model::CommandRequest;
     use crate::model::CommandState::*;
     use crate::model::EventCode;
-    use crate::step::Reply;
-    use crate::testing::{World, add_host, command_id, create_domain, create_vm, host_id};
+    use crate::testing::{World, add_host, code, command_id, create_domain, create_vm, host_id, refusal};
 
     fn take_over(name: &str, address: &str) -> CommandRequest {
         CommandRequest::TakeOverHost(TakeOverHost {
@@ -164,13 +163,6 @@ mod tests {
             fault: Fault::new(code, "somebody else has it"),
             is_proven: false,
         });
-    }
-
-    fn code(reply: Reply) -> Option<FaultCode> {
-        match reply {
-            Reply::Refused(fault) => Some(fault.code),
-            _ => None,
-        }
     }
 
     #[test]
@@ -255,7 +247,7 @@ mod tests {
     }
 
     /// Whether a start of which the hosts say this takes a command that touches none.
-    fn refusal(hosts: &str) -> Option<FaultCode> {
+    fn refusal_of(hosts: &str) -> Option<FaultCode> {
         let mut world = World::with_domains(hosts.len() as u128);
         world.crash_unasked();
         becomes(&mut world, hosts);
@@ -263,7 +255,7 @@ mod tests {
     }
 
     fn goes_on(hosts: &str) -> bool {
-        refusal(hosts).is_none()
+        refusal_of(hosts).is_none()
     }
 
     /// All words of so many of these letters.
@@ -402,7 +394,7 @@ mod tests {
             ("soa", None),
             ("sso", Some(FaultCode::EngineStillConnected)),
         ] {
-            assert_eq!(refusal(hosts), wanted, "{hosts}");
+            assert_eq!(refusal_of(hosts), wanted, "{hosts}");
         }
         // With all of them down it is taken, and waits for them.
         let mut world = World::with_domains(2);
@@ -484,7 +476,7 @@ mod tests {
                 .engine
                 .events
                 .iter()
-                .any(|event| event.message.contains("this one's again"));
+                .any(|event| event.message.contains("belongs to this one again"));
             assert_eq!(said, is_proven);
         }
     }
@@ -540,7 +532,7 @@ mod tests {
         let lost = |world: &World| {
             let events = world.engine.events.iter();
             events
-                .filter(|event| event.message.contains("It was this engine's"))
+                .filter(|event| event.message.contains("It belonged to this engine"))
                 .count()
         };
         assert_eq!(lost(&world), 1);
@@ -552,7 +544,7 @@ mod tests {
         }
         assert_eq!(lost(&world), 1);
         let told = world.engine.events.last().unwrap();
-        assert!(told.message.contains("put back from before"), "{}", told.message);
+        assert!(told.message.contains("was restored"), "{}", told.message);
         assert_eq!(code(world.submit(1, "TakeOverHost", take_over("", ""))), None);
         world.settle();
         assert_eq!(world.state_of(1), Succeeded);
@@ -581,9 +573,7 @@ mod tests {
                 false => take_over("host-0", "host-0:1"),
             };
             world.submit(2, "TakeOverHost", request());
-            let Reply::Refused(fault) = world.submit(3, "TakeOverHost", request()) else {
-                panic!("two at once, {is_recorded}")
-            };
+            let fault = refusal(world.submit(3, "TakeOverHost", request()));
             assert_eq!(fault.code, FaultCode::EntityBusy);
             let first = command_id(2).to_string();
             assert!(
@@ -619,9 +609,7 @@ mod tests {
             (take_over("", "host-0:1"), "name"),
             (take_over("host-0", ""), "address"),
         ] {
-            let Reply::Refused(fault) = world.submit(1, "TakeOverHost", request) else {
-                panic!("{field}")
-            };
+            let fault = refusal(world.submit(1, "TakeOverHost", request));
             assert_eq!(
                 (fault.code, fault.subject.as_str()),
                 (FaultCode::InvalidArgument, field)
