@@ -4,8 +4,7 @@
 use common::fault::FaultCode::{self, *};
 
 /// What a server says in its log of an answer that is not in the table. Tests look for it.
-pub const UNDECLARED: &str =
-    "the contract does not say that this RPC answers with this code: please report it";
+pub const UNDECLARED: &str = "the contract does not allow this code for this RPC: please report it";
 
 /// A service, and what its RPCs may answer.
 #[derive(Debug)]
