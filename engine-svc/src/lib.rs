@@ -18,6 +18,7 @@ pub mod host;
 pub mod life;
 mod lock_waits;
 pub mod machine;
+pub mod metrics;
 mod open_tasks;
 mod service;
 mod settings;

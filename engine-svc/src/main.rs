@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use engine_svc::{OWNER, PREFIX, Settings, serve};
 use mimalloc::MiMalloc;
 use runtime::causes::causes;
-use runtime::{memory, offline, program, server, settings, telemetry, threads};
+use runtime::{memory, offline, program, server, settings, supervisor, telemetry, threads};
 use tracing::error;
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -41,6 +41,7 @@ async fn run(settings: Settings) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    supervisor::connect();
     match serve(settings, server::termination()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

@@ -9,6 +9,7 @@ use proto::task::v1::closing::Reason;
 use runtime::ages::Ages;
 use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
+use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::{log, program, threads};
 use store::disk::{self, DiskStore};
@@ -24,13 +25,20 @@ use crate::host::{self, Context, HostLinks};
 use crate::life::Lives;
 use crate::lock_waits::Waiting;
 use crate::machine::Seed;
+use crate::metrics::{Figures, Sources};
 use crate::open_tasks::OpenTasks;
 use crate::settings::Settings;
 use crate::store::engine;
-use crate::{expiry, grpc, lock_waits, stance};
+use crate::{expiry, grpc, lock_waits, metrics, stance};
 
 /// Whose data directory it is. Which engine's is told by the directory alone.
 pub const OWNER: disk::Owner = disk::Owner::service("engine-svc");
+
+/// As metrics tell it.
+const IDENTITY: Identity = Identity {
+    service: "engine-svc",
+    version: env!("CARGO_PKG_VERSION"),
+};
 
 /// Why the engine does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +49,9 @@ pub enum RunError {
     /// The socket cannot be had, or its address not be written down.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] ListenerError),
     /// The server failed.
     #[error("the server failed")]
     Serve(#[from] ServeError),
@@ -97,8 +108,19 @@ pub async fn serve_on(
 ) -> Result<(), RunError> {
     let ages = Ages::open(&*store, settings.greatest_age())?;
     let life = engine::begin(&store, ages.stamp())?;
-    let log = log::Log::new(Arc::clone(&store))?;
+    let meters = Meters::new(settings.metrics.metrics_listen.is_some());
+    let log = log::Log::measured(Arc::clone(&store), Arc::clone(&meters))?;
+    let exporter = Exporter::default();
+    exporter.add_shared(IDENTITY, &log);
+    // Until the very end, and from before the records are loaded.
+    let _metrics = Listener::start(
+        &settings.metrics,
+        &settings.data_dir,
+        exporter.clone(),
+        Arc::clone(&meters),
+    )?;
     let kept = Arc::clone(&store);
+    let figures = Figures::default();
     let holders = Holders::default();
     let links = HostLinks::default();
     let open_tasks = OpenTasks::default();
@@ -117,6 +139,7 @@ pub async fn serve_on(
         engine_id: life.engine_id,
         store: Arc::clone(&store),
         limits: settings.limits(),
+        figures: meters.is_on().then(|| figures.clone()),
     };
     let options = Options {
         name: "engine".to_owned(),
@@ -124,6 +147,13 @@ pub async fn serve_on(
         ages: ages.clone(),
     };
     let engine = coordinator::spawn_with(store, seed, Arc::clone(&log), outbox, options)?;
+    let sources = Sources {
+        figures,
+        links: links.clone(),
+        open_tasks: open_tasks.clone(),
+        stances: stances.clone(),
+    };
+    metrics::add(&exporter, sources);
     let context = Context {
         engine: engine.clone(),
         log: Arc::clone(&log),
@@ -165,6 +195,7 @@ pub async fn serve_on(
         stances,
     };
     let health = Health::new(&grpc::SERVICES).await;
+    meters.set_health(&health);
     health.set_serving(true).await;
     let follower = tokio::spawn(health.clone().follow(Arc::downgrade(&kept)));
     info!(
@@ -187,6 +218,7 @@ pub async fn serve_on(
         grpc::routes(&api),
         health,
         settings.wire,
+        &meters,
         until,
         || log.close(Reason::Shutdown),
     )

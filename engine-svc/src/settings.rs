@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use runtime::coordinator::Retention;
+use runtime::metrics::MetricsSettings;
 use runtime::server::Limits;
 use runtime::telemetry::LogFormat;
 use runtime::watch::{MAX_AGE, Terms};
@@ -92,6 +93,10 @@ pub struct Settings {
     /// What clients may use.
     #[command(flatten)]
     pub wire: Limits,
+
+    /// Where metrics are served.
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
 }
 
 impl Settings {

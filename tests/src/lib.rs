@@ -13,6 +13,7 @@ pub mod gate;
 pub mod ids;
 pub mod lone_host;
 pub mod loop_mount;
+pub mod metrics;
 pub mod neighbour;
 pub mod patience;
 pub mod programs;

@@ -12,6 +12,7 @@
 mod alive;
 mod expiry;
 mod grpc;
+mod metrics;
 mod places;
 mod presence;
 mod release;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use runtime::causes::causes;
-use runtime::{memory, offline, program, server, settings, telemetry, threads};
+use runtime::{memory, offline, program, server, settings, supervisor, telemetry, threads};
 use vdsm_svc::{OWNER, PREFIX, Settings, fail_points, serve};
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
@@ -56,7 +56,10 @@ fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
     if settings.health {
         return Ok(tokio.block_on(program::health(&settings.data_dir)));
     }
-    let outcome = tokio.block_on(async { serve(settings, server::termination()).await });
+    let outcome = tokio.block_on(async {
+        supervisor::connect();
+        serve(settings, server::termination()).await
+    });
     tokio.shutdown_timeout(LINGER);
     Ok(outcome.map(|()| ExitCode::SUCCESS)?)
 }

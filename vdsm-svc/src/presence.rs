@@ -53,6 +53,11 @@ impl Presence {
         }
     }
 
+    /// How many starts of engines are connected.
+    pub(crate) fn connected(&self) -> usize {
+        locked(&self.streams).len()
+    }
+
     /// Whose host it is from now on: it is recorded.
     pub(crate) fn belongs_to(&self, owner: Option<Owner>) {
         self.owner.send_replace(owner);

@@ -13,6 +13,7 @@ use proto::task::v1::closing::Reason;
 use runtime::ages::Ages;
 use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
+use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::{clock, program, threads};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
 use crate::alive::Alive;
 use crate::expiry;
 use crate::grpc::{self, Facts, Gate, Host};
+use crate::metrics::{self, Figures, Sources};
 use crate::places;
 use crate::presence::Presence;
 use crate::runner::{Runner, Tools};
@@ -33,6 +35,12 @@ const LAST_COMMIT: Duration = Duration::from_secs(3);
 
 /// Whose data directory it is, whichever host's.
 pub const OWNER: disk::Owner = disk::Owner::service("vdsm-svc");
+
+/// As metrics tell it.
+const IDENTITY: Identity = Identity {
+    service: "vdsm-svc",
+    version: env!("CARGO_PKG_VERSION"),
+};
 
 /// Why the service ended, or never began.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +70,9 @@ pub enum ServiceError {
     /// The address cannot be had.
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] io::Error),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] ListenerError),
     /// Serving failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -139,8 +150,19 @@ pub async fn serve_over(
     let limits = expiry::Limits::of(&settings);
     let window = limits.greatest().max(settings.retention().max_age);
     let ages = Ages::open(&*store, window).map_err(at_store(&settings))?;
-    let log = Log::new(store).map_err(at_store(&settings))?;
+    let meters = Meters::new(settings.metrics.metrics_listen.is_some());
+    let log = Log::measured(store, Arc::clone(&meters)).map_err(at_store(&settings))?;
+    let exporter = Exporter::default();
+    exporter.add_shared(IDENTITY, &log);
+    // Until the very end, and from before the tasks are loaded.
+    let _metrics = Listener::start(
+        &settings.metrics,
+        &settings.data_dir,
+        exporter.clone(),
+        Arc::clone(&meters),
+    )?;
     let health = Health::new(&grpc::SERVICES).await;
+    meters.set_health(&health);
     let gate = Gate::default();
     let facts = Facts {
         host_id: settings.host_id,
@@ -155,6 +177,7 @@ pub async fn serve_over(
         ages,
         gate: gate.clone(),
         health: health.clone(),
+        exporter,
     };
     let mut coordinator = None;
     let ended = {
@@ -209,7 +232,16 @@ async fn serve_until(
         }
     };
     let close = || log.close(Reason::Shutdown);
-    let served = server::serve(listening, grpc::routes(gate), health, limits, stop, close).await;
+    let served = server::serve(
+        listening,
+        grpc::routes(gate),
+        health,
+        limits,
+        log.meters(),
+        stop,
+        close,
+    )
+    .await;
     match broken {
         Some(error) => Err(error),
         None => Ok(served?),
@@ -224,6 +256,7 @@ struct Loading {
     ages: Ages,
     gate: Gate,
     health: Health,
+    exporter: Exporter,
 }
 
 impl Loading {
@@ -240,11 +273,22 @@ impl Loading {
             coordinator,
             tokio: tokio::runtime::Handle::current(),
         };
+        let figures = Figures::default();
         let seed = Seed {
             limits: self.settings.limits(),
             identity: self.log.identity(),
             alive: Arc::clone(&alive),
             presence: Arc::clone(&presence),
+            figures: self.log.meters().is_on().then(|| figures.clone()),
+        };
+        let sources = Sources {
+            figures,
+            limits: self.settings.limits(),
+            host_id: facts.host_id,
+            qemu_img_version: facts.qemu_img_version.clone(),
+            presence: Arc::clone(&presence),
+            root: Arc::clone(&self.root),
+            log: Arc::downgrade(&self.log),
         };
         let runner = Runner::new(tools, self.settings.running_per_host).map_err(ServiceError::Threads)?;
         let options = coordinator::Options {
@@ -262,6 +306,7 @@ impl Loading {
             Ok(spawned) => spawned.map_err(at_store(&self.settings))?,
             Err(_) => return Err(ServiceError::CoordinatorEnded),
         };
+        metrics::add(&self.exporter, sources);
         employer.send_replace(Some(handle.clone()));
         let store = Arc::downgrade(self.log.store());
         tokio::spawn(expiry::run(

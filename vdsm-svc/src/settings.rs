@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use common::id::HostId;
 use runtime::coordinator::Retention;
+use runtime::metrics::MetricsSettings;
 use runtime::server;
 use runtime::telemetry::LogFormat;
 use runtime::watch::{MAX_AGE, Terms};
@@ -108,6 +109,10 @@ pub struct Settings {
     /// What clients may use.
     #[command(flatten)]
     pub wire: server::Limits,
+
+    /// Where metrics are served.
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
 
     /// Who owns what lies on storage, by numbers. Where the service is root, what it makes there is theirs, and qemu-img
     /// runs as they do; else that is the service's own user.

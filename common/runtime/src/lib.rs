@@ -15,6 +15,7 @@ pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod metadata;
+pub mod metrics;
 pub mod offline;
 pub mod page;
 pub mod program;
@@ -24,6 +25,7 @@ pub mod settings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod status;
+pub mod supervisor;
 pub mod telemetry;
 pub mod threads;
 pub mod watch;

@@ -32,9 +32,18 @@ pub trait Machine: Sized + Send + 'static {
     /// Takes one input.
     fn step(&mut self, input: Self::Input, now: Timestamp) -> Step<Self>;
 
+    /// What is to be shown of its working state to who measures it, once that is durable: called once a batch, when that is
+    /// whole.
+    fn shown(&mut self) -> Option<Shown> {
+        None
+    }
+
     /// A name for the input, for logs and fail points: its kind, without ids.
     fn label(input: &Self::Input) -> String;
 }
+
+/// Shows something. It must not block.
+pub type Shown = Box<dyn FnOnce() + Send>;
 
 /// The outcome of one input.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::fault::Fault;
-use store::data_dir::{self, ADDRESS};
+use store::data_dir::{self, ADDRESS, METRICS_ADDRESS};
 use tonic::Status;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
@@ -107,8 +107,10 @@ fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
 
 /// After an orderly end nothing listens where the file in the data directory says.
 pub fn forget_address(data_dir: &Path) {
-    // Where it cannot be removed, it is as after a crash: the next start does that.
-    let _ = std::fs::remove_file(data_dir.join(ADDRESS));
+    for file in [ADDRESS, METRICS_ADDRESS] {
+        // Where it cannot be removed, it is as after a crash: the next start does that.
+        let _ = std::fs::remove_file(data_dir.join(file));
+    }
 }
 
 #[cfg(test)]

@@ -94,21 +94,12 @@ pub fn read<T: CommandFactory + FromArgMatches>(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<T, SettingsError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let mut command = T::command().arg(
-        Arg::new(CONFIG)
-            .long(CONFIG)
-            .value_name("FILE")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("Settings in TOML; flags and environment variables override it"),
-    );
+    let mut command = with_config::<T>();
     let file = match config_path(&command, &arguments, &environment(&variable(prefix, CONFIG))) {
         Some(path) => from_file(&command, &path)?,
         None => BTreeMap::new(),
     };
-    let names: Vec<(String, String)> = settings(&command)
-        .map(|(id, name)| (id.to_owned(), name.to_owned()))
-        .collect();
-    for (id, name) in names {
+    for (id, name) in names(&command) {
         let variable = variable(prefix, &name);
         let given = match environment(&variable) {
             Some(value) => Some(vec![value]),
@@ -119,6 +110,30 @@ pub fn read<T: CommandFactory + FromArgMatches>(
         command = command.mut_arg(id, |arg| with_layers(arg, &variable, given));
     }
     Ok(T::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+}
+
+/// The command line of the settings `T`, as `--help` tells it: for manual pages.
+pub fn command<T: CommandFactory>(prefix: &str) -> Command {
+    let command = with_config::<T>();
+    names(&command).into_iter().fold(command, |command, (id, name)| {
+        command.mut_arg(id, |arg| with_layers(arg, &variable(prefix, &name), None))
+    })
+}
+
+fn with_config<T: CommandFactory>() -> Command {
+    T::command().arg(
+        Arg::new(CONFIG)
+            .long(CONFIG)
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Settings in TOML; flags and environment variables override it"),
+    )
+}
+
+/// The ids and the names of a command's flags, to keep.
+fn names(command: &Command) -> Vec<(String, String)> {
+    let all = settings(command);
+    all.map(|(id, name)| (id.to_owned(), name.to_owned())).collect()
 }
 
 /// An address to listen on: of a number, or of a name, which is looked up.

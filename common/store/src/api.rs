@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::id::StoreId;
 use common::revision::{Revision, Start};
@@ -131,6 +132,31 @@ pub trait Reader {
     ) -> Result<Vec<Pair>, StoreError>;
 }
 
+/// How a store is, for who measures it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StoreFigures {
+    /// A commit failed, and the store was not opened again.
+    pub in_doubt: bool,
+    /// There is room for new work.
+    pub has_room: bool,
+    /// Free on its file system, in bytes.
+    pub free_bytes: u64,
+    /// How large its file system is.
+    pub total_bytes: u64,
+    /// What its tables take.
+    pub table_bytes: u64,
+    /// What its write-ahead log takes.
+    pub log_bytes: u64,
+    /// How full the file of the log is that is being written: 0 to 1.
+    pub log_fill: f64,
+    /// Revisions that are in the log and in no table.
+    pub unwritten_revisions: u64,
+    /// For how long there have been any.
+    pub unwritten_for: Duration,
+    /// The tables cannot be written.
+    pub stuck: bool,
+}
+
 /// The store of a service.
 pub trait Store: Send + Sync + 'static {
     /// The identity of the store.
@@ -195,6 +221,14 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::trouble`].
     fn look_after(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// How it is. May block, as a commit does.
+    fn figures(&self) -> StoreFigures {
+        StoreFigures {
+            has_room: self.has_room(),
+            ..StoreFigures::default()
+        }
     }
 
     /// Reopens the database after a failed commit. Meanwhile reads continue from the last commit if the database

@@ -8,7 +8,8 @@
 //!   write to another file.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,9 @@ use rustix::process::{getegid, geteuid};
 /// The file in a data directory that holds `address:port` while its service listens: written by the service, and no
 /// part of the store.
 pub const ADDRESS: &str = "address";
+
+/// The same of the port for metrics, where there is one.
+pub const METRICS_ADDRESS: &str = "metrics-address";
 
 /// Accessible only to the service's user.
 const DIR_MODE: u32 = 0o700;
@@ -75,7 +79,7 @@ fn is_a_data_directory(path: &Path) -> io::Result<bool> {
         if name.to_string_lossy().starts_with("store.") {
             return Ok(true);
         }
-        if !["lost+found", "lock", ADDRESS, "manifest.new"]
+        if !["lost+found", "lock", ADDRESS, METRICS_ADDRESS, "manifest.new"]
             .iter()
             .any(|known| name == *known)
         {
@@ -177,6 +181,16 @@ pub fn create(path: &Path) -> io::Result<File> {
     let opened = options(OFlags::empty()).write(true).create_new(true).open(path)?;
     fchmod(&opened, Mode::from_raw_mode(FILE_MODE))?;
     Ok(opened)
+}
+
+/// Writes where something listens to a file in a data directory, by rename: who reads the file finds it whole.
+///
+/// # Errors
+/// [`io::Error`].
+pub fn write_address(dir: &Path, file: &str, address: SocketAddr) -> io::Result<()> {
+    let temporary = dir.join(format!("{file}.new"));
+    create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
+    std::fs::rename(&temporary, dir.join(file))
 }
 
 /// The beginning of a short file.

@@ -17,7 +17,7 @@
 //! | `store.redb` | the *tables*, a file of [redb](https://docs.rs/redb) | by a *checkpoint*: many revisions in one transaction |
 //! | `lock` | nothing: whoever has the directory open holds a lock (`flock`) on it | |
 //! | `reserve` | room that is held back for a full disk | |
-//! | `address` | where the service listens: no part of the store | |
+//! | `address`, `metrics-address` | where the service listens: no part of the store | |
 //!
 //! A *start* is one run of the service: a random number that is drawn with it. So is the *seed* of its log, 8 bytes that count in the
 //! checksums of the log: what another start wrote is no frame, and nobody can make one up inside of a record. A *generation* is one
@@ -159,7 +159,7 @@ pub mod disk;
 mod starts;
 
 pub use self::api::{
-    Commit, Family, FamilyOf, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError, Table,
-    Write, follows, is_empty_range,
+    Commit, Family, FamilyOf, Identity, Order, Pair, Reader, Recorded, StartSpan, Store, StoreError,
+    StoreFigures, Table, Write, follows, is_empty_range,
 };
 pub use self::starts::Starts;

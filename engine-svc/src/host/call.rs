@@ -160,6 +160,7 @@ pub(super) async fn perform(
         if let Rested::Superseded = rest(backoff.wait(), wanted).await {
             return Ok(CallEnd::Superseded);
         }
+        context.links.tally().asks_again();
     }
 }
 

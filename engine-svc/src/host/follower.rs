@@ -75,6 +75,7 @@ impl Follower {
             let end = match open.await {
                 Ok(session) => {
                     failures = 0;
+                    context.links.tally().connected();
                     // The links hears of it once the stream is up to date.
                     self.known = Some(Link::Connected);
                     self.is_put_off = false;
@@ -88,6 +89,7 @@ impl Follower {
                 End::Again => {}
                 End::Away(fault) => {
                     failures += 1;
+                    context.links.tally().failed();
                     if failures.is_multiple_of(TRIES) {
                         self.report_spent(&fault).await;
                     }

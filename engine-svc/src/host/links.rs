@@ -8,6 +8,8 @@ use common::fault::Fault;
 use common::id::{HostId, TaskId};
 use common::time::Timestamp;
 
+use super::tally::Tally;
+
 /// How the engine stands with a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
@@ -44,6 +46,7 @@ pub struct HostFull {
 pub struct HostLinks {
     hosts: Arc<RwLock<BTreeMap<HostId, LinkStatus>>>,
     full: Arc<RwLock<BTreeMap<TaskId, HostFull>>>,
+    tally: Arc<Tally>,
 }
 
 /// A task that waits for room on its host: shown for as long as this lives.
@@ -78,6 +81,16 @@ impl HostLinks {
     pub(crate) fn full(&self, task_id: TaskId) -> Option<HostFull> {
         let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
         full.get(&task_id).cloned()
+    }
+
+    /// How many tasks wait for room on their host.
+    pub(crate) fn without_room(&self) -> usize {
+        self.full.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What was counted of connections.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Shows that a task waits for room.

@@ -17,6 +17,7 @@ mod refusal;
 mod room;
 mod session;
 mod stream;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

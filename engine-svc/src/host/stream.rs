@@ -60,6 +60,7 @@ pub(super) async fn read(
         match ended {
             Ended::Resync => {
                 debug!("the stream begins again with a snapshot");
+                context.links.tally().begins_anew();
                 reading.after = None;
             }
             Ended::Resume => tokio::time::sleep(backoff.wait()).await,

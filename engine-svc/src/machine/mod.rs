@@ -11,11 +11,12 @@ use engine_core::jobs::Subject;
 use engine_core::model::{AsyncTask, Command, EntityKey, Event, Holding, Purpose, Severity};
 use engine_core::{Change, Input, Limits, Reply, Stance, State, Transition};
 use proto::store::v1::EngineHistory;
-use runtime::machine::{Machine, Step};
+use runtime::machine::{Machine, Shown, Step};
 use store::{Reader, Store, StoreError};
 use tracing::error;
 
 use crate::life::Life;
+use crate::metrics::{Census, Figures};
 use crate::open_tasks::AtWork;
 use crate::store::command::{COMMANDS, REQUESTS, request_key};
 use crate::store::task::TASKS;
@@ -32,6 +33,8 @@ pub struct Seed {
     pub store: Arc<dyn Store>,
     /// How much it takes upon itself.
     pub limits: Limits,
+    /// Where its figures are shown, if it is measured.
+    pub figures: Option<Figures>,
 }
 
 /// What is to be done once a step is durable.
@@ -65,6 +68,8 @@ pub struct Engine {
     life: Option<Life>,
     /// How many commands waited for their locks after the last step; none before the first.
     waiting: Option<usize>,
+    /// Counts the working state, if it is measured.
+    census: Option<Census>,
 }
 
 impl Machine for Engine {
@@ -76,8 +81,11 @@ impl Machine for Engine {
 
     fn load(reader: &dyn Reader, seed: &Seed) -> Result<Self, StoreError> {
         let core = load::seed(reader, seed.engine_id, seed.limits)?;
+        let state = State::load(core, load::changes(reader)?);
+        let census = |figures: &Figures| Census::of(figures.clone(), &state);
         Ok(Self {
-            state: State::load(core, load::changes(reader)?),
+            census: seed.figures.as_ref().map(census),
+            state,
             store: Arc::clone(&seed.store),
             life: engine::present(reader)?,
             waiting: None,
@@ -108,6 +116,10 @@ impl Machine for Engine {
             error!(input = what, %fault, "a step was refused");
         }
         self.settle(transition, anew)
+    }
+
+    fn shown(&mut self) -> Option<Shown> {
+        self.census.as_mut().map(Census::shown)
     }
 
     fn label(input: &Input) -> String {
@@ -150,6 +162,9 @@ impl Engine {
     }
 
     fn settle(&mut self, transition: Transition, anew: bool) -> Step<Self> {
+        if let Some(census) = &mut self.census {
+            census.take(&transition.changes);
+        }
         let mut revisions = Revisions::new();
         let mut heads = transition.heads.iter().peekable();
         for change in &transition.changes {

@@ -41,6 +41,7 @@ fn seed(store: &Arc<dyn Store>) -> Seed {
         engine_id: ENGINE,
         store: Arc::clone(store),
         limits: Limits::default(),
+        figures: None,
     }
 }
 

@@ -50,6 +50,7 @@ impl World {
             identity: store.identity(),
             alive: Arc::new(Alive::default()),
             presence: Arc::default(),
+            figures: None,
         };
         let machine = HostMachine::load(&*store.reader().unwrap(), &seed).unwrap();
         Self { store, machine }

@@ -115,6 +115,7 @@ fn host(store: Arc<dyn Store>, root: Arc<NamedRoot>) -> Handle<HostMachine> {
         identity: store.identity(),
         alive,
         presence: Arc::default(),
+        figures: None,
     };
     let runner = Runner::new(tools, 2).unwrap();
     let handle = coordinator::spawn::<HostMachine>(store, seed, log, runner).unwrap();

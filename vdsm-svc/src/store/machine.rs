@@ -9,12 +9,13 @@ use bytes::Bytes;
 use common::time::Timestamp;
 use proto::encode;
 use proto::store::v1::HostHistory;
-use runtime::machine::{Machine, Step};
+use runtime::machine::{Machine, Shown, Step};
 use vdsm_core::{Change, Effect, Input, Limits, Loaded, Ordinal, Reply, State, Task};
 
 use super::codec::{encode_owner, encode_task};
 use super::{CLEARED, OWNER, OWNER_KEY, TASK, TASK_ID, decode_task, ordinal_key, ordinal_of, owner, shown};
 use crate::alive::Alive;
+use crate::metrics::{Census, Figures};
 use crate::presence::Presence;
 
 /// Records read at a time.
@@ -31,6 +32,8 @@ pub(crate) struct Seed {
     pub(crate) alive: Arc<Alive>,
     /// Which engines are connected: told whose host it is, at each load.
     pub(crate) presence: Arc<Presence>,
+    /// Where its figures are shown, if it is measured.
+    pub(crate) figures: Option<Figures>,
 }
 
 /// See the module.
@@ -38,6 +41,8 @@ pub(crate) struct Seed {
 pub(crate) struct HostMachine {
     state: State,
     alive: Arc<Alive>,
+    /// Counts the working state, if it is measured.
+    census: Option<Census>,
 }
 
 impl Machine for HostMachine {
@@ -64,8 +69,11 @@ impl Machine for HostMachine {
             unfinished = loaded.tasks.len(),
             "loaded"
         );
+        let state = State::load(seed.limits, loaded);
+        let census = |figures: &Figures| Census::of(figures.clone(), &state);
         Ok(Self {
-            state: State::load(seed.limits, loaded),
+            census: seed.figures.as_ref().map(census),
+            state,
             alive: Arc::clone(&seed.alive),
         })
     }
@@ -78,6 +86,9 @@ impl Machine for HostMachine {
 
     fn step(&mut self, input: Input, now: Timestamp) -> Step<Self> {
         let transition = self.state.step(input, now);
+        if let Some(census) = &mut self.census {
+            census.take(&transition.revisions);
+        }
         Step {
             revisions: transition
                 .revisions
@@ -87,6 +98,10 @@ impl Machine for HostMachine {
             effects: transition.effects,
             reply: transition.reply,
         }
+    }
+
+    fn shown(&mut self) -> Option<Shown> {
+        self.census.as_mut().map(Census::shown)
     }
 
     fn label(input: &Input) -> String {

@@ -265,6 +265,14 @@ impl StorageRoot {
         })
     }
 
+    /// Bytes of a domain's file system: all of them, and those free for us.
+    ///
+    /// # Errors
+    /// As [`StorageRoot::domain`]; of the file system.
+    pub fn space(&self, id: DomainId) -> Result<(u64, u64), Fault> {
+        self.domain(id)?.space()
+    }
+
     /// Opens a domain for writing. Its writer's lock is taken at the first time and kept, and taken anew where another
     /// file stands under the lock's name.
     ///

@@ -7,12 +7,13 @@ use prost::Message as _;
 use store::{Commit, Write};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Answer, Envelope, Perform, Refusal};
 use crate::ages::{Ages, Due, Stamps};
 use crate::failpoint;
 use crate::log::{Entry, Log};
-use crate::machine::Machine;
+use crate::machine::{Machine, Shown};
 
 /// Inputs in a batch: with random keys a group of this size makes some 60 thousand updates a second, and larger
 /// ones gain little and make each caller wait longer.
@@ -41,6 +42,10 @@ pub(super) struct Batch<M: Machine> {
     answers: Vec<(Answerer<M>, M::Reply, Revision)>,
     stepped: Vec<Stepped<M>>,
     notes: Vec<oneshot::Sender<()>>,
+    /// When its inputs were sent, where that is measured.
+    arrivals: Vec<Instant>,
+    /// What is shown of the machine as it is after the batch.
+    shown: Option<Shown>,
 }
 
 /// What fail points and effects need to know of an input.
@@ -79,6 +84,8 @@ impl<M: Machine> Batch<M> {
             answers: Vec::new(),
             stepped: Vec::new(),
             notes: Vec::new(),
+            arrivals: Vec::new(),
+            shown: None,
         }
     }
 
@@ -114,6 +121,7 @@ impl<M: Machine> Batch<M> {
         let (now, mut due) = self.stamps.next();
         let step = machine.step(envelope.input, now);
         self.inputs += 1;
+        self.arrivals.extend(envelope.sent);
         let changes = !step.revisions.is_empty();
         for change in step.revisions {
             self.last = self.last.next();
@@ -170,6 +178,11 @@ impl<M: Machine> Batch<M> {
         write
     }
 
+    /// It is whole: nothing more is stepped for it.
+    pub(super) fn seal(&mut self, machine: &mut M) {
+        self.shown = machine.shown();
+    }
+
     /// Passes a fail point of each input that has revisions.
     pub(super) fn hit(&self, point: &str) {
         if failpoint::armed() {
@@ -202,15 +215,21 @@ impl<M: Machine> Batch<M> {
             self.stamps.is_kept(due);
         }
         let start = log.identity().start;
+        let now = log.meters().now();
+        log.meters().are_durable(&self.arrivals, now);
         let entries = commits.iter().zip(self.histories).map(|(commit, history)| Entry {
             revision: commit.revision,
             start,
             time: commit.time,
             history,
             bytes: commit.history.len(),
+            durable_at: now,
         });
         for effect in self.stepped.iter().flat_map(|outcome| &outcome.effects) {
             perform.show(effect);
+        }
+        if let Some(show) = self.shown {
+            show();
         }
         log.publish(entries.collect());
         let answers = self.answers.into_iter().map(|(answer, reply, revision)| {

@@ -69,11 +69,15 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     fn commit_now(&mut self, mut batch: Batch<M>) -> CommitResult {
         batch.hit("commit.before");
         let commits = batch.take_commits();
-        if !commits.is_empty()
-            && let Err(error) = self.store.commit(Arc::clone(&commits))
-        {
-            batch.refuse(Refusal::StoreUnavailable);
-            return Err(error);
+        if !commits.is_empty() {
+            let meters = self.log.meters();
+            let begun = meters.now();
+            let committed = self.store.commit(Arc::clone(&commits));
+            meters.committed(begun, commits.len(), committed.is_ok());
+            if let Err(error) = committed {
+                batch.refuse(Refusal::StoreUnavailable);
+                return Err(error);
+            }
         }
         batch.hit("commit.after");
         tracing::trace!(revision = batch.last().0, "committed");

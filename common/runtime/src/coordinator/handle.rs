@@ -1,16 +1,19 @@
 //! How others speak to a coordinator.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Envelope, Message, Refusal};
 use crate::machine::Machine;
+use crate::metrics::Meters;
 
 /// Speaks to a coordinator, which ends when it is stopped or when the last handle is dropped.
 pub struct Handle<M: Machine> {
     sender: mpsc::Sender<Message<M>>,
+    meters: Arc<Meters>,
 }
 
 /// An input that was not sent, given back.
@@ -23,8 +26,8 @@ pub enum NotSent<I> {
 }
 
 impl<M: Machine> Handle<M> {
-    pub(super) fn new(sender: mpsc::Sender<Message<M>>) -> Self {
-        Self { sender }
+    pub(super) fn new(sender: mpsc::Sender<Message<M>>, meters: Arc<Meters>) -> Self {
+        Self { sender, meters }
     }
 
     /// Sends an input, waiting for room, and waits for the answer. Dropping the future does not take the input
@@ -53,7 +56,7 @@ impl<M: Machine> Handle<M> {
     /// [`NotSent`], with the input.
     pub fn try_send(&self, input: M::Input) -> Result<(), NotSent<M::Input>> {
         self.sender
-            .try_send(envelope(input, None))
+            .try_send(self.envelope(input, None))
             .map_err(|error| match error {
                 TrySendError::Full(message) => NotSent::Full(input_of(message)),
                 TrySendError::Closed(message) => NotSent::Stopping(input_of(message)),
@@ -86,19 +89,28 @@ impl<M: Machine> Handle<M> {
         self.sender.closed().await;
     }
 
+    fn envelope(
+        &self,
+        input: M::Input,
+        answer: Option<oneshot::Sender<Result<Answer<M::Reply>, Refusal>>>,
+    ) -> Message<M> {
+        let sent = self.meters.now();
+        Message::Input(Envelope { input, sent, answer })
+    }
+
     async fn pass(
         &self,
         input: M::Input,
         answer: Option<oneshot::Sender<Result<Answer<M::Reply>, Refusal>>>,
     ) -> Result<(), Refusal> {
-        let message = envelope(input, answer);
+        let message = self.envelope(input, answer);
         self.sender.send(message).await.map_err(|_| Refusal::Stopping)
     }
 }
 
 impl<M: Machine> Clone for Handle<M> {
     fn clone(&self) -> Self {
-        Self::new(self.sender.clone())
+        Self::new(self.sender.clone(), Arc::clone(&self.meters))
     }
 }
 
@@ -106,13 +118,6 @@ impl<M: Machine> fmt::Debug for Handle<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
     }
-}
-
-fn envelope<M: Machine>(
-    input: M::Input,
-    answer: Option<oneshot::Sender<Result<Answer<M::Reply>, Refusal>>>,
-) -> Message<M> {
-    Message::Input(Envelope { input, answer })
 }
 
 fn input_of<M: Machine>(message: Message<M>) -> M::Input {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use common::revision::Token;
 use store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 pub use self::handle::{Handle, NotSent};
 pub use self::retention::Retention;
@@ -88,6 +89,8 @@ impl Default for Options {
 /// An input on its way.
 pub(crate) struct Envelope<M: Machine> {
     pub(crate) input: M::Input,
+    /// When it was sent, where that is measured.
+    pub(crate) sent: Option<Instant>,
     pub(crate) answer: Option<oneshot::Sender<Result<Answer<M::Reply>, Refusal>>>,
 }
 
@@ -128,6 +131,12 @@ pub fn spawn_with<M: Machine>(
     let cannot =
         |error: io::Error| StoreError::Unavailable(format!("no thread for the coordinator: {error}"));
     let (sender, inbox) = mpsc::channel(QUEUE);
+    let meters = Arc::clone(log.meters());
+    let waiting = sender.downgrade();
+    meters.set_waiting(move || {
+        let sender = waiting.upgrade();
+        sender.map_or(0, |sender| sender.max_capacity() - sender.capacity())
+    });
     let name = options.name.clone();
     let worker = Worker::new(store, seed, log, perform, options, inbox).map_err(cannot)?;
     let machine = worker.load()?;
@@ -137,5 +146,5 @@ pub fn spawn_with<M: Machine>(
         drop(stopped);
     };
     threads::dedicate(name, run).map_err(cannot)?;
-    Ok(Handle::new(sender))
+    Ok(Handle::new(sender, meters))
 }

@@ -113,13 +113,21 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
     async fn work(&mut self, mut machine: M) -> Result<std::convert::Infallible, End> {
         let mut open = Batch::after(self.log.current(), &self.ages);
         if let Some(input) = machine.recover() {
-            open.step(&mut machine, Envelope { input, answer: None });
+            let recovery = Envelope {
+                input,
+                sent: None,
+                answer: None,
+            };
+            open.step(&mut machine, recovery);
         }
         let mut patience = TRIM_NEXT_PIECE;
         loop {
             if let Some(waiting) = self.fill(&mut machine, &mut open) {
                 self.conclude(open).await;
                 return Err(End::Stopped(self.refuse_rest(waiting)));
+            }
+            if !self.pipeline.is_away() && !open.is_empty() {
+                open.seal(&mut machine);
             }
             let committed = self.send_off(&mut open).await;
             let next = match committed {

@@ -17,6 +17,7 @@ use common::time::Timestamp;
 use proto::task::v1::closing::Reason;
 use proto::task::v1::history_range::Problem;
 use store::{Identity, Recorded, Store, StoreError};
+use tokio::time::Instant;
 
 pub use self::error::{OutOfRange, ReadError};
 pub use self::progress::LatestProgress;
@@ -26,6 +27,7 @@ use self::ring::Ring;
 /// Revisions that are asked of the store at once.
 const STORE_READ: usize = 16;
 pub(crate) use self::waiters::{Place, Waiters};
+use crate::metrics::Meters;
 
 /// One committed revision.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Entry<H> {
     pub history: H,
     /// How much that is, encoded: what memory is bounded by.
     pub bytes: usize,
+    /// When it became durable, where that is measured, and memory still has it.
+    pub durable_at: Option<Instant>,
 }
 
 /// See the module.
@@ -50,6 +54,7 @@ pub struct Log<H> {
     closed: OnceLock<Reason>,
     waiters: Arc<Waiters>,
     progress: LatestProgress,
+    meters: Arc<Meters>,
 }
 
 impl<H: prost::Message + Default> Log<H> {
@@ -58,7 +63,16 @@ impl<H: prost::Message + Default> Log<H> {
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
     pub fn new(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+        Self::measured(store, Meters::new(false))
+    }
+
+    /// As [`Log::new`], of a service that is measured by these.
+    ///
+    /// # Errors
+    /// As [`Log::new`].
+    pub fn measured(store: Arc<dyn Store>, meters: Arc<Meters>) -> Result<Arc<Self>, StoreError> {
         let current = store.reader()?.revision();
+        meters.reached(current);
         Ok(Arc::new(Self {
             identity: store.identity(),
             store,
@@ -66,6 +80,7 @@ impl<H: prost::Message + Default> Log<H> {
             closed: OnceLock::new(),
             waiters: Arc::default(),
             progress: LatestProgress::default(),
+            meters,
         }))
     }
 
@@ -76,6 +91,7 @@ impl<H: prost::Message + Default> Log<H> {
         for entry in entries {
             ring.push(Arc::new(entry));
         }
+        self.meters.reached(ring.current());
     }
 
     /// Wakes all who wait for revisions.
@@ -90,6 +106,7 @@ impl<H: prost::Message + Default> Log<H> {
         if ring.current() < revision {
             *ring = Ring::starting_after(revision);
             drop(ring);
+            self.meters.reached(revision);
             self.waiters.wake_all();
         }
     }
@@ -269,11 +286,17 @@ impl<H: prost::Message + Default> Log<H> {
         &self.progress
     }
 
+    /// What is counted of its service.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
     /// Describes what is wrong with a point, and what would be right.
     ///
     /// # Errors
     /// [`StoreError`] if the oldest point cannot be read.
     pub(crate) fn out_of_range(&self, problem: Problem) -> Result<ReadError, StoreError> {
+        self.meters.point_refused(problem);
         let oldest = self.store.oldest()?;
         Ok(ReadError::OutOfRange(Box::new(OutOfRange {
             problem,
@@ -292,5 +315,6 @@ fn decode<H: prost::Message + Default>(recorded: Recorded) -> Result<Arc<Entry<H
         time: recorded.time,
         history,
         bytes: recorded.history.len(),
+        durable_at: None,
     }))
 }

@@ -24,6 +24,8 @@ pub struct LatestProgress {
 #[derive(Debug, Default)]
 struct Inner {
     last: u64,
+    /// How many samples differ from the one before.
+    moves: u64,
     /// Each sample with its number.
     by_task: HashMap<TaskId, (u64, Sample)>,
     by_number: BTreeMap<u64, TaskId>,
@@ -39,6 +41,8 @@ struct Sample {
     time_left: Option<Duration>,
     /// None where whoever made the sample measured that.
     pace: Option<Pace>,
+    /// When a byte moved last.
+    moved: Instant,
 }
 
 impl LatestProgress {
@@ -61,6 +65,7 @@ impl LatestProgress {
                     total => pace.time_for(total.saturating_sub(done_bytes)),
                 },
                 pace: Some(pace),
+                moved: now,
             })
         });
     }
@@ -68,6 +73,7 @@ impl LatestProgress {
     /// A sample that another service measured. One of a task that is not recorded, or over, is dropped: it may be
     /// late.
     pub fn relay(&self, task_id: TaskId, sample: &wire::Progress) {
+        let now = Instant::now();
         let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
         self.put(task_id, |inner, _| {
             inner.living.contains(&task_id).then(|| Sample {
@@ -76,6 +82,7 @@ impl LatestProgress {
                 rate_bytes_per_second: bytes(sample.rate_bytes_per_second),
                 time_left: sample.time_left.and_then(|time| Duration::try_from(time).ok()),
                 pace: None,
+                moved: now,
             })
         });
     }
@@ -84,9 +91,16 @@ impl LatestProgress {
     fn put(&self, task_id: TaskId, next: impl FnOnce(&Inner, Option<&Sample>) -> Option<Sample>) {
         let mut inner = self.lock();
         let old = inner.by_task.get(&task_id).copied();
-        let Some(sample) = next(&inner, old.as_ref().map(|(_, sample)| sample)) else {
+        let Some(mut sample) = next(&inner, old.as_ref().map(|(_, sample)| sample)) else {
             return;
         };
+        match old
+            .as_ref()
+            .filter(|(_, old)| old.done_bytes == sample.done_bytes)
+        {
+            Some((_, old)) => sample.moved = old.moved,
+            None => inner.moves += 1,
+        }
         inner.last += 1;
         let number = inner.last;
         inner.by_task.insert(task_id, (number, sample));
@@ -142,6 +156,19 @@ impl LatestProgress {
             .filter_map(|task_id| Some(inner.by_task.get(&task_id)?.1.to_wire(task_id)))
             .collect();
         (samples, inner.last)
+    }
+
+    /// How many samples there were that differ from the one before.
+    pub(crate) fn moves(&self) -> u64 {
+        self.lock().moves
+    }
+
+    /// For how long no byte has moved of a task, of all that have samples the longest: there are no more than a bounded number.
+    pub fn stalled(&self) -> Duration {
+        let inner = self.lock();
+        let first = inner.by_task.values().map(|(_, sample)| sample.moved).min();
+        drop(inner);
+        first.map_or(Duration::ZERO, |moved| moved.elapsed())
     }
 
     /// The number of the newest sample.

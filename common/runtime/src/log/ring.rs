@@ -95,6 +95,7 @@ mod tests {
             time: Timestamp(0),
             history: (),
             bytes,
+            durable_at: None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The socket, and the file that says where it is.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -49,9 +49,7 @@ impl Listening {
         // frames stall for 40 ms.
         let incoming = TcpIncoming::bind(addr)?.with_nodelay(Some(true));
         let address = incoming.local_addr()?;
-        let temporary = data_dir.join(format!("{ADDRESS}.new"));
-        data_dir::create(&temporary)?.write_all(format!("{address}\n").as_bytes())?;
-        fs::rename(&temporary, &file)?;
+        data_dir::write_address(data_dir, ADDRESS, address)?;
         Ok(Self { incoming, address })
     }
 }

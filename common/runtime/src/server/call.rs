@@ -111,6 +111,7 @@ impl Present {
 #[derive(Clone)]
 struct Rpc {
     methods: Arc<Methods>,
+    connection: Arc<Connection>,
     path: Arc<str>,
     class: Class,
 }
@@ -119,6 +120,7 @@ impl Rpc {
     /// Gives what ends a call a fault where it has none, and looks whether the contract has that answer.
     fn settle(&self, ending: &mut HeaderMap) {
         if let Some(code) = refusal::with_fault(ending) {
+            self.connection.traffic().counters.ended_with(code);
             self.methods.compare(&self.path, code);
         }
     }
@@ -133,6 +135,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     if let Err(head::Refused { status, fault }) = head::check(&head) {
+        connection.traffic().counters.ended_with(fault.code);
         let mut response = refused(&fault);
         *response.status_mut() = status;
         return Ok(response);
@@ -140,10 +143,16 @@ pub(super) async fn answer(
     let path = head.uri.path();
     let Some((path, class)) = methods.find(path) else {
         let words = format!("this port serves no method {path:.200}; use reflection to list the methods");
+        connection.traffic().counters.ended_with(FaultCode::MethodUnknown);
         return Ok(refused(&Fault::new(FaultCode::MethodUnknown, words)));
     };
     let path = Arc::clone(path);
-    let rpc = Rpc { methods, path, class };
+    let rpc = Rpc {
+        methods,
+        connection: Arc::clone(&connection),
+        path,
+        class,
+    };
     let request = Request::from_parts(head, body);
     let mut response = answer_of(request, routes, &rpc, connection).await?;
     rpc.settle(response.headers_mut());

@@ -1,13 +1,14 @@
 //! `grpc.health.v1`, by service.
 
-use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use store::Store;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::threads;
+use crate::{supervisor, threads};
 
 /// How often the store is looked after: a loss is told within this.
 const LOOK: Duration = Duration::from_secs(1);
@@ -17,6 +18,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Health {
     pub(super) reporter: HealthReporter,
     pub(super) services: Vec<String>,
+    serving: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -27,6 +29,7 @@ impl Health {
         let health = Self {
             reporter: HealthReporter::new(),
             services: names,
+            serving: Arc::default(),
         };
         health.set_serving(false).await;
         health
@@ -34,6 +37,8 @@ impl Health {
 
     /// All of them serve, or none.
     pub async fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Relaxed);
+        supervisor::serves(serving);
         for service in &self.services {
             self.set_service(service, serving).await;
         }
@@ -55,6 +60,11 @@ impl Health {
                 self.set_serving(serving).await;
             }
         }
+    }
+
+    /// Where it stands whether they serve.
+    pub(crate) fn serving(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.serving)
     }
 
     /// One of them serves, or not.

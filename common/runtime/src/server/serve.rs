@@ -20,7 +20,8 @@ use super::methods::Methods;
 use super::reflection::Reflection;
 use super::traffic::{Traffic, count};
 use super::{Health, Limits, Listening};
-use crate::compressed;
+use crate::metrics::Meters;
+use crate::{compressed, supervisor};
 
 /// After a connection could not be accepted for want of files or memory: long enough that some are free then, short
 /// enough that nobody notices.
@@ -73,6 +74,7 @@ pub async fn serve(
     routes: Routes,
     health: Health,
     limits: Limits,
+    meters: &Meters,
     shutdown: impl Future<Output = ()>,
     on_shutdown: impl FnOnce(),
 ) -> Result<(), ServeError> {
@@ -86,6 +88,7 @@ pub async fn serve(
         .add_service(compressed!(healths));
     let (stop, stopped) = watch::channel(());
     let traffic = Traffic::new(limits);
+    meters.set_traffic(&traffic);
     let served = Served {
         routes: routes.prepare(),
         methods,
@@ -99,6 +102,7 @@ pub async fn serve(
         () = look_after(&traffic) => {}
     }
     health.set_serving(false).await;
+    supervisor::stops();
     on_shutdown();
     // Nobody may be there to hear.
     let _ = stop.send(());

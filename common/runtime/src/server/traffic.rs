@@ -46,6 +46,31 @@ pub(super) enum Class {
     Watch,
 }
 
+/// How each class is called in labels, and the place of its number.
+const CLASSES: [(Class, &str); 3] = [
+    (Class::Request, "request"),
+    (Class::Wait, "wait"),
+    (Class::Watch, "watch"),
+];
+
+/// What is used, and what was refused: the table of metrics says what each is.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) connections: usize,
+    pub(crate) max_connections: usize,
+    /// Of each class how it is called, how many there are, may be, and were.
+    pub(crate) calls: [(&'static str, usize, usize, u64); 3],
+    pub(crate) held: usize,
+    pub(crate) held_most: usize,
+    pub(crate) connections_refused: u64,
+    pub(crate) connections_closed: [(&'static str, u64); 3],
+    pub(crate) accepts_failed: u64,
+    pub(crate) calls_refused: u64,
+    pub(crate) calls_expired: u64,
+    /// In the order of [`FaultCode::ALL`].
+    pub(crate) faults: Vec<u64>,
+}
+
 /// What was refused or ended since the start, and why.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -63,6 +88,28 @@ pub(super) struct Counters {
     pub(super) calls_refused: AtomicU64,
     /// Calls that ended at a deadline.
     pub(super) calls_expired: AtomicU64,
+    /// Calls that were taken, of each class.
+    calls_taken: [AtomicU64; CLASSES.len()],
+    faults: Faults,
+}
+
+/// Calls that ended with a fault, in the order of [`FaultCode::ALL`].
+#[derive(Debug)]
+struct Faults([AtomicU64; FaultCode::ALL.len()]);
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Counters {
+    /// A call ended with this fault.
+    pub(super) fn ended_with(&self, code: FaultCode) {
+        if let Some(counter) = self.faults.0.get(code as usize) {
+            count(counter);
+        }
+    }
 }
 
 pub(super) fn count(counter: &AtomicU64) {
@@ -71,7 +118,7 @@ pub(super) fn count(counter: &AtomicU64) {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     pub(super) limits: Limits,
     pub(super) counters: Counters,
     max_connections: usize,
@@ -276,6 +323,36 @@ impl Traffic {
         true
     }
 
+    /// How much is used, and what was refused since the start.
+    pub(crate) fn figures(&self) -> Figures {
+        let (connections, calls) = {
+            let inner = self.lock();
+            (inner.connections.len(), inner.calls)
+        };
+        let counters = &self.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            connections,
+            max_connections: self.max_connections,
+            calls: CLASSES.map(|(class, name)| {
+                let (at, (most, _)) = (class as usize, self.most(class));
+                (name, calls[at], most, read(&counters.calls_taken[at]))
+            }),
+            held: self.held.load(Ordering::Relaxed),
+            held_most: self.limits.held_bytes(),
+            connections_refused: read(&counters.connections_refused),
+            connections_closed: [
+                ("made_room", read(&counters.connections_made_room)),
+                ("handshake", read(&counters.handshakes_expired)),
+                ("stuck", read(&counters.connections_stuck)),
+            ],
+            accepts_failed: read(&counters.accepts_failed),
+            calls_refused: read(&counters.calls_refused),
+            calls_expired: read(&counters.calls_expired),
+            faults: counters.faults.0.iter().map(read).collect(),
+        }
+    }
+
     /// How many streams there are.
     pub(super) fn watches(&self) -> usize {
         self.lock().calls[Class::Watch as usize]
@@ -347,6 +424,7 @@ impl Connection {
         inner.calls[class as usize] += 1;
         drop(inner);
         self.calls[class as usize].fetch_add(1, Ordering::Relaxed);
+        count(&traffic.counters.calls_taken[class as usize]);
         self.called.store(true, Ordering::Relaxed);
         self.move_on();
         Ok(Arc::new(Call {

@@ -13,6 +13,7 @@ mod queue;
 mod writer;
 
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::Subscriber;
@@ -70,6 +71,14 @@ impl Drop for Logging {
     }
 }
 
+/// The log of this process, of which there is one.
+static LOG: OnceLock<Queue> = OnceLock::new();
+
+/// How many lines were dropped since the process was started.
+pub(crate) fn lost_lines() -> u64 {
+    LOG.get().map_or(0, Queue::lost)
+}
+
 /// Sets up logging for the process, of panics too. `filter` is a level, or a list as `target=level,level`.
 ///
 /// # Errors
@@ -107,7 +116,9 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logging, TelemetryError> 
     std::panic::set_hook(Box::new(move |info| {
         panics.push(Line::panic(format, info).into_bytes())
     }));
-    Ok(Logging { queue })
+    Ok(Logging {
+        queue: LOG.get_or_init(|| queue).clone(),
+    })
 }
 
 /// What lines are made of, whatever their form.

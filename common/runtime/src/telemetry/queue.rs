@@ -1,6 +1,7 @@
 //! What waits to be written to the log: bounded in lines and in bytes, so that whoever logs never waits.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ struct Shared {
     filled: Condvar,
     /// Everything is written.
     emptied: Condvar,
+    /// Lines that were dropped since the start.
+    lost: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -68,13 +71,20 @@ impl Queue {
             waiting.lines += 1;
             waiting.bytes += line.len();
             waiting.entries.push_back(Entry::Line(line));
-        } else if let Some(Entry::Gap(dropped)) = waiting.entries.back_mut() {
-            *dropped = dropped.saturating_add(1);
         } else {
-            waiting.entries.push_back(Entry::Gap(1));
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            match waiting.entries.back_mut() {
+                Some(Entry::Gap(dropped)) => *dropped = dropped.saturating_add(1),
+                _ => waiting.entries.push_back(Entry::Gap(1)),
+            }
         }
         drop(waiting);
         self.shared.filled.notify_one();
+    }
+
+    /// How many lines were dropped since the start.
+    pub(super) fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
     /// The next entry, once there is one. Whatever was taken before counts as written.

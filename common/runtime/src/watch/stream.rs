@@ -26,7 +26,7 @@ use super::snapshot::{self, Snapshot, SnapshotError, Step};
 use super::{Feed, pieces};
 use crate::log::{Entry, Found, Log, Place, Waiters};
 use crate::server::{self, Held};
-use crate::{chance, reads, status};
+use crate::{chance, metrics, reads, status};
 
 /// Revisions taken from the log at once.
 const CHUNK: usize = 256;
@@ -70,6 +70,8 @@ pub struct WatchStream<F: Feed> {
     /// The memory of what is ready or to be looked at.
     held: Option<Held>,
     change: Place,
+    /// Tells how far it is, where that is measured.
+    told: Option<metrics::Cursor>,
     sample: Place,
     samples_seen: u64,
     /// Something was sent since the clocks were last looked at.
@@ -116,6 +118,10 @@ impl<F: Feed> WatchStream<F> {
             store_id: log.identity().store_id.to_string(),
             heartbeat_interval: Some(to_wire(options.heartbeat)),
         });
+        let told = log.meters().watch();
+        if let (Some(told), Phase::Live) = (&told, &phase) {
+            told.is_at(after);
+        }
         let now = Instant::now();
         let jitter = 1.0 + MAX_AGE_JITTER * (chance::fraction() * 2.0 - 1.0);
         Ok(Self {
@@ -126,6 +132,7 @@ impl<F: Feed> WatchStream<F> {
             fetching: None,
             held: None,
             change: Waiters::place(log.waiters()),
+            told,
             sample: Waiters::place(log.progress().waiters()),
             // A new watcher is shown where the running tasks are.
             samples_seen: 0,
@@ -229,6 +236,9 @@ impl<F: Feed> WatchStream<F> {
             Some(rest) => self.phase = Phase::Paused(rest),
             None => {
                 self.cursor.0 = step.revision;
+                if let Some(told) = &self.told {
+                    told.is_at(step.revision);
+                }
                 let token = self.token();
                 self.ready
                     .push_back(Frame::SnapshotDone(wire::SnapshotDone { token }));
@@ -340,6 +350,12 @@ impl<F: Feed> WatchStream<F> {
             items => items.map_err(status::from_store)?,
         };
         self.cursor = (entry.revision, entry.start);
+        if let Some(told) = &self.told {
+            told.is_at(entry.revision);
+        }
+        if !items.is_empty() {
+            self.log.meters().delivers(entry.durable_at);
+        }
         let mut pieces = pieces::cut(items, usize::MAX).into_iter().peekable();
         while let Some(items) = pieces.next() {
             let more = pieces.peek().is_some();

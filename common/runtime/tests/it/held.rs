@@ -15,6 +15,7 @@ use proto::engine::v1::event_service_server::{EventService, EventServiceServer};
 use proto::engine::v1::watch_events_response::Frame;
 use proto::store::v1::EngineHistory;
 use runtime::log::{Entry, Log};
+use runtime::metrics::Meters;
 use runtime::server::{Health, Limits, Listening, serve};
 use runtime::watch::{Feed, Page, WatchStream, watch};
 use runtime::{client, compressed, status};
@@ -136,9 +137,17 @@ async fn start(live: &Arc<Live>) -> (SocketAddr, TempDir) {
     };
     tokio::spawn(async move {
         let never = std::future::pending();
-        serve(listening, routes, health, limits, never, || {})
-            .await
-            .unwrap();
+        serve(
+            listening,
+            routes,
+            health,
+            limits,
+            &Meters::new(false),
+            never,
+            || {},
+        )
+        .await
+        .unwrap();
     });
     (address, dir)
 }

@@ -11,6 +11,7 @@ use proto::engine::v1::event_service_server::{EventService, EventServiceServer};
 use proto::store::v1::EngineHistory;
 use proto::task::v1::closing::Reason;
 use runtime::log::Log;
+use runtime::metrics::Meters;
 use runtime::server::{Health, Limits, Listening, serve};
 use runtime::watch::{WatchStream, watch};
 use runtime::{client, compressed, reads, status};
@@ -136,9 +137,17 @@ async fn start_with(limits: Limits) -> Running {
     let served = tokio::spawn(async move {
         let stopped = async { drop(stopped.await) };
         let close = || closing.close(Reason::Shutdown);
-        serve(listening, routes, served_health, limits, stopped, close)
-            .await
-            .unwrap();
+        serve(
+            listening,
+            routes,
+            served_health,
+            limits,
+            &Meters::new(false),
+            stopped,
+            close,
+        )
+        .await
+        .unwrap();
     });
     Running {
         address,
@@ -956,9 +965,17 @@ mod bounds {
             is_closed = closed.await.is_ok();
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
-        serve(listening, routes, health, Limits::default(), second, || {})
-            .await
-            .unwrap();
+        serve(
+            listening,
+            routes,
+            health,
+            Limits::default(),
+            &Meters::new(false),
+            second,
+            || {},
+        )
+        .await
+        .unwrap();
         let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
         assert!((5..=20).contains(&asked), "it asked {asked} times in a second");
         let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();

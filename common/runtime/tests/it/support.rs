@@ -101,6 +101,7 @@ pub(crate) fn record_change(log: &Log<EngineHistory>, change: Change<EngineHisto
         time,
         bytes: change.history.encoded_len(),
         history: change.history,
+        durable_at: None,
     }]);
     log.wake();
     revision

@@ -181,6 +181,7 @@ impl Checkpointer {
         self.retired = Some(frozen);
         let mut state = shared.write_state();
         state.frozen = false;
+        state.frozen_since = None;
         state.hurry = false;
         if state.stuck.take().is_some() {
             tracing::info!("the store's tables can be written again");

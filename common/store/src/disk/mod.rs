@@ -54,7 +54,7 @@ use self::throttle::Throttle;
 use self::version::{Snapshot, Version};
 use self::wal::Wal;
 use super::starts::Starts;
-use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError};
+use super::{Commit, Identity, Reader, Recorded, StartSpan, Store, StoreError, StoreFigures};
 
 /// How long to wait for the end of a transaction before the files are saved as they are, as after a crash.
 const SAVED_ANYWAY: Duration = Duration::from_secs(10);
@@ -95,6 +95,8 @@ struct WriteState {
     waiting_since: Option<Instant>,
     /// There is a frozen memtable, whose content is in the log's other segment.
     frozen: bool,
+    /// Since when something of that has been in the log only.
+    frozen_since: Option<Instant>,
     /// Why the checkpointer cannot continue.
     stuck: Option<String>,
     /// It is to retry at once.
@@ -139,6 +141,7 @@ impl DiskStore {
                 in_doubt: false,
                 waiting_since: None,
                 frozen: false,
+                frozen_since: None,
                 stuck: None,
                 hurry: false,
                 stopping: false,
@@ -203,7 +206,7 @@ impl Shared {
             false => self.throttle.ease(),
         }
         state.frozen = true;
-        state.waiting_since = None;
+        state.frozen_since = state.waiting_since.take().or_else(|| Some(Instant::now()));
         Ok(())
     }
 
@@ -321,6 +324,28 @@ impl Store for DiskStore {
             return shared.dir.last();
         }
         looked
+    }
+
+    fn figures(&self) -> StoreFigures {
+        let shared = &*self.shared;
+        let (free_bytes, total_bytes, table_bytes) = shared.reserve.space(tables::FILE);
+        let unwritten_revisions = shared.version().unwritten();
+        let has_room = self.has_room();
+        let state = shared.write_state();
+        let (log_fill, log_bytes) = state.wal.fill();
+        let since = state.frozen_since.or(state.waiting_since);
+        StoreFigures {
+            in_doubt: state.in_doubt,
+            has_room,
+            free_bytes,
+            total_bytes,
+            table_bytes,
+            log_bytes,
+            log_fill,
+            unwritten_revisions,
+            unwritten_for: since.map_or(Duration::ZERO, |since| since.elapsed()),
+            stuck: state.stuck.is_some(),
+        }
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{at, lock, manifest, reserve, seal, tables, wal};
 use crate::StoreError;
-use crate::data_dir::{self, ADDRESS};
+use crate::data_dir::{self, ADDRESS, METRICS_ADDRESS};
 
 /// Files that are opened for writing or created.
 const WRITTEN: [&str; 6] = [
@@ -21,8 +21,10 @@ const WRITTEN: [&str; 6] = [
 /// The files that no start accepts, each with a message that names it.
 pub(super) fn faults(dir: &Path) -> impl Iterator<Item = StoreError> {
     let written = WRITTEN.iter().map(|name| of(dir, name, data_dir::is_writable));
-    let temporary = [manifest::FILE, ADDRESS].map(|name| format!("{name}.new"));
-    let replaced = temporary.into_iter().chain([ADDRESS.to_owned()]);
+    let temporary = [manifest::FILE, ADDRESS, METRICS_ADDRESS].map(|name| format!("{name}.new"));
+    let replaced = temporary
+        .into_iter()
+        .chain([ADDRESS.to_owned(), METRICS_ADDRESS.to_owned()]);
     let replaced = replaced.map(|name| of(dir, &name, data_dir::is_replaceable));
     written.chain(replaced).filter_map(Result::err)
 }

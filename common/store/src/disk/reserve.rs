@@ -72,6 +72,14 @@ impl Reserve {
         self.held.load(Ordering::Acquire)
     }
 
+    /// Free and in all on the file system, and what a file of the directory takes, in bytes; 0 for what cannot be told.
+    pub(super) fn space(&self, file: &str) -> (u64, u64, u64) {
+        let (free, total) = space(&self.dir).unwrap_or_default();
+        let taken =
+            fs::symlink_metadata(self.dir.join(file)).map_or(0, |file| file.blocks().saturating_mul(512));
+        (free, total, taken)
+    }
+
     /// Releases the reserve if the disk is full.
     pub(super) fn give_up_if_full(&self) {
         if free(&self.dir).is_ok_and(|free| free < self.bytes) {
@@ -157,6 +165,12 @@ fn is_whole(path: &Path, bytes: u64) -> bool {
 
 /// The free space of the file system for this process's user, in bytes.
 fn free(dir: &Path) -> rustix::io::Result<u64> {
+    Ok(space(dir)?.0)
+}
+
+/// The same, and all bytes that it has.
+fn space(dir: &Path) -> rustix::io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
 }

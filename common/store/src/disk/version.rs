@@ -24,13 +24,19 @@ pub(super) struct Version {
     active: Shared,
     revision: Revision,
     oldest: Revision,
+    /// The last that is in the tables, and the last that is when the frozen memtable is.
+    written: Revision,
+    frozen_end: Revision,
 }
 
 impl Version {
     /// Nothing but the tables.
     pub(super) fn of(tables: TableSnapshot) -> Result<Self, StoreError> {
+        let revision = tables.revision()?;
         Ok(Self {
-            revision: tables.revision()?,
+            revision,
+            written: revision,
+            frozen_end: revision,
             oldest: tables.oldest()?,
             tables: Some(Arc::new(tables)),
             frozen: None,
@@ -64,6 +70,11 @@ impl Version {
         self.revision
     }
 
+    /// How many revisions are in memtables only.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.revision.0.saturating_sub(self.written.0)
+    }
+
     /// What was inserted is to be seen.
     pub(super) fn advance(&mut self, last: Revision) {
         self.revision = last;
@@ -71,6 +82,7 @@ impl Version {
 
     pub(super) fn freeze(&mut self) {
         self.frozen = Some(std::mem::take(&mut self.active));
+        self.frozen_end = self.revision;
     }
 
     /// What a checkpoint is to bring into the tables, and what of the history need not be kept there.
@@ -82,6 +94,7 @@ impl Version {
     pub(super) fn install(&mut self, tables: TableSnapshot) {
         self.tables = Some(Arc::new(tables));
         self.frozen = None;
+        self.written = self.frozen_end;
     }
 
     /// The tables are closed, or open again.

@@ -145,6 +145,14 @@ impl Wal {
         self.segments[self.turn].is_half_full()
     }
 
+    /// How full the segment is that is written now, from 0 to 1, and the length of both, in bytes.
+    pub(super) fn fill(&self) -> (f64, u64) {
+        let segment = &self.segments[self.turn];
+        // One frame that is larger than a segment has it alone.
+        let fill = segment.offset() as f64 / segment.capacity() as f64;
+        (fill.min(1.0), self.segments.iter().map(Segment::capacity).sum())
+    }
+
     /// Makes sure that nothing is left of a frame, or of a header, that could not be written.
     pub(super) fn discard_tail(&mut self) -> io::Result<()> {
         if self.in_doubt {

@@ -69,6 +69,11 @@ impl Segment {
         self.offset
     }
 
+    /// How long it is.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
     /// Whether it has room for so many bytes. More than fit into it are taken where there is nothing else.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.offset <= BLOCK as u64 || self.offset + bytes as u64 <= self.capacity

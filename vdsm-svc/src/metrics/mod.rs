@@ -1,0 +1,54 @@
+//! What a host tells of itself to who measures it, beside what both services tell.
+
+mod census;
+mod shown;
+
+pub(crate) use self::census::{Census, Figures};
+pub(crate) use self::shown::{Sources, add};
+
+runtime::metrics! {
+    HOST: Gauge "vdsm_host_info" [host_id, qemu_img]
+        "Always 1; which host it is, and the version of its qemu-img.";
+    ENGINES: Gauge "vdsm_engines_connected" []
+        "Starts of engines that have a stream of tasks open here.";
+    TASKS: Gauge "vdsm_tasks" [operation, state]
+        "Tasks that are not over.";
+    TASKS_ENDED: Counter "vdsm_tasks_ended_total" [operation, outcome]
+        "Tasks that are over: finished, recovered (what they had begun is undone), or failed (it could not be).";
+    QUEUE_WAIT: Histogram "vdsm_task_queue_wait_seconds" []
+        "From the acceptance of a task until it began to run.";
+    RUN_TIME: Histogram "vdsm_task_run_seconds" [operation]
+        "From the beginning of a task's run until its end, however it ended.";
+    QUEUED: Gauge "vdsm_queue_tasks" []
+        "Tasks that wait to run.";
+    QUEUED_MOST: Gauge "vdsm_queue_max_tasks" []
+        "How many of them may be (--queue-limit).";
+    QUEUED_AGE: Gauge "vdsm_queue_oldest_seconds" []
+        "How long ago the task was accepted that has waited to run for longest; 0 where none waits.";
+    RUNNING: Gauge "vdsm_running_tasks" []
+        "Tasks that run, or are being undone.";
+    RUNNING_MOST: Gauge "vdsm_running_max_tasks" []
+        "How many of them may be (--running-per-host).";
+    STALLED: Gauge "vdsm_progress_stalled_seconds" []
+        "For how long no byte has moved of a running task that tells its progress, of all the longest.";
+    DOMAINS: Gauge "vdsm_storage_domains" []
+        "Storage domains in the storage root.";
+    DOMAIN_TOTAL: Gauge "vdsm_storage_domain_total_bytes" [domain_id]
+        "Size of the domain's file system. Of more than 1,000 domains only the first are here.";
+    DOMAIN_FREE: Gauge "vdsm_storage_domain_free_bytes" [domain_id]
+        "Free on the domain's file system.";
+    STORAGE_USABLE: Gauge "vdsm_storage_usable" []
+        "1 while the storage root's name leads to the directory that is worked in, and it can be read.";
+    STORAGE_AGE: Gauge "vdsm_storage_sample_age_seconds" []
+        "How old these figures of storage are: they grow old while storage does not answer.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_stands_in_the_documentation() {
+        runtime::metrics::is_documented("A host", TABLE, include_str!("../../../docs/metrics.md"));
+    }
+}
