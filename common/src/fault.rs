@@ -109,6 +109,8 @@ faults! {
     // Requests.
     /// A field of the request is wrong; the fault names it.
     InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, Some(1000), false;
+    /// The caller, who is known by a certificate, may not do this.
+    NotPermitted = "NOT_PERMITTED", PermissionDenied, None, false;
     /// The request's id was used before, for another request.
     RequestIdReused = "REQUEST_ID_REUSED", AlreadyExists, None, false;
     /// The task id was used before, for another operation.

@@ -20,6 +20,7 @@ mod lock_waits;
 pub mod machine;
 pub mod metrics;
 mod open_tasks;
+pub mod pki;
 mod service;
 mod settings;
 mod stance;
@@ -28,5 +29,5 @@ pub mod store;
 mod testing;
 mod verbs;
 
-pub use service::{OWNER, RunError, serve, serve_on, serve_over};
+pub use service::{OWNER, RunError, Ways, serve, serve_on, serve_over};
 pub use settings::{PREFIX, Settings};

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use engine_svc::{OWNER, PREFIX, Settings, serve};
+use engine_svc::{OWNER, PREFIX, Settings, pki, serve};
 use mimalloc::MiMalloc;
 use runtime::causes::causes;
 use runtime::{memory, offline, program, server, settings, supervisor, telemetry, threads};
@@ -18,6 +18,9 @@ fn main() -> ExitCode {
     if let Some(done) = offline::command(PREFIX, OWNER) {
         return done;
     }
+    if let Some(done) = pki::command() {
+        return done;
+    }
     let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
     match threads::runtime() {
         Ok(tokio) => tokio.block_on(run(settings)),
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
 
 async fn run(settings: Settings) -> ExitCode {
     if settings.health {
-        return program::health(&settings.data_dir).await;
+        return program::health(&settings.data_dir, settings.door.is_locked()).await;
     }
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     // Until the end: it writes the last lines.

@@ -11,7 +11,8 @@ use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
 use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
-use runtime::{log, program, threads};
+use runtime::tls::{ClientTls, ServerTls, TlsError};
+use runtime::{log, program, threads, tls};
 use store::disk::{self, DiskStore};
 use store::{Store, StoreError};
 use tokio::sync::{oneshot, watch};
@@ -52,6 +53,9 @@ pub enum RunError {
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] ListenerError),
+    /// A door has no lock, or one that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The server failed.
     #[error("the server failed")]
     Serve(#[from] ServeError),
@@ -65,6 +69,8 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    // Before anything is opened: what cannot be used is told then, and nothing is changed.
+    let doors = Doors::of(&settings)?;
     let options = disk::Options {
         cache_bytes: settings.cache_bytes(),
         family_of: crate::store::family::family_of,
@@ -72,7 +78,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
         ..disk::Options::of(OWNER)
     };
     let store: Arc<dyn Store> = DiskStore::open(&settings.data_dir, options)?;
-    serve_over(settings, store, shutdown).await
+    serve_behind(doors, settings, store, shutdown).await
 }
 
 /// As [`serve`], over a store that is open: for tests, and for stores of another kind.
@@ -84,15 +90,59 @@ pub async fn serve_over(
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    let doors = Doors::of(&settings)?;
+    serve_behind(doors, settings, store, shutdown).await
+}
+
+async fn serve_behind(
+    doors: Doors,
+    settings: Settings,
+    store: Arc<dyn Store>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let data_dir = settings.data_dir.clone();
     let listening = Listening::bind(settings.listen, &data_dir)
+        .and_then(|listening| listening.locked(doors.tls, &data_dir))
         .map_err(|error| RunError::Listen(settings.listen, error))?;
     // Until then no other service may write its own there.
     let kept = Arc::clone(&store);
-    let outcome = serve_on(listening, Connector::tcp(), settings, store, shutdown).await;
+    let ways = Ways {
+        connector: Connector::tcp(doors.to_hosts.clone(), settings.door.insecure),
+        tls: doors.to_hosts,
+    };
+    let outcome = serve_on(listening, ways, settings, store, shutdown).await;
     program::forget_address(&data_dir);
     drop(kept);
     outcome
+}
+
+/// The locks on the engine's doors.
+struct Doors {
+    tls: Option<ServerTls>,
+    to_hosts: Option<ClientTls>,
+}
+
+impl Doors {
+    fn of(settings: &Settings) -> Result<Self, TlsError> {
+        let tls = settings.door.lock(settings.listen)?;
+        let to_hosts = settings.host_door.files()?.map(ClientTls::open).transpose()?;
+        Ok(Self { tls, to_hosts })
+    }
+}
+
+/// How the engine reaches its hosts.
+#[derive(Debug)]
+pub struct Ways {
+    /// Makes connections.
+    pub connector: Connector,
+    /// The certificate that is shown there; none in plain text.
+    pub tls: Option<ClientTls>,
+}
+
+impl From<Connector> for Ways {
+    fn from(connector: Connector) -> Self {
+        Self { connector, tls: None }
+    }
 }
 
 /// As [`serve_over`], where something listens already, and with another way to hosts: for other networks.
@@ -101,14 +151,20 @@ pub async fn serve_over(
 /// [`RunError`].
 pub async fn serve_on(
     listening: Listening<impl Connections>,
-    connector: Connector,
+    ways: impl Into<Ways>,
     settings: Settings,
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    let Ways { connector, tls: shown } = ways.into();
     let ages = Ages::open(&*store, settings.greatest_age())?;
-    let life = engine::begin(&store, ages.stamp())?;
+    let named = shown.as_ref().map(ClientTls::engine_id);
+    if let (Some(tls), Some(own)) = (&shown, engine::recorded_id(&*store.reader()?)?) {
+        tls.is_of(own)?;
+    }
+    let life = engine::begin(&store, ages.stamp(), named)?;
     let meters = Meters::new(settings.metrics.metrics_listen.is_some());
+    tls::measure(&meters, settings.door.insecure, listening.tls(), shown.as_ref());
     let log = log::Log::measured(Arc::clone(&store), Arc::clone(&meters))?;
     let exporter = Exporter::default();
     exporter.add_shared(IDENTITY, &log);
@@ -179,6 +235,11 @@ pub async fn serve_on(
     tokio::spawn(ages.keep(engine.clone()));
     // Ends with the coordinator.
     tokio::spawn(stance::log_changes(stances.clone()));
+    let certificates = tokio::spawn(async move {
+        if let Some(tls) = shown {
+            tls.keep().await;
+        }
+    });
     let waits = Waits::default();
     let ends = tokio::spawn(waits.clone().follow(Arc::clone(&log)));
     let api = Api {
@@ -228,6 +289,7 @@ pub async fn serve_on(
     lock_waits.abort();
     ends.abort();
     follower.abort();
+    certificates.abort();
     engine.stop().await;
     served?;
     outcome?;

@@ -9,6 +9,7 @@ use runtime::coordinator::Retention;
 use runtime::metrics::MetricsSettings;
 use runtime::server::Limits;
 use runtime::telemetry::LogFormat;
+use runtime::tls::{Door, HostDoor};
 use runtime::watch::{MAX_AGE, Terms};
 
 /// How often a client hears of a stream on which nothing happens, unless it asks for something else.
@@ -22,10 +23,10 @@ pub const PREFIX: &str = "ENGINE_SVC";
 /// A flag wins over its variable in the environment, and that over the file that --config names (TOML, the flags'
 /// names with underscores). RUST_LOG filters the log, for example RUST_LOG=engine_svc=debug,info.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "engine-svc", version, after_help = runtime::offline::HELP)]
+#[command(name = "engine-svc", version, after_help = help())]
 pub struct Settings {
-    /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it. There is
-    /// no authentication: keep it on loopback, or behind a proxy.
+    /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it. One that is
+    /// not loopback takes TLS (--tls-cert), or --insecure.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:54320", value_parser = runtime::settings::listen_address)]
     pub listen: SocketAddr,
 
@@ -90,6 +91,14 @@ pub struct Settings {
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_foreign_tasks_per_host: u32,
 
+    /// Who may come in.
+    #[command(flatten)]
+    pub door: Door,
+
+    /// How hosts are met.
+    #[command(flatten)]
+    pub host_door: HostDoor,
+
     /// What clients may use.
     #[command(flatten)]
     pub wire: Limits,
@@ -149,6 +158,11 @@ impl Settings {
             .unwrap_or(usize::MAX)
             .saturating_mul(1 << 20)
     }
+}
+
+/// What the program does besides serving.
+fn help() -> String {
+    [runtime::offline::HELP, crate::pki::HELP].join("\n\n")
 }
 
 fn days(days: u32) -> Duration {

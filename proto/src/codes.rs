@@ -3,6 +3,8 @@
 
 use common::fault::FaultCode::{self, *};
 
+use crate::access::{Access, Role};
+
 /// What a server says in its log of an answer that is not in the table. Tests look for it.
 pub const UNDECLARED: &str = "the contract does not allow this code for this RPC: please report it";
 
@@ -22,6 +24,8 @@ pub struct Service {
 pub struct Rpc {
     /// Its name in its service.
     pub name: &'static str,
+    /// Who may call it.
+    pub access: Access,
     groups: &'static [&'static [FaultCode]],
 }
 
@@ -44,6 +48,7 @@ pub fn may_answer(path: &str, code: FaultCode) -> Option<bool> {
 /// What every RPC may answer: what is said before a request comes to its handler, and of the service's own store.
 pub const ALWAYS: &[FaultCode] = &[
     InvalidArgument,
+    NotPermitted,
     TooManyConnections,
     TooManyRequests,
     MessageTooLarge,
@@ -97,8 +102,20 @@ const CHANGE: &[FaultCode] = &[
     FileSystemReadOnly,
 ];
 
-const fn rpc(name: &'static str, groups: &'static [&'static [FaultCode]]) -> Rpc {
-    Rpc { name, groups }
+/// Users who look; and engines.
+const VIEWER: Access = Access::User(Role::Viewer);
+
+/// Users who do the daily work.
+const OPERATOR: Access = Access::User(Role::Operator);
+
+/// Users who decide about hosts and storage domains, and give up what cannot be mended.
+const ADMIN: Access = Access::User(Role::Admin);
+
+/// The engine that has the host.
+const ENGINE: Access = Access::Engine;
+
+const fn rpc(name: &'static str, access: Access, groups: &'static [&'static [FaultCode]]) -> Rpc {
+    Rpc { name, access, groups }
 }
 
 /// All services of the contract.
@@ -107,10 +124,14 @@ pub const SERVICES: &[Service] = &[
         name: "vdsm_engine.engine.v1.VmService",
         every: &[],
         rpcs: &[
-            rpc("CreateVm", &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists]]),
-            rpc("GetVm", &[&[EntityNotFound]]),
-            rpc("ListVms", &[]),
-            rpc("RemoveVm", &[COMMAND, ONE_LIFE, &[EntityNotFound]]),
+            rpc(
+                "CreateVm",
+                OPERATOR,
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists]],
+            ),
+            rpc("GetVm", VIEWER, &[&[EntityNotFound]]),
+            rpc("ListVms", VIEWER, &[]),
+            rpc("RemoveVm", OPERATOR, &[COMMAND, ONE_LIFE, &[EntityNotFound]]),
         ],
     },
     Service {
@@ -119,24 +140,29 @@ pub const SERVICES: &[Service] = &[
         rpcs: &[
             rpc(
                 "CreateDisk",
+                OPERATOR,
                 &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists]],
             ),
-            rpc("GetDisk", &[&[EntityNotFound]]),
-            rpc("ListDisks", &[]),
+            rpc("GetDisk", VIEWER, &[&[EntityNotFound]]),
+            rpc("ListDisks", VIEWER, &[]),
             rpc(
                 "RemoveDisk",
+                OPERATOR,
                 &[COMMAND, ONE_LIFE, &[EntityNotFound, DiskAttached]],
             ),
             rpc(
                 "AttachDisk",
+                OPERATOR,
                 &[COMMAND, ONE_LIFE, &[EntityNotFound, DiskAttached, VmFull]],
             ),
             rpc(
                 "DetachDisk",
+                OPERATOR,
                 &[COMMAND, ONE_LIFE, &[EntityNotFound, DiskNotAttached]],
             ),
             rpc(
                 "CopyDisk",
+                OPERATOR,
                 &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists, DomainsApart]],
             ),
         ],
@@ -147,23 +173,29 @@ pub const SERVICES: &[Service] = &[
         rpcs: &[
             rpc(
                 "CreateStorageDomain",
+                ADMIN,
                 &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists]],
             ),
-            rpc("GetStorageDomain", &[&[EntityNotFound]]),
-            rpc("ListStorageDomains", &[]),
+            rpc("GetStorageDomain", VIEWER, &[&[EntityNotFound]]),
+            rpc("ListStorageDomains", VIEWER, &[]),
         ],
     },
     Service {
         name: "vdsm_engine.engine.v1.HostService",
         every: &[],
         rpcs: &[
-            rpc("AddHost", &[COMMAND, ONE_LIFE, &[EntityExists]]),
-            rpc("GetHost", &[&[EntityNotFound]]),
-            rpc("ListHosts", &[]),
-            rpc("RemoveHost", &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityInUse]]),
+            rpc("AddHost", ADMIN, &[COMMAND, ONE_LIFE, &[EntityExists]]),
+            rpc("GetHost", VIEWER, &[&[EntityNotFound]]),
+            rpc("ListHosts", VIEWER, &[]),
+            rpc(
+                "RemoveHost",
+                ADMIN,
+                &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityInUse]],
+            ),
             // Never refused for what is under way, nor for what another life of this engine does: it ends both.
             rpc(
                 "TakeOverHost",
+                ADMIN,
                 &[&[RequestIdReused, EntityBusy, StoreFull, EntityExists]],
             ),
         ],
@@ -172,40 +204,48 @@ pub const SERVICES: &[Service] = &[
         name: "vdsm_engine.engine.v1.CommandService",
         every: &[],
         rpcs: &[
-            rpc("GetCommand", &[&[CommandNotFound]]),
-            rpc("ListCommands", &[]),
-            rpc("WaitCommand", &[&[CommandNotFound]]),
-            rpc("CancelCommand", &[UNFINISHED, ONE_LIFE]),
-            rpc("RetryCommand", &[UNFINISHED, ONE_LIFE, &[CommandNotResting]]),
+            rpc("GetCommand", VIEWER, &[&[CommandNotFound]]),
+            rpc("ListCommands", VIEWER, &[]),
+            rpc("WaitCommand", VIEWER, &[&[CommandNotFound]]),
+            rpc("CancelCommand", OPERATOR, &[UNFINISHED, ONE_LIFE]),
+            rpc(
+                "RetryCommand",
+                OPERATOR,
+                &[UNFINISHED, ONE_LIFE, &[CommandNotResting]],
+            ),
             rpc(
                 "AbandonCommand",
+                ADMIN,
                 &[UNFINISHED, ONE_LIFE, &[CommandNotResting, TaskMayRun]],
             ),
-            rpc("WatchCommands", &[WATCH]),
+            rpc("WatchCommands", VIEWER, &[WATCH]),
         ],
     },
     Service {
         name: "vdsm_engine.engine.v1.TaskService",
         every: &[],
         rpcs: &[
-            rpc("GetTask", &[&[TaskNotFound]]),
-            rpc("ListTasks", &[]),
-            rpc("WatchTasks", &[WATCH]),
+            rpc("GetTask", VIEWER, &[&[TaskNotFound]]),
+            rpc("ListTasks", VIEWER, &[]),
+            rpc("WatchTasks", VIEWER, &[WATCH]),
         ],
     },
     Service {
         name: "vdsm_engine.engine.v1.JobService",
         every: &[],
         rpcs: &[
-            rpc("GetJob", &[&[CommandNotFound]]),
-            rpc("ListJobs", &[]),
-            rpc("WatchJobs", &[WATCH]),
+            rpc("GetJob", VIEWER, &[&[CommandNotFound]]),
+            rpc("ListJobs", VIEWER, &[]),
+            rpc("WatchJobs", VIEWER, &[WATCH]),
         ],
     },
     Service {
         name: "vdsm_engine.engine.v1.EventService",
         every: &[],
-        rpcs: &[rpc("ListEvents", &[]), rpc("WatchEvents", &[WATCH])],
+        rpcs: &[
+            rpc("ListEvents", VIEWER, &[]),
+            rpc("WatchEvents", VIEWER, &[WATCH]),
+        ],
     },
     Service {
         name: "vdsm_engine.host.v1.TaskService",
@@ -213,40 +253,46 @@ pub const SERVICES: &[Service] = &[
         rpcs: &[
             rpc(
                 "StartTask",
+                ENGINE,
                 &[OWNED, &[TaskIdReused, OperationUnsupported, QueueFull, StoreFull]],
             ),
-            rpc("GetTask", &[&[TaskNotFound]]),
-            rpc("ListTasks", &[]),
-            rpc("AbortTask", &[OWNED, &[TaskNotAbortable]]),
-            rpc("ClearTask", &[OWNED, &[TaskNotFinished]]),
-            rpc("WatchTasks", &[WATCH, &[HostOwned, HostNotOwned, EngineFenced]]),
+            rpc("GetTask", VIEWER, &[&[TaskNotFound]]),
+            rpc("ListTasks", VIEWER, &[]),
+            rpc("AbortTask", ENGINE, &[OWNED, &[TaskNotAbortable]]),
+            rpc("ClearTask", ENGINE, &[OWNED, &[TaskNotFinished]]),
+            rpc(
+                "WatchTasks",
+                VIEWER,
+                &[WATCH, &[HostOwned, HostNotOwned, EngineFenced]],
+            ),
         ],
     },
     Service {
         name: "vdsm_engine.host.v1.HostService",
         every: &[Loading],
         rpcs: &[
-            rpc("GetHostInfo", &[]),
+            rpc("GetHostInfo", VIEWER, &[]),
             rpc(
                 "ClaimHost",
+                ENGINE,
                 &[&[HostOwned, EngineFenced, EngineStillConnected, HostStoreChanged]],
             ),
-            rpc("ReleaseHost", &[OWNED]),
+            rpc("ReleaseHost", ENGINE, &[OWNED]),
         ],
     },
     Service {
         name: "vdsm_engine.host.v1.StorageService",
         every: STORAGE,
         rpcs: &[
-            rpc("CreateStorageDomain", &[OWNED, CHANGE, &[DomainExists]]),
-            rpc("ListStorageDomains", &[]),
-            rpc("GetStorageDomain", &[]),
-            rpc("FormatStorageDomain", &[OWNED, CHANGE, &[DomainNotEmpty]]),
-            rpc("ListImages", &[]),
-            rpc("GetImage", &[&[ImageNotFound]]),
-            rpc("ListVolumes", &[&[ImageNotFound]]),
-            rpc("GetVolume", &[&[ImageNotFound, VolumeNotFound]]),
-            rpc("ProbeOperation", &[]),
+            rpc("CreateStorageDomain", ENGINE, &[OWNED, CHANGE, &[DomainExists]]),
+            rpc("ListStorageDomains", VIEWER, &[]),
+            rpc("GetStorageDomain", VIEWER, &[]),
+            rpc("FormatStorageDomain", ENGINE, &[OWNED, CHANGE, &[DomainNotEmpty]]),
+            rpc("ListImages", VIEWER, &[]),
+            rpc("GetImage", VIEWER, &[&[ImageNotFound]]),
+            rpc("ListVolumes", VIEWER, &[&[ImageNotFound]]),
+            rpc("GetVolume", VIEWER, &[&[ImageNotFound, VolumeNotFound]]),
+            rpc("ProbeOperation", VIEWER, &[]),
         ],
     },
 ];

@@ -1,6 +1,7 @@
 //! The wire and the record format, and nothing else: generated types, and their conversions to and from the
 //! vocabulary of [`common`].
 
+pub mod access;
 pub mod codes;
 pub mod convert;
 pub mod encode;

@@ -101,7 +101,7 @@ impl Host {
 }
 
 /// A connection that is made when it is needed, and made again when it was lost.
-fn channel(address: SocketAddr) -> TestResult<Channel> {
+pub(crate) fn channel(address: SocketAddr) -> TestResult<Channel> {
     Ok(Endpoint::from_shared(format!("http://{address}"))
         .context("an endpoint")?
         .connect_timeout(CONNECT_TIMEOUT)

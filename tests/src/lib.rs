@@ -23,6 +23,7 @@ pub mod requests;
 pub mod service;
 pub mod small_disk;
 pub mod storage;
+pub mod tls;
 mod verbs;
 pub mod watch;
 pub mod words;

@@ -138,6 +138,7 @@ pub fn add_host(host_id: &str, name: &str, address: SocketAddr) -> AddHostReques
         host_id: host_id.to_owned(),
         name: name.to_owned(),
         address: address.to_string(),
+        identity: String::new(),
         request_id: fresh(),
         validate_only: false,
         lock_wait: None,

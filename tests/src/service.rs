@@ -239,6 +239,19 @@ impl Service {
         &self.recipe
     }
 
+    /// Waits until its log says this.
+    ///
+    /// # Errors
+    /// When it does not within reason; with the end of the log.
+    pub async fn says(&self, text: &str) -> TestResult<()> {
+        let what = format!("{} to say {text:?}", self.recipe.name);
+        let said = eventually(&what, || {
+            std::future::ready(self.log_tail(usize::MAX).contains(text).then_some(()))
+        });
+        said.await
+            .map_err(|failure| Failure::new(format!("{failure}:\n{}", self.log_tail(30))))
+    }
+
     /// The last lines of its log.
     pub fn log_tail(&self, lines: usize) -> String {
         // A pipe would be read until its writers have gone.

@@ -8,9 +8,10 @@ use proto::engine::v1::{Command, CreateVmRequest, RemoveVmRequest, host::Connect
 use proto::host::v1::GetHostInfoRequest;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tonic::transport::Channel;
 
 use crate::audit::{Place, View};
-use crate::client::{Engine, Host};
+use crate::client::{self, Engine, Host};
 use crate::fail_point::FailPoints;
 use crate::failure::{Context, Failure, TestResult};
 use crate::ids::{fresh, fresh_loopback};
@@ -19,6 +20,7 @@ use crate::patience::{eventually, persist};
 use crate::programs::program;
 use crate::requests;
 use crate::service::{Recipe, Service};
+use crate::tls::{Knock, Locks};
 
 /// Keeps the directories of worlds, for a look at what a failed test left.
 const KEEP: &str = "KEEP_WORLDS";
@@ -43,6 +45,8 @@ pub struct World {
     pub host_client: Host,
     /// A client of the engine.
     pub client: Engine,
+    /// What is on the doors; none in plain text.
+    pub locks: Option<Locks>,
     /// Declared last: the directories go when nobody works in them any more.
     folder: TempDir,
 }
@@ -80,20 +84,52 @@ impl World {
         Self::start_in(parent, &[], &[]).await
     }
 
+    /// Starts both services in directories of their own, with TLS on all three ways. The clients are those of an admin.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn locked() -> TestResult<Self> {
+        let dress = |root: &Path, address: IpAddr, host_id: &str| {
+            let locks = Locks::make(root.join("pki"), address, host_id)?;
+            Ok(Dress {
+                host: locks.host.as_service().into(),
+                engine: [locks.engine.as_service(), locks.engine.to_hosts()].concat(),
+                locks: Some(locks),
+            })
+        };
+        Self::start_dressed(&std::env::temp_dir(), dress).await
+    }
+
     async fn start_in(parent: &Path, host_arguments: &[&str], engine_arguments: &[&str]) -> TestResult<Self> {
+        let dress = |_: &Path, _: IpAddr, _: &str| {
+            let owned = |arguments: &[&str]| arguments.iter().map(|&one| one.to_owned()).collect();
+            Ok(Dress {
+                host: owned(host_arguments),
+                engine: owned(engine_arguments),
+                locks: None,
+            })
+        };
+        Self::start_dressed(parent, dress).await
+    }
+
+    async fn start_dressed(
+        parent: &Path,
+        dress: impl FnOnce(&Path, IpAddr, &str) -> TestResult<Dress>,
+    ) -> TestResult<Self> {
         let mut folder = tempfile::Builder::new().prefix("world-").tempdir_in(parent)?;
         folder.disable_cleanup(std::env::var_os(KEEP).is_some());
         let root = folder.path();
         let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
         let host_id = fresh();
         std::fs::create_dir_all(root.join("storage"))?;
+        let dress = dress(root, listen.ip(), &host_id)?;
         let mut recipe = host_recipe(root, listen, &host_id)?;
-        recipe.arguments.extend(host_arguments.iter().map(Into::into));
+        recipe.arguments.extend(dress.host.iter().map(Into::into));
         let mut host = Service::new(recipe);
         let mut engine_recipe = engine_recipe(root, listen)?;
         engine_recipe
             .arguments
-            .extend(engine_arguments.iter().map(Into::into));
+            .extend(dress.engine.iter().map(Into::into));
         let mut engine = Service::new(engine_recipe);
         let host_address = host.start(&FailPoints::default()).await?;
         let engine_address = engine.start(&FailPoints::default()).await?;
@@ -101,8 +137,9 @@ impl World {
             host,
             engine,
             host_id,
-            host_client: Host::at(host_address)?,
-            client: Engine::at(engine_address)?,
+            host_client: Host::over(way(host_address, dress.locks.as_ref())?),
+            client: Engine::over(way(engine_address, dress.locks.as_ref())?),
+            locks: dress.locks,
             folder,
         };
         world.host_serves().await?;
@@ -299,6 +336,20 @@ impl World {
         })
         .await
         .map_err(|failure| Failure::new(format!("{failure}: {:?}", self.processes())))
+    }
+}
+
+/// What the services of a world are started with besides.
+struct Dress {
+    host: Vec<String>,
+    engine: Vec<String>,
+    locks: Option<Locks>,
+}
+
+fn way(address: SocketAddr, locks: Option<&Locks>) -> TestResult<Channel> {
+    match locks {
+        None => client::channel(address),
+        Some(locks) => Knock::with(&locks.admin).channel(address),
     }
 }
 

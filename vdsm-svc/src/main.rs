@@ -54,7 +54,7 @@ fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
     }
     let tokio = threads::runtime()?;
     if settings.health {
-        return Ok(tokio.block_on(program::health(&settings.data_dir)));
+        return Ok(tokio.block_on(program::health(&settings.data_dir, settings.door.is_locked())));
     }
     let outcome = tokio.block_on(async {
         supervisor::connect();

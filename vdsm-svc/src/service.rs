@@ -15,7 +15,8 @@ use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
 use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
-use runtime::{clock, program, threads};
+use runtime::tls::TlsError;
+use runtime::{clock, program, threads, tls};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
@@ -67,6 +68,9 @@ pub enum ServiceError {
     /// There is no thread for tasks.
     #[error("cannot start a thread for tasks: raise the limit of processes")]
     Threads(#[source] io::Error),
+    /// The door has no lock, or one that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be had.
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] io::Error),
@@ -89,6 +93,8 @@ pub enum ServiceError {
 /// # Errors
 /// [`ServiceError`].
 pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), ServiceError> {
+    // Before anything is opened: what cannot be used is told then, and nothing is changed.
+    let tls = settings.door.lock(settings.listen)?;
     let (root, qemu_img_version) = open_storage(&settings)?;
     // The store first: it refuses a data directory that another process uses, before this one writes an address.
     let options = disk::Options {
@@ -101,8 +107,9 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     };
     let store = DiskStore::open(&settings.data_dir, options).map_err(at_store(&settings))?;
     let listen = settings.listen;
-    let listening =
-        Listening::bind(listen, &settings.data_dir).map_err(|error| ServiceError::Listen(listen, error))?;
+    let listening = Listening::bind(listen, &settings.data_dir)
+        .and_then(|listening| listening.locked(tls, &settings.data_dir))
+        .map_err(|error| ServiceError::Listen(listen, error))?;
     let parts = Parts {
         root,
         qemu_img_version,
@@ -151,6 +158,7 @@ pub async fn serve_over(
     let window = limits.greatest().max(settings.retention().max_age);
     let ages = Ages::open(&*store, window).map_err(at_store(&settings))?;
     let meters = Meters::new(settings.metrics.metrics_listen.is_some());
+    tls::measure(&meters, settings.door.insecure, listening.tls(), None);
     let log = Log::measured(store, Arc::clone(&meters)).map_err(at_store(&settings))?;
     let exporter = Exporter::default();
     exporter.add_shared(IDENTITY, &log);

@@ -11,6 +11,7 @@ use runtime::coordinator::Retention;
 use runtime::metrics::MetricsSettings;
 use runtime::server;
 use runtime::telemetry::LogFormat;
+use runtime::tls::Door;
 use runtime::watch::{MAX_AGE, Terms};
 use vdsm_core::Limits;
 use vdsm_storage::confine::{Confiner, StorageUser};
@@ -32,7 +33,7 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 #[command(name = "vdsm-svc", version, after_help = runtime::offline::HELP)]
 pub struct Settings {
     /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it.
-    /// There is no authentication: keep it on loopback, or behind a proxy.
+    /// One that is not loopback takes TLS (--tls-cert), or --insecure.
     #[arg(long, default_value = "127.0.0.1:54321", value_name = "ADDRESS", value_parser = runtime::settings::listen_address)]
     pub listen: SocketAddr,
 
@@ -105,6 +106,10 @@ pub struct Settings {
     /// The qemu-img program, version 7.2 or later.
     #[arg(long, default_value = "qemu-img", value_name = "PATH")]
     pub qemu_img: PathBuf,
+
+    /// Who may come in.
+    #[command(flatten)]
+    pub door: Door,
 
     /// What clients may use.
     #[command(flatten)]

@@ -19,32 +19,41 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting may take, a name look-up included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+use crate::tls::{ClientTls, HostName, LastWords, Way};
+
 type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Error>> + Send>>;
+
+type Connect = dyn Fn(Endpoint, HostName, LastWords) -> Connecting + Send + Sync;
 
 /// Makes connections: over TCP, unless the network is another one, as in a simulation.
 #[derive(Clone)]
-pub struct Connector(Arc<dyn Fn(Endpoint) -> Connecting + Send + Sync>);
+pub struct Connector(Arc<Connect>);
 
 impl Connector {
-    /// Connects as `connect` does.
+    /// Connects as `connect` does, whoever is there.
     pub fn new<F>(connect: impl Fn(Endpoint) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Channel, Error>> + Send + 'static,
     {
-        Self(Arc::new(move |endpoint| Box::pin(connect(endpoint))))
+        Self(Arc::new(move |endpoint, _, _| Box::pin(connect(endpoint))))
     }
 
-    /// Over TCP.
-    pub fn tcp() -> Self {
-        Self::new(|endpoint| async move { endpoint.connect().await })
+    /// Over TCP: with TLS, or else in plain text, which leaves this machine only where that is said to be `insecure`.
+    pub fn tcp(tls: Option<ClientTls>, insecure: bool) -> Self {
+        Self(Arc::new(move |endpoint, name, last_words| {
+            let way = Way::to(tls.clone().map(|tls| (tls, name)), insecure, last_words);
+            Box::pin(async move { endpoint.connect_with_connector(way).await })
+        }))
     }
 
-    /// A connection to a peer.
+    /// A connection to a host, which is who it is called, and what it says when it ends it.
     ///
     /// # Errors
-    /// [`Error`] if it does not answer in time.
-    pub async fn connect(&self, endpoint: Endpoint) -> Result<Channel, Error> {
-        (self.0)(endpoint).await
+    /// [`Error`] if it does not answer in time, or shows a certificate of another one.
+    pub async fn connect(&self, endpoint: Endpoint, name: HostName) -> Result<(Channel, LastWords), Error> {
+        let last_words = LastWords::default();
+        let channel = (self.0)(endpoint, name, last_words.clone()).await?;
+        Ok((channel, last_words))
     }
 }
 

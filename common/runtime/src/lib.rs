@@ -28,4 +28,5 @@ pub mod status;
 pub mod supervisor;
 pub mod telemetry;
 pub mod threads;
+pub mod tls;
 pub mod watch;

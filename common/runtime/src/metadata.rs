@@ -1,11 +1,14 @@
 //! Who calls, as the metadata of a request says.
 
 use std::fmt;
+use std::sync::Arc;
 
-use common::fault::Fault;
+use common::fault::{Fault, FaultCode};
 use common::id::{EngineId, Incarnation, StoreId};
 use tonic::Request;
 use tonic::metadata::MetadataMap;
+
+use crate::tls::{Identity, Peer};
 
 /// Characters that a value in the metadata may have.
 const MAX_CHARS: usize = 255;
@@ -21,7 +24,7 @@ const TRACEPARENT: &str = "traceparent";
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Until there are roles: `x-user`, else the peer's address.
+    /// Whom the certificate of the connection names. In plain text: `x-user`, else the peer's address.
     pub user: String,
     /// `x-correlation-id`, where given.
     pub correlation_id: Option<String>,
@@ -48,19 +51,35 @@ impl Caller {
     /// Reads the metadata of a request.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT`, naming `metadata.` and the key.
+    /// `INVALID_ARGUMENT`, naming `metadata.` and the key; `NOT_PERMITTED` where it calls as an engine whose certificate it does
+    /// not show.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Fault> {
         let metadata = request.metadata();
-        let user = match text(metadata, USER)? {
-            Some(user) => user,
-            None => request
+        let said = text(metadata, USER)?;
+        let engine = EngineCall::of(metadata)?;
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let user = match (peer.map(|peer| &peer.identity), said) {
+            (Some(Identity::User { name, .. }), _) => name.clone(),
+            (Some(identity @ Identity::Engine(_)), _) => identity.to_string(),
+            (None, Some(user)) => user,
+            (None, None) => request
                 .remote_addr()
                 .map_or_else(|| "unknown".to_owned(), |address| address.to_string()),
         };
+        if let (Some(peer), Some(call)) = (peer, engine)
+            && peer.identity != Identity::Engine(call.engine_id)
+        {
+            let words = format!(
+                "the call says that it is engine {}'s, and the certificate shows {}: give the engine a certificate of its own \
+                 (`engine-svc pki issue-engine`). Nothing was done",
+                call.engine_id, peer.identity
+            );
+            return Err(Fault::new(FaultCode::NotPermitted, words));
+        }
         Ok(Self {
             user,
             correlation_id: text(metadata, CORRELATION_ID)?,
-            engine: EngineCall::of(metadata)?,
+            engine,
             traceparent: text(metadata, TRACEPARENT)?,
         })
     }

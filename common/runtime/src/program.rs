@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::fault::Fault;
-use store::data_dir::{self, ADDRESS, METRICS_ADDRESS};
+use store::data_dir::{self, ADDRESS, HEALTH, METRICS_ADDRESS};
 use tonic::Status;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::causes::causes;
-use crate::client::{self, Connector};
+use crate::{client, server};
 
 /// How long a service may take to answer: shorter than the time after which container tools give up by default (30 s),
 /// so that the reason is told.
@@ -44,20 +44,43 @@ pub enum Unhealthy {
     /// There was no answer in time.
     #[error("the service at {0} did not answer within {PATIENCE:?}")]
     Late(SocketAddr),
+    /// Nobody answers at the socket, which is there where TLS is set up.
+    #[error("no service listens over {}", .0.display())]
+    NoSocket(PathBuf, #[source] io::Error),
+    /// It does not answer there in time.
+    #[error("the service over {} does not answer within {PATIENCE:?}", .0.display())]
+    Hangs(PathBuf),
+    /// It loads still, or has stopped serving.
+    #[error("the service over {} answers that it does not serve: it is loading, or stopping", .0.display())]
+    DoesNotServe(PathBuf),
     /// It loads still, or has stopped serving.
     #[error("the service at {0} answers {1}: it is loading, or stopping")]
     NotServing(SocketAddr, ServingStatus),
 }
 
 /// `--health`: asks the service that runs over this data directory, in another process, whether it serves. Prints the
-/// reason where it does not; for container tools, which have no shell here to ask with.
-pub async fn health(data_dir: &Path) -> ExitCode {
-    match ask(data_dir).await {
+/// reason where it does not; for container tools, which have no shell here to ask with. One whose door `is_locked` is asked at
+/// a socket in the directory, for who asks has no certificate.
+pub async fn health(data_dir: &Path, is_locked: bool) -> ExitCode {
+    let answer = match is_locked {
+        true => ask_at_socket(data_dir).await,
+        false => ask(data_dir).await,
+    };
+    match answer {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("{}", causes(&reason));
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn ask_at_socket(data_dir: &Path) -> Result<(), Unhealthy> {
+    match tokio::time::timeout(PATIENCE, server::ask(data_dir)).await {
+        Err(_) => Err(Unhealthy::Hangs(data_dir.to_owned())),
+        Ok(Err(error)) => Err(Unhealthy::NoSocket(data_dir.to_owned(), error)),
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Unhealthy::DoesNotServe(data_dir.to_owned())),
     }
 }
 
@@ -73,7 +96,7 @@ async fn ask(data_dir: &Path) -> Result<(), Unhealthy> {
 
 async fn status(address: SocketAddr) -> Result<ServingStatus, Unhealthy> {
     let endpoint = client::endpoint(&address.to_string()).map_err(Unhealthy::Endpoint)?;
-    let channel = Connector::tcp().connect(endpoint).await;
+    let channel = endpoint.connect().await;
     let channel = channel.map_err(|error| Unhealthy::Unreachable(address, error))?;
     // The empty name is the server as a whole.
     let answer = HealthClient::new(channel)
@@ -107,7 +130,7 @@ fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
 
 /// After an orderly end nothing listens where the file in the data directory says.
 pub fn forget_address(data_dir: &Path) {
-    for file in [ADDRESS, METRICS_ADDRESS] {
+    for file in [ADDRESS, HEALTH, METRICS_ADDRESS] {
         // Where it cannot be removed, it is as after a crash: the next start does that.
         let _ = std::fs::remove_file(data_dir.join(file));
     }
@@ -147,7 +170,7 @@ mod tests {
             ask(folder.path()).await,
             Err(Unhealthy::Unreachable(..))
         ));
-        assert_eq!(health(folder.path()).await, ExitCode::FAILURE);
+        assert_eq!(health(folder.path(), false).await, ExitCode::FAILURE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,10 @@ pub const ADDRESS: &str = "address";
 /// The same of the port for metrics, where there is one.
 pub const METRICS_ADDRESS: &str = "metrics-address";
 
+/// The socket in a data directory on which a service with TLS reports its health. Like [`ADDRESS`], no part of the
+/// store.
+pub const HEALTH: &str = "health";
+
 /// Accessible only to the service's user.
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -79,9 +83,16 @@ fn is_a_data_directory(path: &Path) -> io::Result<bool> {
         if name.to_string_lossy().starts_with("store.") {
             return Ok(true);
         }
-        if !["lost+found", "lock", ADDRESS, METRICS_ADDRESS, "manifest.new"]
-            .iter()
-            .any(|known| name == *known)
+        if ![
+            "lost+found",
+            "lock",
+            ADDRESS,
+            HEALTH,
+            METRICS_ADDRESS,
+            "manifest.new",
+        ]
+        .iter()
+        .any(|known| name == *known)
         {
             return Ok(false);
         }

@@ -21,6 +21,8 @@ pub enum Effect {
         host_id: HostId,
         /// Its address, as `host:port`.
         address: String,
+        /// How its certificate must name it; empty for `host:` and its id.
+        identity: String,
     },
     /// Follow it no longer.
     Unfollow {

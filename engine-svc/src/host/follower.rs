@@ -15,7 +15,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::backoff::{Backoff, CONNECT_CAP};
 use super::call::TRIES;
 use super::session::{self, End, TakeOver};
-use super::{Context, Link};
+use super::{Context, Link, Whom};
 use crate::store::{command, read};
 
 /// How often the log says that a host refuses this engine.
@@ -25,12 +25,13 @@ const REMINDER: Duration = Duration::from_secs(60);
 pub(super) type Orders = UnboundedReceiver<Effect>;
 
 /// Runs until it is aborted.
-pub(super) async fn follow(context: Context, host_id: HostId, address: String, orders: Orders) {
+pub(super) async fn follow(context: Context, whom: Whom, orders: Orders) {
+    let host_id = whom.host_id;
     let span = info_span!("host", %host_id);
     Follower {
         context,
         host_id,
-        address,
+        whom,
         orders,
         known: None,
         is_proven: false,
@@ -45,7 +46,7 @@ pub(super) async fn follow(context: Context, host_id: HostId, address: String, o
 struct Follower {
     context: Context,
     host_id: HostId,
-    address: String,
+    whom: Whom,
     orders: Orders,
     /// What the engine was last told of this host.
     known: Option<Link>,
@@ -65,13 +66,7 @@ impl Follower {
         let mut decided = None;
         loop {
             let take_over = decided.take();
-            let open = session::open(
-                &context,
-                self.host_id,
-                &self.address,
-                take_over.as_ref(),
-                &mut self.orders,
-            );
+            let open = session::open(&context, &self.whom, take_over.as_ref(), &mut self.orders);
             let end = match open.await {
                 Ok(session) => {
                     failures = 0;

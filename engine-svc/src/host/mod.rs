@@ -201,12 +201,21 @@ pub async fn run(context: Context, mut orders: Orders) {
     let mut followers = BTreeMap::<HostId, Follower>::new();
     while let Some(effect) = orders.0.recv().await {
         match effect {
-            Effect::Follow { host_id, address } => {
+            Effect::Follow {
+                host_id,
+                address,
+                identity,
+            } => {
                 // Also after the engine has read its state anew: then what was on its way is lost, and the
                 // follower begins again with what is committed.
                 end(followers.remove(&host_id)).await;
                 info!(%host_id, address, "following host");
-                followers.insert(host_id, Follower::spawn(context.clone(), host_id, address));
+                let whom = Whom {
+                    host_id,
+                    address,
+                    identity,
+                };
+                followers.insert(host_id, Follower::spawn(context.clone(), whom));
             }
             Effect::Unfollow { host_id } => {
                 info!(%host_id, "stopped following host");
@@ -224,6 +233,16 @@ pub async fn run(context: Context, mut orders: Orders) {
     }
 }
 
+/// The host that is followed.
+#[derive(Debug, Clone)]
+struct Whom {
+    host_id: HostId,
+    /// `host:port`.
+    address: String,
+    /// How its certificate must name it; empty for `host:` and its id.
+    identity: String,
+}
+
 /// One host's follower; ends when dropped.
 struct Follower {
     orders: mpsc::UnboundedSender<Effect>,
@@ -231,9 +250,9 @@ struct Follower {
 }
 
 impl Follower {
-    fn spawn(context: Context, host_id: HostId, address: String) -> Self {
+    fn spawn(context: Context, whom: Whom) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let task = tokio::spawn(follower::follow(context, host_id, address, receiver));
+        let task = tokio::spawn(follower::follow(context, whom, receiver));
         Self { orders, task }
     }
 }

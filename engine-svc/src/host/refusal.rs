@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 pub(super) enum Refusal {
     /// The connection is gone or useless: begin anew with another one.
     Lost(Fault),
-    /// The host is another engine's now.
+    /// The host is another engine's now, or takes this one for another.
     Owned(Fault),
     /// The host is another life's of this engine.
     Fenced(Fault),
@@ -43,7 +43,8 @@ impl Refusal {
         match fault.code {
             _ if final_verdict => Self::Final(fault),
             FaultCode::EngineFenced => Self::Fenced(fault),
-            FaultCode::HostOwned => Self::Owned(fault),
+            // The host knows this engine as another one: it has a certificate of that one.
+            FaultCode::HostOwned | FaultCode::NotPermitted => Self::Owned(fault),
             FaultCode::EngineStillConnected => Self::PutOff(fault),
             FaultCode::HostStoreChanged | FaultCode::Loading | FaultCode::ShuttingDown => Self::Lost(fault),
             FaultCode::QueueFull | FaultCode::StoreFull => Self::Full(fault),
@@ -112,6 +113,7 @@ mod tests {
         let of = |code| Refusal::of(&status::from_fault(&Fault::new(code, "x")));
         assert!(matches!(of(FaultCode::EngineFenced), Refusal::Fenced(_)));
         assert!(matches!(of(FaultCode::HostOwned), Refusal::Owned(_)));
+        assert!(matches!(of(FaultCode::NotPermitted), Refusal::Owned(_)));
         assert!(matches!(of(FaultCode::EngineStillConnected), Refusal::PutOff(_)));
         assert!(matches!(of(FaultCode::HostStoreChanged), Refusal::Lost(_)));
         assert!(matches!(of(FaultCode::QueueFull), Refusal::Full(_)));

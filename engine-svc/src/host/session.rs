@@ -13,6 +13,7 @@ use proto::host::v1::{ClaimHostRequest, GetHostInfoRequest, HostInfo};
 use runtime::causes::causes;
 use runtime::client;
 use runtime::metadata::EngineCall;
+use runtime::tls::HostName;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -22,7 +23,7 @@ use super::follower::{Orders, idle};
 use super::pending::PendingEffects;
 use super::refusal::Refusal;
 use super::room::Room;
-use super::{Context, probe, stream};
+use super::{Context, Whom, probe, stream};
 use crate::life::{Life, Loyalty};
 use crate::store;
 
@@ -103,12 +104,12 @@ pub(super) struct Session<'a> {
 /// Why there is no connection.
 pub(super) async fn open<'a>(
     context: &'a Context,
-    host_id: HostId,
-    address: &str,
+    whom: &Whom,
     take_over: Option<&TakeOver>,
     orders: &mut Orders,
 ) -> Result<Session<'a>, End> {
-    let connected = idle(orders, connect(context, host_id, address, take_over)).await?;
+    let host_id = whom.host_id;
+    let connected = idle(orders, connect(context, whom, take_over)).await?;
     let (connection, facts) = connected;
     // From here on effects count: what comes before the engine's answer is at worst done twice, which is harmless.
     let told = context.engine.call(Input::HostConnected { host_id, facts }).await;
@@ -118,12 +119,14 @@ pub(super) async fn open<'a>(
 
 async fn connect(
     context: &Context,
-    host_id: HostId,
-    address: &str,
+    whom: &Whom,
     take_over: Option<&TakeOver>,
 ) -> Result<(Connection, HostFacts), End> {
+    let (host_id, address) = (whom.host_id, &whom.address);
     let endpoint = client::endpoint(address).map_err(End::Refused)?;
-    let channel = context.connector.connect(endpoint).await.map_err(|error| {
+    let name = HostName::of(&whom.identity, host_id).map_err(End::Refused)?;
+    let connected = context.connector.connect(endpoint, name).await;
+    let (channel, last_words) = connected.map_err(|error| {
         let words = format!("the host at {address} does not answer: {}", causes(&error));
         End::Away(Fault::new(FaultCode::HostAway, words))
     })?;
@@ -132,7 +135,17 @@ async fn connect(
         .map_err(|error| End::Away(Fault::new(FaultCode::StoreUnavailable, error.to_string())))?;
     let followed = before.followed;
     let mut hello = HostServiceClient::new(channel.clone());
-    let (info, forgotten) = host_info(hello.clone(), followed).await?;
+    let (info, forgotten) =
+        host_info(hello.clone(), followed)
+            .await
+            .map_err(|refusal| match (refusal, last_words.get()) {
+                // It has said more than HTTP/2 passes on.
+                (Refusal::Lost(_) | Refusal::Unclear(_), Some(words)) => {
+                    let words = format!("the host at {address} {words}");
+                    End::Away(Fault::new(FaultCode::HostAway, words))
+                }
+                (refusal, _) => refusal.into(),
+            })?;
     is_the_one(host_id, &info)?;
     let life = context.lives.now();
     let (call, claim) = (engine_call(&life, &info)?, life.claim(&info));

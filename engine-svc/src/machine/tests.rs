@@ -65,6 +65,7 @@ fn add_host() -> CommandRequest {
         host_id: HOST,
         name: "h1".into(),
         address: "h1:1".into(),
+        identity: String::new(),
     })
 }
 
@@ -608,7 +609,7 @@ fn another_incarnation_is_recorded_with_the_proof_that_it_is_taken_for() {
         time: Timestamp(0),
         writes: None,
     };
-    let first = engine::begin(&store, begun).unwrap();
+    let first = engine::begin(&store, begun, None).unwrap();
     let mut world = World::furnished_over(store);
     let refused = |is_proven| Input::HostRefused {
         host_id: HOST,

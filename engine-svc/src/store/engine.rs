@@ -18,16 +18,19 @@ const KEY: &[u8] = b"self";
 /// Raises the epoch and takes an incarnation, durably: to be called at each start, before the first call to a host and
 /// before anything else is committed. Copies and older states of the data directory are told apart by it.
 ///
+/// A new engine is the one that is `named` by its certificate, if any.
+///
 /// # Errors
 /// [`StoreError`] if the record cannot be read or written.
-pub fn begin(store: &Arc<dyn Store>, stamp: Stamp) -> Result<Life, StoreError> {
+pub fn begin(store: &Arc<dyn Store>, stamp: Stamp, named: Option<EngineId>) -> Result<Life, StoreError> {
     let reader = store.reader()?;
     let random = chance::number();
     let life = match recorded(&*reader)? {
         Some(before) => next(&before, random)?,
         None => {
-            // The id that the data directory was made with: its manifest names the engine by it.
-            let engine_id = EngineId::from_uuid(store.identity().store_id.as_uuid());
+            // Else the id that the data directory was made with: its manifest names the engine by it.
+            let made = EngineId::from_uuid(store.identity().store_id.as_uuid());
+            let engine_id = named.unwrap_or(made);
             let key = Key::random();
             Life {
                 engine_id,
@@ -48,6 +51,14 @@ pub fn begin(store: &Arc<dyn Store>, stamp: Stamp) -> Result<Life, StoreError> {
         .into(),
     )?;
     Ok(life)
+}
+
+/// Which engine this is; none before its first start.
+///
+/// # Errors
+/// [`StoreError`] if the record cannot be read.
+pub(crate) fn recorded_id(reader: &dyn Reader) -> Result<Option<EngineId>, StoreError> {
+    recorded(reader)?.as_ref().map(engine_id).transpose()
 }
 
 /// The life that is recorded; none before the first start.
@@ -169,7 +180,7 @@ mod tests {
     #[test]
     fn each_start_has_a_higher_epoch_and_descends_from_those_before_it() {
         let store: Arc<dyn Store> = MemoryStore::new();
-        let lives: Vec<Life> = (0..4).map(|_| begin(&store, stamp()).unwrap()).collect();
+        let lives: Vec<Life> = (0..4).map(|_| begin(&store, stamp(), None).unwrap()).collect();
         for (at, life) in lives.iter().enumerate() {
             assert_eq!((life.engine_id, life.epoch), (lives[0].engine_id, at as u64 + 1));
             let before: Vec<_> = lives[..at].iter().map(|life| life.incarnation).collect();
@@ -182,8 +193,8 @@ mod tests {
     #[test]
     fn a_start_that_takes_another_incarnation_descends_from_itself() {
         let store: Arc<dyn Store> = MemoryStore::new();
-        begin(&store, stamp()).unwrap();
-        let life = begin(&store, stamp()).unwrap();
+        begin(&store, stamp(), None).unwrap();
+        let life = begin(&store, stamp(), None).unwrap();
         assert_eq!(present(&*store.reader().unwrap()).unwrap(), Some(life.clone()));
         let (next, write) = renewed(&life).unwrap();
         assert_eq!((next.engine_id, next.epoch), (life.engine_id, life.epoch + 1));

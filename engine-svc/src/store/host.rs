@@ -23,6 +23,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
             host_id: host.id.to_string(),
             name: host.name.clone(),
             address: host.address.clone(),
+            identity: host.identity.clone(),
             store_id: codec::text(host.store_id),
             cursor: codec::text(host.cursor),
             ..wire::Host::default()
@@ -51,6 +52,7 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
         id: codec::id("host_id", &host.host_id)?,
         name: host.name,
         address: host.address,
+        identity: host.identity,
         store_id: codec::optional_id("store_id", &host.store_id)?,
         start,
         cursor: codec::token("cursor", &host.cursor)?,

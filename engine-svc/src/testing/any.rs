@@ -108,19 +108,21 @@ fn spec() -> impl Strategy<Value = DiskSpec> {
 
 pub(crate) fn parameters() -> impl Strategy<Value = Parameters> {
     prop_oneof![
-        (host_id(), name(), text()).prop_map(|(host_id, name, address)| {
+        (host_id(), name(), text(), text()).prop_map(|(host_id, name, address, identity)| {
             Parameters::AddHost(AddHost {
                 host_id,
                 name,
                 address,
+                identity,
             })
         }),
         host_id().prop_map(|host_id| Parameters::RemoveHost(RemoveHost { host_id })),
-        (host_id(), name(), text(), text()).prop_map(|(host_id, name, address, reason)| {
+        (host_id(), name(), text(), text(), text()).prop_map(|(host_id, name, address, identity, reason)| {
             Parameters::TakeOverHost(TakeOverHost {
                 host_id,
                 name,
                 address,
+                identity,
                 reason,
             })
         }),
@@ -494,7 +496,7 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
     (
         host_id(),
         name(),
-        text(),
+        (text(), text()),
         option::of(store_id()),
         option::of(any::<u64>()),
         option::of(cursor),
@@ -503,16 +505,19 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         option::of(fault()),
     )
         .prop_map(
-            |(id, name, address, store_id, start, cursor, has_risen, other_life, other_owner)| Host {
-                id,
-                name,
-                address,
-                store_id,
-                start: start.map(Start),
-                cursor,
-                has_risen,
-                other_life: other_life.map(|(fault, is_proven)| OtherLife { fault, is_proven }),
-                other_owner,
+            |(id, name, (address, identity), store_id, start, cursor, has_risen, other_life, other_owner)| {
+                Host {
+                    id,
+                    name,
+                    address,
+                    identity,
+                    store_id,
+                    start: start.map(Start),
+                    cursor,
+                    has_risen,
+                    other_life: other_life.map(|(fault, is_proven)| OtherLife { fault, is_proven }),
+                    other_owner,
+                }
             },
         )
 }

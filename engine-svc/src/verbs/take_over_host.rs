@@ -5,10 +5,13 @@ use engine_core::model::TakeOverHost;
 use proto::convert;
 use proto::engine::v1::TakeOverHostRequest;
 use runtime::client;
+use runtime::tls::HostName;
 
 use crate::grpc::field;
 
-wire_form! { TakeOverHost <=> TakeOverHostParameters { host_id: id, name: text, address: text, reason: text } }
+wire_form! {
+    TakeOverHost <=> TakeOverHostParameters { host_id: id, name: text, address: text, identity: text, reason: text }
+}
 
 mutation! { TakeOverHost: TakeOverHostRequest => TakeOverHostResponse, read }
 
@@ -27,10 +30,13 @@ fn read(request: &TakeOverHostRequest) -> Result<TakeOverHost, Fault> {
             "is empty; say why the host changes hands",
         ));
     }
+    let host_id = convert::id("host_id", &request.host_id)?;
+    let identity = HostName::of(&request.identity, host_id)?;
     Ok(TakeOverHost {
-        host_id: convert::id("host_id", &request.host_id)?,
+        host_id,
         name: request.name.clone(),
         address: request.address.clone(),
+        identity: identity.recorded(),
         reason,
     })
 }

@@ -119,6 +119,7 @@ impl World {
             host_id: host_id().to_string(),
             name: "h1".into(),
             address: address.to_string(),
+            identity: String::new(),
             ..AddHostRequest::default()
         };
         let accepted = self.hosts().add_host(request).await.unwrap().into_inner();
@@ -130,6 +131,7 @@ impl World {
         let request = TakeOverHostRequest {
             host_id: host_id().to_string(),
             name: address.map(|_| "h1".to_owned()).unwrap_or_default(),
+            identity: String::new(),
             address: address.map(|address| address.to_string()).unwrap_or_default(),
             reason: "burnt down".into(),
             ..TakeOverHostRequest::default()

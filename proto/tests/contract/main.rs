@@ -3,6 +3,7 @@
 // A test fails by a panic.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod breaking;
 mod codes;
 mod descriptors;

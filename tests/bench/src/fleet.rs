@@ -93,6 +93,7 @@ impl Fleet {
             host_id: host.host_id.clone(),
             name: format!("host-{number}"),
             address: address.to_string(),
+            identity: String::new(),
             request_id: fresh(),
             validate_only: false,
             lock_wait: None,

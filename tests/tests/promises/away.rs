@@ -102,6 +102,7 @@ async fn adding_a_host_that_does_not_answer_waits_and_can_be_cancelled() -> Test
         host_id: world.host_id.clone(),
         name: "host".to_owned(),
         address: address.to_string(),
+        identity: String::new(),
         request_id: tests::ids::fresh(),
         validate_only: false,
         lock_wait: None,

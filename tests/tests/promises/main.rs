@@ -10,6 +10,7 @@ mod cuts;
 mod descriptors;
 mod diagnostics;
 mod disks;
+mod doors;
 mod duplicates;
 mod full;
 mod fuzzed;

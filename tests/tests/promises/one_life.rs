@@ -113,6 +113,7 @@ async fn takes_over(engine: &Engine, world: &World, is_recorded: bool) -> TestRe
             "host".to_owned()
         },
         address: if is_recorded { String::new() } else { address },
+        identity: String::new(),
         reason: "its engine is gone".to_owned(),
         request_id: fresh(),
         validate_only: false,

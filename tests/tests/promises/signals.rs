@@ -56,7 +56,7 @@ async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> Tes
                 std::future::ready(
                     service
                         .log_tail(50)
-                        .contains("SIGHUP: nothing is reloaded")
+                        .contains("SIGHUP: certificates are read again")
                         .then_some(()),
                 )
             })

@@ -8,19 +8,43 @@ use std::path::Path;
 use store::data_dir::{self, ADDRESS};
 use tonic::transport::server::TcpIncoming;
 
+use super::health_socket::HealthSocket;
 use super::limits::take_all_files;
+use crate::tls::ServerTls;
 
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listening<I = TcpIncoming> {
     pub(super) incoming: I,
     address: SocketAddr,
+    pub(super) tls: Option<ServerTls>,
+    pub(super) health: Option<HealthSocket>,
 }
 
 impl<I> Listening<I> {
     /// What listens on `address` already, and yields connections: another network, as in a simulation.
     pub const fn over(incoming: I, address: SocketAddr) -> Self {
-        Self { incoming, address }
+        Self {
+            incoming,
+            address,
+            tls: None,
+            health: None,
+        }
+    }
+
+    /// With a lock on the door, if there is one: TLS, and nothing else, is spoken to who comes in. Who looks after the service
+    /// on this machine has no certificate, and asks how it is at a socket in the data directory.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the socket cannot be made.
+    pub fn locked(self, tls: Option<ServerTls>, data_dir: &Path) -> io::Result<Self> {
+        let health = tls.is_some().then(|| HealthSocket::bind(data_dir)).transpose()?;
+        Ok(Self { tls, health, ..self })
+    }
+
+    /// The lock on the door; none where plain text is spoken.
+    pub const fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
     }
 
     /// Where it listens.
@@ -50,6 +74,6 @@ impl Listening {
         let incoming = TcpIncoming::bind(addr)?.with_nodelay(Some(true));
         let address = incoming.local_addr()?;
         data_dir::write_address(data_dir, ADDRESS, address)?;
-        Ok(Self { incoming, address })
+        Ok(Self::over(incoming, address))
     }
 }

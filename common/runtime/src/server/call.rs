@@ -26,6 +26,7 @@ use super::refusal;
 use super::traffic::{Call, Class, Connection, Held, count};
 use super::turns::{Turn, Waiting};
 use crate::status;
+use crate::tls::Peer;
 
 /// An answer goes out in pieces of so many bytes: whether a client takes it is seen by them.
 const PIECE: usize = 64 << 10;
@@ -146,6 +147,11 @@ pub(super) async fn answer(
         connection.traffic().counters.ended_with(FaultCode::MethodUnknown);
         return Ok(refused(&Fault::new(FaultCode::MethodUnknown, words)));
     };
+    if let Some(peer) = head.extensions.get::<Arc<Peer>>()
+        && let Err(fault) = peer.may(path)
+    {
+        return Ok(refused(&fault));
+    }
     let path = Arc::clone(path);
     let rpc = Rpc {
         methods,

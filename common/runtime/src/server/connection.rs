@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::call;
 use super::methods::Methods;
-use super::traffic::{Place, Traffic, count};
+use super::traffic::{Connection, Place, Traffic, count};
+use crate::tls::{Peer, ServerTls, Told};
 
 /// How often a client is pinged, streams or not.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -44,12 +45,21 @@ const PREFACE_BYTES: usize = 24;
 /// How long a connection that is refused may take to hear why.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// What is read of one that is refused in its handshake: closed with bytes that nobody has read, it would not hear why.
+const FAREWELL_BYTES: u64 = 64 << 10;
+
+/// The first byte of a client that speaks TLS.
+const TLS_RECORD: u8 = 0x16;
+
 /// What every connection of a server is served with.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) routes: Routes,
     pub(super) methods: Arc<Methods>,
     pub(super) traffic: Arc<Traffic>,
+    /// None where plain text is spoken.
+    pub(super) tls: Option<ServerTls>,
+    pub(super) told: Arc<Told>,
     /// Changes, or is dropped, when no more calls are taken.
     pub(super) stop: watch::Receiver<()>,
 }
@@ -68,19 +78,72 @@ impl Served {
     where
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
+        let info = io.connect_info();
+        let Some(tls) = self.tls.clone() else {
+            return self.speak(io, info, None, place).await;
+        };
+        let connection = Arc::clone(&place.0);
+        let patience = connection.patience(self.traffic.limits.handshake());
+        let mut stop = self.stop.clone();
+        let shaken = tokio::select! {
+            shaken = tls.shake_hands(io) => shaken,
+            () = connection.close.notified() => {
+                tracing::debug!("closing this connection to make room for another");
+                return;
+            }
+            _ = stop.changed() => return,
+            () = tokio::time::sleep(patience) => {
+                count(&self.traffic.counters.handshakes_expired);
+                tracing::debug!("a connection did not come to the end of the handshake in time");
+                return;
+            }
+        };
+        match shaken {
+            Ok((io, peer)) => {
+                place.has_shaken_hands();
+                let peer = Arc::new(peer);
+                let known = Arc::clone(&peer);
+                tokio::select! {
+                    () = self.clone().speak(io, info, Some(peer), place) => {}
+                    why = tls.withdrawn(&known) => {
+                        tracing::warn!(peer = %known.identity, "closing the connection of a client that {why}");
+                    }
+                }
+            }
+            Err((what, io)) => {
+                count(&self.traffic.counters.handshakes_failed);
+                tell_of_refusing(&self.told, &connection, &what);
+                if let Some(io) = io {
+                    // It has been told; nobody waits longer than this for whether it hears.
+                    let _ = tokio::time::timeout(FAREWELL, say_farewell(io)).await;
+                }
+            }
+        }
+    }
+
+    /// Speaks HTTP/2 to the end of a connection.
+    async fn speak<C, I>(self, io: C, info: I, peer: Option<Arc<Peer>>, place: Place)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: Clone + Send + Sync + 'static,
+    {
         let Self {
             routes,
             methods,
             traffic,
+            tls,
+            told,
             mut stop,
         } = self;
         let connection = Arc::clone(&place.0);
-        let info = io.connect_info();
         let (io, read) = Counted::over(io);
         let service = {
             let connection = Arc::clone(&connection);
             service_fn(move |mut request: hyper::Request<Incoming>| {
                 request.extensions_mut().insert(info.clone());
+                if let Some(peer) = &peer {
+                    request.extensions_mut().insert(Arc::clone(peer));
+                }
                 call::answer(
                     request,
                     routes.clone(),
@@ -99,16 +162,20 @@ impl Served {
             .max_header_list_size(HEADER_BYTES)
             .max_concurrent_streams(traffic.limits.max_calls_per_connection);
         let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
-        let mut silent = pin!(tokio::time::sleep(match connection.refused {
-            Some(_) => FAREWELL,
-            None => traffic.limits.handshake(),
-        }));
+        let mut silent = pin!(tokio::time::sleep(
+            connection.patience(traffic.limits.handshake())
+        ));
         let (mut is_new, mut stops) = (true, false);
         loop {
             tokio::select! {
                 ended = served.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
+                        if tls.is_none() && read.first() == Some(TLS_RECORD) {
+                            let what = "speaks TLS, and this service does not: give it --tls-cert, --tls-key and --tls-client-ca, or \
+                                        have the client speak plain text";
+                            tell_of_refusing(&told, &connection, what);
+                        }
                     }
                     return;
                 }
@@ -121,7 +188,7 @@ impl Served {
                     if connection.refused.is_some() {
                         return;
                     }
-                    if read.load(Ordering::Relaxed) < PREFACE_BYTES {
+                    if read.bytes() < PREFACE_BYTES {
                         count(&traffic.counters.handshakes_expired);
                         tracing::debug!("a connection did not start HTTP/2 in time");
                         return;
@@ -136,15 +203,60 @@ impl Served {
     }
 }
 
+impl Connection {
+    /// How long it may take to begin to speak; a refused one, to hear why.
+    fn patience(&self, handshake: Duration) -> Duration {
+        match self.refused {
+            Some(_) => FAREWELL,
+            None => handshake,
+        }
+    }
+}
+
+/// Says in the log why somebody does not come in.
+fn tell_of_refusing(told: &Told, connection: &Connection, what: &str) {
+    if let Some(kept_quiet) = told.may_say() {
+        let peer = connection.peer.map(tracing::field::display);
+        let more = (kept_quiet > 0).then_some(kept_quiet);
+        tracing::warn!(peer, more_before_that = more, "a client is refused: it {what}");
+    }
+}
+
+/// Lets the one at the other end hear why it is refused: what it still sends is read and forgotten.
+async fn say_farewell<C: AsyncRead + AsyncWrite + Unpin>(mut io: C) -> io::Result<()> {
+    io.shutdown().await?;
+    tokio::io::copy(&mut io.take(FAREWELL_BYTES), &mut tokio::io::sink())
+        .await
+        .map(drop)
+}
+
+/// What was read of a connection.
+#[derive(Default)]
+struct Read {
+    bytes: AtomicUsize,
+    first: AtomicU8,
+}
+
+impl Read {
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Its first byte.
+    fn first(&self) -> Option<u8> {
+        (self.bytes() > 0).then(|| self.first.load(Ordering::Relaxed))
+    }
+}
+
 /// Counts what is read.
 struct Counted<C> {
     inner: C,
-    read: Arc<AtomicUsize>,
+    read: Arc<Read>,
 }
 
 impl<C> Counted<C> {
-    fn over(inner: C) -> (Self, Arc<AtomicUsize>) {
-        let read = Arc::new(AtomicUsize::new(0));
+    fn over(inner: C) -> (Self, Arc<Read>) {
+        let read = Arc::new(Read::default());
         let counted = Self {
             inner,
             read: Arc::clone(&read),
@@ -161,8 +273,13 @@ impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, into);
-        self.read
-            .fetch_add(into.filled().len() - before, Ordering::Relaxed);
+        let new = &into.filled()[before..];
+        if let Some(first) = new.first()
+            && self.read.bytes() == 0
+        {
+            self.read.first.store(*first, Ordering::Relaxed);
+        }
+        self.read.bytes.fetch_add(new.len(), Ordering::Relaxed);
         polled
     }
 }

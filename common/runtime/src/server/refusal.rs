@@ -94,7 +94,7 @@ fn fault(status: &Status) -> Fault {
         Code::Unimplemented => FaultCode::MethodUnknown,
         Code::Unavailable => FaultCode::ShuttingDown,
         Code::Cancelled => FaultCode::Aborted,
-        Code::PermissionDenied | Code::Unauthenticated => FaultCode::HostNotOwned,
+        Code::PermissionDenied | Code::Unauthenticated => FaultCode::NotPermitted,
         Code::AlreadyExists => FaultCode::EntityExists,
         Code::FailedPrecondition => FaultCode::EntityInUse,
         Code::Aborted => FaultCode::EntityBusy,

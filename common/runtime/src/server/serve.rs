@@ -1,6 +1,6 @@
 //! Serving, and stopping.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,11 +16,13 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
 use super::connection::{self, Served};
+use super::health_socket::HealthSocket;
 use super::methods::Methods;
 use super::reflection::Reflection;
 use super::traffic::{Traffic, count};
 use super::{Health, Limits, Listening};
 use crate::metrics::Meters;
+use crate::tls::ServerTls;
 use crate::{compressed, supervisor};
 
 /// After a connection could not be accepted for want of files or memory: long enough that some are free then, short
@@ -89,10 +91,14 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(());
     let traffic = Traffic::new(limits);
     meters.set_traffic(&traffic);
+    let mut listening = listening;
+    let (tls, socket) = (listening.tls.clone(), listening.health.take());
     let served = Served {
         routes: routes.prepare(),
         methods,
         traffic: Arc::clone(&traffic),
+        tls: tls.clone(),
+        told: Arc::default(),
         stop: stopped,
     };
     tokio::select! {
@@ -100,6 +106,8 @@ pub async fn serve(
         () = shutdown => {}
         () = accept(listening, served) => {}
         () = look_after(&traffic) => {}
+        () = keep(tls) => {}
+        () = tell_how_it_is(socket, &health) => {}
     }
     health.set_serving(false).await;
     supervisor::stops();
@@ -119,7 +127,8 @@ async fn accept(listening: Listening<impl Connections>, served: Served) {
     while let Some(accepted) = poll_fn(|context| incoming.as_mut().poll_next(context)).await {
         match accepted {
             Ok(io) => {
-                if let Some(place) = served.traffic.enter(connection::peer(&io)) {
+                let shakes_hands = served.tls.is_some();
+                if let Some(place) = served.traffic.enter(connection::peer(&io), shakes_hands) {
                     tokio::spawn(served.clone().run(io, place));
                 }
             }
@@ -153,6 +162,22 @@ fn is_shortage(error: &(dyn std::error::Error + 'static)) -> bool {
         code,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
     )
+}
+
+/// Answers at the socket in the data directory, where there is one.
+async fn tell_how_it_is(socket: Option<HealthSocket>, health: &Health) {
+    match socket {
+        Some(socket) => socket.answer(health).await,
+        None => pending().await,
+    }
+}
+
+/// Keeps the certificates up to date, where there are any.
+async fn keep(tls: Option<ServerTls>) {
+    match tls {
+        Some(tls) => tls.keep().await,
+        None => pending().await,
+    }
 }
 
 async fn look_after(traffic: &Traffic) {

@@ -33,7 +33,7 @@ const SIGNALS: [(Number, &str, Meaning); 14] = [
         Number::HUP,
         "SIGHUP",
         Meaning::GoOn(
-            "nothing is reloaded: the settings and the log filter are read at startup only; restart the service to change them",
+            "certificates are read again, where there are any; the settings and the log filter are read at startup only: restart the service to change those",
         ),
     ),
     (

@@ -3,6 +3,7 @@
 //! Who waits for its client gives way to who does not: where a bound is met, a connection without calls is closed for a
 //! new one, and one that holds memory and does not move is closed for a call that needs it. What is left is refused in words.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +26,10 @@ const FAIR_PART: usize = 8;
 /// Beside the calls that may be under way there is room for a part of as many more, in equal shares, for connections that
 /// have less than their share.
 const SHARES: usize = 2;
+
+/// TLS handshakes at a time: of a client that nobody knows yet 64 kB may be kept, so this is as much as `--max-held-mib` allows
+/// for all others. One that is whole takes a millisecond and two ways over the network.
+const MAX_HANDSHAKES: usize = 512;
 
 /// Long reads of one connection at a time: there is a turn for others.
 const LONG_READS_EACH: usize = 1;
@@ -80,6 +85,8 @@ pub(super) struct Counters {
     pub(super) connections_made_room: AtomicU64,
     /// Connections that never began to speak.
     pub(super) handshakes_expired: AtomicU64,
+    /// Connections whose TLS handshake failed.
+    pub(super) handshakes_failed: AtomicU64,
     /// Connections that held memory and did not move.
     pub(super) connections_stuck: AtomicU64,
     /// Times that no connection could be accepted, for want of files or memory.
@@ -136,6 +143,8 @@ struct Inner {
     refused: usize,
     connections: BTreeMap<u64, Arc<Connection>>,
     peers: HashMap<IpAddr, usize>,
+    /// Those in the middle of a TLS handshake, oldest first.
+    shaking_hands: BTreeMap<u64, Arc<Connection>>,
     calls: [usize; 3],
 }
 
@@ -144,7 +153,7 @@ struct Inner {
 pub(super) struct Connection {
     traffic: Arc<Traffic>,
     number: u64,
-    peer: Option<IpAddr>,
+    pub(super) peer: Option<IpAddr>,
     /// Why none of its calls is taken.
     pub(super) refused: Option<Fault>,
     /// Told to close.
@@ -198,8 +207,8 @@ impl Traffic {
         })
     }
 
-    /// A place for a connection that was accepted; none where it is closed without a word.
-    pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
+    /// A place for a connection that was accepted, and `shakes_hands` before it speaks; none where it is closed without a word.
+    pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>, shakes_hands: bool) -> Option<Place> {
         let mut inner = self.lock();
         let of_peer = peer.map_or(0, |peer| inner.peers.get(&peer).copied().unwrap_or_default());
         let refused = if of_peer >= self.max_connections_of_peer {
@@ -246,7 +255,35 @@ impl Traffic {
         inner
             .connections
             .insert(connection.number, Arc::clone(&connection));
+        if shakes_hands {
+            self.bound_handshakes(&mut inner);
+            inner
+                .shaking_hands
+                .insert(connection.number, Arc::clone(&connection));
+        }
         Some(Place(connection))
+    }
+
+    /// Makes room for one more handshake: whoever has most of them gives up the oldest.
+    fn bound_handshakes(&self, inner: &mut Inner) {
+        if inner.shaking_hands.len() < MAX_HANDSHAKES {
+            return;
+        }
+        let mut of_peers: HashMap<Option<IpAddr>, (usize, u64)> = HashMap::new();
+        for (number, connection) in &inner.shaking_hands {
+            of_peers.entry(connection.peer).or_insert((0, *number)).0 += 1;
+        }
+        let most = of_peers
+            .values()
+            .max_by_key(|(count, oldest)| (*count, Reverse(*oldest)));
+        let oldest = most
+            .and_then(|(_, oldest)| inner.shaking_hands.get(oldest))
+            .cloned();
+        if let Some(oldest) = oldest {
+            count(&self.counters.connections_made_room);
+            inner.forget(&oldest);
+            oldest.end();
+        }
     }
 
     /// Closes the connection without calls that has been so for longest, one that never had a call first; says whether
@@ -378,6 +415,7 @@ impl Traffic {
 
 impl Inner {
     fn forget(&mut self, connection: &Connection) {
+        self.shaking_hands.remove(&connection.number);
         if self.connections.remove(&connection.number).is_none() {
             return;
         }
@@ -568,6 +606,14 @@ impl Drop for Call {
         connection.traffic.lock().calls[self.class as usize] -= 1;
         connection.calls[self.class as usize].fetch_sub(1, Ordering::Relaxed);
         connection.move_on();
+    }
+}
+
+impl Place {
+    /// The handshake has come to its end.
+    pub(super) fn has_shaken_hands(&self) {
+        let mut inner = self.0.traffic.lock();
+        inner.shaking_hands.remove(&self.0.number);
     }
 }
 

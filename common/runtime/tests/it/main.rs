@@ -9,6 +9,7 @@ mod held;
 mod kill;
 mod server;
 mod support;
+mod tls;
 mod trim;
 mod watch;
 mod watch_random;

@@ -107,6 +107,8 @@ pub struct Host {
     pub name: String,
     /// `host:port`, as it was given.
     pub address: String,
+    /// The DNS name that its certificate must have; empty if it must have `host:` and its id.
+    pub identity: String,
     /// The store that the engine follows; none until the host has reported it.
     pub store_id: Option<StoreId>,
     /// The start of its service that was last met; none before any was.

@@ -111,8 +111,9 @@ pub(crate) trait Calling {
     /// heard of it.
     fn has_opposite(&self) -> bool;
 
-    /// The address at which the host is to be followed while the command is not over, where the host is not recorded.
-    fn follows(&self, _state: &State) -> Option<&str> {
+    /// The address at which the host is to be followed while the command is not over, and its identity there, where the host
+    /// is not recorded.
+    fn follows(&self, _state: &State) -> Option<(&str, &str)> {
         None
     }
 

@@ -198,6 +198,7 @@ mod tests {
             host_id: host_id(0),
             name: String::new(),
             address: String::new(),
+            identity: String::new(),
             reason: "it is ours".to_owned(),
         });
         world.submit(n, "TakeOverHost", request);

@@ -91,9 +91,11 @@ impl State {
 
     /// Where the host of an unfinished command is to be followed that is not recorded.
     pub(crate) fn follows(&self, command: &Command) -> Option<Effect> {
+        let (address, identity) = plan::calling(command)?.follows(self)?;
         Some(Effect::Follow {
             host_id: command.parameters.called_host()?,
-            address: plan::calling(command)?.follows(self)?.to_owned(),
+            address: address.to_owned(),
+            identity: identity.to_owned(),
         })
     }
 

@@ -32,8 +32,11 @@ impl Tx<'_> {
     }
 
     pub(super) fn hosts_to_follow(&self) -> Vec<Effect> {
-        let ours = self.state.hosts().map(|host| (host.id, host.address.clone()));
-        let ours = ours.map(|(host_id, address)| Effect::Follow { host_id, address });
+        let ours = self.state.hosts().map(|host| Effect::Follow {
+            host_id: host.id,
+            address: host.address.clone(),
+            identity: host.identity.clone(),
+        });
         let live = self
             .state
             .commands()

@@ -102,6 +102,7 @@ pub(crate) fn take_over_host(n: u128) -> CommandRequest {
         host_id: host_id(n),
         name: format!("host-{n}"),
         address: format!("host-{n}:1"),
+        identity: String::new(),
         reason: "its owner is gone".to_owned(),
     })
 }

@@ -130,7 +130,7 @@ impl World {
 
     fn take(&mut self, effect: Effect) {
         match effect {
-            Effect::Follow { host_id, address } => {
+            Effect::Follow { host_id, address, .. } => {
                 self.followed.insert(host_id, address);
             }
             Effect::Unfollow { host_id } => {
@@ -529,6 +529,7 @@ pub(crate) fn add_host(n: u128) -> CommandRequest {
         host_id: host_id(n),
         name: format!("host-{n}"),
         address: format!("host-{n}:1"),
+        identity: String::new(),
     })
 }
 

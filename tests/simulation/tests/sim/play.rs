@@ -95,6 +95,7 @@ impl Play {
                 host_id: host.id.to_string(),
                 name: host.node.clone(),
                 address: net::address(&host.node),
+                identity: String::new(),
                 request_id: chance::uuid().to_string(),
                 validate_only: false,
                 lock_wait: None,

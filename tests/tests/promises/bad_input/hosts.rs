@@ -26,11 +26,32 @@ fn bad_addresses() -> Vec<String> {
     texts
 }
 
+/// Texts that name no host as a certificate does.
+fn bad_identities() -> Vec<String> {
+    let mut texts: Vec<String> = [
+        "host:",
+        "host:x",
+        "host:2f1c8a34-7c5e-4d3a-9b16-0f5f0a6d9c01",
+        "a b",
+        "-x",
+        "*.example",
+        "192.0.2.7",
+        "::1",
+        "host 1",
+        "x\u{1b}[2J",
+    ]
+    .map(str::to_owned)
+    .into();
+    texts.push("a".repeat(10_000));
+    texts
+}
+
 fn add_host() -> AddHostRequest {
     AddHostRequest {
         host_id: fresh(),
         name: "other".to_owned(),
         address: "127.0.0.1:1".to_owned(),
+        identity: String::new(),
         request_id: fresh(),
         validate_only: false,
         lock_wait: None,
@@ -50,6 +71,7 @@ async fn host_requests_are_refused_by_field() -> TestResult<()> {
     refuse!(table, for x in bad_ids(), hosts.add_host(with(add_host(), |r| r.host_id = x)) => invalid("host_id"));
     refuse!(table, for x in bad_names(), hosts.add_host(with(add_host(), |r| r.name = x)) => invalid("name"));
     refuse!(table, for x in bad_addresses(), hosts.add_host(with(add_host(), |r| r.address = x)) => invalid("address"));
+    refuse!(table, for x in bad_identities(), hosts.add_host(with(add_host(), |r| r.identity = x)) => invalid("identity"));
     refuse!(table, for x in malformed_ids(), hosts.add_host(with(add_host(), |r| r.request_id = x)) => invalid("request_id"));
     refuse!(table, for x in bad_lock_waits(), hosts.add_host(with(add_host(), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
     let taken = refused(Code::AlreadyExists, "ENTITY_EXISTS", host_id);
@@ -79,6 +101,7 @@ async fn take_overs_are_refused_by_field() -> TestResult<()> {
             host_id: fresh(),
             name: "other".to_owned(),
             address: "127.0.0.1:1".to_owned(),
+            identity: String::new(),
             reason: "its engine is gone".to_owned(),
             request_id: fresh(),
             validate_only: false,
@@ -89,6 +112,7 @@ async fn take_overs_are_refused_by_field() -> TestResult<()> {
     refuse!(table, for x in bad_ids(), hosts.take_over_host(take_over(&|r| r.host_id = x.clone())) => invalid("host_id"));
     refuse!(table, for x in bad_names(), hosts.take_over_host(take_over(&|r| r.name = x.clone())) => invalid("name"));
     refuse!(table, for x in bad_addresses(), hosts.take_over_host(take_over(&|r| r.address = x.clone())) => invalid("address"));
+    refuse!(table, for x in bad_identities(), hosts.take_over_host(take_over(&|r| r.identity = x.clone())) => invalid("identity"));
     refuse!(table, for x in bad_descriptions(), hosts.take_over_host(take_over(&|r| r.reason = x.clone())) => invalid("reason"));
     refuse!(table, hosts.take_over_host(take_over(&|r| r.reason.clear())) => invalid("reason"));
     refuse!(table, for x in malformed_ids(), hosts.take_over_host(take_over(&|r| r.request_id = x.clone())) => invalid("request_id"));

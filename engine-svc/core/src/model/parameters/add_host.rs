@@ -14,6 +14,8 @@ pub struct AddHost {
     pub name: String,
     /// `host:port`.
     pub address: String,
+    /// How its certificate names it: `host:UUID` or a DNS name; empty for the first with its id.
+    pub identity: String,
 }
 
 impl Requested for AddHost {
@@ -38,7 +40,7 @@ impl CommandParameters for AddHost {
     }
 
     fn text_bytes(&self) -> usize {
-        self.name.len() + self.address.len()
+        self.name.len() + self.address.len() + self.identity.len()
     }
 
     fn called_host(&self) -> Option<HostId> {

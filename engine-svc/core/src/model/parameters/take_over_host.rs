@@ -14,6 +14,8 @@ pub struct TakeOverHost {
     pub name: String,
     /// `host:port`; empty for a host that this engine has recorded.
     pub address: String,
+    /// As for [`super::AddHost`]; empty for a host that this engine has recorded.
+    pub identity: String,
     /// Why, for the records of both.
     pub reason: String,
 }
@@ -40,7 +42,7 @@ impl CommandParameters for TakeOverHost {
     }
 
     fn text_bytes(&self) -> usize {
-        self.name.len() + self.address.len() + self.reason.len()
+        self.name.len() + self.address.len() + self.identity.len() + self.reason.len()
     }
 
     fn called_host(&self) -> Option<HostId> {

@@ -76,8 +76,8 @@ impl Calling for AddHost {
         true
     }
 
-    fn follows(&self, _state: &State) -> Option<&str> {
-        Some(&self.address)
+    fn follows(&self, _state: &State) -> Option<(&str, &str)> {
+        Some((&self.address, &self.identity))
     }
 
     fn ended(&self, at: At<'_>) -> Vec<Following> {
@@ -102,6 +102,7 @@ fn added(state: &State, p: &AddHost) -> Host {
         id: p.host_id,
         name: p.name.clone(),
         address: p.address.clone(),
+        identity: p.identity.clone(),
         store_id: life.map(|life| life.store_id),
         start: life.map(|life| life.start),
         cursor: None,

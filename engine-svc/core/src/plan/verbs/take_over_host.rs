@@ -56,6 +56,7 @@ fn as_recorded(host: &Host, request: &TakeOverHost) -> Result<(), Fault> {
     for (field, asked, recorded) in [
         ("name", &request.name, &host.name),
         ("address", &request.address, &host.address),
+        ("identity", &request.identity, &host.identity),
     ] {
         if !asked.is_empty() && asked != recorded {
             let message = format!(
@@ -96,6 +97,7 @@ impl Calling for TakeOverHost {
                     id: self.host_id,
                     name: self.name.clone(),
                     address: self.address.clone(),
+                    identity: self.identity.clone(),
                     store_id: life.map(|life| life.store_id),
                     start: life.map(|life| life.start),
                     has_risen: false,
@@ -121,8 +123,9 @@ impl Calling for TakeOverHost {
         false
     }
 
-    fn follows(&self, state: &State) -> Option<&str> {
-        state.host(self.host_id).is_none().then_some(&*self.address)
+    fn follows(&self, state: &State) -> Option<(&str, &str)> {
+        let is_recorded = state.host(self.host_id).is_some();
+        (!is_recorded).then_some((&self.address, &self.identity))
     }
 
     fn ended(&self, at: At<'_>) -> Vec<Following> {
@@ -152,6 +155,7 @@ mod tests {
             host_id: host_id(0),
             name: name.to_owned(),
             address: address.to_owned(),
+            identity: String::new(),
             reason: "its engine burnt down".to_owned(),
         })
     }

@@ -1,0 +1,163 @@
+//! Who came in.
+
+use std::fmt;
+
+use common::fault::{Fault, FaultCode};
+use common::id::{EngineId, HostId, in_any_case};
+use common::text;
+use proto::access::{Access, Role, access};
+use rustls::pki_types::CertificateDer;
+
+use super::certificate::Certificate;
+
+/// What comes before the id of an engine in a certificate.
+pub(super) const ENGINE: &str = "engine:";
+
+/// What comes before the id of a host.
+pub(super) const HOST: &str = "host:";
+
+const USER: &str = "user:";
+const ROLE: &str = "role:";
+
+/// Whom a certificate names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// An engine: it may change things on the hosts that are its own.
+    Engine(EngineId),
+    /// A person, or a program of one.
+    User {
+        /// Who.
+        name: String,
+        /// What the user may do.
+        role: Role,
+    },
+}
+
+/// Who is at the other end of a connection, proved in its handshake.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Whom the certificate names.
+    pub identity: Identity,
+    /// The certificate, and those between it and its CA.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+}
+
+impl Peer {
+    /// Reads the identity of a chain that was verified.
+    ///
+    /// # Errors
+    /// In words, for one that names nobody who may call.
+    pub(super) fn of(chain: &[CertificateDer<'static>]) -> Result<Self, String> {
+        let own = chain.first().ok_or("shows no certificate")?;
+        Ok(Self {
+            identity: Identity::of(&Certificate::of(own)?)?,
+            chain: chain.to_vec(),
+        })
+    }
+
+    /// Whether this RPC is for it.
+    ///
+    /// # Errors
+    /// `NOT_PERMITTED`, with who it is and what it takes.
+    pub fn may(&self, path: &str) -> Result<(), Fault> {
+        let needed = match access(path) {
+            // Health and reflection are for all who come in.
+            None => return Ok(()),
+            Some(needed) => needed,
+        };
+        let is_allowed = match (needed, &self.identity) {
+            (Access::Engine, Identity::Engine(_)) => true,
+            (Access::Engine, Identity::User { .. }) => false,
+            (Access::User(needed), Identity::Engine(_)) => needed <= Role::Viewer,
+            (Access::User(needed), Identity::User { role, .. }) => needed <= *role,
+        };
+        if is_allowed {
+            return Ok(());
+        }
+        let words = match needed {
+            Access::Engine => format!(
+                "only the engine that has this host changes anything on it, and the certificate shows {}: ask that engine for it. \
+                 Nothing was done",
+                self.identity
+            ),
+            Access::User(role) => format!(
+                "this takes the role {role}, and the certificate shows {}. Nothing was done",
+                self.identity
+            ),
+        };
+        Err(Fault::new(FaultCode::NotPermitted, words))
+    }
+}
+
+impl Identity {
+    /// Whom a certificate names.
+    ///
+    /// # Errors
+    /// In words, for one that names nobody who may call, or two.
+    pub(super) fn of(certificate: &Certificate) -> Result<Self, String> {
+        if let Some(id) = certificate.uri(ENGINE)? {
+            return engine(id).map(Self::Engine);
+        }
+        if let Some(id) = certificate.uri(HOST)? {
+            return Err(format!(
+                "shows the certificate of host {id}, and hosts call nobody"
+            ));
+        }
+        let name = match certificate.uri(USER)? {
+            Some(name) => name,
+            None => &certificate.common_name,
+        };
+        text::name(name).map_err(|error| {
+            format!("shows a certificate that names no user (user:NAME, or a common name): its name {error}")
+        })?;
+        let role = match certificate.uri(ROLE)? {
+            None => Role::Viewer,
+            Some(role) => role.parse().map_err(|()| {
+                format!(
+                    "shows a certificate of the role {role:?}, which there is not: viewer, operator or admin"
+                )
+            })?,
+        };
+        Ok(Self::User {
+            name: name.to_owned(),
+            role,
+        })
+    }
+
+    /// The engine that a certificate names.
+    ///
+    /// # Errors
+    /// In words, for one that names none.
+    pub(super) fn engine_of(certificate: &Certificate) -> Result<EngineId, String> {
+        match certificate.uri(ENGINE)? {
+            Some(id) => engine(id),
+            None => Err(format!(
+                "names no engine ({ENGINE}UUID), but {}; `engine-svc pki issue-engine` makes one that does",
+                certificate.name()
+            )),
+        }
+    }
+
+    /// The host that a certificate names; none where it names none.
+    ///
+    /// # Errors
+    /// In words, for one that names two, or one by what is no id.
+    pub(super) fn host_of(certificate: &Certificate) -> Result<Option<HostId>, String> {
+        let id = certificate.uri(HOST)?;
+        id.map(|id| in_any_case(id).map_err(|error| format!("names host {id:?}, which {error}")))
+            .transpose()
+    }
+}
+
+fn engine(id: &str) -> Result<EngineId, String> {
+    in_any_case(id).map_err(|error| format!("shows a certificate of engine {id:?}, which {error}"))
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(id) => write!(f, "engine {id}"),
+            Self::User { name, role } => write!(f, "user {name:?} with the role {role}"),
+        }
+    }
+}

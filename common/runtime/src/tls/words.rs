@@ -1,0 +1,85 @@
+//! What went wrong in a handshake, in words that say what to do.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
+
+/// Characters of what the library says.
+const MOST_CHARS: usize = 300;
+
+/// Why a certificate is not taken that the library takes, in words that [`of`] gives back.
+pub(super) fn refusal(what: String) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Words(what)))))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Words(String);
+
+/// What the one at the other end did wrong, as the subject's verb: "shows no certificate …".
+pub(super) fn of(error: &io::Error) -> String {
+    let below = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let words = match below {
+        Some(error) => of_tls(error),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "hangs up in the handshake".to_owned(),
+        None => format!("breaks the connection off: {error}"),
+    };
+    words.chars().take(MOST_CHARS).collect()
+}
+
+fn of_tls(error: &Error) -> String {
+    match error {
+        Error::NoCertificatesPresented => "shows no certificate, and there is no way in without".to_owned(),
+        Error::InvalidCertificate(error) => of_certificate(error),
+        Error::AlertReceived(alert) => of_alert(*alert),
+        Error::PeerIncompatible(what) => format!("does not speak TLS 1.3 as it is spoken here ({what:?})"),
+        Error::InvalidMessage(what) => {
+            format!("does not speak TLS: plain text, or something else ({what:?})")
+        }
+        other => format!("does not speak TLS as it should: {other}"),
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> String {
+    let what = match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "that has expired".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "that is not valid yet; see whether both clocks are right".to_owned()
+        }
+        CertificateError::UnknownIssuer => "of a CA that is not known here".to_owned(),
+        // A CA of that name is known, and has not signed it.
+        CertificateError::BadSignature => "that was signed by no CA that is known here".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "that is not for this: servers and clients have each their own (extended key usage)".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("of another name: {error}")
+        }
+        CertificateError::Other(OtherError(own)) if own.is::<Words>() => return own.to_string(),
+        other => format!("that cannot be used: {other}"),
+    };
+    format!("shows a certificate {what}")
+}
+
+/// What the other end made of this end's certificate.
+fn of_alert(alert: AlertDescription) -> String {
+    let what = match alert {
+        AlertDescription::CertificateRequired => "it wants a certificate, and was shown none",
+        AlertDescription::UnknownCA => "it does not know the CA of the certificate that it was shown",
+        AlertDescription::CertificateExpired => {
+            "the certificate that it was shown has expired, or is not valid yet by its clock"
+        }
+        AlertDescription::AccessDenied => "the certificate that it was shown names somebody else",
+        AlertDescription::UnsupportedCertificate => {
+            "the certificate that it was shown is not for this: servers and clients have each their own"
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::DecryptError => "it does not take the certificate that it was shown",
+        AlertDescription::ProtocolVersion => "it speaks no version of TLS that is spoken here (1.3)",
+        other => return format!("refuses this end ({other:?}); its log says why"),
+    };
+    format!("refuses this end: {what}; its log says more")
+}

@@ -1,0 +1,36 @@
+//! Locked doors: whoever shows no certificate, or one of somebody else, comes in nowhere and changes nothing, and both sides say
+//! why; whoever belongs there goes on over kills and over new certificates.
+
+mod identity;
+mod main_job;
+mod rotation;
+mod start;
+mod wrong;
+
+use proto::engine::v1::GetHostRequest;
+use proto::task::v1::Fault;
+use tests::failure::{Context as _, TestResult};
+use tests::patience::eventually;
+use tests::{World, client};
+
+/// Waits until the engine shows a host with a fault whose message says this.
+async fn host_shows(client: &client::Engine, host_id: &str, text: &str) -> TestResult<Fault> {
+    let what = format!("the host to be shown with {text:?}");
+    eventually(&what, || {
+        let mut hosts = client.hosts.clone();
+        let request = GetHostRequest {
+            host_id: host_id.to_owned(),
+        };
+        async move {
+            let host = hosts.get_host(request).await.ok()?.into_inner().host?;
+            let fault = host.connection_fault?;
+            fault.message.contains(text).then_some(fault)
+        }
+    })
+    .await
+}
+
+/// The locks of a world that has some.
+fn locks(world: &World) -> TestResult<&tests::tls::Locks> {
+    world.locks.as_ref().context("a world without locks")
+}
