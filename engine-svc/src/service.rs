@@ -156,7 +156,10 @@ pub async fn serve_on(
     store: Arc<dyn Store>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let Ways { connector, tls: shown } = ways.into();
+    let Ways {
+        connector,
+        tls: shown,
+    } = ways.into();
     let ages = Ages::open(&*store, settings.greatest_age())?;
     let named = shown.as_ref().map(ClientTls::engine_id);
     if let (Some(tls), Some(own)) = (&shown, engine::recorded_id(&*store.reader()?)?) {

@@ -1,6 +1,8 @@
 //! What a user asks of the deployment, with grpcurl, from outside.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tests::failure::{Context as _, Failure, TestResult, ensure};
@@ -14,6 +16,15 @@ const ENGINE: &str = "127.0.0.1:54320";
 /// As the README names it; the longest that a call waits.
 const LIMIT: &str = "60";
 
+/// Where the certificate of whoever asks lies.
+static KEYS: OnceLock<PathBuf> = OnceLock::new();
+
+/// From here on, calls show the certificate in this directory.
+pub(crate) fn comes_with(keys: PathBuf) {
+    // Only the first counts: there is one deployment.
+    let _ = KEYS.set(keys);
+}
+
 /// One call, and its answer.
 pub(crate) fn call(method: &str, request: &Value) -> TestResult<Value> {
     let done = grpcurl(method, request)?.output().context("grpcurl")?;
@@ -26,7 +37,17 @@ pub(crate) fn call(method: &str, request: &Value) -> TestResult<Value> {
 fn grpcurl(method: &str, request: &Value) -> TestResult<Command> {
     let mut grpcurl = Command::new(readme::grpcurl_folder()?.join("grpcurl"));
     grpcurl
-        .args(["-plaintext", "-max-time", LIMIT, "-H", "x-user: admin"])
+        .current_dir(KEYS.get().context("the keys are not there yet")?)
+        .args([
+            "-cacert",
+            "ca.crt",
+            "-cert",
+            "tls.crt",
+            "-key",
+            "tls.key",
+            "-max-time",
+            LIMIT,
+        ])
         .args(["-d", &request.to_string(), ENGINE, method])
         .stdin(Stdio::null());
     Ok(grpcurl)

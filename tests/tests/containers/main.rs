@@ -59,11 +59,13 @@ async fn play(deployment: &Deployment) -> TestResult<()> {
         .strip_prefix("HOST_1_ID=")
         .context("no host id")?
         .to_owned();
+    job::comes_with(deployment.tree().join("certificates/admin"));
     for service in Service::ALL {
         deployment.is_healthy(service).await?;
         is_small_and_closed(deployment, service)?;
     }
     only_the_engine_is_published(deployment)?;
+    without_a_certificate_there_is_no_way_in(deployment)?;
 
     say("the main job: a VM with two disks, created, watched and removed");
     let domain_id = job::create_domain(&host_id).await?;
@@ -269,6 +271,20 @@ fn only_the_engine_is_published(deployment: &Deployment) -> TestResult<()> {
     ensure(!host.contains("HostPort"), || {
         format!("the host publishes {host}")
     })
+}
+
+/// In plain text, and without a certificate, from this machine and from the network of the containers.
+fn without_a_certificate_there_is_no_way_in(deployment: &Deployment) -> TestResult<()> {
+    say("each wrong door");
+    for flags in ["-plaintext", "-insecure", "-cacert certificates/admin/ca.crt"] {
+        let line = format!("! grpcurl {flags} -max-time 10 127.0.0.1:54320 list 2>&1");
+        deployment.shell(&line)?;
+    }
+    let log = deployment.shell("scripts/compose logs engine 2>&1")?;
+    for said in ["does not speak TLS", "shows no certificate"] {
+        ensure(log.contains(said), || format!("{said} is not in\n{log}"))?;
+    }
+    Ok(())
 }
 
 /// What is being tried, for whoever waits.
