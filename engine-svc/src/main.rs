@@ -21,6 +21,9 @@ fn main() -> ExitCode {
     if let Some(done) = pki::command() {
         return done;
     }
+    if let Some(done) = program::health_command::<Settings>(PREFIX) {
+        return done;
+    }
     let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
     match threads::runtime() {
         Ok(tokio) => tokio.block_on(run(settings)),
@@ -32,9 +35,6 @@ fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings) -> ExitCode {
-    if settings.health {
-        return program::health(&settings.data_dir, settings.door.is_locked()).await;
-    }
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     // Until the end: it writes the last lines.
     let _logging = match telemetry::init(settings.log_format, &filter) {

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     if let Some(done) = offline::command(PREFIX, OWNER) {
         return done;
     }
+    if let Some(done) = program::health_command::<Settings>(PREFIX) {
+        return done;
+    }
     let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     // Until the end: it writes the last lines.
@@ -53,9 +56,6 @@ fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
         return release(&settings);
     }
     let tokio = threads::runtime()?;
-    if settings.health {
-        return Ok(tokio.block_on(program::health(&settings.data_dir, settings.door.is_locked())));
-    }
     let outcome = tokio.block_on(async {
         supervisor::connect();
         serve(settings, server::termination()).await

@@ -152,7 +152,7 @@ impl Ages {
             if is_due {
                 match coordinator.keep_clock().await {
                     // If not, at the next look.
-                    Ok(()) | Err(Refusal::StoreUnavailable) => {}
+                    Ok(()) | Err(Refusal::StoreUnavailable | Refusal::StoreLost(_)) => {}
                     Err(Refusal::Stopping) => return,
                 }
             }

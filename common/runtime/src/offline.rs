@@ -24,7 +24,8 @@ struct Check {
     data_dir: PathBuf,
 }
 
-/// Say what can be saved of a damaged data directory and what is lost. The directory itself is not changed.
+/// Say what can be saved of a damaged data directory and what is lost. The directory itself is not changed. Ends with 0 if it is whole or
+/// something can be saved, else with 1.
 #[derive(Debug, Parser)]
 struct Repair {
     /// The damaged data directory of a service that is stopped.
@@ -98,7 +99,9 @@ fn repair(asked: &Repair, owner: Owner) -> Result<ExitCode, StoreError> {
     let lost = saved.lost.iter().map(|line| format!("lost: {line}"));
     let then = match &asked.into {
         None if saved.is_empty() => {
-            "nothing can be saved, and nothing was changed: put all files back from one copy".to_owned()
+            let then = "nothing can be saved, and nothing was changed: put all files back from one copy";
+            print(kept.chain(lost).chain([then.to_owned()]))?;
+            return Ok(ExitCode::FAILURE);
         }
         None => "nothing was changed; --into DIR saves it into a new directory".to_owned(),
         Some(into) => {

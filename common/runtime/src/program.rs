@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use common::fault::Fault;
 use store::data_dir::{self, ADDRESS, HEALTH, METRICS_ADDRESS};
 use tonic::Status;
@@ -14,7 +15,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::causes::causes;
-use crate::{client, server};
+use crate::{client, server, settings, threads};
 
 /// How long a service may take to answer: shorter than the time after which container tools give up by default (30 s),
 /// so that the reason is told.
@@ -26,8 +27,17 @@ const ADDRESS_BYTES: u64 = 256;
 /// Why a service is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
+    /// The data directory is not there.
+    #[error(
+        "there is no data directory {}: it was moved or removed, or --data-dir names another one; whether a service still runs over it, only its log and its port can say",
+        .0.display()
+    )]
+    NoDirectory(PathBuf),
     /// The file that says where the service listens is not there.
-    #[error("no service listens: {} cannot be read", .0.display())]
+    #[error(
+        "no service runs over this data directory, or it was put in the place of the one that a service runs over: {} cannot be read",
+        .0.display()
+    )]
     NoAddress(PathBuf, #[source] io::Error),
     /// The file says something else.
     #[error("{} holds {:?}, which is not an address; restart the service", .0.display(), .1)]
@@ -58,12 +68,28 @@ pub enum Unhealthy {
     NotServing(SocketAddr, ServingStatus),
 }
 
+/// `--health`, if the arguments have it: needs no other setting than the data directory.
+pub fn health_command<T: CommandFactory>(prefix: &str) -> Option<ExitCode> {
+    let data_dir = settings::health::<T>(prefix).unwrap_or_else(|error| error.exit())?;
+    Some(match threads::runtime() {
+        Ok(tokio) => tokio.block_on(health(&data_dir)),
+        Err(problem) => {
+            eprintln!("no threads can be started: {problem}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
 /// `--health`: asks the service that runs over this data directory, in another process, whether it serves. Prints the
-/// reason where it does not; for container tools, which have no shell here to ask with. One whose door `is_locked` is asked at
+/// reason where it does not; for container tools, which have no shell here to ask with. One that is locked is asked at
 /// a socket in the directory, for who asks has no certificate.
-pub async fn health(data_dir: &Path, is_locked: bool) -> ExitCode {
-    let answer = match is_locked {
-        true => ask_at_socket(data_dir).await,
+pub async fn health(data_dir: &Path) -> ExitCode {
+    let answer = match data_dir.join(HEALTH).exists() {
+        // One that was killed leaves its socket there, and the next one need not be locked.
+        true => match ask_at_socket(data_dir).await {
+            Err(Unhealthy::NoSocket(..)) => ask(data_dir).await,
+            answer => answer,
+        },
         false => ask(data_dir).await,
     };
     match answer {
@@ -85,6 +111,9 @@ async fn ask_at_socket(data_dir: &Path) -> Result<(), Unhealthy> {
 }
 
 async fn ask(data_dir: &Path) -> Result<(), Unhealthy> {
+    if !data_dir.is_dir() {
+        return Err(Unhealthy::NoDirectory(data_dir.to_owned()));
+    }
     let address = address(&data_dir.join(ADDRESS))?;
     match tokio::time::timeout(PATIENCE, status(address)).await {
         Err(_) => Err(Unhealthy::Late(address)),
@@ -161,6 +190,11 @@ mod tests {
     async fn where_no_service_runs_none_is_healthy() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(ask(folder.path()).await, Err(Unhealthy::NoAddress(..))));
+        let moved = ask(&folder.path().join("moved")).await.unwrap_err();
+        assert!(
+            matches!(moved, Unhealthy::NoDirectory(_)) && moved.to_string().contains("moved"),
+            "{moved}"
+        );
         // A port that was free an instant ago.
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let free = taken.local_addr().unwrap();
@@ -170,7 +204,7 @@ mod tests {
             ask(folder.path()).await,
             Err(Unhealthy::Unreachable(..))
         ));
-        assert_eq!(health(folder.path(), false).await, ExitCode::FAILURE);
+        assert_eq!(health(folder.path()).await, ExitCode::FAILURE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,6 +20,9 @@ const CONFIG: &str = "config";
 /// The flag that asks a running service how it is. No setting: it stands on the command line or nowhere.
 const HEALTH: &str = "health";
 
+/// The flag that names the data directory.
+const DATA_DIR: &str = "data-dir";
+
 /// Why the settings cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -94,8 +97,49 @@ pub fn read<T: CommandFactory + FromArgMatches>(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<T, SettingsError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = layered::<T>(prefix, &arguments, environment)?;
+    Ok(T::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+}
+
+/// The data directory of the service that is asked how it is (`--health`), if one is: what else the service needs is not
+/// asked for.
+///
+/// # Errors
+/// [`SettingsError`].
+pub(crate) fn health<T: CommandFactory>(prefix: &str) -> Result<Option<PathBuf>, SettingsError> {
+    health_of::<T>(prefix, std::env::args_os(), |name| std::env::var_os(name))
+}
+
+fn health_of<T: CommandFactory>(
+    prefix: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<PathBuf>, SettingsError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let asked = OsString::from(format!("--{HEALTH}"));
+    if !arguments.contains(&asked) {
+        return Ok(None);
+    }
+    let mut command = layered::<T>(prefix, &arguments, environment)?;
+    let others: Vec<String> = settings(&command)
+        .filter(|(_, name)| *name != DATA_DIR)
+        .map(|(id, _)| id.to_owned())
+        .collect();
+    for id in others {
+        command = command.mut_arg(id, |arg| arg.required(false));
+    }
+    let matches = command.try_get_matches_from(arguments)?;
+    Ok(matches.get_one::<PathBuf>("data_dir").cloned())
+}
+
+/// The command line of `T`, with what is given elsewhere for its defaults.
+fn layered<T: CommandFactory>(
+    prefix: &str,
+    arguments: &[OsString],
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, SettingsError> {
     let mut command = with_config::<T>();
-    let file = match config_path(&command, &arguments, &environment(&variable(prefix, CONFIG))) {
+    let file = match config_path(&command, arguments, &environment(&variable(prefix, CONFIG))) {
         Some(path) => from_file(&command, &path)?,
         None => BTreeMap::new(),
     };
@@ -109,7 +153,7 @@ pub fn read<T: CommandFactory + FromArgMatches>(
         };
         command = command.mut_arg(id, |arg| with_layers(arg, &variable, given));
     }
-    Ok(T::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+    Ok(command)
 }
 
 /// The command line of the settings `T`, as `--help` tells it: for manual pages.
@@ -331,6 +375,43 @@ mod tests {
             !told.replace('\n', "").chars().any(common::text::steers),
             "{told}"
         );
+    }
+
+    #[derive(Debug, Parser)]
+    struct Service {
+        #[arg(long)]
+        data_dir: PathBuf,
+        #[arg(long)]
+        needed: String,
+        #[arg(long)]
+        health: bool,
+    }
+
+    #[test]
+    fn whoever_asks_a_service_how_it_is_need_not_say_all_that_the_service_needs() {
+        let health = |arguments: &[&str], directory: Option<&str>| {
+            let arguments = ["sample-svc"].iter().chain(arguments).map(OsString::from);
+            let variable = |name: &str| {
+                directory
+                    .filter(|_| name == "SAMPLE_SVC_DATA_DIR")
+                    .map(OsString::from)
+            };
+            health_of::<Service>("SAMPLE_SVC", arguments, variable)
+        };
+        let dir = |text: &str| Some(PathBuf::from(text));
+        assert_eq!(
+            health(&["--health", "--data-dir", "/a"], None).unwrap(),
+            dir("/a")
+        );
+        assert_eq!(health(&["--health"], Some("/b")).unwrap(), dir("/b"));
+        assert_eq!(
+            health(&["--health", "--needed", "x", "--data-dir", "/a"], None).unwrap(),
+            dir("/a")
+        );
+        assert!(health(&["--health"], None).is_err());
+        assert_eq!(health(&["--data-dir", "/a"], None).unwrap(), None);
+        let service = Service::try_parse_from(["s", "--data-dir", "/a", "--needed", "x"]).unwrap();
+        assert!(!service.health && service.needed == "x" && service.data_dir == PathBuf::from("/a"));
     }
 
     #[test]

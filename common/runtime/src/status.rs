@@ -67,6 +67,10 @@ pub fn fault_of(status: &Status) -> Option<(Fault, bool)> {
 pub fn from_refusal(refusal: Refusal) -> Status {
     from_fault(&match refusal {
         Refusal::StoreUnavailable => store_unavailable(),
+        Refusal::StoreLost(words) => Fault::new(
+            FaultCode::StoreUnavailable,
+            format!("{words}. Whether the request took effect is unknown: repeat it then"),
+        ),
         Refusal::Stopping => shutting_down(),
     })
 }

@@ -527,7 +527,9 @@ async fn a_commit_that_fails_is_answered_so_and_the_repeat_is_taken() {
         let answer = loop {
             match handle.call(submission(1, 0, add_host())).await {
                 Ok(answer) => break answer,
-                Err(Refusal::StoreUnavailable) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(Refusal::StoreUnavailable | Refusal::StoreLost(_)) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await
+                }
                 Err(Refusal::Stopping) => panic!("it stopped"),
             }
         };

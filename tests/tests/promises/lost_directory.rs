@@ -16,11 +16,8 @@ use tests::{client, requests, words};
 /// Whether `--health` says that the service over this directory serves; the file that names its address is kept aside.
 async fn is_healthy(name: &str, data_dir: &Path) -> TestResult<bool> {
     let mut command = tokio::process::Command::new(program(name)?);
+    // Nothing else is asked for.
     command.arg("--health").arg("--data-dir").arg(data_dir);
-    if name == "vdsm-svc" {
-        command.args(["--storage-root", "/nonexistent", "--host-id"]);
-        command.arg(tests::ids::fresh());
-    }
     Ok(command.output().await?.status.success())
 }
 
@@ -124,6 +121,17 @@ async fn an_engine_whose_data_directory_is_lost_says_so_and_what_it_held_is_foun
         let address = keep_address(&data_dir)?;
 
         let found = lose(&data_dir)?;
+        // From the first one on.
+        for _ in 0..20 {
+            let request = requests::create_disk(&domain_id, requests::KINDS[2]);
+            let answer = world.client.disks.clone().create_disk(request).await;
+            let status = answer.err().context("it took work")?;
+            ensure(
+                status.code() == tonic::Code::Unavailable
+                    && status.message().contains(&*data_dir.to_string_lossy()),
+                || format!("{status:?}"),
+            )?;
+        }
         says_so(&mut world.engine, "engine-svc", address.path()).await?;
         let request = requests::create_disk(&domain_id, requests::KINDS[2]);
         let answer = world.client.disks.clone().create_disk(request).await;

@@ -56,6 +56,10 @@ fn nothing_can_be_saved(service: &Service, dir: &Path) -> TestResult<()> {
             .open(trial.join(name))?
             .set_len(0)?;
     }
+    let (is_saved, said) = offline(service, &["repair"], &trial)?;
+    ensure(!is_saved && said.contains("nothing can be saved"), || {
+        said.clone()
+    })?;
     let into = trial.with_extension("saved");
     let asked = ["repair", "--into", &into.to_string_lossy()];
     let (is_saved, said) = offline(service, &asked, &trial)?;

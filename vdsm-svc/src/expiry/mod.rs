@@ -54,7 +54,7 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
         let more = match looked {
             Ok(Ok(Some(input))) => match coordinator.call(input).await {
                 Ok(_) => true,
-                Err(Refusal::StoreUnavailable) => false,
+                Err(Refusal::StoreUnavailable | Refusal::StoreLost(_)) => false,
                 Err(Refusal::Stopping) => return,
             },
             Ok(Ok(None)) => false,

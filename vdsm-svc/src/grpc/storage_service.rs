@@ -253,7 +253,9 @@ impl Hold {
     /// Harmless where it was never granted.
     async fn let_go(self) {
         self.alive.end_call(self.call);
-        while let Err(NoAnswer::StoreUnavailable) = self.coordinator.call(Input::LetGo(self.call)).await {
+        while let Err(NoAnswer::StoreUnavailable | NoAnswer::StoreLost(_)) =
+            self.coordinator.call(Input::LetGo(self.call)).await
+        {
             tokio::time::sleep(STORE_PAUSE).await;
         }
     }

@@ -90,7 +90,7 @@ impl Context {
                 }
                 Ok(Ok(Answer::NoTask | Answer::Owner(_) | Answer::Done)) => return Ok(None),
                 Ok(Err(Refusal::Fault(fault))) => return Err(fault),
-                Ok(Err(Refusal::LookAgain)) | Err(NoAnswer::StoreUnavailable) => {
+                Ok(Err(Refusal::LookAgain)) | Err(NoAnswer::StoreUnavailable | NoAnswer::StoreLost(_)) => {
                     threads::sleep(STORE_PAUSE);
                 }
                 Err(NoAnswer::Stopping) => {

@@ -193,10 +193,10 @@ impl<M: Machine> Batch<M> {
     }
 
     /// The commit failed: nobody is told anything of it.
-    pub(super) fn refuse(self, refusal: Refusal) {
+    pub(super) fn refuse(self, refusal: &Refusal) {
         for (answer, _, _) in self.answers {
             // Whoever no longer waits for the answer does not miss it.
-            let _ = answer.send(Err(refusal));
+            let _ = answer.send(Err(refusal.clone()));
         }
     }
 

@@ -75,7 +75,7 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
             let committed = self.store.commit(Arc::clone(&commits));
             meters.committed(begun, commits.len(), committed.is_ok());
             if let Err(error) = committed {
-                batch.refuse(Refusal::StoreUnavailable);
+                batch.refuse(&Refusal::unavailable(&*self.store));
                 return Err(error);
             }
         }

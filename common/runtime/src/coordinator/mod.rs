@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use common::revision::Token;
+use common::words::Words;
 use store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -29,14 +30,27 @@ use crate::threads;
 const QUEUE: usize = 4_096;
 
 /// Why an input got no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The store failed: whether the input took effect is unknown.
     #[error("the store cannot be written now")]
     StoreUnavailable,
+    /// The same, because the data directory is gone, or another one: in words that say what to do.
+    #[error("{0}")]
+    StoreLost(Words),
     /// The service stops.
     #[error("the service is stopping")]
     Stopping,
+}
+
+impl Refusal {
+    /// Why nothing can be committed now.
+    fn unavailable(store: &dyn Store) -> Self {
+        match store.trouble() {
+            Ok(()) => Self::StoreUnavailable,
+            Err(error) => Self::StoreLost(error.to_string().into()),
+        }
+    }
 }
 
 /// The answer to an input, given after the commit.

@@ -144,7 +144,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                 }
                 Next::Committed(Err(error)) => {
                     // It was stepped with what is not known to have happened.
-                    open.refuse(Refusal::StoreUnavailable);
+                    open.refuse(&Refusal::unavailable(&*self.store));
                     return Err(End::Failed(error));
                 }
                 Next::Nothing => {
@@ -189,7 +189,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         match self.pipeline.committer() {
             // The next start reads what is there.
             Some(committer) if settled => drop(committer.commit(open).await),
-            _ => open.refuse(Refusal::StoreUnavailable),
+            _ => open.refuse(&Refusal::unavailable(&*self.store)),
         }
     }
 
@@ -237,7 +237,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.wait(left, true).await {
-                Next::Input(envelope) => refuse(envelope, Refusal::StoreUnavailable),
+                Next::Input(envelope) => refuse(envelope, Refusal::unavailable(&*self.store)),
                 Next::Clock(_) => {}
                 Next::Nothing | Next::Committed(_) => return Ok(()),
                 Next::End(waiting) => return Err(waiting),

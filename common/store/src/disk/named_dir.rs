@@ -14,6 +14,9 @@ use rustix::io::Errno;
 use crate::StoreError;
 use crate::data_dir::{self, Access};
 
+/// What is told before it is known where.
+const BEING_SAVED: &str = "and is copied from there within seconds, if it can be: leave the service running until its log says where; no new work is accepted";
+
 /// Only the service's user may read the saved files.
 const SAVED_MODE: u32 = 0o700;
 
@@ -195,7 +198,7 @@ impl NamedDir {
                     now.display()
                 ),
                 _ => format!(
-                    "{name} was removed while the service ran: what was acknowledged is in open files only; no new work is accepted"
+                    "{name} was removed while the service ran: what was acknowledged is in open files only, {BEING_SAVED}"
                 ),
             });
         }
@@ -206,7 +209,7 @@ impl NamedDir {
         }
         let (file, _) = self.files.iter().find(|(file, held)| !self.has(file, held))?;
         Some(format!(
-            "the file {file} in {name} was removed or replaced while the service ran: what was acknowledged is in open files only; no new work is accepted"
+            "the file {file} in {name} was removed or replaced while the service ran: what was acknowledged is in open files only, {BEING_SAVED}"
         ))
     }
 

@@ -173,7 +173,7 @@ impl Salvaged {
                 let overlay = way.overlay(file).map_err(|error| at(path, &error))?;
                 let database = Database::builder()
                     .create_with_backend(overlay)
-                    .map_err(|error| StoreError::Damaged(error.to_string()))?;
+                    .map_err(tables::failed)?;
                 tables::walk(&database, |table, key, value| {
                     records.insert((table.to_owned(), key.to_vec()), value.to_vec());
                     Ok(())

@@ -401,9 +401,12 @@ fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, StoreError> {
     }
 }
 
-fn failed(error: impl Into<redb::Error>) -> StoreError {
+/// In our words first: redb's are for whoever knows its files.
+pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
-        redb::Error::Corrupted(what) => StoreError::Damaged(what),
+        redb::Error::Corrupted(what) => StoreError::Damaged(format!(
+            "{FILE} is damaged where it says what lies where, and cannot be read on (redb: {what})"
+        )),
         error => StoreError::Unavailable(error.to_string()),
     }
 }
