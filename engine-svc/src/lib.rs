@@ -21,6 +21,7 @@ pub mod machine;
 pub mod metrics;
 mod open_tasks;
 pub mod pki;
+pub mod pulse;
 mod service;
 mod settings;
 mod stance;

@@ -34,26 +34,44 @@ pub struct Life {
     pub key: Key,
 }
 
-/// The life that calls the hosts: this start, or what it has become. Cheap to clone; all clones are one.
+/// The life that calls the hosts: this start, or what it has become, and the hosts that it has. Cheap to clone; all clones
+/// are one.
 #[derive(Debug, Clone)]
-pub struct Lives(Arc<RwLock<Life>>);
+pub struct Lives {
+    life: Arc<RwLock<Life>>,
+    holds: Arc<RwLock<Arc<[HostId]>>>,
+}
 
 impl Lives {
     /// Begins with this one.
     #[must_use]
     pub fn new(life: Life) -> Self {
-        Self(Arc::new(RwLock::new(life)))
+        Self {
+            life: Arc::new(RwLock::new(life)),
+            holds: Arc::default(),
+        }
     }
 
     /// As it is now.
     #[must_use]
     pub fn now(&self) -> Life {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.life.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The hosts that it has: that are connected, and loyal to it.
+    #[must_use]
+    pub fn holds(&self) -> Arc<[HostId]> {
+        Arc::clone(&self.holds.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// It has these from now on.
+    pub(crate) fn hold(&self, hosts: Vec<HostId>) {
+        *self.holds.write().unwrap_or_else(PoisonError::into_inner) = hosts.into();
     }
 
     /// Another incarnation, which is recorded.
     pub(crate) fn renew(&self, life: Life) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = life;
+        *self.life.write().unwrap_or_else(PoisonError::into_inner) = life;
     }
 }
 
@@ -122,6 +140,29 @@ impl Key {
         let bytes = start.as_bytes();
         let (random, _) = bytes.split_first_chunk().unwrap_or((&[0; 8], &[]));
         self.incarnation(engine_id, u64::from_be_bytes(*random)) == start
+    }
+
+    /// A code of what a start says of itself, as only who has the key can make it.
+    pub(crate) fn seal(&self, said: &[u8]) -> Vec<u8> {
+        self.sealing(said)
+            .map(|mac| mac.finalize().into_bytes().to_vec())
+            .unwrap_or_default()
+    }
+
+    /// Whether this is the code of it.
+    pub(crate) fn has_sealed(&self, said: &[u8], code: &[u8]) -> bool {
+        self.sealing(said)
+            .is_some_and(|mac| mac.verify_slice(code).is_ok())
+    }
+
+    /// Longer than what incarnations are made of, and so never the same.
+    fn sealing(&self, said: &[u8]) -> Option<Hmac<Sha256>> {
+        // A key of any length is one to HMAC.
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+        Some(
+            mac.chain_update(b"what a life of the engine says of itself")
+                .chain_update(said),
+        )
     }
 
     fn code(&self, engine_id: EngineId, random: &[u8]) -> [u8; 8] {

@@ -28,6 +28,7 @@ use crate::lock_waits::Waiting;
 use crate::machine::Seed;
 use crate::metrics::{Figures, Sources};
 use crate::open_tasks::OpenTasks;
+use crate::pulse::Pulse;
 use crate::settings::Settings;
 use crate::store::engine;
 use crate::{expiry, grpc, lock_waits, metrics, stance};
@@ -186,6 +187,7 @@ pub async fn serve_on(
     let lives = Lives::new(life.clone());
     let (decides, stances) = watch::channel(stance::not_begun());
     let waiting = Waiting::default();
+    let pulse = Pulse::default();
     let (outbox, orders) = host::outbox(
         holders.clone(),
         open_tasks.clone(),
@@ -199,6 +201,7 @@ pub async fn serve_on(
         store: Arc::clone(&store),
         limits: settings.limits(),
         figures: meters.is_on().then(|| figures.clone()),
+        pulse: pulse.clone(),
     };
     let options = Options {
         name: "engine".to_owned(),
@@ -234,6 +237,7 @@ pub async fn serve_on(
         settings.command_age(),
     ));
     let lock_waits = tokio::spawn(lock_waits::run(engine.clone(), ages.clone(), waiting));
+    let pulse = tokio::spawn(pulse.run(engine.clone()));
     // Ends with the coordinator.
     tokio::spawn(ages.keep(engine.clone()));
     // Ends with the coordinator.
@@ -290,6 +294,7 @@ pub async fn serve_on(
     hosts.abort();
     expiry.abort();
     lock_waits.abort();
+    pulse.abort();
     ends.abort();
     follower.abort();
     certificates.abort();

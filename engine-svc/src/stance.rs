@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::fault::{Fault, FaultCode};
 use engine_core::Stance;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 /// How often that is said.
@@ -18,32 +18,40 @@ pub(crate) fn not_begun() -> Stance {
 
 /// Tells of each change, and once a minute that nothing is taken. Ends with whoever decides it.
 pub(crate) async fn log_changes(mut stances: watch::Receiver<Stance>) {
+    // Since when what is not well is to be told; none while all is, and until that has lasted for a moment.
+    let mut due: Option<Instant> = None;
     let mut was_over = false;
     loop {
         let now = stances.borrow_and_update().clone();
+        let is_over = matches!(now, Stance::Over(_));
         match &now {
-            Stance::Over(fault) => warn!(%fault, "this engine accepts no command but TakeOverHost"),
-            Stance::Acts if was_over => info!("this engine accepts commands again"),
-            Stance::Acts | Stance::Undecided(_) => {}
-        }
-        was_over = matches!(now, Stance::Over(_));
-        let changed = match &now {
-            Stance::Acts => stances.changed().await,
-            Stance::Over(_) => match timeout(REMINDER, stances.changed()).await {
-                Ok(changed) => changed,
-                Err(_) => continue,
-            },
-            // A start needs a moment.
-            Stance::Undecided(fault) => loop {
-                tokio::select! {
-                    biased;
-                    changed = stances.changed() => break changed,
-                    () = sleep(REMINDER) => warn!(%fault, "this engine accepts no commands yet"),
+            Stance::Acts => {
+                if was_over {
+                    info!("this engine accepts commands again");
                 }
+                due = None;
+            }
+            Stance::Over(_) if !was_over => due = Some(Instant::now()),
+            // A start needs a moment; and why it is so may change each second, where the other one starts so often.
+            Stance::Over(_) | Stance::Undecided(_) => {
+                due.get_or_insert_with(|| Instant::now() + REMINDER);
+            }
+        }
+        was_over = is_over;
+        let until = due.unwrap_or_else(|| Instant::now() + REMINDER);
+        tokio::select! {
+            biased;
+            () = sleep_until(until), if due.is_some() => {
+                match &now {
+                    Stance::Over(fault) => warn!(%fault, "this engine accepts no command but TakeOverHost"),
+                    Stance::Undecided(fault) => warn!(%fault, "this engine accepts no commands yet"),
+                    Stance::Acts => {}
+                }
+                due = Some(Instant::now() + REMINDER);
+            }
+            changed = stances.changed() => if changed.is_err() {
+                return;
             },
-        };
-        if changed.is_err() {
-            return;
         }
     }
 }

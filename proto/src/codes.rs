@@ -278,6 +278,7 @@ pub const SERVICES: &[Service] = &[
                 &[&[HostOwned, EngineFenced, EngineStillConnected, HostStoreChanged]],
             ),
             rpc("ReleaseHost", ENGINE, &[OWNED]),
+            rpc("MeetLives", ENGINE, &[]),
         ],
     },
     Service {

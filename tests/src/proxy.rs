@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,6 +60,8 @@ struct Shared {
     frozen: AtomicBool,
     /// Connections that the server has given up.
     given_up: AtomicUsize,
+    /// Processes that do not come through.
+    barred: watch::Sender<Vec<Pid>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -87,6 +90,7 @@ impl Proxy {
             cuts: AtomicUsize::new(0),
             frozen: AtomicBool::new(false),
             given_up: AtomicUsize::new(0),
+            barred: watch::Sender::default(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self {
@@ -114,6 +118,16 @@ impl Proxy {
     /// Cuts every open connection.
     pub fn cut(&self) {
         self.shared.axe.send_modify(|count| *count += 1);
+    }
+
+    /// Cuts the connections of this process, and lets it through no more; all others pass.
+    pub fn bar(&self, process: Pid) {
+        self.shared.barred.send_modify(|barred| barred.push(process));
+    }
+
+    /// Lets everybody through again.
+    pub fn unbar(&self) {
+        self.shared.barred.send_replace(Vec::new());
     }
 
     /// From now on every byte is lost, both ways, as where a cable is pulled: no side is told.
@@ -146,17 +160,45 @@ impl Drop for Proxy {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((client, _)) = listener.accept().await {
+    while let Ok((client, peer)) = listener.accept().await {
         let fate = (shared.oracle.borrow())();
-        if fate != Fate::Refuse {
-            tokio::spawn(serve(client, fate, Arc::clone(&shared)));
+        let socket = socket_of(peer);
+        if fate != Fate::Refuse && !is_barred(&shared.barred.borrow(), socket) {
+            tokio::spawn(serve(client, socket, fate, Arc::clone(&shared)));
         }
     }
 }
 
+/// The number by which the kernel knows the socket at this address of this machine.
+fn socket_of(address: SocketAddr) -> Option<u64> {
+    let SocketAddr::V4(address) = address else {
+        return None;
+    };
+    let ip = u32::from_ne_bytes(address.ip().octets());
+    let wanted = format!("{ip:08X}:{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let mut lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|words| words.get(1) == Some(&wanted.as_str()))?;
+    line.get(9)?.parse().ok()
+}
+
+/// Whether it is open in one of these processes.
+fn is_barred(barred: &[Pid], socket: Option<u64>) -> bool {
+    let Some(socket) = socket else { return false };
+    let name = format!("socket:[{socket}]");
+    barred.iter().any(|process| {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero()));
+        let mut files = files.into_iter().flatten().flatten();
+        files.any(|file| std::fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == name.as_str()))
+    })
+}
+
 /// Passes bytes both ways until one side ends, the fate is due, or the axe falls; then both ends are dropped.
-async fn serve(client: TcpStream, fate: Fate, shared: Arc<Shared>) {
+async fn serve(client: TcpStream, socket: Option<u64>, fate: Fate, shared: Arc<Shared>) {
     let mut axe = shared.axe.subscribe();
+    let mut barred = shared.barred.subscribe();
     let work = async {
         let Ok(server) = TcpStream::connect(shared.target).await else {
             return;
@@ -193,6 +235,7 @@ async fn serve(client: TcpStream, fate: Fate, shared: Arc<Shared>) {
     tokio::select! {
         () = work => {}
         _ = axe.changed() => {}
+        _ = barred.wait_for(|barred| is_barred(barred, socket)) => {}
         () = time_is_up => {
             shared.cuts.fetch_add(1, Ordering::Relaxed);
         }

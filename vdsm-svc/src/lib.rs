@@ -5,13 +5,14 @@
 //! - `runner/`: the threads that work for tasks · `alive.rs`: what goes on in this process
 //! - `grpc/`: the RPCs · `expiry/`: what time does by itself
 //! - `places.rs`: the data directory and the storage root, apart from each other
-//! - `presence.rs`: which engines are connected · `release.rs`: the repair of a host whose engine is gone
+//! - `presence.rs`: which engines are connected · `meeting.rs`: what they say to each other · `release.rs`: the repair of a host whose engine is gone
 //!
 //! What is absent: decisions about tasks (they are in `vdsm-core`) and storage formats (`vdsm-storage`).
 
 mod alive;
 mod expiry;
 mod grpc;
+mod meeting;
 mod metrics;
 mod places;
 mod presence;

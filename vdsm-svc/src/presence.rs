@@ -13,8 +13,21 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use vdsm_core::{EngineCall, Owner};
 
+use crate::meeting::Meeting;
+
 /// Starts that ask and are remembered for it; more are asked by nobody who means it, and the oldest make room.
 const MAX_ASKING: usize = 64;
+
+/// How long who was put off has to wait after the stream has ended for which it was. The start that had it opens it anew within
+/// that, or claims the host by another incarnation, and whoever comes in its place after a restart was never put off.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Who has asked for less than this before the stream ended need not: a start that takes another incarnation may ask before its
+/// own stream has ended.
+const BRIEF: Duration = Duration::from_millis(500);
+
+/// Starts that are remembered to have ended their last stream; the oldest make room.
+const MAX_LEFT: usize = 64;
 
 /// How often the log says that an engine is refused.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -30,8 +43,12 @@ type Caller = (EngineId, Option<Incarnation>);
 pub(crate) struct Presence {
     streams: Mutex<BTreeMap<Incarnation, usize>>,
     asking: Mutex<VecDeque<(Incarnation, Instant)>>,
+    /// Whose last stream has ended, and when.
+    left: Mutex<VecDeque<(Incarnation, Instant)>>,
     /// Whom the log has told of as refused, and when.
     refused: Mutex<VecDeque<(Caller, Instant)>>,
+    /// What the starts that call say to each other.
+    pub(crate) meeting: Meeting,
     /// Whose host it is, as it was last recorded.
     owner: watch::Sender<Option<Owner>>,
 }
@@ -56,6 +73,22 @@ impl Presence {
     /// How many starts of engines are connected.
     pub(crate) fn connected(&self) -> usize {
         locked(&self.streams).len()
+    }
+
+    fn leaves_at(&self, incarnation: Incarnation, now: Instant) {
+        let mut streams = locked(&self.streams);
+        let Some(count) = streams.get_mut(&incarnation) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            streams.remove(&incarnation);
+            let mut left = locked(&self.left);
+            if left.len() == MAX_LEFT {
+                left.pop_front();
+            }
+            left.push_back((incarnation, now));
+        }
     }
 
     /// Whose host it is from now on: it is recorded.
@@ -110,20 +143,27 @@ impl Presence {
     }
 
     /// For how long `line`, the last of which asks now, has asked to succeed `predecessor`; none where that one is
-    /// not connected.
+    /// not connected, nor was an instant ago, when it was asked before.
     pub(crate) fn waited(&self, predecessor: Incarnation, line: &[Incarnation]) -> Option<Duration> {
         self.waited_at(predecessor, line, Instant::now())
     }
 
     fn waited_at(&self, predecessor: Incarnation, line: &[Incarnation], now: Instant) -> Option<Duration> {
-        if !locked(&self.streams).contains_key(&predecessor) {
-            return None;
-        }
+        let is_here = locked(&self.streams).contains_key(&predecessor);
         let mut asking = locked(&self.asking);
         let first = asking
             .iter()
             .find(|(start, _)| line.contains(start))
             .map(|(_, at)| *at);
+        let has_just_left = |asked: Instant| {
+            let left = locked(&self.left);
+            let mut left = left.iter().rev().filter(|(start, _)| *start == predecessor);
+            let at = left.next().map(|(_, at)| *at);
+            at.is_some_and(|at| now.duration_since(at) < GRACE && at.duration_since(asked) >= BRIEF)
+        };
+        if !is_here && !first.is_some_and(has_just_left) {
+            return None;
+        }
         if let (None, Some(wants_it)) = (first, line.last()) {
             if asking.len() == MAX_ASKING {
                 asking.pop_front();
@@ -136,13 +176,7 @@ impl Presence {
 
 impl Drop for Present {
     fn drop(&mut self) {
-        let mut streams = locked(&self.presence.streams);
-        if let Some(count) = streams.get_mut(&self.incarnation) {
-            *count -= 1;
-            if *count == 0 {
-                streams.remove(&self.incarnation);
-            }
-        }
+        self.presence.leaves_at(self.incarnation, Instant::now());
     }
 }
 
@@ -197,10 +231,15 @@ mod tests {
         assert_eq!(waited(&[2], seconds(1)), Some(Duration::ZERO));
         assert_eq!(waited(&[2, 3], seconds(10)), Some(seconds(9)));
         assert_eq!(waited(&[4], seconds(10)), Some(Duration::ZERO));
-        let [first, second] = streams;
-        drop(first);
-        assert!(waited(&[2], seconds(11)).is_some());
-        drop(second);
-        assert_eq!(waited(&[2], seconds(12)), None);
+        streams.into_iter().for_each(std::mem::forget);
+        presence.leaves_at(start(1), begin + seconds(11));
+        assert!(waited(&[2], seconds(12)).is_some());
+        assert_eq!(waited(&[5], seconds(12)), Some(Duration::ZERO));
+        presence.leaves_at(start(1), begin + seconds(12));
+        // It may be back within a moment, and then it has the host; whoever was not put off for it is let in meanwhile.
+        assert_eq!(waited(&[2], seconds(13)), Some(seconds(12)));
+        assert_eq!(waited(&[9], seconds(13)), None);
+        assert_eq!(waited(&[5], seconds(13)), None, "put off for an instant");
+        assert_eq!(waited(&[2], seconds(14)), None);
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::age::Present;
-use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, ImageId, RequestId, StoreId, TaskId};
+use common::id::{
+    CommandId, DiskId, DomainId, EngineId, HostId, ImageId, Incarnation, RequestId, StoreId, TaskId,
+};
 use common::{Fault, Label, Operation, Start, Timestamp, Token, Words};
 
 use crate::model::{CommandRequest, HostCall, Presence, ReportedState};
@@ -90,6 +92,16 @@ pub enum Input {
         /// proves what it says.
         is_proven: bool,
     },
+    /// Which other lives of this engine are at work, as they say at a host that they and this start reach: instead of what
+    /// was heard there before. Each has proved that it is one, and that it is at work now.
+    LivesMet {
+        /// Where they are heard.
+        host_id: HostId,
+        /// None of them where nobody is heard any more.
+        lives: Vec<OtherStart>,
+    },
+    /// The process has not run for so long that its hosts may have given it up: what they said before counts for nothing.
+    StoodStill,
     /// A frame of a host's task stream, in order, on the connection of [`Input::HostConnected`]. A frame of another
     /// store, or one that comes while the host is not connected, is ignored.
     Observed {
@@ -411,4 +423,13 @@ pub enum Attempt {
     Task(TaskId),
     /// The call of a command.
     Call(CommandId),
+}
+
+/// Another life of this engine, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherStart {
+    /// Which start it is.
+    pub incarnation: Incarnation,
+    /// The hosts that it has, as it says.
+    pub holds: BTreeSet<HostId>,
 }

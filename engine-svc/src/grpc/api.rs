@@ -98,11 +98,13 @@ impl Api {
         let mut stances = self.stances.clone();
         let until = Instant::now() + UNDECIDED;
         loop {
-            let is_undecided = matches!(*stances.borrow_and_update(), Stance::Undecided(_));
+            stances.borrow_and_update();
             let answer = self.engine.call(input.clone()).await;
             let answer = answer.map_err(status::from_refusal)?;
-            let waits = is_undecided && is_undecided_by(&answer.reply);
-            if !waits || !matches!(timeout_at(until, stances.changed()).await, Ok(Ok(()))) {
+            // Each change of that comes with a change of the stance, at the latest when a host has answered.
+            if !is_undecided_by(&answer.reply)
+                || !matches!(timeout_at(until, stances.changed()).await, Ok(Ok(())))
+            {
                 return Ok(answer);
             }
         }

@@ -1,6 +1,7 @@
 //! What is known only at reading: who holds an entity, how a host stands, and that what a command or a task waits
 //! for is a host that is away. Filled into records on their way out; never stored.
 
+use common::fault::FaultCode;
 use common::id::{CommandId, TaskId};
 use engine_core::model::{EntityKey, Holding};
 use engine_core::stopping::Stopping;
@@ -145,17 +146,19 @@ impl Show {
             waiting.what = Some(What::HostId(host_id));
             return;
         }
-        let fault = match self.links.standing(id) {
-            Some(LinkStatus {
-                link: Link::Away(fault) | Link::Refused(fault),
-                since,
-            }) => {
-                waiting.since = Some(convert::timestamp(since));
-                fault
-            }
-            Some(_) | None => return,
+        let Some(LinkStatus { link, since }) = self.links.standing(id) else {
+            return;
         };
-        waiting.note = format!("host {id} is away: {}", fault.message);
+        let (how, fault) = match link {
+            Link::Connected => return,
+            Link::Away(fault) if fault.code == FaultCode::EngineStillConnected => {
+                ("answers, and does not take this engine yet", fault)
+            }
+            Link::Away(fault) => ("is away", fault),
+            Link::Refused(fault) => ("answers, and is not to be used", fault),
+        };
+        waiting.since = Some(convert::timestamp(since));
+        waiting.note = format!("host {id} {how}: {}", fault.message);
         waiting.what = Some(What::HostId(host_id));
     }
 

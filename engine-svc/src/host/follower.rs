@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::fault::Fault;
+use common::fault::{Fault, FaultCode};
 use common::id::HostId;
 use engine_core::effect::Effect;
 use engine_core::input::Input;
@@ -14,12 +14,17 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use super::backoff::{Backoff, CONNECT_CAP};
 use super::call::TRIES;
+use super::meeting::Meeting;
 use super::session::{self, End, TakeOver};
 use super::{Context, Link, Whom};
 use crate::store::{command, read};
 
 /// How often the log says that a host refuses this engine.
 const REMINDER: Duration = Duration::from_secs(60);
+
+/// For how long a host may put this start off: it decides within 30 s, and within 30 s more if it was restarted meanwhile.
+/// One that does so for longer is taken at its word that another life has it, which keeps no engine waiting.
+const MAX_PUT_OFF: Duration = Duration::from_secs(60);
 
 /// What the engine wants done on this host.
 pub(super) type Orders = UnboundedReceiver<Effect>;
@@ -36,6 +41,7 @@ pub(super) async fn follow(context: Context, whom: Whom, orders: Orders) {
         known: None,
         is_proven: false,
         is_put_off: false,
+        put_off: None,
         reminded: None,
     }
     .run()
@@ -54,6 +60,8 @@ struct Follower {
     is_proven: bool,
     /// Whether the engine was last told that the host puts it off.
     is_put_off: bool,
+    /// Since when it does so; none once the host was connected.
+    put_off: Option<Instant>,
     /// When the log was last told that the host is not connected.
     reminded: Option<Instant>,
 }
@@ -64,18 +72,25 @@ impl Follower {
         let context = self.context.clone();
         let mut failures = 0_u32;
         let mut decided = None;
+        let mut meeting = Meeting::at(self.host_id);
         loop {
             let take_over = decided.take();
-            let open = session::open(&context, &self.whom, take_over.as_ref(), &mut self.orders);
+            let open = session::open(
+                &context,
+                &self.whom,
+                take_over.as_ref(),
+                &mut self.orders,
+                &mut meeting,
+            );
             let end = match open.await {
                 Ok(session) => {
                     failures = 0;
                     context.links.tally().connected();
                     // The links hears of it once the stream is up to date.
                     self.known = Some(Link::Connected);
-                    self.is_put_off = false;
+                    (self.is_put_off, self.put_off) = (false, None);
                     info!(store_id = %session.store_id(), "the host is connected");
-                    session.run(&mut self.orders, &mut backoff).await
+                    session.run(&mut self.orders, &mut backoff, &mut meeting).await
                 }
                 Err(end) => end,
             };
@@ -89,6 +104,7 @@ impl Follower {
                         self.report_spent(&fault).await;
                     }
                     self.report(Link::Away(fault), false).await;
+                    meeting.is_cut(&context).await;
                 }
                 End::PutOff(_) | End::Refused(_) | End::Superseded(_) => {
                     self.report_refusal(end, is_proven).await;
@@ -151,7 +167,13 @@ impl Follower {
 
     async fn report_refusal(&mut self, end: End, is_proven: bool) {
         match end {
-            End::PutOff(fault) => self.report_put_off(fault).await,
+            End::PutOff(fault) => {
+                let since = *self.put_off.get_or_insert_with(Instant::now);
+                match since.elapsed() > MAX_PUT_OFF {
+                    true => self.report(Link::Refused(never_decides(&fault)), false).await,
+                    false => self.report_put_off(fault).await,
+                }
+            }
             End::Refused(fault) | End::Superseded(fault) => {
                 self.report(Link::Refused(fault), is_proven).await
             }
@@ -178,9 +200,7 @@ impl Follower {
         self.remind(&link);
         let input = match (&self.known, &link) {
             (Some(Link::Away(_)), Link::Away(_)) => None,
-            (Some(Link::Refused(old)), Link::Refused(new))
-                if old.code == new.code && self.is_proven == is_proven =>
-            {
+            (Some(Link::Refused(old)), Link::Refused(new)) if old == new && self.is_proven == is_proven => {
                 None
             }
             (_, Link::Refused(fault)) => Some(Input::HostRefused {
@@ -206,6 +226,21 @@ impl Follower {
             warn!(%fault, "the host still refuses this engine: nothing is sent to it, and what is shown of it is outdated");
             self.reminded = Some(Instant::now());
         }
+    }
+}
+
+/// What a host comes to that does not decide.
+fn never_decides(said: &Fault) -> Fault {
+    let words = format!(
+        "the host has not decided for more than {} s whose it is, which takes it {} s at most; until it does it counts as another life's: {}",
+        MAX_PUT_OFF.as_secs(),
+        MAX_PUT_OFF.as_secs() / 2,
+        said.message
+    );
+    Fault {
+        code: FaultCode::EngineFenced,
+        message: words.into(),
+        ..said.clone()
     }
 }
 

@@ -10,6 +10,7 @@ mod follower;
 mod frame;
 mod inventory;
 mod links;
+mod meeting;
 mod observation;
 mod pending;
 mod probe;
@@ -105,6 +106,7 @@ impl Perform<machine::Effect> for Outbox {
             machine::Effect::Stands(stance) => {
                 self.stance.send_replace(stance);
             }
+            machine::Effect::Holds(hosts) => self.lives.hold(hosts),
             machine::Effect::Held(_)
             | machine::Effect::AtWork(_)
             | machine::Effect::Waiting(_)
@@ -118,6 +120,7 @@ impl Perform<machine::Effect> for Outbox {
             | machine::Effect::Ended(_)
             | machine::Effect::Alert(_)
             | machine::Effect::Renewed(_)
+            | machine::Effect::Holds(_)
             | machine::Effect::Stands(_) => {}
             machine::Effect::Held(held) => self.holders.note(held),
             machine::Effect::Waiting(count) => self.waiting.note(*count),

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::backoff::Backoff;
 use super::call::{self, CallEnd, Connection, Limits};
 use super::follower::{Orders, idle};
+use super::meeting::Meeting;
 use super::pending::PendingEffects;
 use super::refusal::Refusal;
 use super::room::Room;
@@ -107,9 +108,10 @@ pub(super) async fn open<'a>(
     whom: &Whom,
     take_over: Option<&TakeOver>,
     orders: &mut Orders,
+    meeting: &mut Meeting,
 ) -> Result<Session<'a>, End> {
     let host_id = whom.host_id;
-    let connected = idle(orders, connect(context, whom, take_over)).await?;
+    let connected = idle(orders, connect(context, whom, take_over, meeting)).await?;
     let (connection, facts) = connected;
     // From here on effects count: what comes before the engine's answer is at worst done twice, which is harmless.
     let told = context.engine.call(Input::HostConnected { host_id, facts }).await;
@@ -121,6 +123,7 @@ async fn connect(
     context: &Context,
     whom: &Whom,
     take_over: Option<&TakeOver>,
+    meeting: &mut Meeting,
 ) -> Result<(Connection, HostFacts), End> {
     let (host_id, address) = (whom.host_id, &whom.address);
     let endpoint = client::endpoint(address).map_err(End::Refused)?;
@@ -149,6 +152,8 @@ async fn connect(
     is_the_one(host_id, &info)?;
     let life = context.lives.now();
     let (call, claim) = (engine_call(&life, &info)?, life.claim(&info));
+    // Whosever the host is, and before anything is decided by what it says of that.
+    meeting.meet(context, channel.clone(), &call).await;
     let loyalty = life.loyalty(host_id, &info).map_err(End::Away)?;
     let wanted = match (loyalty, take_over) {
         // What a host was put back to is no decision that it changes hands.
@@ -283,13 +288,15 @@ impl Session<'_> {
     }
 
     /// Reads the stream and performs effects side by side, until either ends the connection.
-    pub(super) async fn run(&self, orders: &mut Orders, backoff: &mut Backoff) -> End {
+    pub(super) async fn run(&self, orders: &mut Orders, backoff: &mut Backoff, meeting: &mut Meeting) -> End {
+        let Connection { channel, call, .. } = &self.connection;
         let (resync, room) = (Notify::new(), Arc::new(Room::new()));
         tokio::select! {
             // Both are asked each time, in an order that is not left to chance.
             biased;
             end = stream::read(self.context, &self.connection, &resync, &room, backoff) => end,
             end = self.perform_all(orders, &resync, &room) => end,
+            never = meeting.go_on(self.context, channel, call) => match never {},
         }
     }
 

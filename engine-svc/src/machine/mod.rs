@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::id::{CommandId, EngineId};
+use common::id::{CommandId, EngineId, HostId};
 use common::time::Timestamp;
 use engine_core::input::{Frame, HostTask, PriorRequest, Submission};
 use engine_core::jobs::Subject;
@@ -18,6 +18,7 @@ use tracing::error;
 use crate::life::Life;
 use crate::metrics::{Census, Figures};
 use crate::open_tasks::AtWork;
+use crate::pulse::Pulse;
 use crate::store::command::{COMMANDS, REQUESTS, request_key};
 use crate::store::task::TASKS;
 use crate::store::writes::Revisions;
@@ -35,6 +36,8 @@ pub struct Seed {
     pub limits: Limits,
     /// Where its figures are shown, if it is measured.
     pub figures: Option<Figures>,
+    /// Whether the process stood still.
+    pub pulse: Pulse,
 }
 
 /// What is to be done once a step is durable.
@@ -54,6 +57,8 @@ pub enum Effect {
     Renewed(Life),
     /// Whether the engine may act from now on.
     Stands(Stance),
+    /// The hosts that are this start's from now on.
+    Holds(Vec<HostId>),
     /// So many commands wait for their locks from now on.
     Waiting(usize),
     /// Forget who held what and which tasks were at work: the working state was read anew, and both come next.
@@ -66,6 +71,9 @@ pub struct Engine {
     store: Arc<dyn Store>,
     /// As it is recorded; none over a store in which no engine has begun.
     life: Option<Life>,
+    pulse: Pulse,
+    /// Up to which standstill of the process the hosts were asked anew.
+    standstills: u64,
     /// How many commands waited for their locks after the last step; none before the first.
     waiting: Option<usize>,
     /// Counts the working state, if it is measured.
@@ -88,6 +96,9 @@ impl Machine for Engine {
             state,
             store: Arc::clone(&seed.store),
             life: engine::present(reader)?,
+            // All hosts are asked at each load.
+            standstills: seed.pulse.beat(),
+            pulse: seed.pulse.clone(),
             waiting: None,
         })
     }
@@ -111,7 +122,13 @@ impl Machine for Engine {
         }
         let anew = matches!(input, Input::Recover);
         let what = kind(&input);
-        let transition = self.state.step(input, now);
+        let transition = match self.stood_still(&input) {
+            true => self
+                .state
+                .step(Input::StoodStill, now)
+                .then(self.state.step(input, now)),
+            false => self.state.step(input, now),
+        };
         for fault in &transition.defects {
             error!(input = what, %fault, "a step was refused");
         }
@@ -128,6 +145,22 @@ impl Machine for Engine {
 }
 
 impl Engine {
+    /// Whether the process stood still since the hosts were last asked, so that they may be another life's by now. Then nothing
+    /// is decided by what they said before.
+    fn stood_still(&mut self, input: &Input) -> bool {
+        let standstills = self.pulse.beat();
+        match input {
+            Input::Submit(_) | Input::Cancel { .. } | Input::Retry { .. } | Input::Abandon { .. } => {
+                std::mem::replace(&mut self.standstills, standstills) != standstills
+            }
+            Input::StoodStill => {
+                self.standstills = standstills;
+                false
+            }
+            _ => false,
+        }
+    }
+
     /// What the store has of a request whose command has left the working state: the core need not remember it.
     fn look_up(&self, submission: &mut Submission) -> Result<(), StoreError> {
         let key = request_key(
@@ -181,6 +214,7 @@ impl Engine {
             effects.extend(self.renew(&mut revisions).map(Effect::Renewed));
         }
         effects.extend(transition.stance.map(Effect::Stands));
+        effects.extend(transition.holds.map(Effect::Holds));
         let held = if anew {
             effects.push(Effect::Anew);
             self.all_held()
@@ -372,6 +406,8 @@ const fn kind(input: &Input) -> &'static str {
         Input::HostPutsOff { .. } => "host_puts_off",
         Input::ConnectionsSpent { .. } => "connections_spent",
         Input::HostRefused { .. } => "host_refused",
+        Input::LivesMet { .. } => "lives_met",
+        Input::StoodStill => "stood_still",
         Input::Observed { .. } => "observed",
         Input::StartAccepted { .. } => "start_accepted",
         Input::StartRefused { .. } => "start_refused",

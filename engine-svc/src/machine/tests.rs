@@ -42,6 +42,7 @@ fn seed(store: &Arc<dyn Store>) -> Seed {
         store: Arc::clone(store),
         limits: Limits::default(),
         figures: None,
+        pulse: Pulse::default(),
     }
 }
 
@@ -194,6 +195,7 @@ impl World {
             | Effect::AtWork(_)
             | Effect::Renewed(_)
             | Effect::Stands(_)
+            | Effect::Holds(_)
             | Effect::Waiting(_)
             | Effect::Anew => None,
         });

@@ -66,6 +66,10 @@ pub(crate) struct Truth {
     pub(crate) correlated: Vec<Option<String>>,
     /// With which correlation id each call about a task came.
     pub(crate) told: Vec<(&'static str, Option<String>)>,
+    /// What the engine has said of itself, each time.
+    pub(crate) met: Vec<Life>,
+    /// What it is told of other lives.
+    pub(crate) lives: Vec<Life>,
     /// This is heard, and not done or answered as long as it stands here.
     pub(crate) holds: Option<Asked>,
     /// One revision an entry: the task as it then was.
@@ -125,6 +129,8 @@ impl Double {
                 asked: Vec::new(),
                 correlated: Vec::new(),
                 told: Vec::new(),
+                met: Vec::new(),
+                lives: Vec::new(),
                 holds: None,
                 history: Vec::new(),
                 lies: VecDeque::new(),
@@ -436,6 +442,16 @@ impl HostService for Double {
         self.truth().owner = None;
         let host = Some(self.info());
         Ok(Response::new(ReleaseHostResponse { host }))
+    }
+
+    async fn meet_lives(
+        &self,
+        request: Request<MeetLivesRequest>,
+    ) -> Result<Response<MeetLivesResponse>, Status> {
+        let mut truth = self.truth();
+        truth.met.extend(request.into_inner().life);
+        let lives = truth.lives.clone();
+        Ok(Response::new(MeetLivesResponse { lives }))
     }
 }
 

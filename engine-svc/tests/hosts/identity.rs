@@ -8,6 +8,7 @@ use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::storage_domain_service_client::StorageDomainServiceClient;
 use proto::engine::v1::{CommandState, CreateDiskRequest, CreateStorageDomainRequest};
+use proto::host::v1::Life;
 use proto::task::v1::{Allocation, TaskState, VolumeFormat};
 use uuid::Uuid;
 
@@ -125,6 +126,31 @@ async fn a_host_that_says_it_is_another_lifes_is_left_alone_and_ends_nothing_els
     world.linked(Connection::Connected).await;
     world.ask_for_a_disk(&domain_id).await.unwrap();
     assert!(!world.running.is_finished());
+    world.stop().await;
+}
+
+/// What it has of the engine is the engine's own words, and it can make none.
+#[tokio::test]
+async fn a_host_that_repeats_or_makes_up_what_lives_say_is_heard_for_none() {
+    let (double, address) = Double::start(host_id());
+    let world = World::start(&Disk::new()).await;
+    world.follow(address).await;
+    let domain_id = world.domain().await;
+    for round in 1..4 {
+        while double.truth().met.len() < 2 * round {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut truth = double.truth();
+        let said = truth.met.last().cloned().unwrap();
+        let made_up = Life {
+            incarnation: Uuid::from_u128(0x888).to_string(),
+            heard: vec![said.nonce.clone()],
+            ..said.clone()
+        };
+        truth.lives = vec![said, made_up, Life::default()];
+    }
+    world.ask_for_a_disk(&domain_id).await.unwrap();
+    world.linked(Connection::Connected).await;
     world.stop().await;
 }
 

@@ -11,8 +11,9 @@ use tests::World;
 use tests::audit::at_rest;
 use tests::client::{Engine, Refusal, with_metadata};
 use tests::fail_point::FailPoints;
-use tests::failure::{Context as _, TestResult, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::ids::{fresh, fresh_loopback};
+use tests::neighbour::Neighbour;
 use tests::patience::eventually;
 use tests::requests;
 use tests::service::{Recipe, Service};
@@ -100,6 +101,22 @@ async fn info(world: &World) -> TestResult<HostInfo> {
         .into_inner()
         .host
         .context("no host")
+}
+
+/// Has the engine take over a host that it has a record of.
+async fn takes_over_host(engine: &Engine, host_id: &str) -> TestResult<()> {
+    let request = TakeOverHostRequest {
+        host_id: host_id.to_owned(),
+        reason: "its engine is gone".to_owned(),
+        request_id: fresh(),
+        ..TakeOverHostRequest::default()
+    };
+    let answer = engine.hosts.clone().take_over_host(request).await;
+    let command = answer.context("TakeOverHost")?.into_inner().command;
+    engine
+        .succeeds(&command.context("no command")?.command_id)
+        .await?;
+    engine.sees_host(host_id, Connection::Connected).await
 }
 
 /// Has the engine take the host over; without an address it is one that is recorded.
@@ -312,10 +329,18 @@ async fn a_copy_of_an_engine_at_work_takes_no_command_whenever_it_is_asked() -> 
     let (mut world, _) = World::furnished().await?;
     copied_at_work(&world)?;
     let mut other = Other::start(&world, "copy").await?;
-    bare_vm_is_refused(&other.client, "ENGINE_STILL_CONNECTED").await?;
+    // By which of the two depends on whether it has heard of the other one yet.
+    let either = ["ENGINE_STILL_CONNECTED", "ENGINE_FENCED"].map(str::to_owned);
+    let answer = bare_vm(&other.client, &fresh())
+        .await?
+        .context("it was accepted")?;
+    ensure(either.contains(&answer), || answer.clone())?;
     world.host.stop().await?;
     other.restart().await?;
-    bare_vm_is_refused(&other.client, "ENGINE_STILL_CONNECTED").await?;
+    let answer = bare_vm(&other.client, &fresh())
+        .await?
+        .context("it was accepted")?;
+    ensure(either.contains(&answer), || answer.clone())?;
     // Who has had the host takes commands for it.
     let accepted = bare_vm(&world.client, "while-the-host-is-away").await?;
     ensure(accepted.is_none(), || format!("{accepted:?}"))?;
@@ -394,6 +419,123 @@ async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_on
             world.restart_engine().await?;
         }
         other.restart().await?;
+    }
+    Ok(())
+}
+
+/// Whether the engine takes a command that touches no host, once that is decided.
+async fn takes_commands(engine: &Engine) -> TestResult<bool> {
+    match bare_vm(engine, &fresh()).await?.as_deref() {
+        None => Ok(true),
+        Some("ENGINE_FENCED") => Ok(false),
+        Some(code) => Err(Failure::new(format!("refused with {code}"))),
+    }
+}
+
+/// Waits until of these two one takes commands, and the other does not.
+async fn one_goes_on(first: &Engine, first_does: bool, second: &Engine) -> TestResult<()> {
+    eventually("one of two engines to go on", || async {
+        let both = (
+            takes_commands(first).await.ok()?,
+            takes_commands(second).await.ok()?,
+        );
+        (both == (first_does, !first_does)).then_some(())
+    })
+    .await?;
+    // And so it stays.
+    let both = (takes_commands(first).await?, takes_commands(second).await?);
+    ensure(both == (first_does, !first_does), || format!("{both:?}"))
+}
+
+fn barred(second: &Neighbour, engine: &Service) -> TestResult<()> {
+    second.proxy.unbar();
+    second.proxy.bar(engine.pid().context("the engine does not run")?);
+    Ok(())
+}
+
+/// The copy gets a host that the original does not reach, and both are heard at the other one: the hosts themselves prove
+/// nothing to the original.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_engine_that_is_cut_off_from_a_host_and_a_copy_that_gets_it_one_goes_on() -> TestResult<()> {
+    let (mut world, domain_id) = World::furnished().await?;
+    let second = world.neighbour("second", &[]).await?;
+    let elsewhere = second.furnish(&world.client, "second").await?;
+    copied_at_work(&world)?;
+    barred(&second, &world.engine)?;
+    world.client.sees_host(second.id(), Connection::Away).await?;
+    let mut other = Other::start(&world, "copy").await?;
+    other.client.sees_host(second.id(), Connection::Connected).await?;
+    // The host with the smaller id decides.
+    let first_goes_on = world.host_id.as_str() < second.id();
+    for round in 0..3 {
+        one_goes_on(&world.client, first_goes_on, &other.client).await?;
+        if first_goes_on {
+            makes_a_disk(&world.client, &domain_id).await?;
+            makes_none(&other.client, &elsewhere).await?;
+        } else {
+            makes_a_disk(&other.client, &elsewhere).await?;
+            makes_none(&world.client, &domain_id).await?;
+        }
+        match round {
+            0 => other.restart().await?,
+            _ => {
+                world.kill_engine().await?;
+                world.restart_engine().await?;
+                barred(&second, &world.engine)?;
+            }
+        }
+        world.host_is(Connection::Connected).await?;
+        other.client.sees_host(second.id(), Connection::Connected).await?;
+    }
+    second.proxy.unbar();
+    stands(&world.client, second.id(), Connection::Refused, "ENGINE_FENCED").await?;
+    one_goes_on(&world.client, first_goes_on, &other.client).await?;
+    // A person decides otherwise, or once and for all.
+    let winner = if first_goes_on {
+        &world.client
+    } else {
+        &other.client
+    };
+    let lost = if first_goes_on {
+        second.id()
+    } else {
+        world.host_id.as_str()
+    };
+    takes_over_host(winner, lost).await?;
+    makes_a_disk(winner, &domain_id).await?;
+    makes_a_disk(winner, &elsewhere).await.map(drop)
+}
+
+/// Its hosts have given it up meanwhile, and are another life's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_stood_still_takes_nothing_before_its_hosts_have_said_whose_they_are() -> TestResult<()>
+{
+    let (mut world, _) = World::furnished().await?;
+    copied_at_work(&world)?;
+    world.engine.signal(Signal::STOP)?;
+    // It has no connection any more, and the copy gets the host.
+    world.host.stop().await?;
+    world.host.start(&FailPoints::default()).await?;
+    let other = Other::start(&world, "copy").await?;
+    let got = other
+        .client
+        .sees_host(&world.host_id, Connection::Connected)
+        .await;
+    // By more than the hosts' patience.
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    let asked: Vec<_> = (0..4)
+        .map(|_| {
+            let engine = world.client.clone();
+            tokio::spawn(async move { bare_vm(&engine, &fresh()).await })
+        })
+        .collect();
+    world.engine.signal(Signal::CONT)?;
+    got?;
+    for asked in asked {
+        let answer = asked.await.map_err(|error| Failure::new(error.to_string()))??;
+        ensure(answer.as_deref() == Some("ENGINE_FENCED"), || {
+            format!("{answer:?}")
+        })?;
     }
     Ok(())
 }

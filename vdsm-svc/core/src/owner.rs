@@ -326,7 +326,9 @@ fn same_store(own: StoreId, call: &EngineCall) -> Result<(), Fault> {
     match call.store_id {
         Some(store) if store != own => Err(Fault::new(
             FaultCode::HostStoreChanged,
-            format!("the call is for store {store}, but this host's data directory is store {own}: check the host before sending anything again"),
+            format!(
+                "the call is for store {store}, but this host's data directory is store {own}: the one before was lost, or another one was put in its place. An engine connects anew, and settles by what storage shows what was begun; whoever else calls reads the host (GetHostInfo) before it sends anything again"
+            ),
         )
         .about(own)),
         _ => Ok(()),

@@ -126,6 +126,19 @@ impl HostService for Hosts {
         let info = self.info(host).await?;
         Ok(Response::new(wire::ReleaseHostResponse { host: Some(info) }))
     }
+
+    async fn meet_lives(
+        &self,
+        request: Request<wire::MeetLivesRequest>,
+    ) -> Result<Response<wire::MeetLivesResponse>, Status> {
+        let host = self.gate.host()?;
+        let call = caller(&who(&request)?).engine.ok_or_else(no_engine).or_refuse()?;
+        let meeting = &host.presence.meeting;
+        let lives = meeting
+            .meet(call.engine_id, request.into_inner().life)
+            .or_refuse()?;
+        Ok(Response::new(wire::MeetLivesResponse { lives }))
+    }
 }
 
 fn tell_claimed(call: EngineCall, take_over: Option<&TakeOver>) {

@@ -119,6 +119,29 @@ fn after(predecessor: &str) -> wire::ClaimHostRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn starts_of_one_engine_hear_of_each_other_at_a_host_whosever_it_is() {
+    let host = Host::start().await;
+    let (engine, first, second) = (fresh(), fresh(), fresh());
+    let meets = async |engine: &str, start: &str| {
+        let life = Some(wire::Life {
+            incarnation: start.to_owned(),
+            nonce: vec![1; 16],
+            code: vec![2; 32],
+            ..wire::Life::default()
+        });
+        let request = from_start(wire::MeetLivesRequest { life }, engine, 1, start);
+        let answer = host.hosts().meet_lives(request).await.unwrap().into_inner();
+        let heard = answer.lives.into_iter().map(|life| life.incarnation);
+        heard.collect::<Vec<_>>()
+    };
+    assert!(meets(&engine, &first).await.is_empty());
+    assert_eq!(meets(&engine, &second).await, [first.clone()]);
+    assert_eq!(meets(&engine, &first).await, [second]);
+    assert!(meets(&fresh(), &fresh()).await.is_empty(), "another engine");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_start_that_claimed_a_host_has_it_across_a_restart_until_a_successor_claims_it() {
     let host = Host::start().await;
     let (engine, first, second, copy) = (fresh(), fresh(), fresh(), fresh());

@@ -101,8 +101,14 @@ pub(crate) struct Volatile {
     pub(crate) streams: BTreeMap<HostId, Stream>,
     /// Hosts that were asked, and are not connected. Those that were not asked yet are neither here nor connected.
     pub(crate) away: BTreeSet<HostId>,
+    /// Hosts that are connected, and have not answered since the process stood still.
+    pub(crate) doubted: BTreeSet<HostId>,
+    /// The hosts that other lives have, as these say at each host at which they are heard now.
+    pub(crate) met: BTreeMap<HostId, BTreeSet<HostId>>,
     /// Whether the engine may act, as it was last told.
     pub(crate) stance: Option<Stance>,
+    /// The hosts that are this start's, as it was last told.
+    pub(crate) held: Vec<HostId>,
     /// How often this process has taken a new incarnation.
     pub(crate) renewals: u32,
     /// How far looking through each host's storage is; it is still to be done where nothing stands here.
@@ -121,6 +127,7 @@ impl Volatile {
         self.connected.remove(&host_id);
         self.streams.remove(&host_id);
         self.away.remove(&host_id);
+        self.doubted.remove(&host_id);
     }
 }
 

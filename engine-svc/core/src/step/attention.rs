@@ -65,8 +65,7 @@ impl Tx<'_> {
             Ok(root) => root.clone(),
             Err(fault) => return Reply::Refused(fault),
         };
-        let reachable = self.out_of_reach(&root).map_or(Ok(()), Err);
-        if let Err(fault) = reachable.and_then(|()| self.may_act_on(&root)) {
+        if let Some(fault) = self.out_of_reach(&root) {
             return Reply::Refused(fault);
         }
         let message = format!("{}: {user} requested a retry", root.parameters.describe());
@@ -147,8 +146,7 @@ impl Tx<'_> {
     }
 
     pub(super) fn abandon(&mut self, id: CommandId, user: &str, reason: &str) -> Reply {
-        let root = self.resting_root(id).and_then(|root| self.nothing_runs(root));
-        let root = match root.and_then(|root| self.may_act_on(root).map(|()| root)) {
+        let root = match self.resting_root(id).and_then(|root| self.nothing_runs(root)) {
             Ok(root) => root.clone(),
             Err(fault) => return Reply::Refused(fault),
         };
@@ -193,8 +191,10 @@ impl Tx<'_> {
         });
     }
 
+    /// Whether this engine may act comes before what is so with the command, of which it may know what is old.
     fn resting_root(&self, id: CommandId) -> Result<&Command, Fault> {
         let root = self.unfinished_root(id)?;
+        self.may_act_on(root)?;
         if root.state == CommandState::NeedsAttention {
             return Ok(root);
         }

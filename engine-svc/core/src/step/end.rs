@@ -33,6 +33,7 @@ impl Tx<'_> {
     /// Nothing that is known of the connection outlives it: the host may come back as one that does not answer.
     fn unfollow(&mut self, host_id: HostId) {
         self.state.volatile.forget(host_id);
+        self.state.volatile.met.remove(&host_id);
         self.effect(Effect::Unfollow { host_id });
     }
 

@@ -9,7 +9,7 @@ use super::tx::Tx;
 use super::verdict::is_about_identity;
 use crate::change::Change;
 use crate::effect::Effect;
-use crate::input::HostFacts;
+use crate::input::{HostFacts, OtherStart};
 use crate::model::{AsyncTaskState, EntityKey, EventCode, Host, OtherLife, Purpose};
 use crate::plan;
 use crate::state::Life;
@@ -43,6 +43,7 @@ impl Tx<'_> {
         let before = self.state.volatile.connected.insert(host_id, life);
         self.state.volatile.streams.remove(&host_id);
         self.state.volatile.away.remove(&host_id);
+        self.state.volatile.doubted.remove(&host_id);
         if self.state.host(host_id).is_some() {
             if before.is_none() {
                 let other = self.state.host(host_id).and_then(|host| host.other_life.as_ref());
@@ -82,6 +83,7 @@ impl Tx<'_> {
     pub(super) fn host_away(&mut self, host_id: HostId) {
         let was_here = self.state.volatile.connected.remove(&host_id).is_some();
         self.state.volatile.streams.remove(&host_id);
+        self.state.volatile.doubted.remove(&host_id);
         if self.state.host(host_id).is_none() {
             return;
         }
@@ -109,13 +111,18 @@ impl Tx<'_> {
         if self.state.host(host_id).is_none() {
             return;
         }
-        self.state.volatile.away.insert(host_id);
+        let was_asked = !self.state.volatile.away.insert(host_id);
+        let before = self.state.host(host_id).and_then(|host| host.other_life.as_ref());
+        let is_known =
+            before.is_some_and(|other| (other.fault.code, other.is_proven) == (fault.code, is_proven));
         let code = if fault.code == FaultCode::EngineFenced {
             let other = OtherLife {
                 fault: fault.clone(),
                 is_proven,
             };
-            self.note_other_life(host_id, Some(other));
+            if self.note_other_life(host_id, Some(other)) {
+                self.renew();
+            }
             EventCode::EngineFenced
         } else {
             EventCode::HostRefused
@@ -126,35 +133,89 @@ impl Tx<'_> {
         } else {
             ""
         };
-        let message = format!("{} is refused: {fault}{lost}", self.state.named_host(host_id));
-        self.emit_about(code, vec![EntityKey::Host(host_id)], message);
+        // That another start of the same life has it by now is no news: one may start each second.
+        if !(was_asked && is_known) {
+            let message = format!("{} is refused: {fault}{lost}", self.state.named_host(host_id));
+            self.emit_about(code, vec![EntityKey::Host(host_id)], message);
+        }
         for task_id in self.state.tasks_on(host_id) {
             self.needs_somebody(task_id, fault.clone());
         }
     }
 
-    /// Whether another life has the host is known before it answers again, which may take long. What was proved stays so
-    /// until the host is this start's.
-    fn note_other_life(&mut self, host_id: HostId, said: Option<OtherLife>) {
-        let Some(host) = self.state.host(host_id) else {
+    /// Other lives say at a host which hosts they have: what this start does not see of it itself, it knows from then on as if
+    /// those hosts had shown it.
+    pub(super) fn lives_met(&mut self, via: HostId, lives: &[OtherStart]) {
+        if !self.state.is_followed(via) {
             return;
+        }
+        for life in lives {
+            for host_id in &life.holds {
+                self.is_held_by(*host_id, life, via);
+            }
+        }
+        let held = lives.iter().flat_map(|life| life.holds.iter().copied()).collect();
+        // Unless it was for that that all hosts are followed anew: then they are heard anew as well.
+        match lives.is_empty() || self.renews {
+            true => self.state.volatile.met.remove(&via),
+            false => self.state.volatile.met.insert(via, held),
+        };
+    }
+
+    fn is_held_by(&mut self, host_id: HostId, life: &OtherStart, via: HostId) {
+        let is_ours = self.state.volatile.connected.contains_key(&host_id);
+        if is_ours || self.state.host(host_id).is_none() {
+            return;
+        }
+        let message = format!(
+            "host {host_id} belongs to another start of this engine (incarnation {}), which is at work and says so through host              {via}: another engine runs on a copy of this data directory. Stop the one that is not meant to have the host; if              this one is, have the host taken over (TakeOverHost)",
+            life.incarnation
+        );
+        let fault = Fault::new(FaultCode::EngineFenced, message).about(EntityKey::Host(host_id));
+        let told = fault.message.to_string();
+        let is_proven = true;
+        if self.note_other_life(host_id, Some(OtherLife { fault, is_proven })) {
+            self.renew();
+            self.emit_about(EventCode::EngineFenced, vec![EntityKey::Host(host_id)], told);
+        }
+    }
+
+    /// The hosts are asked anew whose they are, and nothing is taken before they have answered.
+    pub(super) fn stood_still(&mut self) {
+        let connected = self.state.volatile.connected.keys().copied();
+        self.state.volatile.doubted = connected.collect();
+        self.follow_anew();
+    }
+
+    fn follow_anew(&mut self) {
+        // What followers have heard goes with them.
+        self.state.volatile.met.clear();
+        let again = self.hosts_to_follow();
+        self.effects(again);
+    }
+
+    /// Whether another life has the host is known before it answers again, which may take long. What was proved stays so
+    /// until the host is this start's. Whether it is proved only now.
+    fn note_other_life(&mut self, host_id: HostId, said: Option<OtherLife>) -> bool {
+        let Some(host) = self.state.host(host_id) else {
+            return false;
         };
         let kind = |other: &OtherLife| (other.is_proven, other.fault.code);
         let before = host.other_life.as_ref().map(kind);
         let now = said.as_ref().map(kind);
         let was_proven = before.is_some_and(|(is_proven, _)| is_proven);
         let is_proven = now.is_some_and(|(is_proven, _)| is_proven);
-        if before == now || (was_proven && now.is_some() && !is_proven) {
-            return;
+        // Which start it is may have changed, and is told.
+        let is_known = before == now && said == host.other_life;
+        if is_known || (was_proven && now.is_some() && !is_proven) {
+            return false;
         }
         let host = Host {
             other_life: said,
             ..host.clone()
         };
         self.put(Change::Host(Arc::new(host)));
-        if is_proven && !was_proven {
-            self.renew();
-        }
+        is_proven && !was_proven
     }
 
     /// Whether another engine had it is known when it says that it is this one's again. Whether that was news.
@@ -179,8 +240,7 @@ impl Tx<'_> {
         if self.state.volatile.renewals < MAX_RENEWALS {
             self.state.volatile.renewals += 1;
             self.renews = true;
-            let again = self.hosts_to_follow();
-            self.effects(again);
+            self.follow_anew();
         }
     }
 

@@ -19,7 +19,7 @@ mod wait;
 use std::collections::BTreeSet;
 
 pub use cancel::not_to_be_asked;
-use common::id::CommandId;
+use common::id::{CommandId, HostId};
 use common::{Fault, Timestamp};
 
 use crate::change::Change;
@@ -45,6 +45,8 @@ pub struct Transition {
     pub renews: bool,
     /// Whether the engine may act, where that has changed.
     pub stance: Option<Stance>,
+    /// The hosts that are this start's, where that has changed.
+    pub holds: Option<Vec<HostId>>,
     /// For the one who sent the input.
     pub reply: Reply,
     /// Moves that no table has, for the log: nothing of them stays.
@@ -102,6 +104,17 @@ impl Transition {
         }
     }
 
+    /// What this step and the next one come to; the answer is the next one's.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.reply = next.reply.clone();
+        self.renews |= next.renews;
+        self.stance = next.stance.clone().or(self.stance);
+        self.holds = next.holds.clone().or(self.holds);
+        self.append(next);
+        self
+    }
+
     /// Nothing but a refusal.
     fn refused(fault: Fault) -> Self {
         Self {
@@ -110,6 +123,7 @@ impl Transition {
             effects: Vec::new(),
             renews: false,
             stance: None,
+            holds: None,
             defects: vec![fault.clone()],
             reply: Reply::Refused(fault),
             #[cfg(test)]
@@ -127,6 +141,7 @@ impl State {
         let mut transition = self.taken(input, now);
         if may_decide {
             transition.stance = self.take_stance();
+            transition.holds = self.take_holds();
         }
         self.start_waiting(&mut transition, is_restart, now);
         transition
@@ -148,6 +163,16 @@ impl State {
         let has_changed = self.volatile.stance.as_ref() != Some(&now);
         has_changed.then(|| {
             self.volatile.stance = Some(now.clone());
+            now
+        })
+    }
+
+    /// The hosts that are this start's, where that has changed since it was last told.
+    fn take_holds(&mut self) -> Option<Vec<HostId>> {
+        let now = self.held();
+        let has_changed = self.volatile.held != now;
+        has_changed.then(|| {
+            self.volatile.held.clone_from(&now);
             now
         })
     }
@@ -195,6 +220,8 @@ const fn decides(input: &Input) -> bool {
             | Input::HostAway { .. }
             | Input::HostPutsOff { .. }
             | Input::HostRefused { .. }
+            | Input::LivesMet { .. }
+            | Input::StoodStill
     )
 }
 
@@ -221,6 +248,8 @@ impl Tx<'_> {
                 fault,
                 is_proven,
             } => self.host_refused(host_id, fault, is_proven),
+            Input::LivesMet { host_id, lives } => self.lives_met(host_id, &lives),
+            Input::StoodStill => self.stood_still(),
             Input::Observed {
                 host_id,
                 store_id,

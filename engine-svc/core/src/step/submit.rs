@@ -29,6 +29,10 @@ impl Tx<'_> {
 
     /// What is to be recorded, and whether it can start.
     fn admit(&self, asked: &Submission) -> Result<(Records, Locks), Fault> {
+        // Before all else that may be wrong with it: what an engine knows that is fenced is old.
+        if !matches!(asked.request, CommandRequest::TakeOverHost(_)) {
+            self.is_not_over()?;
+        }
         let plan = self.plan(asked.command_id, &asked.request)?;
         let locks = self.locks(asked, &plan)?;
         let origin = Origin {
@@ -151,6 +155,13 @@ impl Tx<'_> {
                 Err(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
             }
             None => self.may_act().map(|()| plan),
+        }
+    }
+
+    fn is_not_over(&self) -> Result<(), Fault> {
+        match &self.state.volatile.stance {
+            Some(Stance::Over(fault)) => Err(fault.clone()),
+            Some(Stance::Acts | Stance::Undecided(_)) | None => Ok(()),
         }
     }
 

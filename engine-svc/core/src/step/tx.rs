@@ -6,6 +6,7 @@ use std::sync::Arc;
 use common::id::{CommandId, TaskId};
 use common::{Fault, FaultCode, Timestamp};
 
+use super::verdict::is_about_identity;
 use super::{Reply, Transition};
 use crate::change::Change;
 use crate::effect::Effect;
@@ -84,6 +85,7 @@ impl<'a> Tx<'a> {
             effects: self.effects,
             renews: self.renews,
             stance: None,
+            holds: None,
             reply,
             defects: Vec::new(),
             #[cfg(test)]
@@ -313,8 +315,14 @@ impl<'a> Tx<'a> {
 
     /// What an operator is needed for, since now.
     pub(super) fn attention(&self, fault: Fault) -> WaitingFor {
+        // Before the host is this engine's a retry and an abandon are refused; then it goes on by itself.
+        let note = match fault.code {
+            FaultCode::HostIdMismatch => "the host that was added, at its address",
+            _ if is_about_identity(&fault) => "the host to be this engine's: TakeOverHost, if it is to be",
+            _ => "RetryCommand or AbandonCommand; or the missing fact",
+        };
         WaitingFor {
-            note: "RetryCommand or AbandonCommand; or the missing fact".into(),
+            note: note.into(),
             what: Awaited::Attention(fault),
             since: self.now,
         }

@@ -10,7 +10,9 @@ mod moved;
 mod scenes;
 mod world;
 
-use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, VmId};
+use std::collections::BTreeSet;
+
+use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, Incarnation, RequestId, StoreId, VmId};
 use common::{Allocation, Fault, FaultCode, VolumeFormat};
 use uuid::Uuid;
 
@@ -19,7 +21,7 @@ pub(crate) use host::{FakeHost, Fate, Image};
 pub(crate) use moved::Moved;
 pub(crate) use world::{World, add_host, create_domain};
 
-use crate::input::{Input, Submission};
+use crate::input::{Input, OtherStart, Submission};
 use crate::model::{
     AttachDisk, CommandRequest, CopyDiskRequest, CreateVmRequest, DetachDisk, NewDisk, RemoveDisk,
     RemoveHost, RemoveVmRequest, TakeOverHost,
@@ -89,6 +91,14 @@ pub(crate) fn submission(n: u128, rpc: &str, request: CommandRequest) -> Submiss
         lock_wait: None,
         validate_only: false,
         before: None,
+    }
+}
+
+/// Another life of the engine, which has these hosts.
+pub(crate) fn other_start(holds: &BTreeSet<HostId>) -> OtherStart {
+    OtherStart {
+        incarnation: Incarnation::from_uuid(Uuid::from_u128(0x8000)),
+        holds: holds.clone(),
     }
 }
 

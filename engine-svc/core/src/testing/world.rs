@@ -503,7 +503,9 @@ fn may_come_again(input: &Input) -> bool {
         | Input::HostPutsOff { .. }
         | Input::ConnectionsSpent { .. }
         | Input::LockWaitsChecked { .. }
-        | Input::HostRefused { .. } => false,
+        | Input::HostRefused { .. }
+        | Input::LivesMet { .. }
+        | Input::StoodStill => false,
         _ => true,
     }
 }

@@ -87,6 +87,10 @@ impl HostService for Calls {
         let host = Some(self.info());
         Ok(Response::new(vdsm::ReleaseHostResponse { host }))
     }
+
+    async fn meet_lives(&self, _: Request<vdsm::MeetLivesRequest>) -> Answer<vdsm::MeetLivesResponse> {
+        Ok(Response::new(vdsm::MeetLivesResponse::default()))
+    }
 }
 
 #[tonic::async_trait]

@@ -45,6 +45,25 @@ async fn a_claim_without_a_proper_engine_is_refused_by_field() -> TestResult<()>
     let release = ReleaseHostRequest::default;
     refuse!(table, for x in ["x", nil], host.release_host(by(release(), x, "1")) => invalid("metadata.x-engine-id"));
     refuse!(table, for x in ["-1", "x", overflow], host.release_host(by(release(), &engine, x)) => invalid("metadata.x-engine-epoch"));
+    let meet = MeetLivesRequest::default;
+    refuse!(table, host.meet_lives(meet()) => invalid("metadata.x-engine-id"));
+    refuse!(table, host.meet_lives(by(meet(), &engine, "1")) => invalid("life"));
+    let says = |change: &dyn Fn(&mut Life)| {
+        let whole = Life {
+            incarnation: fresh(),
+            nonce: vec![0; 16],
+            code: vec![0; 32],
+            ..Life::default()
+        };
+        let life = Some(with(whole, change));
+        by(MeetLivesRequest { life }, &engine, "1")
+    };
+    refuse!(table, for x in bad_ids(), host.meet_lives(says(&|life| life.incarnation = x.clone())) => invalid("life.incarnation"));
+    refuse!(table, for n in [0, 15, 17], host.meet_lives(says(&|life| life.nonce = vec![0; n])) => invalid("life.nonce"));
+    refuse!(table, for n in [0, 31, 33], host.meet_lives(says(&|life| life.code = vec![0; n])) => invalid("life.code"));
+    refuse!(table, for n in [0, 17], host.meet_lives(says(&|life| life.heard = vec![vec![0; n]])) => invalid("life.heard[0]"));
+    refuse!(table, host.meet_lives(says(&|life| life.heard = vec![vec![0; 16]; 16])) => invalid("life.heard"));
+    refuse!(table, for n in [1, 17, 16 * 4_097], host.meet_lives(says(&|life| life.holds = vec![0; n])) => invalid("life.holds"));
     table.verdict()
 }
 
