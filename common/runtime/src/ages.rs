@@ -1,8 +1,8 @@
-//! How old what was recorded is, whatever the wall clock does: [`common::age`] with the clocks of this machine and a place
+//! The ages of records, whatever the wall clock does: [`common::age`] with the clocks of this machine, and a record
 //! in the store, table `clock`, the key `self` → `ClockRecord`.
 //!
-//! A time that is recorded comes from here, with what must be recorded beside it ([`Ages::stamp`]; the coordinator asks for
-//! each input): so nothing is ever in the store that bears a time which the store does not know the clock to have shown.
+//! Recorded times come from here, together with what must be recorded besides ([`Ages::stamp`]; the coordinator calls
+//! it for each input): so the store never has a time of which it does not know that the clock has shown it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::machine::Machine;
 const CLOCK: Table = Table("clock");
 const KEY: &[u8] = b"self";
 
-/// How often the wall clock is looked at while nothing is recorded.
+/// How often the wall clock is observed while nothing is recorded.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The ages of one service. Cheap to clone; all clones are one clock.
@@ -41,17 +41,17 @@ struct Inner {
     kept: Kept,
 }
 
-/// The present time, for what is recorded now.
+/// The present time, for records that are made now.
 #[derive(Debug)]
 pub struct Stamp {
-    /// By the wall clock.
+    /// The time of the wall clock.
     pub time: Timestamp,
-    /// To be recorded no later than anything that bears the time.
+    /// To be recorded no later than the first record with that time.
     pub writes: Option<Write>,
 }
 
-/// The times of commits that become durable one after the other, or not at all. What the clock has shown is written with the
-/// first of them, and not again while that one is under way.
+/// The times of commits that become durable one after the other, or not at all. What the clock has shown is written
+/// with the first of them, and not again while that one is under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Stamps {
     ages: Ages,
@@ -66,13 +66,13 @@ pub(crate) struct Due {
 }
 
 impl Ages {
-    /// Of a service that never ran before. Nothing may be asked for a greater age than `window`.
+    /// For a service that never ran before. Ages greater than `window` must not be asked for.
     pub fn begin(window: Duration) -> Self {
         Self::over(AgeClock::begin(window, clock::now()), Kept::default(), clock::now)
     }
 
-    /// Of the service whose memory this is, before anything else is recorded in this start. Tells the log where the
-    /// clock has jumped since the last one.
+    /// For the service of this store, before anything else is recorded in this start. Logs a jump of the clock since
+    /// the last start.
     ///
     /// # Errors
     /// [`StoreError`] if what earlier starts kept cannot be read, or not be added to.
@@ -125,7 +125,7 @@ impl Ages {
         Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// The present, to tell what is old from.
+    /// The present, from which ages are computed.
     pub fn present(&self) -> Present {
         let mut inner = self.inner();
         inner.look();
@@ -159,7 +159,7 @@ impl Ages {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(LOOK) => {}
-                // Not a moment longer: whoever stopped it may want to open the store again.
+                // Released at once: whoever stopped the service may want to reopen the store.
                 () = coordinator.ended() => return,
             }
         }
@@ -234,7 +234,7 @@ fn tell(jump: Jump) {
     }
 }
 
-/// When the newest revision was recorded; none where there is none.
+/// When the newest revision was recorded; none if there is none.
 fn last_record(store: &dyn Store, revision: Revision) -> Result<Option<Timestamp>, StoreError> {
     let before = Revision(revision.0.saturating_sub(1));
     Ok(store.history(before, 1)?.first().map(|last| last.time))

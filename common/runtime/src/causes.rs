@@ -2,11 +2,11 @@
 
 use std::error::Error;
 
-/// What the transport says of each of its errors, whatever they are.
+/// The text of every transport error, whatever it is.
 const SAYS_NOTHING: &str = "transport error";
 
-/// An error with all that caused it, the last cause last: that is the one to be mended. What says nothing, or only what was
-/// said already, is left out.
+/// An error with all its causes; the last one is the root cause. Texts that say nothing or repeat an earlier text are
+/// left out.
 pub fn causes(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);

@@ -1,4 +1,4 @@
-//! How a service reaches another.
+//! Connections to another service.
 
 use std::fmt;
 use std::future::Future;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use common::fault::Fault;
 use tonic::transport::{Channel, Endpoint, Error};
 
-/// How often the peer is pinged, streams or not: a peer that stopped without a word is noticed within this
-/// and [`PING_TIMEOUT`].
+/// How often the peer is pinged, even without streams: a peer that disappears silently is noticed within this plus
+/// [`PING_TIMEOUT`].
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a ping may stay unanswered.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long connecting may take, a name look-up included.
+/// How long connecting may take, including name resolution.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 use crate::tls::{ClientTls, HostName, LastWords, Way};
@@ -25,7 +25,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Error>> + Send>>;
 
 type Connect = dyn Fn(Endpoint, HostName, LastWords) -> Connecting + Send + Sync;
 
-/// Makes connections: over TCP, unless the network is another one, as in a simulation.
+/// Creates connections: over TCP, or over another network, as in a simulation.
 #[derive(Clone)]
 pub struct Connector(Arc<Connect>);
 
@@ -91,7 +91,7 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Fault> {
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        // Without it a stopped peer is never noticed, even with an open stream.
+        // Without this, a peer that disappears is never noticed, even with an open stream.
         .keep_alive_while_idle(true))
 }
 

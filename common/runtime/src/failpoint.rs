@@ -1,4 +1,4 @@
-//! Points at which tests kill the process. Without the feature `failpoints` nothing of it is compiled in.
+//! Points at which tests kill the process. Compiled in only with the feature `failpoints`.
 //!
 //! | variable | effect |
 //! |---|---|
@@ -18,7 +18,7 @@ pub fn hit(name: &str) {
 #[inline(always)]
 pub fn hit(_name: &str) {}
 
-/// Whether a hit may have an effect: where not, a caller need not even make the name.
+/// Whether a hit can have an effect: if not, a caller need not even build the name.
 pub(crate) fn armed() -> bool {
     #[cfg(feature = "failpoints")]
     return enabled::armed();

@@ -1,4 +1,4 @@
-//! The mind of a service, as its coordinator sees it.
+//! The core of a service, as its coordinator sees it.
 
 use common::time::Timestamp;
 use store::{Reader, StoreError, Write};
@@ -9,13 +9,13 @@ use store::{Reader, StoreError, Write};
 /// what it returns durable, and only then publishes it, answers, and has the effects performed. When a commit
 /// fails the whole machine is dropped and loaded again, so it may change its state freely in [`Machine::step`].
 pub trait Machine: Sized + Send + 'static {
-    /// What can happen.
+    /// An input.
     type Input: Send + 'static;
-    /// What the one who sent an input is told.
+    /// The reply to the sender of an input.
     type Reply: Send + 'static;
-    /// What is to be done in the world, once the change behind it is durable.
+    /// An effect, to be performed once the change behind it is durable.
     type Effect: Send + 'static;
-    /// What watchers are shown of a revision.
+    /// What watchers see of a revision.
     type History: prost::Message + Default + Send + Sync + 'static;
     /// What it needs at each load besides the records.
     type Seed: Clone + Send + 'static;
@@ -32,8 +32,8 @@ pub trait Machine: Sized + Send + 'static {
     /// Takes one input.
     fn step(&mut self, input: Self::Input, now: Timestamp) -> Step<Self>;
 
-    /// What is to be shown of its working state to who measures it, once that is durable: called once a batch, when that is
-    /// whole.
+    /// What is to be shown of its working state to who measures it, once that is durable: called once a batch, when
+    /// that is whole.
     fn shown(&mut self) -> Option<Shown> {
         None
     }
@@ -56,10 +56,10 @@ pub struct Step<M: Machine> {
     pub reply: M::Reply,
 }
 
-/// One revision to be.
+/// A revision to be committed.
 #[derive(Debug)]
 pub struct Change<H> {
-    /// What watchers will be shown.
+    /// What watchers will see.
     pub history: H,
     /// The records that change.
     pub writes: Vec<Write>,

@@ -1,4 +1,4 @@
-//! Who calls, as the metadata of a request says.
+//! The caller, according to the metadata of a request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,27 +21,27 @@ const ENGINE_INCARNATION: &str = "x-engine-incarnation";
 const STORE_ID: &str = "x-store-id";
 const TRACEPARENT: &str = "traceparent";
 
-/// Who calls.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Whom the certificate of the connection names. In plain text: `x-user`, else the peer's address.
     pub user: String,
-    /// `x-correlation-id`, where given.
+    /// `x-correlation-id`, if it was given.
     pub correlation_id: Option<String>,
-    /// Set where an engine calls.
+    /// Set if the caller is an engine.
     pub engine: Option<EngineCall>,
-    /// W3C trace context, passed on as it came.
+    /// The W3C trace context, passed on unchanged.
     pub traceparent: Option<String>,
 }
 
-/// What an engine says of itself when it calls a host.
+/// What an engine says about itself when it calls a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineCall {
-    /// Which engine.
+    /// The engine.
     pub engine_id: EngineId,
-    /// Rises at each start of the engine.
+    /// Increases with each start of the engine.
     pub epoch: u64,
-    /// Which start of the engine, of all copies of its data directory; none from engines of older builds.
+    /// The start of the engine, unique among copies of its data directory; none from engines of older builds.
     pub incarnation: Option<Incarnation>,
     /// The host's store that the call is meant for; none for any.
     pub store_id: Option<StoreId>,
@@ -116,7 +116,7 @@ impl EngineCall {
         }
     }
 
-    /// Puts it into the metadata of a call, with the correlation id where there is one.
+    /// Puts it into the metadata of a call, with the correlation id if there is one.
     pub fn attach<T>(&self, request: &mut Request<T>, correlation_id: Option<&str>) {
         let metadata = request.metadata_mut();
         insert(metadata, ENGINE_ID, &self.engine_id.to_string());
@@ -134,7 +134,7 @@ impl EngineCall {
 }
 
 fn insert(metadata: &mut MetadataMap, key: &'static str, value: &str) {
-    // What cannot travel as ASCII is left out: ids can, and a correlation id was checked when it came.
+    // Values that are not ASCII are left out: ids always are, and a correlation id was checked when it was received.
     if let Ok(value) = value.parse() {
         metadata.insert(key, value);
     }
@@ -157,7 +157,7 @@ fn text(metadata: &MetadataMap, key: &'static str) -> Result<Option<String>, Fau
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    // Which of them counts, a proxy and this service might see differently.
+    // A proxy and this service might choose different ones.
     if values.next().is_some() {
         return Err(wrong(key, "is given more than once"));
     }

@@ -16,7 +16,8 @@ pub const HELP: &str = "Commands for a data directory whose service is stopped; 
   check   look at all that the directory holds, name each fault, change nothing
   repair  say what can be saved of a damaged one and what is lost, and save it into a new one if told so";
 
-/// Look at all that a data directory holds, and change nothing. Ends with 0 if the directory is whole, else with 1 and each fault named.
+/// Look at all that a data directory holds, and change nothing. Ends with 0 if the directory is whole, else with 1
+/// and each fault named.
 #[derive(Debug, Parser)]
 struct Check {
     /// The data directory of a service that is stopped.
@@ -32,8 +33,8 @@ struct Repair {
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
 
-    /// Save what can be saved into this new directory. It becomes another store: watchers begin anew, and an engine asks
-    /// storage about the tasks of a host that has lost its memory.
+    /// Save what can be saved into this new directory. It becomes another store: watchers begin anew, and an engine
+    /// asks storage about the tasks of a host that has lost its memory.
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
 }
@@ -88,7 +89,7 @@ fn repair(asked: &Repair, owner: Owner) -> Result<ExitCode, StoreError> {
             )]
             .into_iter(),
         )?;
-        // Whoever named a new directory does not have one now.
+        // If a new directory was named, it was not created.
         return Ok(match asked.into {
             None => ExitCode::SUCCESS,
             Some(_) => ExitCode::FAILURE,

@@ -1,18 +1,19 @@
-//! Pages of lists: their size in items and in bytes, and the opaque token of the next one. The one place that cuts a page.
+//! Pages of lists: their size in items and in bytes, and the opaque token of the next one. The only place that cuts
+//! pages.
 
 use std::fmt::Write as _;
 
 use common::fault::Fault;
 use prost::Message;
 
-/// The size where none is asked for.
+/// The default size.
 pub const DEFAULT_SIZE: usize = 100;
 
 /// The largest size.
 pub const MAX_SIZE: usize = 1_000;
 
-/// Bytes that the items of a page may have on the wire, whatever is in them: with what stands beside them an answer has 3 MiB
-/// at most, and clients take 4 by default.
+/// Bytes that the items of a page may have on the wire, whatever is in them: with what stands beside them an answer
+/// has 3 MiB at most, and clients take 4 by default.
 pub const MAX_BYTES: usize = (3 << 20) - (64 << 10);
 
 /// What an item takes beside its own bytes: its field's tag, and its length.
@@ -59,8 +60,8 @@ impl<I: Message> Page<I> {
         self.items.len() >= self.size || self.bytes >= MAX_BYTES
     }
 
-    /// Takes an item that fits. One that does not begins the next page; so does a single one that is larger than a whole
-    /// page, and none of ours is: each text and each list in it is bounded.
+    /// Takes an item that fits. One that does not begins the next page; so does a single one that is larger than a
+    /// whole page, and none of ours is: each text and each list in it is bounded.
     #[must_use]
     pub fn take(&mut self, item: I) -> bool {
         let bytes = item.encoded_len() + FRAMING_BYTES;
@@ -72,13 +73,14 @@ impl<I: Message> Page<I> {
         true
     }
 
-    /// What it holds.
+    /// Its items.
     pub fn into_items(self) -> Vec<I> {
         self.items
     }
 }
 
-/// A page of what `make` makes of `keys`, and the last key on it where there are more. Nothing is made that has no place.
+/// A page of the items that `make` makes of `keys`, and the last key on it if there are more. No item is made that
+/// does not fit.
 pub fn fill<K, I: Message>(
     size: usize,
     keys: impl IntoIterator<Item = K>,
@@ -87,8 +89,8 @@ pub fn fill<K, I: Message>(
     fill_within(size, usize::MAX, keys, |key| (make(key), 0))
 }
 
-/// As [`fill`], of items that also say how much had to be read for them: a page ends with the one at which that comes to `most`,
-/// however many more there would be room for.
+/// As [`fill`], of items that also say how much had to be read for them: a page ends with the one at which that comes
+/// to `most`, however many more there would be room for.
 pub fn fill_within<K, I: Message>(
     size: usize,
     most: usize,
@@ -114,7 +116,7 @@ pub fn fill_within<K, I: Message>(
 
 /// A request for a page of a list.
 pub trait Request: Message + Clone {
-    /// Which list it is of.
+    /// The list that it is of.
     const NAME: &'static str;
 
     /// The same request without what says which page is asked for, and how long it may be.
@@ -152,8 +154,8 @@ requests! {
     host::ListVolumesRequest,
 }
 
-/// One list, by its name and what is asked of it: the filter, and not the page. A token is good for the list that answered
-/// with it, and for no other: a position in that one would show part of it as if it were the whole.
+/// One list, by its name and what is asked of it: the filter, and not the page. A token is good for the list that
+/// answered with it, and for no other: a position in that one would show part of it as if it were the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct List([u8; List::BYTES]);
 
@@ -163,7 +165,7 @@ impl List {
     /// The list that a request asks for a page of.
     pub fn of<R: Request>(request: &R) -> Self {
         let body = request.of_the_whole().encode_to_vec();
-        // FNV-1a: nobody is kept out by it.
+        // FNV-1a: this is no protection.
         let bytes = R::NAME.bytes().chain([0]).chain(body);
         let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
             (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -45,7 +45,7 @@ pub enum Unhealthy {
     /// The address cannot be used.
     #[error("the service cannot be reached: {0}")]
     Endpoint(Fault),
-    /// Nobody answers there.
+    /// The service does not answer.
     #[error("the service at {0} cannot be reached")]
     Unreachable(SocketAddr, #[source] tonic::transport::Error),
     /// The answer is an error.
@@ -60,10 +60,10 @@ pub enum Unhealthy {
     /// It does not answer there in time.
     #[error("the service over {} does not answer within {PATIENCE:?}", .0.display())]
     Hangs(PathBuf),
-    /// It loads still, or has stopped serving.
+    /// It is still loading, or has stopped serving.
     #[error("the service over {} answers that it does not serve: it is loading, or stopping", .0.display())]
     DoesNotServe(PathBuf),
-    /// It loads still, or has stopped serving.
+    /// It is still loading, or has stopped serving.
     #[error("the service at {0} answers {1}: it is loading, or stopping")]
     NotServing(SocketAddr, ServingStatus),
 }

@@ -1,8 +1,8 @@
-//! A service's settings: each is declared once, as a flag of a clap struct, and may be given in three more places.
+//! The settings of a service: each is declared once, as a flag of a clap struct, and can be given in three more places.
 //!
-//! In this order, the first that has it wins: the flag; the variable in the environment (`PREFIX_NAME`, the flag's
-//! name in upper case); the file that `--config` names (TOML: the flag's name is the key, `-` and `_` alike, and
-//! `[queue] length` is `queue-length`); the default.
+//! In this order, the first one that is given wins: the flag; the variable in the environment (`PREFIX_NAME`, the
+//! flag's name in upper case); the file that `--config` names (TOML: the flag's name is the key, `-` and `_` alike,
+//! and `[queue] length` is `queue-length`); the default.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use crate::telemetry::escaped;
 /// The flag that names the file.
 const CONFIG: &str = "config";
 
-/// The flag that asks a running service how it is. No setting: it stands on the command line or nowhere.
+/// The flag that asks a running service for its health. It is not a setting and can be given only on the command line.
 const HEALTH: &str = "health";
 
 /// The flag that names the data directory.
@@ -40,9 +40,9 @@ pub enum SettingsError {
     UnknownKey {
         /// The file.
         path: PathBuf,
-        /// As it stands there.
+        /// The key in the file.
         key: String,
-        /// All that it may have.
+        /// The known keys.
         known: String,
     },
     /// A value is of a kind that no setting takes.
@@ -50,15 +50,15 @@ pub enum SettingsError {
     Value {
         /// The file.
         path: PathBuf,
-        /// As it stands there.
+        /// The key in the file.
         key: String,
-        /// What it is.
+        /// The kind of the value.
         found: &'static str,
     },
 }
 
 impl SettingsError {
-    /// Tells the user and ends the process: status 0 after help, else 2.
+    /// Prints the error and ends the process: with status 0 after help, otherwise 2.
     pub fn exit(&self) -> ! {
         if let Self::Arguments(error) = self
             && !error.use_stderr()
@@ -70,7 +70,7 @@ impl SettingsError {
         std::process::exit(2)
     }
 
-    /// What the user is told: a file, or a variable, may hold what steers a terminal.
+    /// The message: a file or a variable may contain terminal control characters.
     fn told(&self) -> String {
         escaped(&match self {
             Self::Arguments(error) => error.render().to_string().trim_end().to_owned(),
@@ -180,7 +180,7 @@ fn names(command: &Command) -> Vec<(String, String)> {
     all.map(|(id, name)| (id.to_owned(), name.to_owned())).collect()
 }
 
-/// An address to listen on: of a number, or of a name, which is looked up.
+/// An address to listen on: numeric, or a name, which is resolved.
 ///
 /// # Errors
 /// In words, for what is none.

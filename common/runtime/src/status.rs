@@ -1,7 +1,7 @@
-//! Faults to gRPC statuses and back. The one place that maps a fault's kind to a code.
+//! Converts faults to gRPC statuses and back. The only place that maps the kind of a fault to a code.
 //!
-//! Every failure carries, in its details: `google.rpc.ErrorInfo` with the stable code as its reason,
-//! `BadRequest` where a field is wrong, `RetryInfo` where a repeat may help, and our own `vdsm_engine.task.v1.Fault`, which
+//! Every failure carries, in its details: `google.rpc.ErrorInfo` with the stable code as its reason, `BadRequest`
+//! where a field is wrong, `RetryInfo` where a repeat may help, and our own `vdsm_engine.task.v1.Fault`, which
 //! programs decide by.
 
 use common::fault::{Fault, FaultCode, FaultKind};
@@ -75,7 +75,8 @@ pub fn from_refusal(refusal: Refusal) -> Status {
     })
 }
 
-/// Whether the store can keep new work, and has room for it. To be asked before work is taken, never before what ends some.
+/// Whether the store can keep new work, and has room for it. To be asked before work is taken, never before what ends
+/// some.
 ///
 /// # Errors
 /// `UNAVAILABLE` (`STORE_UNAVAILABLE` where its data directory is lost, `STORE_FULL`).

@@ -1,7 +1,9 @@
-//! What the service's supervisor is told where that is systemd (sd_notify(3)): that it serves, that it stops, and that it lives.
+//! What the service's supervisor is told where that is systemd (sd_notify(3)): that it serves, that it stops, and
+//! that it lives.
 //!
-//! A supervisor that asks for signs of life ends the service where these stay out, and starts it again. They say that the threads turn by which all is
-//! served, and no more: a disk that hangs does not become better by another start, and is told by health and metrics.
+//! A supervisor that asks for signs of life ends the service where these stay out, and starts it again. They say that
+//! the threads turn by which all is served, and no more: a disk that hangs does not become better by another start,
+//! and is told by health and metrics.
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,8 +23,8 @@ struct Supervisor {
     is_told: AtomicBool,
 }
 
-/// Finds the supervisor, by the environment, and gives it signs of life if it wants them. Within a tokio runtime, once. Whoever is started
-/// without one is told to nobody.
+/// Finds the supervisor, by the environment, and gives it signs of life if it wants them. Within a tokio runtime,
+/// once. Whoever is started without one is told to nobody.
 pub fn connect() {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
@@ -65,7 +67,7 @@ pub(crate) fn serves(serving: bool) {
     }
 }
 
-/// The service stops.
+/// The service is stopping.
 pub(crate) fn stops() {
     send("STOPPING=1\nSTATUS=stopping");
 }
@@ -90,7 +92,8 @@ fn open(name: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// How often signs of life are given, where this process is asked for them: twice in the time after which it counts as dead.
+/// How often signs of life are given, where this process is asked for them: twice in the time after which it counts
+/// as dead.
 fn asked_for(variable: &dyn Fn(&str) -> Option<String>, process: u32) -> Option<Duration> {
     let micros: u64 = variable("WATCHDOG_USEC")?
         .parse()

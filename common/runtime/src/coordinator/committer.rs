@@ -1,8 +1,8 @@
-//! What stands behind the machine: makes batches durable, and only then lets anybody know.
+//! Commits the machine's batches, and publishes them only after they are durable.
 //!
-//! A small batch is committed where it was made. A large one is handed to a thread of its own, so that the machine
-//! steps with the next one meanwhile: while much comes in, half of the work is the disk's and half the machine's.
-//! There is one [`Committer`], and it goes with the batch: whoever has it may commit, so batches stay in order.
+//! A small batch is committed by the coordinator itself. A large one is handed to another thread, so that the machine
+//! can step the next one meanwhile: under load, half of the work is the disk's and half the machine's. There is one
+//! [`Committer`], and it goes with the batch: whoever has it may commit, so batches stay in order.
 
 use std::io;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::log::Log;
 use crate::machine::Machine;
 use crate::threads;
 
-/// After how many revisions a piece of the history is trimmed: a piece holds more than that, so trimming keeps up
-/// with any rate.
+/// After how many revisions a piece of the history is trimmed: a piece has more revisions than that, so trimming
+/// keeps up with any rate.
 const TRIM_AFTER_REVISIONS: u64 = 1_000;
 
-/// What came of a commit: whether there is more of the history to be trimmed.
+/// The result of a commit: whether there is more of the history to trim.
 pub(super) type CommitResult = Result<bool, StoreError>;
 
 /// Commits batches, one after the other.
@@ -30,7 +30,7 @@ pub(super) struct Committer<M: Machine, P> {
     store: Arc<dyn Store>,
     log: Arc<Log<M::History>>,
     perform: P,
-    /// Around whoever spawned the coordinator: callers wait in it, and effects may spawn tasks in it.
+    /// The runtime that the coordinator was spawned in: callers wait in it, and effects may spawn tasks in it.
     runtime: Option<Handle>,
     retention: Retention,
     ages: Ages,
@@ -55,10 +55,10 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
         }
     }
 
-    /// Persist, then publish, then answer, then act. Says whether there is more of the history to be trimmed.
+    /// Persist, then publish, then answer, then act. Returns whether there is more of the history to trim.
     ///
     /// # Errors
-    /// [`StoreError`] where the outcome is unknown: nobody was told anything but that.
+    /// [`StoreError`] if the outcome is unknown: nobody was notified of anything else.
     pub(super) async fn commit(&mut self, batch: Batch<M>) -> CommitResult {
         // A process that dies in this time leaves nothing of the batch.
         #[cfg(feature = "simulation")]
@@ -89,8 +89,7 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
         Ok(due && self.trim())
     }
 
-    /// Forgets a piece of the history that is no longer to be kept; says whether there is more. A failure is the
-    /// next commit's to find.
+    /// Trims a piece of the history; returns whether there is more. The next commit will notice a failure.
     pub(super) fn trim(&mut self) -> bool {
         let current = self.log.current();
         self.trimmed_at = current.0;
@@ -102,7 +101,7 @@ impl<M: Machine, P: Perform<M::Effect>> Committer<M, P> {
     }
 }
 
-/// Whether a small batch is committed aside as a large one is: in a simulation the seed says so.
+/// Whether a small batch is committed by the other thread like a large one: in a simulation the seed decides.
 fn is_ahead_by_chance() -> bool {
     #[cfg(feature = "simulation")]
     return crate::simulation::world().is_some_and(|world| world.steps_ahead());
@@ -112,7 +111,7 @@ fn is_ahead_by_chance() -> bool {
 
 /// The way of batches to the disk.
 pub(super) struct Pipeline<M: Machine, P> {
-    /// None while it is under way with a batch.
+    /// None while it commits a batch.
     committer: Option<Committer<M, P>>,
     away: mpsc::UnboundedSender<(Committer<M, P>, Batch<M>)>,
     back: mpsc::UnboundedReceiver<(Committer<M, P>, CommitResult)>,
@@ -122,15 +121,15 @@ impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
     /// Starts the thread for large batches, named `name`. It ends when this is dropped.
     ///
     /// # Errors
-    /// Where there is no thread.
+    /// If the thread cannot be started.
     pub(super) fn new(name: &str, committer: Committer<M, P>) -> io::Result<Self> {
-        // One batch at a time is under way: there is one committer.
+        // Only one batch at a time is being committed: there is one committer.
         let (away, mut work) = mpsc::unbounded_channel::<(Committer<M, P>, Batch<M>)>();
         let (done, back) = mpsc::unbounded_channel();
         threads::dedicate(format!("{name}-commit"), async move {
             while let Some((mut committer, batch)) = work.recv().await {
                 let outcome = committer.commit(batch).await;
-                // Nobody waits for it any more only where the coordinator has ended by a defect.
+                // The receiver is gone only if the coordinator has panicked.
                 let _ = done.send((committer, outcome));
             }
         })?;
@@ -141,19 +140,19 @@ impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
         })
     }
 
-    /// The committer, unless it is under way.
+    /// The committer, unless it is committing.
     pub(super) fn committer(&mut self) -> Option<&mut Committer<M, P>> {
         self.committer.as_mut()
     }
 
-    /// Has the open batch committed, a large one by the other thread; what came of it where it was done here. While
-    /// the committer is under way with another one it stays open.
+    /// Commits the open batch, a large one on the other thread; returns the result if it was committed here. While
+    /// the committer is busy with another batch, the batch stays open.
     pub(super) async fn commit(&mut self, open: &mut Batch<M>) -> Option<CommitResult> {
         let mut committer = self.committer.take()?;
         let next = open.next();
         let batch = std::mem::replace(open, next);
         if batch.is_large() || is_ahead_by_chance() {
-            // Nobody takes it only where that thread has ended by a defect, which whoever waits for it is told.
+            // The receiver is gone only if that thread has panicked, which waiters notice.
             let _ = self.away.send((committer, batch));
             return None;
         }
@@ -162,14 +161,14 @@ impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
         Some(outcome)
     }
 
-    /// Takes the committer back if it is done; what came of its batch.
+    /// Takes the committer back if it is done, with the result of its batch.
     pub(super) fn look(&mut self) -> Option<CommitResult> {
         let (committer, outcome) = self.back.try_recv().ok()?;
         self.committer = Some(committer);
         Some(outcome)
     }
 
-    /// Waits for the committer, for ever if it is not under way; none where its thread has ended by a defect.
+    /// Waits for the committer, for ever if it is not committing; none if its thread has panicked.
     pub(super) async fn returned(&mut self) -> Option<CommitResult> {
         if self.committer.is_some() {
             return std::future::pending().await;
@@ -179,7 +178,7 @@ impl<M: Machine, P: Perform<M::Effect>> Pipeline<M, P> {
         Some(outcome)
     }
 
-    /// Whether the committer is under way.
+    /// Whether the committer is committing.
     pub(super) fn is_away(&self) -> bool {
         self.committer.is_none()
     }

@@ -1,4 +1,4 @@
-//! How others speak to a coordinator.
+//! The handle of a coordinator.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{Answer, Envelope, Message, Refusal};
 use crate::machine::Machine;
 use crate::metrics::Meters;
 
-/// Speaks to a coordinator, which ends when it is stopped or when the last handle is dropped.
+/// Sends inputs to a coordinator, which ends when it is stopped or when the last handle is dropped.
 pub struct Handle<M: Machine> {
     sender: mpsc::Sender<Message<M>>,
     meters: Arc<Meters>,
@@ -19,9 +19,9 @@ pub struct Handle<M: Machine> {
 /// An input that was not sent, given back.
 #[derive(Debug)]
 pub enum NotSent<I> {
-    /// There is no room now.
+    /// The queue is full.
     Full(I),
-    /// The service stops.
+    /// The service is stopping.
     Stopping(I),
 }
 
@@ -63,7 +63,7 @@ impl<M: Machine> Handle<M> {
             })
     }
 
-    /// Has it recorded how the clock went, where that is due.
+    /// Has the clock recorded, if that is due.
     ///
     /// # Errors
     /// [`Refusal`]: with `StoreUnavailable` it is unknown whether it was.
@@ -75,7 +75,7 @@ impl<M: Machine> Handle<M> {
         wait.await.map_err(|_| Refusal::StoreUnavailable)
     }
 
-    /// Has the coordinator finish what was sent before, refuse the rest, and let go of its store; waits for it.
+    /// Makes the coordinator finish what was sent before, refuse the rest, and release its store; waits for that.
     pub async fn stop(&self) {
         let (stopped, wait) = oneshot::channel();
         if self.sender.send(Message::Stop(stopped)).await.is_ok() {
@@ -84,7 +84,7 @@ impl<M: Machine> Handle<M> {
         }
     }
 
-    /// Waits until the coordinator has ended: because it was stopped, or because of a defect.
+    /// Waits until the coordinator has ended: because it was stopped, or because it panicked.
     pub async fn ended(&self) {
         self.sender.closed().await;
     }

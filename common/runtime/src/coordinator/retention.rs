@@ -7,7 +7,7 @@ use store::{Store, StoreError};
 
 use crate::ages::Ages;
 
-/// Revisions looked at as one, when it is decided by age: all of them must be too old.
+/// The number of revisions that are judged together by age: all of them must be too old.
 const PIECE: u64 = 1_000;
 
 /// A revision is forgotten when it is older than `max_age`, or when there are more than `max_revisions` after it.
@@ -15,7 +15,7 @@ const PIECE: u64 = 1_000;
 pub struct Retention {
     /// Kept at least this long, unless there are too many.
     pub max_age: Duration,
-    /// Kept at most, and a few more while they are being trimmed.
+    /// The maximum number that is kept, plus a few more while they are being trimmed.
     pub max_revisions: u64,
 }
 
@@ -29,7 +29,7 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Forgets one bounded piece, if there is one to forget; says whether there may be more.
+    /// Trims one bounded piece, if there is one; returns whether there may be more.
     pub(super) fn trim(&self, store: &dyn Store, current: Revision, ages: &Ages) -> Result<bool, StoreError> {
         let oldest = store.oldest()?;
         let by_count = Revision(current.0.saturating_sub(self.max_revisions));

@@ -17,7 +17,7 @@ pub struct OutOfRange {
     pub problem: Problem,
     /// The oldest point that can be resumed after.
     pub oldest: Token,
-    /// The newest.
+    /// The newest point.
     pub current: Token,
 }
 

@@ -1,7 +1,7 @@
-//! What was committed, in order: the newest revisions in memory, the rest in the store.
+//! The log of revisions in order: the newest ones in memory, the rest in the store.
 //!
-//! Any number of watches read it at their own pace, each with a cursor of its own: nobody is sent anything, so a
-//! slow or dead reader costs the others nothing.
+//! Any number of watches read it at their own pace, each with its own cursor: nothing is pushed, so a slow or dead
+//! reader costs the others nothing.
 
 mod error;
 mod pace;
@@ -24,7 +24,7 @@ pub use self::progress::LatestProgress;
 pub(crate) use self::ring::Found;
 use self::ring::Ring;
 
-/// Revisions that are asked of the store at once.
+/// The number of revisions that are read from the store at once.
 const STORE_READ: usize = 16;
 pub(crate) use self::waiters::{Place, Waiters};
 use crate::metrics::Meters;
@@ -40,9 +40,9 @@ pub struct Entry<H> {
     pub time: Timestamp,
     /// What it holds for watchers.
     pub history: H,
-    /// How much that is, encoded: what memory is bounded by.
+    /// Its encoded size, which bounds the memory.
     pub bytes: usize,
-    /// When it became durable, where that is measured, and memory still has it.
+    /// When it became durable, if that is measured and it is still in memory.
     pub durable_at: Option<Instant>,
 }
 
@@ -84,8 +84,8 @@ impl<H: prost::Message + Default> Log<H> {
         }))
     }
 
-    /// Shows revisions that are durable to all who look from now on; those who wait are to be woken ([`Log::wake`]). Only
-    /// the coordinator calls this.
+    /// Shows revisions that are durable to all who look from now on; those who wait are to be woken ([`Log::wake`]).
+    /// Only the coordinator calls this.
     pub fn publish(&self, entries: Vec<Entry<H>>) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
@@ -165,7 +165,7 @@ impl<H: prost::Message + Default> Log<H> {
     }
 
     /// The revisions after `after`, in order, up to `limit` of them; none if there are none yet. Reads from the
-    /// store, and may block on the disk, where memory does not reach back that far.
+    /// store, and may block on the disk, if memory does not reach back that far.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] if the first of them was trimmed.
@@ -233,8 +233,8 @@ impl<H: prost::Message + Default> Log<H> {
         Ok(found)
     }
 
-    /// What cannot be read will not be readable later: whoever comes to it starts with a snapshot, which needs no history,
-    /// instead of coming to it again and again.
+    /// Damaged revisions stay unreadable: a watch that reaches one starts with a snapshot, which needs no history,
+    /// instead of failing again and again.
     pub(crate) fn unreadable(&self, what: &str) -> Result<ReadError, StoreError> {
         tracing::error!(
             what,

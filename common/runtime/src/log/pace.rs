@@ -1,11 +1,11 @@
-//! How fast something goes, smoothed, and how long it will still take. Its time is given to it.
+//! A smoothed rate, and the remaining time. The caller provides the clock.
 
 use std::time::{Duration, Instant};
 
-/// Two looks that are nearer to each other make one: over less, a rate is noise.
+/// Observations that are closer together count as one: over a shorter time a rate is noise.
 const LEAST: Duration = Duration::from_millis(500);
 
-/// What was longer ago than this counts for little.
+/// Older observations count for little.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -13,12 +13,12 @@ const MEMORY: Duration = Duration::from_secs(10);
 pub(super) struct Pace {
     at: Instant,
     done_bytes: u64,
-    /// Bytes a second; none before there were two looks.
+    /// Bytes per second; none before the second observation.
     rate: Option<f64>,
 }
 
 impl Pace {
-    /// Of something that is so far now.
+    /// The first observation.
     pub(super) const fn begin(done_bytes: u64, now: Instant) -> Self {
         Self {
             at: now,
@@ -27,7 +27,7 @@ impl Pace {
         }
     }
 
-    /// After one more look. What is less far than before has begun anew.
+    /// Another observation. If it is less than before, the work has started again.
     pub(super) fn after(self, done_bytes: u64, now: Instant) -> Self {
         let Some(moved) = done_bytes.checked_sub(self.done_bytes) else {
             return Self::begin(done_bytes, now);
@@ -45,13 +45,13 @@ impl Pace {
         }
     }
 
-    /// Bytes a second; 0 while it is unknown.
+    /// Bytes per second; 0 while it is unknown.
     pub(super) fn rate_bytes_per_second(self) -> u64 {
         // A float is cut to what fits.
         self.rate.unwrap_or_default() as u64
     }
 
-    /// What so many bytes more will take; none while that is unknown.
+    /// The time for this many more bytes; none while it is unknown.
     pub(super) fn time_for(self, left_bytes: u64) -> Option<Duration> {
         if left_bytes == 0 {
             return Some(Duration::ZERO);

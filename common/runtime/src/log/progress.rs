@@ -1,5 +1,5 @@
-//! The newest progress sample of each running task. Never durable, and merged freely. Progress is of the living: a task's
-//! sample goes before anybody sees the task's end, and none comes after.
+//! The newest progress sample of each running task. Never durable, and samples may be skipped. Only unfinished tasks
+//! have progress: a task's sample is removed before anybody sees the task's end, and none comes after.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ struct Inner {
     /// Each sample with its number.
     by_task: HashMap<TaskId, (u64, Sample)>,
     by_number: BTreeMap<u64, TaskId>,
-    /// Whose samples may be relayed: the tasks that are recorded and not over.
+    /// The tasks whose samples may be relayed: those that are recorded and have not ended.
     living: HashSet<TaskId>,
 }
 
@@ -39,15 +39,15 @@ struct Sample {
     total_bytes: u64,
     rate_bytes_per_second: u64,
     time_left: Option<Duration>,
-    /// None where whoever made the sample measured that.
+    /// None if the other service measured the rate.
     pace: Option<Pace>,
     /// When a byte moved last.
     moved: Instant,
 }
 
 impl LatestProgress {
-    /// How far a task of this process is, told by whoever works for it; a `total_bytes` of 0 means that it is unknown. How
-    /// fast it goes, and how long it will still take, is measured here.
+    /// Reports the progress of a task of this process; a `total_bytes` of 0 means that it is unknown. The rate and
+    /// the remaining time are measured here.
     pub fn report(&self, task_id: TaskId, done_bytes: u64, total_bytes: u64) {
         let now = Instant::now();
         self.put(task_id, |_, old| {
@@ -87,7 +87,7 @@ impl LatestProgress {
         });
     }
 
-    /// Puts a task's next sample up, under the next number, if there is one.
+    /// Stores the next sample of a task, if there is one, with the next number.
     fn put(&self, task_id: TaskId, next: impl FnOnce(&Inner, Option<&Sample>) -> Option<Sample>) {
         let mut inner = self.lock();
         let old = inner.by_task.get(&task_id).copied();
@@ -122,7 +122,7 @@ impl LatestProgress {
         self.lock().living.insert(task_id);
     }
 
-    /// The task is over: to be called before anybody can see that.
+    /// The task has ended: to be called before anybody can see that.
     pub fn forget(&self, task_id: TaskId) {
         let mut inner = self.lock();
         inner.living.remove(&task_id);
@@ -131,7 +131,7 @@ impl LatestProgress {
         }
     }
 
-    /// Forgets every task: those that are not over are told anew.
+    /// Forgets every task: unfinished ones are reported again.
     pub fn clear(&self) {
         let mut inner = self.lock();
         inner.living.clear();
@@ -163,7 +163,8 @@ impl LatestProgress {
         self.lock().moves
     }
 
-    /// For how long no byte has moved of a task, of all that have samples the longest: there are no more than a bounded number.
+    /// For how long no byte has moved of a task, of all that have samples the longest: there are no more than a
+    /// bounded number.
     pub fn stalled(&self) -> Duration {
         let inner = self.lock();
         let first = inner.by_task.values().map(|(_, sample)| sample.moved).min();

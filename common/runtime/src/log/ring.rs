@@ -7,7 +7,7 @@ use common::revision::Revision;
 
 use super::Entry;
 
-/// Who is further behind reads from the store.
+/// Readers that are further behind read from the store.
 const MAX_ENTRIES: usize = 32_768;
 
 /// What the entries may take, measured by their encoded size; as they lie in memory, ready for every watcher, they are

@@ -1,5 +1,5 @@
-//! Who waits for the next change. A place costs nothing while its reader is at work, and one wake-up serves a
-//! whole batch, however many revisions it has.
+//! The readers that wait for the next change. A place costs nothing while its reader does not wait, and one wake-up
+//! serves a whole batch, however many revisions it has.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};

@@ -37,7 +37,7 @@ struct Driver {
 /// Has `work` done in lockstep.
 ///
 /// # Errors
-/// Where there is no thread.
+/// If the thread cannot be started.
 pub(crate) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (go, gone) = channel();
     let (sender, awaited) = channel();
