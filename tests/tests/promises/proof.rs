@@ -111,7 +111,7 @@ async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_tw
     for service in [&world.host, &world.engine] {
         let (recipe, dir) = (service.recipe(), &service.recipe().data_dir);
         let (is_whole, said) = offline(service, &["check"], dir)?;
-        ensure(is_whole && said.contains("whole"), || said.clone())?;
+        ensure(is_whole && said.contains("intact"), || said.clone())?;
         let (is_whole, said) = offline(service, &["repair"], dir)?;
         ensure(is_whole && said.contains("there is nothing to repair"), || {
             said.clone()
