@@ -8,7 +8,7 @@ AT_ONCE = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))}
 GRPCURL_VENV := target/grpcurl
 COMPOSE_VENV := target/compose
 
-.PHONY: help demo test kills crowds races fuzz containers test-clients test-containers manuals soak simulate bench release-contract setup setup-bench setup-test setup-containers format lint docs audit purity
+.PHONY: help demo test kills crowds races fuzz containers test-clients test-containers test-monitoring manuals soak simulate bench release-contract setup setup-bench setup-test setup-containers format lint docs audit purity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ test-clients: ## clients in other languages: generated, compiled or imported; a 
 
 test-containers: setup-test ## both images at work by compose.yaml: kills, upgrades, the README's lines; some minutes
 	@scripts/test-containers
+
+test-monitoring: setup-test ## a real Prometheus beside both: the dashboard's queries, and each alert with its trouble; some minutes
+	cargo build --workspace --locked --bins $(TESTED)
+	cargo test --workspace --locked $(TESTED),tests/monitoring --test monitoring -- --nocapture
 
 crowds: setup-test ## clients that use up what a service has, on a machine that does nothing else; half a minute
 	cargo build --workspace --locked --bins $(TESTED)
@@ -88,7 +92,7 @@ format: ## the one format
 lint: ## warnings are errors
 	@scripts/need shellcheck=shellcheck
 	shellcheck scripts/* .ci/run
-	cargo clippy --workspace --all-targets --locked $(FAILPOINTS),tests/containers -- -D warnings
+	cargo clippy --workspace --all-targets --locked $(FAILPOINTS),tests/containers,tests/monitoring -- -D warnings
 	cargo clippy --locked -p engine-svc -p vdsm-svc --all-targets -- -D warnings
 
 docs: ## documentation without warnings

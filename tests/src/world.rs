@@ -100,7 +100,15 @@ impl World {
         Self::start_dressed(&std::env::temp_dir(), dress).await
     }
 
-    async fn start_in(parent: &Path, host_arguments: &[&str], engine_arguments: &[&str]) -> TestResult<Self> {
+    /// Starts both services in a directory of their own below `parent`, with more arguments for each of them.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn start_in(
+        parent: &Path,
+        host_arguments: &[&str],
+        engine_arguments: &[&str],
+    ) -> TestResult<Self> {
         let dress = |_: &Path, _: IpAddr, _: &str| {
             let owned = |arguments: &[&str]| arguments.iter().map(|&one| one.to_owned()).collect();
             Ok(Dress {
