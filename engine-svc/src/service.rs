@@ -175,6 +175,7 @@ pub async fn serve_on(
     // Until the very end, and from before the records are loaded.
     let _metrics = Listener::start(
         &settings.metrics,
+        settings.door.insecure,
         &settings.data_dir,
         exporter.clone(),
         Arc::clone(&meters),

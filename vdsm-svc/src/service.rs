@@ -165,6 +165,7 @@ pub async fn serve_over(
     // Until the very end, and from before the tasks are loaded.
     let _metrics = Listener::start(
         &settings.metrics,
+        settings.door.insecure,
         &settings.data_dir,
         exporter.clone(),
         Arc::clone(&meters),

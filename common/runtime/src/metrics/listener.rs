@@ -48,7 +48,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 #[command(next_help_heading = "Metrics")]
 pub struct MetricsSettings {
     /// Port, or address and port, for metrics in Prometheus' text format, at /metrics; none are served without it. A port alone
-    /// is on 127.0.0.1, and nothing but loopback is taken: there is no authentication. Port 0 takes a free one, and
+    /// is on 127.0.0.1. There is no authentication and no TLS, so an address that is not loopback takes --insecure. Port 0 takes a free one, and
     /// `metrics-address` in the data directory names it.
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
     pub metrics_listen: Option<SocketAddr>,
@@ -66,7 +66,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 pub enum ListenerError {
     /// Others than this machine could read them.
     #[error(
-        "--metrics-listen {0} is no loopback address, and metrics are served without authentication: give 127.0.0.1 or [::1], or only a port"
+        "--metrics-listen {0} is no loopback address, and metrics are served in plain text, to whoever asks: give 127.0.0.1 or [::1], or only a port, or say --insecure"
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be had, or not be written down.
@@ -79,13 +79,14 @@ pub enum ListenerError {
 pub struct Listener(JoinHandle<()>);
 
 impl Listener {
-    /// Serves what `exporter` has where `settings` say, if anywhere, and writes the address to `metrics-address` in the data
+    /// Serves what `exporter` has where `settings` say, if anywhere, on loopback only where it is not `insecure`, and writes the address to `metrics-address` in the data
     /// directory, which must be this process's by now. Within a tokio runtime.
     ///
     /// # Errors
     /// [`ListenerError`].
     pub fn start(
         settings: &MetricsSettings,
+        insecure: bool,
         data_dir: &Path,
         exporter: Exporter,
         meters: Arc<Meters>,
@@ -95,7 +96,7 @@ impl Listener {
         let Some(asked) = settings.metrics_listen else {
             return Ok(None);
         };
-        if !asked.ip().is_loopback() {
+        if !asked.ip().to_canonical().is_loopback() && !insecure {
             return Err(ListenerError::NotLoopback(asked));
         }
         let listen = || {

@@ -150,6 +150,7 @@ pub(super) async fn answer(
     if let Some(peer) = head.extensions.get::<Arc<Peer>>()
         && let Err(fault) = peer.may(path)
     {
+        connection.traffic().counters.ended_with(fault.code);
         return Ok(refused(&fault));
     }
     let path = Arc::clone(path);
