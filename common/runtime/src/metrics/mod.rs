@@ -1,6 +1,6 @@
 //! What a service tells of itself to who measures it: the text format of Prometheus, on a port of its own (docs/adr/0022).
 //!
-//! All metrics stand in tables ([`metrics!`](crate::metrics)), from which docs/metrics.md is made. A [`Page`] takes samples of these
+//! All metrics stand in tables ([`metrics!`](crate::metrics!)), from which docs/metrics.md is made. A [`Page`] takes samples of these
 //! only. While nobody asks for a page, metrics cost additions to counters; without `--metrics-listen` not even these.
 
 mod exporter;
