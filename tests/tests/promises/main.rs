@@ -39,6 +39,7 @@ mod soak;
 mod stopping;
 mod streams;
 mod supervised;
+mod taskctl;
 mod two_hosts;
 mod wait;
 mod wiped;
