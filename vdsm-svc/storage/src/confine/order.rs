@@ -17,7 +17,7 @@ pub enum Part {
     /// It can open only the files that it was given, and its libraries.
     Landlock,
     /// It has threads and no other processes, no sockets, no memory that outlives it, and no calls that act on the
-    /// machine or on other processes.
+    /// machine, on other processes, or on names and attributes of files.
     Seccomp,
 }
 
@@ -36,7 +36,7 @@ impl Part {
                 "an image whose header is changed at the wrong moment can make qemu-img read other files that the storage's user may read"
             }
             Self::Seccomp => {
-                "qemu-img may open sockets, start processes that outlive it, and use memory that no limit covers"
+                "qemu-img may open sockets, start processes that outlive it, act on other processes and on attributes of files of its user, and use memory that no limit covers"
             }
         }
     }

@@ -7,6 +7,7 @@
 
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{ErrorKind, Seek};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
@@ -50,6 +51,7 @@ const STUCK: Duration = Duration::from_secs(10);
 pub(crate) struct RunDir {
     /// None where the data directory's disk is full: then the lock has no name, and its holders are found all the same.
     dir: Option<Dir>,
+    /// Open for reading only: children have it as their standard input, and could fill the data directory's disk.
     lock: File,
 }
 
@@ -79,6 +81,7 @@ impl RunDir {
         let lock = File::from(lock);
         lock.set_permissions(Permissions::from_mode(0o600))
             .map_err(fail)?;
+        let lock = File::open(format!("/proc/self/fd/{}", lock.as_raw_fd())).map_err(fail)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: None, lock }),
             Err(e) => Err(fail(e.into())),
@@ -109,9 +112,11 @@ impl RunDir {
     /// None where the lock is held, or where whoever held it has removed the directory.
     fn try_open(runs: &Dir, name: &str) -> Result<Option<Self>, FileError> {
         let dir = open_or_make(runs, name)?;
-        let lock = match dir.file_for_writing(LOCK)? {
-            Some(lock) => lock,
-            None => dir.create_file(LOCK)?,
+        if dir.stat(LOCK)?.is_none() {
+            dir.create_file(LOCK)?;
+        }
+        let Some(lock) = dir.file(LOCK)? else {
+            return Ok(None);
         };
         if !try_lock(&dir, &lock)? {
             return Ok(None);
@@ -443,5 +448,24 @@ fn open_or_make(parent: &Dir, name: &str) -> Result<Dir, FileError> {
             made.ok_or_else(|| parent.error("open", name.as_ref(), ErrorKind::NotFound.into()))
         }
         made => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{OFlags, fcntl_getfl};
+
+    use super::*;
+
+    /// As in the data directory, which the confined child of the integration tests tries.
+    #[test]
+    fn a_lock_without_a_name_is_locked_and_cannot_be_written_to() {
+        let run = RunDir::unnamed("6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap()).unwrap();
+        let flags = fcntl_getfl(&run.lock).unwrap();
+        assert_eq!(flags & OFlags::ACCMODE, OFlags::RDONLY);
+        let other = File::open(format!("/proc/self/fd/{}", run.lock.as_raw_fd())).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(run);
+        other.try_lock().unwrap();
     }
 }
