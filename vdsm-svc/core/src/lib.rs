@@ -20,10 +20,12 @@ mod run_queue;
 mod state;
 mod step;
 mod task;
+#[cfg(test)]
+mod testing;
 
 pub use change::{Answer, Change, Effect, Refusal, Reply, Transition};
 pub use input::{Caller, Claim, EngineCall, Input, Known, Report, Start, TakeOver};
-pub use lock::{CallId, Key, keys};
+pub use lock::{CallId, Key};
 pub use owner::{Owner, TakenOver, may_follow};
 pub use run_queue::Limits;
 pub use state::{Loaded, State};

@@ -26,7 +26,7 @@ pub enum Key {
 pub struct CallId(pub u64);
 
 /// The locks of an operation: its domains, shared, and each image in the mode in which it touches it.
-pub fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
+pub(crate) fn keys(operation: &Operation) -> Vec<(Key, Mode)> {
     let domains = operation.domains().into_iter();
     let images = operation.touches().into_iter();
     domains
@@ -114,6 +114,7 @@ impl Locks {
     }
 
     /// Whether nobody holds anything.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.table.owners().next().is_none()
     }

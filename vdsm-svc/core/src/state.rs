@@ -103,22 +103,17 @@ impl State {
     }
 
     /// The number of tasks that run or are being undone.
-    pub const fn running(&self) -> usize {
+    pub(crate) const fn running(&self) -> usize {
         self.run_queue.running()
     }
 
     /// The number of those that work on a domain.
-    pub fn running_in(&self, domain: DomainId) -> usize {
+    pub(crate) fn running_in(&self, domain: DomainId) -> usize {
         self.run_queue.running_in(domain)
     }
 
-    /// Whether nobody holds any lock.
-    pub fn no_locks(&self) -> bool {
-        self.locks.is_empty()
-    }
-
     /// Whether a task holds all locks that its operation needs.
-    pub fn holds_its_locks(&self, task: &Task) -> bool {
+    pub(crate) fn holds_its_locks(&self, task: &Task) -> bool {
         let operation = task.operation.as_ref();
         operation.is_none_or(|operation| self.locks.has_all(task.ordinal, operation))
     }

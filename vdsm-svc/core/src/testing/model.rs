@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::{
+    Caller, Change, Claim, Effect, EngineCall, Input, Known, Limits, Loaded, Ordinal, Owner, Refusal, Report,
+    Start, State, Task, Transition,
+};
 use common::fault::{Fault, FaultCode};
 use common::id::{DomainId, EngineId, ImageId, StoreId, TaskId, VolumeId};
 use common::operation::{
@@ -12,10 +16,6 @@ use common::revision::Revision;
 use common::task::TaskState;
 use common::time::Timestamp;
 use uuid::Uuid;
-use vdsm_core::{
-    Caller, Change, Claim, Effect, EngineCall, Input, Known, Limits, Loaded, Ordinal, Owner, Refusal, Report,
-    Start, State, Task, Transition,
-};
 
 pub(crate) const LIMITS: Limits = Limits {
     running_per_host: 3,

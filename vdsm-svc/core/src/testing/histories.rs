@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::lock::keys;
+use crate::{CallId, Input, Key, Task};
 use common::id::{DomainId, TaskId};
 use common::lock::Mode;
 use common::task::TaskState;
 use proptest::prelude::*;
-use vdsm_core::{CallId, Input, Key, Task, keys};
 
 use super::model::{Host, LIMITS, uuid};
 
@@ -179,6 +180,6 @@ proptest! {
         check(&host);
         prop_assert_eq!(host.state.unfinished().next(), None);
         prop_assert!(host.records.values().all(|task| task.state.is_terminal()));
-        prop_assert!(host.state.no_locks(), "a lock is left though every task is over");
+        prop_assert!(host.state.locks.is_empty(), "a lock is left though every task is over");
     }
 }

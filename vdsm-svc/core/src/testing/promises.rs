@@ -1,8 +1,8 @@
 //! The single promises.
 
+use crate::{Answer, Effect, Input, Refusal, Report, Task, Transition};
 use common::fault::{Fault, FaultCode};
 use common::task::TaskState;
-use vdsm_core::{Answer, Effect, Input, Refusal, Report, Task, Transition};
 
 use super::model::{Host, LIMITS, copy, oops, task_id};
 
@@ -169,7 +169,7 @@ fn copies_that_cross_wait_for_the_first_and_all_end() {
             host.advance(0, FULL);
         }
         assert!(host.records.values().all(|task| task.state.is_terminal()));
-        assert!(host.state.no_locks());
+        assert!(host.state.locks.is_empty());
     }
 }
 
@@ -305,7 +305,7 @@ fn what_an_engine_asked_for_and_was_not_begun_waits_after_a_restart_until_it_is_
         host.advance(0, QUICK);
     }
     assert_eq!(state_of(&host, 2), Some((TaskState::Finished, false)));
-    assert!(host.state.no_locks());
+    assert!(host.state.locks.is_empty());
 }
 
 #[test]

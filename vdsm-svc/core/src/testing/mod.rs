@@ -1,0 +1,5 @@
+//! The core under random histories, and its single promises.
+
+mod histories;
+mod model;
+mod promises;

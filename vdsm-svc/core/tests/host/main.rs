@@ -1,5 +1,0 @@
-//! The host's mind under random histories, and its single promises.
-
-mod histories;
-mod model;
-mod promises;
