@@ -7,8 +7,8 @@
 //! Only *unfinished* tasks are in memory, so memory is bounded by the queue's bound. For other ids the input has the
 //! store's record, as [`Known`]; `recent.rs` explains why that is safe.
 //!
-//! - `task.rs`, `owner.rs`: what is recorded · `input.rs`, `change.rs`: what comes in and what goes out
-//! - `lock.rs`: who may work on what · `run_queue.rs`: who may run now · `state.rs`: the state, and its one mutator
+//! - `task.rs`, `owner/`: what is recorded · `input.rs`, `change.rs`: what comes in and what goes out
+//! - `lock.rs`: locks · `run_queue.rs`: which tasks run · `state.rs`: the state, and its one mutator
 //! - `step/`: one family of inputs a file
 
 mod change;
