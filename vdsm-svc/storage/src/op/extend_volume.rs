@@ -84,9 +84,7 @@ impl HostOp for ExtendVolume {
         if identity != volume.note.file || !volume.is_as_noted() && !volume.is_written(self) {
             return Err(changed(self));
         }
-        let has_grown = volume.is_written(self) || volume.shown_bytes(self)? == self.capacity_bytes;
-        let forward = volume.note.growing && (has_grown || volume.is_preallocated());
-        Ok(match forward {
+        Ok(match volume.is_past_return(self)? {
             true => RecoveryPath::Forward(volume),
             false => RecoveryPath::Back(volume),
         })
@@ -259,6 +257,23 @@ impl Extension {
         })
     }
 
+    /// Whether it can only be carried forward. The note may be older than what was done, where the directory of the host was put
+    /// back: what a guest can have been shown already is not cut off, whatever is noted.
+    fn is_past_return(&self, op: &ExtendVolume) -> Result<bool, Fault> {
+        if self.is_written(op) {
+            return Ok(true);
+        }
+        let has_grown = self.shown_bytes(op)? == op.capacity_bytes;
+        Ok(match self.meta.format {
+            // Its header says so only once all is in place behind it.
+            VolumeFormat::Cow if has_grown => true,
+            // Its length says nothing of a raw one whose space is being taken.
+            VolumeFormat::Raw | VolumeFormat::Cow => {
+                self.note.growing && (has_grown || self.is_preallocated())
+            }
+        })
+    }
+
     fn shown_bytes(&self, op: &ExtendVolume) -> Result<u64, Fault> {
         shown_bytes(op, &self.image, &self.file, &self.meta)
     }
@@ -321,10 +336,14 @@ fn check_sizes(op: &ExtendVolume, volume: &Extension) -> Result<(), Fault> {
     if shows == before || shows == wanted {
         return Ok(());
     }
-    Err(invalid(
-        op,
-        &format!("has {shows} bytes, but its metadata says {before}"),
-    ))
+    let what = format!("has {shows} bytes, but its metadata says {before}");
+    if shows > before {
+        let advice = format!(
+            "{what}: an extension to {shows} bytes was interrupted; extend it to exactly that size, which completes the extension"
+        );
+        return Err(fault(op, FaultCode::VolumeDataInvalid, &advice));
+    }
+    Err(invalid(op, &what))
 }
 
 fn is_to_grow(op: &ExtendVolume, volume: &Extension) -> Result<bool, Fault> {

@@ -230,6 +230,14 @@ fn one_that_was_cut_off_and_forgotten_is_carried_on_with() {
         place.bench.heal();
         let evidence = op::evidence(place.root(), &extend(7, 64)).unwrap();
         assert!(matches!(evidence, Evidence::Partial(_)), "{evidence:?}");
+        let Ran::Ill(fault) = place.run(&extend(7, 65), task(3)) else {
+            panic!("{format:?} {allocation:?}");
+        };
+        assert_eq!(fault.code, FaultCode::VolumeDataInvalid);
+        assert!(
+            fault.message.contains("extend it to exactly that size"),
+            "{fault}"
+        );
         place.must(&extend(7, 64), 2);
         let seen = pattern::seen(&place.data(7), format);
         assert!(seen.len() == 64 << 20 && seen[..4 << 20] == pattern::bytes());
@@ -254,5 +262,32 @@ fn one_that_was_changed_meanwhile_is_left_as_it_is() {
         };
         assert_eq!(fault.code, FaultCode::GenerationMismatch);
         assert_eq!(place.contents(), before);
+    }
+}
+
+/// The note comes of a copy of the host's directory that was put back: it is older than what was done, and what a guest may have
+/// written by then lies where the note knows of nothing.
+#[test]
+fn what_has_grown_is_not_cut_off_by_a_note_from_before() {
+    for (format, allocation) in all_kinds() {
+        let place = pattern::place_with(format, allocation);
+        let killed_at = |point: &str| {
+            *place.bench.kill_at.lock().unwrap() = Some(point.into());
+            assert_eq!(place.run(&extend(7, 64), task(1)), Ran::Killed);
+            let note = place.bench.notes.lock().unwrap().clone();
+            place.bench.heal();
+            note
+        };
+        let before = killed_at("extend_volume.note_intent.after");
+        killed_at("extend_volume.write_meta.after");
+        let write = format!("write -P 9 {} 64k", (64 << 20) - (64 << 10));
+        pattern::qemu_io(&place.data(7), format, &[write]);
+        *place.bench.notes.lock().unwrap() = before;
+        let end = place.recover(&extend(7, 64), task(1), interrupted()).unwrap();
+        assert_eq!(end, OpEnd::Finished, "{format:?} {allocation:?}");
+        let seen = pattern::seen(&place.data(7), format);
+        assert!(seen.len() == 64 << 20 && seen[..4 << 20] == pattern::bytes());
+        assert!(seen[(64 << 20) - (64 << 10)..].iter().all(|byte| *byte == 9));
+        check(&place, 7, format);
     }
 }
