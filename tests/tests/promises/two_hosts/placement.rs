@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use proto::engine::v1::AsyncTask;
-use proto::task::v1::operation::Verb;
+use proto::convert::operation_from_wire;
 use tests::audit::Records;
 use tests::client::Refusal;
-use tests::failure::{Context as _, TestResult, ensure};
+use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::{requests, storage};
 use tonic::Code;
 
@@ -106,8 +105,9 @@ fn each_task_is_where_its_domain_is(pair: &Pair, records: &Records) -> TestResul
     };
     ensure(!records.tasks.is_empty(), || "there are no tasks".to_owned())?;
     for task in &records.tasks {
-        let domain_id = domain_of(task).context("a task without a domain")?;
-        let expected = host_of(domain_id);
+        let operation = operation_from_wire("operation", task.operation.as_ref()).map_err(Failure::new)?;
+        let domain_id = operation.domain_id().context("a task without a domain")?;
+        let expected = host_of(&domain_id.to_string());
         let knowing: Vec<_> = records
             .host_tasks
             .iter()
@@ -122,13 +122,4 @@ fn each_task_is_where_its_domain_is(pair: &Pair, records: &Records) -> TestResul
         })?;
     }
     Ok(())
-}
-
-fn domain_of(task: &AsyncTask) -> Option<&str> {
-    match task.operation.as_ref()?.verb.as_ref()? {
-        Verb::CreateVolume(create) => Some(&create.domain_id),
-        Verb::DeleteImage(delete) => Some(&delete.domain_id),
-        Verb::CopyVolume(copy) => Some(&copy.target.as_ref()?.domain_id),
-        _ => None,
-    }
 }
