@@ -6,30 +6,35 @@ use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, DiskId, DomainId, HostId, RequestId, StoreId, TaskId, VmId, VolumeId};
 use common::lock::Mode;
 use common::operation::{
-    Allocation, CopyVolume, CreateVolume, DeleteImage, Noop, Operation, VolumeAddress, VolumeFormat,
+    Allocation, CopyVolume, CreateVolume, DeleteImage, ExtendVolume, Noop, Operation, VolumeAddress,
+    VolumeFormat,
 };
 use common::revision::{Revision, Start, Token};
 use common::task::TaskState;
 use common::time::Timestamp;
 use common::words::Words;
 use engine_core::model::{
-    AddHost, AttachDisk, CopyDisk, CopyImage, CreateDisk, CreateImage, CreateStorageDomain, CreateVm,
-    DetachDisk, RemoveAllVmImages, RemoveDisk, RemoveHost, RemoveImage, RemoveVm, TakeOverHost, TaskStep,
-};
-use engine_core::model::{
     AsyncTask, AsyncTaskState, Awaited, Blocker, Blockers, Command, CommandKind, CommandState, Disk,
-    DiskSpec, Domain, EntityKey, Holder, Host, Observation, OtherLife, Outcome, Parameters, Place, Presence,
-    Purpose, ReportedState, RequestKey, Settled, Vm, WaitingFor,
+    DiskSpec, Domain, EntityKey, Holder, Host, Observation, OtherLife, Outcome, Place, Presence, Purpose,
+    ReportedState, RequestKey, Settled, TaskStep, Vm, WaitingFor,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::strategy::Union;
 use uuid::Uuid;
+
+use crate::verbs;
+
+/// Any but the nil one.
+pub(crate) fn uuid() -> impl Strategy<Value = Uuid> {
+    (1..=u128::MAX).prop_map(Uuid::from_u128)
+}
 
 macro_rules! ids {
     ($($name:ident: $id:ident;)*) => {$(
         pub(crate) fn $name() -> impl Strategy<Value = $id> {
-            (1..=u128::MAX).prop_map(|bits| $id::from_uuid(Uuid::from_u128(bits)))
+            uuid().prop_map($id::from_uuid)
         }
     )*};
 }
@@ -46,7 +51,7 @@ ids! {
     volume_id: VolumeId;
 }
 
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9 äß€-]{0,12}"
 }
 
@@ -89,11 +94,11 @@ fn allocation() -> impl Strategy<Value = Allocation> {
     prop_oneof![Just(Allocation::Sparse), Just(Allocation::Preallocated)]
 }
 
-fn capacity() -> impl Strategy<Value = u64> {
+pub(crate) fn capacity() -> impl Strategy<Value = u64> {
     (1_u64..=2_048).prop_map(|blocks| blocks * 4_096)
 }
 
-fn spec() -> impl Strategy<Value = DiskSpec> {
+pub(crate) fn spec() -> impl Strategy<Value = DiskSpec> {
     (disk_id(), domain_id(), capacity(), format(), allocation(), text()).prop_map(
         |(disk_id, domain_id, capacity_bytes, format, allocation, description)| DiskSpec {
             disk_id,
@@ -106,105 +111,7 @@ fn spec() -> impl Strategy<Value = DiskSpec> {
     )
 }
 
-pub(crate) fn parameters() -> impl Strategy<Value = Parameters> {
-    prop_oneof![
-        (host_id(), name(), text(), text()).prop_map(|(host_id, name, address, identity)| {
-            Parameters::AddHost(AddHost {
-                host_id,
-                name,
-                address,
-                identity,
-            })
-        }),
-        host_id().prop_map(|host_id| Parameters::RemoveHost(RemoveHost { host_id })),
-        (host_id(), name(), text(), text(), text()).prop_map(|(host_id, name, address, identity, reason)| {
-            Parameters::TakeOverHost(TakeOverHost {
-                host_id,
-                name,
-                address,
-                identity,
-                reason,
-            })
-        }),
-        (domain_id(), name(), host_id()).prop_map(|(domain_id, name, host_id)| {
-            Parameters::CreateStorageDomain(CreateStorageDomain {
-                domain_id,
-                name,
-                host_id,
-            })
-        }),
-        (vm_id(), name(), text(), vec(spec(), 0..3)).prop_map(|(vm_id, name, description, disks)| {
-            Parameters::CreateVm(CreateVm {
-                vm_id,
-                name,
-                description,
-                disks,
-            })
-        }),
-        (option::of(vm_id()), spec(), volume_id(), host_id()).prop_map(
-            |(vm_id, disk, volume_id, host_id)| {
-                Parameters::CreateImage(CreateImage {
-                    vm_id,
-                    disk,
-                    volume_id,
-                    host_id,
-                })
-            }
-        ),
-        (vm_id(), name()).prop_map(|(vm_id, name)| Parameters::RemoveVm(RemoveVm { vm_id, name })),
-        (vm_id(), vec(disk_id(), 0..3)).prop_map(|(vm_id, disk_ids)| {
-            Parameters::RemoveAllVmImages(RemoveAllVmImages { vm_id, disk_ids })
-        }),
-        (
-            option::of(vm_id()),
-            disk_id(),
-            domain_id(),
-            host_id(),
-            prop_oneof![Just(0), capacity()]
-        )
-            .prop_map(|(vm_id, disk_id, domain_id, host_id, capacity_bytes)| {
-                Parameters::RemoveImage(RemoveImage {
-                    vm_id,
-                    disk_id,
-                    domain_id,
-                    host_id,
-                    capacity_bytes,
-                })
-            }),
-        of_disks(),
-    ]
-}
-
-fn of_disks() -> impl Strategy<Value = Parameters> {
-    prop_oneof![
-        spec().prop_map(|disk| Parameters::CreateDisk(CreateDisk { disk })),
-        disk_id().prop_map(|disk_id| Parameters::RemoveDisk(RemoveDisk { disk_id })),
-        (disk_id(), vm_id())
-            .prop_map(|(disk_id, vm_id)| Parameters::AttachDisk(AttachDisk { disk_id, vm_id })),
-        (disk_id(), vm_id())
-            .prop_map(|(disk_id, vm_id)| Parameters::DetachDisk(DetachDisk { disk_id, vm_id })),
-        (disk_id(), spec(), any::<bool>()).prop_map(|(source_disk_id, disk, verify)| {
-            Parameters::CopyDisk(CopyDisk {
-                source_disk_id,
-                disk,
-                verify,
-            })
-        }),
-        (address(), spec(), volume_id(), host_id(), any::<bool>()).prop_map(
-            |(source, disk, volume_id, host_id, verify)| {
-                Parameters::CopyImage(CopyImage {
-                    source,
-                    disk,
-                    volume_id,
-                    host_id,
-                    verify,
-                })
-            }
-        ),
-    ]
-}
-
-fn address() -> impl Strategy<Value = VolumeAddress> {
+pub(crate) fn address() -> impl Strategy<Value = VolumeAddress> {
     (domain_id(), disk_id(), volume_id()).prop_map(|(domain_id, disk, volume_id)| VolumeAddress {
         domain_id,
         image_id: disk.image(),
@@ -225,7 +132,7 @@ fn command_state() -> impl Strategy<Value = CommandState> {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    let kinds = prop::sample::select(vec![CommandKind::CreateImage, CommandKind::RemoveImage]);
+    let kinds = prop::sample::select(CommandKind::ALL);
     (
         command_id(),
         kinds,
@@ -290,7 +197,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
     let identity = (
         command_id(),
         any::<u64>(),
-        parameters(),
+        verbs::any(),
         option::of(command_id()),
         command_id(),
         vec(command_id(), 0..3),
@@ -353,37 +260,76 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
     )
 }
 
+/// A verb, of which any is kept.
+trait AnyVerb: Sized {
+    fn any() -> BoxedStrategy<Self>;
+}
+
+impl AnyVerb for CreateVolume {
+    fn any() -> BoxedStrategy<Self> {
+        let parts = (spec(), volume_id());
+        let verb = parts.prop_map(|(spec, volume_id)| Self {
+            domain_id: spec.domain_id,
+            image_id: spec.disk_id.image(),
+            volume_id,
+            capacity_bytes: spec.capacity_bytes,
+            format: spec.format,
+            allocation: spec.allocation,
+            description: spec.description,
+        });
+        verb.boxed()
+    }
+}
+
+impl AnyVerb for CopyVolume {
+    fn any() -> BoxedStrategy<Self> {
+        let parts = (address(), address(), spec(), any::<bool>());
+        let verb = parts.prop_map(|(source, target, spec, verify)| Self {
+            source,
+            target,
+            format: spec.format,
+            allocation: spec.allocation,
+            description: spec.description,
+            verify,
+        });
+        verb.boxed()
+    }
+}
+
+impl AnyVerb for DeleteImage {
+    fn any() -> BoxedStrategy<Self> {
+        let verb = (domain_id(), disk_id()).prop_map(|(domain_id, disk)| Self {
+            domain_id,
+            image_id: disk.image(),
+        });
+        verb.boxed()
+    }
+}
+
+impl AnyVerb for ExtendVolume {
+    fn any() -> BoxedStrategy<Self> {
+        let verb = (address(), capacity()).prop_map(|(volume, capacity_bytes)| Self {
+            volume,
+            capacity_bytes,
+        });
+        verb.boxed()
+    }
+}
+
+impl AnyVerb for Noop {
+    fn any() -> BoxedStrategy<Self> {
+        Just(Self).boxed()
+    }
+}
+
+macro_rules! any_verb {
+    ($($verb:ident,)*) => {
+        Union::new([$($verb::any().prop_map(Operation::from).boxed(),)*])
+    };
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
-    prop_oneof![
-        Just(Operation::Noop(Noop)),
-        (domain_id(), disk_id()).prop_map(|(domain_id, disk)| {
-            Operation::DeleteImage(DeleteImage {
-                domain_id,
-                image_id: disk.image(),
-            })
-        }),
-        (address(), address(), spec(), any::<bool>()).prop_map(|(source, target, spec, verify)| {
-            Operation::CopyVolume(CopyVolume {
-                source,
-                target,
-                format: spec.format,
-                allocation: spec.allocation,
-                description: spec.description,
-                verify,
-            })
-        }),
-        (spec(), volume_id()).prop_map(|(spec, volume_id)| {
-            Operation::CreateVolume(CreateVolume {
-                domain_id: spec.domain_id,
-                image_id: spec.disk_id.image(),
-                volume_id,
-                capacity_bytes: spec.capacity_bytes,
-                format: spec.format,
-                allocation: spec.allocation,
-                description: spec.description,
-            })
-        }),
-    ]
+    common::each_verb!(any_verb)
 }
 
 fn reported() -> impl Strategy<Value = ReportedState> {

@@ -15,6 +15,10 @@ pub(super) trait WireForm: Sized {
 
     /// Whether the message names the entity of this id: what filters by entity look at.
     fn names(message: &Self::Message, id: &str) -> bool;
+
+    /// Any parameters of the kind.
+    #[cfg(test)]
+    fn any() -> proptest::strategy::BoxedStrategy<Self>;
 }
 
 /// `wire_form! { AttachDisk <=> AttachDiskParameters { disk_id: id, vm_id: id } }`: the fields have the same names on both
@@ -38,6 +42,13 @@ macro_rules! wire_form {
 
             fn names(message: &Self::Message, id: &str) -> bool {
                 $(crate::verbs::form::$form::names(&message.$field, id))||*
+            }
+
+            #[cfg(test)]
+            fn any() -> proptest::strategy::BoxedStrategy<Self> {
+                use proptest::strategy::Strategy as _;
+                let fields = ($(crate::testing::form::$form(),)*);
+                fields.prop_map(|($($field,)*)| Self { $($field,)* }).boxed()
             }
         }
     };
