@@ -30,12 +30,53 @@ pub(crate) enum Image {
     Partial,
 }
 
+/// How large a whole image is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// What its data show.
+    pub(crate) shows: u64,
+    /// What its metadata says; the same but while it is extended, and where that was cut off.
+    pub(crate) says: u64,
+}
+
+impl Size {
+    pub(crate) const fn of(bytes: u64) -> Self {
+        let (shows, says) = (bytes, bytes);
+        Self { shows, says }
+    }
+}
+
+/// What an operation does to an image. All that the host does goes by this, so that a verb is told of here only.
+enum Work<'a> {
+    /// Makes it, as large as this; of another one, where it copies.
+    Makes(DiskId, u64),
+    Copies(DiskId, &'a CopyVolume),
+    Removes(DiskId),
+    /// Makes it as large as this.
+    Grows(DiskId, u64),
+    Nothing,
+}
+
+impl<'a> Work<'a> {
+    fn of(operation: &'a Operation) -> Self {
+        match operation {
+            Operation::CreateVolume(op) => Self::Makes(op.image_id.disk(), op.capacity_bytes),
+            Operation::CopyVolume(op) => Self::Copies(op.target.image_id.disk(), op),
+            Operation::DeleteImage(op) => Self::Removes(op.image_id.disk()),
+            Operation::ExtendVolume(op) => Self::Grows(op.volume.image_id.disk(), op.capacity_bytes),
+            Operation::Noop(_) => Self::Nothing,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Record {
     item: HostTask,
     fate: Fate,
     /// It made something of its own, which its undo removes.
     begun: bool,
+    /// How large it found what it extends.
+    found_size: Option<Size>,
     committed: bool,
     /// It was found unfinished by a start, in a memory that may be older than what it did.
     found: bool,
@@ -57,6 +98,8 @@ pub(crate) struct FakeHost {
     /// Copies of its memory, to be put back.
     pub(crate) copies: Vec<Memory>,
     pub(crate) images: BTreeMap<DiskId, Image>,
+    /// Of those that are whole, and of some that are gone.
+    sizes: BTreeMap<DiskId, Size>,
     pub(crate) domains: BTreeSet<DomainId>,
     /// Processes of earlier stores that still work.
     pub(crate) orphans: BTreeMap<TaskId, Operation>,
@@ -83,6 +126,7 @@ impl FakeHost {
             owner: None,
             copies: Vec::new(),
             images: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             domains: BTreeSet::new(),
             orphans: BTreeMap::new(),
             more_orphans: false,
@@ -192,36 +236,79 @@ impl FakeHost {
         };
         record.found = true;
         let state = known(&record.item);
-        let deletes = matches!(record.item.operation, Some(Operation::DeleteImage(_)));
-        match (state, record.committed && deletes) {
-            (TaskState::Init | TaskState::Preparing | TaskState::Queued, _) => {
+        let committed = record.committed;
+        match state {
+            TaskState::Init | TaskState::Preparing | TaskState::Queued => {
                 if record.item.engine_id.is_some() {
                     record.item.is_held = true;
                     record.item.sequence += 1;
                     self.history.push(record.item.clone());
                 }
             }
-            (TaskState::Running, true) => {
-                let image = record.item.operation.as_ref().and_then(Operation::image_id);
-                let is_aside = |disk: &DiskId| self.images.get(disk) == Some(&Image::Partial);
-                if let Some(disk) = image.map(ImageId::disk).filter(is_aside) {
-                    self.images.remove(&disk);
-                }
+            TaskState::Running if self.goes_forward(id, committed) => {
                 self.edge(id, TaskState::Finished, None);
             }
-            _ => {
-                record.committed = false;
-                if state == TaskState::Running {
-                    let fault = Fault::new(FaultCode::Interrupted, "it was started anew");
-                    self.edge(id, TaskState::Aborting, Some(fault));
-                }
-                if known(&self.tasks[&id].item) == TaskState::Aborting {
-                    self.edge(id, TaskState::Recovering, None);
-                }
-                self.undo(id);
-                self.edge(id, TaskState::Recovered, None);
-            }
+            TaskState::Running
+            | TaskState::Aborting
+            | TaskState::Recovering
+            | TaskState::Finished
+            | TaskState::Recovered
+            | TaskState::Failed => self.goes_back(id, state),
         }
+    }
+
+    /// Whether it was carried to its end, for there is no way back.
+    fn goes_forward(&mut self, id: TaskId, committed: bool) -> bool {
+        let operation = self.tasks[&id].item.operation.clone();
+        match operation.as_ref().map(Work::of) {
+            Some(Work::Removes(disk)) if committed => {
+                if self.images.get(&disk) == Some(&Image::Partial) {
+                    self.images.remove(&disk);
+                }
+                true
+            }
+            // Its metadata tells of what a memory from before does not know.
+            Some(Work::Grows(disk, bytes)) => {
+                let is_done = self.size(disk).is_some_and(|size| size.says == bytes);
+                let grows = committed && self.is_as_found(id, disk);
+                if grows {
+                    self.sizes.insert(disk, Size::of(bytes));
+                }
+                is_done || grows
+            }
+            Some(Work::Removes(_) | Work::Makes(..) | Work::Copies(..) | Work::Nothing) | None => false,
+        }
+    }
+
+    fn goes_back(&mut self, id: TaskId, state: TaskState) {
+        if let Some(record) = self.tasks.get_mut(&id) {
+            record.committed = false;
+        }
+        if state == TaskState::Running {
+            let fault = Fault::new(FaultCode::Interrupted, "it was started anew");
+            self.edge(id, TaskState::Aborting, Some(fault));
+        }
+        if known(&self.tasks[&id].item) == TaskState::Aborting {
+            self.edge(id, TaskState::Recovering, None);
+        }
+        self.wind_back(id);
+    }
+
+    /// How large an image is that is whole.
+    pub(crate) fn size(&self, disk: DiskId) -> Option<Size> {
+        let size = self.sizes.get(&disk).copied().unwrap_or(Size::of(0));
+        (self.images.get(&disk) == Some(&Image::Whole)).then_some(size)
+    }
+
+    /// Whether nobody has changed meanwhile what it extends.
+    fn is_as_found(&self, id: TaskId, disk: DiskId) -> bool {
+        let found = self.tasks[&id].found_size.map(|size| size.says);
+        found.is_some() && found == self.size(disk).map(|size| size.says)
+    }
+
+    fn make(&mut self, disk: DiskId, size: Size) {
+        self.images.insert(disk, Image::Whole);
+        self.sizes.insert(disk, size);
     }
 
     /// Why a point is not in its history; empty where it is.
@@ -246,20 +333,23 @@ impl FakeHost {
     }
 
     fn end_process(&mut self, operation: Operation, done: bool) {
-        let Some(disk) = operation.image_id().map(ImageId::disk) else {
-            return;
-        };
-        match operation {
-            Operation::CreateVolume(_) | Operation::CopyVolume(_) => {
+        match Work::of(&operation) {
+            Work::Makes(disk, bytes) if done => self.make(disk, Size::of(bytes)),
+            Work::Copies(disk, copy) => match self.source(copy) {
+                Some(size) if done => self.make(disk, size),
                 // What is copied may have gone meanwhile: then the copy cannot become whole.
-                let whole = done && self.has_source(&operation);
-                self.images
-                    .insert(disk, if whole { Image::Whole } else { Image::Partial });
+                Some(_) | None => drop(self.images.insert(disk, Image::Partial)),
+            },
+            Work::Makes(disk, _) => drop(self.images.insert(disk, Image::Partial)),
+            Work::Removes(disk) if done => drop(self.images.remove(&disk)),
+            Work::Grows(disk, bytes) => {
+                let size = self.size(disk).filter(|size| size.says < bytes);
+                if let Some(Size { says, .. }) = size {
+                    let says = if done { bytes } else { says };
+                    self.sizes.insert(disk, Size { shows: bytes, says });
+                }
             }
-            Operation::DeleteImage(_) if done => {
-                self.images.remove(&disk);
-            }
-            Operation::DeleteImage(_) | Operation::ExtendVolume(_) | Operation::Noop(_) => {}
+            Work::Removes(_) | Work::Nothing => {}
         }
     }
 
@@ -380,9 +470,12 @@ impl FakeHost {
             strange.is_none(),
             "{operation:?} begins while {strange:?} is still at work"
         );
-        if let Operation::DeleteImage(op) = operation {
-            let reader = self.copies().find(|copy| copy.source.image_id == op.image_id);
-            assert!(reader.is_none(), "the source of {reader:?} is deleted under it");
+        match Work::of(operation) {
+            Work::Removes(disk) | Work::Grows(disk, _) => {
+                let reader = self.copies().find(|copy| copy.source.image_id == disk.image());
+                assert!(reader.is_none(), "the source of {reader:?} is changed under it");
+            }
+            Work::Makes(..) | Work::Copies(..) | Work::Nothing => {}
         }
     }
 
@@ -394,18 +487,17 @@ impl FakeHost {
             .values()
             .filter(|r| !r.item.state.is_terminal() && !r.found);
         let open = open.filter_map(|record| record.item.operation.as_ref());
-        open.chain(self.orphans.values()).filter_map(|op| match op {
-            Operation::CopyVolume(copy) => Some(copy),
-            _ => None,
-        })
+        open.chain(self.orphans.values())
+            .filter_map(|op| match Work::of(op) {
+                Work::Copies(_, copy) => Some(copy),
+                Work::Makes(..) | Work::Removes(_) | Work::Grows(..) | Work::Nothing => None,
+            })
     }
 
-    /// Whether what an operation reads is there, if it reads anything.
-    fn has_source(&self, operation: &Operation) -> bool {
-        match operation {
-            Operation::CopyVolume(op) => self.images.get(&op.source.image_id.disk()) == Some(&Image::Whole),
-            _ => true,
-        }
+    /// How large what is copied is; none where it is not there, or not whole.
+    fn source(&self, copy: &CopyVolume) -> Option<Size> {
+        let size = self.size(copy.source.image_id.disk());
+        size.filter(|size| size.shows == size.says)
     }
 
     /// Somebody removes an image by hand.
@@ -445,6 +537,7 @@ impl FakeHost {
                 item,
                 fate,
                 begun: false,
+                found_size: None,
                 committed: false,
                 found: false,
             },
@@ -541,10 +634,7 @@ impl FakeHost {
             TaskState::Queued => return self.run(id),
             TaskState::Running => return self.conclude(id),
             TaskState::Aborting => TaskState::Recovering,
-            TaskState::Recovering => {
-                self.undo(id);
-                TaskState::Recovered
-            }
+            TaskState::Recovering => return self.wind_back(id),
             TaskState::Finished | TaskState::Recovered | TaskState::Failed => return,
         };
         self.edge(id, next, None);
@@ -554,30 +644,62 @@ impl FakeHost {
         let Some(record) = self.tasks.get(&id).cloned() else {
             return;
         };
-        match &record.item.operation {
-            Some(op) if !self.has_source(op) => self.refuse(id, FaultCode::ImageNotFound),
-            Some(op @ (Operation::CreateVolume(_) | Operation::CopyVolume(_))) => {
-                let disk = op.image_id().expect("it makes one").disk();
-                if let Entry::Vacant(place) = self.images.entry(disk) {
-                    place.insert(Image::Partial);
-                    self.begin(id);
-                    self.edge(id, TaskState::Running, None);
-                } else {
-                    self.refuse(id, FaultCode::VolumeExists);
-                }
+        let keeps_on = !matches!(record.fate, Fate::Recover(_));
+        let operation = record.item.operation.as_ref();
+        match operation.map(Work::of) {
+            Some(Work::Copies(_, copy)) if self.source(copy).is_none() => {
+                return self.refuse(id, FaultCode::ImageNotFound);
             }
-            Some(Operation::DeleteImage(op)) => {
-                let Some(image) = self.images.get_mut(&op.image_id.disk()) else {
+            Some(Work::Makes(disk, _) | Work::Copies(disk, _)) => {
+                let Entry::Vacant(place) = self.images.entry(disk) else {
+                    return self.refuse(id, FaultCode::VolumeExists);
+                };
+                place.insert(Image::Partial);
+                self.begin(id);
+            }
+            Some(Work::Removes(disk)) => {
+                let Some(image) = self.images.get_mut(&disk) else {
                     return self.refuse(id, FaultCode::ImageNotFound);
                 };
-                if !matches!(record.fate, Fate::Recover(_)) {
+                if keeps_on {
                     // Renamed out of the way: no way back.
                     *image = Image::Partial;
                     self.commit(id);
                 }
-                self.edge(id, TaskState::Running, None);
             }
-            _ => self.edge(id, TaskState::Running, None),
+            Some(Work::Grows(disk, bytes)) => match self.to_grow(disk, bytes) {
+                Err(code) => return self.refuse(id, code),
+                Ok(size) => {
+                    if let Some(record) = self.tasks.get_mut(&id) {
+                        record.found_size = Some(size);
+                    }
+                    if keeps_on {
+                        let shows = bytes;
+                        self.sizes.insert(disk, Size { shows, ..size });
+                        self.commit(id);
+                    }
+                }
+            },
+            Some(Work::Nothing) | None => {}
+        }
+        self.edge(id, TaskState::Running, None);
+    }
+
+    /// How large what is to be extended is, or why it is not.
+    fn to_grow(&self, disk: DiskId, bytes: u64) -> Result<Size, FaultCode> {
+        let Some(size) = self.size(disk) else {
+            return Err(match self.images.contains_key(&disk) {
+                true => FaultCode::VolumeIllegal,
+                false => FaultCode::ImageNotFound,
+            });
+        };
+        // What shows as much already was cut off, and is carried on with.
+        if size.says > bytes {
+            return Err(FaultCode::InvalidArgument);
+        }
+        match size.shows == size.says || size.shows == bytes {
+            true => Ok(size),
+            false => Err(FaultCode::VolumeDataInvalid),
         }
     }
 
@@ -619,61 +741,91 @@ impl FakeHost {
         let Some(record) = self.tasks.get(&id).cloned() else {
             return;
         };
-        match (&record.fate, &record.item.operation) {
-            (Fate::Finish, Some(op)) if !self.has_source(op) => {
-                let fault = Fault::new(FaultCode::IoError, "its source is gone");
-                self.edge(id, TaskState::Aborting, Some(fault));
-            }
-            (Fate::Finish, Some(op @ (Operation::CreateVolume(_) | Operation::CopyVolume(_)))) => {
-                let disk = op.image_id().expect("it makes one").disk();
-                self.images.insert(disk, Image::Whole);
-                self.edge(id, TaskState::Finished, None);
-            }
-            (Fate::Finish, Some(Operation::DeleteImage(op))) => {
-                self.images.remove(&op.image_id.disk());
-                self.edge(id, TaskState::Finished, None);
-            }
-            (Fate::Finish, _) => self.edge(id, TaskState::Finished, None),
-            (Fate::Recover(code), _) => {
-                self.edge(id, TaskState::Aborting, Some(Fault::new(*code, "as fated")))
-            }
-            (Fate::Fail, _) => {
-                self.edge(
-                    id,
-                    TaskState::Aborting,
-                    Some(Fault::new(FaultCode::IoError, "as fated")),
-                );
-                self.edge(id, TaskState::Recovering, None);
-                if let Some(record) = self.tasks.get_mut(&id) {
-                    record.item.undo_fault = Some(Fault::new(FaultCode::FileSystemReadOnly, "no way back"));
-                }
-                self.edge(id, TaskState::Failed, None);
-            }
+        match &record.fate {
+            Fate::Finish => self.finish(id, record.item.operation.as_ref()),
+            Fate::Recover(code) => self.edge(id, TaskState::Aborting, Some(Fault::new(*code, "as fated"))),
+            Fate::Fail => self.fail(id, Fault::new(FaultCode::IoError, "as fated")),
         }
     }
 
-    fn undo(&mut self, id: TaskId) {
-        let Some(record) = self.tasks.get(&id).filter(|record| record.begun) else {
+    fn finish(&mut self, id: TaskId, operation: Option<&Operation>) {
+        match operation.map(Work::of) {
+            Some(Work::Makes(disk, bytes)) => self.make(disk, Size::of(bytes)),
+            Some(Work::Copies(disk, copy)) => match self.source(copy) {
+                Some(size) => self.make(disk, size),
+                None => {
+                    let fault = Fault::new(FaultCode::IoError, "its source is gone");
+                    return self.edge(id, TaskState::Aborting, Some(fault));
+                }
+            },
+            Some(Work::Removes(disk)) => drop(self.images.remove(&disk)),
+            Some(Work::Grows(disk, bytes)) if self.is_as_found(id, disk) => {
+                self.sizes.insert(disk, Size::of(bytes));
+            }
+            Some(Work::Grows(..)) => {
+                return self.fail(id, Fault::new(FaultCode::GenerationMismatch, "somebody was here"));
+            }
+            Some(Work::Nothing) | None => {}
+        }
+        self.edge(id, TaskState::Finished, None);
+    }
+
+    /// Neither done nor undone.
+    fn fail(&mut self, id: TaskId, fault: Fault) {
+        self.edge(id, TaskState::Aborting, Some(fault));
+        self.edge(id, TaskState::Recovering, None);
+        self.leave(id);
+    }
+
+    fn leave(&mut self, id: TaskId) {
+        if let Some(record) = self.tasks.get_mut(&id) {
+            record.item.undo_fault = Some(Fault::new(FaultCode::FileSystemReadOnly, "no way back"));
+        }
+        self.edge(id, TaskState::Failed, None);
+    }
+
+    /// What it began is undone, where it can be.
+    fn wind_back(&mut self, id: TaskId) {
+        let Some(record) = self.tasks.get(&id).cloned() else {
             return;
         };
-        if let Some(op @ (Operation::CreateVolume(_) | Operation::CopyVolume(_))) = &record.item.operation {
-            let disk = op.image_id().expect("it makes one").disk();
-            if self.images.get(&disk) == Some(&Image::Partial) {
-                self.images.remove(&disk);
+        match record.item.operation.as_ref().map(Work::of) {
+            Some(Work::Makes(disk, _) | Work::Copies(disk, _)) if record.begun => {
+                if self.images.get(&disk) == Some(&Image::Partial) {
+                    self.images.remove(&disk);
+                }
             }
+            Some(Work::Grows(disk, _)) if record.found_size.is_some() => {
+                if !self.is_as_found(id, disk) {
+                    return self.leave(id);
+                }
+                self.sizes.extend(record.found_size.map(|found| (disk, found)));
+            }
+            Some(Work::Makes(..) | Work::Copies(..) | Work::Grows(..) | Work::Removes(_) | Work::Nothing)
+            | None => {}
         }
+        self.edge(id, TaskState::Recovered, None);
     }
 
     pub(crate) fn evidence(&self, operation: &Operation) -> Evidence {
-        let Some(image) = operation.image_id() else {
-            return Evidence::NotBegun;
-        };
-        match (operation, self.images.get(&image.disk())) {
-            (Operation::DeleteImage(_), None) => Evidence::Done,
-            (_, None) => Evidence::NotBegun,
-            (_, Some(Image::Partial)) => Evidence::Begun("leftovers".into()),
-            (Operation::DeleteImage(_), Some(Image::Whole)) => Evidence::NotBegun,
-            (_, Some(Image::Whole)) => Evidence::Done,
+        let image = |disk: DiskId| self.images.get(&disk);
+        match Work::of(operation) {
+            Work::Nothing => Evidence::NotBegun,
+            Work::Makes(disk, _) | Work::Copies(disk, _) => match image(disk) {
+                None => Evidence::NotBegun,
+                Some(Image::Partial) => Evidence::Begun("leftovers".into()),
+                Some(Image::Whole) => Evidence::Done,
+            },
+            Work::Removes(disk) => match image(disk) {
+                None => Evidence::Done,
+                Some(Image::Partial) => Evidence::Begun("leftovers".into()),
+                Some(Image::Whole) => Evidence::NotBegun,
+            },
+            Work::Grows(disk, bytes) => match self.size(disk) {
+                Some(size) if size.shows != size.says => Evidence::Begun("two sizes".into()),
+                Some(size) if size.says >= bytes => Evidence::Done,
+                Some(_) | None => Evidence::NotBegun,
+            },
         }
     }
 
