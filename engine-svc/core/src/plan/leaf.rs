@@ -62,21 +62,34 @@ fn next(leaf: &dyn Leaf, at: At<'_>, now: Timestamp) -> Next {
         (_, Some(Ending::Untouched(fault))) => match (again(command, task, place, &fault), leaf.unmake()) {
             (Some(place), _) => start(Purpose::Do, place, leaf.make()),
             (None, Undo::Task(undo)) if is_begun(at) => unmade(command, task, fault, undo),
+            (None, Undo::ByHost) if is_half_done(at) => half_done(leaf, at, place, fault, now),
             (None, _) => untouched(leaf, at, task, fault, now),
         },
         (_, Some(Ending::Unclear(fault))) => match leaf.unmake() {
             Undo::Task(undo) => unclear(command, task, place, fault, undo),
-            Undo::ByHost if command.attempt > place.attempt => {
-                start(Purpose::Do, first_place(command), leaf.make())
-            }
-            Undo::ByHost => match rest(command, fault, false) {
-                Next::Rest(mut rest) => {
-                    rest.inventory = leaf.not_done(at.state, now);
-                    Next::Rest(rest)
-                }
-                other => other,
-            },
+            Undo::ByHost => half_done(leaf, at, place, fault, now),
         },
+    }
+}
+
+/// Whether a task of a leaf that is never undone was neither done nor undone: a later one that changed nothing leaves that as
+/// it is.
+fn is_half_done(at: At<'_>) -> bool {
+    let mut tasks = at.command.tasks.iter().filter_map(|id| at.state.task(*id));
+    tasks.any(|task| matches!(task.ending(), Some(Ending::Unclear(_))))
+}
+
+/// Neither done nor undone, and never undone by the engine: it is done again where an operator wants so.
+fn half_done(leaf: &dyn Leaf, at: At<'_>, place: Place, fault: Fault, now: Timestamp) -> Next {
+    if at.command.attempt > place.attempt {
+        return start(Purpose::Do, first_place(at.command), leaf.make());
+    }
+    match rest(at.command, fault, false) {
+        Next::Rest(mut rest) => {
+            rest.inventory = leaf.not_done(at.state, now);
+            Next::Rest(rest)
+        }
+        other => other,
     }
 }
 

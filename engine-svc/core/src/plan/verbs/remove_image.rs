@@ -65,8 +65,9 @@ impl Leaf for RemoveImage {
 mod tests {
     use common::FaultCode;
 
+    use crate::input::Input;
     use crate::model::CommandState::*;
-    use crate::testing::{Fate, World, create_vm, disk_id, remove_vm, vm_id};
+    use crate::testing::{Fate, World, command_id, create_vm, disk_id, remove_vm, vm_id};
 
     fn with_a_vm() -> World {
         let mut world = World::with_domains(1);
@@ -83,6 +84,31 @@ mod tests {
         world.settle();
         assert_eq!(world.state_of(2), Succeeded);
         assert_eq!(world.engine.state.vm(vm_id(1)), None);
+    }
+
+    /// What a deletion has left that was cut off half-way is no less half of it where its next try is stopped.
+    #[test]
+    fn what_is_half_gone_is_not_called_undone_when_its_next_try_is_stopped() {
+        let mut world = with_a_vm();
+        world.host_mut(0).fates = vec![Fate::Finish, Fate::Fail];
+        world.submit(2, "RemoveVm", remove_vm(1));
+        world.settle();
+        assert_eq!(world.state_of(2), NeedsAttention);
+        let retry = |world: &mut World| {
+            let (command_id, user) = (command_id(2), "op".to_owned());
+            world.step(Input::Retry { command_id, user });
+        };
+        retry(&mut world);
+        world.step(Input::Cancel {
+            command_id: command_id(2),
+            user: "op".into(),
+        });
+        world.settle();
+        assert_eq!(world.state_of(2), NeedsAttention);
+        retry(&mut world);
+        world.settle();
+        assert_eq!(world.state_of(2), Succeeded);
+        assert!(world.host_mut(0).images.is_empty());
     }
 
     #[test]
