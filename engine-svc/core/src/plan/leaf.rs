@@ -2,15 +2,16 @@
 //! undone. Leaves differ only in the operation that they plan, in whether it can be undone, and in what it brings.
 
 use common::fault::FaultKind;
+use common::lock::Mode;
 use common::{Fault, FaultCode, Timestamp};
 
 use super::at::At;
 use super::next::{Awaits, End, NewTask, Next, Work, again, next_turn, rest, task_awaited};
-use super::tree::Part;
+use super::tree::{Part, Plan};
 use super::verb::{CommandVerb, Leaf, Undo};
 use crate::model::{
-    AsyncTask, AsyncTaskState, Command, CommandState, Ending, Parameters, Place, PlannedTask, Purpose,
-    Settled,
+    AsyncTask, AsyncTaskState, Command, CommandState, Ending, EntityKey, Parameters, Place, PlannedTask,
+    Purpose, Settled,
 };
 
 impl Part {
@@ -21,6 +22,17 @@ impl Part {
             task: Some(leaf.make()),
             parameters: leaf.into(),
             children: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// A root that works by a task, and has no children.
+    pub(crate) fn leaf(leaf: impl Leaf + Into<Parameters>, locks: Vec<(EntityKey, Mode)>) -> Self {
+        let task = Some(leaf.make());
+        Self {
+            task,
+            ..Self::of(leaf, locks)
         }
     }
 }

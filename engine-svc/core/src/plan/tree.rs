@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     /// All locks of the tree.
     pub(crate) locks: Vec<(EntityKey, Mode)>,
     pub(crate) children: Vec<Part>,
+    /// Of a root that works by itself.
+    pub(crate) task: Option<PlannedTask>,
     /// Why it cannot be now, although all it is about is there. Said only once it is known that the locks are free:
     /// whoever holds one may be changing just that.
     pub(crate) forbidden: Option<Fault>,
@@ -53,6 +55,8 @@ pub(crate) struct Origin<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
     pub(crate) root: Command,
+    /// The root's own.
+    pub(crate) task: Option<AsyncTask>,
     /// Each with its task right after it, in the order of recording.
     pub(crate) children: Vec<(Command, Option<AsyncTask>)>,
 }
@@ -64,13 +68,15 @@ impl Plan {
             parameters: parameters.into(),
             locks,
             children: Vec::new(),
+            task: None,
             forbidden: None,
         }
     }
 
     /// The hosts that it would have something done on.
     pub(crate) fn hosts(&self) -> Vec<HostId> {
-        let mut hosts: Vec<HostId> = self.parameters.called_host().into_iter().collect();
+        let own = self.task.as_ref().map(|task| task.host_id);
+        let mut hosts: Vec<HostId> = self.parameters.called_host().into_iter().chain(own).collect();
         self.children.iter().for_each(|part| part.add_hosts(&mut hosts));
         hosts
     }
@@ -95,9 +101,11 @@ impl Plan {
         root.children = maker.parts(origin.id, self.children);
         root.locks = self.locks;
         maker.await_last_child(&mut root);
+        let task = self.task.map(|task| maker.task(&mut root, task));
         root.tree_sequence = maker.tree_sequence + 1;
         Records {
             root,
+            task,
             children: maker.made,
         }
     }

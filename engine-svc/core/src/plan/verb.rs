@@ -55,7 +55,7 @@ pub(crate) trait Root: CommandVerb + Requested {
     fn plan(state: &State, id: CommandId, request: &Self::Request) -> Result<Plan, Fault>;
 }
 
-/// A command without parts, whose work is one task at a time. All leaves have one automaton, in `plan/leaf.rs`.
+/// A command without parts, root or child, whose work is one task at a time. All leaves have one automaton, in `plan/leaf.rs`.
 pub(crate) trait Leaf: CommandParameters {
     /// The task that does it.
     fn make(&self) -> PlannedTask;

@@ -3,7 +3,7 @@
 use common::id::HostId;
 
 use crate::effect::Effect;
-use crate::model::{AsyncTask, AsyncTaskState, Command, CommandParameters as _, EntityKey};
+use crate::model::{AsyncTask, AsyncTaskState, Command, CommandParameters as _, CommandState, EntityKey};
 use crate::plan;
 use crate::state::State;
 
@@ -35,6 +35,11 @@ impl State {
     pub(crate) fn ask_of(&self, task: &AsyncTask) -> Option<Effect> {
         let (host_id, task_id) = (task.host_id, task.id);
         task.command?;
+        // What a start that was cut has left is not wanted before the start.
+        let waits = |root: &Command| root.state == CommandState::Pending;
+        if task.root.and_then(|root| self.command(root)).is_some_and(waits) {
+            return None;
+        }
         let host = self.host(host_id)?;
         let operation = task.operation.clone()?;
         let probe = Effect::ProbeTask {

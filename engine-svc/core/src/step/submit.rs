@@ -184,11 +184,12 @@ impl Tx<'_> {
 
     /// The root comes last: it is what makes the rest count.
     fn accept(&mut self, records: Records) -> Reply {
-        let Records { root, children } = records;
+        let Records { root, task, children } = records;
         for (command, task) in children {
             self.put(Change::Command(Arc::new(command)));
             self.put_all(task.map(|task| Change::Task(Arc::new(task))));
         }
+        self.put_all(task.map(|task| Change::Task(Arc::new(task))));
         self.put(Change::Command(Arc::new(root.clone())));
         self.set_out(&root);
         self.present(root)
@@ -256,10 +257,11 @@ pub(super) fn held(key: &EntityKey, holder: &Holder, waits: bool) -> String {
 
 fn as_planned(records: Records) -> Reply {
     let (children, tasks): (Vec<_>, Vec<_>) = records.children.into_iter().unzip();
+    let tasks = [records.task].into_iter().chain(tasks);
     Reply::Planned {
         command: Box::new(records.root),
         children,
-        tasks: tasks.into_iter().flatten().collect(),
+        tasks: tasks.flatten().collect(),
     }
 }
 

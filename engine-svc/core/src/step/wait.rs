@@ -13,7 +13,8 @@ use super::tx::Tx;
 use super::{Reply, Transition};
 use crate::change::Change;
 use crate::model::{
-    AsyncTaskEvent, Awaited, Blockers, Command, CommandEvent, CommandState, EntityKey, Settled, WaitingFor,
+    AsyncTask, AsyncTaskEvent, Awaited, Blockers, Command, CommandEvent, CommandState, EntityKey, Settled,
+    WaitingFor,
 };
 use crate::plan::{self, End, Origin, Plan, Records};
 use crate::state::{Stance, State, freed_by};
@@ -142,16 +143,18 @@ impl Tx<'_> {
         self.plan(root.id, &request)
     }
 
-    /// First the list of the parts, then the parts, parents before their own, then the start: what a start that was cut has
-    /// left is found again by the list, and stays as it is. No host has been asked for any of it then.
+    /// First the lists of the parts and of its own tasks, then these, parents before their own, then the start: what a start
+    /// that was cut has left is found again by the lists, and stays as it is. No host is asked for any of it before the start.
     fn start_planned(&mut self, records: Records) {
         let Records {
             root: planned,
+            task,
             children,
         } = records;
         let id = planned.id;
         self.edit_command(id, |command| {
             command.children.clone_from(&planned.children);
+            command.tasks.clone_from(&planned.tasks);
             command.parameters.clone_from(&planned.parameters);
         });
         for (mut command, task) in children.into_iter().rev() {
@@ -159,17 +162,21 @@ impl Tx<'_> {
                 command.tree_sequence = self.next_tree_sequence(id);
                 self.put(Change::Command(Arc::new(command)));
             }
-            if let Some(mut task) = task.filter(|task| self.state.task(task.id).is_none()) {
-                task.tree_sequence = self.next_tree_sequence(id);
-                self.put(Change::Task(Arc::new(task)));
-            }
+            self.record_planned(id, task);
         }
+        self.record_planned(id, task);
         self.move_command(id, CommandEvent::Start, |command| {
-            command.tasks = planned.tasks;
             command.waiting_for = planned.waiting_for;
         });
         if let Some(root) = self.state.command(id).cloned() {
             self.set_out(&root);
+        }
+    }
+
+    fn record_planned(&mut self, root: CommandId, task: Option<AsyncTask>) {
+        if let Some(mut task) = task.filter(|task| self.state.task(task.id).is_none()) {
+            task.tree_sequence = self.next_tree_sequence(root);
+            self.put(Change::Task(Arc::new(task)));
         }
     }
 
@@ -185,7 +192,7 @@ impl Tx<'_> {
 
     /// What a start that was cut has left, and that is not to be. By all that is known its plan is made again as it was.
     fn drop_parts(&mut self, root: CommandId) {
-        for id in self.state.tree_of(root).into_iter().skip(1) {
+        for id in self.state.tree_of(root) {
             let tasks = self.state.command(id).map(|part| part.tasks.clone());
             let now = self.now;
             for task_id in tasks.unwrap_or_default() {
@@ -196,10 +203,12 @@ impl Tx<'_> {
                 });
                 self.clear_locally(task_id);
             }
-            self.move_command(id, CommandEvent::Cancel, |part| {
-                part.waiting_for = None;
-                part.ended = Some(now);
-            });
+            if id != root {
+                self.move_command(id, CommandEvent::Cancel, |part| {
+                    part.waiting_for = None;
+                    part.ended = Some(now);
+                });
+            }
         }
     }
 
