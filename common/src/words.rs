@@ -35,6 +35,16 @@ impl<const MAX: usize> Plain<MAX> {
     }
 }
 
+/// A number of bytes for people, exact: in the largest unit of which it is a whole number.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let (mut number, mut unit) = (bytes, 0);
+    while number > 0 && number.is_multiple_of(1 << 10) && unit + 1 < UNITS.len() {
+        (number, unit) = (number >> 10, unit + 1);
+    }
+    format!("{number} {}", UNITS[unit])
+}
+
 /// The text, escaped and cut to this many bytes.
 fn plain(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max && !text.chars().any(text::steers) {
@@ -160,6 +170,21 @@ pub fn joined(items: impl IntoIterator<Item = Words>, between: &str) -> Words {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_told_exactly_in_the_largest_unit() {
+        for (bytes, words) in [
+            (0, "0 bytes"),
+            (1_000, "1000 bytes"),
+            (4_096, "4 KiB"),
+            (10 << 30, "10 GiB"),
+            ((10 << 30) + 4_096, "10485764 KiB"),
+            (8 << 40, "8 TiB"),
+            (1 << 60, "1048576 TiB"),
+        ] {
+            assert_eq!(size(bytes), words);
+        }
+    }
 
     #[test]
     fn what_is_short_and_plain_stays_as_it_is() {

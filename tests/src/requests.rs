@@ -2,10 +2,7 @@
 
 use std::net::SocketAddr;
 
-use proto::engine::v1::{
-    AddHostRequest, AttachDiskRequest, CopyDiskRequest, CreateDiskRequest, CreateStorageDomainRequest,
-    CreateVmRequest, DetachDiskRequest, DiskSpec, RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest,
-};
+use proto::engine::v1::*;
 use proto::host::v1::StartTaskRequest;
 use proto::task::v1::operation::Verb;
 use proto::task::v1::{

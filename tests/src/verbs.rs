@@ -1,11 +1,8 @@
 //! What a client of the engine does over and over: ask until there is a verdict, wait until there is an end.
 
-use proto::engine::v1::{
-    AddHostRequest, AttachDiskRequest, CancelCommandRequest, Command, CommandState, CopyDiskRequest,
-    CreateDiskRequest, CreateStorageDomainRequest, CreateVmRequest, DetachDiskRequest, GetCommandRequest,
-    GetHostRequest, RemoveDiskRequest, RemoveHostRequest, RemoveVmRequest, RetryCommandRequest,
-    WaitCommandRequest, host::Connection, waiting_for::What,
-};
+use proto::engine::v1::host::Connection;
+use proto::engine::v1::waiting_for::What;
+use proto::engine::v1::*;
 use tokio::time::Instant;
 use tonic::Status;
 

@@ -5,11 +5,7 @@ use common::id::{DiskId, DomainId, VmId};
 use engine_core::model::EntityKey;
 use proto::convert;
 use proto::engine::v1::disk_service_server::DiskService;
-use proto::engine::v1::{
-    AttachDiskRequest, AttachDiskResponse, CopyDiskRequest, CopyDiskResponse, CreateDiskRequest,
-    CreateDiskResponse, DetachDiskRequest, DetachDiskResponse, Disk, GetDiskRequest, GetDiskResponse,
-    ListDisksRequest, ListDisksResponse, RemoveDiskRequest, RemoveDiskResponse,
-};
+use proto::engine::v1::*;
 use runtime::{page, status};
 use tonic::{Request, Response, Status};
 

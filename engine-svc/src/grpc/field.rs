@@ -29,14 +29,18 @@ pub(crate) fn description(field: impl fmt::Display, value: &str) -> Result<Strin
     Ok(value.to_owned())
 }
 
+/// A disk's capacity: 1 byte to 8 TiB, rounded up.
+pub(crate) fn capacity(field: impl fmt::Display, bytes: i64) -> Result<u64, Fault> {
+    operation::capacity(bytes).map_err(|error| Fault::invalid(field, error))
+}
+
 /// A disk that is asked for. `path` leads to its fields in the request.
 pub(crate) fn disk(path: &str, disk: &DiskSpec) -> Result<NewDisk, Fault> {
     let at = |name: &str| format!("{path}{name}");
     Ok(NewDisk {
         disk_id: convert::optional_id(at("disk_id"), &disk.disk_id)?,
         domain_id: convert::id(at("domain_id"), &disk.domain_id)?,
-        capacity_bytes: operation::capacity(disk.capacity_bytes)
-            .map_err(|error| Fault::invalid(at("capacity_bytes"), error))?,
+        capacity_bytes: capacity(at("capacity_bytes"), disk.capacity_bytes)?,
         format: convert::format_from_wire(at("format"), disk.format)?,
         allocation: convert::allocation_from_wire(at("allocation"), disk.allocation)?,
         description: description(at("description"), &disk.description)?,

@@ -163,6 +163,22 @@ pub struct DiskSpec {
     pub description: String,
 }
 
+impl DiskSpec {
+    /// Characters of a description that stand for a disk: a line for people has no room for more.
+    const NAME_CHARS: usize = 60;
+
+    /// The name of the disk for people: the beginning of its description, or its id if it has none.
+    pub fn name(&self) -> String {
+        let mut letters = self.description.chars();
+        let name: String = letters.by_ref().take(Self::NAME_CHARS).collect();
+        match (name.is_empty(), letters.next()) {
+            (true, _) => self.disk_id.to_string(),
+            (false, None) => format!("\"{name}\""),
+            (false, Some(_)) => format!("\"{name}…\""),
+        }
+    }
+}
+
 /// A request for a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDisk {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use common::FaultCode;
 
 use super::{
-    Fate, World, add_host, attach_disk, copy_disk, create_disk, create_domain, create_vm, detach_disk,
+    Fate, Size, World, add_host, attach_disk, copy_disk, create_disk, create_domain, create_vm, detach_disk,
     host_id, remove_disk, remove_host, remove_vm, submission, take_over_host,
 };
 use crate::change::Change;
@@ -22,13 +22,18 @@ struct End {
     images: usize,
     hosts: usize,
     domains: usize,
+    /// Of each disk: what is recorded, and what its host has.
+    sizes: Vec<(u64, Option<Size>)>,
 }
 
 /// A request, by whose number it is known. A user who got no answer repeats it, and the shell gives the repeat a
 /// command id of its own.
 type Request = (u128, &'static str, CommandRequest);
 
+#[derive(Default)]
 struct Story {
+    /// Told in peace.
+    before: Vec<Request>,
     requests: Vec<Request>,
     fates: Vec<Fate>,
     /// They come one after the other at once, and wait for each other.
@@ -43,8 +48,7 @@ impl Story {
                 (1, "CreateVm", create_vm(1, [1, 2, 3], 0)),
                 (2, "RemoveVm", remove_vm(1)),
             ],
-            fates: Vec::new(),
-            at_once: false,
+            ..Self::default()
         }
     }
 
@@ -58,7 +62,7 @@ impl Story {
                 Fate::Recover(FaultCode::NoSpace),
                 Fate::Finish,
             ],
-            at_once: false,
+            ..Self::default()
         }
     }
 
@@ -73,8 +77,7 @@ impl Story {
                 (5, "DetachDisk", detach_disk(1, 1)),
                 (6, "RemoveDisk", remove_disk(1)),
             ],
-            fates: Vec::new(),
-            at_once: false,
+            ..Self::default()
         }
     }
 
@@ -89,6 +92,7 @@ impl Story {
             ],
             fates: vec![Fate::Recover(FaultCode::NoSpace), Fate::Finish],
             at_once: true,
+            ..Self::default()
         }
     }
 
@@ -102,7 +106,7 @@ impl Story {
                 (4, "RemoveDisk", remove_disk(2)),
             ],
             fates: vec![Fate::Recover(FaultCode::NoSpace), Fate::Finish],
-            at_once: false,
+            ..Self::default()
         }
     }
 
@@ -117,8 +121,7 @@ impl Story {
                 (5, "TakeOverHost", take_over_host(2)),
                 (6, "RemoveHost", remove_host(2)),
             ],
-            fates: Vec::new(),
-            at_once: false,
+            ..Self::default()
         }
     }
 
@@ -136,6 +139,10 @@ impl Story {
     /// Told from the first request on, after `prepare` has had its way with the world.
     fn tell(&self, prepare: impl FnOnce(&mut World), twice: bool) -> (World, End) {
         let mut world = World::with_domains_and(1, 2);
+        for (n, rpc, request) in &self.before {
+            self.ask(&mut world, *n, rpc, request, 0);
+            world.settle();
+        }
         world.host_mut(0).fates.clone_from(&self.fates);
         prepare(&mut world);
         let mut states = Vec::new();
@@ -175,6 +182,7 @@ impl Story {
             images: world.hosts[&host_id(0)].images.len(),
             hosts: world.engine.state.hosts().count(),
             domains: world.engine.state.domains().count(),
+            sizes: sizes(&world),
         };
         assert_eq!(
             world.engine.state.commands().count(),
@@ -204,6 +212,14 @@ impl Story {
             _ => None,
         })
     }
+}
+
+fn sizes(world: &World) -> Vec<(u64, Option<Size>)> {
+    let host = &world.hosts[&host_id(0)];
+    let sizes = world.engine.state.disks();
+    sizes
+        .map(|disk| (disk.spec.capacity_bytes, host.size(disk.spec.disk_id)))
+        .collect()
 }
 
 fn settle(world: &mut World, twice: bool) {

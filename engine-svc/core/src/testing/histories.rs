@@ -15,7 +15,7 @@ use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 use super::{
-    Fate, Moved, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, scenes, vm_id,
+    Fate, Moved, Size, World, command_id, create_vm, disk_id, domain_id, host_id, remove_vm, scenes, vm_id,
 };
 use crate::input::{Attempt, Input};
 use crate::model::{AsyncTaskState, Command, CommandKind, CommandRequest, CommandState};
@@ -426,6 +426,17 @@ impl Life {
             for disk in state.vm(vm_id(vm)).into_iter().flat_map(|vm| &vm.disk_ids) {
                 assert!(state.disk(*disk).is_some(), "a VM names a disk that is not there");
             }
+        }
+        for disk in state.disks() {
+            let id = disk.spec.disk_id;
+            let sizes = self.world.hosts.values().filter_map(|host| host.size(id));
+            let differs = sizes
+                .into_iter()
+                .any(|size| size != Size::of(disk.spec.capacity_bytes));
+            assert!(
+                !differs || self.world.leftovers.contains(&id),
+                "it has another size: {disk:#?}"
+            );
         }
         let given_up = self.world.engine.records.values().any(|record| {
             matches!(record, crate::Change::Command(c) if c.abandoned_by.is_some() || c.state == CommandState::Failed)

@@ -17,7 +17,7 @@ use common::{Allocation, Fault, FaultCode, VolumeFormat};
 use uuid::Uuid;
 
 pub(crate) use engine::Engine;
-pub(crate) use host::{FakeHost, Fate, Image};
+pub(crate) use host::{FakeHost, Fate, Image, Size};
 pub(crate) use moved::Moved;
 pub(crate) use world::{World, add_host, create_domain};
 

@@ -16,7 +16,7 @@ use crate::input::{Frame, Input, MAX_LOCK_WAIT};
 use crate::model::AddHost;
 use crate::model::CommandRequest;
 use crate::model::CreateStorageDomain;
-use crate::model::{Command, CommandState, EntityKey};
+use crate::model::{Command, CommandState, EntityKey, Parameters};
 use crate::step::{Reply, Transition};
 
 /// Where an open stream is in the host's history.
@@ -115,10 +115,15 @@ impl World {
         }
     }
 
-    /// What a command was given up with is there when the next one comes.
+    /// What a command was given up with is there when the next one comes, and in what is copied of that.
     fn note_leftovers(&mut self, transition: &Transition) {
         for change in &transition.changes {
             if let Change::Command(command) = change {
+                if let Parameters::CopyDisk(p) = &command.parameters
+                    && self.leftovers.contains(&p.source_disk_id)
+                {
+                    self.leftovers.insert(p.disk.disk_id);
+                }
                 let disks = command.left_behind.iter().filter_map(|key| match key {
                     EntityKey::Disk(id) => Some(*id),
                     _ => None,

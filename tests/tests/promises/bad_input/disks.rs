@@ -5,9 +5,7 @@ use tests::World;
 use tests::audit::at_rest;
 use tests::failure::TestResult;
 use tests::ids::fresh;
-use tests::requests::{
-    KINDS, attach_disk, copy_disk, create_disk, create_vm, detach_disk, disk, remove_disk,
-};
+use tests::requests::*;
 use tonic::Code;
 
 use super::table::*;
