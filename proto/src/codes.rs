@@ -165,6 +165,7 @@ pub const SERVICES: &[Service] = &[
                 OPERATOR,
                 &[COMMAND, ONE_LIFE, &[EntityNotFound, EntityExists, DomainsApart]],
             ),
+            rpc("ExtendDisk", OPERATOR, &[COMMAND, ONE_LIFE, &[EntityNotFound]]),
         ],
     },
     Service {

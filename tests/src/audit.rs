@@ -374,6 +374,14 @@ fn records_and_storage(view: &View, records: &Records) -> Vec<String> {
                     disk.disk_id, disk.observation
                 ));
             }
+            let sizes = storage::sizes(root, &domain.domain_id, &disk.disk_id, &disk.volume_id);
+            let differ = sizes.is_some_and(|sizes| sizes != (disk.capacity_bytes, disk.capacity_bytes));
+            if differ && !named.contains(&disk.disk_id) {
+                wrong.push(format!(
+                    "the disk {} has {} bytes in the records, and shows and says {sizes:?} on storage",
+                    disk.disk_id, disk.capacity_bytes
+                ));
+            }
         }
         for image in &images {
             let recorded = records.disks.iter().any(|disk| &disk.disk_id == image);

@@ -70,7 +70,7 @@ impl Gate {
         self.file("qemu-img").display().to_string()
     }
 
-    /// From now on this subcommand waits: `create` or `convert`.
+    /// From now on this subcommand waits: `create`, `convert` or `resize`.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -182,7 +182,8 @@ pub fn at_work(program: &Path, subcommand: &str) -> Vec<String> {
             let file = fs::read_link(file.path()).ok()?;
             let name = file.file_name()?.to_str()?;
             let image = file.parent()?.file_name()?.to_str()?;
-            name.starts_with(".vdsm-svc-").then(|| image.to_owned())
+            // What is made has the task's name until it is whole; what is resized has its own.
+            (name.starts_with(".vdsm-svc-") || subcommand == "resize").then(|| image.to_owned())
         })
         .collect()
 }

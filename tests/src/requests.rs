@@ -97,6 +97,17 @@ pub fn copy_disk(
     }
 }
 
+/// A larger disk.
+pub fn extend_disk(disk_id: &str, capacity_bytes: i64) -> ExtendDiskRequest {
+    ExtendDiskRequest {
+        disk_id: disk_id.to_owned(),
+        capacity_bytes,
+        request_id: fresh(),
+        validate_only: false,
+        lock_wait: None,
+    }
+}
+
 /// The removal of a disk of its own.
 pub fn remove_disk(disk_id: &str) -> RemoveDiskRequest {
     RemoveDiskRequest {

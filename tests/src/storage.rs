@@ -1,6 +1,7 @@
 //! What is on storage, seen past every service: by reading the directories.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// Every file and directory below `root`, as relative paths. What vanishes meanwhile is left out.
@@ -30,6 +31,21 @@ pub fn images(storage_root: &Path, domain_id: &str) -> BTreeSet<String> {
 /// The files of an image.
 pub fn image_files(storage_root: &Path, domain_id: &str, image_id: &str) -> BTreeSet<String> {
     names(&storage_root.join(domain_id).join("images").join(image_id))
+}
+
+/// How large a volume is: what a guest sees by its file, and what its metadata says; none where one of them is not there.
+pub fn sizes(storage_root: &Path, domain_id: &str, image_id: &str, volume_id: &str) -> Option<(i64, i64)> {
+    let image = storage_root.join(domain_id).join("images").join(image_id);
+    let meta = std::fs::read_to_string(image.join(format!("{volume_id}.meta"))).ok()?;
+    let says = meta.lines().find_map(|line| line.strip_prefix("CAP="))?;
+    let file = std::fs::File::open(image.join(volume_id)).ok()?;
+    let mut header = [0; 32];
+    let is_qcow2 = file.read_exact_at(&mut header, 0).is_ok() && header.starts_with(b"QFI\xfb");
+    let shows = match is_qcow2 {
+        true => i64::from_be_bytes(header[24..].try_into().ok()?),
+        false => i64::try_from(file.metadata().ok()?.len()).ok()?,
+    };
+    Some((shows, says.parse().ok()?))
 }
 
 /// The run directories of tasks: there is none once no task runs. They lie in the host's data directory, which is beside

@@ -52,6 +52,8 @@ impl Engine {
         ask_detach_disk: disks.detach_disk(DetachDiskRequest);
         /// Asks for a copy of a disk.
         ask_copy_disk: disks.copy_disk(CopyDiskRequest);
+        /// Asks for a larger disk.
+        ask_extend_disk: disks.extend_disk(ExtendDiskRequest);
         /// Asks the engine to take a host.
         ask_add_host: hosts.add_host(AddHostRequest);
         /// Asks the engine to give a host up.

@@ -34,6 +34,8 @@ macro_rules! commands {
                     DiskDetachCancelled "DISK_DETACH_CANCELLED");
                 CopyDisk(Info DiskCopied "DISK_COPIED", DiskCopyFailed "DISK_COPY_FAILED",
                     DiskCopyCancelled "DISK_COPY_CANCELLED");
+                ExtendDisk(Info DiskExtended "DISK_EXTENDED", DiskExtendFailed "DISK_EXTEND_FAILED",
+                    DiskExtendCancelled "DISK_EXTEND_CANCELLED");
             }
             parts {
                 CreateImage;

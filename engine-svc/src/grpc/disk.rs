@@ -86,6 +86,13 @@ impl DiskService for Api {
     ) -> Result<Response<CopyDiskResponse>, Status> {
         self.mutate(request).await
     }
+
+    async fn extend_disk(
+        &self,
+        request: Request<ExtendDiskRequest>,
+    ) -> Result<Response<ExtendDiskResponse>, Status> {
+        self.mutate(request).await
+    }
 }
 
 struct Query {

@@ -12,6 +12,7 @@ mod diagnostics;
 mod disks;
 mod doors;
 mod duplicates;
+mod extend;
 mod full;
 mod fuzzed;
 mod hostile_storage;

@@ -7,7 +7,7 @@ use common::FaultCode;
 
 use super::{
     Fate, Size, World, add_host, attach_disk, copy_disk, create_disk, create_domain, create_vm, detach_disk,
-    host_id, remove_disk, remove_host, remove_vm, submission, take_over_host,
+    extend_disk, host_id, remove_disk, remove_host, remove_vm, submission, take_over_host,
 };
 use crate::change::Change;
 use crate::input::{Input, MAX_LOCK_WAIT};
@@ -96,6 +96,37 @@ impl Story {
         }
     }
 
+    /// A disk grows at the second try, and once more for a VM.
+    fn grown() -> Self {
+        Self {
+            before: vec![(0x31, "CreateDisk", create_disk(1, 0))],
+            requests: vec![
+                (1, "ExtendDisk", extend_disk(1, 8_192)),
+                (2, "ExtendDisk", extend_disk(1, 8_192)),
+                (3, "CreateVm", create_vm(1, [], 0)),
+                (4, "AttachDisk", attach_disk(1, 1)),
+                (5, "ExtendDisk", extend_disk(1, 16_384)),
+            ],
+            fates: vec![Fate::Finish, Fate::Finish, Fate::Recover(FaultCode::NoSpace)],
+            ..Self::default()
+        }
+    }
+
+    /// A disk is copied, and grows in its turn, twice.
+    fn grown_in_turn() -> Self {
+        Self {
+            before: vec![(0x31, "CreateDisk", create_disk(1, 0))],
+            requests: vec![
+                (1, "CopyDisk", copy_disk(1, 2, 0)),
+                (2, "ExtendDisk", extend_disk(1, 8_192)),
+                (3, "ExtendDisk", extend_disk(1, 8_192)),
+                (4, "ExtendDisk", extend_disk(1, 16_384)),
+            ],
+            at_once: true,
+            ..Self::default()
+        }
+    }
+
     /// A copy cannot be made at first, then it is.
     fn copied_at_the_second_try() -> Self {
         Self {
@@ -133,6 +164,8 @@ impl Story {
             Self::copied_at_the_second_try(),
             Self::hosts_come_and_go(),
             Self::waited_for(),
+            Self::grown(),
+            Self::grown_in_turn(),
         ]
     }
 
@@ -270,6 +303,12 @@ fn killed_after_any_change_of_any_input_a_story_of_undoing_ends_as_if_it_had_not
 fn killed_after_any_change_of_any_input_a_story_of_disks_ends_as_if_it_had_not_been() {
     killed_everywhere(&Story::passed_around());
     killed_everywhere(&Story::copied_at_the_second_try());
+}
+
+#[test]
+fn killed_after_any_change_of_any_input_a_story_of_growing_ends_as_if_it_had_not_been() {
+    killed_everywhere(&Story::grown());
+    killed_everywhere(&Story::grown_in_turn());
 }
 
 #[test]

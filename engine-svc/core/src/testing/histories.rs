@@ -37,6 +37,7 @@ enum Action {
     AttachDisk(u16),
     DetachDisk(u16),
     CopyDisk(u16),
+    ExtendDisk(u16),
     Vanish(u16),
     AddHost,
     RemoveHost,
@@ -80,6 +81,7 @@ fn action() -> impl Strategy<Value = Action> {
         6 => n.prop_map(Action::AttachDisk),
         2 => n.prop_map(Action::DetachDisk),
         8 => n.prop_map(Action::CopyDisk),
+        6 => n.prop_map(Action::ExtendDisk),
         1 => n.prop_map(Action::Vanish),
         1 => Just(Action::AddHost),
         1 => Just(Action::RemoveHost),
@@ -250,6 +252,15 @@ impl Life {
                 let domain = own.filter(|_| n % 16 > 0).unwrap_or(u128::from(n) % HOSTS);
                 let request = super::copy_disk(source, u128::from(n) / 7 % DISKS, domain);
                 self.ask("CopyDisk", request);
+            }
+            Action::ExtendDisk(n) => {
+                let disk = self.disk(n / 4);
+                let has = self.world.engine.state.disk(disk_id(disk));
+                let has = has.map_or(4096, |disk| disk.spec.capacity_bytes);
+                self.ask(
+                    "ExtendDisk",
+                    super::extend_disk(disk, has + u64::from(n % 4) * 4096),
+                );
             }
             Action::Vanish(n) => {
                 let disk = disk_id(self.disk(n));

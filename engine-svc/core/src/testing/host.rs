@@ -300,6 +300,11 @@ impl FakeHost {
         (self.images.get(&disk) == Some(&Image::Whole)).then_some(size)
     }
 
+    /// Somebody extends an image.
+    pub(crate) fn grow(&mut self, disk: DiskId, bytes: u64) {
+        self.sizes.insert(disk, Size::of(bytes));
+    }
+
     /// Whether nobody has changed meanwhile what it extends.
     fn is_as_found(&self, id: TaskId, disk: DiskId) -> bool {
         let found = self.tasks[&id].found_size.map(|size| size.says);

@@ -6,7 +6,7 @@ use common::id::{CommandId, TaskId};
 use common::lock::Mode;
 
 use super::World;
-use super::host::Image;
+use super::host::{Image, Size};
 use super::world::host_of;
 use crate::change::Change;
 use crate::effect::Effect;
@@ -198,6 +198,16 @@ fn successes_are_true(world: &World, transition: &Transition) {
                 assert_eq!(vm, Some(p.vm_id), "{command:#?}");
             }
             Parameters::DetachDisk(p) => assert_eq!(state.vm_of(p.disk_id), None, "{command:#?}"),
+            Parameters::ExtendDisk(p) => {
+                let recorded = state.disk(p.disk_id).map(|disk| disk.spec.capacity_bytes);
+                assert_eq!(recorded, Some(p.capacity_bytes), "{command:#?}");
+                // Somebody may have removed it by hand meanwhile.
+                let there = world.hosts[&p.host_id].size(p.disk_id);
+                assert!(
+                    there.is_none_or(|size| size == Size::of(p.capacity_bytes)),
+                    "{there:?} {command:#?}"
+                );
+            }
             Parameters::CopyDisk(p) => assert!(state.disk(p.disk.disk_id).is_some(), "{command:#?}"),
             Parameters::CreateImage(CreateImage { host_id, disk, .. })
             | Parameters::CopyImage(CopyImage { host_id, disk, .. }) => {
@@ -264,6 +274,20 @@ fn ends_without_trace_leave_none(world: &World, transition: &Transition) {
             assert!(
                 !command.children.iter().any(failed_itself),
                 "a part of it failed by itself: {command:#?}"
+            );
+        }
+        if let Parameters::ExtendDisk(p) = &command.parameters
+            && let Some(size) = world.hosts[&p.host_id].size(p.disk_id)
+        {
+            let recorded = world
+                .engine
+                .state
+                .disk(p.disk_id)
+                .map(|disk| disk.spec.capacity_bytes);
+            let named = !command.left_behind.is_empty() || world.leftovers.contains(&p.disk_id);
+            assert!(
+                named || Some(size) == recorded.map(Size::of),
+                "{size:?} {recorded:?} {command:#?}"
             );
         }
         for child in &command.children {

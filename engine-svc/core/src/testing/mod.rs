@@ -23,8 +23,8 @@ pub(crate) use world::{World, add_host, create_domain};
 
 use crate::input::{Input, OtherStart, Submission};
 use crate::model::{
-    AttachDisk, CommandRequest, CopyDiskRequest, CreateVmRequest, DetachDisk, NewDisk, RemoveDisk,
-    RemoveHost, RemoveVmRequest, TakeOverHost,
+    AttachDisk, CommandRequest, CopyDiskRequest, CreateVmRequest, DetachDisk, ExtendDiskRequest, NewDisk,
+    RemoveDisk, RemoveHost, RemoveVmRequest, TakeOverHost,
 };
 use crate::step::Reply;
 
@@ -163,6 +163,13 @@ pub(crate) fn copy_disk(source: u128, disk: u128, domain: u128) -> CommandReques
         allocation: Allocation::Sparse,
         description: String::new(),
         verify: true,
+    })
+}
+
+pub(crate) fn extend_disk(disk: u128, capacity_bytes: u64) -> CommandRequest {
+    CommandRequest::ExtendDisk(ExtendDiskRequest {
+        disk_id: disk_id(disk),
+        capacity_bytes,
     })
 }
 

@@ -162,6 +162,7 @@ impl Narrator {
             Some(Kind::RemoveDisk(it)) => Some(self.name(&it.disk_id)),
             Some(Kind::AttachDisk(it)) => Some(self.name(&it.disk_id)),
             Some(Kind::DetachDisk(it)) => Some(self.name(&it.disk_id)),
+            Some(Kind::ExtendDisk(it)) => Some(self.name(&it.disk_id)),
             Some(Kind::CopyDisk(it)) => it.disk.as_ref().map(|disk| self.name(&disk.disk_id)),
             Some(Kind::CopyImage(it)) => it.disk.as_ref().map(|disk| self.name(&disk.disk_id)),
             None => None,

@@ -40,6 +40,13 @@ async fn disk_requests_are_refused_by_field() -> TestResult<()> {
     refuse!(table, for x in bad_descriptions(), disks.copy_disk(copy(&|r| r.description = x.clone())) => invalid("description"));
     refuse!(table, disks.copy_disk(copy(&|r| r.source_disk_id.clone_from(&id))) => unknown(&id));
 
+    let extend = |change: &dyn Fn(&mut ExtendDiskRequest)| with(extend_disk(&id, DISK_BYTES), change);
+    refuse!(table, for x in bad_ids(), disks.extend_disk(extend(&|r| r.disk_id = x.clone())) => invalid("disk_id"));
+    refuse!(table, for x in malformed_ids(), disks.extend_disk(extend(&|r| r.request_id = x.clone())) => invalid("request_id"));
+    refuse!(table, for x in bad_lock_waits(), disks.extend_disk(extend(&|r| r.lock_wait = Some(x))) => invalid("lock_wait"));
+    refuse!(table, for x in BAD_SIZES, disks.extend_disk(extend(&|r| r.capacity_bytes = x)) => invalid("capacity_bytes"));
+    refuse!(table, disks.extend_disk(extend(&|_| ())) => unknown(&id));
+
     refuse!(table, for x in bad_ids(), disks.remove_disk(remove_disk(&x)) => invalid("disk_id"));
     refuse!(table, for x in malformed_ids(), disks.remove_disk(with(remove_disk(&id), |r| r.request_id = x)) => invalid("request_id"));
     refuse!(table, for x in bad_lock_waits(), disks.remove_disk(with(remove_disk(&id), |r| r.lock_wait = Some(x))) => invalid("lock_wait"));
@@ -90,6 +97,8 @@ async fn what_the_state_of_a_disk_forbids_changes_nothing() -> TestResult<()> {
     refuse!(table, disks.create_disk(with(own.clone(), |r| r.capacity_bytes += 4096)) => reused(&own.request_id));
     refuse!(table, disks.copy_disk(with(copy_disk(attached, &domain, KINDS[0]), |r| r.disk_id.clone_from(&own.disk_id))) => taken(&own.disk_id));
     refuse!(table, disks.copy_disk(copy_disk(attached, vm_id, KINDS[0])) => unknown(vm_id));
+    refuse!(table, for x in [1, DISK_BYTES - 1, DISK_BYTES], disks.extend_disk(extend_disk(attached, x)) => invalid("capacity_bytes"));
+    refuse!(table, disks.extend_disk(extend_disk(vm_id, 2 * DISK_BYTES)) => unknown(vm_id));
     refuse!(table, disks.remove_disk(remove_disk(attached)) => is_attached());
     refuse!(table, for x in [vm_id, &other.vm_id], disks.attach_disk(attach_disk(attached, x)) => is_attached());
     refuse!(table, disks.detach_disk(detach_disk(attached, &other.vm_id)) => is_not(attached));

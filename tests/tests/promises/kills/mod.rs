@@ -42,6 +42,11 @@ async fn copying_a_disk_survives_a_kill_at_any_boundary() -> TestResult<()> {
     matrix::run(Scenario::Copy).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn extending_a_disk_survives_a_kill_at_any_boundary() -> TestResult<()> {
+    matrix::run(Scenario::Extend).await
+}
+
 /// Where a command is killed at its boundaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
@@ -61,6 +66,7 @@ const fn scene(kind: CommandKind) -> Option<Scene> {
         CommandKind::CreateVm => Scene::Here(Scenario::Create),
         CommandKind::RemoveVm => Scene::Here(Scenario::Remove),
         CommandKind::CopyDisk => Scene::Here(Scenario::Copy),
+        CommandKind::ExtendDisk => Scene::Here(Scenario::Extend),
         CommandKind::CreateImage | CommandKind::CreateDisk => Scene::As(CommandKind::CreateVm),
         CommandKind::RemoveAllVmImages | CommandKind::RemoveImage | CommandKind::RemoveDisk => {
             Scene::As(CommandKind::RemoveVm)

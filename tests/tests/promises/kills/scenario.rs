@@ -4,7 +4,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use proto::engine::v1::{
-    Command, CopyDiskRequest, CreateVmRequest, RemoveVmRequest, disk_observation::Presence,
+    Command, CopyDiskRequest, CreateVmRequest, Disk, ExtendDiskRequest, RemoveVmRequest,
+    disk_observation::Presence,
 };
 use tests::audit::Records;
 use tests::client::Engine;
@@ -24,6 +25,8 @@ pub(super) enum Scenario {
     CreateFailing,
     /// The one disk of a VM is copied.
     Copy,
+    /// The one disk of a VM, whose space is taken, grows.
+    Extend,
 }
 
 /// A scenario in a furnished world.
@@ -35,6 +38,7 @@ pub(super) struct Prepared {
     create: CreateVmRequest,
     remove: RemoveVmRequest,
     copy: CopyDiskRequest,
+    extend: ExtendDiskRequest,
 }
 
 /// What the source of the copy holds beside zeros, and where.
@@ -48,6 +52,7 @@ impl Scenario {
             Self::Remove => "delete_image",
             Self::Create | Self::CreateFailing => "create_volume",
             Self::Copy => "copy_volume",
+            Self::Extend => "extend_volume",
         }
     }
 
@@ -66,6 +71,8 @@ impl Scenario {
         let disks = match self {
             // Raw, so that it can be filled here.
             Self::Copy => vec![requests::disk(domain_id, requests::KINDS[0])],
+            // So that each step is passed.
+            Self::Extend => vec![requests::disk(domain_id, requests::KINDS[3])],
             Self::Create | Self::CreateFailing | Self::Remove => requests::four_disks(domain_id),
         };
         let source_id = disks[0].disk_id.clone();
@@ -76,6 +83,7 @@ impl Scenario {
             domain_id: domain_id.to_owned(),
             remove: requests::remove_vm(&create.vm_id),
             copy: requests::copy_disk(&source_id, domain_id, requests::KINDS[1]),
+            extend: requests::extend_disk(&source_id, 3 * requests::DISK_BYTES),
             create,
         };
         match self {
@@ -84,7 +92,7 @@ impl Scenario {
                 let images = prepared.storage_root.join(domain_id).join("images");
                 gate.breaks(images, &prepared.create.disks[2].disk_id)?;
             }
-            Self::Remove => {
+            Self::Remove | Self::Extend => {
                 let created = world.create_vm(&prepared.create).await?;
                 world.succeeds(&created).await?;
                 tests::audit::at_rest(&world.view()).await?;
@@ -109,6 +117,7 @@ impl Prepared {
             Scenario::Remove => engine.ask_remove_vm(&self.remove).await,
             Scenario::Create | Scenario::CreateFailing => engine.ask_create_vm(&self.create).await,
             Scenario::Copy => engine.ask_copy_disk(&self.copy).await,
+            Scenario::Extend => engine.ask_extend_disk(&self.extend).await,
         }
     }
 
@@ -119,6 +128,7 @@ impl Prepared {
             (Scenario::Remove, "SUCCEEDED") => self.nothing_is_there(records),
             (Scenario::Create, "SUCCEEDED") => self.all_is_there(records),
             (Scenario::Copy, "SUCCEEDED") => self.the_copy_is_whole(records),
+            (Scenario::Extend, "SUCCEEDED") => self.it_has_grown(records),
             (Scenario::CreateFailing, "FAILED") => {
                 ensure(command.fault.is_some() && command.left_behind.is_empty(), || {
                     format!("a failure without a reason, or with a rest: {command:#?}")
@@ -183,6 +193,16 @@ impl Prepared {
             disks == 2 && storage::images(&self.storage_root, &self.domain_id).len() == 2,
             || format!("there is more than was asked for: {:?}", records.disks),
         )
+    }
+
+    /// The records say so; that storage agrees with them is looked at for all disks.
+    fn it_has_grown(&self, records: &Records) -> TestResult<()> {
+        let wanted = self.extend.capacity_bytes;
+        let files = storage::image_files(&self.storage_root, &self.domain_id, &self.extend.disk_id).len();
+        let grown = |disk: &Disk| disk.disk_id == self.extend.disk_id && disk.capacity_bytes == wanted;
+        ensure(records.disks.iter().any(grown) && files == 2, || {
+            format!("{:?} {files} files", records.disks)
+        })
     }
 
     /// The file of a disk's data; none where there is no such image, or no data in it.

@@ -9,6 +9,7 @@ mod create_image;
 mod create_storage_domain;
 mod create_vm;
 mod detach_disk;
+mod extend_disk;
 mod remove_all_vm_images;
 mod remove_disk;
 mod remove_host;
