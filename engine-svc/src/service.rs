@@ -258,6 +258,7 @@ pub async fn serve_on(
             links,
             holders,
             open_tasks,
+            stances: stances.clone(),
         },
         watches: settings.watch_terms(),
         waits,

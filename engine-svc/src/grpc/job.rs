@@ -20,7 +20,6 @@ use super::filter::CommandFilter;
 use super::list;
 use super::watching::{options, since};
 use crate::store::command::COMMANDS;
-use crate::store::job;
 use crate::store::tree::Tree;
 
 #[tonic::async_trait]
@@ -29,7 +28,7 @@ impl JobService for Api {
         let asked = request.into_inner().job_id;
         let id: CommandId = convert::id("job_id", &asked).map_err(|fault| status::from_fault(&fault))?;
         let tree = self.read(move |reader| Tree::read(reader, id)).await?;
-        let job = job::of_tree(tree, |task| self.show.percent(task)).ok_or_else(|| api::no_job(id))?;
+        let job = self.show.job(tree).ok_or_else(|| api::no_job(id))?;
         Ok(Response::new(GetJobResponse { job: Some(job) }))
     }
 
@@ -52,7 +51,7 @@ impl JobService for Api {
                         let root = record.command.filter(|command| filter.selects(command))?;
                         let tree = Tree::read(reader, root.command_id.parse().ok()?);
                         let tree = tree.inspect_err(|error| reads::left_out(error, "a job")).ok()?;
-                        job::of_tree(tree, |task| show.percent(task))
+                        show.job(tree)
                     },
                 )
             })

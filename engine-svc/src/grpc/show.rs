@@ -3,6 +3,7 @@
 
 use common::fault::FaultCode;
 use common::id::{CommandId, TaskId};
+use engine_core::Stance;
 use engine_core::model::{EntityKey, Holding};
 use engine_core::stopping::Stopping;
 use proto::convert;
@@ -10,6 +11,7 @@ use proto::engine::v1 as wire;
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::waiting_for::What;
 use store::{Reader, StoreError};
+use tokio::sync::watch;
 
 use crate::holders::Holders;
 use crate::host::{HostLinks, Link, LinkStatus};
@@ -18,7 +20,7 @@ use crate::store::codec;
 use crate::store::command::{self, COMMANDS};
 use crate::store::task::TASKS;
 use crate::store::tree::Tree;
-use crate::store::{Log, load};
+use crate::store::{Log, job, load};
 
 /// How deep a chain of waiting is followed: deeper than any command tree.
 const MAX_DEPTH: usize = 16;
@@ -37,6 +39,8 @@ pub(crate) struct Show {
     pub(crate) links: HostLinks,
     pub(crate) holders: Holders,
     pub(crate) open_tasks: OpenTasks,
+    /// Whether the engine may act.
+    pub(crate) stances: watch::Receiver<Stance>,
 }
 
 impl Show {
@@ -63,6 +67,14 @@ impl Show {
             command.undo = stopping.undo.into();
         }
         Ok(command)
+    }
+
+    /// A job with all its steps, and what its root waits for.
+    pub(crate) fn job(&self, tree: Tree) -> Option<wire::Job> {
+        let mut waiting_for = tree.root()?.command.as_ref()?.waiting_for.clone();
+        self.refine(waiting_for.as_mut(), None);
+        let job = job::of_tree(tree, |task| self.percent(task))?;
+        Some(wire::Job { waiting_for, ..job })
     }
 
     pub(crate) fn task(&self, mut task: wire::AsyncTask) -> wire::AsyncTask {
@@ -126,6 +138,9 @@ impl Show {
     /// that host.
     fn refine(&self, waiting: Option<&mut wire::WaitingFor>, end: Option<End>) {
         let Some(waiting) = waiting else { return };
+        if matches!(waiting.what, Some(What::Locks(_))) {
+            return self.refine_locks(waiting);
+        }
         // The common case by far; what follows reads records.
         if self.links.all_well() {
             return;
@@ -160,6 +175,23 @@ impl Show {
         waiting.since = Some(convert::timestamp(since));
         waiting.note = format!("host {id} {how}: {}", fault.message);
         waiting.what = Some(What::HostId(host_id));
+    }
+
+    /// An engine that may not act starts nobody, whose locks may be free by now.
+    fn refine_locks(&self, waiting: &mut wire::WaitingFor) {
+        match &*self.stances.borrow() {
+            Stance::Acts => {}
+            Stance::Undecided(fault) => {
+                waiting.note = format!("this engine to know whether it may act: {}", fault.message);
+            }
+            Stance::Over(fault) => {
+                waiting.note = format!(
+                    "its locks, and it does not start while this engine begins nothing: {}. It ends when its time is up \
+                     (lock_wait), unless this engine goes on before that (TakeOverHost)",
+                    fault.message
+                );
+            }
+        }
     }
 
     /// What is waited for in the end: a command waits for a part of it, that for its task, that for its host.

@@ -106,11 +106,22 @@ pub(crate) fn preview(command: &Command, children: &[Command], tasks: &[AsyncTas
         child_command_ids: Vec::new(),
         task_ids: Vec::new(),
         state: wire::CommandState::Unspecified.into(),
-        waiting_for: None,
+        waiting_for: command.waiting_for.as_ref().and_then(would_wait_for),
         create_time: None,
         sequence: 0,
         plan: Some(plan),
         ..show(command)
+    }
+}
+
+/// For whom one that is only planned would wait; its tasks and its parts, which it would wait for later, have no ids.
+fn would_wait_for(waiting: &WaitingFor) -> Option<wire::WaitingFor> {
+    match waiting.what {
+        Awaited::Locks(_) => Some(wire::WaitingFor {
+            since: None,
+            ..waiting_for(waiting)
+        }),
+        Awaited::Host(_) | Awaited::Task(_) | Awaited::Command(_) | Awaited::Attention(_) => None,
     }
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn of_head(head: &records::JobHead) -> wire::Job {
         start_time: head.start_time,
         end_time: head.end_time,
         removed: false,
+        waiting_for: None,
     }
 }
 

@@ -79,7 +79,7 @@ pub enum Reply {
     },
     /// For `validate_only`: what would be done. Nothing is.
     Planned {
-        /// The root.
+        /// The root. Where it would wait for its locks, it says for whom.
         command: Box<Command>,
         /// Its descendants.
         children: Vec<Command>,

@@ -7,6 +7,7 @@ use common::{Fault, FaultCode};
 
 use super::Reply;
 use super::tx::Tx;
+use super::wait::would_await;
 use crate::change::Change;
 use crate::input::Submission;
 use crate::model::{Command, CommandParameters as _, CommandRequest, EntityKey, Holder, RequestKey};
@@ -21,7 +22,7 @@ impl Tx<'_> {
         }
         match self.admit(&asked) {
             Err(fault) => Reply::Refused(fault),
-            Ok((records, _)) if asked.validate_only => as_planned(records),
+            Ok((records, locks)) if asked.validate_only => self.as_planned(records, &locks),
             Ok((records, Locks::Free)) => self.accept(records),
             Ok((records, Locks::Awaited)) => self.queue(records.root),
         }
@@ -182,6 +183,25 @@ impl Tx<'_> {
         Fault::new(FaultCode::EntityBusy, message).about(key)
     }
 
+    /// One that would wait says for whom.
+    fn as_planned(&self, mut records: Records, locks: &Locks) -> Reply {
+        match locks {
+            Locks::Free => {}
+            Locks::Awaited => {
+                let root = &mut records.root;
+                let blockers = self.state.blockers(root.id, &root.locks);
+                root.waiting_for = Some(would_await(blockers, self.now));
+            }
+        }
+        let (children, tasks): (Vec<_>, Vec<_>) = records.children.into_iter().unzip();
+        let tasks = [records.task].into_iter().chain(tasks);
+        Reply::Planned {
+            command: Box::new(records.root),
+            children,
+            tasks: tasks.flatten().collect(),
+        }
+    }
+
     /// The root comes last: it is what makes the rest count.
     fn accept(&mut self, records: Records) -> Reply {
         let Records { root, task, children } = records;
@@ -252,16 +272,6 @@ pub(super) fn held(key: &EntityKey, holder: &Holder, waits: bool) -> String {
                 utc(*since)
             )
         }
-    }
-}
-
-fn as_planned(records: Records) -> Reply {
-    let (children, tasks): (Vec<_>, Vec<_>) = records.children.into_iter().unzip();
-    let tasks = [records.task].into_iter().chain(tasks);
-    Reply::Planned {
-        command: Box::new(records.root),
-        children,
-        tasks: tasks.flatten().collect(),
     }
 }
 

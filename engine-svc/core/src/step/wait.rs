@@ -226,6 +226,7 @@ impl Tx<'_> {
 
     /// Ends those whose time is up.
     pub(super) fn check_lock_waits(&mut self, present: &Present) {
+        let stance = self.may_act().err();
         for id in self.state.waiting() {
             let Some(command) = self.state.command(id) else {
                 continue;
@@ -233,7 +234,7 @@ impl Tx<'_> {
             let wait = command.lock_wait.unwrap_or_default();
             if present.is_older(command.created, wait) {
                 let blockers = self.state.blockers(id, &command.locks);
-                self.end_waiting(id, Some(expired(wait.as_secs_f64(), &blockers)));
+                self.end_waiting(id, Some(expired(wait.as_secs_f64(), &blockers, stance.as_ref())));
             }
         }
     }
@@ -253,7 +254,23 @@ fn awaits(blockers: Blockers, since: Timestamp) -> WaitingFor {
     }
 }
 
-fn expired(seconds: f64, blockers: &Blockers) -> Fault {
+/// The same of one that is only planned.
+pub(super) fn would_await(blockers: Blockers, now: Timestamp) -> WaitingFor {
+    WaitingFor {
+        note: "its locks: it would wait, and start when those that come first have ended".into(),
+        ..awaits(blockers, now)
+    }
+}
+
+/// `stance`: why the engine begins nothing, where it does not.
+fn expired(seconds: f64, blockers: &Blockers, stance: Option<&Fault>) -> Fault {
+    if let Some(fault) = stance {
+        let message = format!(
+            "it waited for {seconds} s (lock_wait), and did not begin, for this engine begins nothing: {}",
+            fault.message
+        );
+        return Fault::new(FaultCode::LockWaitExpired, message).about(&fault.subject);
+    }
     let named = blockers.by.iter().take(NAMED);
     let named: Vec<String> = named
         .map(|blocker| held(&blocker.entity, &blocker.holder, blocker.waits))
@@ -281,6 +298,7 @@ mod tests {
 
     use common::FaultCode;
     use common::id::TaskId;
+    use common::lock::Mode;
 
     use super::*;
     use crate::input::{Input, lock_wait};
@@ -472,8 +490,24 @@ mod tests {
         world.engine.state.seed.limits.waiting_commands = 2;
         let mut planned = submission(4, "RemoveDisk", remove_disk(1));
         (planned.lock_wait, planned.validate_only) = (Some(WAIT), true);
-        let reply = world.step(Input::Submit(Box::new(planned))).reply;
-        assert!(matches!(reply, Reply::Planned { .. }), "it would be accepted");
+        let transition = world.step(Input::Submit(Box::new(planned)));
+        assert!(transition.changes.is_empty());
+        let Reply::Planned { command, .. } = transition.reply else {
+            panic!("it would be accepted");
+        };
+        let Some(Awaited::Locks(ahead)) = command.waiting_for.map(|waiting| waiting.what) else {
+            panic!("it would wait");
+        };
+        let disk = EntityKey::Disk(disk_id(1));
+        let ahead: Vec<_> = ahead
+            .by
+            .iter()
+            .map(|one| (&one.entity, one.mode, one.waits))
+            .collect();
+        assert_eq!(
+            ahead,
+            [(&disk, Mode::Shared, false), (&disk, Mode::Exclusive, true)]
+        );
         world.submit_waiting(5, "RemoveDisk", remove_disk(1), WAIT);
         let reply = world.submit_waiting(6, "RemoveDisk", remove_disk(1), WAIT);
         assert_eq!(code(reply), Some(FaultCode::TooManyCommands));

@@ -81,7 +81,7 @@ impl Feed for JobFeed {
             let root = tree.root().and_then(|root| root.command.as_ref());
             root.is_some_and(|root| self.filter.selects(root))
         });
-        let items = selected.filter_map(|tree| job::of_tree(tree, |task| self.show.percent(task)));
+        let items = selected.filter_map(|tree| self.show.job(tree));
         Ok(Page::of(items, page.next))
     }
 
