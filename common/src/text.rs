@@ -64,7 +64,7 @@ pub fn steers(letter: char) -> bool {
 
 /// Whether a character is invisible, so that two different names could look the same: Unicode's `Cf`, and fillers
 /// that only take space.
-fn is_unseen(letter: char) -> bool {
+pub(crate) fn is_unseen(letter: char) -> bool {
     matches!(
         letter,
         '\u{ad}'

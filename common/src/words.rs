@@ -45,9 +45,14 @@ pub fn size(bytes: u64) -> String {
     format!("{number} {}", UNITS[unit])
 }
 
+/// Whether a character is not shown as it is: what is refused in a name does not come back out of storage or from a host.
+fn is_escaped(letter: char) -> bool {
+    text::steers(letter) || text::is_unseen(letter)
+}
+
 /// The text, escaped and cut to this many bytes.
 fn plain(text: &str, max: usize) -> Cow<'_, str> {
-    if text.len() <= max && !text.chars().any(text::steers) {
+    if text.len() <= max && !text.chars().any(is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut kept = String::new();
@@ -57,7 +62,7 @@ fn plain(text: &str, max: usize) -> Cow<'_, str> {
     let mut cut_at = 0;
     for letter in text.chars() {
         // Writing to a String does not fail.
-        let _ = match text::steers(letter) {
+        let _ = match is_escaped(letter) {
             true => write!(kept, "{}", letter.escape_default()),
             false => kept.write_char(letter),
         };
@@ -202,6 +207,16 @@ mod tests {
             words,
             "a\\n\\r\\t\\u{1b}[2J\\u{0}\\u{7f}\\u{9b}\\u{85}\\u{2028}\\u{2029}\\u{202e}\\u{2066}\\u{61c}\\u{200f}b"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        let hostile = "a\u{200b}\u{ad}\u{feff}b";
+        assert_eq!(Words::from(hostile), "a\\u{200b}\\u{ad}\\u{feff}b");
+        // Scripts and emoji are joined by these.
+        for text in ["\u{645}\u{6cc}\u{200c}\u{62e}", "👩\u{200d}🔧", "☎\u{fe0f}"] {
+            assert_eq!(Words::from(text), text);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod coordinator;
 pub mod failpoint;
+pub mod filter;
 pub mod log;
 pub mod machine;
 pub mod memory;

@@ -30,6 +30,9 @@ pub const HEALTH: &str = "health";
 
 /// Accessible only to the service's user.
 const DIR_MODE: u32 = 0o700;
+
+/// Of its parents that are created; a umask may make it narrower.
+const PARENT_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o600;
 
 /// The permission bits of a mode.
@@ -42,9 +45,12 @@ const MODE_BITS: u32 = 0o7777;
 pub fn make(path: &Path) -> io::Result<()> {
     // With a trailing separator, a link would be followed.
     let path = &path.components().collect::<PathBuf>();
-    // The parents are created with the system's defaults; only the last one is ours.
+    // Nobody else may swap what is below them.
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
-        std::fs::create_dir_all(above)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(PARENT_MODE)
+            .create(above)?;
     }
     match DirBuilder::new().mode(DIR_MODE).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -323,6 +329,18 @@ mod tests {
         }
         drop(create(&file).unwrap());
         assert_eq!(mode(&file), 0o600);
+    }
+
+    #[test]
+    fn nobody_else_may_write_to_the_parents_that_are_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = rustix::process::umask(Mode::empty());
+        let made = make(&folder.path().join("a/b/data"));
+        rustix::process::umask(before);
+        made.unwrap();
+        for parent in ["a", "a/b"] {
+            assert_eq!(mode(&folder.path().join(parent)), 0o755, "{parent}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use proto::engine::v1::{
     watch_jobs_request, watch_tasks_request,
 };
 use proto::task::v1::TaskState;
+use runtime::filter::{self, Ids};
 
 use super::field;
 use crate::store::entities;
@@ -22,7 +23,7 @@ const ASYNC_STATES: &str = "an AsyncTaskState such as ASYNC_TASK_STATE_WATCHING"
 /// Selects commands. What is empty selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CommandFilter {
-    command_ids: BTreeSet<String>,
+    command_ids: Ids,
     states: BTreeSet<i32>,
     kinds: BTreeSet<i32>,
     roots_only: bool,
@@ -34,61 +35,61 @@ pub(crate) struct CommandFilter {
 
 impl CommandFilter {
     pub(crate) fn of_list(filter: Option<&list_commands_request::Filter>) -> Result<Self, Fault> {
-        let Some(filter) = filter else {
+        let Some(asked) = filter else {
             return Ok(Self::default());
         };
         Ok(Self {
-            command_ids: BTreeSet::new(),
-            states: field::values::<CommandState>("filter.states", &filter.states, STATES)?,
-            kinds: field::values::<CommandKind>("filter.kinds", &filter.kinds, KINDS)?,
-            roots_only: filter.roots_only,
-            root_command_id: field::id::<CommandId>("filter.root_command_id", &filter.root_command_id)?,
-            entity_id: field::entity("filter.entity_id", &filter.entity_id)?,
-            user: field::word("filter.user", &filter.user)?,
-            correlation_id: field::word("filter.correlation_id", &filter.correlation_id)?,
+            command_ids: Ids::default(),
+            states: filter::values::<CommandState>("filter.states", &asked.states, STATES)?,
+            kinds: filter::values::<CommandKind>("filter.kinds", &asked.kinds, KINDS)?,
+            roots_only: asked.roots_only,
+            root_command_id: field::id::<CommandId>("filter.root_command_id", &asked.root_command_id)?,
+            entity_id: field::entity("filter.entity_id", &asked.entity_id)?,
+            user: filter::word("filter.user", &asked.user)?,
+            correlation_id: filter::word("filter.correlation_id", &asked.correlation_id)?,
         })
     }
 
     pub(crate) fn of_watch(filter: Option<&watch_commands_request::Filter>) -> Result<Self, Fault> {
-        let Some(filter) = filter else {
+        let Some(asked) = filter else {
             return Ok(Self::default());
         };
         Ok(Self {
-            command_ids: field::ids::<CommandId>("filter.command_ids", &filter.command_ids)?,
-            kinds: field::values::<CommandKind>("filter.kinds", &filter.kinds, KINDS)?,
-            root_command_id: field::id::<CommandId>("filter.root_command_id", &filter.root_command_id)?,
-            entity_id: field::entity("filter.entity_id", &filter.entity_id)?,
-            user: field::word("filter.user", &filter.user)?,
-            correlation_id: field::word("filter.correlation_id", &filter.correlation_id)?,
+            command_ids: Ids::read::<CommandId>("filter.command_ids", &asked.command_ids)?,
+            kinds: filter::values::<CommandKind>("filter.kinds", &asked.kinds, KINDS)?,
+            root_command_id: field::id::<CommandId>("filter.root_command_id", &asked.root_command_id)?,
+            entity_id: field::entity("filter.entity_id", &asked.entity_id)?,
+            user: filter::word("filter.user", &asked.user)?,
+            correlation_id: filter::word("filter.correlation_id", &asked.correlation_id)?,
             ..Self::default()
         })
     }
 
     /// Jobs are root commands.
     pub(crate) fn of_job_list(filter: Option<&list_jobs_request::Filter>) -> Result<Self, Fault> {
-        let Some(filter) = filter else {
+        let Some(asked) = filter else {
             return Ok(Self::roots());
         };
         Ok(Self {
-            states: field::values::<CommandState>("filter.states", &filter.states, STATES)?,
-            kinds: field::values::<CommandKind>("filter.kinds", &filter.kinds, KINDS)?,
-            entity_id: field::entity("filter.entity_id", &filter.entity_id)?,
-            user: field::word("filter.user", &filter.user)?,
-            correlation_id: field::word("filter.correlation_id", &filter.correlation_id)?,
+            states: filter::values::<CommandState>("filter.states", &asked.states, STATES)?,
+            kinds: filter::values::<CommandKind>("filter.kinds", &asked.kinds, KINDS)?,
+            entity_id: field::entity("filter.entity_id", &asked.entity_id)?,
+            user: filter::word("filter.user", &asked.user)?,
+            correlation_id: filter::word("filter.correlation_id", &asked.correlation_id)?,
             ..Self::roots()
         })
     }
 
     pub(crate) fn of_job_watch(filter: Option<&watch_jobs_request::Filter>) -> Result<Self, Fault> {
-        let Some(filter) = filter else {
+        let Some(asked) = filter else {
             return Ok(Self::roots());
         };
         Ok(Self {
-            command_ids: field::ids::<CommandId>("filter.job_ids", &filter.job_ids)?,
-            kinds: field::values::<CommandKind>("filter.kinds", &filter.kinds, KINDS)?,
-            entity_id: field::entity("filter.entity_id", &filter.entity_id)?,
-            user: field::word("filter.user", &filter.user)?,
-            correlation_id: field::word("filter.correlation_id", &filter.correlation_id)?,
+            command_ids: Ids::read::<CommandId>("filter.job_ids", &asked.job_ids)?,
+            kinds: filter::values::<CommandKind>("filter.kinds", &asked.kinds, KINDS)?,
+            entity_id: field::entity("filter.entity_id", &asked.entity_id)?,
+            user: filter::word("filter.user", &asked.user)?,
+            correlation_id: filter::word("filter.correlation_id", &asked.correlation_id)?,
             ..Self::roots()
         })
     }
@@ -98,6 +99,20 @@ impl CommandFilter {
             roots_only: true,
             ..Self::default()
         }
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let texts = [
+            &self.root_command_id,
+            &self.entity_id,
+            &self.user,
+            &self.correlation_id,
+        ];
+        size_of::<Self>()
+            + self.command_ids.held_bytes()
+            + of_sets([&self.states, &self.kinds])
+            + of_texts(texts)
     }
 
     /// Whether it selects every command.
@@ -111,7 +126,7 @@ impl CommandFilter {
     }
 
     pub(crate) fn selects(&self, command: &Command) -> bool {
-        among(&self.command_ids, &command.command_id)
+        self.command_ids.select(&command.command_id)
             && (self.states.is_empty() || self.states.contains(&command.state))
             && (self.kinds.is_empty() || self.kinds.contains(&command.kind))
             && (!self.roots_only || command.parent_command_id.is_empty())
@@ -125,7 +140,7 @@ impl CommandFilter {
 /// Selects tasks. What is empty selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TaskFilter {
-    task_ids: BTreeSet<String>,
+    task_ids: Ids,
     states: BTreeSet<i32>,
     async_states: BTreeSet<i32>,
     host_id: String,
@@ -139,41 +154,55 @@ pub(crate) struct TaskFilter {
 
 impl TaskFilter {
     pub(crate) fn of_list(filter: Option<&list_tasks_request::Filter>) -> Result<Self, Fault> {
-        let Some(filter) = filter else {
+        let Some(asked) = filter else {
             return Ok(Self::default());
         };
         Ok(Self {
-            states: field::values::<TaskState>("filter.states", &filter.states, TASK_STATES)?,
-            async_states: field::values::<AsyncTaskState>(
+            states: filter::values::<TaskState>("filter.states", &asked.states, TASK_STATES)?,
+            async_states: filter::values::<AsyncTaskState>(
                 "filter.async_states",
-                &filter.async_states,
+                &asked.async_states,
                 ASYNC_STATES,
             )?,
-            host_id: field::id::<HostId>("filter.host_id", &filter.host_id)?,
-            command_id: field::id::<CommandId>("filter.command_id", &filter.command_id)?,
-            root_command_id: field::id::<CommandId>("filter.root_command_id", &filter.root_command_id)?,
-            entity_id: field::entity("filter.entity_id", &filter.entity_id)?,
-            user: field::word("filter.user", &filter.user)?,
-            correlation_id: field::word("filter.correlation_id", &filter.correlation_id)?,
+            host_id: field::id::<HostId>("filter.host_id", &asked.host_id)?,
+            command_id: field::id::<CommandId>("filter.command_id", &asked.command_id)?,
+            root_command_id: field::id::<CommandId>("filter.root_command_id", &asked.root_command_id)?,
+            entity_id: field::entity("filter.entity_id", &asked.entity_id)?,
+            user: filter::word("filter.user", &asked.user)?,
+            correlation_id: filter::word("filter.correlation_id", &asked.correlation_id)?,
             ..Self::default()
         })
     }
 
     pub(crate) fn of_watch(filter: Option<&watch_tasks_request::Filter>) -> Result<Self, Fault> {
-        let Some(filter) = filter else {
+        let Some(asked) = filter else {
             return Ok(Self::default());
         };
         Ok(Self {
-            task_ids: field::ids::<TaskId>("filter.task_ids", &filter.task_ids)?,
-            host_id: field::id::<HostId>("filter.host_id", &filter.host_id)?,
-            command_id: field::id::<CommandId>("filter.command_id", &filter.command_id)?,
-            root_command_id: field::id::<CommandId>("filter.root_command_id", &filter.root_command_id)?,
-            kinds: field::values::<CommandKind>("filter.kinds", &filter.kinds, KINDS)?,
-            entity_id: field::entity("filter.entity_id", &filter.entity_id)?,
-            user: field::word("filter.user", &filter.user)?,
-            correlation_id: field::word("filter.correlation_id", &filter.correlation_id)?,
+            task_ids: Ids::read::<TaskId>("filter.task_ids", &asked.task_ids)?,
+            host_id: field::id::<HostId>("filter.host_id", &asked.host_id)?,
+            command_id: field::id::<CommandId>("filter.command_id", &asked.command_id)?,
+            root_command_id: field::id::<CommandId>("filter.root_command_id", &asked.root_command_id)?,
+            kinds: filter::values::<CommandKind>("filter.kinds", &asked.kinds, KINDS)?,
+            entity_id: field::entity("filter.entity_id", &asked.entity_id)?,
+            user: filter::word("filter.user", &asked.user)?,
+            correlation_id: filter::word("filter.correlation_id", &asked.correlation_id)?,
             ..Self::default()
         })
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let texts = [
+            &self.host_id,
+            &self.command_id,
+            &self.root_command_id,
+            &self.entity_id,
+            &self.user,
+            &self.correlation_id,
+        ];
+        let sets = of_sets([&self.states, &self.async_states, &self.kinds]);
+        size_of::<Self>() + self.task_ids.held_bytes() + sets + of_texts(texts)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -181,7 +210,7 @@ impl TaskFilter {
     }
 
     pub(crate) fn selects(&self, task: &AsyncTask) -> bool {
-        among(&self.task_ids, &task.task_id)
+        self.task_ids.select(&task.task_id)
             && (self.states.is_empty() || self.states.contains(&task.state))
             && (self.async_states.is_empty() || self.async_states.contains(&task.async_state))
             && is(&self.host_id, &task.host_id)
@@ -246,9 +275,20 @@ impl EventFilter {
             minimum_severity: severity,
             root_command_id: field::id::<CommandId>("filter.root_command_id", root)?,
             entity_id: field::entity("filter.entity_id", entity)?,
-            user: field::word("filter.user", user)?,
-            correlation_id: field::word("filter.correlation_id", correlation)?,
+            user: filter::word("filter.user", user)?,
+            correlation_id: filter::word("filter.correlation_id", correlation)?,
         })
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let texts = [
+            &self.root_command_id,
+            &self.entity_id,
+            &self.user,
+            &self.correlation_id,
+        ];
+        size_of::<Self>() + of_texts(texts)
     }
 
     /// Whether it selects every event.
@@ -269,6 +309,13 @@ fn is(wanted: &str, found: &str) -> bool {
     wanted.is_empty() || wanted == found
 }
 
-fn among(wanted: &BTreeSet<String>, found: &str) -> bool {
-    wanted.is_empty() || wanted.contains(found)
+fn of_texts<const N: usize>(texts: [&String; N]) -> usize {
+    texts.iter().map(|text| text.capacity()).sum()
+}
+
+/// A set of numbers is one block of a tree for each dozen of them, half full at least.
+fn of_sets<const N: usize>(sets: [&BTreeSet<i32>; N]) -> usize {
+    const BLOCK: usize = 64;
+    let blocks = |set: &BTreeSet<i32>| set.len().div_ceil(5);
+    sets.iter().map(|set| blocks(set) * BLOCK).sum()
 }

@@ -11,6 +11,15 @@ const FIRST: Duration = Duration::from_millis(50);
 /// costs next to nothing.
 pub(crate) const CONNECT_CAP: Duration = Duration::from_secs(1);
 
+/// Connections, or streams of one, that may end before the host counts as one that flaps: more restarts than a rollout has,
+/// and more cuts than a bad network makes in a minute. Each minute that one lasts makes up for one.
+const MANY: u64 = 64;
+const MADE_UP_IN: Duration = Duration::from_secs(60);
+
+/// The longest wait before a host that flaps is connected again. Each connection costs the host's tasks and state to be told
+/// anew, and two events for ever: of a host that flaps there are this few.
+const FLAPPING_CAP: Duration = Duration::from_secs(60);
+
 /// The longest wait between two attempts of one call on a host that is connected.
 pub(crate) const CALL_CAP: Duration = Duration::from_secs(60);
 
@@ -38,10 +47,53 @@ impl Backoff {
         self.next = (full * 2).min(self.cap);
         full.mul_f64(0.5 + chance::fraction() / 2.0)
     }
+}
 
-    /// It worked: the next failure is a new one.
-    pub(crate) const fn reset(&mut self) {
-        self.next = FIRST;
+/// The waits between connections to one host.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    connect: Backoff,
+    flapping: Backoff,
+    /// Connections that have ended, less those that are made up for.
+    ended: u64,
+}
+
+impl Pauses {
+    pub(super) const fn new() -> Self {
+        Self {
+            connect: Backoff::new(CONNECT_CAP),
+            flapping: Backoff {
+                next: CONNECT_CAP,
+                cap: FLAPPING_CAP,
+            },
+            ended: 0,
+        }
+    }
+
+    /// A connection has ended that lasted so long.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        let made_up = time.as_secs() / MADE_UP_IN.as_secs();
+        let ended = self.ended.saturating_sub(made_up) + 1;
+        self.ended = ended.min(MANY + 1);
+        if !self.flaps() {
+            let Self {
+                connect, flapping, ..
+            } = Self::new();
+            (self.connect, self.flapping) = (connect, flapping);
+        }
+    }
+
+    /// Whether the host accepts connections and ends them again and again.
+    pub(super) const fn flaps(&self) -> bool {
+        self.ended > MANY
+    }
+
+    /// The next wait.
+    pub(super) fn wait(&mut self) -> Duration {
+        match self.flaps() {
+            true => self.flapping.wait(),
+            false => self.connect.wait(),
+        }
     }
 }
 
@@ -49,8 +101,63 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    /// How often a host is connected in a day whose connections last so long, one after the other.
+    fn connections_in_a_day(lasts: &[u64]) -> u32 {
+        let mut pauses = Pauses::new();
+        let day = Duration::from_secs(24 * 60 * 60);
+        let (mut time, mut connections) = (Duration::ZERO, 0);
+        for seconds in lasts.iter().cycle() {
+            let lasted = Duration::from_secs(*seconds);
+            connections += 1;
+            pauses.lasted(lasted);
+            time += lasted + pauses.wait();
+            if time >= day {
+                break;
+            }
+        }
+        connections
+    }
+
     #[test]
-    fn waits_grow_to_the_cap_and_start_anew() {
+    fn a_host_that_flaps_is_connected_less_and_less_often_however_it_does_it() {
+        let after = |times, seconds: u64| std::iter::repeat_n(0, times).chain([seconds]).collect::<Vec<_>>();
+        for lasts in [
+            vec![0],
+            vec![1],
+            vec![10],
+            vec![59],
+            after(64, 10),
+            after(65, 60),
+            after(65, 3_900),
+        ] {
+            let connections = connections_in_a_day(&lasts);
+            assert!(connections < 3_000, "{lasts:?}: {connections}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_restarts_is_connected_again_at_once() {
+        let mut pauses = Pauses::new();
+        // As in a rollout that goes wrong: each within a second.
+        for _ in 0..MANY {
+            pauses.lasted(Duration::from_secs(1));
+            assert!(pauses.wait() <= FIRST);
+        }
+        pauses.lasted(Duration::from_secs(1));
+        assert!(pauses.flaps());
+        pauses.lasted(MADE_UP_IN * 100);
+        assert!(
+            !pauses.flaps() && pauses.wait() <= FIRST,
+            "whatever it did before"
+        );
+        // A host that does not answer is asked often, however long it is away.
+        for _ in 0..1_000 {
+            assert!(pauses.wait() <= CONNECT_CAP);
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_the_cap() {
         let mut backoff = Backoff::new(CONNECT_CAP);
         let first = backoff.wait();
         assert!(first >= FIRST / 2 && first <= FIRST, "{first:?}");
@@ -59,7 +166,5 @@ mod tests {
             assert!(wait <= CONNECT_CAP, "{wait:?}");
         }
         assert!(backoff.wait() >= CONNECT_CAP / 2);
-        backoff.reset();
-        assert!(backoff.wait() <= FIRST);
     }
 }

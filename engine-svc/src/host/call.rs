@@ -29,6 +29,7 @@ use tonic::{Request, Status};
 use tracing::debug;
 
 use super::backoff::{Backoff, CALL_CAP, FULL_CAP};
+use super::pages::ReadError;
 use super::refusal::Refusal;
 use super::room::Room;
 use super::session::TakeOver;
@@ -111,7 +112,7 @@ pub(super) async fn perform(
         failpoint::hit(after(effect));
         let refusal = match answer {
             Ok(input) => return Ok(input.into()),
-            Err(status) => Refusal::of(&status),
+            Err(error) => Refusal::from(error),
         };
         let is_final = matches!(refusal, Refusal::Final(_));
         let fault = match refusal {
@@ -182,7 +183,7 @@ async fn rest(time: Duration, wanted: &mut watch::Receiver<Effect>) -> Rested {
 }
 
 /// One attempt, with a deadline: an answer that does not come says nothing.
-async fn attempt(connection: &Connection, effect: &Effect) -> Result<Option<Input>, Status> {
+async fn attempt(connection: &Connection, effect: &Effect) -> Result<Option<Input>, ReadError> {
     let deadline = match effect {
         Effect::StartTask { .. } | Effect::AbortTask { .. } | Effect::ClearTask { .. } => TASK_DEADLINE,
         Effect::TakeInventory { .. } => INVENTORY_DEADLINE,
@@ -191,11 +192,11 @@ async fn attempt(connection: &Connection, effect: &Effect) -> Result<Option<Inpu
     let late = || Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs()));
     timeout(deadline, connection.ask(effect))
         .await
-        .unwrap_or_else(|_| Err(late()))
+        .unwrap_or_else(|_| Err(late().into()))
 }
 
 impl Connection {
-    async fn ask(&self, effect: &Effect) -> Result<Option<Input>, Status> {
+    async fn ask(&self, effect: &Effect) -> Result<Option<Input>, ReadError> {
         match effect {
             Effect::StartTask {
                 task_id,
@@ -245,7 +246,7 @@ impl Connection {
                     Err(status) => {
                         self.stop_what_is_over_here(*task_id, correlation_id, &status)
                             .await?;
-                        return Err(status);
+                        return Err(status.into());
                     }
                 };
                 Ok(Some(Input::Cleared {
@@ -266,7 +267,10 @@ impl Connection {
                     result: Ok(()),
                 }))
             }
-            Effect::Reclaim { .. } => self.call(&HostCall::Claim, None).await.map(|()| None),
+            Effect::Reclaim { .. } => {
+                self.call(&HostCall::Claim, None).await?;
+                Ok(None)
+            }
             Effect::ProbeTask {
                 task_id,
                 operation,
@@ -274,9 +278,7 @@ impl Connection {
                 ..
             } => {
                 let request = self.request(probe::request(*task_id, operation), None, Some(correlation_id));
-                probe::look(self.channel.clone(), *task_id, request)
-                    .await
-                    .map(Some)
+                Ok(Some(probe::look(self.channel.clone(), *task_id, request).await?))
             }
             Effect::ObserveDisk {
                 disk_id, domain_id, ..

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, info_span, warn};
 
-use super::backoff::{Backoff, CONNECT_CAP};
+use super::backoff::Pauses;
 use super::call::TRIES;
 use super::meeting::Meeting;
 use super::session::{self, End, TakeOver};
@@ -68,7 +68,7 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) {
-        let mut backoff = Backoff::new(CONNECT_CAP);
+        let mut pauses = Pauses::new();
         let context = self.context.clone();
         let mut failures = 0_u32;
         let mut decided = None;
@@ -90,7 +90,16 @@ impl Follower {
                     self.known = Some(Link::Connected);
                     (self.is_put_off, self.put_off) = (false, None);
                     info!(store_id = %session.store_id(), "the host is connected");
-                    session.run(&mut self.orders, &mut backoff, &mut meeting).await
+                    let begun = Instant::now();
+                    let end = session.run(&mut self.orders, &mut meeting).await;
+                    let flapped = pauses.flaps();
+                    pauses.lasted(begun.elapsed());
+                    if pauses.flaps() && !flapped {
+                        warn!(
+                            "the host ends each connection soon after it begins: it is connected less often from now on"
+                        );
+                    }
+                    end
                 }
                 Err(end) => end,
             };
@@ -114,7 +123,7 @@ impl Follower {
                     }
                 }
             }
-            self.rest(backoff.wait()).await;
+            self.rest(pauses.wait()).await;
         }
     }
 

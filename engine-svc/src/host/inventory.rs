@@ -10,6 +10,8 @@ use runtime::status;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use super::pages::{Pages, ReadError};
+
 /// Items of a page. Each page is a read of its own on the host, so others have their turns between them.
 const PAGE: i32 = 500;
 
@@ -20,8 +22,8 @@ const MAX_DOMAINS: usize = 1_000;
 /// Reads all pages.
 ///
 /// # Errors
-/// The host's status, where it says nothing about storage.
-pub(super) async fn take(channel: Channel) -> Result<Inventory, Status> {
+/// The host's status, where it says nothing about storage; a list that does not end.
+pub(super) async fn take(channel: Channel) -> Result<Inventory, ReadError> {
     let mut storage = StorageServiceClient::new(channel);
     let mut images = BTreeMap::new();
     let mut room = MAX_IMAGES;
@@ -33,25 +35,25 @@ pub(super) async fn take(channel: Channel) -> Result<Inventory, Status> {
     Ok(Inventory { images })
 }
 
-async fn domains(storage: &mut StorageServiceClient<Channel>) -> Result<Vec<DomainId>, Status> {
+async fn domains(storage: &mut StorageServiceClient<Channel>) -> Result<Vec<DomainId>, ReadError> {
     let mut found = Vec::new();
-    let mut request = ListStorageDomainsRequest {
-        page_size: PAGE,
-        page_token: String::new(),
-    };
+    let mut pages = Pages::of("ListStorageDomains");
     loop {
-        let page = storage.list_storage_domains(request.clone()).await?.into_inner();
+        let request = ListStorageDomainsRequest {
+            page_size: PAGE,
+            page_token: pages.token(),
+        };
+        let page = storage.list_storage_domains(request).await?.into_inner();
         // What has no id cannot be asked about.
         found.extend(
             page.domains
                 .iter()
                 .filter_map(|domain| domain.domain_id.parse::<DomainId>().ok()),
         );
-        if page.next_page_token.is_empty() || found.len() >= MAX_DOMAINS {
+        if found.len() >= MAX_DOMAINS || !pages.go_on(page.domains.len(), page.next_page_token)? {
             found.truncate(MAX_DOMAINS);
             return Ok(found);
         }
-        request.page_token = page.next_page_token;
     }
 }
 
@@ -60,28 +62,28 @@ async fn images_of(
     storage: &mut StorageServiceClient<Channel>,
     domain_id: DomainId,
     room: usize,
-) -> Result<Option<BTreeSet<ImageId>>, Status> {
+) -> Result<Option<BTreeSet<ImageId>>, ReadError> {
     let mut found = BTreeSet::new();
-    let mut request = ListImagesRequest {
-        domain_id: domain_id.to_string(),
-        page_size: PAGE,
-        page_token: String::new(),
-    };
+    let mut pages = Pages::of("ListImages");
     loop {
-        let page = match storage.list_images(request.clone()).await {
+        let request = ListImagesRequest {
+            domain_id: domain_id.to_string(),
+            page_size: PAGE,
+            page_token: pages.token(),
+        };
+        let page = match storage.list_images(request).await {
             Ok(page) => page.into_inner(),
             Err(refusal) if is_about_storage(&refusal) => return Ok(None),
-            Err(refusal) => return Err(refusal),
+            Err(refusal) => return Err(refusal.into()),
         };
         let whole = page.images.iter().filter(|image| image.leftover.is_empty());
         found.extend(whole.filter_map(|image| image.image_id.parse::<ImageId>().ok()));
         if found.len() > room {
             return Ok(None);
         }
-        if page.next_page_token.is_empty() {
+        if !pages.go_on(page.images.len(), page.next_page_token)? {
             return Ok(Some(found));
         }
-        request.page_token = page.next_page_token;
     }
 }
 

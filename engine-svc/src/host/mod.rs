@@ -12,6 +12,7 @@ mod inventory;
 mod links;
 mod meeting;
 mod observation;
+mod pages;
 mod pending;
 mod probe;
 mod refusal;

@@ -17,7 +17,6 @@ use runtime::tls::HostName;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::backoff::Backoff;
 use super::call::{self, CallEnd, Connection, Limits};
 use super::follower::{Orders, idle};
 use super::meeting::Meeting;
@@ -288,13 +287,13 @@ impl Session<'_> {
     }
 
     /// Reads the stream and performs effects side by side, until either ends the connection.
-    pub(super) async fn run(&self, orders: &mut Orders, backoff: &mut Backoff, meeting: &mut Meeting) -> End {
+    pub(super) async fn run(&self, orders: &mut Orders, meeting: &mut Meeting) -> End {
         let Connection { channel, call, .. } = &self.connection;
         let (resync, room) = (Notify::new(), Arc::new(Room::new()));
         tokio::select! {
             // Both are asked each time, in an order that is not left to chance.
             biased;
-            end = stream::read(self.context, &self.connection, &resync, &room, backoff) => end,
+            end = stream::read(self.context, &self.connection, &resync, &room) => end,
             end = self.perform_all(orders, &resync, &room) => end,
             never = meeting.go_on(self.context, channel, call) => match never {},
         }

@@ -12,11 +12,11 @@ use proto::host::v1::{WatchTasksRequest, WatchTasksResponse};
 use proto::task::v1::{Progress, WatchStart, watch_start};
 use runtime::{clock, status};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, warn};
 
-use super::backoff::Backoff;
+use super::backoff::Pauses;
 use super::call::Connection;
 use super::frame::{self, Seen};
 use super::refusal::Refusal;
@@ -39,23 +39,19 @@ enum Ended {
 }
 
 /// Reads the host's stream, again and again, until the connection is of no use.
-pub(super) async fn read(
-    context: &Context,
-    connection: &Connection,
-    resync: &Notify,
-    room: &Room,
-    backoff: &mut Backoff,
-) -> End {
+pub(super) async fn read(context: &Context, connection: &Connection, resync: &Notify, room: &Room) -> End {
+    let mut pauses = Pauses::new();
     let mut reading = match Reading::begin(context, connection, room).await {
         Ok(reading) => reading,
         Err(end) => return end,
     };
     loop {
+        let begun = Instant::now();
         let ended = tokio::select! {
             // A wish for a snapshot comes first: what the old stream still says is of no use.
             biased;
             () = resync.notified() => Ended::Resync,
-            ended = reading.stream(backoff) => ended,
+            ended = reading.stream() => ended,
         };
         match ended {
             Ended::Resync => {
@@ -63,7 +59,10 @@ pub(super) async fn read(
                 context.links.tally().begins_anew();
                 reading.after = None;
             }
-            Ended::Resume => tokio::time::sleep(backoff.wait()).await,
+            Ended::Resume => {
+                pauses.lasted(begun.elapsed());
+                tokio::time::sleep(pauses.wait()).await;
+            }
             Ended::Connection(end) => return end,
         }
     }
@@ -94,7 +93,7 @@ impl<'a> Reading<'a> {
         })
     }
 
-    async fn stream(&mut self, backoff: &mut Backoff) -> Ended {
+    async fn stream(&mut self) -> Ended {
         let silence = self.context.heartbeat_interval * MISSED_HEARTBEATS;
         let mut stream = match timeout(silence, self.open()).await {
             Err(_) => return silent(silence),
@@ -116,14 +115,12 @@ impl<'a> Reading<'a> {
                     if let Err(end) = self.forward(Frame::Opened).await {
                         return Ended::Connection(end);
                     }
-                    // Whoever answers is tried again soon, even if it never comes further.
-                    backoff.reset();
                     if self.after.is_some() {
-                        self.is_up_to_date(backoff);
+                        self.is_up_to_date();
                     }
                 }
                 Seen::Closing | Seen::Unknown | Seen::Heartbeat { whole: false } => {}
-                Seen::Heartbeat { whole: true } => self.is_up_to_date(backoff),
+                Seen::Heartbeat { whole: true } => self.is_up_to_date(),
                 Seen::Progress(samples) => self.report(&samples),
                 Seen::Frame(frame, token) => {
                     self.look_for_room(&frame);
@@ -132,7 +129,7 @@ impl<'a> Reading<'a> {
                     }
                     if token.is_some() {
                         self.after = token;
-                        self.is_up_to_date(backoff);
+                        self.is_up_to_date();
                     }
                 }
             }
@@ -140,8 +137,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The host has taken the point after which to go on, or nothing up to a later one is missing.
-    fn is_up_to_date(&mut self, backoff: &mut Backoff) {
-        backoff.reset();
+    fn is_up_to_date(&mut self) {
         if !std::mem::replace(&mut self.up_to_date, true) {
             let links = &self.context.links;
             links.note(self.connection.host_id, Link::Connected, clock::now());

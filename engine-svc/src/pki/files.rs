@@ -18,6 +18,9 @@ pub(super) const KEY: &str = "tls.key";
 pub(super) const CA: &str = "ca.crt";
 
 const DIR_MODE: u32 = 0o700;
+
+/// Of its parents that are created; a umask may make it narrower.
+const PARENT_MODE: u32 = 0o755;
 const KEY_MODE: u32 = 0o600;
 const CERT_MODE: u32 = 0o644;
 
@@ -55,7 +58,8 @@ pub(super) fn put(dir: &Path, issued: &Issued, replace: bool, owner: Option<Owne
 /// A directory that only its user can use; one that is there is taken as it is.
 pub(super) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     if let Some(above) = dir.parent().filter(|above| !above.as_os_str().is_empty()) {
-        std::fs::create_dir_all(above).map_err(file(above))?;
+        let parents = DirBuilder::new().recursive(true).mode(PARENT_MODE).create(above);
+        parents.map_err(file(above))?;
     }
     match DirBuilder::new().mode(DIR_MODE).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

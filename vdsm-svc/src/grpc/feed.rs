@@ -64,6 +64,10 @@ impl Feed for TaskFeed {
         Ok(Page::of(items, next))
     }
 
+    fn held_bytes(&self) -> usize {
+        self.filter.held_bytes()
+    }
+
     fn selects(&self, task_id: TaskId) -> bool {
         let alive = self.alive.task(task_id);
         alive.is_some_and(|task| self.filter.matches(&shown(&task.task)))

@@ -1,6 +1,5 @@
 //! What a watcher of tasks wants to see: only by what never changes for a task.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -8,14 +7,12 @@ use common::fault::Fault;
 use common::id::{EngineId, IdError, TaskId, VolumeId};
 use proto::convert;
 use proto::host::v1 as wire;
-
-/// Task ids that a filter may name: a watcher of more wants them all.
-const MAX_TASK_IDS: usize = 1_000;
+use runtime::filter::{self, Ids};
 
 /// A checked filter. Ids have one spelling, so they are compared as texts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filter {
-    task_ids: BTreeSet<String>,
+    task_ids: Ids,
     entity_id: String,
     engine_id: String,
     correlation_id: String,
@@ -26,24 +23,20 @@ impl Filter {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, naming the field.
-    pub(super) fn read(filter: wire::watch_tasks_request::Filter) -> Result<Self, Fault> {
-        if filter.task_ids.len() > MAX_TASK_IDS {
-            let what = format!(
-                "has {} ids; at most {MAX_TASK_IDS} are allowed",
-                filter.task_ids.len()
-            );
-            return Err(Fault::invalid("filter.task_ids", what));
-        }
-        let task_ids = filter.task_ids.iter().enumerate();
-        let task_ids = task_ids.map(|(at, id)| convert::id::<TaskId>(format!("filter.task_ids[{at}]"), id));
+    pub(super) fn read(asked: wire::watch_tasks_request::Filter) -> Result<Self, Fault> {
         Ok(Self {
-            task_ids: task_ids
-                .map(|id| Ok(id?.to_string()))
-                .collect::<Result<_, Fault>>()?,
-            entity_id: optional::<VolumeId>("filter.entity_id", &filter.entity_id)?,
-            engine_id: optional::<EngineId>("filter.engine_id", &filter.engine_id)?,
-            correlation_id: filter.correlation_id,
+            task_ids: Ids::read::<TaskId>("filter.task_ids", &asked.task_ids)?,
+            entity_id: optional::<VolumeId>("filter.entity_id", &asked.entity_id)?,
+            engine_id: optional::<EngineId>("filter.engine_id", &asked.engine_id)?,
+            correlation_id: filter::word("filter.correlation_id", &asked.correlation_id)?,
         })
+    }
+
+    /// Memory that it takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts = [&self.entity_id, &self.engine_id, &self.correlation_id];
+        let texts = texts.map(String::capacity).iter().sum::<usize>();
+        size_of::<Self>() + self.task_ids.held_bytes() + texts
     }
 
     /// Whether the watcher wants to see every task.
@@ -56,7 +49,7 @@ impl Filter {
 
     /// Whether the watcher wants to see this task.
     pub(super) fn matches(&self, task: &wire::Task) -> bool {
-        (self.task_ids.is_empty() || self.task_ids.contains(&task.task_id))
+        self.task_ids.select(&task.task_id)
             && (self.entity_id.is_empty() || names(task, &self.entity_id))
             && (self.engine_id.is_empty() || self.engine_id == task.engine_id)
             && (self.correlation_id.is_empty() || self.correlation_id == task.correlation_id)
@@ -168,6 +161,13 @@ mod tests {
                 ..Asked::default()
             }),
             "filter.task_ids"
+        );
+        assert_eq!(
+            subject(Asked {
+                correlation_id: "x".repeat(256),
+                ..Asked::default()
+            }),
+            "filter.correlation_id"
         );
     }
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
-use common::task::TaskState;
 use proto::convert;
 use proto::host::v1 as wire;
 use proto::host::v1::task_service_server::TaskService;
 use proto::task::v1 as task_wire;
 use runtime::watch::{self, WatchOptions, WatchStream};
-use runtime::{page, reads, status};
+use runtime::{filter, page, reads, status};
 use tonic::{Request, Response, Status};
 
 use super::feed::TaskFeed;
@@ -141,12 +140,7 @@ impl Host {
 }
 
 fn listing(request: &wire::ListTasksRequest) -> Result<Listing, Fault> {
-    let states = request.states.iter().enumerate().map(|(at, state)| {
-        let field = format!("states[{at}]");
-        convert::known_enum::<task_wire::TaskState>(&field, *state, "a TaskState")?;
-        convert::state_from_wire(*state)
-            .ok_or_else(|| Fault::invalid(&field, "is not set; expected a TaskState"))
-    });
+    let states = filter::values::<task_wire::TaskState>("states", &request.states, "a TaskState")?;
     let after = page::List::of(request).position(&request.page_token)?;
     if !after.is_empty() && after.len() != size_of::<u64>() {
         return Err(Fault::invalid(
@@ -155,7 +149,7 @@ fn listing(request: &wire::ListTasksRequest) -> Result<Listing, Fault> {
         ));
     }
     Ok(Listing {
-        states: states.collect::<Result<Vec<TaskState>, Fault>>()?,
+        states: states.into_iter().filter_map(convert::state_from_wire).collect(),
         show_removed: request.show_removed,
         size: page::size(request.page_size)?,
         after,

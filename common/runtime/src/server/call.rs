@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -23,7 +24,7 @@ use tower_service::Service as _;
 use super::head;
 use super::methods::Methods;
 use super::refusal;
-use super::traffic::{Call, Class, Connection, Held, count};
+use super::traffic::{Call, Class, Connection, Held, Kept, count};
 use super::turns::{Turn, Waiting};
 use crate::status;
 use crate::tls::Peer;
@@ -36,6 +37,10 @@ const HEAD: usize = 5;
 
 /// The largest message, with its head.
 const LARGEST: usize = (4 << 20) + HEAD;
+
+/// The largest message that asks for a list or a watch, as it is sent and once it is decompressed: a thousand ids and some texts
+/// fit. What a message is made of takes many times its bytes, and it is decoded before anybody waits for a turn.
+const LARGEST_QUESTION: usize = 64 << 10;
 
 tokio::task_local! {
     static CALL: Weak<Call>;
@@ -65,6 +70,17 @@ impl Present {
     pub(crate) fn hold(&self, bytes: usize) -> Result<Option<Held>, Fault> {
         match self.0.upgrade() {
             Some(call) => call.hold(bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Counts memory that its stream keeps for as long as it lives; nothing where it has ended.
+    ///
+    /// # Errors
+    /// `TOO_MANY_REQUESTS`.
+    pub(crate) fn keep(&self, bytes: usize) -> Result<Option<Kept>, Fault> {
+        match self.0.upgrade() {
+            Some(call) => call.keep(bytes).map(Some),
             None => Ok(None),
         }
     }
@@ -201,6 +217,8 @@ async fn answer_of(
         bytes: 0,
         head: Vec::new(),
         ahead: 0,
+        is_question: is_list || (class == Class::Watch && !takes_stream),
+        packed: Vec::new(),
     };
     taken.note_end();
     let request = Request::from_parts(head, Body::new(taken));
@@ -295,6 +313,10 @@ struct Taken {
     head: Vec<u8>,
     /// What is counted ahead.
     ahead: usize,
+    /// It asks for a list or a watch.
+    is_question: bool,
+    /// A compressed question, until all of it is there.
+    packed: Vec<u8>,
 }
 
 impl Taken {
@@ -307,6 +329,9 @@ impl Taken {
                 && let Ok(length) = length.try_into()
             {
                 let length = u32::from_be_bytes(length) as usize + HEAD;
+                if self.is_question && length > LARGEST_QUESTION + HEAD {
+                    return Err(too_large_a_question());
+                }
                 // One that is too long is refused, and no room is made for it.
                 if length <= LARGEST {
                     self.hold(length)?;
@@ -315,6 +340,7 @@ impl Taken {
             }
         }
         self.seen += data.len();
+        self.look_into(data.get(missing..).unwrap_or_default())?;
         if self.is_beyond_one() && !self.takes_stream {
             let words = "the method takes one message, but the request has more: nothing was done";
             return Err(Fault::new(FaultCode::InvalidArgument, words));
@@ -323,6 +349,22 @@ impl Taken {
         let counted = length.min(self.ahead);
         self.ahead -= counted;
         self.hold(length - counted)
+    }
+
+    /// Looks how large a compressed question is, before its last byte is handed on to be decoded.
+    fn look_into(&mut self, data: &[u8]) -> Result<(), Fault> {
+        let [1, a, b, c, d] = *self.head else {
+            return Ok(());
+        };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if !self.is_question || self.packed.len() >= length {
+            return Ok(());
+        }
+        self.packed.extend(data.iter().take(length - self.packed.len()));
+        if self.packed.len() == length && is_large_inside(&self.packed) {
+            return Err(too_large_a_question());
+        }
+        Ok(())
     }
 
     /// Whether more has come than the first message.
@@ -384,13 +426,28 @@ impl http_body::Body for Taken {
     }
 }
 
+/// Whether a question is too large once it is decompressed. What cannot be is refused by whoever decodes it.
+fn is_large_inside(packed: &[u8]) -> bool {
+    let most = LARGEST_QUESTION as u64;
+    let mut inside = flate2::read::GzDecoder::new(packed).take(most + 1);
+    io::copy(&mut inside, &mut io::sink()).is_ok_and(|bytes| bytes > most)
+}
+
+fn too_large_a_question() -> Fault {
+    let most = LARGEST_QUESTION >> 10;
+    let words = format!(
+        "the request is larger than the {most} KiB that a list or a watch may have, decompressed: nothing was read; select less at once"
+    );
+    Fault::new(FaultCode::MessageTooLarge, words)
+}
+
 /// Bytes of an answer, in the account until the transport has sent them.
-struct Kept {
+struct Unsent {
     bytes: Bytes,
     _held: Held,
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for Unsent {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -427,7 +484,7 @@ impl Whole {
             });
         }
         let held = call.hold(bytes.len())?;
-        let bytes = Bytes::from_owner(Kept { bytes, _held: held });
+        let bytes = Bytes::from_owner(Unsent { bytes, _held: held });
         Ok(Self {
             bytes,
             trailers,
@@ -499,7 +556,7 @@ impl http_body::Body for Flowing {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
         };
-        let kept = Bytes::from_owner(Kept { bytes, _held: held });
+        let kept = Bytes::from_owner(Unsent { bytes, _held: held });
         Poll::Ready(Some(Ok(Frame::data(kept))))
     }
 

@@ -4,11 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use common::fault::{Fault, FaultCode};
+use common::words::Label;
 use store::Store;
+use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::Health as HealthRpcs;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::{supervisor, threads};
+use crate::{status, supervisor, threads};
 
 /// How often the store is looked after: a loss is told within this.
 const LOOK: Duration = Duration::from_secs(1);
@@ -62,6 +67,11 @@ impl Health {
         }
     }
 
+    /// What answers who asks.
+    pub(super) fn service(&self) -> Named {
+        Named(HealthService::from_health_reporter(self.reporter.clone()))
+    }
+
     /// Where it stands whether they serve.
     pub(crate) fn serving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.serving)
@@ -75,5 +85,41 @@ impl Health {
             ServingStatus::NotServing
         };
         self.reporter.set_service_status(service, status).await;
+    }
+}
+
+/// Answers as tonic's service does, and names what it does not know.
+pub(super) struct Named(HealthService);
+
+fn named(refused: Status, name: &Label) -> Status {
+    match refused.code() {
+        Code::NotFound => {
+            let words = format!("this port serves no service {name}; use reflection to list the services");
+            status::from_fault(&Fault::new(FaultCode::EntityNotFound, words))
+        }
+        _ => refused,
+    }
+}
+
+#[tonic::async_trait]
+impl HealthRpcs for Named {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let name = Label::from(request.get_ref().service.as_str());
+        let answer = self.0.check(request).await;
+        answer.map_err(|refused| named(refused, &name))
+    }
+
+    type WatchStream = <HealthService as HealthRpcs>::WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let name = Label::from(request.get_ref().service.as_str());
+        let answer = self.0.watch(request).await;
+        answer.map_err(|refused| named(refused, &name))
     }
 }

@@ -46,7 +46,8 @@ pub struct Limits {
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_waits: u32,
 
-    /// Streams at a time, watches most of all; one more is refused with TOO_MANY_REQUESTS. Each costs some kB.
+    /// Streams at a time, watches most of all; one more is refused with TOO_MANY_REQUESTS. Each costs some 18 kB, and its
+    /// filter: 16 bytes for each id, of which there is room for 16 MiB (half of --max-held-mib) in all.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_watches: u32,
 
@@ -55,8 +56,8 @@ pub struct Limits {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub request_seconds: u64,
 
-    /// MiB for requests that are half read and answers that are not yet taken, of all clients; what does not fit is
-    /// refused with TOO_MANY_REQUESTS. A message has 4 MiB at most, and takes several times that while it is worked on.
+    /// MiB for requests that are half read and answers that are not yet taken, of all clients, and half as much for the
+    /// filters of watches; what does not fit is refused with TOO_MANY_REQUESTS. A message has 4 MiB at most, and takes several times that while it is worked on.
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..=65_536))]
     pub max_held_mib: u32,
 
@@ -97,6 +98,11 @@ impl Limits {
         usize::try_from(self.max_held_mib)
             .unwrap_or(usize::MAX)
             .saturating_mul(1 << 20)
+    }
+
+    /// What watches may keep of their requests.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.held_bytes() / 2
     }
 
     /// Connections at a time, as far as the limit of open files allows.

@@ -23,7 +23,7 @@ pub(crate) use self::health_socket::ask;
 pub use self::limits::Limits;
 pub use self::serve::{Connections, ServeError, serve};
 pub use self::signals::termination;
-pub(crate) use self::traffic::{Held, Traffic};
+pub(crate) use self::traffic::{Held, Kept, Traffic};
 pub(crate) use self::turns::Turn;
 
 /// A service that reads and sends gzip where its client asks for it. Every one that is served is one.

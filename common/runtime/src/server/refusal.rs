@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use crate::status;
 
 /// What the transport says, by how it begins, and what it means here. Without words of ours its own are told.
-const KNOWN: [(Code, &str, FaultCode, &str); 11] = [
+const KNOWN: [(Code, &str, FaultCode, &str); 10] = [
     (
         Code::OutOfRange,
         "Error, decoded message length too large",
@@ -62,12 +62,6 @@ const KNOWN: [(Code, &str, FaultCode, &str); 11] = [
         "Content is compressed with",
         FaultCode::CompressionUnsupported,
         "the request uses an unsupported compression: send it with gzip, or uncompressed",
-    ),
-    (
-        Code::NotFound,
-        "service not registered",
-        FaultCode::EntityNotFound,
-        "the port serves no service of this name; use reflection to list the services",
     ),
     (
         Code::Cancelled,

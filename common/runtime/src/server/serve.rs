@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::HealthService;
 
 use super::connection::{self, Served};
 use super::health_socket::HealthSocket;
@@ -83,7 +82,7 @@ pub async fn serve(
     let own = health.services.iter().filter(|name| !name.is_empty());
     let methods = Arc::new(Methods::of(own.map(String::as_str))?);
     let reflection = Reflection::of(Arc::clone(&methods));
-    let healths = HealthServer::new(HealthService::from_health_reporter(health.reporter.clone()));
+    let healths = HealthServer::new(health.service());
     let routes = routes
         .add_service(reflection.build_v1())
         .add_service(reflection.build_v1alpha())

@@ -132,6 +132,7 @@ pub(crate) struct Traffic {
     max_connections_of_peer: usize,
     begun: Instant,
     held: AtomicUsize,
+    kept: AtomicUsize,
     long_reads: Turns,
     short_reads: Turns,
     inner: Mutex<Inner>,
@@ -162,6 +163,7 @@ pub(super) struct Connection {
     calls: [AtomicUsize; 3],
     called: AtomicBool,
     held: AtomicUsize,
+    kept: AtomicUsize,
     /// When something of it moved last, in milliseconds.
     moved: AtomicU64,
 }
@@ -191,6 +193,14 @@ pub(crate) struct Held {
     bytes: usize,
 }
 
+/// Memory that a stream keeps for as long as it lives; given back when dropped. Unlike what is [`Held`] it is no sign of a client
+/// that does not take what it asked for, so nobody is closed for it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    call: Arc<Call>,
+    bytes: usize,
+}
+
 impl Traffic {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         let max_connections = limits.connections();
@@ -200,6 +210,7 @@ impl Traffic {
             counters: Counters::default(),
             begun: Instant::now(),
             held: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
             long_reads: Turns::new(limits.max_long_reads as usize, LONG_READS_EACH),
             short_reads: Turns::new(SHORT_READS, SHORT_READS_EACH),
             inner: Mutex::default(),
@@ -250,6 +261,7 @@ impl Traffic {
             calls: Default::default(),
             called: AtomicBool::new(false),
             held: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
             moved: AtomicU64::new(self.now()),
         });
         inner
@@ -534,6 +546,32 @@ impl Call {
         })
     }
 
+    /// Counts `bytes` that its stream keeps for as long as it lives. A connection that has less than an equal share is served
+    /// beyond the bound, as it is with calls.
+    ///
+    /// # Errors
+    /// `TOO_MANY_REQUESTS`.
+    pub(super) fn keep(self: &Arc<Self>, bytes: usize) -> Result<Kept, Fault> {
+        let (connection, traffic) = (&self.connection, self.connection.traffic());
+        let most = traffic.limits.kept_bytes();
+        let share = most / SHARES / traffic.lock().connections.len().max(1);
+        // Given back when it is dropped, refused or not.
+        let kept = Kept {
+            call: Arc::clone(self),
+            bytes,
+        };
+        let of_all = traffic.kept.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let of_mine = connection.kept.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if of_all > most && of_mine > share {
+            count(&traffic.counters.calls_refused);
+            return Err(too_many(format!(
+                "the filters of all watches take {} MiB, which is the maximum (half of --max-held-mib); filter by fewer ids",
+                most >> 20
+            )));
+        }
+        Ok(kept)
+    }
+
     /// Counts `bytes` that it could do without: nobody makes room for them, and half of the account is left to what others
     /// cannot do without.
     pub(super) fn hold_spare(self: &Arc<Self>, bytes: usize) -> Option<Held> {
@@ -600,6 +638,14 @@ impl Drop for Held {
     }
 }
 
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let connection = &self.call.connection;
+        connection.kept.fetch_sub(self.bytes, Ordering::Relaxed);
+        connection.traffic.kept.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         let connection = &self.connection;
@@ -633,4 +679,40 @@ fn too_many(words: String) -> Fault {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_watches_keep_is_bounded_and_who_keeps_little_is_served_beyond_that() {
+        let limits = Limits {
+            max_held_mib: 8,
+            ..Limits::default()
+        };
+        let traffic = Traffic::new(limits);
+        let place = |_| traffic.enter(None, false).unwrap();
+        let places: Vec<Place> = (0..4).map(place).collect();
+        let watch = |place: &Place| place.0.call(Class::Watch, false).unwrap();
+        let filter = 16 << 10;
+        let mut kept = Vec::new();
+        let refused = loop {
+            match watch(&places[0]).keep(filter) {
+                Ok(one) => kept.push(one),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(kept.len(), (4 << 20) / filter);
+        assert_eq!(refused.code, FaultCode::TooManyRequests);
+        assert!(refused.message.contains("--max-held-mib"), "{refused}");
+        // Its share is an eighth: half of all that there is, of four connections.
+        let beyond: Vec<_> = (0..40)
+            .map_while(|_| watch(&places[1]).keep(filter).ok())
+            .collect();
+        assert_eq!(beyond.len(), (512 << 10) / filter);
+        drop((kept, beyond));
+        assert_eq!(traffic.kept.load(Ordering::Relaxed), 0);
+        assert!(watch(&places[0]).keep(4 << 20).is_ok());
+    }
 }

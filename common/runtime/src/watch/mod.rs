@@ -36,6 +36,9 @@ pub trait Feed: Send + Sync + 'static {
     /// [`StoreError`] if the records cannot be read.
     fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError>;
 
+    /// Memory that the filter takes, and what is remembered of it, for as long as the watch lives.
+    fn held_bytes(&self) -> usize;
+
     /// Whether the filter selects this task, for progress samples.
     fn selects(&self, task_id: TaskId) -> bool;
 }

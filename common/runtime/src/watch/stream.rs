@@ -25,7 +25,7 @@ use super::options::{Start, WatchOptions, to_wire};
 use super::snapshot::{self, Snapshot, SnapshotError, Step};
 use super::{Feed, pieces};
 use crate::log::{Entry, Found, Log, Place, Waiters};
-use crate::server::{self, Held};
+use crate::server::{self, Held, Kept};
 use crate::{chance, metrics, reads, status};
 
 /// Revisions taken from the log at once.
@@ -69,6 +69,8 @@ pub struct WatchStream<F: Feed> {
     fetching: Option<Reading<Entries<F::History>>>,
     /// The memory of what is ready or to be looked at.
     held: Option<Held>,
+    /// The memory of the filter.
+    _kept: Option<Kept>,
     change: Place,
     /// Tells how far it is, where that is measured.
     told: Option<metrics::Cursor>,
@@ -104,11 +106,14 @@ impl<F: Feed> WatchStream<F> {
         feed: F,
         mut options: WatchOptions,
     ) -> Result<Self, Status> {
-        let watches = server::present().map_or(0, |call| call.watches());
+        let present = server::present();
+        let watches = present.as_ref().map_or(0, |call| call.watches());
         options.heartbeat = options.heartbeat.max(least_heartbeat(watches));
         if log.closed().is_some() {
             return Err(status::from_fault(&status::shutting_down()));
         }
+        let kept = present.map(|call| call.keep(feed.held_bytes())).transpose();
+        let kept = kept.map_err(|fault| status::from_fault(&fault))?.flatten();
         let (phase, after) = match options.start {
             Start::Snapshot => (Phase::SnapshotDue, Revision(0)),
             Start::Now => (Phase::Live, log.current()),
@@ -131,6 +136,7 @@ impl<F: Feed> WatchStream<F> {
             cursor: (after, log.identity().start),
             fetching: None,
             held: None,
+            _kept: kept,
             change: Waiters::place(log.waiters()),
             told,
             sample: Waiters::place(log.progress().waiters()),

@@ -81,6 +81,10 @@ impl Feed for Heavy {
         Ok(Page { items, next: None })
     }
 
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
     fn selects(&self, _task_id: TaskId) -> bool {
         true
     }

@@ -216,6 +216,10 @@ impl Feed for Events {
         ))
     }
 
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
     fn selects(&self, _task_id: TaskId) -> bool {
         true
     }

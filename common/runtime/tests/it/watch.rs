@@ -348,6 +348,10 @@ impl runtime::watch::Feed for Slow {
         ALL.snapshot(reader, after)
     }
 
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
     fn selects(&self, task_id: TaskId) -> bool {
         ALL.selects(task_id)
     }

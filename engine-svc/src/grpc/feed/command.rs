@@ -41,6 +41,10 @@ impl Feed for CommandFeed {
         Ok(Page::of(items, page.next))
     }
 
+    fn held_bytes(&self) -> usize {
+        self.filter.held_bytes()
+    }
+
     fn selects(&self, _task_id: TaskId) -> bool {
         false
     }

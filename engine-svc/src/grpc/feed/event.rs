@@ -46,6 +46,10 @@ impl Feed for EventFeed {
         Ok(Page::of(items, scan.next.filter(|_| taken == looked_at)))
     }
 
+    fn held_bytes(&self) -> usize {
+        self.filter.held_bytes()
+    }
+
     fn selects(&self, _task_id: TaskId) -> bool {
         false
     }

@@ -19,8 +19,11 @@ use crate::grpc::show::Show;
 use crate::store::command::COMMANDS;
 use crate::store::job;
 
-/// Roots whose match is remembered: more than run at a time, and a few hundred kilobytes.
-const REMEMBERED: usize = 4_096;
+/// Roots whose match is remembered: about as many as change at a time.
+const REMEMBERED: usize = 256;
+
+/// Memory that one of them takes, in a table that is half full.
+const REMEMBERED_BYTES: usize = 48;
 
 /// What `WatchJobs` shows.
 pub(crate) struct JobFeed {
@@ -31,7 +34,7 @@ pub(crate) struct JobFeed {
     /// Knows how far tasks are, and reads roots.
     pub(crate) show: Show,
     /// Which roots the filter selects. What it looks at never changes, so each root is read once.
-    pub(crate) selected: Mutex<HashMap<String, bool>>,
+    pub(crate) selected: Mutex<HashMap<CommandId, bool>>,
 }
 
 impl JobFeed {
@@ -39,23 +42,25 @@ impl JobFeed {
         if self.filter.is_everything() {
             return true;
         }
+        let Ok(root_id) = root_command_id.parse() else {
+            return false;
+        };
         let mut selected = self.selected.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(selects) = selected.get(root_command_id) {
+        if let Some(selects) = selected.get(&root_id) {
             return *selects;
         }
-        let Some(root) = self.root(root_command_id) else {
+        let Some(root) = self.root(root_id) else {
             return false;
         };
         let selects = self.filter.selects(&root);
         if selected.len() >= REMEMBERED {
             selected.clear();
         }
-        selected.insert(root_command_id.to_owned(), selects);
+        selected.insert(root_id, selects);
         selects
     }
 
-    fn root(&self, id: &str) -> Option<Command> {
-        let id: CommandId = id.parse().ok()?;
+    fn root(&self, id: CommandId) -> Option<Command> {
         let reader = self.show.log.store().reader().ok()?;
         COMMANDS.get(&*reader, id.as_bytes()).ok()??.command
     }
@@ -83,6 +88,14 @@ impl Feed for JobFeed {
         });
         let items = selected.filter_map(|tree| self.show.job(tree));
         Ok(Page::of(items, page.next))
+    }
+
+    fn held_bytes(&self) -> usize {
+        let remembered = match self.filter.is_everything() {
+            true => 0,
+            false => REMEMBERED * REMEMBERED_BYTES,
+        };
+        self.filter.held_bytes() + remembered
     }
 
     fn selects(&self, task_id: TaskId) -> bool {

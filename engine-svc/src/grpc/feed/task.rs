@@ -41,6 +41,10 @@ impl Feed for TaskFeed {
         Ok(Page::of(items, page.next))
     }
 
+    fn held_bytes(&self) -> usize {
+        self.filter.held_bytes()
+    }
+
     fn selects(&self, task_id: TaskId) -> bool {
         // Asked for each sample, so what selects everything reads nothing.
         self.filter.is_empty()

@@ -34,6 +34,7 @@ async fn task_requests_are_refused_by_field() -> TestResult<()> {
     refuse!(table, for x in bad_ids(), tasks.abort_task(AbortTaskRequest { task_id: x }) => invalid("task_id"));
     refuse!(table, for x in bad_ids(), tasks.clear_task(ClearTaskRequest { task_id: x }) => invalid("task_id"));
     refuse!(table, for x in BAD_ENUMS, tasks.list_tasks(only(|r: &mut ListTasksRequest| r.states = vec![x])) => invalid("states[0]"));
+    refuse!(table, for x in [1_001, 30_000], tasks.list_tasks(only(|r: &mut ListTasksRequest| r.states = vec![1; x])) => invalid("states"));
     refuse!(table, for x in BAD_PAGE_SIZES, tasks.list_tasks(only(|r: &mut ListTasksRequest| r.page_size = x)) => invalid("page_size"));
     refuse!(table, for x in bad_page_tokens(), tasks.list_tasks(only(|r: &mut ListTasksRequest| r.page_token = x)) => invalid("page_token"));
     table.verdict()

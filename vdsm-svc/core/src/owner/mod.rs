@@ -178,7 +178,7 @@ impl Claimed {
 ///
 /// # Errors
 /// `HOST_STORE_CHANGED`, `HOST_OWNED`, `ENGINE_FENCED`, `ENGINE_STILL_CONNECTED`, or `INVALID_ARGUMENT` for an epoch
-/// that is too high.
+/// that is too high, or 0.
 pub(crate) fn claim(
     owner: Option<&Owner>,
     own: StoreId,
@@ -187,7 +187,11 @@ pub(crate) fn claim(
 ) -> Result<Claimed, Fault> {
     let call = &claim.call;
     same_store(own, call)?;
+    is_counted(call.epoch)?;
     if let Some(by) = &claim.take_over {
+        // Nobody comes after a start that has the last number, and a person may have been deceived.
+        let seen = owner.filter(|owner| owner.engine_id == call.engine_id);
+        within_reach(seen.map_or(0, |owner| owner.epoch), call.epoch)?;
         return Ok(Claimed::accepted(taken(owner, call, by, now)));
     }
     let last = owner.and_then(|owner| owner.taken_over.clone());
@@ -278,6 +282,15 @@ fn newer(owner: &Owner, call: &EngineCall) -> Result<(), Fault> {
     let lower = call.epoch < owner.epoch || (call.incarnation.is_some() && call.epoch == owner.epoch);
     if lower {
         return Err(fenced(owner, call, "its epoch is over"));
+    }
+    Ok(())
+}
+
+/// Engines count their starts from 1.
+fn is_counted(epoch: u64) -> Result<(), Fault> {
+    if epoch == 0 {
+        let problem = "is 0; expected the number of the engine's start, which is 1 for the first";
+        return Err(Fault::invalid("metadata.x-engine-epoch", problem));
     }
     Ok(())
 }

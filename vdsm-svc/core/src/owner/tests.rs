@@ -251,6 +251,29 @@ fn records_of_older_builds_go_by_the_epoch_until_a_start_with_an_incarnation_cla
 }
 
 #[test]
+fn no_claim_has_an_epoch_that_no_engine_reaches_whoever_decides_it() {
+    let by = TakeOver {
+        user: "alice".into(),
+        reason: "mine".into(),
+        correlation_id: String::new(),
+    };
+    let claim = |epoch, by: Option<&TakeOver>| Claim {
+        take_over: by.cloned(),
+        ..plain(call(epoch, 9))
+    };
+    let owner = owner(call(5, 50));
+    for by in [None, Some(&by)] {
+        for epoch in [0, u64::MAX] {
+            for owner in [None, Some(&owner)] {
+                let refused = ask(owner, &claim(epoch, by)).unwrap_err();
+                assert_eq!(refused, FaultCode::InvalidArgument, "{epoch} {by:?}");
+            }
+        }
+    }
+    assert!(ask(Some(&owner), &claim(5 + MAX_EPOCH_JUMP, Some(&by))).is_ok());
+}
+
+#[test]
 fn a_take_over_moves_the_host_whoever_has_it_and_says_by_whom() {
     let by = TakeOver {
         user: "ann".into(),

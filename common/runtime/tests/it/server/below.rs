@@ -50,6 +50,13 @@ const LONG: &str = match std::str::from_utf8(&[b'a'; 20_000]) {
     Err(_) => "",
 };
 
+fn zipped(message: &[u8]) -> Vec<u8> {
+    let mut zipped = Vec::new();
+    let mut reader = flate2::read::GzEncoder::new(message, flate2::Compression::best());
+    std::io::Read::read_to_end(&mut reader, &mut zipped).unwrap();
+    zipped
+}
+
 const LIST: &str = "/vdsm_engine.engine.v1.EventService/ListEvents";
 
 /// What is wrong, the path, the metadata, the request; and how it is refused.
@@ -67,8 +74,9 @@ async fn each_refusal_has_a_fault_and_the_status_of_its_kind() {
     let running = start().await;
     let large = 5 << 20;
     let gzip: &'static [_] = &[("grpc-encoding", "gzip")];
+    let zipped = zipped(&[0; (64 << 10) + 1]);
     // An unfinished varint; a text that is none, in field 2; a message that ends early.
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
         (
             "two messages",
             LIST,
@@ -98,6 +106,22 @@ async fn each_refusal_has_a_fault_and_the_status_of_its_kind() {
             LIST,
             &[],
             framed(0, large, b""),
+            Code::ResourceExhausted,
+            FaultCode::MessageTooLarge,
+        ),
+        (
+            "too large for a list",
+            LIST,
+            &[],
+            framed(0, (64 << 10) + 1, b""),
+            Code::ResourceExhausted,
+            FaultCode::MessageTooLarge,
+        ),
+        (
+            "too large for a list once it is decompressed",
+            LIST,
+            gzip,
+            framed(1, zipped.len(), &zipped),
             Code::ResourceExhausted,
             FaultCode::MessageTooLarge,
         ),
@@ -262,10 +286,9 @@ async fn an_unknown_service_is_refused_by_health_with_a_fault() {
     };
     let refused = patient(health.check(request)).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-    assert_eq!(
-        status::fault_of(&refused).unwrap().0.code,
-        FaultCode::EntityNotFound
-    );
+    let (fault, _) = status::fault_of(&refused).unwrap();
+    assert_eq!(fault.code, FaultCode::EntityNotFound);
+    assert!(fault.message.contains("moon"), "{fault}");
 }
 
 #[tokio::test]
