@@ -258,6 +258,8 @@ mod tests {
         take(state, Input::StoodStill);
         for (place, n) in places.iter().zip(0..) {
             let host_id = host_id(n);
+            // Each connection ends, and then the next attempt says how it is.
+            take(state, Input::HostAway { host_id });
             take(
                 state,
                 Input::LivesMet {
@@ -417,6 +419,31 @@ mod tests {
         assert!(!acts(&state));
         look(&mut state, &places, 0);
         assert!(acts(&state));
+    }
+
+    #[test]
+    fn the_end_of_a_connection_from_before_a_standstill_says_nothing_about_whose_a_host_is() {
+        let away = || Input::HostAway { host_id: host_id(0) };
+        for ends_first in [false, true] {
+            let mut state = started(1);
+            let reached = Place {
+                of: 0,
+                reached: [true, false],
+            };
+            look(&mut state, &[reached], 0);
+            assert!(acts(&state));
+            let inputs = match ends_first {
+                true => [away(), Input::StoodStill],
+                false => [Input::StoodStill, away()],
+            };
+            for input in inputs {
+                take(&mut state, input);
+            }
+            assert!(!acts(&state), "{ends_first}");
+            // The first attempt to connect after it.
+            take(&mut state, away());
+            assert!(acts(&state), "{ends_first}");
+        }
     }
 
     /// It may have any host that is away as well.

@@ -83,11 +83,21 @@ impl Tx<'_> {
     pub(super) fn host_away(&mut self, host_id: HostId) {
         let was_here = self.state.volatile.connected.remove(&host_id).is_some();
         self.state.volatile.streams.remove(&host_id);
-        self.state.volatile.doubted.remove(&host_id);
+        let was_doubted = self.state.volatile.doubted.remove(&host_id);
         if self.state.host(host_id).is_none() {
             return;
         }
-        self.state.volatile.away.insert(host_id);
+        match was_doubted {
+            // What ended is a connection from before the standstill, which says nothing about whose the host is now.
+            true => {
+                let asked = |effect: &Effect| matches!(effect, Effect::Follow { host_id: id, .. } if *id == host_id);
+                let again: Vec<Effect> = self.hosts_to_follow().into_iter().filter(asked).collect();
+                self.effects(again);
+            }
+            false => {
+                self.state.volatile.away.insert(host_id);
+            }
+        }
         if was_here {
             let host = self.state.named_host(host_id);
             let message = format!("{host} does not answer; its tasks stay as they are");
@@ -184,6 +194,8 @@ impl Tx<'_> {
     pub(super) fn stood_still(&mut self) {
         let connected = self.state.volatile.connected.keys().copied();
         self.state.volatile.doubted = connected.collect();
+        // That a host is away may have been noticed only now, by the end of a connection from before.
+        self.state.volatile.away.clear();
         self.follow_anew();
     }
 
