@@ -67,11 +67,11 @@ impl Meeting {
             now.duration_since(one.at) < REMEMBERED
                 && (one.engine_id, one.incarnation) != (engine_id, incarnation)
         });
-        let others = said.iter().filter(|one| one.engine_id == engine_id);
-        let others = others.map(|one| one.life.clone()).collect();
         if said.len() == MAX_LIVES {
             said.pop_front();
         }
+        let others = said.iter().filter(|one| one.engine_id == engine_id);
+        let others = others.map(|one| one.life.clone()).collect();
         said.push_back(Said {
             engine_id,
             incarnation,
