@@ -90,7 +90,8 @@ impl Tx<'_> {
         match was_doubted {
             // What ended is a connection from before the standstill, which says nothing about whose the host is now.
             true => {
-                let asked = |effect: &Effect| matches!(effect, Effect::Follow { host_id: id, .. } if *id == host_id);
+                let asked =
+                    |effect: &Effect| matches!(effect, Effect::Follow { host_id: id, .. } if *id == host_id);
                 let again: Vec<Effect> = self.hosts_to_follow().into_iter().filter(asked).collect();
                 self.effects(again);
             }
