@@ -101,7 +101,7 @@ fn is_whole(life: &Life) -> Result<Incarnation, Fault> {
     for (at, nonce) in life.heard.iter().enumerate() {
         has(&format!("heard[{at}]"), nonce.len(), NONCE_BYTES)?;
     }
-    if life.holds.len() % ID_BYTES != 0 || life.holds.len() > MAX_HOLDS * ID_BYTES {
+    if !life.holds.len().is_multiple_of(ID_BYTES) || life.holds.len() > MAX_HOLDS * ID_BYTES {
         let words = format!(
             "has {} bytes; expected {ID_BYTES} for each host, and {MAX_HOLDS} hosts at most",
             life.holds.len()

@@ -384,6 +384,16 @@ pub(crate) enum Disk {
         #[command(flatten)]
         asked: Asked,
     },
+    /// Makes a disk larger
+    Extend {
+        /// The disk's ID
+        disk: String,
+        /// The disk's new size, such as 20G
+        #[arg(value_parser = words::size)]
+        size: i64,
+        #[command(flatten)]
+        asked: Asked,
+    },
     /// Gives a disk to a VM
     Attach {
         /// The disk's ID

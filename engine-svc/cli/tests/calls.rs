@@ -69,6 +69,7 @@ const LINES: &[&str] = &[
     "disk attach ID ID",
     "disk detach ID ID",
     "disk copy ID --domain ID",
+    "disk extend ID 20G",
     "domain create data --host ID",
     "domain list",
     "domain show ID",

@@ -1,7 +1,7 @@
 use proto::engine::v1::disk_service_client::DiskServiceClient;
 use proto::engine::v1::{
-    AttachDiskRequest, CopyDiskRequest, CreateDiskRequest, DetachDiskRequest, ListDisksRequest,
-    RemoveDiskRequest, list_jobs_request,
+    AttachDiskRequest, CopyDiskRequest, CreateDiskRequest, DetachDiskRequest, ExtendDiskRequest,
+    ListDisksRequest, RemoveDiskRequest, list_jobs_request,
 };
 
 use super::{Carried, accepted, allocation, format, print_list};
@@ -78,6 +78,18 @@ pub(super) async fn run(verb: Disk, engine: &Engine, output: &Output) -> Result<
                 ..Default::default()
             };
             let answer = call!(engine, DiskServiceClient, copy_disk, request)?;
+            accepted(engine, output, &asked, answer.command).await
+        }
+        Disk::Extend { disk, size, asked } => {
+            let carried = Carried::new(&asked);
+            let request = ExtendDiskRequest {
+                disk_id: only_id("disk", &disk)?,
+                capacity_bytes: size,
+                request_id: carried.request_id,
+                validate_only: carried.validate_only,
+                lock_wait: carried.lock_wait,
+            };
+            let answer = call!(engine, DiskServiceClient, extend_disk, request)?;
             accepted(engine, output, &asked, answer.command).await
         }
         Disk::Attach { disk, vm, asked } => {
