@@ -13,7 +13,7 @@ pub(crate) const CONNECT_CAP: Duration = Duration::from_secs(1);
 
 /// Connections, or streams of one, that may end before the host counts as one that flaps: more restarts than a rollout has,
 /// and more cuts than a bad network makes in a minute. Each minute that one lasts makes up for one.
-const MANY: u64 = 64;
+const MANY: u64 = 128;
 const MADE_UP_IN: Duration = Duration::from_secs(60);
 
 /// The longest wait before a host that flaps is connected again. Each connection costs the host's tasks and state to be told
@@ -120,15 +120,16 @@ mod tests {
 
     #[test]
     fn a_host_that_flaps_is_connected_less_and_less_often_however_it_does_it() {
+        let many = MANY as usize;
         let after = |times, seconds: u64| std::iter::repeat_n(0, times).chain([seconds]).collect::<Vec<_>>();
         for lasts in [
             vec![0],
             vec![1],
             vec![10],
             vec![59],
-            after(64, 10),
-            after(65, 60),
-            after(65, 3_900),
+            after(many, 10),
+            after(many + 1, 60),
+            after(many + 1, (MANY + 1) * 60),
         ] {
             let connections = connections_in_a_day(&lasts);
             assert!(connections < 3_000, "{lasts:?}: {connections}");

@@ -135,7 +135,7 @@ async fn starts_of_one_engine_hear_of_each_other_at_a_host_whosever_it_is() {
         heard.collect::<Vec<_>>()
     };
     assert!(meets(&engine, &first).await.is_empty());
-    assert_eq!(meets(&engine, &second).await, [first.clone()]);
+    assert_eq!(meets(&engine, &second).await, std::slice::from_ref(&first));
     assert_eq!(meets(&engine, &first).await, [second]);
     assert!(meets(&fresh(), &fresh()).await.is_empty(), "another engine");
     host.stop().await;
