@@ -29,7 +29,7 @@ pub fn write<T: CommandFactory>(prefix: &str, name: &str) -> io::Result<()> {
     write_to::<T>(prefix, name, &into)
 }
 
-/// As [`write`], below this directory.
+/// As [`write()`], below this directory.
 ///
 /// # Errors
 /// [`io::Error`].
