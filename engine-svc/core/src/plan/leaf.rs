@@ -74,7 +74,7 @@ fn next(leaf: &dyn Leaf, at: At<'_>, now: Timestamp) -> Next {
         (_, Some(Ending::Untouched(fault))) => match (again(command, task, place, &fault), leaf.unmake()) {
             (Some(place), _) => start(Purpose::Do, place, leaf.make()),
             (None, Undo::Task(undo)) if is_begun(at) => unmade(command, task, fault, undo),
-            (None, Undo::ByHost) if is_half_done(at) => half_done(leaf, at, place, fault, now),
+            (None, Undo::ByHost) if is_half_done(at, &fault) => half_done(leaf, at, place, fault, now),
             (None, _) => untouched(leaf, at, task, fault, now),
         },
         (_, Some(Ending::Unclear(fault))) => match leaf.unmake() {
@@ -85,8 +85,11 @@ fn next(leaf: &dyn Leaf, at: At<'_>, now: Timestamp) -> Next {
 }
 
 /// Whether a task of a leaf that is never undone was neither done nor undone: a later one that changed nothing leaves that as
-/// it is.
-fn is_half_done(at: At<'_>) -> bool {
+/// it is, but where the later one found nothing at all. What somebody has removed is not half done, and no retry ends it.
+fn is_half_done(at: At<'_>, latest: &Fault) -> bool {
+    if matches!(latest.code, FaultCode::ImageNotFound | FaultCode::VolumeNotFound) {
+        return false;
+    }
     let mut tasks = at.command.tasks.iter().filter_map(|id| at.state.task(*id));
     tasks.any(|task| matches!(task.ending(), Some(Ending::Unclear(_))))
 }

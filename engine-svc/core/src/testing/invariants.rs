@@ -276,7 +276,9 @@ fn ends_without_trace_leave_none(world: &World, transition: &Transition) {
                 "a part of it failed by itself: {command:#?}"
             );
         }
+        // One that never started says nothing of a disk that another command may just be extending.
         if let Parameters::ExtendDisk(p) = &command.parameters
+            && !command.tasks.is_empty()
             && let Some(size) = world.hosts[&p.host_id].size(p.disk_id)
         {
             let recorded = world

@@ -375,6 +375,25 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_removed_by_hand_half_way_fails_where_it_is_tried_again() {
+        let mut world = world();
+        world.host_mut(0).fates = vec![Fate::Fail];
+        world.submit(1, "ExtendDisk", extend_disk(1, NEW));
+        world.settle();
+        assert_eq!(world.state_of(1), NeedsAttention);
+        world.host_mut(0).vanish(disk_id(1));
+        retry(&mut world);
+        world.settle();
+        let root = world.root(1);
+        let code = root.fault.as_ref().map(|fault| fault.code);
+        assert_eq!((root.state, code), (Failed, Some(FaultCode::ImageNotFound)));
+        assert!(world.engine.state.lock_owners().is_empty());
+        world.submit(2, "RemoveDisk", remove_disk(1));
+        world.settle();
+        assert_eq!(world.state_of(2), Succeeded);
+    }
+
+    #[test]
     fn given_up_it_names_the_disk_and_the_next_extension_sets_it_right() {
         let mut world = world();
         world.host_mut(0).fates = vec![Fate::Fail];
