@@ -179,7 +179,7 @@ impl Tx<'_> {
             return;
         }
         let message = format!(
-            "host {host_id} belongs to another start of this engine (incarnation {}), which is at work and says so through host              {via}: another engine runs on a copy of this data directory. Stop the one that is not meant to have the host; if              this one is, have the host taken over (TakeOverHost)",
+            "host {host_id} belongs to another start of this engine (incarnation {}), which is at work and says so through host {via}: another engine runs on a copy of this data directory. Stop the one that is not meant to have the host; if              this one is, have the host taken over (TakeOverHost)",
             life.incarnation
         );
         let fault = Fault::new(FaultCode::EngineFenced, message).about(EntityKey::Host(host_id));
@@ -284,17 +284,19 @@ impl Tx<'_> {
 
     /// What a start knows, the next one knows, unless its directory was put back from an older copy. Then the points that
     /// were followed are not in its history, and what was heard of its tasks is nothing that it counts on from.
+    /// The same goes for a start that is known and does not know the point: no stream would ever go on from there.
     fn see_start(&mut self, host_id: HostId, facts: &HostFacts) {
-        let Some(host) = self
-            .state
-            .host(host_id)
-            .filter(|host| host.start != Some(facts.start))
-        else {
+        let Some(host) = self.state.host(host_id) else {
             return;
         };
+        let is_known = host.start == Some(facts.start);
+        if is_known && facts.forgotten.is_empty() {
+            return;
+        }
         let same_store = host.store_id == Some(facts.store_id);
         // Where it was not asked about the last point, nothing proves that it knows it.
-        let unproven = host.start.is_some() && (host.cursor.is_none() || facts.followed != host.cursor);
+        let unproven =
+            !is_known && host.start.is_some() && (host.cursor.is_none() || facts.followed != host.cursor);
         let is_older = same_store && (unproven || !facts.forgotten.is_empty());
         let host = Host {
             start: Some(facts.start),

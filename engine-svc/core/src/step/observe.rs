@@ -460,6 +460,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::input::Input;
+    use crate::model::CommandState;
     use crate::step::Reply;
     use crate::testing::{World, copy_disk, create_disk, disk_id, domain_id, host_id, remove_disk};
 
@@ -520,6 +522,34 @@ mod tests {
         let task = world.engine.state.task(id).unwrap();
         let entities = [disk_id(2), disk_id(1)].map(EntityKey::Disk);
         assert_eq!(task.entities()[..2], entities, "it is found under both");
+    }
+
+    #[test]
+    fn where_a_host_does_not_know_the_point_that_it_was_followed_to_it_is_read_anew() {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        let start = world.host_mut(0).present_start();
+        let token = |revision| Token {
+            store_id: world.hosts[&host_id(0)].store,
+            start,
+            revision: common::Revision(revision),
+        };
+        let frame = Frame::Changes {
+            token: Some(token(1_000)),
+            time: Timestamp(0),
+            tasks: Vec::new(),
+        };
+        let store_id = world.host_mut(0).store;
+        let host_id = host_id(0);
+        world.step(Input::Observed {
+            host_id,
+            store_id,
+            frame,
+        });
+        // The next stream begins there, and would never show anything.
+        world.disconnect(host_id);
+        world.settle();
+        assert_eq!(world.state_of(1), CommandState::Succeeded);
     }
 
     #[test]
