@@ -51,6 +51,7 @@ fuzz: setup-test ## mutated bytes for all that reads what others wrote: FUZZ_SEC
 manuals: ## manual pages and what shells complete, into target/manuals, laid out as /usr/share is
 	cargo run --quiet --locked -p engine-svc --example manual -- target/manuals
 	cargo run --quiet --locked -p vdsm-svc --example manual -- target/manuals
+	cargo run --quiet --locked -p taskctl -- manual target/manuals/man/man1
 
 soak: setup-test ## watchers against the store over random kills and cuts: SOAK_SECONDS=N (an hour), SEED=N
 	cargo build --workspace --locked --bins $(TESTED)

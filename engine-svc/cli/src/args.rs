@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::failure::EXIT_CODES;
 use crate::words;
@@ -18,57 +19,64 @@ pub(crate) struct Line {
     pub(crate) command: Command,
 }
 
-/// What every command takes.
+/// What every command takes. What is not given here or in the environment comes from the context, as the profile has it.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// The engine: HOST:PORT
-    #[arg(
-        long,
-        global = true,
-        env = "TASKCTL_SERVER",
-        default_value = "127.0.0.1:54320",
-        value_name = "ADDRESS"
-    )]
-    pub(crate) server: String,
-    /// The CA that the engine's certificate is of, as PEM; with it the connection is TLS
-    #[arg(long, global = true, env = "TASKCTL_TLS_CA", value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
-    pub(crate) tls_ca: Option<PathBuf>,
-    /// Your certificate, as PEM; it says who you are
-    #[arg(
-        long,
-        global = true,
-        env = "TASKCTL_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_ca"
-    )]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// The key of your certificate, as PEM
-    #[arg(
-        long,
-        global = true,
-        env = "TASKCTL_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_ca"
-    )]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Who asks; recorded with what is done. Over TLS your certificate says so instead
-    #[arg(long, global = true, env = "TASKCTL_USER", value_name = "NAME")]
-    pub(crate) user: Option<String>,
+    /// Take what is not given from this context of the profile [default: the one that `taskctl context use` chose]
+    #[arg(long, global = true, env = "TASKCTL_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    #[command(flatten)]
+    pub(crate) given: Context,
     /// A text that is recorded with what is done, and that lists can be filtered by
     #[arg(long, global = true, value_name = "TEXT")]
     pub(crate) correlation_id: Option<String>,
-    /// How to write what is found
-    #[arg(short, long, global = true, env = "TASKCTL_OUTPUT", value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
-    /// How long to wait for an engine that does not answer, and for an answer that is no stream
-    #[arg(long, global = true, value_parser = humantime::parse_duration, default_value = "30s", value_name = "TIME")]
-    pub(crate) timeout: Duration,
+}
+
+/// How to reach an engine, as what and for how long, and how to write what the engine says: a context of the profile, and at the
+/// same time the options of that name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Context {
+    /// The engine: HOST:PORT [default: 127.0.0.1:54320]
+    #[arg(long, global = true, env = "TASKCTL_SERVER", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    /// The CA that the engine's certificate is of, as PEM; with it the connection is TLS
+    #[arg(long, global = true, env = "TASKCTL_TLS_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Your certificate, as PEM; it says who you are
+    #[arg(long, global = true, env = "TASKCTL_TLS_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of your certificate, as PEM
+    #[arg(long, global = true, env = "TASKCTL_TLS_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Who asks; recorded with what is done. Over TLS your certificate says so instead
+    #[arg(long, global = true, env = "TASKCTL_USER", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    /// How to write what is found [default: table]
+    #[arg(short, long, global = true, env = "TASKCTL_OUTPUT", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Format>,
+    /// How long to wait for an engine that does not answer, and for an answer that is no stream [default: 30s]
+    #[arg(long, global = true, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::profile::time"
+    )]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// How output looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Format {
     /// Columns for people
+    #[default]
     Table,
     /// More columns, with whole ids and exact times
     Wide,
@@ -118,10 +126,47 @@ pub(crate) enum Command {
     Event(Event),
     /// Looks at the connection, the versions, the hosts, and what needs attention
     Doctor,
+    /// Contexts: engines by name, each with how to reach it
+    #[command(subcommand)]
+    Context(Contexts),
+    /// Writes the manual's pages into a directory
+    #[command(hide = true)]
+    Manual {
+        /// The directory
+        directory: PathBuf,
+    },
     /// Writes a completion script for a shell to standard output
     Completion {
         /// The shell
         shell: clap_complete::Shell,
+    },
+}
+
+/// What can be done with contexts. They are in the profile: the file that TASKCTL_PROFILE names, else
+/// `$XDG_CONFIG_HOME/taskctl/profile.toml`, else `~/.config/taskctl/profile.toml`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Contexts {
+    /// Contexts; an asterisk marks the one in use
+    List,
+    /// A context
+    Show {
+        /// Its name [default: the one in use]
+        name: Option<String>,
+    },
+    /// Uses a context from now on
+    Use {
+        /// Its name
+        name: String,
+    },
+    /// Writes a context from the options of this command line and the environment; what is not given stays as it was
+    Set {
+        /// Its name; the first context that is written is also the one in use
+        name: String,
+    },
+    /// Removes a context
+    Remove {
+        /// Its name
+        name: String,
     },
 }
 

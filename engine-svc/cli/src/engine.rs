@@ -19,8 +19,14 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::args::Common;
+use crate::args::Context;
 use crate::failure::{Failure, innermost, is_passing};
+
+/// Where an engine listens unless it is told otherwise.
+const SERVER: &str = "127.0.0.1:54320";
+
+/// How long an answer that is no stream may take, unless somebody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -125,13 +131,13 @@ pub(crate) fn is_enough(limit: usize, have: usize) -> bool {
 
 impl Engine {
     /// # Errors
-    /// If the address or a name cannot be used.
-    pub(crate) fn new(common: &Common) -> Result<Self, Failure> {
+    /// If the address, a certificate or a name cannot be used.
+    pub(crate) fn new(context: &Context, correlation_id: Option<&str>) -> Result<Self, Failure> {
         let wrong = |what: &str, value: &str, why: &dyn std::fmt::Display| {
             Failure::Usage(format!("{what} `{value}`: {why}"))
         };
-        let server = common.server.clone();
-        let tls = tls(common)?;
+        let server = context.server.clone().unwrap_or_else(|| SERVER.to_owned());
+        let tls = tls(context)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
             .map_err(|error| wrong("--server", &server, &error))?;
@@ -147,7 +153,7 @@ impl Engine {
             .keep_alive_timeout(CONNECT)
             .keep_alive_while_idle(true)
             .connect_lazy();
-        let metadata = |what: &str, value: &Option<String>| match value {
+        let metadata = |what: &str, value: Option<&str>| match value {
             None => Ok(None),
             Some(text) => text
                 .parse()
@@ -155,12 +161,12 @@ impl Engine {
                 .map_err(|_| wrong(what, text, &"only printable ASCII characters may be used")),
         };
         let asks = Asks {
-            user: metadata("--user", &common.user)?,
-            correlation_id: metadata("--correlation-id", &common.correlation_id)?,
+            user: metadata("--user", context.user.as_deref())?,
+            correlation_id: metadata("--correlation-id", correlation_id)?,
         };
         Ok(Self {
             server,
-            timeout: common.timeout,
+            timeout: context.timeout.unwrap_or(TIMEOUT),
             wire: InterceptedService::new(channel, asks),
         })
     }
@@ -381,9 +387,19 @@ impl Engine {
 }
 
 /// What a connection over TLS needs, if it is to be one.
-fn tls(common: &Common) -> Result<Option<ClientTlsConfig>, Failure> {
-    let (Some(ca), Some(cert), Some(key)) = (&common.tls_ca, &common.tls_cert, &common.tls_key) else {
-        return Ok(None);
+fn tls(context: &Context) -> Result<Option<ClientTlsConfig>, Failure> {
+    let (ca, cert, key) = match (&context.tls_ca, &context.tls_cert, &context.tls_key) {
+        (None, None, None) => return Ok(None),
+        (Some(ca), Some(cert), Some(key)) => (ca, cert, key),
+        (ca, cert, key) => {
+            let settings = [("--tls-ca", ca), ("--tls-cert", cert), ("--tls-key", key)];
+            let missing = settings.into_iter().filter(|(_, file)| file.is_none());
+            let missing: Vec<&str> = missing.map(|(setting, _)| setting).collect();
+            return Err(Failure::Usage(format!(
+                "{} is missing: TLS needs --tls-ca, --tls-cert and --tls-key",
+                missing.join(" and ")
+            )));
+        }
     };
     let read = |setting: &str, file: &Path| {
         std::fs::read(file).map_err(|error| Failure::Usage(format!("{setting} {}: {error}", file.display())))

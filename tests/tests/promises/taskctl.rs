@@ -222,3 +222,53 @@ async fn a_watch_outlives_the_engine_and_shows_no_edge_twice() -> TestResult<()>
     .await
     .map(drop)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_says_how_to_reach_an_engine_and_a_flag_goes_before_it() -> TestResult<()> {
+    let (world, _domain) = World::furnished().await?;
+    let home = tempfile::tempdir()?;
+    let server = world.engine.address().to_string();
+    let run = async |words: &[&str]| -> TestResult<Said> {
+        let mut command = Command::new(program("taskctl")?);
+        command.env_clear().env("HOME", home.path()).args(words);
+        let output = command.stdin(Stdio::null()).output().await?;
+        Ok(Said {
+            code: output.status.code().context("it was killed")?,
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    };
+    for words in [
+        &["context", "set", "here", "--server", &server, "-o", "name"][..],
+        &[
+            "context",
+            "set",
+            "nowhere",
+            "--server",
+            "127.0.0.1:1",
+            "--timeout",
+            "1s",
+        ],
+    ] {
+        let said = run(words).await?;
+        ensure(said.code == 0, || format!("{said:?}"))?;
+    }
+    let said = run(&["host", "list"]).await?;
+    ensure(said.code == 0 && said.out.starts_with("host/"), || {
+        format!("{said:?}")
+    })?;
+    let said = run(&["host", "list", "--context", "nowhere"]).await?;
+    ensure(said.code == 5, || format!("{said:?}"))?;
+    let said = run(&["host", "list", "--context", "nowhere", "--server", &server]).await?;
+    ensure(said.code == 0 && said.out.contains("CONNECT"), || {
+        format!("{said:?}")
+    })?;
+    let said = run(&["host", "list", "--context", "neither"]).await?;
+    ensure(said.code == 2 && said.err.contains("here, nowhere"), || {
+        format!("{said:?}")
+    })?;
+    let said = run(&["context", "list"]).await?;
+    ensure(said.out.contains(&server) && said.out.contains('*'), || {
+        format!("{said:?}")
+    })
+}

@@ -14,6 +14,14 @@ use crate::failure::Failure;
 pub(crate) use json::Described;
 pub(crate) use shown::{Shown, command_state, connection, kind_of, operation, task_state, waiting};
 
+/// A value and what it is called.
+#[derive(serde::Serialize)]
+struct Named<'a, T> {
+    name: &'a str,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
 /// Where answers go. Answers go to standard output, and everything else to standard error.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -87,6 +95,25 @@ impl Output {
         }
         let mut out = std::io::stdout().lock();
         out.write_all(&text)?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// What is no message of the contract, by its name: a value of this program's own.
+    pub(crate) fn record(&self, name: &str, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let local = |error: &dyn std::fmt::Display| Failure::Local(error.to_string());
+        let named = Named { name, value };
+        let text = match self.format {
+            Format::Json => serde_json::to_string(&named).map_err(|error| local(&error))? + "\n",
+            Format::Yaml | Format::Table | Format::Wide => {
+                let text = serde_yaml_ng::to_string(&named).map_err(|error| local(&error))?;
+                let mark = if self.format == Format::Yaml { "---\n" } else { "" };
+                format!("{mark}{text}")
+            }
+            Format::Name => format!("{name}\n"),
+        };
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
         out.flush()?;
         Ok(())
     }
