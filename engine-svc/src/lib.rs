@@ -30,5 +30,5 @@ pub mod store;
 mod testing;
 mod verbs;
 
-pub use service::{OWNER, RunError, Ways, serve, serve_on, serve_over};
+pub use service::{OWNER, RunError, Ways, check_config, serve, serve_on, serve_over};
 pub use settings::{PREFIX, Settings};

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use engine_svc::{OWNER, PREFIX, Settings, pki, serve};
+use engine_svc::{OWNER, PREFIX, Settings, check_config, pki, serve};
 use mimalloc::MiMalloc;
 use runtime::causes::causes;
+use runtime::settings::Loaded;
 use runtime::{memory, offline, program, server, settings, supervisor, telemetry, threads};
 use tracing::error;
 
@@ -24,9 +25,12 @@ fn main() -> ExitCode {
     if let Some(done) = program::health_command::<Settings>(PREFIX) {
         return done;
     }
-    let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
+    let loaded: Loaded<Settings> = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
+    if loaded.only_check {
+        return program::checked(&loaded.given, check_config(&loaded.settings));
+    }
     match threads::runtime() {
-        Ok(tokio) => tokio.block_on(run(settings)),
+        Ok(tokio) => tokio.block_on(run(loaded)),
         Err(problem) => {
             eprintln!("engine-svc: cannot start threads: {problem}");
             ExitCode::FAILURE
@@ -34,7 +38,8 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(settings: Settings) -> ExitCode {
+async fn run(loaded: Loaded<Settings>) -> ExitCode {
+    let Loaded { settings, given, .. } = loaded;
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     // Until the end: it writes the last lines.
     let _logging = match telemetry::init(settings.log_format, &filter) {
@@ -44,6 +49,7 @@ async fn run(settings: Settings) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    given.log();
     supervisor::connect();
     match serve(settings, server::termination()).await {
         Ok(()) => ExitCode::SUCCESS,

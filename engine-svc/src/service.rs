@@ -82,6 +82,16 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     serve_behind(doors, settings, store, shutdown).await
 }
 
+/// Whether the service could begin with these settings: its certificates are read, and nothing is opened or changed.
+///
+/// # Errors
+/// [`RunError`].
+pub fn check_config(settings: &Settings) -> Result<(), RunError> {
+    Doors::of(settings)?;
+    settings.metrics.check(settings.door.insecure)?;
+    Ok(())
+}
+
 /// As [`serve`], over a store that is open: for tests, and for stores of another kind.
 ///
 /// # Errors

@@ -23,5 +23,5 @@ mod settings;
 mod store;
 
 pub use release::release_host;
-pub use service::{OWNER, Parts, ServiceError, fail_points, serve, serve_over};
+pub use service::{OWNER, Parts, ServiceError, check_config, fail_points, serve, serve_over};
 pub use settings::{PREFIX, Settings};

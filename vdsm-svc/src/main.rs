@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use runtime::causes::causes;
+use runtime::settings::Loaded;
 use runtime::{memory, offline, program, server, settings, supervisor, telemetry, threads};
-use vdsm_svc::{OWNER, PREFIX, Settings, fail_points, serve};
+use vdsm_svc::{OWNER, PREFIX, Settings, check_config, fail_points, serve};
 
 /// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
 /// a state edge costs a third less with it.
@@ -32,7 +33,11 @@ fn main() -> ExitCode {
     if let Some(done) = program::health_command::<Settings>(PREFIX) {
         return done;
     }
-    let settings: Settings = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
+    let loaded: Loaded<Settings> = settings::load(PREFIX).unwrap_or_else(|error| error.exit());
+    if loaded.only_check {
+        return program::checked(&loaded.given, check_config(&loaded.settings));
+    }
+    let Loaded { settings, given, .. } = loaded;
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     // Until the end: it writes the last lines.
     let _logging = match telemetry::init(settings.log_format, &filter) {
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    given.log();
     match run(settings) {
         Ok(code) => code,
         Err(error) => {

@@ -124,6 +124,16 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     outcome
 }
 
+/// Whether the service could begin with these settings: its certificates are read, and nothing is opened or changed.
+///
+/// # Errors
+/// [`ServiceError`].
+pub fn check_config(settings: &Settings) -> Result<(), ServiceError> {
+    settings.door.lock(settings.listen)?;
+    settings.metrics.check(settings.door.insecure)?;
+    check_places(settings)
+}
+
 /// What a service is put together from.
 pub struct Parts<I = TcpIncoming> {
     /// The storage domains.
@@ -372,15 +382,9 @@ fn sweep(root: &StorageRoot, store: &dyn Store) -> Result<(), StoreError> {
 
 /// The storage root, and the version of qemu-img.
 fn open_storage(settings: &Settings) -> Result<(Arc<NamedRoot>, String), ServiceError> {
+    check_places(settings)?;
     let path = &settings.storage_root;
     let fail = |error| ServiceError::StorageRoot(path.clone(), error);
-    if let Some(trouble) = places::trouble(&settings.data_dir, path).map_err(fail)? {
-        return Err(ServiceError::Places {
-            data_dir: settings.data_dir.clone(),
-            storage_root: path.clone(),
-            trouble,
-        });
-    }
     places::make_storage_root(path).map_err(fail)?;
     let options = Options {
         qemu_img: settings.qemu_img.clone(),
@@ -393,6 +397,20 @@ fn open_storage(settings: &Settings) -> Result<(Arc<NamedRoot>, String), Service
     let version = root.qemu_img().probe().map_err(ServiceError::Storage)?;
     tell_confinement(&root)?;
     Ok((Arc::new(root), version.to_string()))
+}
+
+/// Storage and data directory must not lie in one another.
+fn check_places(settings: &Settings) -> Result<(), ServiceError> {
+    let path = &settings.storage_root;
+    let trouble = places::trouble(&settings.data_dir, path);
+    match trouble.map_err(|error| ServiceError::StorageRoot(path.clone(), error))? {
+        Some(trouble) => Err(ServiceError::Places {
+            data_dir: settings.data_dir.clone(),
+            storage_root: path.clone(),
+            trouble,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// What of the children's confinement this machine lacks, and what that costs.

@@ -15,6 +15,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::causes::causes;
+use crate::settings::Given;
 use crate::{client, server, settings, threads};
 
 /// How long a service may take to answer: shorter than the time after which container tools give up by default (30 s),
@@ -66,6 +67,19 @@ pub enum Unhealthy {
     /// It is still loading, or has stopped serving.
     #[error("the service at {0} answers {1}: it is loading, or stopping")]
     NotServing(SocketAddr, ServingStatus),
+}
+
+/// The end of `--check-config`: prints what the service would run with, or why it would not.
+pub fn checked<E: std::error::Error + 'static>(given: &Given, outcome: Result<(), E>) -> ExitCode {
+    let problem = match outcome {
+        Ok(()) => match given.print() {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(problem) => problem.to_string(),
+        },
+        Err(problem) => causes(&problem).to_string(),
+    };
+    eprintln!("error: {}", crate::telemetry::escaped(&problem));
+    ExitCode::from(2)
 }
 
 /// `--health`, if the arguments have it: needs no other setting than the data directory.

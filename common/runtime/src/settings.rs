@@ -1,7 +1,8 @@
 //! The settings of a service: each is declared once, as a flag of a clap struct, and can be given in three more places.
 //!
 //! In this order, the first one that is given wins: the flag; the variable in the environment (`PREFIX_NAME`, the
-//! flag's name in upper case); the file that `--config` names (TOML: the flag's name is the key, `-` and `_` alike,
+//! flag's name in upper case), or the file that the variable `PREFIX_NAME_FILE` names, for what should not stand in an
+//! environment; the file that `--config` names (TOML: the flag's name is the key, `-` and `_` alike,
 //! and `[queue] length` is `queue-length`); the default.
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::causes::causes;
@@ -19,6 +21,12 @@ const CONFIG: &str = "config";
 
 /// The flag that asks a running service for its health. It is not a setting and can be given only on the command line.
 const HEALTH: &str = "health";
+
+/// The flag that asks whether the settings are right. It is not a setting either.
+const CHECK: &str = "check-config";
+
+/// A value that stands in a file of its own is no longer than this, in bytes.
+const MOST_IN_A_FILE: u64 = 64 * 1024;
 
 /// The flag that names the data directory.
 const DATA_DIR: &str = "data-dir";
@@ -36,14 +44,29 @@ pub enum SettingsError {
     #[error("the configuration {} is not valid TOML", .0.display())]
     Syntax(PathBuf, #[source] toml::de::Error),
     /// The file has a key that is no setting.
-    #[error("the configuration {} has the unknown key {key:?}; known are {known}", .path.display())]
+    #[error("the configuration {} has the unknown key {key:?}{nearest}; known are {known}", .path.display())]
     UnknownKey {
         /// The file.
         path: PathBuf,
         /// The key in the file.
         key: String,
+        /// In words, the known key that is most like it, if one is.
+        nearest: String,
         /// The known keys.
         known: String,
+    },
+    /// A value is given twice.
+    #[error("both {0} and {0}_FILE are set; unset one of them")]
+    Twice(String),
+    /// The file of a value cannot be read.
+    #[error("{variable} names {}, which cannot be read", .path.display())]
+    ValueFile {
+        /// The variable that names the file.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A value is of a kind that no setting takes.
     #[error("the configuration {} has a {found} at {key:?}; expected a string, a number, a boolean or a list of them", .path.display())]
@@ -79,15 +102,78 @@ impl SettingsError {
     }
 }
 
-/// Reads the settings `T` of this process; the flag `--config` is added to those that `T` declares.
+/// Settings, and where they come from.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// The settings.
+    pub settings: T,
+    /// Those that somebody gave.
+    pub given: Given,
+    /// Whether they are only to be checked (`--check-config`).
+    pub only_check: bool,
+}
+
+/// The settings that somebody gave; all others have their defaults.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Name, value and where the value comes from.
+    settings: Vec<(String, String, &'static str)>,
+    /// Variables that look like settings and are none.
+    unknown: Vec<String>,
+}
+
+impl Given {
+    /// Says in the log what the service runs with. No setting is a secret: certificates and keys are named by their files.
+    pub fn log(&self) {
+        tracing::info!("settings: {self}");
+        for variable in &self.unknown {
+            tracing::warn!("the environment has {variable}, which is no setting and is ignored");
+        }
+    }
+
+    /// Prints what [`Given::log`] logs, for who asked (`--check-config`).
+    ///
+    /// # Errors
+    /// [`std::io::Error`].
+    pub fn print(&self) -> std::io::Result<()> {
+        use std::io::Write as _;
+        let mut out = std::io::stdout();
+        writeln!(out, "the configuration is valid: {}", escaped(&self.to_string()))?;
+        for variable in &self.unknown {
+            let variable = escaped(variable);
+            writeln!(
+                out,
+                "warning: the environment has {variable}, which is no setting and is ignored"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (name, value, source) in &self.settings {
+            write!(f, "{name}={value} ({source}), ")?;
+        }
+        f.write_str(match self.settings.is_empty() {
+            true => "all are at their defaults",
+            false => "all others are at their defaults",
+        })
+    }
+}
+
+/// Reads the settings `T` of this process; the flags `--config` and `--check-config` are added to those that `T` declares.
 ///
 /// # Errors
 /// [`SettingsError`]; see [`SettingsError::exit`].
-pub fn load<T: CommandFactory + FromArgMatches>(prefix: &str) -> Result<T, SettingsError> {
-    read(prefix, std::env::args_os(), |name| std::env::var_os(name))
+pub fn load<T: CommandFactory + FromArgMatches>(prefix: &str) -> Result<Loaded<T>, SettingsError> {
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut loaded = load_from::<T>(prefix, std::env::args_os(), |name| std::env::var_os(name))?;
+    loaded.given.unknown = unknown_variables::<T>(prefix, variables);
+    Ok(loaded)
 }
 
-/// As [`load`], from other arguments and another environment.
+/// The settings `T` of other arguments and another environment, as [`load`] reads them.
 ///
 /// # Errors
 /// [`SettingsError`].
@@ -96,9 +182,77 @@ pub fn read<T: CommandFactory + FromArgMatches>(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<T, SettingsError> {
+    load_from(prefix, arguments, environment).map(|loaded| loaded.settings)
+}
+
+fn load_from<T: CommandFactory + FromArgMatches>(
+    prefix: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Loaded<T>, SettingsError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let command = layered::<T>(prefix, &arguments, environment)?;
-    Ok(T::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+    let (command, sources) = layered::<T>(prefix, &arguments, environment)?;
+    let named = names(&command);
+    let matches = command.try_get_matches_from(arguments)?;
+    let given = Given {
+        settings: named
+            .into_iter()
+            .filter_map(|(id, name)| {
+                let source = match matches.value_source(&id)? {
+                    ValueSource::CommandLine => "flag",
+                    _ => *sources.get(&name)?,
+                };
+                let raw = matches.get_raw(&id)?.map(|value| value.to_string_lossy());
+                let value = raw.collect::<Vec<_>>().join(",");
+                Some((name, value, source))
+            })
+            .collect(),
+        unknown: Vec::new(),
+    };
+    Ok(Loaded {
+        settings: T::from_arg_matches(&matches)?,
+        given,
+        only_check: matches.get_flag(CHECK),
+    })
+}
+
+/// The variables among these that begin as settings do and are none, each with the nearest setting. They are not refused:
+/// orchestrators set some of a service's name.
+fn unknown_variables<T: CommandFactory>(
+    prefix: &str,
+    variables: impl IntoIterator<Item = String>,
+) -> Vec<String> {
+    let known: Vec<String> = names(&with_config::<T>())
+        .into_iter()
+        .map(|(_, name)| variable(prefix, &name))
+        .collect();
+    let is_known = |name: &str| {
+        known
+            .iter()
+            .any(|known| known == name.trim_end_matches("_FILE") || known == name)
+    };
+    let ours = format!("{prefix}_");
+    let mut unknown: Vec<String> = variables
+        .into_iter()
+        .filter(|name| name.starts_with(&ours) && !is_known(name))
+        .map(|name| {
+            let known = known.iter().filter_map(|known| known.strip_prefix(&ours));
+            let nearest = nearest(name.strip_prefix(&ours).unwrap_or_default(), known);
+            name + &nearest.replace("mean ", &format!("mean {ours}"))
+        })
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// In words, the known word that is most like this one; empty if none is.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let distances = known.map(|known| (strsim::osa_distance(word, known), known));
+    match distances.min() {
+        // One letter in three may be wrong.
+        Some((distance, known)) if distance * 3 <= known.len() => format!(" (did you mean {known}?)"),
+        Some(_) | None => String::new(),
+    }
 }
 
 /// The data directory of the service that is asked how it is (`--health`), if one is: what else the service needs is not
@@ -120,7 +274,7 @@ fn health_of<T: CommandFactory>(
     if !arguments.contains(&asked) {
         return Ok(None);
     }
-    let mut command = layered::<T>(prefix, &arguments, environment)?;
+    let (mut command, _) = layered::<T>(prefix, &arguments, environment)?;
     let others: Vec<String> = settings(&command)
         .filter(|(_, name)| *name != DATA_DIR)
         .map(|(id, _)| id.to_owned())
@@ -132,28 +286,63 @@ fn health_of<T: CommandFactory>(
     Ok(matches.get_one::<PathBuf>("data_dir").cloned())
 }
 
+/// Where values that are no flags come from, by the names of the settings.
+type Sources = BTreeMap<String, &'static str>;
+
 /// The command line of `T`, with what is given elsewhere for its defaults.
 fn layered<T: CommandFactory>(
     prefix: &str,
     arguments: &[OsString],
     environment: impl Fn(&str) -> Option<OsString>,
-) -> Result<Command, SettingsError> {
+) -> Result<(Command, Sources), SettingsError> {
     let mut command = with_config::<T>();
-    let file = match config_path(&command, arguments, &environment(&variable(prefix, CONFIG))) {
+    let mut file = match config_path(&command, arguments, &environment(&variable(prefix, CONFIG))) {
         Some(path) => from_file(&command, &path)?,
         None => BTreeMap::new(),
     };
+    let mut sources = Sources::new();
     for (id, name) in names(&command) {
         let variable = variable(prefix, &name);
-        let given = match environment(&variable) {
-            Some(value) => Some(vec![value]),
-            None => file
-                .get(&name)
-                .map(|values| values.iter().map(OsString::from).collect()),
+        let given = match (environment(&variable), environment(&format!("{variable}_FILE"))) {
+            (Some(_), Some(_)) => return Err(SettingsError::Twice(variable)),
+            (Some(value), None) => Some((vec![value], "environment")),
+            (None, Some(path)) => Some((vec![value_in(&variable, path.into())?], "file of its own")),
+            (None, None) => file.remove(&name).map(|values| {
+                let values = values.into_iter().map(OsString::from);
+                (values.collect(), "configuration")
+            }),
         };
-        command = command.mut_arg(id, |arg| with_layers(arg, &variable, given));
+        let values = given.map(|(values, source)| {
+            sources.insert(name, source);
+            values
+        });
+        command = command.mut_arg(id, |arg| with_layers(arg, &variable, values));
     }
-    Ok(command)
+    Ok((command, sources))
+}
+
+/// The value of a setting that stands in a file of its own, without the line's end.
+fn value_in(variable: &str, path: PathBuf) -> Result<OsString, SettingsError> {
+    use std::io::Read as _;
+    let read = || {
+        let mut text = String::new();
+        let file = std::fs::File::open(&path)?;
+        let length = file.take(MOST_IN_A_FILE + 1).read_to_string(&mut text)?;
+        match length as u64 > MOST_IN_A_FILE {
+            true => Err(std::io::Error::other(format!(
+                "longer than {MOST_IN_A_FILE} bytes"
+            ))),
+            false => Ok(text),
+        }
+    };
+    match read() {
+        Ok(text) => Ok(text.trim_end_matches(['\n', '\r']).into()),
+        Err(source) => Err(SettingsError::ValueFile {
+            variable: format!("{variable}_FILE"),
+            path,
+            source,
+        }),
+    }
 }
 
 /// The command line of the settings `T`, as `--help` tells it: for manual pages.
@@ -171,6 +360,12 @@ fn with_config<T: CommandFactory>() -> Command {
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .help("Settings in TOML; flags and environment variables override it"),
+    )
+    .arg(
+        Arg::new(CHECK)
+            .long(CHECK)
+            .action(ArgAction::SetTrue)
+            .help("Only say whether the settings are right, and which are not at their defaults; nothing is opened or changed"),
     )
 }
 
@@ -221,7 +416,9 @@ fn settings(command: &Command) -> impl Iterator<Item = (&str, &str)> {
             arg.get_action(),
             ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
         );
-        let name = arg.get_long().filter(|name| takes_value && *name != HEALTH)?;
+        let name = arg
+            .get_long()
+            .filter(|name| takes_value && ![HEALTH, CHECK].contains(name))?;
         Some((arg.get_id().as_str(), name))
     })
 }
@@ -259,6 +456,7 @@ fn from_file(command: &Command, path: &Path) -> Result<BTreeMap<String, Vec<Stri
             return Err(SettingsError::UnknownKey {
                 path: path.to_owned(),
                 key: key.to_owned(),
+                nearest: nearest(&name, known.iter().copied()).replace('-', "_"),
                 known: known.join(", ").replace('-', "_"),
             });
         }
@@ -484,7 +682,67 @@ mod tests {
                 error.contains(named) && error.contains(path) && error.contains("data_dir"),
                 "{error}"
             );
+            let nearest = match named {
+                "data_dri" => "(did you mean data_dir?)",
+                "queue.lenght" => "(did you mean queue_length?)",
+                _ => continue,
+            };
+            assert!(error.contains(nearest), "{error}");
         }
+    }
+
+    #[test]
+    fn variables_that_look_like_settings_and_are_none_are_told() {
+        let named = [
+            "SAMPLE_SVC_LISEN",
+            "SAMPLE_SVC_LISTEN",
+            "SAMPLE_SVC_LISTEN_FILE",
+            "SAMPLE_SVC_PORT_1_TCP",
+            "HOME",
+        ];
+        let told = unknown_variables::<Sample>("SAMPLE_SVC", named.map(str::to_owned));
+        assert_eq!(
+            told,
+            [
+                "SAMPLE_SVC_LISEN (did you mean SAMPLE_SVC_LISTEN?)",
+                "SAMPLE_SVC_PORT_1_TCP"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_may_stand_in_a_file_of_its_own() {
+        let value = file("file:7\n");
+        let path = value.path().to_str().unwrap();
+        let given = [("SAMPLE_SVC_LISTEN_FILE", path)];
+        let from_file = sample(&["--data-dir", "/x"], &given).unwrap();
+        assert_eq!(from_file.listen, "file:7");
+        let flag = sample(&["--data-dir", "/x", "--listen", "flag:1"], &given).unwrap();
+        assert_eq!(flag.listen, "flag:1");
+        let twice = sample(&["--data-dir", "/x"], &[given[0], ("SAMPLE_SVC_LISTEN", "a:1")]);
+        assert!(twice.unwrap_err().to_string().contains("SAMPLE_SVC_LISTEN_FILE"));
+        let gone = sample(&["--data-dir", "/x"], &[("SAMPLE_SVC_LISTEN_FILE", "/no/such")]);
+        assert!(matches!(gone, Err(SettingsError::ValueFile { .. })));
+    }
+
+    #[test]
+    fn what_was_given_is_told_with_where_it_comes_from() {
+        let config = file("queue_length = 4\n");
+        let path = config.path().to_str().unwrap().to_owned();
+        let arguments = ["sample", "--config", &path, "--verbose", "--check-config"].map(OsString::from);
+        let loaded = load_from::<Sample>("SAMPLE_SVC", arguments, |name| {
+            (name == "SAMPLE_SVC_DATA_DIR").then(|| "/d".into())
+        })
+        .unwrap();
+        assert!(loaded.only_check);
+        let told = loaded.given.to_string();
+        assert_eq!(
+            told,
+            format!(
+                "data-dir=/d (environment), queue-length=4 (configuration), verbose=true (flag), config={path} (flag), \
+                 all others are at their defaults"
+            )
+        );
     }
 
     #[test]

@@ -218,3 +218,63 @@ async fn the_log_tells_each_end_once_and_who_cancelled() -> TestResult<()> {
     });
     ensure(told, || format!("who cancelled is not told: {log}"))
 }
+
+#[test]
+fn settings_are_checked_without_a_service_and_nothing_is_changed() -> TestResult<()> {
+    let place = tempfile::tempdir()?;
+    let data = place.path().join("data");
+    let storage = place.path().join("storage");
+    let check = |name: &str, words: &[&str], variables: &[(&str, &str)]| -> TestResult<(bool, String)> {
+        let mut command = Command::new(program(name)?);
+        command
+            .env_clear()
+            .envs(variables.iter().copied())
+            .arg("--check-config")
+            .args(["--data-dir".as_ref(), data.as_os_str()])
+            .args(words);
+        if name == "vdsm-svc" {
+            let host_id = "2f1c8a34-7c5e-4d3a-9b16-0f5f0a6d9c01";
+            command
+                .args(["--host-id", host_id])
+                .args(["--storage-root".as_ref(), storage.as_os_str()]);
+        }
+        let output = command.output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        ))
+    };
+    for (name, variable) in [("engine-svc", "ENGINE_SVC_LISEN"), ("vdsm-svc", "VDSM_SVC_LISEN")] {
+        let (is_well, said) = check(name, &["--listen", "127.0.0.1:7"], &[(variable, "x")])?;
+        let told = [
+            "listen=127.0.0.1:7 (flag)",
+            "data-dir=",
+            &variable.replace("LISEN", "LISTEN"),
+        ];
+        ensure(is_well && told.iter().all(|word| said.contains(word)), || {
+            said.clone()
+        })?;
+        for (words, named) in [
+            (&["--listen", "0.0.0.0:7"][..], "--insecure"),
+            (&["--metrics-listen", "0.0.0.0:7"], "--metrics-listen"),
+            (
+                &[
+                    "--tls-cert",
+                    "/no/such",
+                    "--tls-key",
+                    "/no/such",
+                    "--tls-client-ca",
+                    "/no/such",
+                ],
+                "/no/such",
+            ),
+        ] {
+            let (is_well, said) = check(name, words, &[])?;
+            ensure(!is_well && said.contains(named), || format!("{words:?}: {said}"))?;
+        }
+    }
+    ensure(!data.exists() && !storage.exists(), || {
+        "something was made".to_owned()
+    })
+}

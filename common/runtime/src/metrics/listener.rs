@@ -54,6 +54,21 @@ pub struct MetricsSettings {
     pub metrics_listen: Option<SocketAddr>,
 }
 
+impl MetricsSettings {
+    /// Whether metrics may be served where these settings say.
+    ///
+    /// # Errors
+    /// [`ListenerError::NotLoopback`].
+    pub fn check(&self, insecure: bool) -> Result<(), ListenerError> {
+        match self.metrics_listen {
+            Some(asked) if !asked.ip().to_canonical().is_loopback() && !insecure => {
+                Err(ListenerError::NotLoopback(asked))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<u16>() {
         Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
@@ -96,9 +111,7 @@ impl Listener {
         let Some(asked) = settings.metrics_listen else {
             return Ok(None);
         };
-        if !asked.ip().to_canonical().is_loopback() && !insecure {
-            return Err(ListenerError::NotLoopback(asked));
-        }
+        settings.check(insecure)?;
         let listen = || {
             if let Err(error) = forgotten
                 && error.kind() != io::ErrorKind::NotFound
