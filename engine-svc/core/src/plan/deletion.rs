@@ -1,4 +1,4 @@
-//! Deleting a disk's image: what removes a disk, and what undoes its creation.
+//! The task that deletes a disk's image: it removes a disk, and it undoes a disk's creation.
 
 use common::id::{DiskId, DomainId, HostId};
 use common::{DeleteImage, Operation};

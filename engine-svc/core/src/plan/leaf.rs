@@ -1,5 +1,6 @@
-//! The one automaton of all commands that work by one task at a time: what the task's end means, and how what it began is
-//! undone. Leaves differ only in the operation that they plan, in whether it can be undone, and in what it brings.
+//! The one automaton of all commands that work by one task at a time: what the end of the task means, and how the
+//! work of the task is undone. Leaves differ only in the operation that they plan, in how it is undone, and in what
+//! it brings.
 
 use common::fault::FaultKind;
 use common::lock::Mode;
@@ -42,7 +43,7 @@ impl<L: Leaf> CommandVerb for L {
         next(self, at, now)
     }
 
-    /// Whether what there is of its work is being undone, or can only be.
+    /// Whether the leaf's work is being undone, or nothing but an undo is left.
     fn undoing(&self, at: At<'_>) -> bool {
         let undo = |(task, _): (&AsyncTask, Place)| task.purpose == Purpose::Undo;
         match self.unmake() {
@@ -84,8 +85,9 @@ fn next(leaf: &dyn Leaf, at: At<'_>, now: Timestamp) -> Next {
     }
 }
 
-/// Whether a task of a leaf that is never undone was neither done nor undone: a later one that changed nothing leaves that as
-/// it is, but where the later one found nothing at all. What somebody has removed is not half done, and no retry ends it.
+/// Whether a task of a leaf that the engine never undoes was neither done nor undone. A later task that changed
+/// nothing leaves the disk half done, unless the later task found nothing at all: what somebody has removed is not
+/// half done, and no retry would end the command.
 fn is_half_done(at: At<'_>, latest: &Fault) -> bool {
     if matches!(latest.code, FaultCode::ImageNotFound | FaultCode::VolumeNotFound) {
         return false;
@@ -94,7 +96,7 @@ fn is_half_done(at: At<'_>, latest: &Fault) -> bool {
     tasks.any(|task| matches!(task.ending(), Some(Ending::Unclear(_))))
 }
 
-/// Neither done nor undone, and never undone by the engine: it is done again where an operator wants so.
+/// The task was neither done nor undone, and the engine never undoes it: an operator's retry does it again.
 fn half_done(leaf: &dyn Leaf, at: At<'_>, place: Place, fault: Fault, now: Timestamp) -> Next {
     if at.command.attempt > place.attempt {
         return start(Purpose::Do, first_place(at.command), leaf.make());
@@ -108,20 +110,22 @@ fn half_done(leaf: &dyn Leaf, at: At<'_>, place: Place, fault: Fault, now: Times
     }
 }
 
-/// The last of its tasks is the one that counts.
+/// The task that counts: the last one of the command.
 fn current_task(at: At<'_>) -> Option<(&AsyncTask, Place)> {
     let task = at.state.task(*at.command.tasks.last()?)?;
     Some((task, task.place?))
 }
 
-/// Whether a store of its host that is lost had begun it: what it left is no longer any task's own to undo.
+/// Whether a task of the leaf had begun in a store that its host has lost: then no task undoes its own leftovers any
+/// more.
 fn is_begun(at: At<'_>) -> bool {
     let tasks = at.command.tasks.iter().filter_map(|id| at.state.task(*id));
     let mut makers = tasks.filter(|task| task.purpose == Purpose::Do);
     makers.any(|task| task.begun_before || task.settled == Some(Settled::Unclear))
 }
 
-/// Its task changed nothing, and what was begun before it is undone without asking: nobody else's is there.
+/// The task changed nothing. The work that was begun before it is undone without asking, for the image can be nobody
+/// else's.
 fn unmade(command: &Command, task: &AsyncTask, fault: Fault, undo: PlannedTask) -> Next {
     match task.abort_wanted || command.cancel_requested {
         true => start(Purpose::Undo, first_place(command), undo),
@@ -129,8 +133,8 @@ fn unmade(command: &Command, task: &AsyncTask, fault: Fault, undo: PlannedTask) 
     }
 }
 
-/// Its task changed nothing: the command was stopped if that was wanted, whether the abort or a restart of its host came
-/// first; it failed otherwise.
+/// The task changed nothing: the command is stopped if somebody wanted that, whether the abort or a restart of the
+/// host came first; otherwise the command fails.
 fn untouched(leaf: &dyn Leaf, at: At<'_>, task: &AsyncTask, fault: Fault, now: Timestamp) -> Next {
     let wanted = task.abort_wanted || at.command.cancel_requested;
     let idle = fault.code.kind() == FaultKind::Cancelled || fault.code == FaultCode::Interrupted;
@@ -151,9 +155,10 @@ fn untouched(leaf: &dyn Leaf, at: At<'_>, task: &AsyncTask, fault: Fault, now: T
     }))
 }
 
-/// Neither done nor undone. Where the host said so it can only fail, and an operator's retry undoes what is there. Where
-/// the host lost its memory, a retry looks at storage again; and if it is not wanted any more, it is undone without
-/// asking: a creation begins in an image that is absent or empty, so nobody else's is there.
+/// The task was neither done nor undone. If the host said so, the command can only fail, and an operator's retry
+/// undoes the work. If the host lost its memory, a retry examines storage again; and if the task is no longer wanted,
+/// its work is undone without asking: a creation begins in an image that is absent or empty, so the image is nobody
+/// else's.
 fn unclear(command: &Command, task: &AsyncTask, place: Place, fault: Fault, undo: PlannedTask) -> Next {
     match task.settled {
         Some(Settled::Unclear) if command.fault.is_none() && task.abort_wanted => {
@@ -173,7 +178,7 @@ fn unclear(command: &Command, task: &AsyncTask, place: Place, fault: Fault, undo
     }
 }
 
-/// Whether storage is to be looked at once more for a leaf that can be undone by a task.
+/// Whether storage is to be examined once more for a leaf that a task can undo.
 pub(super) fn examines_again(command: &Command, task: &AsyncTask) -> bool {
     command.state == CommandState::Active
         && task.async_state == AsyncTaskState::Ended
@@ -183,7 +188,7 @@ pub(super) fn examines_again(command: &Command, task: &AsyncTask) -> bool {
         && command.tasks.last() == Some(&task.id)
 }
 
-/// What was seen when storage was looked at again shows nothing of the work: it is done anew.
+/// The second look at storage shows nothing of the work: the work is done anew.
 pub(super) fn make_anew(leaf: &dyn Leaf, command: &Command) -> Next {
     match command.cancel_requested {
         true => End::without_trace(command, None),
@@ -191,7 +196,7 @@ pub(super) fn make_anew(leaf: &dyn Leaf, command: &Command) -> Next {
     }
 }
 
-/// What was seen is neither: it is undone, and the command fails.
+/// The second look at storage shows the task neither done nor undone: its work is undone, and the command fails.
 pub(super) fn give_up(command: &Command, undo: PlannedTask, fault: Fault) -> Next {
     Next::Work(Work {
         fault: Some(fault),
@@ -231,7 +236,7 @@ mod tests {
     use crate::model::Purpose;
     use crate::testing::{Image, World, command_id, copy_disk, create_disk, create_vm, disk_id, host_id};
 
-    /// All that makes disk 1.
+    /// The requests that make disk 1.
     fn makers() -> [(&'static str, CommandRequest); 3] {
         [
             ("CreateVm", create_vm(1, [1], 0)),
@@ -240,7 +245,7 @@ mod tests {
         ]
     }
 
-    /// A disk in the making whose host lost its memory, and which is not wanted any more.
+    /// A disk in the making: its host lost its memory, and the disk is no longer wanted.
     fn unwanted_after_a_loss((rpc, request): (&str, CommandRequest), evidence: Evidence) -> World {
         let mut world = World::with_domains(1);
         world.submit(9, "CreateDisk", create_disk(9, 0));

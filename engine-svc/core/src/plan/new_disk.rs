@@ -1,4 +1,4 @@
-//! A disk that is to be: how it will look, and where it can be made.
+//! A disk to be made: its specification, and the host that can make it.
 
 use common::id::{CommandId, HostId};
 use common::{Fault, FaultCode};
@@ -7,7 +7,7 @@ use super::words::absent;
 use crate::model::{DiskSpec, EntityKey, NewDisk};
 use crate::state::State;
 
-/// The disk that is asked for; where the caller named none, its id is derived from the command and `place`.
+/// The requested disk; if the caller named no id, it is derived from the command and `place`.
 pub(super) fn spec(command: CommandId, place: &str, request: &NewDisk) -> DiskSpec {
     DiskSpec {
         disk_id: request.disk_id.unwrap_or_else(|| command.disk(place)),
@@ -19,10 +19,10 @@ pub(super) fn spec(command: CommandId, place: &str, request: &NewDisk) -> DiskSp
     }
 }
 
-/// The host that can make it. `path` leads to its fields in the request.
+/// The host that can make the disk. `path` leads to the disk's fields in the request.
 ///
 /// # Errors
-/// There is no such domain, or there is such a disk.
+/// There is no such domain, or the disk exists already.
 pub(super) fn host(state: &State, disk: &DiskSpec, path: &str) -> Result<HostId, Fault> {
     let Some(domain) = state.domain(disk.domain_id) else {
         let key = EntityKey::Domain(disk.domain_id);

@@ -5,7 +5,7 @@ use common::Timestamp;
 use super::verb::NewImage;
 use crate::model::{Command, Disk, Observation, Presence};
 
-/// The disk that a leaf has made, once it is to be in the inventory.
+/// The disk that a leaf has made, as it enters the inventory.
 pub(super) fn made(leaf: &Command, image: &dyn NewImage, now: Timestamp) -> Disk {
     Disk {
         spec: image.disk().clone(),

@@ -1,4 +1,4 @@
-//! What a verb can answer when it is asked what now.
+//! The answers of a verb to the question what its command does next.
 
 use common::id::{CommandId, HostId, TaskId};
 use common::{Fault, FaultCode, Timestamp};
@@ -11,33 +11,33 @@ use crate::model::{
 };
 use crate::state::State;
 
-/// How often an undo is tried in one attempt before somebody must look. The host's own queue spaces the tries;
-/// what three of them did not get through is seldom gone by a fourth.
+/// How often one attempt tries an undo before an operator must look. The host's own queue spaces the tries; a fault
+/// that three tries did not get past is seldom gone by the fourth.
 pub(crate) const UNDO_TURNS: u32 = 3;
 
-/// What is to become of an unfinished command now.
+/// What an unfinished command does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It rests, and what it rests for still stands.
+    /// The command rests, and the reason still stands.
     Stay,
-    /// It works on.
+    /// The command works on.
     Wait(Awaits),
-    /// More is to be done; then it is asked again.
+    /// The command has more to do; then its verb is asked again.
     Work(Work),
-    /// Nothing that can still happen by itself would decide.
+    /// No further event would decide by itself: an operator must.
     Rest(Rest),
-    /// It is over.
+    /// The command is over.
     End(Box<End>),
 }
 
-/// More to do for a command that undoes, or that an operator wants tried again.
+/// Further work of a command that undoes, or that an operator has had retried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Work {
-    /// What makes it fail, if nothing did before.
+    /// Why the command fails, if nothing made it fail before.
     pub(crate) fault: Option<Fault>,
-    /// Tasks below it that are no longer wanted.
+    /// Tasks below the command that are no longer wanted.
     pub(crate) abort: Vec<TaskId>,
-    /// Tasks of its own.
+    /// New tasks of the command itself.
     pub(crate) start: Vec<NewTask>,
 }
 
@@ -53,9 +53,9 @@ pub(crate) struct NewTask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rest {
     pub(crate) attention: Fault,
-    /// Whatever an operator decides, it can only fail.
+    /// Whether the command can only fail, whatever an operator decides.
     pub(crate) bound_to_fail: bool,
-    /// What is no longer known of storage.
+    /// The disks whose state on storage is no longer known.
     pub(crate) inventory: Vec<Change>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct End {
     pub(crate) state: CommandState,
     pub(crate) fault: Option<Fault>,
     pub(crate) left_behind: Vec<EntityKey>,
-    /// What its end brings, by the same change.
+    /// The inventory's changes, made together with the end.
     pub(crate) inventory: Vec<Change>,
 }
 
@@ -79,8 +79,8 @@ impl End {
         }))
     }
 
-    /// All that it had begun is undone: failed where something had made it fail, even if somebody asked for its end
-    /// afterwards; else stopped.
+    /// All work that had begun is undone: the command failed if something had made it fail, even if somebody stopped
+    /// it afterwards; otherwise it was stopped.
     pub(crate) fn undone(command: &Command) -> Next {
         let state = match &command.fault {
             Some(_) => CommandState::Failed,
@@ -94,7 +94,8 @@ impl End {
         }))
     }
 
-    /// It did not come about, and nothing is left of it: failed, or stopped where that was asked for.
+    /// The command came to nothing and leaves nothing behind: it was stopped if somebody asked for that, and failed
+    /// otherwise.
     pub(crate) fn without_trace(command: &Command, fault: Option<Fault>) -> Next {
         let state = if command.cancel_requested {
             CommandState::Cancelled
@@ -110,7 +111,7 @@ impl End {
     }
 }
 
-/// What is waited for, in which words.
+/// What a command waits for, with a note for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Awaits {
     pub(crate) what: Awaited,
@@ -155,7 +156,7 @@ impl Awaits {
     }
 }
 
-/// A command that calls its host is moved by answers only.
+/// Only answers of its host move a command that calls its host.
 pub(super) fn call_awaited(command: &Command) -> Next {
     match (command.state, command.parameters.called_host()) {
         (CommandState::NeedsAttention, _) | (_, None) => Next::Stay,
@@ -163,7 +164,7 @@ pub(super) fn call_awaited(command: &Command) -> Next {
     }
 }
 
-/// A leaf whose task is not over: rests while the task needs somebody.
+/// A leaf whose task is not over: the leaf rests while the task needs an operator.
 pub(super) fn task_awaited(command: &Command, task: &AsyncTask) -> Next {
     match task.attention() {
         Some(fault) => rest(command, fault.clone(), false),
@@ -171,7 +172,7 @@ pub(super) fn task_awaited(command: &Command, task: &AsyncTask) -> Next {
     }
 }
 
-/// Rests, or stays at rest.
+/// The command rests, or goes on resting.
 pub(crate) fn rest(command: &Command, attention: Fault, bound_to_fail: bool) -> Next {
     match command.state {
         CommandState::NeedsAttention => Next::Stay,
@@ -183,8 +184,8 @@ pub(crate) fn rest(command: &Command, attention: Fault, bound_to_fail: bool) -> 
     }
 }
 
-/// A parent with unfinished children: waits for the one that it waited for, else for the last, which in a run of
-/// equals ends last more often than not. Rests while one of them does.
+/// A parent with unfinished children waits for the child that it waited for before, otherwise for the last one, which
+/// usually ends last among equals. The parent rests while one of its children rests.
 pub(super) fn children_awaited(at: At<'_>) -> Next {
     let family = at.state.family(at.command.id);
     if let Some((_, resting)) = family.resting.first() {
@@ -214,7 +215,7 @@ fn rest_with(at: At<'_>, child: CommandId) -> Next {
     rest(at.command, attention, false)
 }
 
-/// One outcome a child, in their order.
+/// One outcome for each child, in the children's order.
 pub(crate) fn outcomes(state: &State, command: &Command) -> Vec<Outcome> {
     let children = command.children.iter().filter_map(|id| state.command(*id));
     children
@@ -228,7 +229,7 @@ pub(crate) fn outcomes(state: &State, command: &Command) -> Vec<Outcome> {
         .collect()
 }
 
-/// What the first part that failed did to the whole.
+/// The fault of the first part that failed, as the whole command's.
 pub(super) fn child_failed(at: At<'_>) -> Option<Fault> {
     let mut faults = at
         .children()
@@ -239,13 +240,13 @@ pub(super) fn child_failed(at: At<'_>) -> Option<Fault> {
     Some(Fault::new(FaultCode::ChildFailed, format!("{entity}: {fault}")).about(entity))
 }
 
-/// How often the work of a leaf is sent in one attempt where its host's restarts interrupt it. A host that fell
-/// three times under the same task is better looked at than tried a fourth time.
+/// How often one attempt sends the work of a leaf that restarts of its host interrupt. A host that went down three
+/// times under the same task should be examined before a fourth try.
 pub(crate) const WORK_TURNS: u32 = 3;
 
-/// The place at which a leaf's work is sent again, because its host was restarted under it and has undone it; none
-/// where it is no longer wanted, failed otherwise, or was sent often enough. It is a task of its own id: a terminal
-/// state is final.
+/// The place at which a leaf's work is sent again because a restart of its host interrupted and undid it; none if the
+/// work is no longer wanted, failed otherwise, or was sent often enough. The repeat is a task with an id of its own:
+/// a terminal state is final.
 pub(super) fn again(command: &Command, task: &AsyncTask, place: Place, fault: &Fault) -> Option<Place> {
     let wanted = !task.abort_wanted && !command.cancel_requested && command.fault.is_none();
     let more = fault.code == FaultCode::Interrupted && place.turn < WORK_TURNS;
@@ -255,8 +256,7 @@ pub(super) fn again(command: &Command, task: &AsyncTask, place: Place, fault: &F
     })
 }
 
-/// The place of the next turn of an undo, after those that were tried; none when no more should be tried by
-/// itself in this attempt.
+/// The place of the next try of an undo; none if this attempt must not try again by itself.
 pub(super) fn next_turn(attempt: u32, part: u32, last: Place, fault: &Fault) -> Option<Place> {
     if last.attempt != attempt {
         return Some(Place {

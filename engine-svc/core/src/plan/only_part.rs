@@ -1,4 +1,4 @@
-//! A command with one part: it ends as that does.
+//! A command with one part: the command ends as its part does.
 
 use common::Timestamp;
 
@@ -8,7 +8,7 @@ use super::next::{End, Next, children_awaited};
 use crate::change::Change;
 use crate::model::{Command, CommandState};
 
-/// `brings` is what the part's success brings.
+/// `brings` makes the changes that the part's success brings.
 pub(super) fn next(at: At<'_>, brings: impl FnOnce(&Command) -> Vec<Change>) -> Next {
     let Some(part) = at.children().next() else {
         return Next::Stay;
@@ -27,14 +27,14 @@ pub(super) fn next(at: At<'_>, brings: impl FnOnce(&Command) -> Vec<Change>) -> 
     }))
 }
 
-/// Of a command that makes one disk: it is there when the part has made it.
+/// For a command that makes one disk: the disk enters the inventory once the part has made it.
 pub(super) fn makes_a_disk(at: At<'_>, now: Timestamp) -> Next {
     next(at, |part| {
         made_disk(part, now).map(Change::Disk).into_iter().collect()
     })
 }
 
-/// Whether its part undoes.
+/// Whether the command's part undoes.
 pub(super) fn undoing(at: At<'_>) -> bool {
     at.children()
         .next()

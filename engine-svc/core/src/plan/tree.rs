@@ -11,24 +11,24 @@ use crate::model::{
 };
 use crate::state::State;
 
-/// A root command to be, with all that is below it.
+/// A root command to be, with the whole tree below it.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) parameters: Parameters,
     /// All locks of the tree.
     pub(crate) locks: Vec<(EntityKey, Mode)>,
     pub(crate) children: Vec<Part>,
-    /// Of a root that works by itself.
+    /// The task of a root that works by itself.
     pub(crate) task: Option<PlannedTask>,
-    /// Why it cannot be now, although all it is about is there. Said only once it is known that the locks are free:
-    /// whoever holds one may be changing just that.
+    /// Why the request cannot be met now, although everything that it names exists. The refusal is given only once
+    /// the locks are known to be free: whoever holds one may be changing just that.
     pub(crate) forbidden: Option<Fault>,
 }
 
 /// A child command to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
-    /// Of which its id is derived.
+    /// The child's place in its parent; the child's id is derived from it.
     pub(crate) place: String,
     pub(crate) parameters: Parameters,
     pub(crate) children: Vec<Part>,
@@ -42,7 +42,7 @@ impl Part {
     }
 }
 
-/// Whose plan it is.
+/// Who asked for a plan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin<'a> {
     /// The root.
@@ -55,9 +55,9 @@ pub(crate) struct Origin<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
     pub(crate) root: Command,
-    /// The root's own.
+    /// The root's own task.
     pub(crate) task: Option<AsyncTask>,
-    /// Each with its task right after it, in the order of recording.
+    /// Each child with its task, in the order of recording.
     pub(crate) children: Vec<(Command, Option<AsyncTask>)>,
 }
 
@@ -73,7 +73,7 @@ impl Plan {
         }
     }
 
-    /// The hosts that it would have something done on.
+    /// The hosts on which the plan does something.
     pub(crate) fn hosts(&self) -> Vec<HostId> {
         let own = self.task.as_ref().map(|task| task.host_id);
         let mut hosts: Vec<HostId> = self.parameters.called_host().into_iter().chain(own).collect();
@@ -81,7 +81,7 @@ impl Plan {
         hosts
     }
 
-    /// The records as they are at the start. `seq` numbers are taken from `first_seq` on.
+    /// The records as they are at the start. Their `seq` numbers begin with `first_seq`.
     pub(crate) fn records(
         self,
         state: &State,
@@ -200,7 +200,7 @@ impl Maker<'_> {
     }
 }
 
-/// A task of a command, as it is before its host hears of it.
+/// A task of a command, before its host hears of it.
 pub(crate) fn new_task(
     state: &State,
     command: &Command,
@@ -233,7 +233,7 @@ pub(crate) fn new_task(
         place: Some(place),
         step: Some(TaskStep::of(command.id, command.root, id)),
         store_id: state.host(planned.host_id).and_then(|host| host.store_id),
-        // What is recorded while the host is away cannot have been sent.
+        // A task that is recorded while the host is away cannot have been sent.
         start: state
             .volatile
             .connected

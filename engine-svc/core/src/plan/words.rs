@@ -1,4 +1,4 @@
-//! What people are told of what is not there, and of tasks.
+//! What people are told about entities that do not exist, and about tasks.
 
 use common::{Fault, FaultCode};
 
@@ -6,8 +6,8 @@ use crate::model::{AsyncTask, CommandParameters as _, EntityKey, Holder, Purpose
 use crate::state::State;
 use crate::when::utc;
 
-/// The refusal of what is not there, by the field that names it. What a command works on may be about to be: whoever forgot
-/// to wait for its making is told so.
+/// The refusal for an entity that does not exist, by the field that names it. If a command is making or removing the
+/// entity, the refusal says so, because a client may have forgotten to wait for that command.
 pub(crate) fn absent(state: &State, key: &EntityKey, field: impl std::fmt::Display) -> Fault {
     let Some(Holder::Command {
         command_id,
@@ -28,7 +28,7 @@ pub(crate) fn absent(state: &State, key: &EntityKey, field: impl std::fmt::Displ
     Fault::new(FaultCode::EntityBusy, words).about(field)
 }
 
-/// What a task does, in a line.
+/// A task's work in one line.
 pub(crate) fn task_words(task: &AsyncTask) -> String {
     let what = match &task.operation {
         Some(operation) => operation.summary(),

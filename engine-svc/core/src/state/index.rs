@@ -1,4 +1,4 @@
-//! What follows from the records, kept beside them so that no decision has to count a thousand children.
+//! Counts and indexes that follow from the records, kept so that no decision has to count a thousand children.
 
 use std::collections::BTreeSet;
 
@@ -11,22 +11,22 @@ use crate::model::{AsyncTask, AsyncTaskState, Command, CommandParameters as _, C
 /// The children of one command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Family {
-    /// Those that have not ended, in the order of their recording.
+    /// The children that have not ended, in the order of their recording.
     pub(crate) open: BTreeSet<(u64, CommandId)>,
-    /// Those of them that need attention.
+    /// The open children that need attention.
     pub(crate) resting: BTreeSet<(u64, CommandId)>,
-    /// Those of them that can only fail.
+    /// The number of open children that can only fail.
     pub(crate) bound_to_fail: usize,
-    /// How many ended well.
+    /// The number of children that succeeded.
     pub(crate) succeeded: usize,
-    /// How many failed.
+    /// The number of children that failed.
     pub(crate) failed: usize,
-    /// How many were stopped.
+    /// The number of children that were stopped.
     pub(crate) cancelled: usize,
 }
 
 impl Family {
-    /// Whether it is known that not all can end well.
+    /// Whether some child has not ended well, or cannot.
     pub(crate) const fn broken(&self) -> bool {
         self.bound_to_fail + self.failed + self.cancelled > 0
     }
@@ -69,15 +69,15 @@ impl Family {
 /// One tree of commands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tree {
-    /// Counts the changes of its commands and tasks from 1, without holes.
+    /// Counts the changes of the tree's commands and tasks from 1, without gaps.
     pub(crate) sequence: u64,
-    /// What its commands work on, in bytes.
+    /// The bytes that the tree's commands work on.
     pub(crate) total_bytes: u64,
-    /// What those of them work on that have succeeded.
+    /// The bytes that the succeeded commands worked on.
     pub(crate) done_bytes: u64,
-    /// Tasks that are not over, whatever for.
+    /// The number of tasks that are not over, for any purpose.
     pub(crate) open: usize,
-    /// Tasks that are not cleared.
+    /// The number of tasks that are not cleared.
     pub(crate) uncleared: usize,
 }
 
@@ -109,16 +109,16 @@ impl Tree {
     }
 }
 
-/// What there is to do on one host, or to know of it.
+/// What is known of one host, and what is to be done there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct HostWork {
-    /// Its tasks that are not cleared, foreign ones too.
+    /// The host's tasks that are not cleared, including foreign ones.
     pub(crate) tasks: BTreeSet<TaskId>,
-    /// Those of them that are foreign.
+    /// The foreign ones of these tasks.
     pub(crate) foreign: BTreeSet<TaskId>,
-    /// Unfinished commands that call it.
+    /// Unfinished commands that call the host.
     pub(crate) calls: BTreeSet<CommandId>,
-    /// The storage domains that it serves.
+    /// The storage domains that the host serves.
     pub(crate) domains: BTreeSet<DomainId>,
 }
 
@@ -135,17 +135,17 @@ pub(super) fn foreign_locks(task: &AsyncTask) -> Vec<(EntityKey, Mode)> {
         .collect()
 }
 
-/// What commands take that are not over, their parts counted.
+/// The room that unfinished commands take, with their parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Usage {
-    /// How many they are.
+    /// The number of commands.
     pub(crate) commands: usize,
-    /// Bytes of their texts, twice: what a part says, the task says that does it.
+    /// Bytes of their texts, counted twice: the task of a part repeats the part's texts.
     pub(crate) text_bytes: usize,
 }
 
 impl Usage {
-    /// What one takes, from its acceptance to its end.
+    /// The room of one command, from its acceptance to its end.
     pub(crate) fn of(command: &Command) -> Self {
         Self {
             commands: 1,
@@ -153,7 +153,7 @@ impl Usage {
         }
     }
 
-    /// Both together.
+    /// The sum of both.
     pub(crate) const fn and(self, other: Self) -> Self {
         Self {
             commands: self.commands + other.commands,
@@ -170,7 +170,7 @@ impl Usage {
 }
 
 impl State {
-    /// What the commands take that are not over: all, and those of a user.
+    /// The room that unfinished commands take: all commands, and those of one user.
     pub(crate) fn usage(&self, user: &str) -> (Usage, Usage) {
         let of_user = self.users.get(user).copied().unwrap_or_default();
         (self.usage, of_user)
@@ -196,7 +196,7 @@ impl State {
         }
     }
 
-    /// Recorded tasks of a host that are none of ours and not cleared.
+    /// The number of recorded foreign tasks of a host that are not cleared.
     pub(crate) fn foreign_on(&self, host_id: HostId) -> usize {
         self.work.get(&host_id).map_or(0, |work| work.foreign.len())
     }
@@ -205,8 +205,8 @@ impl State {
         self.work.entry(host_id).or_default()
     }
 
-    /// Lets a tree leave the state once its root has ended and nothing is to be cleared any more. Also one
-    /// whose root was never recorded: a piece of an acceptance that did not become whole.
+    /// Lets a tree leave the state once its root has ended and no task is left to clear. The same goes for a tree
+    /// whose root was never recorded: an acceptance of which only a part was recorded.
     pub(crate) fn retire(&mut self, root: CommandId) {
         let Some(tree) = self.trees.get(&root) else { return };
         match self.command(root) {

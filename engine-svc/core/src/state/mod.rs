@@ -25,20 +25,20 @@ pub use stance::Stance;
 pub(crate) use undo::Undo;
 pub(crate) use waiting::freed_by;
 
-/// How much the engine takes upon itself.
+/// The bounds of what the engine accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Commands of trees that are not over, each part counted.
+    /// Commands of trees that are not over, including their parts.
     pub commands: usize,
-    /// Those of one user.
+    /// Such commands of one user.
     pub commands_per_user: usize,
-    /// Bytes of their texts, twice: what a part says, the task says that does it.
+    /// Bytes of the commands' texts, counted twice: the task of a part repeats the part's texts.
     pub text_bytes: usize,
-    /// Bytes of the texts of one user's.
+    /// Bytes of the texts of one user's commands.
     pub text_bytes_per_user: usize,
     /// Commands that wait for their locks.
     pub waiting_commands: usize,
-    /// Tasks of one host that are none of ours and not cleared, as far as they are recorded.
+    /// Recorded foreign tasks of one host that are not cleared.
     pub foreign_tasks_per_host: usize,
 }
 
@@ -57,16 +57,16 @@ impl Default for Limits {
     }
 }
 
-/// What is not in the records that [`State::load`] is given.
+/// What [`State::load`] needs beside the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed {
     /// This engine.
     pub engine_id: EngineId,
-    /// The highest `seq` of any command or task that was ever recorded; 0 if none.
+    /// The highest `seq` of any command or task that was ever recorded; 0 if there was none.
     pub last_seq: u64,
-    /// The id of the last event that was ever recorded; 0 if none.
+    /// The id of the last event that was ever recorded; 0 if there was none.
     pub last_event_id: u64,
-    /// How much the engine takes upon itself.
+    /// The bounds of what the engine accepts.
     pub limits: Limits,
 }
 
@@ -75,7 +75,7 @@ pub struct Seed {
 pub(crate) enum Owner {
     /// A root command, for its whole tree.
     Command(CommandId),
-    /// A task that is none of ours.
+    /// A foreign task.
     Foreign(TaskId),
 }
 
@@ -87,42 +87,42 @@ pub(crate) struct RequestScope {
     pub(crate) request_id: RequestId,
 }
 
-/// Which memory of a host is spoken to.
+/// Which memory of a host the engine talks to: its store, and its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Life {
     pub(crate) store_id: StoreId,
     pub(crate) start: Start,
 }
 
-/// What is known only as long as the process lives: of connections and streams.
+/// What is known only as long as the process lives: about connections and streams.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Volatile {
     pub(crate) connected: BTreeMap<HostId, Life>,
     pub(crate) streams: BTreeMap<HostId, Stream>,
-    /// Hosts that were asked, and are not connected. Those that were not asked yet are neither here nor connected.
+    /// Hosts that were asked and are not connected. A host that was not asked yet is neither here nor in `connected`.
     pub(crate) away: BTreeSet<HostId>,
-    /// Hosts that are connected, and have not answered since the process stood still.
+    /// Connected hosts that have not answered since the process stood still.
     pub(crate) doubted: BTreeSet<HostId>,
-    /// The hosts that other lives have, as these say at each host at which they are heard now.
+    /// For each host that reports other lives now, the hosts that these lives say they have.
     pub(crate) met: BTreeMap<HostId, BTreeSet<HostId>>,
-    /// Whether the engine may act, as it was last told.
+    /// Whether the engine may act, as last announced.
     pub(crate) stance: Option<Stance>,
-    /// The hosts that are this start's, as it was last told.
+    /// The hosts that are this start's, as last announced.
     pub(crate) held: Vec<HostId>,
-    /// How often this process has taken a new incarnation.
+    /// The number of new incarnations that this process has taken.
     pub(crate) renewals: u32,
-    /// How far looking through each host's storage is; it is still to be done where nothing stands here.
+    /// The state of looking through each host's storage; a look is still due for a host without an entry.
     pub(crate) looks: BTreeMap<HostId, Look>,
-    /// What the last look found, which need not be told again.
+    /// The findings of the last look, which need not be announced again.
     pub(crate) differences: BTreeMap<HostId, Differences>,
-    /// What was freed, and may start commands that wait, which there was no time for.
+    /// Entities that were freed, and whose waiting commands there was no time to start.
     pub(crate) freed: BTreeSet<EntityKey>,
-    /// How often each host showed a task that is none of ours and for which there was no room.
+    /// How often each host has shown a foreign task for which there was no room.
     pub(crate) unrecorded: BTreeMap<HostId, u64>,
 }
 
 impl Volatile {
-    /// The host is followed no longer.
+    /// Forgets a host that is no longer followed.
     pub(crate) fn forget(&mut self, host_id: HostId) {
         self.connected.remove(&host_id);
         self.streams.remove(&host_id);
@@ -131,23 +131,23 @@ impl Volatile {
     }
 }
 
-/// How far it is that a host's storage is looked through.
+/// Whether a host's storage was looked through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// It is asked for, and asked for again at each connection.
+    /// The look is asked for, and is asked for again at each connection.
     Wanted,
-    /// It is done, for as long as this process lives and nothing shows that the records are older.
+    /// The look is done, for as long as this process lives and nothing shows that the records are older than storage.
     Done,
 }
 
-/// Where the engine is in a host's open stream.
+/// The engine's position in a host's open stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stream {
     /// Past its snapshot, if it has one: only changes follow.
     pub(crate) live: bool,
     /// The tasks of the snapshot that is being read.
     pub(crate) seen: BTreeSet<TaskId>,
-    /// Something is missing from it: what follows is no point to resume after.
+    /// Whether something is missing from the stream: then no later point is one to resume after.
     pub(crate) hole: bool,
 }
 
@@ -170,14 +170,14 @@ pub struct State {
     families: BTreeMap<CommandId, Family>,
     trees: BTreeMap<CommandId, Tree>,
     work: BTreeMap<HostId, index::HostWork>,
-    /// What all commands take.
+    /// The room that all commands take.
     usage: Usage,
-    /// What those of each user take.
+    /// The room that the commands of each user take.
     users: BTreeMap<String, Usage>,
 }
 
 impl State {
-    /// Before anything happened.
+    /// An empty state.
     pub fn new(seed: Seed) -> Self {
         Self {
             seed,
@@ -201,10 +201,10 @@ impl State {
         }
     }
 
-    /// From records, in any order: hosts, domains, disks, VMs; the commands of every tree that is not over or
-    /// has a task that is not cleared, with all their tasks; foreign tasks that are not cleared; and the roots
-    /// whose requests are to be remembered. More does no harm. Every lock of an unfinished tree is held when
-    /// this returns. The next input is [`crate::Input::Recover`].
+    /// Builds the state from records, in any order: hosts, domains, disks, VMs; the commands of every tree that is
+    /// not over or has a task that is not cleared, with all their tasks; foreign tasks that are not cleared; and the
+    /// roots whose requests are to be remembered. More records do no harm. Every lock of an unfinished tree is held
+    /// when `load` returns. The next input is [`crate::Input::Recover`].
     pub fn load(seed: Seed, records: impl IntoIterator<Item = Change>) -> Self {
         let mut state = Self::new(seed);
         for change in records {
@@ -217,7 +217,7 @@ impl State {
         state
     }
 
-    /// Takes a record into the state: its only mutator, live and at load.
+    /// Applies a record: the only mutator of the state, while the service runs and at load.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Command(command) => self.apply_command(command),

@@ -1,4 +1,4 @@
-//! Looking things up.
+//! Look-ups.
 
 use common::Fault;
 use common::id::{CommandId, DiskId, DomainId, HostId, TaskId, VmId};
@@ -34,7 +34,7 @@ impl State {
         found
     }
 
-    /// A task of a live tree, or a foreign one.
+    /// A task of a live tree, or a foreign task.
     pub fn task(&self, id: TaskId) -> Option<&AsyncTask> {
         self.tasks.get(&id).map(|task| &**task)
     }
@@ -49,7 +49,7 @@ impl State {
         self.hosts.get(&id).map(|host| &**host)
     }
 
-    /// What people are told an entity is: its kind, its name if it has one, and its id.
+    /// The words for an entity: its kind, its name if it has one, and its id.
     pub(crate) fn named(&self, key: &EntityKey) -> String {
         let (kind, name, id) = match key {
             EntityKey::Host(id) => ("host", self.hosts.get(id).map(|host| &host.name), id.as_uuid()),
@@ -66,12 +66,12 @@ impl State {
         }
     }
 
-    /// As [`State::named`], of a host.
+    /// Like [`State::named`], for a host.
     pub(crate) fn named_host(&self, id: HostId) -> String {
         self.named(&EntityKey::Host(id))
     }
 
-    /// Whether a host is to be followed: it is this engine's, or is about to be.
+    /// Whether a host is to be followed: it belongs to this engine, or is about to.
     pub(crate) fn is_followed(&self, id: HostId) -> bool {
         self.hosts.contains_key(&id) || !self.calls_to(id).is_empty()
     }
@@ -111,24 +111,24 @@ impl State {
         self.vms.values()
     }
 
-    /// The VM that a disk is attached to: the one that has it on its list.
+    /// The VM that a disk is attached to: the VM that lists the disk.
     pub fn vm_of(&self, disk_id: DiskId) -> Option<&Vm> {
         let vm = self.vm(self.disk(disk_id)?.last_vm?)?;
         vm.disk_ids.contains(&disk_id).then_some(vm)
     }
 
-    /// The VM of this name.
+    /// The VM with this name.
     pub fn vm_named(&self, name: &str) -> Option<VmId> {
         self.vm_names.get(name).copied()
     }
 
-    /// Who keeps an entity busy; one of them where several share it.
+    /// The holder of an entity's lock; one of the holders if several share it.
     pub fn holder(&self, key: &EntityKey) -> Option<Holder> {
         let (owner, _) = self.locks.holders(key).first()?;
         self.describe(*owner)
     }
 
-    /// Everybody who keeps an entity busy, and how; of very many the first.
+    /// All holders of an entity's lock, and how they hold it; only the first ones of very many.
     pub fn holding(&self, key: &EntityKey) -> Option<Holding> {
         let holders = self.locks.holders(key);
         let told = holders.iter().take(Holding::TOLD);
@@ -156,20 +156,20 @@ impl State {
         }
     }
 
-    /// The command by which a person has a host taken over, where it is not over.
+    /// The unfinished command by which a person has a host taken over.
     pub(crate) fn taking_over(&self, id: HostId) -> Option<&Command> {
         let calls = self.calls_to(id).into_iter();
         let mut commands = calls.filter_map(|id| self.command(id));
         commands.find(|command| command.parameters.takes_over())
     }
 
-    /// Why a host is not to be used: another life of this engine has it, as it said.
+    /// Why a host must not be used: the host said that another life of this engine has it.
     pub(crate) fn of_other_life(&self, host_id: HostId) -> Option<&Fault> {
         let other = self.host(host_id)?.other_life.as_ref();
         other.map(|other| &other.fault)
     }
 
-    /// Whether a command of ours has it.
+    /// Whether a command of this engine holds the entity's lock.
     pub(crate) fn is_held_by_command(&self, key: &EntityKey) -> bool {
         let holders = self.locks.holders(key);
         holders
@@ -177,7 +177,7 @@ impl State {
             .any(|(owner, _)| matches!(owner, Owner::Command(_)))
     }
 
-    /// The first of `wants` that cannot be had now, and who holds it or waits for it.
+    /// The first of `wants` that is not free now, and who holds it or waits for it.
     pub(crate) fn obstacle(&self, wants: &[(EntityKey, Mode)]) -> Option<(EntityKey, Owner)> {
         self.locks.in_the_way(wants)
     }
@@ -206,7 +206,7 @@ impl State {
         self.requests.get(scope)
     }
 
-    /// Whether such a root was accepted, and its record is still kept.
+    /// Whether this root was accepted, and its record is still kept.
     pub(crate) fn remembers(&self, id: CommandId) -> bool {
         self.remembered.contains_key(&id)
     }
@@ -216,7 +216,7 @@ impl State {
         matches!(key, EntityKey::Disk(id) if self.unobserved.contains(id))
     }
 
-    /// The disks of which storage is to be asked.
+    /// The disks about which storage is to be asked.
     pub(crate) fn unobserved(&self) -> impl Iterator<Item = DiskId> {
         self.unobserved.iter().copied()
     }
@@ -246,7 +246,7 @@ impl State {
 
 #[cfg(test)]
 impl State {
-    /// Everything that follows from records, to be compared: what was lived must be what is loaded.
+    /// Everything that follows from the records, as text, to compare a running state with a loaded one.
     pub(crate) fn dump(&self) -> String {
         let locks: Vec<_> = self
             .locks

@@ -12,11 +12,11 @@ use crate::model::{EntityKey, Host};
 /// Whether this start of the engine may act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stance {
-    /// It takes commands.
+    /// The engine takes commands.
     Acts,
-    /// It takes none yet: what hosts are still to say decides.
+    /// The engine takes no commands yet: answers that hosts still owe decide.
     Undecided(Fault),
-    /// It takes none: another life of this engine goes on.
+    /// The engine takes no commands: another life of this engine goes on.
     Over(Fault),
 }
 
@@ -24,29 +24,30 @@ pub enum Stance {
 #[derive(Debug, Clone, Default)]
 struct Votes {
     all: BTreeSet<HostId>,
-    /// They are this start's.
+    /// Hosts that are this start's.
     ours: BTreeSet<HostId>,
-    /// They are to be this start's, as a person has decided.
+    /// Hosts that are to be this start's, as a person has decided.
     decided: BTreeSet<HostId>,
-    /// They are another life's, as they say.
+    /// Hosts that say that they are another life's.
     denied: BTreeSet<HostId>,
-    /// Those of them that prove it.
+    /// Those of the denied hosts that prove it.
     proven: BTreeSet<HostId>,
 }
 
 impl Votes {
-    /// Whether it is another life that goes on.
+    /// Whether another life goes on.
     fn are_lost(&self, spoken: &BTreeSet<HostId>) -> bool {
         self.are_lost_by_word() || self.are_lost_by_proof() || self.may_be_lost_unseen(spoken)
     }
 
-    /// The word of hosts decides where more than half of all say so, or no host is this start's: one of many may lie.
+    /// The word of hosts decides only if more than half of all hosts give it, or if no host is this start's: one of
+    /// many hosts may lie.
     fn are_lost_by_word(&self) -> bool {
         2 * self.denied.len() > self.all.len() || (self.ours.is_empty() && !self.denied.is_empty())
     }
 
-    /// Of hosts that prove it no more than of this start's are wanted, and where there are as many, the host with the
-    /// smallest id decides, so that of two lives that share the hosts one is over.
+    /// Another life wins by proof if more hosts prove it than are this start's. If the numbers are equal, the host
+    /// with the smallest id decides, so that one of two lives that share the hosts is over.
     fn are_lost_by_proof(&self) -> bool {
         match self.proven.len().cmp(&self.ours.len()) {
             Ordering::Greater => true,
@@ -55,13 +56,13 @@ impl Votes {
         }
     }
 
-    /// Another life that is proven and does not say itself which hosts it has may have those that are away as well. A start
-    /// that nobody can outnumber goes on all the same.
+    /// A life that is proven, and does not say itself which hosts it has, may also have the hosts that are away. A
+    /// start that nobody can outnumber goes on all the same.
     fn may_be_lost_unseen(&self, spoken: &BTreeSet<HostId>) -> bool {
         !self.proven.is_subset(spoken) && !self.cannot_be_outnumbered()
     }
 
-    /// It has more than half of all hosts, or half of them with the one that decides.
+    /// Whether this start has more than half of all hosts, or half of them with the one that decides.
     fn cannot_be_outnumbered(&self) -> bool {
         let sure = self.ours.len() + self.decided.len();
         let first = self.all.first();
@@ -73,16 +74,16 @@ impl Votes {
 /// How one host counts.
 enum Vote<'a> {
     Ours,
-    /// It does not answer, or is of no engine's that could be told from this one.
+    /// The host does not answer, or belongs to no engine that could be told from this one.
     Nobodys,
-    /// A person has decided that it is to be this start's.
+    /// A person has decided that the host is to be this start's.
     Decided,
     Denied {
         fault: &'a Fault,
         is_proven: bool,
     },
-    /// It was not asked yet, or has not made up its mind: another start is connected there, as it says, or its connection
-    /// is not known to be dead.
+    /// The host was not asked yet, or has not decided: it says that another start is connected there, or that start's
+    /// connection is not known to be dead.
     Open(Option<&'a Fault>),
 }
 
@@ -114,7 +115,7 @@ impl State {
                         }
                     }
                 }
-                // It may yet prove that it is another life's.
+                // The host may yet prove that it is another life's.
                 Vote::Open(said) => {
                     open.get_or_insert((id, said));
                     best.ours.insert(id);
@@ -195,7 +196,7 @@ mod tests {
     use crate::input::{HostFacts, Input};
     use crate::testing::{World, host_id, other_start};
 
-    /// One host of two lives, by which of them it is reached. It is loyal to the first or to the second.
+    /// One host of two lives: which life it is loyal to, and which of them reach it.
     #[derive(Debug, Clone, Copy)]
     struct Place {
         of: usize,
@@ -223,7 +224,7 @@ mod tests {
         }
     }
 
-    /// All lists of so many places.
+    /// All lists of this many places.
     fn situations(count: u32) -> Vec<Vec<Place>> {
         let mut all = vec![Vec::new()];
         for _ in 0..count {
@@ -252,13 +253,13 @@ mod tests {
         state.step(input, Timestamp(0));
     }
 
-    /// What this life comes to know of it: whose the hosts are that it reaches, and what the other one says where both
-    /// reach one.
+    /// What this life learns: whose the reached hosts are, and what the other life says through the hosts that both
+    /// reach.
     fn look(state: &mut State, places: &[Place], life: usize) {
         take(state, Input::StoodStill);
         for (place, n) in places.iter().zip(0..) {
             let host_id = host_id(n);
-            // Each connection ends, and then the next attempt says how it is.
+            // Each connection ends; then the next attempt tells how the host is.
             take(state, Input::HostAway { host_id });
             take(
                 state,
@@ -294,7 +295,7 @@ mod tests {
         let path = places.iter().zip(0..).find(|(place, _)| place.is_a_path());
         if let Some((_, n)) = path {
             let lives = vec![other_start(&held(places, 1 - life))];
-            // With the first word all hosts may be followed anew, and what is heard is told anew.
+            // After the first word all hosts may be followed anew, and what they say is said anew.
             for _ in 0..2 {
                 let lives = lives.clone();
                 take(
@@ -308,7 +309,7 @@ mod tests {
         }
     }
 
-    /// After a start of an engine with so many hosts, before any was asked.
+    /// A state after a start of an engine with this many hosts, before any host was asked.
     fn started(hosts: u128) -> State {
         let mut world = World::with_domains(hosts);
         world.crash_unasked();
@@ -319,7 +320,7 @@ mod tests {
         state.stance() == Stance::Acts
     }
 
-    /// Whoever reaches whichever host of whichever life.
+    /// Whichever life reaches whichever host.
     #[test]
     fn of_two_lives_that_reach_a_host_in_common_one_goes_on_at_most_and_one_does_where_hosts_answer_their_own()
      {
@@ -346,8 +347,8 @@ mod tests {
         }
     }
 
-    /// It cannot be known then: each acts as an engine must whose other hosts are down. That no host is commanded by both is
-    /// the hosts' doing.
+    /// No life can know of the other then: each acts as an engine must whose other hosts are down. The hosts see to
+    /// it that no host obeys both.
     #[test]
     fn of_two_lives_that_reach_no_host_in_common_each_goes_on() {
         let start = started(2);
@@ -368,14 +369,14 @@ mod tests {
         }
     }
 
-    /// What each knows of the other it knows after restarts, and whichever hosts are cut off from whom then.
+    /// After restarts each life still knows of the other, whichever hosts are then cut off from whom.
     #[test]
     fn two_lives_that_have_known_of_each_other_are_one_at_most_from_then_on_whatever_is_cut_and_restarts() {
         for count in 1..=3 {
             let start = started(u128::from(count));
             let all = situations(count);
             let known = all.iter().filter(|places| {
-                // Each has something that the other one has heard of.
+                // Each life has a host that the other one has heard of.
                 meet(places) && [0, 1].iter().all(|life| !held(places, *life).is_empty())
             });
             for before in known {
@@ -440,13 +441,13 @@ mod tests {
                 take(&mut state, input);
             }
             assert!(!acts(&state), "{ends_first}");
-            // The first attempt to connect after it.
+            // The first attempt to connect after the standstill.
             take(&mut state, away());
             assert!(acts(&state), "{ends_first}");
         }
     }
 
-    /// It may have any host that is away as well.
+    /// Such a life may also have any host that is away.
     #[test]
     fn a_life_that_is_proven_and_not_heard_is_outnumbered_or_obeyed() {
         let of = |of, reached| Place { of, reached };

@@ -1,4 +1,4 @@
-//! Taking a step back: its changes are undone in the state as if it had never been taken.
+//! Rolling back a step: its changes are undone in the state as if the step had never been taken.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::change::Change;
 use crate::input::PriorRequest;
 use crate::model::{AsyncTask, Command, Disk, Domain, Host, Vm};
 
-/// What the records were before the changes of a step.
+/// The records as they were before the changes of a step.
 #[derive(Debug)]
 pub(crate) struct Undo {
     seed: Seed,
@@ -18,7 +18,7 @@ pub(crate) struct Undo {
     old: Vec<Old>,
 }
 
-/// What one record was; none where there was none.
+/// One former record; none if there was no record.
 #[derive(Debug)]
 enum Old {
     Command(CommandId, Option<Arc<Command>>),
@@ -31,7 +31,7 @@ enum Old {
 }
 
 impl Undo {
-    /// Before anything is changed.
+    /// Starts to note, before anything changes.
     pub(crate) fn of(state: &State) -> Self {
         Self {
             seed: state.seed,
@@ -39,7 +39,7 @@ impl Undo {
         }
     }
 
-    /// Notes what `change` is about to replace.
+    /// Notes the record that `change` is about to replace.
     pub(crate) fn note(&mut self, state: &State, change: &Change) {
         let old = match change {
             Change::Command(command) => {
@@ -61,7 +61,7 @@ impl Undo {
             Change::DiskRemoved(id) => Old::Disk(*id, state.disks.get(id).cloned()),
             Change::Vm(vm) => Old::Vm(vm.id, state.vms.get(&vm.id).cloned()),
             Change::VmRemoved(id) => Old::Vm(*id, state.vms.get(id).cloned()),
-            // Only their numbers are part of the state.
+            // Only the number of an event is part of the state.
             Change::Event(_) => return,
         };
         self.old.push(old);
@@ -75,8 +75,8 @@ fn request(state: &State, id: CommandId) -> Old {
 }
 
 impl State {
-    /// Undoes the changes that were noted. What follows from the records is derived anew: this happens only where
-    /// the program itself is wrong, and may take its time. What is known of connections stays.
+    /// Undoes the noted changes, and derives anew what follows from the records: a roll-back happens only if the
+    /// program itself is wrong, and may take its time. What is known about connections stays.
     pub(crate) fn roll_back(&mut self, undo: Undo) {
         for old in undo.old.into_iter().rev() {
             match old {

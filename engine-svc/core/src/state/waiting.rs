@@ -1,4 +1,4 @@
-//! Commands that wait for their locks: the queue, and who is in their way.
+//! Commands that wait for their locks: the queue, and who blocks each of them.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,17 @@ use crate::change::Change;
 use crate::model::{Blocker, Blockers, Command, CommandState, EntityKey, Purpose};
 
 impl State {
-    /// How many commands wait for their locks.
+    /// The number of commands that wait for their locks.
     pub fn waiting_commands(&self) -> usize {
         self.locks.waiting()
     }
 
-    /// Those commands, in the order of their acceptance.
+    /// The waiting commands, in the order of their acceptance.
     pub(crate) fn waiting(&self) -> Vec<CommandId> {
         self.locks.waiters().into_iter().filter_map(command).collect()
     }
 
-    /// Those of them that need one of `keys`.
+    /// The waiting commands that need one of `keys`.
     pub(crate) fn waiting_for<'a>(&self, keys: impl IntoIterator<Item = &'a EntityKey>) -> Vec<CommandId> {
         let waiting = self.locks.waiting_for(keys).into_iter();
         waiting.filter_map(command).collect()
@@ -30,12 +30,12 @@ impl State {
         self.locks.is_waiting(&owner)
     }
 
-    /// Whether somebody is still in the way of a command that waits.
+    /// Whether somebody still blocks a waiting command.
     pub(crate) fn is_blocked(&self, id: CommandId) -> bool {
         self.locks.waits_for(&Owner::Command(id)).is_some()
     }
 
-    /// Everybody who is in the way of a command that waits, or is about to.
+    /// Everybody who blocks a command that waits, or is about to wait.
     pub(crate) fn blockers(&self, id: CommandId, wants: &[(EntityKey, Mode)]) -> Blockers {
         let obstacles = self.locks.obstacles(&Owner::Command(id), wants);
         let told = obstacles.iter().take(Blockers::TOLD);
@@ -62,7 +62,7 @@ impl State {
     }
 }
 
-/// What these changes may have freed: somebody who held or waited for it does so no longer.
+/// The entities that these changes may have freed: whoever held or awaited them does so no longer.
 pub(crate) fn freed_by(changes: &[Change]) -> BTreeSet<EntityKey> {
     let mut freed = BTreeSet::new();
     for change in changes {
@@ -95,7 +95,7 @@ fn keys(command: &Command) -> impl Iterator<Item = EntityKey> {
     command.locks.iter().map(|(key, _)| key.clone())
 }
 
-/// Tasks of others hold what they work on from the first; none of them waits.
+/// The command of an owner. A foreign task holds its entities from the first, so it never waits.
 fn command(owner: Owner) -> Option<CommandId> {
     match owner {
         Owner::Command(id) => Some(id),

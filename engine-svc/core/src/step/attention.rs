@@ -1,4 +1,4 @@
-//! Commands that need somebody: when they do, and what an operator can have done.
+//! Commands that need an operator: when that is so, and what the operator can have done.
 
 use common::id::{CommandId, HostId, TaskId};
 use common::{Fault, FaultCode};
@@ -11,7 +11,7 @@ use crate::model::{Command, CommandEvent, CommandParameters as _, CommandState, 
 use crate::plan::{self, Rest};
 
 impl Tx<'_> {
-    /// Tried on a connected host as often as allowed, without a verdict.
+    /// The maximum number of tries was made on a connected host, without a verdict.
     pub(super) fn retries_spent(&mut self, what: Attempt, last: &Fault) {
         let message = format!("the maximum number of attempts was made; the last answer was: {last}");
         let fault = Fault::new(FaultCode::RetriesSpent, message).about(&last.subject);
@@ -34,7 +34,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Whoever only does something waits for the host; what undoes needs somebody.
+    /// A command that goes forward waits for the host; a command that undoes needs an operator.
     pub(super) fn connections_spent(&mut self, host_id: HostId, last: &Fault) {
         for id in self.state.calls_to(host_id) {
             let undoes = |command: &Command| command.state == CommandState::Compensating;
@@ -44,7 +44,7 @@ impl Tx<'_> {
         }
     }
 
-    /// A task of ours that is not over can only go on if somebody does something; its command rests.
+    /// A task of this engine that is not over can only go on if somebody acts; its command rests.
     pub(super) fn needs_somebody(&mut self, task_id: TaskId, fault: Fault) {
         let Some(task) = self.state.task(task_id) else {
             return;
@@ -85,7 +85,8 @@ impl Tx<'_> {
         self.present(root)
     }
 
-    /// Nothing that waits for a host of another life can be tried; it goes on by itself once the host is ours again.
+    /// A part that waits for a host of another life cannot be tried; it goes on by itself once the host is this
+    /// engine's again.
     fn out_of_reach(&self, root: &Command) -> Option<Fault> {
         let parts = self.state.tree_of(root.id).into_iter();
         let parts = parts.filter_map(|id| self.state.command(id));
@@ -106,7 +107,8 @@ impl Tx<'_> {
         Some(Fault::new(fault.code, message).about(EntityKey::Host(host_id)))
     }
 
-    /// What an engine does not do that may not be the one that goes on. What is to make it that one is a person's to decide.
+    /// Refuses commands if this engine may not be the one that goes on. A take-over is allowed, because it is how a
+    /// person decides that.
     pub(super) fn may_act_on(&self, root: &Command) -> Result<(), Fault> {
         match root.parameters.takes_over() {
             true => Ok(()),
@@ -120,7 +122,7 @@ impl Tx<'_> {
         };
         let tasks = command.tasks.clone();
         let calls = plan::call(command).is_some();
-        // A new attempt is for what is over; what is still open is only asked for again.
+        // An operator's retry gives a new attempt only to a task that is over; an open task is only asked for again.
         let over = command
             .tasks
             .last()
@@ -162,7 +164,7 @@ impl Tx<'_> {
         self.present(root)
     }
 
-    /// Bottom up, so that each names what its parts leave behind as well.
+    /// Bottom up, so that each command can name the leftovers of its parts too.
     fn give_up(&mut self, id: CommandId, user: &str, abandoned: &Fault) {
         let Some(command) = self
             .state
@@ -191,7 +193,7 @@ impl Tx<'_> {
         });
     }
 
-    /// Whether this engine may act comes before what is so with the command, of which it may know what is old.
+    /// Whether this engine may act is checked before the command's state, which may be outdated here.
     fn resting_root(&self, id: CommandId) -> Result<&Command, Fault> {
         let root = self.unfinished_root(id)?;
         self.may_act_on(root)?;

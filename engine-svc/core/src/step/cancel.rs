@@ -1,4 +1,5 @@
-//! Cancelling: a wish, kept durably, that reaches every descendant. The hosts decide the race.
+//! Cancelling: the request to stop is recorded and reaches every descendant. The hosts decide the race against the
+//! work.
 
 use common::id::{CommandId, TaskId};
 use common::{Fault, FaultCode};
@@ -29,7 +30,7 @@ impl Tx<'_> {
                 return self.present(root);
             }
             self.stop_call(id);
-            // A part that rested because its task got no answer has something new to wait for.
+            // A part that rested because its task got no answer now has something new to wait for.
             for part in self.state.tree_of(id).into_iter().rev() {
                 self.decide(part);
             }
@@ -46,7 +47,7 @@ impl Tx<'_> {
             return;
         };
         let task = command.tasks.last().and_then(|task| self.state.task(*task));
-        // What undoes is never stopped.
+        // An undo is never stopped.
         let task = task
             .filter(|task| task.is_open() && task.purpose == Purpose::Do)
             .map(|task| task.id);
@@ -58,8 +59,8 @@ impl Tx<'_> {
         }
     }
 
-    /// A command that calls its host ends at once where the host cannot have heard of it; otherwise it calls for
-    /// the opposite, where there is one.
+    /// A command that calls its host ends at once if the host cannot have heard of it; otherwise it makes the
+    /// opposite call, if there is one.
     fn stop_call(&mut self, id: CommandId) {
         let Some(command) = self.state.command(id) else {
             return;
@@ -71,7 +72,7 @@ impl Tx<'_> {
         }
     }
 
-    /// The root, if there is such an unfinished one.
+    /// The root of this id, if it is unfinished.
     pub(super) fn unfinished_root(&self, id: CommandId) -> Result<&Command, Fault> {
         match self.state.command(id) {
             Some(command) if command.is_root() && !command.state.is_terminal() => Ok(command),
@@ -80,7 +81,7 @@ impl Tx<'_> {
         }
     }
 
-    /// A command as it now is, for the one who asked.
+    /// The answer with a command as it is now.
     pub(super) fn present(&self, before: Command) -> Reply {
         let command = self.state.command(before.id).cloned().unwrap_or(before);
         Reply::Accepted {
@@ -90,7 +91,7 @@ impl Tx<'_> {
         }
     }
 
-    /// A task that needed somebody has got what it needed, or may have.
+    /// The task that needed an operator has got what it needed, or may have got it.
     pub(super) fn settle_down(&mut self, task_id: TaskId) {
         let Some(task) = self.state.task(task_id).filter(|task| task.attention().is_some()) else {
             return;
@@ -100,8 +101,8 @@ impl Tx<'_> {
     }
 }
 
-/// Why nothing can be asked of a command that is not an unfinished root. `root`: of its tree, if there is such a command;
-/// itself for a root, which has ended.
+/// Why nothing can be asked of a command that is not an unfinished root. `root` is the root of the command's tree, if
+/// the command exists; a command that is its own root has ended.
 pub fn not_to_be_asked(id: CommandId, root: Option<CommandId>) -> Fault {
     let fault = match root {
         Some(root) if root == id => Fault::new(FaultCode::CommandEnded, format!("command {id} has ended")),
@@ -149,7 +150,7 @@ mod tests {
             let fault = asked(&mut world, id).expect("it is no command at work");
             assert_eq!((fault.code, fault.subject.as_str()), (code, "command_id"));
         }
-        // As the shell asks for what only the store has.
+        // The shell asks like this about commands that only the store has.
         assert_eq!(
             super::not_to_be_asked(part, Some(command_id(1))).code,
             FaultCode::CommandNotRoot

@@ -1,7 +1,7 @@
-//! Clearing: hosts are told that a task's outcome is safe here. Nothing waits for it.
+//! Clearing: the engine tells hosts that a task's result is recorded. Nothing waits for the clear.
 //!
-//! A task is CLEARED once its removal was seen on the host's stream: what came before it on the stream has then
-//! been taken in, so a stream that is resumed can never show the task again as if it were somebody else's.
+//! A task is CLEARED once the host's stream has shown its removal: everything earlier in the stream has then been
+//! taken in, so a resumed stream can never show the task again as if it were a foreign one.
 
 use common::id::TaskId;
 

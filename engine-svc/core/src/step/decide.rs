@@ -1,4 +1,5 @@
-//! What now? Asked of a command whenever something about it has changed, and of its parent when that changed it.
+//! What a command does next: its verb is asked whenever something about the command has changed, and then its
+//! parent's verb, if that changed the parent's view.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::plan::{self, Awaits, End, NewTask, Next, Rest, Work};
 use crate::state::State;
 
 impl Tx<'_> {
-    /// Carries a command forward as far as its verb says, then its ancestors. Harmless when nothing is to be done.
+    /// Carries a command forward as far as its verb says, then its ancestors. A call with nothing to do is harmless.
     pub(super) fn decide(&mut self, id: CommandId) {
         let mut at = Some(id);
         while let Some(id) = at.filter(|_| !self.is_refused()) {
@@ -21,7 +22,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Returns the parent if it has a reason to be asked. One that waits for its locks has nothing to decide.
+    /// Returns the parent if there is a reason to ask it. A command that waits for its locks has nothing to decide.
     fn decide_one(&mut self, id: CommandId) -> Option<CommandId> {
         if self.state.command(id)?.state == CommandState::Pending {
             return None;
@@ -39,13 +40,13 @@ impl Tx<'_> {
         parent.filter(|_| after != Some(before))
     }
 
-    /// What a parent cares for: none once it is over.
+    /// The part of a command's state that its parent depends on; none once the command is over.
     fn standing(&self, id: CommandId) -> Option<(CommandState, bool)> {
         let command = self.state.command(id)?;
         (!command.state.is_terminal()).then_some((command.state, command.fault.is_some()))
     }
 
-    /// Does what a verb said; whether the verb is to be asked again.
+    /// Performs a verb's answer. Returns whether the verb must be asked again.
     pub(super) fn take(&mut self, id: CommandId, next: Next) -> bool {
         match next {
             Next::Stay => false,
@@ -103,14 +104,14 @@ impl Tx<'_> {
         }
     }
 
-    /// Takes a command to work, or to undoing, as its verb says.
+    /// Sets a command to work or to undo, as its verb says.
     pub(super) fn work_on(&mut self, id: CommandId) {
         if let Some(event) = self.state.command(id).map(|command| working(self.state, command)) {
             self.move_command(id, event, |_| ());
         }
     }
 
-    /// Records a task of the command; its host is asked once that is durable.
+    /// Records a task of the command; the host is asked for the task once the record is durable.
     fn start(&mut self, id: CommandId, new: NewTask) {
         let Some(command) = self.state.command(id) else {
             return;
@@ -123,7 +124,7 @@ impl Tx<'_> {
         let seq = self.next_seq();
         let mut task = plan::new_task(self.state, command, purpose, place, planned, seq, self.now);
         let task_id = task.id;
-        // Of a change that took several revisions a store may have kept only the first: then the task is there.
+        // A store may have kept only the first of several revisions of a change: then the task exists already.
         if self.state.task(task_id).is_none() {
             task.tree_sequence = self.next_tree_sequence(task.root.unwrap_or(id));
             if purpose == Purpose::Do && place.turn > 1 {
@@ -216,7 +217,7 @@ impl Tx<'_> {
     }
 }
 
-/// By which event a command that is not over works: it goes on, or undoes.
+/// The event by which a command that is not over works: it goes on, or undoes.
 pub(super) fn working(state: &State, command: &Command) -> CommandEvent {
     CommandEvent::to(plan::working_state(state, command)).unwrap_or(CommandEvent::Work)
 }

@@ -10,7 +10,7 @@ use crate::model::{
 use crate::plan::{self, Following};
 
 impl Tx<'_> {
-    /// After the change that made a root terminal; its locks are free by that very change. Not of one that never began.
+    /// Follows the change that made a root terminal, which also freed its locks. Not for a root that never began.
     pub(super) fn root_ended(&mut self, root: &Command) {
         self.release_tasks(root);
         let Some(host_id) = root.parameters.called_host() else {
@@ -30,14 +30,14 @@ impl Tx<'_> {
         }
     }
 
-    /// Nothing that is known of the connection outlives it: the host may come back as one that does not answer.
+    /// Nothing known about the connection outlives it: the host may come back as one that does not answer.
     fn unfollow(&mut self, host_id: HostId) {
         self.state.volatile.forget(host_id);
         self.state.volatile.met.remove(&host_id);
         self.effect(Effect::Unfollow { host_id });
     }
 
-    /// Tells people how a root has ended.
+    /// Emits the event of a root's end.
     pub(super) fn emit_end(&mut self, root: &Command) {
         let Some(code) = EventCode::of_end(root.kind(), root.state) else {
             return;
@@ -63,7 +63,7 @@ impl Tx<'_> {
         self.emit(code, root, &root.user, message);
     }
 
-    /// From now on the tree's tasks are only kept until their hosts have confirmed the clear.
+    /// From now on the tree's tasks are kept only until their hosts have confirmed the clear.
     pub(super) fn release_tasks(&mut self, root: &Command) {
         for id in self.state.tree_of(root.id) {
             let tasks = self
@@ -90,7 +90,7 @@ impl Tx<'_> {
             });
             self.ask(task_id);
         } else {
-            // Refused, or decided by what storage shows: there is nothing at the host to clear.
+            // The task was refused, or settled by what storage shows: the host has nothing to clear.
             self.clear_locally(task_id);
         }
     }

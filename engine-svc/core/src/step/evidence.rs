@@ -1,7 +1,7 @@
-//! Tasks whose host lost its memory, or may have: it has another store than the one that they were given to, or was
-//! started anew, perhaps from an older copy of its directory. What it does not know, and what it says was undone, proves
-//! nothing about the work: storage itself must show what became of it, with no process from before at work any more.
-//! Where it does not, somebody must look.
+//! Tasks whose host has lost its memory, or may have: the host has another store than the one that was given the
+//! task, or it was started anew, perhaps from an older copy of its directory. If such a host does not know a task, or
+//! says that it was undone, that proves nothing about the work: storage itself must show what became of the task, and
+//! no process from before may be running any more. If storage does not show it, an operator must look.
 
 use common::id::{CommandId, DiskId, TaskId};
 use common::{Fault, FaultCode, Words};
@@ -13,15 +13,15 @@ use crate::model::{AsyncTask, AsyncTaskEvent, Disk, EventCode, Observation, Pres
 use crate::plan;
 use crate::state::Life;
 
-/// What evidence means for a task.
+/// The meaning of the evidence for a task.
 enum Shown {
-    /// Its effect is whole.
+    /// The task's effect is complete.
     Effect,
-    /// Nothing of it: it can be asked for anew.
+    /// Storage shows nothing of the task: the engine can ask for it anew.
     Nothing,
-    /// Only a beginning, which it takes over when it is asked for anew.
+    /// Storage shows only a beginning, which the task takes over when the engine asks for it anew.
     Begun,
-    /// Storage does not tell; why, in words.
+    /// Storage does not tell; the words say why.
     Unclear(Words),
 }
 
@@ -33,7 +33,8 @@ pub(super) struct Look {
 }
 
 impl Tx<'_> {
-    /// What was seen through another memory of the host than the present one is asked for again at its connection.
+    /// A look through another memory of the host than the present one is ignored: the next connection asks for it
+    /// again.
     pub(super) fn probed(&mut self, task_id: TaskId, life: Life, look: Look) {
         let Some(task) = self.state.task(task_id).filter(|task| task.command.is_some()) else {
             return;
@@ -48,7 +49,7 @@ impl Tx<'_> {
             self.settle(task_id, life, look);
         } else if self.state.is_undecided(task) {
             match (task.is_doubted(), look.remembered) {
-                // It was looked at before it was over.
+                // The host looked before the task was over.
                 (true, Remembered::Open) => self.ask(task_id),
                 (true, _) | (false, Remembered::Unknown) => self.settle(task_id, life, look),
                 (false, Remembered::Open | Remembered::Over) => self.is_remembered(task_id, life),
@@ -57,12 +58,12 @@ impl Tx<'_> {
             let shown = shown(task, look.evidence);
             self.settle_again(task_id, shown, look.is_busy);
         } else if task.is_open() {
-            // Its host has shown meanwhile that it knows it: what was held back until then is due.
+            // Meanwhile the host has shown that it knows the task: the request that was held back is due.
             self.ask(task_id);
         }
     }
 
-    /// The host's present start knows it after all: it is asked for as ever.
+    /// The host's present start knows the task after all: the engine asks for it as usual.
     fn is_remembered(&mut self, task_id: TaskId, life: Life) {
         let now = self.now;
         self.move_task(task_id, &[AsyncTaskEvent::AskAgain], |task| {
@@ -93,7 +94,7 @@ impl Tx<'_> {
         self.decide_for(task_id);
     }
 
-    /// Storage shows it undone, as its host says.
+    /// Storage shows the task undone, as its host says.
     fn believe(&mut self, task_id: TaskId, begun: bool) {
         let now = self.now;
         self.move_task(task_id, &[AsyncTaskEvent::End], |task| {
@@ -103,7 +104,7 @@ impl Tx<'_> {
         });
     }
 
-    /// An operator had it looked at once more: the task itself is over, only its command can go on.
+    /// An operator had storage examined once more: the task itself is over, only its command can go on.
     fn settle_again(&mut self, task_id: TaskId, shown: Shown, is_busy: bool) {
         let Some(id) = self.state.task(task_id).and_then(|task| task.command) else {
             return;
@@ -147,7 +148,8 @@ impl Tx<'_> {
                 task.fault.get_or_insert_with(|| fault.clone());
             }
         });
-        // What storage does not tell is settled by nobody yet: that a person must look is told of its command.
+        // If storage does not tell, the task is not settled yet; the event of its command says that a person must
+        // look.
         let shown = matches!(settled, Settled::Done);
         let Some(task) = self.state.task(task_id).cloned().filter(|_| shown) else {
             return;
@@ -159,8 +161,8 @@ impl Tx<'_> {
         self.emit_about(EventCode::TaskSettledByEvidence, task.entities(), message);
     }
 
-    /// Nothing of it is there: the host's present store gets it as if it were new, and what went wrong with it in the
-    /// lost one is nothing to do with what becomes of it here.
+    /// Storage shows nothing of the task: the host's present store gets it as if it were new. Failures of the task in
+    /// the lost store do not count for it here.
     fn address_anew(&mut self, task_id: TaskId, life: Life, begun: bool) {
         let now = self.now;
         self.move_task(task_id, &[AsyncTaskEvent::AskAgain], |task| {
@@ -186,7 +188,7 @@ impl Tx<'_> {
         }
     }
 
-    /// What storage shows of a disk: an observation, with its time.
+    /// An observation of a disk: what storage shows, and when.
     pub(super) fn disk_observed(&mut self, disk_id: DiskId, presence: Presence, note: Words) {
         let Some(disk) = self.state.disk(disk_id) else {
             return;
@@ -208,7 +210,7 @@ fn shown(task: &AsyncTask, evidence: Evidence) -> Shown {
     match evidence {
         Evidence::Begun(words) | Evidence::Unclear(words) => Shown::Unclear(words),
         Evidence::Done => Shown::Effect,
-        // A creation takes the directory over; one that is not wanted any more would leave it behind.
+        // A creation takes the empty directory over; a creation that is no longer wanted would leave it behind.
         Evidence::EmptyImage if task.abort_wanted && !task.is_doubted() => {
             Shown::Unclear("an empty directory of the image is left".into())
         }
@@ -239,7 +241,7 @@ mod tests {
     use crate::model::{CommandState, EventCode, ReportedState};
     use crate::testing::{Fate, Image, World, command_id, create_disk, disk_id, host_id, remove_disk};
 
-    /// A disk in the making, of which its host has told that it runs, and that host with an older memory.
+    /// A disk in the making: its host has reported that the task runs, and is then put back to an older memory.
     fn put_back_under_a_creation() -> World {
         let mut world = World::with_domains(1);
         world.host_mut(0).copy();
@@ -252,8 +254,8 @@ mod tests {
         world
     }
 
-    /// The store that it was sent to is lost, another one takes its place, and then an older copy of the first is put back: it
-    /// counts from the beginning what the engine has heard the middle of.
+    /// The store that was given the task is lost, another store takes its place, and then an older copy of the first
+    /// is put back: that copy counts from the beginning, although the engine has heard the middle.
     #[test]
     fn a_store_that_comes_back_older_after_another_one_counts_anew() {
         let mut world = World::with_domains(1);
@@ -266,7 +268,8 @@ mod tests {
             }
         };
         until(&mut world, TaskState::Preparing);
-        // What is held and asked for again counts as well: the engine has heard of more than a whole life has.
+        // Each time the task is held and asked for again counts as well: the engine has heard of more changes than a
+        // whole life of the task has.
         world.restart(host_id(0));
         world.connect(host_id(0));
         until(&mut world, TaskState::Queued);
@@ -338,7 +341,7 @@ mod tests {
         for _ in 0..2 {
             world.host_mut(0).advance(task);
         }
-        // Accepted, and nothing of it begun.
+        // The host has accepted the task, and begun nothing of it.
         world.host_mut(0).copy();
         world.host_mut(0).advance(task);
         while world.deliver(host_id(0)) {}
@@ -365,7 +368,7 @@ mod tests {
         world.host_mut(0).copy();
         world.settle();
         assert_eq!(world.state_of(2), CommandState::Succeeded);
-        // The id is used again: what the copy is about to delete is another disk by now.
+        // The id is used again: the disk that the copy is about to delete is another one by now.
         world.submit(3, "CreateDisk", create_disk(1, 0));
         world.settle();
         let tasks = |world: &World| {

@@ -1,6 +1,6 @@
-//! What a host's storage holds beside what is recorded here. Nothing in a data directory says whether it is the newest one, or
-//! was put back from a copy, perhaps together with its host's: so each start of the engine looks once, and again where
-//! something shows that records are older than storage is.
+//! The differences between a host's storage and the records. Nothing in a data directory says whether it is the
+//! newest one, or a restored copy, perhaps together with its host's. Therefore each start of the engine looks once,
+//! and looks again when something shows that the records are older than storage.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::input::{Differences, Inventory};
 use crate::model::{Disk, EntityKey, EventCode, Host, Observation, Presence};
 use crate::state::{Look, State};
 
-/// Of each kind, so many are named in an event: a sentence has room for no more.
+/// How many entities of each kind an event names: a sentence has room for no more.
 const NAMED: usize = 10;
 
 impl Tx<'_> {
-    /// Has the host's storage looked through again: something shows that the records are older than it is.
+    /// Has the host's storage looked through again, because something shows that the records are older than storage.
     pub(super) fn want_inventory(&mut self, host_id: HostId) {
         let before = self.state.volatile.looks.insert(host_id, Look::Wanted);
         if before != Some(Look::Wanted) && self.state.volatile.connected.contains_key(&host_id) {
@@ -27,7 +27,7 @@ impl Tx<'_> {
         }
     }
 
-    /// A list is read piece by piece, while commands go on: what differs counts only where the next one shows it too.
+    /// The list is read in pieces while commands go on, so a difference counts only if the next list shows it too.
     pub(super) fn inventory_taken(
         &mut self,
         host_id: HostId,
@@ -101,7 +101,7 @@ impl Tx<'_> {
         self.emit_about(EventCode::UnknownStorageSeen, entities.collect(), message);
     }
 
-    /// What storage was last seen to hold of a disk is asked anew.
+    /// Marks a disk's last observation as outdated, and asks storage anew.
     fn doubt(&mut self, disk_id: DiskId) {
         let Some(disk) = self.state.disk(disk_id) else {
             return;
@@ -122,8 +122,8 @@ impl Tx<'_> {
 }
 
 impl State {
-    /// Looking through a host's storage, where that is not done: each start of the engine does so once, as it cannot know how
-    /// old its records are.
+    /// The look through a host's storage that is still due: each start of the engine looks once, because it cannot
+    /// know how old its records are.
     pub(crate) fn inventory_of(&self, host_id: HostId) -> Option<Effect> {
         let before = None;
         let is_done = self.volatile.looks.get(&host_id) == Some(&Look::Done);
@@ -132,7 +132,8 @@ impl State {
             .map(|_| Effect::TakeInventory { host_id, before })
     }
 
-    /// What is recorded and not there, and what is there and not recorded. What a command works on is neither.
+    /// Recorded entities that storage does not have, and entities of storage that are not recorded. An entity that a
+    /// command works on counts as neither.
     fn differences(&self, host_id: HostId, inventory: &Inventory) -> Differences {
         let mut found = Differences::default();
         for (domain_id, images) in &inventory.images {
@@ -206,7 +207,8 @@ mod tests {
         assert_eq!(world.state_of(n), Succeeded);
     }
 
-    /// An engine that is put back to when it had a VM with a disk that was removed since, while another one was made.
+    /// An engine that is put back to a time when it had a VM with a disk. Since then the disk was removed and another
+    /// one made.
     fn put_back() -> World {
         let mut world = World::with_domains(1);
         world.submit(1, "CreateVm", create_vm(1, [1], 0));
@@ -260,7 +262,7 @@ mod tests {
         );
     }
 
-    /// Whatever was put back or lost with it: what nobody remembers shows on storage alone.
+    /// Whatever was restored or lost together with the engine: only storage shows what nobody remembers.
     #[test]
     fn an_engine_that_is_put_back_with_its_host_or_beside_a_host_that_lost_its_memory_looks() {
         for how in ["lost", "older", "both"] {
@@ -277,7 +279,7 @@ mod tests {
                 _ => world.put_back(host_id(0), 0),
             }
             if how == "older" {
-                // It was met once more by the engine of now.
+                // The engine meets the host once more before both are put back.
                 world.settle();
                 world.put_back(host_id(0), 0);
             }
@@ -333,7 +335,7 @@ mod tests {
         assert!(told[0].1.contains(&unknown.to_string()), "{told:?}");
     }
 
-    /// What commands make and remove meanwhile shows in one of two looks only.
+    /// What commands make and remove in between shows in only one of two looks.
     #[test]
     fn what_only_one_of_two_looks_shows_is_not_told() {
         let mut world = World::with_domains(1);

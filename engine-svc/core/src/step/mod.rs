@@ -1,4 +1,4 @@
-//! One input at a time: which changes it makes, which effects follow, what the asker is told.
+//! The step: one input makes changes, effects and an answer.
 
 mod attention;
 mod cancel;
@@ -35,27 +35,27 @@ use tx::Tx;
 /// The outcome of one input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transition {
-    /// In order; see [`Change`] for what the order promises.
+    /// In order; [`Change`] says what the order promises.
     pub changes: Vec<Change>,
-    /// One for each change of a command or a task of a tree, in the order of the changes: see [`JobHead`].
+    /// One for each change of a command or a task of a tree, in the order of the changes; see [`JobHead`].
     pub heads: Vec<JobHead>,
     /// To be performed in order, once all of `changes` are durable.
     pub effects: Vec<Effect>,
     /// The engine takes a new incarnation, in the same commit: hosts that are followed from now on are called by it.
     pub renews: bool,
-    /// Whether the engine may act, where that has changed.
+    /// Whether the engine may act, if that has changed.
     pub stance: Option<Stance>,
-    /// The hosts that are this start's, where that has changed.
+    /// The hosts that are this start's, if they have changed.
     pub holds: Option<Vec<HostId>>,
-    /// For the one who sent the input.
+    /// The answer for the sender of the input.
     pub reply: Reply,
-    /// Moves that no table has, for the log: nothing of them stays.
+    /// Refused moves that no table has, to be logged; the state is as if they had not been tried.
     pub defects: Vec<Fault>,
     #[cfg(test)]
     pub(crate) moves: Moves,
 }
 
-/// The moves of a step, with the states that they began in.
+/// The moves of a step, each with the state in which it began.
 #[cfg(test)]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Moves {
@@ -63,27 +63,27 @@ pub(crate) struct Moves {
     pub(crate) tasks: Vec<(crate::model::AsyncTaskState, crate::model::AsyncTaskEvent)>,
 }
 
-/// What the one who sent an input is told.
+/// The answer to the sender of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// For inputs that nobody waits for.
     Done,
-    /// The command is recorded; for verbs about a command, the wish is.
+    /// The command is recorded; for a request about a command, the request is recorded.
     Accepted {
-        /// Its id.
+        /// The id of the command.
         command_id: CommandId,
-        /// As it now is; none where it has left the live state, and the store has it.
+        /// The command as it is now; none if only the store has it.
         command: Option<Box<Command>>,
-        /// The same request was accepted before.
+        /// Whether the same request was accepted before.
         repeat: bool,
     },
-    /// For `validate_only`: what would be done. Nothing is.
+    /// For `validate_only`: what would be done. Nothing is done.
     Planned {
-        /// The root. Where it would wait for its locks, it says for whom.
+        /// The root. If it would wait for its locks, it says for whom.
         command: Box<Command>,
-        /// Its descendants.
+        /// The root's descendants.
         children: Vec<Command>,
-        /// The tasks of all of them.
+        /// The tasks of all these commands.
         tasks: Vec<AsyncTask>,
     },
     /// Nothing was done, and nothing is recorded.
@@ -91,7 +91,7 @@ pub enum Reply {
 }
 
 impl Transition {
-    /// Adds what a step after this one comes to.
+    /// Appends the results of a step after this one.
     fn append(&mut self, next: Self) {
         self.changes.extend(next.changes);
         self.heads.extend(next.heads);
@@ -104,7 +104,7 @@ impl Transition {
         }
     }
 
-    /// What this step and the next one come to; the answer is the next one's.
+    /// The results of this step and the next one; the answer is that of the next one.
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {
         self.reply = next.reply.clone();
@@ -115,7 +115,7 @@ impl Transition {
         self
     }
 
-    /// Nothing but a refusal.
+    /// A refusal that changes nothing.
     fn refused(fault: Fault) -> Self {
         Self {
             changes: Vec::new(),
@@ -133,8 +133,8 @@ impl Transition {
 }
 
 impl State {
-    /// Takes one input. One that would move a record as its table does not have it is refused whole
-    /// (`INTERNAL`), and the state is as it was.
+    /// Processes one input. If the input would move a record in a way that its table does not have, the whole input
+    /// is refused (`INTERNAL`), and the state is as before.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Transition {
         let may_decide = decides(&input);
         let is_restart = matches!(input, Input::Recover);
@@ -157,7 +157,7 @@ impl State {
             .unwrap_or_else(|defect| Transition::refused(defect.fault()))
     }
 
-    /// Whether the engine may act, where that has changed since it was last told.
+    /// Whether the engine may act, if that has changed since it was last announced.
     fn take_stance(&mut self) -> Option<Stance> {
         let now = self.stance();
         let has_changed = self.volatile.stance.as_ref() != Some(&now);
@@ -167,7 +167,7 @@ impl State {
         })
     }
 
-    /// The hosts that are this start's, where that has changed since it was last told.
+    /// The hosts that are this start's, if they have changed since they were last announced.
     fn take_holds(&mut self) -> Option<Vec<HostId>> {
         let now = self.held();
         let has_changed = self.volatile.held != now;
@@ -177,7 +177,7 @@ impl State {
         })
     }
 
-    /// A restart passes over trees that would move as no table has it: the others go on.
+    /// A restart skips trees that would move in a way that no table has; the other trees go on.
     fn recover(&mut self, now: Timestamp) -> Transition {
         let (mut left_out, mut defects) = (BTreeSet::new(), Vec::new());
         loop {
@@ -205,7 +205,7 @@ impl State {
     }
 }
 
-/// Whether the engine may act by what this input says: that of hosts, or of people who decide about them.
+/// Whether this input can change the stance: inputs from hosts, or from people who decide about hosts.
 const fn decides(input: &Input) -> bool {
     if let Input::Submit(asked) = input {
         return matches!(asked.request, CommandRequest::TakeOverHost(_));

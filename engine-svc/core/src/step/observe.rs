@@ -1,5 +1,5 @@
-//! What a host's stream shows. Only the stream moves a task's recorded state; the place in the stream is recorded
-//! by the same transition.
+//! What a host's stream shows. Only the stream moves a task's recorded state; the same transition records the
+//! position in the stream.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,22 +17,23 @@ use crate::model::{
 };
 use crate::state::Stream;
 
-/// What a task waits for that its host says was undone, after the host was started anew.
+/// What a task waits for if its host was started anew and says that the task was undone.
 const STORAGE_IS_ASKED: &str = "the host to say what storage shows";
 
-/// How what is shown came.
+/// How the stream shows a task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// As a change: the one after the last one, or something is missing.
+    /// As a change: it is the one after the last change, or something is missing.
     Change,
-    /// As it stood at one point of the host's history: states before it may have been missed.
+    /// As of one point of the host's history: earlier states may have been missed.
     Snapshot,
 }
 
 impl Tx<'_> {
-    /// A frame of another connection than the present one is ignored: its place was not recorded, so it comes
-    /// again. After the state was read anew no connection is present: frames before it may have been lost with a
-    /// failed commit, and only a new connection begins where the records end. The same goes for a host that is being added: once it is ours a new stream begins.
+    /// A frame of another connection than the present one is ignored: its position was not recorded, so the frame
+    /// comes again. No connection is present after the state was read anew: earlier frames may have been lost with
+    /// the failed commit, and only a new connection begins at the point that the records have. The same goes for a
+    /// host that is being added: a new stream begins once the host is this engine's.
     pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
         let connected = self.state.volatile.connected.get(&host_id);
         let present = connected.is_some_and(|life| life.store_id == store_id);
@@ -59,15 +60,16 @@ impl Tx<'_> {
             (Frame::SnapshotDone { token }, cursor) => {
                 stream.live = true;
                 let seen = std::mem::take(&mut stream.seen);
-                // The host's history does not reach back to where it was followed up to: what it did since is not shown.
+                // The host's history does not reach back to the point up to which it was followed: what the host did
+                // since then is not shown.
                 if cursor.is_some() {
                     self.want_inventory(host_id);
                 }
                 self.snapshot_done(host_id, &seen, token);
             }
-            // What follows a hole comes again in the snapshot that was asked for.
+            // The changes after a hole come again in the snapshot that was asked for.
             (Frame::Changes { .. }, _) if stream.hole => {}
-            // The point to go on from was given up, so this stream had to begin with a snapshot.
+            // The point to resume after was given up, so this stream had to begin with a snapshot.
             (Frame::Changes { .. }, None) => self.hole_in(host_id),
             (Frame::Changes { token, .. }, Some(cursor)) if is_past(token, cursor) => {}
             (Frame::Changes { token, time, tasks }, Some(_)) => {
@@ -102,14 +104,14 @@ impl Tx<'_> {
         match self.state.task(item.id) {
             None if item.removed => {}
             None if item.is_settled => self.lay_to_rest(host_id, item),
-            // Nobody will ask for it again, and nothing of it has begun.
+            // Nobody will ask for this task again, and nothing of it has begun.
             None if item.is_held && item.engine_id == Some(self.state.seed.engine_id) => {
                 self.foreign_seen(host_id, item, time);
                 self.lay_to_rest(host_id, item);
             }
             None => self.foreign_seen(host_id, item, time),
             Some(task) if task.host_id != host_id || item.sequence <= task.host_sequence => {}
-            // Of an earlier store, or of a later one that was never given it: storage decides.
+            // The task belongs to an earlier store, or to a later one that was never given the task: storage decides.
             Some(task) if self.state.is_of_lost_store(task) && task.command.is_some() => {}
             Some(task) => {
                 let next = item.sequence == task.host_sequence + 1;
@@ -121,7 +123,7 @@ impl Tx<'_> {
         }
     }
 
-    /// The stream is not whole. The next one starts with a snapshot, after a crash as well.
+    /// The stream has a hole. The next stream starts with a snapshot, even after a crash.
     fn hole_in(&mut self, host_id: HostId) {
         let stream = self.state.volatile.streams.entry(host_id).or_default();
         if !std::mem::replace(&mut stream.hole, true) {
@@ -141,13 +143,13 @@ impl Tx<'_> {
         let is_doubted = self.state.task(item.id).is_some_and(AsyncTask::is_doubted);
         self.calm(item);
         if unstoppable || was_undecided || is_doubted || item.is_held {
-            // It may be one that can be stopped now, or that storage is to be asked about.
+            // The task may be one that can be stopped now, or about which storage is to be asked.
             self.ask(item.id);
         }
         self.after_move(item.id);
     }
 
-    /// What is over here and waits on its host to be asked for again is not to begin.
+    /// A task that is over for the engine, and that its host holds until the engine sends it again, must not begin.
     fn calm(&mut self, item: &HostTask) {
         let Some(task) = self.state.task(item.id).filter(|_| item.is_held) else {
             return;
@@ -168,7 +170,7 @@ impl Tx<'_> {
         }
     }
 
-    /// A command hears of its task when that is over, or when it was thought to need somebody.
+    /// A command hears of its task when the task is over, or when the task was thought to need an operator.
     fn after_move(&mut self, task_id: TaskId) {
         let Some(task) = self.state.task(task_id) else {
             return;
@@ -183,7 +185,7 @@ impl Tx<'_> {
         }
     }
 
-    /// The outcome of a record that was cleared before the engine heard it: the stream will not show it again.
+    /// Takes in the outcome of a task that was cleared before the engine heard it: the stream will not show it again.
     pub(super) fn take_cleared(&mut self, record: &HostTask) {
         if record.state.is_terminal() {
             let task = self.state.task(record.id);
@@ -197,8 +199,8 @@ impl Tx<'_> {
         }
     }
 
-    /// The host has a task again that is over for good: its directory was put back from an older copy. The record stays
-    /// as it is, and the host is to have done with it.
+    /// The host has a task again that is over for good: its directory was restored from an older copy. The record
+    /// stays as it is, and the host must end the task.
     fn lay_to_rest(&mut self, host_id: HostId, item: &HostTask) {
         let task_id = item.id;
         let Some(host) = self.state.host(host_id) else {
@@ -212,7 +214,7 @@ impl Tx<'_> {
             };
             self.put(Change::Host(Arc::new(host)));
         }
-        // Of one that has left the working state, the host still has what it was sent with.
+        // If the task has left the working state, the host still has the id that the task was sent with.
         let correlation_id = match self.state.task(task_id) {
             Some(task) => task.correlation_id.clone(),
             None => item.correlation_id.to_string(),
@@ -232,7 +234,8 @@ impl Tx<'_> {
         });
     }
 
-    /// As many as there is room for are recorded; of the others it is told how many there are, less and less often.
+    /// Foreign tasks are recorded as long as there is room; an event gives the number of the others, less and less
+    /// often.
     fn foreign_seen(&mut self, host_id: HostId, item: &HostTask, time: Option<Timestamp>) {
         if item.engine_id == Some(self.state.seed.engine_id) {
             self.want_inventory(host_id);
@@ -286,14 +289,15 @@ impl Tx<'_> {
         self.followed_to(host_id, Some(token));
     }
 
-    /// The host does not show a task. Absent is not failed: a write settles it, here and again at each connection.
+    /// The host does not show a task. An absent task has not failed: a write settles it, here and again at each
+    /// connection.
     fn missing(&mut self, task_id: TaskId) {
         let Some(task) = self.state.task(task_id) else {
             return;
         };
         let now = self.now;
         match task.async_state {
-            // The host shows all that was not cleared.
+            // The host shows every task that was not cleared.
             state if is_being_cleared(state) || task.purpose == Purpose::Foreign => {
                 let present = self.state.host(task.host_id).and_then(|host| host.store_id);
                 let of_this_store = task.purpose != Purpose::Foreign || task.store_id == present;
@@ -321,21 +325,23 @@ fn is_past(token: Option<Token>, cursor: Token) -> bool {
     })
 }
 
-/// What a look at a host's task means for a record.
+/// The meaning of a host's task for the record.
 struct Look {
-    /// The start of the host that shows it.
+    /// The start of the host that shows the task.
     start: Option<Start>,
-    /// The record is open: what is shown counts. A terminal state is final.
+    /// Whether the record is open, so that the host's report counts. A terminal state is final.
     is_open: bool,
-    /// Its host says that it was undone, and storage is asked first: the host may have forgotten what it did.
+    /// Whether the host says that the task was undone and storage must be asked first, because the host may have
+    /// forgotten its work.
     is_doubted: bool,
-    /// It is over with this.
+    /// Whether the task is over with this report.
     is_over: bool,
-    /// It waits at its host to be asked for, whatever the engine asked before: until it is shown otherwise, each connection asks.
+    /// Whether the host holds the task until the engine sends it again, whatever the engine sent before. Each
+    /// connection sends it, until the host shows otherwise.
     is_held: bool,
-    /// It is gone at its host, and was somebody else's.
+    /// Whether the task is gone at its host, and was a foreign one.
     has_vanished: bool,
-    /// It is gone at its host, as it was to be.
+    /// Whether the task is gone at its host because it was cleared.
     is_cleared: bool,
 }
 
@@ -371,7 +377,7 @@ impl Look {
         seen.into_iter().chain(vanished).chain(cleared).collect()
     }
 
-    /// The one place where what a host says enters a record, which has been moved by the events.
+    /// The one place that takes a host's report into a record. The events have moved the record already.
     fn take_in(
         &self,
         task: &mut AsyncTask,
@@ -400,7 +406,7 @@ impl Look {
         };
         let waits = AsyncTask::waits_for(task.async_state, task.host_id, words, now);
         match (&mut task.waiting_for, waits) {
-            // Since when it waits is not lost by a change that waits for the same.
+            // A change that waits for the same thing keeps the time since when the task waits.
             (Some(present), Some(new)) if present.what == new.what => present.note = new.note,
             (present, new) => *present = new,
         }
@@ -480,7 +486,7 @@ mod tests {
         let more = |event: &&crate::model::Event| event.message.contains("--max-foreign-tasks-per-host");
         let told: Vec<_> = world.engine.events.iter().filter(more).collect();
         assert!((1..10).contains(&told.len()), "{told:#?}");
-        // The bound is of what is there: where others have gone, there is room again.
+        // The bound counts existing tasks: there is room again once others have gone.
         assert!(world.is_connected(host_id(0)));
     }
 
@@ -546,7 +552,7 @@ mod tests {
             store_id,
             frame,
         });
-        // The next stream begins there, and would never show anything.
+        // The next stream begins at that point, and would never show anything.
         world.disconnect(host_id);
         world.settle();
         assert_eq!(world.state_of(1), CommandState::Succeeded);

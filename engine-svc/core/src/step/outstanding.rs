@@ -1,4 +1,4 @@
-//! What is still to be done in the world, as it follows from the records: nothing is kept in a queue.
+//! The work still to be done, as it follows from the records: there is no queue that could be lost.
 
 use common::id::HostId;
 
@@ -8,7 +8,7 @@ use crate::plan;
 use crate::state::State;
 
 impl State {
-    /// All that is to be done on a host, in the order in which to do it.
+    /// All effects that are due on a host, in the order in which to perform them.
     pub fn outstanding(&self, host_id: HostId) -> Vec<Effect> {
         let calls = self
             .calls_to(host_id)
@@ -31,11 +31,11 @@ impl State {
             .collect()
     }
 
-    /// What the host is to be asked for a task.
+    /// What the host is to be asked about a task.
     pub(crate) fn ask_of(&self, task: &AsyncTask) -> Option<Effect> {
         let (host_id, task_id) = (task.host_id, task.id);
         task.command?;
-        // What a start that was cut has left is not wanted before the start.
+        // Records that an interrupted start has left are not wanted before the start.
         let waits = |root: &Command| root.state == CommandState::Pending;
         if task.root.and_then(|root| self.command(root)).is_some_and(waits) {
             return None;
@@ -84,7 +84,7 @@ impl State {
         }
     }
 
-    /// What a command's host is to be called for.
+    /// The call that a command's host is due.
     pub(crate) fn call_of(&self, command: &Command) -> Option<Effect> {
         Some(Effect::Call {
             host_id: command.parameters.called_host()?,
@@ -94,7 +94,7 @@ impl State {
         })
     }
 
-    /// Where the host of an unfinished command is to be followed that is not recorded.
+    /// How to follow the host of an unfinished command, if the host is not recorded.
     pub(crate) fn follows(&self, command: &Command) -> Option<Effect> {
         let (address, identity) = plan::calling(command)?.follows(self)?;
         Some(Effect::Follow {
@@ -104,7 +104,7 @@ impl State {
         })
     }
 
-    /// Where to look at a disk.
+    /// The effect that looks at a disk.
     pub(crate) fn look_at(&self, key: EntityKey) -> Option<Effect> {
         let EntityKey::Disk(disk_id) = key else {
             return None;
@@ -117,32 +117,33 @@ impl State {
         })
     }
 
-    /// Whether only storage can tell what became of a task: its host lost its memory of it, or may have.
+    /// Whether only storage can tell what became of a task: its host has lost its memory of the task, or may have.
     pub(crate) fn is_undecided(&self, task: &AsyncTask) -> bool {
         let ours = task.command.is_some();
         self.is_of_lost_store(task) || ours && (self.is_unproven(task) || task.is_doubted())
     }
 
-    /// Whether an open task was given to a store of its host that is lost.
+    /// Whether an open task was given to a store that its host has lost.
     pub(crate) fn is_of_lost_store(&self, task: &AsyncTask) -> bool {
         let present = self.host(task.host_id).and_then(|host| host.store_id);
         task.is_open() && task.store_id.is_some() && task.store_id != present
     }
 
-    /// Whether an open task was sent to an earlier start of its host, and nothing shows that the present one knows it.
+    /// Whether an open task was sent to an earlier start of its host, and nothing shows that the present start knows
+    /// it.
     fn is_unproven(&self, task: &AsyncTask) -> bool {
         let present = self.host(task.host_id).and_then(|host| host.start);
         task.is_open() && task.host_sequence == 0 && task.start.is_some() && task.start != present
     }
 
-    /// Whether its host waits to be asked for a task: it never was, or was started anew since, and begins nothing for an
-    /// engine that may not want it any more.
+    /// Whether the host waits for the engine to send a task: the task was never sent, or the host was started anew
+    /// since, and a host begins nothing for an engine that may no longer want it.
     fn is_to_be_asked_for(&self, task: &AsyncTask) -> bool {
         let present = self.host(task.host_id).and_then(|host| host.start);
         task.async_state == AsyncTaskState::Initializing || task.start.is_some() && task.start != present
     }
 
-    /// Whether an operator wants storage looked at once more for a task that it did not tell of.
+    /// Whether an operator wants storage examined once more for a task that storage did not tell about.
     pub(crate) fn is_examined_again(&self, task: &AsyncTask) -> bool {
         task.command
             .and_then(|id| self.command(id))

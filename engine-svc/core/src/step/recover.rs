@@ -1,5 +1,5 @@
-//! What a restart decides: nothing that the records do not say already. The hosts are followed again, and every
-//! command is asked what now, as it would have been without the restart.
+//! A restart decides nothing that the records do not say already. The hosts are followed again, and each command's
+//! verb is asked what is next, as it would have been without the restart.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::effect::Effect;
 use crate::model::CommandState;
 
 impl Tx<'_> {
-    /// Nothing is decided of the trees that are left out.
+    /// Nothing is decided about the trees in `left_out`.
     pub(super) fn recover(&mut self, left_out: &BTreeSet<CommandId>) {
         let hosts: Vec<Effect> = self.hosts_to_follow();
         self.effects(hosts);
@@ -21,7 +21,7 @@ impl Tx<'_> {
                 continue;
             };
             if command.state.is_terminal() {
-                // An end of which only the first revisions were recorded.
+                // Only the first revisions of this end were recorded.
                 self.release_tasks(&command);
             } else {
                 for part in self.state.tree_of(root).into_iter().rev() {

@@ -28,9 +28,9 @@ impl Tx<'_> {
         }
     }
 
-    /// What is to be recorded, and whether it can start.
+    /// The records of a request, and whether it can start.
     fn admit(&self, asked: &Submission) -> Result<(Records, Locks), Fault> {
-        // Before all else that may be wrong with it: what an engine knows that is fenced is old.
+        // This check comes before all others: the records of a fenced engine may be outdated.
         if !matches!(asked.request, CommandRequest::TakeOverHost(_)) {
             self.is_not_over()?;
         }
@@ -52,7 +52,7 @@ impl Tx<'_> {
         Ok((records, locks))
     }
 
-    /// What a request would become as things are, whoever holds what it needs.
+    /// The plan of a request in the present state, whoever holds the locks that it needs.
     pub(super) fn plan(&self, id: CommandId, request: &CommandRequest) -> Result<Plan, Fault> {
         plan::plan(self.state, id, request).and_then(|plan| self.is_ours(plan))
     }
@@ -66,14 +66,15 @@ impl Tx<'_> {
         }
     }
 
-    /// What is under way is bounded, so that nobody fills the memory with what cannot end. What brings a host back is not.
+    /// Unfinished work is bounded, so that nobody fills the memory with commands that cannot end. A command that
+    /// brings a host back is exempt.
     pub(super) fn too_many(&self, records: &Records) -> Result<(), Fault> {
         if records.root.parameters.takes_over() {
             return Ok(());
         }
         let limits = self.state.seed.limits;
         let user = &records.root.user;
-        // One that waited is there already, and so may parts of it be.
+        // A command that waited is recorded already, and so may some of its parts be.
         let parts = records.children.iter().map(|(part, _)| part);
         let new = parts
             .chain([&records.root])
@@ -139,8 +140,8 @@ impl Tx<'_> {
         })
     }
 
-    /// What would only rest, because another life of this engine has the host, is refused. So is everything once it is
-    /// another life that goes on, and before it is known whether it is.
+    /// Refuses work that would only rest, because another life of this engine has the host. Refuses everything once
+    /// another life goes on, and as long as that is undecided.
     fn is_ours(&self, plan: Plan) -> Result<Plan, Fault> {
         if plan.parameters.takes_over() {
             return Ok(plan);
@@ -166,7 +167,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Refuses what an engine does not do that may not be the one that goes on.
+    /// Refuses the work of an engine that may not be the one that goes on.
     pub(super) fn may_act(&self) -> Result<(), Fault> {
         match &self.state.volatile.stance {
             Some(Stance::Acts) => Ok(()),
@@ -183,7 +184,7 @@ impl Tx<'_> {
         Fault::new(FaultCode::EntityBusy, message).about(key)
     }
 
-    /// One that would wait says for whom.
+    /// A command that would wait says for whom.
     fn as_planned(&self, mut records: Records, locks: &Locks) -> Reply {
         match locks {
             Locks::Free => {}
@@ -202,7 +203,7 @@ impl Tx<'_> {
         }
     }
 
-    /// The root comes last: it is what makes the rest count.
+    /// The root is recorded last: the other records count only with it.
     fn accept(&mut self, records: Records) -> Reply {
         let Records { root, task, children } = records;
         for (command, task) in children {
@@ -215,7 +216,7 @@ impl Tx<'_> {
         self.present(root)
     }
 
-    /// The plan of a root is recorded, and it has its locks: hosts are asked for what is to be done first.
+    /// The plan of a root is recorded, and the root has its locks: hosts are asked for the first tasks.
     pub(super) fn set_out(&mut self, root: &Command) {
         let id = root.id;
         self.follow_for(root);
@@ -226,13 +227,14 @@ impl Tx<'_> {
             }
         }
         self.call_if_connected(id);
-        // Bottom up: where there is nothing to do, a parent has ended before its own parent asks for it.
+        // Bottom up: a parent with nothing to do has ended before its own parent asks for it.
         for part in self.state.tree_of(id).into_iter().rev() {
             self.decide(part);
         }
     }
 
-    /// A host that is to be ours is followed from now on; one that is recorded, and refuses this engine, is tried at once.
+    /// A host that is to become this engine's is followed from now on; a recorded host that refuses this engine is
+    /// tried at once.
     fn follow_for(&mut self, root: &Command) {
         let follow = self.state.follows(root);
         if follow.is_none() && root.parameters.takes_over() {
@@ -243,14 +245,14 @@ impl Tx<'_> {
     }
 }
 
-/// Whether what a request needs is free.
+/// Whether the locks of a request are free.
 enum Locks {
     Free,
-    /// It waits for that, as it asked for.
+    /// They are not, and the request is willing to wait.
     Awaited,
 }
 
-/// Who has an entity, or comes first.
+/// Who holds the lock of an entity, or comes first in its queue.
 pub(super) fn held(key: &EntityKey, holder: &Holder, waits: bool) -> String {
     let how = if waits { "waited for" } else { "held" };
     match holder {
@@ -323,7 +325,7 @@ mod tests {
         let mut world = World::with_domains(1);
         let none = (Usage::default(), Usage::default());
         assert_eq!(world.engine.state.usage("ann"), none);
-        // A VM of one disk is two commands.
+        // A VM with one disk is two commands.
         for (commands, commands_per_user) in [(2, 9), (9, 2)] {
             let limits = &mut world.engine.state.seed.limits;
             (limits.commands, limits.commands_per_user) = (commands, commands_per_user);
@@ -337,7 +339,7 @@ mod tests {
             let fault = refusal(transition.reply);
             assert_eq!(fault.code, FaultCode::TooManyCommands);
             assert!(fault.message.contains("--max-live-commands"), "{}", fault.message);
-            // The bound of one user is not another's.
+            // The bound of one user does not apply to another.
             other.user = "bob".to_owned();
             other.validate_only = true;
             let reply = world.step(Input::Submit(Box::new(other))).reply;
@@ -377,7 +379,7 @@ mod tests {
             let fault = refusal(transition.reply);
             assert_eq!(fault.code, FaultCode::TooManyCommands);
             assert!(fault.message.contains(setting), "{}", fault.message);
-            // The bound of one user is not another's.
+            // The bound of one user does not apply to another.
             other.user = "bob".to_owned();
             other.validate_only = true;
             let reply = world.step(Input::Submit(Box::new(other.clone()))).reply;
@@ -386,12 +388,12 @@ mod tests {
                 text_bytes == all,
                 "{reply:?}"
             );
-            // A short text has room.
+            // There is room for a short text.
             other.user = "ann".to_owned();
             other.request = create_vm(number + 10, [number + 10], 0);
             let reply = world.step(Input::Submit(Box::new(other))).reply;
             assert!(matches!(reply, Reply::Planned { .. }), "{reply:?}");
-            // What is under way counts after a restart as well.
+            // Unfinished work counts after a restart as well.
             let before = world.engine.state.usage("ann");
             assert!(before.1.text_bytes > 8_000);
             world.crash();

@@ -1,4 +1,4 @@
-//! One transition in the making: each change is applied as it is made, so what follows sees it.
+//! One transition in the making: each change is applied at once, so later code sees it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct Tx<'a> {
     moves: super::Moves,
 }
 
-/// A move that the tables do not have, of a command or a task of this tree; none for a task of nobody's.
+/// A move of a command or a task that its table does not have. `root` is its tree; none for a foreign task.
 pub(super) struct Defect {
     pub(super) root: Option<CommandId>,
     pub(super) illegal: IllegalMove,
@@ -67,8 +67,8 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// The outcome. Trees of which nothing more comes leave the state. Of a step in which a record was to be moved as
-    /// no table has it, nothing stays.
+    /// The result. Trees that are finished leave the state. If the step tried to move a record in a way that no table
+    /// has, the whole step is undone.
     pub(super) fn finish(self, reply: Reply) -> Result<Transition, Defect> {
         if let Some(defect) = self.defect {
             self.state.roll_back(self.undo);
@@ -106,7 +106,7 @@ impl<'a> Tx<'a> {
             if let Change::Disk(disk) = &change {
                 let key = EntityKey::Disk(disk.spec.disk_id);
                 self.put(change);
-                // Asked for where the record says that nothing is known; otherwise nothing is outstanding.
+                // Storage is asked if the record says that nothing is known; otherwise no look is due.
                 self.ask_about(key);
             } else {
                 self.put(change);
@@ -129,12 +129,13 @@ impl<'a> Tx<'a> {
         self.effects.extend(effects);
     }
 
-    /// Changes a command but for its state, unless it has gone or nothing changes.
+    /// Changes a command except its state, unless the command is gone or nothing changes.
     pub(super) fn edit_command(&mut self, id: CommandId, edit: impl FnOnce(&mut Command)) {
         self.change_command(id, None, edit);
     }
 
-    /// Moves a command as its table says, with what else changes of it, unless it has gone or nothing changes.
+    /// Moves a command as its table says, together with other changes of it, unless the command is gone or nothing
+    /// changes.
     pub(super) fn move_command(
         &mut self,
         id: CommandId,
@@ -144,7 +145,7 @@ impl<'a> Tx<'a> {
         self.change_command(id, Some(event), edit);
     }
 
-    /// The only place where a command's state is set.
+    /// The only place that sets a command's state.
     fn change_command(
         &mut self,
         id: CommandId,
@@ -173,13 +174,13 @@ impl<'a> Tx<'a> {
         self.put(Change::Command(Arc::new(new)));
     }
 
-    /// Changes a task but for its state, unless it has gone or nothing changes.
+    /// Changes a task except its state, unless the task is gone or nothing changes.
     pub(super) fn edit_task(&mut self, id: TaskId, edit: impl FnOnce(&mut AsyncTask)) {
         self.change_task(id, &[], edit);
     }
 
-    /// Moves a task as its table says, with what else changes of it, unless it has gone or nothing changes. Several
-    /// events are one change.
+    /// Moves a task as its table says, together with other changes of it, unless the task is gone or nothing changes.
+    /// Several events make one change.
     pub(super) fn move_task(
         &mut self,
         id: TaskId,
@@ -212,7 +213,7 @@ impl<'a> Tx<'a> {
         self.put(Change::Task(Arc::new(new)));
     }
 
-    /// The only place where a task's state is set; whether its table has all the moves.
+    /// The only place that sets a task's state. Returns whether the table has all the moves.
     pub(super) fn advance(&mut self, task: &mut AsyncTask, events: &[AsyncTaskEvent]) -> bool {
         for event in events {
             match task.async_state.next(*event) {
@@ -230,7 +231,7 @@ impl<'a> Tx<'a> {
         true
     }
 
-    /// Whether the step is refused already: what it would still change goes with the rest.
+    /// Whether the step is refused already: further changes are undone with the rest.
     pub(super) fn is_refused(&self) -> bool {
         self.defect.is_some()
     }
@@ -239,7 +240,7 @@ impl<'a> Tx<'a> {
         self.defect.get_or_insert(Defect { root, illegal });
     }
 
-    /// What is recorded for the first time begins where its table does.
+    /// Checks that a record that is new begins in the first state of its table.
     fn is_first(&mut self, change: &Change) {
         match change {
             Change::Command(command) => {
@@ -265,7 +266,7 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Sends whatever the host is to be asked for a task now.
+    /// Sends what the host is to be asked about a task now.
     pub(super) fn ask(&mut self, id: TaskId) {
         let effect = self.state.task(id).and_then(|task| self.state.ask_of(task));
         self.effects.extend(effect);
@@ -279,7 +280,7 @@ impl<'a> Tx<'a> {
         self.state.seed.last_seq + 1
     }
 
-    /// Tells people about a command.
+    /// Emits an event about a command.
     pub(super) fn emit(&mut self, code: EventCode, command: &Command, user: &str, message: String) {
         let event = Event {
             id: self.state.seed.last_event_id + 1,
@@ -296,7 +297,7 @@ impl<'a> Tx<'a> {
         self.put(Change::Event(event));
     }
 
-    /// Tells people about something that no command did.
+    /// Emits an event that no command caused.
     pub(super) fn emit_about(&mut self, code: EventCode, entities: Vec<EntityKey>, message: String) {
         let event = Event {
             id: self.state.seed.last_event_id + 1,
@@ -313,9 +314,9 @@ impl<'a> Tx<'a> {
         self.put(Change::Event(event));
     }
 
-    /// What an operator is needed for, since now.
+    /// The reason why an operator is needed, since now.
     pub(super) fn attention(&self, fault: Fault) -> WaitingFor {
-        // Before the host is this engine's a retry and an abandon are refused; then it goes on by itself.
+        // A retry and an abandon are refused until the host is this engine's; then the command goes on by itself.
         let note = match fault.code {
             FaultCode::HostIdMismatch => "the host that was added, at its address",
             _ if is_about_identity(&fault) => "the host to be this engine's: TakeOverHost, if it is to be",
@@ -336,7 +337,7 @@ mod tests {
     use crate::model::CommandState;
     use crate::testing::{World, command_id, create_vm, remove_vm};
 
-    /// A VM in the making, with another one there.
+    /// A VM in the making, beside another VM.
     fn world() -> World {
         let mut world = World::with_domains(1);
         world.submit(1, "CreateVm", create_vm(1, [1], 0));
@@ -345,7 +346,7 @@ mod tests {
         world
     }
 
-    /// What such a step comes to, after it has changed much else: a whole command, a VM, a host, tasks.
+    /// The defect of an illegal step that has changed much else before: a whole command, a VM, a host, tasks.
     fn refused(world: &mut World, illegal: impl FnOnce(&mut Tx<'_>)) -> Defect {
         let before = world.engine.state.dump();
         let mut tx = Tx::new(&mut world.engine.state, Timestamp(1_000));
@@ -401,8 +402,8 @@ mod tests {
         assert_eq!(world.state_of(2), CommandState::Succeeded, "and all goes on");
     }
 
-    /// A record that cannot have been written: a command that undoes, and has nothing to undo. A restart says so and goes
-    /// on with the others.
+    /// A record that cannot have been written: a command that undoes, and has nothing to undo. A restart reports it
+    /// and goes on with the other trees.
     #[test]
     fn a_restart_passes_over_a_tree_that_would_move_as_no_table_has_it() {
         let mut world = world();

@@ -1,4 +1,4 @@
-//! What hosts answer to what they were asked. Only verdicts arrive here; a cut says nothing.
+//! Hosts' answers to requests. Only verdicts arrive here; a broken connection says nothing.
 
 use common::id::{CommandId, HostId, StoreId, TaskId};
 use common::{Fault, FaultCode};
@@ -61,7 +61,7 @@ impl Tx<'_> {
         self.decide_for(task_id);
     }
 
-    /// Whether an answer of this store is about the task as it is now addressed.
+    /// Whether an answer of this store concerns the task as it is addressed now.
     fn is_addressed(&self, task_id: TaskId, store_id: StoreId) -> bool {
         let task = self
             .state
@@ -80,7 +80,7 @@ impl Tx<'_> {
         let Some(task) = self.state.task(task_id) else {
             return;
         };
-        // One that is seen at work was accepted, whatever the answer to a repeat says.
+        // A task that was seen at work was accepted, whatever the answer to a repeat says.
         let fits = task.async_state == AsyncTaskState::Initializing && task.reported.is_none();
         if !fits || task.command.is_none() || self.state.is_undecided(task) {
             return;
@@ -95,7 +95,8 @@ impl Tx<'_> {
         self.decide_for(task_id);
     }
 
-    /// Past its point of no return it runs on; so it is wanted again, should its host no longer show it.
+    /// The task is past its point of no return and runs on; so it is wanted again if its host should no longer show
+    /// it.
     pub(super) fn abort_refused(&mut self, task_id: TaskId) {
         let Some(task) = self.state.task(task_id) else {
             return;
@@ -111,7 +112,7 @@ impl Tx<'_> {
         }
     }
 
-    /// A verdict on a call; one on a call that is no longer wanted says nothing.
+    /// Takes in the verdict on a call; a verdict on a call that is no longer wanted says nothing.
     pub(super) fn call_answered(&mut self, id: CommandId, call: &HostCall, result: Result<(), Fault>) {
         let Some(command) = self.state.command(id) else {
             return;
@@ -123,8 +124,8 @@ impl Tx<'_> {
         self.take(id, next);
     }
 
-    /// Calls the host if it is connected; the call comes again at the next connection otherwise. That it may have
-    /// been heard is recorded before it goes out.
+    /// Calls the host if it is connected; otherwise the next connection makes the call. Before the call goes out, the
+    /// engine records that the host may have heard it.
     pub(super) fn call_if_connected(&mut self, id: CommandId) {
         let Some(command) = self.state.command(id) else {
             return;
@@ -144,7 +145,7 @@ impl Tx<'_> {
         self.effects(effect);
     }
 
-    /// Takes a calling command from rest to work, if it rests, and has the call that is now due made.
+    /// Sets a calling command that rests to work, and has the call made that is due.
     pub(super) fn call_again(&mut self, id: CommandId) {
         let Some(command) = self
             .state

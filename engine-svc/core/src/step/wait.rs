@@ -1,5 +1,6 @@
-//! Commands that wait for their locks (PENDING): accepted, shown, started in the order of their acceptance when all
-//! locks of the tree are free, stopped, and ended when their time is up. What they do is planned when they start.
+//! Commands that wait for their locks (PENDING): they are accepted, shown, started in the order of their acceptance
+//! when all locks of the tree are free, stopped, and ended when their time is up. Their work is planned when they
+//! start.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,16 +20,17 @@ use crate::model::{
 use crate::plan::{self, End, Origin, Plan, Records};
 use crate::state::{Stance, State, freed_by};
 
-/// Trees that begin in one step: what an end frees may be waited for by hundreds, and each begins with up to a hundred
-/// records. The others begin with the next inputs; one comes every second while anything waits.
+/// The maximum number of trees that begin in one step: hundreds may wait for the locks that an end frees, and each
+/// tree begins with up to a hundred records. The others begin with the next inputs; an input comes every second while
+/// a command waits.
 const BEGIN_AT_ONCE: usize = 32;
 
-/// Those in the way that a fault names.
+/// The maximum number of blockers that a fault names.
 const NAMED: usize = 3;
 
 impl State {
-    /// Starts those that wait for what a step has freed. Each start is a step of its own, with the changes of the others:
-    /// a start that is refused harms only itself.
+    /// Starts the commands that wait for entities that a step has freed. Each start is a step of its own, added to
+    /// the others' changes: a refused start harms only itself.
     pub(super) fn start_waiting(&mut self, transition: &mut Transition, is_restart: bool, now: Timestamp) {
         let mut freed = std::mem::take(&mut self.volatile.freed);
         if self.waiting_commands() == 0 {
@@ -38,7 +40,8 @@ impl State {
         if is_restart {
             freed = self.all_waited_for();
         }
-        // One that may not be the engine that goes on begins nothing: what was freed is looked at again.
+        // An engine that may not be the one that goes on begins nothing: the freed entities are looked at again
+        // later.
         if !matches!(self.volatile.stance, Some(Stance::Acts)) {
             self.volatile.freed = freed;
             return;
@@ -74,7 +77,7 @@ impl State {
 }
 
 impl Tx<'_> {
-    /// Whether one more may wait.
+    /// Whether one more command may wait.
     pub(super) fn may_wait(&self) -> Result<(), Fault> {
         let most = self.state.seed.limits.waiting_commands;
         let waiting = self.state.waiting_commands();
@@ -87,7 +90,7 @@ impl Tx<'_> {
         Err(Fault::new(FaultCode::TooManyCommands, message))
     }
 
-    /// Accepts a command that waits. Of its plan nothing is recorded but what it needs.
+    /// Accepts a command that waits. Of its plan, only the locks are recorded.
     pub(super) fn queue(&mut self, planned: Command) -> Reply {
         let blockers = self.state.blockers(planned.id, &planned.locks);
         let root = Command {
@@ -102,7 +105,8 @@ impl Tx<'_> {
         self.present(root)
     }
 
-    /// The locks of a command that waits are free: it starts, if that is still possible, or waits for what it needs now.
+    /// The locks of a waiting command are free: it starts, if that is still possible, or waits for the locks that it
+    /// needs now.
     fn begin(&mut self, id: CommandId) {
         let Some(root) = self.state.command(id).cloned() else {
             return;
@@ -143,8 +147,9 @@ impl Tx<'_> {
         self.plan(root.id, &request)
     }
 
-    /// First the lists of the parts and of its own tasks, then these, parents before their own, then the start: what a start
-    /// that was cut has left is found again by the lists, and stays as it is. No host is asked for any of it before the start.
+    /// The order: first the root's lists of its parts and tasks, then these records, each parent before its children,
+    /// then the start. The lists lead to the records of an interrupted start, which stay as they are. No host is
+    /// asked for any of it before the start.
     fn start_planned(&mut self, records: Records) {
         let Records {
             root: planned,
@@ -180,7 +185,7 @@ impl Tx<'_> {
         }
     }
 
-    /// It ends without having begun; where somebody asked for that, it is stopped.
+    /// The command ends without having begun; it counts as stopped if somebody asked for that.
     pub(super) fn end_waiting(&mut self, id: CommandId, fault: Option<Fault>) {
         let Some(command) = self.state.command(id) else {
             return;
@@ -190,7 +195,8 @@ impl Tx<'_> {
         self.take(id, next);
     }
 
-    /// What a start that was cut has left, and that is not to be. By all that is known its plan is made again as it was.
+    /// Ends the records of an interrupted start that is not to happen. As far as is known, a new plan would be the
+    /// same.
     fn drop_parts(&mut self, root: CommandId) {
         for id in self.state.tree_of(root) {
             let tasks = self.state.command(id).map(|part| part.tasks.clone());
@@ -212,7 +218,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Shows who is in the way of a command that waits.
+    /// Records who blocks a waiting command.
     fn note_blockers(&mut self, id: CommandId) {
         let Some(command) = self.state.command(id) else {
             return;
@@ -224,7 +230,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Ends those whose time is up.
+    /// Ends the commands whose time is up.
     pub(super) fn check_lock_waits(&mut self, present: &Present) {
         let stance = self.may_act().err();
         for id in self.state.waiting() {
@@ -240,7 +246,7 @@ impl Tx<'_> {
     }
 }
 
-/// Whether it needs what it has waited for.
+/// Whether the plan needs the locks that the command has waited for.
 fn same(plan: &Plan, root: &Command) -> bool {
     let of = |locks: &[(EntityKey, _)]| locks.iter().cloned().collect::<BTreeSet<_>>();
     of(&plan.locks) == of(&root.locks)
@@ -254,7 +260,7 @@ fn awaits(blockers: Blockers, since: Timestamp) -> WaitingFor {
     }
 }
 
-/// The same of one that is only planned.
+/// The same for a command that is only planned.
 pub(super) fn would_await(blockers: Blockers, now: Timestamp) -> WaitingFor {
     WaitingFor {
         note: "its locks: it would wait, and start when those that come first have ended".into(),
@@ -262,7 +268,7 @@ pub(super) fn would_await(blockers: Blockers, now: Timestamp) -> WaitingFor {
     }
 }
 
-/// `stance`: why the engine begins nothing, where it does not.
+/// `stance`: why the engine begins nothing, if so.
 fn expired(seconds: f64, blockers: &Blockers, stance: Option<&Fault>) -> Fault {
     if let Some(fault) = stance {
         let message = format!(
@@ -309,10 +315,10 @@ mod tests {
         remove_disk, remove_vm, submission, vm_id,
     };
 
-    /// Of running time, whose inputs are microseconds apart.
+    /// Running time; inputs are microseconds apart.
     const WAIT: Duration = Duration::from_micros(500);
 
-    /// A disk that is being copied, and the command that is to remove it and waits.
+    /// A disk that is being copied, and a waiting command that is to remove it.
     fn world() -> World {
         let mut world = World::with_domains(1);
         world.submit(1, "CreateDisk", create_disk(1, 0));

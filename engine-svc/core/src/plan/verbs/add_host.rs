@@ -1,5 +1,5 @@
-//! Takes a host for this engine: connects to the address, sees that the host has this id and no other owner,
-//! claims it, and follows it from then on.
+//! Takes a host for this engine: connects to the address, checks that the host has this id and no other owner, claims
+//! the host, and follows it from then on.
 
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ impl CommandVerb for AddHost {
 }
 
 impl Calling for AddHost {
-    /// Do: claim. Undo, where the claim may have been heard: release. Stopped before that, it simply ends.
+    /// Do: claim. Undo, if the host may have heard of the claim: release. If the command is stopped before that, it
+    /// simply ends.
     fn call(&self, command: &Command) -> HostCall {
         if command.cancel_requested {
             HostCall::Release
@@ -62,12 +63,12 @@ impl Calling for AddHost {
         }
     }
 
-    /// The address answers as another host, or as one of another engine's.
+    /// Another host answers at the address, or the host belongs to another engine.
     fn refused(&self, command: &Command, fault: Fault) -> Next {
         if !command.call_sent || not_ours(&fault) {
             End::without_trace(command, Some(fault))
         } else {
-            // The host that was there before may be claimed by now, and nobody can reach it.
+            // The host that answered there before may be claimed by now, and nobody can reach it.
             rest(command, fault, false)
         }
     }
@@ -170,7 +171,7 @@ mod tests {
         let given_up = CommandRequest::RemoveHost(RemoveHost { host_id: host_id(0) });
         world.submit(2, "RemoveHost", given_up);
         world.settle();
-        // Said before the engine stopped following it, and heard after.
+        // The host says this before the engine stops following it, and the engine hears it after.
         let facts = world.hosts[&host_id(0)].facts(None);
         world.step(Input::HostConnected {
             host_id: host_id(0),

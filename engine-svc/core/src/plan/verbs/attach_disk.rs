@@ -1,4 +1,4 @@
-//! Gives a disk to a VM. Nothing but the inventory changes, so it is done by the very change that accepts it.
+//! Attaches a disk to a VM. Only the inventory changes, so the change that accepts the command does it.
 
 use common::id::{CommandId, DiskId, VmId};
 use common::lock::Mode;
@@ -47,7 +47,7 @@ fn full(state: &State, request: &AttachDisk) -> Option<Fault> {
 }
 
 impl CommandVerb for AttachDisk {
-    /// The disk first: it says in which VM to look, and the VM says whether it is there.
+    /// The disk first: it names the VM to look in, and the VM says whether the disk is attached.
     fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
         let (Some(disk), Some(vm)) = (at.state.disk(self.disk_id), at.state.vm(self.vm_id)) else {
             return Next::Stay;
@@ -60,7 +60,7 @@ impl CommandVerb for AttachDisk {
     }
 }
 
-/// That there are such a disk and such a VM.
+/// Checks that the disk and the VM exist.
 pub(super) fn both(state: &State, disk_id: DiskId, vm_id: VmId) -> Result<(), Fault> {
     if state.disk(disk_id).is_none() {
         return Err(absent(state, &EntityKey::Disk(disk_id), "disk_id"));
@@ -71,7 +71,7 @@ pub(super) fn both(state: &State, disk_id: DiskId, vm_id: VmId) -> Result<(), Fa
     Ok(())
 }
 
-/// Both, alone.
+/// Both, each with an exclusive lock.
 pub(super) fn locks(disk_id: DiskId, vm_id: VmId) -> Vec<(EntityKey, Mode)> {
     vec![
         (EntityKey::Vm(vm_id), Mode::Exclusive),
@@ -92,7 +92,7 @@ mod tests {
         submission, vm_id,
     };
 
-    /// VMs 1 and 2, and disk 1 of its own.
+    /// VMs 1 and 2, and disk 1 without a VM.
     fn world() -> World {
         let mut world = World::with_domains(1);
         world.submit(0x11, "CreateVm", create_vm(1, [8], 0));

@@ -1,5 +1,5 @@
-//! Copies a disk to a new one that belongs to no VM and is as large. The source is shared with other copies, and held
-//! against its removal; the new one is in the inventory once it is whole.
+//! Copies a disk to a new disk of the same size that belongs to no VM. The command shares the lock of the source with
+//! other copies, so that nobody removes the source; the new disk enters the inventory once it is whole.
 
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ impl Root for CopyDisk {
     }
 }
 
-/// As large as its source.
+/// The new disk, as large as its source.
 fn wanted(request: &CopyDiskRequest, source: &Disk) -> NewDisk {
     NewDisk {
         disk_id: request.disk_id,
@@ -104,7 +104,7 @@ mod tests {
         disk_id, domain_id, refusal, remove_disk, remove_vm, vm_id,
     };
 
-    /// Disk 1 of its own and disk 8 of VM 1, in domain 0; domain 1 is another host's, domain 2 the first one's.
+    /// Disk 1 without a VM and disk 8 of VM 1, in domain 0; domain 1 is on another host, domain 2 on the first one.
     fn world() -> World {
         let mut world = World::with_domains(2);
         world.submit(0x11, "CreateStorageDomain", crate::testing::create_domain(2, 0));
@@ -166,7 +166,7 @@ mod tests {
         ] {
             let fault = refusal(world.submit(3, rpc, request));
             assert_eq!(fault.code, FaultCode::EntityBusy, "{rpc}: {fault}");
-            // What is not there yet is said to be being made, and by whom.
+            // A refusal says that the disk is still being made, and by whom.
             if fault.subject == "disk_id" {
                 let expected = format!(
                     "disk {} is being made by command {} of ann since ",

@@ -1,4 +1,5 @@
-//! Copies one disk to a new one. The source is only read; nobody removes it meanwhile, for the tree shares its lock.
+//! Copies one disk to a new one. The source is only read; nobody removes the source meanwhile, because the tree holds
+//! a shared lock of it.
 
 use common::id::VolumeId;
 use common::{CopyVolume, Operation, Timestamp, VolumeAddress};
@@ -10,7 +11,7 @@ use crate::plan::verb::{Leaf, NewImage, Undo};
 use crate::state::State;
 
 impl Leaf for CopyImage {
-    /// Do: the new volume is LEGAL with generation 0, and holds what the source holds.
+    /// Do: the new volume is LEGAL with generation 0, and has the content of the source.
     fn make(&self) -> PlannedTask {
         PlannedTask {
             host_id: self.host_id,
@@ -34,7 +35,7 @@ impl Leaf for CopyImage {
         Undo::Task(delete_image(self.host_id, self.disk.domain_id, self.disk.disk_id))
     }
 
-    /// Its root brings the disk, once the whole tree is done.
+    /// The root records the disk, once the whole tree is done.
     fn done(&self, _state: &State) -> Vec<Change> {
         Vec::new()
     }

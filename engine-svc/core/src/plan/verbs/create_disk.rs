@@ -1,5 +1,5 @@
-//! Creates a disk that belongs to no VM. It is in the inventory once it is whole; if it cannot be made, its part undoes
-//! what there is of it.
+//! Creates a disk that belongs to no VM. The disk enters the inventory once it is whole; if the creation fails, the
+//! part undoes its own work.
 
 use common::id::CommandId;
 use common::lock::Mode;

@@ -1,4 +1,4 @@
-//! Creates one disk, empty.
+//! Creates one empty disk.
 
 use common::id::VolumeId;
 use common::{CreateVolume, Operation, Timestamp};
@@ -31,7 +31,7 @@ impl Leaf for CreateImage {
         Undo::Task(delete_image(self.host_id, self.disk.domain_id, self.disk.disk_id))
     }
 
-    /// Its root brings the disk, once the whole tree is done.
+    /// The root records the disk, once the whole tree is done.
     fn done(&self, _state: &State) -> Vec<Change> {
         Vec::new()
     }

@@ -1,8 +1,8 @@
 //! Creates a storage domain on a host.
 //!
-//! It has no undo: a host returns a domain of the same id and name as if it had just made it, so formatting it
-//! could destroy one that was there before. So once the host may have heard of it, it runs to its verdict, as a
-//! task does past its point of no return; the wish to stop it is kept.
+//! The command has no undo: a host answers for a domain of the same id and name as if it had just made the domain, so
+//! an undo could destroy a domain that was there before. Therefore the command runs to its verdict once the host may
+//! have heard of it, as a task does past its point of no return; the cancellation stays recorded.
 
 use common::id::CommandId;
 use common::lock::Mode;
@@ -52,7 +52,7 @@ impl Calling for CreateStorageDomain {
         }
     }
 
-    /// A verdict against it means that nothing is there: a host makes a domain whole or not at all.
+    /// A refusal means that no domain is there: a host makes a domain whole or not at all.
     fn answered(&self, at: At<'_>, result: Result<(), Fault>) -> Next {
         match result {
             Ok(()) => End::succeeded(vec![Change::Domain(Domain {

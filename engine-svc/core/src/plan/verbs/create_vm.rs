@@ -1,5 +1,5 @@
-//! Creates a VM with its disks, all at once. Neither it nor its disks are in the inventory before the change that
-//! ends the command; if one disk fails, what there is of the others is undone.
+//! Creates a VM with its disks, all at once. The VM and its disks enter the inventory by the change that ends the
+//! command; if one disk fails, the others are undone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +61,7 @@ impl Root for CreateVm {
     }
 }
 
-/// The disks that are asked for.
+/// The requested disks.
 fn specs(command: CommandId, asked: &[NewDisk]) -> Vec<DiskSpec> {
     let spec = |(at, disk)| new_disk::spec(command, &place(at), disk);
     asked.iter().enumerate().map(spec).collect()
@@ -71,7 +71,7 @@ fn place(at: usize) -> String {
     format!("disk/{at}")
 }
 
-/// What is wrong with a request, whatever the state.
+/// Checks what does not depend on the state.
 fn valid(wanted: &CreateVm) -> Result<(), Fault> {
     if wanted.disks.len() > MAX_DISKS {
         let problem = format!(
@@ -123,7 +123,7 @@ impl CommandVerb for CreateVm {
         left.map(|(_, child)| child.parameters.entity()).collect()
     }
 
-    /// A part of it ended badly, or can only end so.
+    /// A part has ended badly, or can only end badly.
     fn undoing(&self, at: At<'_>) -> bool {
         at.command.fault.is_some() || at.state.family(at.command.id).broken()
     }
@@ -133,7 +133,7 @@ impl CommandVerb for CreateVm {
     }
 }
 
-/// What its success brings: the disks, then the VM.
+/// The changes of a success: the disks, then the VM.
 fn created(at: At<'_>, p: &CreateVm, now: Timestamp) -> Vec<Change> {
     let disks = at.children().filter_map(|part| {
         Some(Change::Disk(Disk {
@@ -151,8 +151,8 @@ fn created(at: At<'_>, p: &CreateVm, now: Timestamp) -> Vec<Change> {
     disks.chain([vm]).collect()
 }
 
-/// Undo: what is still being made is stopped; what was made is deleted, each by a task of its own, and only once
-/// the task that made it is over.
+/// Undo: disks in the making are stopped; finished disks are deleted, each by a task of its own, and only once the
+/// task that made the disk is over.
 fn undo(at: At<'_>) -> Next {
     let tried = tried(at);
     let work = undo_work(at, &tried);
@@ -176,7 +176,7 @@ fn undo(at: At<'_>) -> Next {
     }
 }
 
-/// The last undo of each part that was undone or is being undone, by the part's number.
+/// The last undo of each part that was undone or is being undone, by the number of the part.
 fn tried(at: At<'_>) -> BTreeMap<u32, &AsyncTask> {
     let tasks = at.command.tasks.iter().filter_map(|id| at.state.task(*id));
     tasks.filter_map(|task| Some((task.place?.part, task))).collect()
@@ -186,7 +186,7 @@ fn undo_work(at: At<'_>, tried: &BTreeMap<u32, &AsyncTask>) -> Work {
     let mut work = Work::default();
     if at.command.fault.is_none() {
         let family = at.state.family(at.command.id);
-        // Where all that happened is that parts were stopped, nothing has failed.
+        // If parts were only stopped, nothing has failed.
         work.fault = child_failed(at).filter(|_| family.failed + family.bound_to_fail > 0);
     }
     for (part, child) in (1..).zip(at.children()) {

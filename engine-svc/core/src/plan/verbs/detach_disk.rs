@@ -1,5 +1,5 @@
-//! Takes a disk from its VM; the disk stays. Nothing but the inventory changes, so it is done by the very change that
-//! accepts it.
+//! Detaches a disk from its VM; the disk stays. Only the inventory changes, so the change that accepts the command
+//! does it.
 
 use common::id::CommandId;
 use common::{Fault, FaultCode, Timestamp};

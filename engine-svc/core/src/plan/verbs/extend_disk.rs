@@ -1,5 +1,6 @@
-//! Makes a disk larger, attached or not. Until its host is about to make the volume grow the host undoes it; after that it only
-//! goes forward, for a disk is never made smaller. The inventory says so by the very change that ends the command.
+//! Makes a disk larger, attached or not. The host undoes the extension until it is about to grow the volume; after
+//! that the extension only goes forward, because a disk is never made smaller. The inventory has the new size by the
+//! change that ends the command.
 
 use common::id::CommandId;
 use common::lock::Mode;
@@ -25,7 +26,7 @@ impl Root for ExtendDisk {
             (EntityKey::Domain(parameters.volume.domain_id), Mode::Shared),
             (EntityKey::Host(parameters.host_id), Mode::Shared),
         ];
-        // What changes the VM may be taking the disk from it, or with it.
+        // A command that changes the VM may be detaching the disk, or removing it with the VM.
         let vm = state.vm_of(request.disk_id);
         locks.extend(vm.map(|vm| (EntityKey::Vm(vm.id), Mode::Shared)));
         Ok(Plan {
@@ -35,7 +36,7 @@ impl Root for ExtendDisk {
     }
 }
 
-/// None where there is no such disk, or its host is not known.
+/// The parameters; none if there is no such disk, or its host is not known.
 fn of(state: &State, request: &ExtendDiskRequest) -> Option<ExtendDisk> {
     let disk = state.disk(request.disk_id)?;
     let domain = state.domain(disk.spec.domain_id)?;
@@ -65,7 +66,7 @@ fn not_larger(parameters: &ExtendDisk) -> Option<Fault> {
 }
 
 impl Leaf for ExtendDisk {
-    /// Do: a guest sees as much as that, and the metadata says so.
+    /// Do: a guest sees the new size, and the metadata says so.
     fn make(&self) -> PlannedTask {
         PlannedTask {
             host_id: self.host_id,
@@ -76,7 +77,7 @@ impl Leaf for ExtendDisk {
         }
     }
 
-    /// One that was cut off half-way is carried on by another task: the verb ends what the last one began.
+    /// Another task carries an interrupted extension on: the verb completes what the last task began.
     fn unmake(&self) -> Undo {
         Undo::ByHost
     }
@@ -93,7 +94,7 @@ impl Leaf for ExtendDisk {
         disk.map(Change::Disk).into_iter().collect()
     }
 
-    /// Nobody knows any more whether it is whole: storage must be looked at.
+    /// Nobody knows any more whether the disk is whole: storage must be examined.
     fn not_done(&self, state: &State, now: Timestamp) -> Vec<Change> {
         let unknown = |disk: &Disk| Disk {
             observation: Some(Observation {
@@ -125,7 +126,7 @@ mod tests {
     const OLD: u64 = 4096;
     const NEW: u64 = 12_288;
 
-    /// Disk 1 of its own, and disk 8 of VM 1.
+    /// Disk 1 without a VM, and disk 8 of VM 1.
     fn world() -> World {
         let mut world = World::with_domains(1);
         world.submit(0x11, "CreateDisk", create_disk(1, 0));
@@ -134,7 +135,7 @@ mod tests {
         world
     }
 
-    /// What is recorded of it, and what its host has.
+    /// The recorded size of the disk, and its size on the host.
     fn sizes(world: &mut World, disk: u128) -> (u64, Size) {
         let recorded = world
             .engine
@@ -363,7 +364,7 @@ mod tests {
             says: OLD,
         };
         assert_eq!(sizes(&mut world, 1), (OLD, half));
-        // It is no less half done where its next try is stopped.
+        // The disk stays half done if its next try is stopped.
         retry(&mut world);
         cancel(&mut world);
         world.settle();

@@ -1,4 +1,5 @@
-//! What becomes of each kind of command: one kind a file, named as its parameters are in `model/parameters`.
+//! What each kind of command does: one file a kind, with the same name as the file of its parameters in
+//! `model/parameters`.
 
 mod add_host;
 mod attach_disk;
@@ -17,5 +18,6 @@ mod remove_image;
 mod remove_vm;
 mod take_over_host;
 
-/// Disks of one VM. Far more than oVirt's own limit for one controller, and a tree that still is one input's work.
+/// Maximum number of disks of one VM: far more than oVirt's own limit for one controller, and one input can still
+/// record the whole tree.
 pub const MAX_DISKS: usize = 64;

@@ -1,4 +1,4 @@
-//! Removes the disks of a VM, all at once. Ends when all of them have ended, whatever became of the others.
+//! Removes the disks of a VM, all at once. The command ends when all removals have ended, however each of them ended.
 
 use common::{Fault, FaultCode, Timestamp};
 
@@ -19,7 +19,7 @@ impl CommandVerb for RemoveAllVmImages {
         if family.succeeded == 0 {
             // Nothing has changed: every disk is where it was.
             let fault = child_failed(at);
-            // A part that failed by itself was not stopped, whatever was wished besides.
+            // A part that failed by itself was not stopped, even if somebody wanted it stopped.
             let stopped = family.failed == 0;
             return Next::End(Box::new(End {
                 state: if stopped {
@@ -48,7 +48,7 @@ impl CommandVerb for RemoveAllVmImages {
         }))
     }
 
-    /// Its parts name all that there is.
+    /// The parts name all leftovers.
     fn leftovers(&self, _at: At<'_>) -> Vec<EntityKey> {
         Vec::new()
     }

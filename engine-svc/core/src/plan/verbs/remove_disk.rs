@@ -24,7 +24,7 @@ impl Root for RemoveDisk {
             (EntityKey::Host(image.host_id), Mode::Shared),
         ];
         let vm = state.vm_of(disk_id);
-        // Wanted only to know who works on it: what holds the VM may be taking the disk with it.
+        // This lock only shows who works on the VM: whoever holds it may be removing the disk with the VM.
         locks.extend(vm.map(|vm| (EntityKey::Vm(vm.id), Mode::Shared)));
         Ok(Plan {
             children: vec![Part::leaf("image", image)],
@@ -41,7 +41,7 @@ impl Root for RemoveDisk {
 }
 
 impl CommandVerb for RemoveDisk {
-    /// The part takes the disk out of the inventory itself.
+    /// The part itself takes the disk out of the inventory.
     fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
         only_part::next(at, |_| Vec::new())
     }

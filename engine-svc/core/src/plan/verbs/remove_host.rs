@@ -1,4 +1,4 @@
-//! Gives a host up: it belongs to nobody then, and is followed no longer.
+//! Gives a host up: afterwards the host belongs to nobody, and the engine follows it no longer.
 
 use common::id::CommandId;
 use common::lock::Mode;
@@ -29,7 +29,8 @@ impl Root for RemoveHost {
 
 impl CommandVerb for RemoveHost {
     fn next(&self, at: At<'_>, _now: Timestamp) -> Next {
-        // Of its end a store may have kept only the first revision: then nobody follows the host, and no verdict comes.
+        // A store may have kept only the first revision of the command's end: then nobody follows the host, and no
+        // verdict comes.
         if at.state.host(self.host_id).is_none() {
             return End::succeeded(Vec::new());
         }
@@ -46,7 +47,8 @@ impl CommandVerb for RemoveHost {
 }
 
 impl Calling for RemoveHost {
-    /// Do: release. Undo, where the release may have been heard: claim. Stopped before that, it simply ends.
+    /// Do: release. Undo, if the host may have heard of the release: claim. If the command is stopped before that, it
+    /// simply ends.
     fn call(&self, command: &Command) -> HostCall {
         if command.cancel_requested {
             HostCall::Claim
@@ -61,7 +63,7 @@ impl Calling for RemoveHost {
             (HostCall::Claim, Ok(())) => End::without_trace(command, None),
             (HostCall::Claim, Err(fault)) => rest(command, fault, false),
             (_, Ok(())) => End::succeeded(vec![Change::HostRemoved(self.host_id)]),
-            // Another engine's by now: given up more thoroughly than was asked.
+            // The host belongs to another engine by now: it is given up even more thoroughly than requested.
             (_, Err(fault)) if matches!(fault.code, FaultCode::HostOwned | FaultCode::HostNotOwned) => {
                 End::succeeded(vec![Change::HostRemoved(self.host_id)])
             }
@@ -80,7 +82,7 @@ impl Calling for RemoveHost {
     fn ended(&self, at: At<'_>) -> Vec<Following> {
         match at.command.state {
             CommandState::Succeeded => vec![Following::TasksForgotten, Following::NoLonger],
-            // It stays ours, and is followed as before.
+            // The host stays this engine's, and is followed as before.
             _ => Vec::new(),
         }
     }

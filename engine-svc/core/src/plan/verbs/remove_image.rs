@@ -1,5 +1,5 @@
-//! Removes one disk. Past the rename of its image there is no way back, so there is nothing to undo: before it
-//! nothing was touched, after it the host deletes to the end.
+//! Removes one disk. There is nothing to undo: before the rename of the image nothing was touched, and after the
+//! rename the host deletes to the end.
 
 use common::Timestamp;
 use common::id::{DiskId, VmId};
@@ -11,7 +11,7 @@ use crate::plan::verb::{Leaf, Undo};
 use crate::state::State;
 
 impl RemoveImage {
-    /// The removal of a disk of the inventory; none where there is no such disk, or its host is not known.
+    /// The removal of a disk of the inventory; none if there is no such disk, or its host is not known.
     pub(super) fn of(state: &State, disk_id: DiskId, vm_id: Option<VmId>) -> Option<Self> {
         let spec = &state.disk(disk_id)?.spec;
         let domain = state.domain(spec.domain_id)?;
@@ -31,12 +31,12 @@ impl Leaf for RemoveImage {
         delete_image(self.host_id, self.domain_id, self.disk_id)
     }
 
-    /// A deletion that an operator has tried again runs as a task of its own: the verb purges what the last one left.
+    /// A deletion that an operator retries runs as a task of its own: the verb purges what the last task left.
     fn unmake(&self) -> Undo {
         Undo::ByHost
     }
 
-    /// The disk is gone, first from its VM.
+    /// The disk leaves its VM first, then the inventory.
     fn done(&self, state: &State) -> Vec<Change> {
         let vm = state.vm_of(self.disk_id);
         let vm = vm.map(|vm| Change::Vm(vm.without(self.disk_id)));
@@ -45,7 +45,7 @@ impl Leaf for RemoveImage {
             .collect()
     }
 
-    /// The disk stays, and nobody knows any more what there is of it: storage must be looked at.
+    /// The disk stays, and nobody knows any more how much of it is left: storage must be examined.
     fn not_done(&self, state: &State, now: Timestamp) -> Vec<Change> {
         let Some(disk) = state.disk(self.disk_id) else {
             return Vec::new();
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(world.engine.state.vm(vm_id(1)), None);
     }
 
-    /// What a deletion has left that was cut off half-way is no less half of it where its next try is stopped.
+    /// A deletion that was interrupted half-way stays half done if its next try is stopped.
     #[test]
     fn what_is_half_gone_is_not_called_undone_when_its_next_try_is_stopped() {
         let mut world = with_a_vm();

@@ -1,5 +1,5 @@
-//! Removes a VM with its disks. The VM goes when every disk is gone, by the very change that ends the command; a
-//! disk that could not be removed stays, and so does its VM.
+//! Removes a VM with its disks. The change that ends the command removes the VM, once every disk is gone; if a disk
+//! cannot be removed, both that disk and the VM stay.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ impl Root for RemoveVm {
         let Some(vm) = state.vm(vm_id) else {
             return Err(absent(state, &EntityKey::Vm(vm_id), "vm_id"));
         };
-        // A disk whose host is not known cannot be planned.
+        // The removal of a disk cannot be planned if the disk's host is not known.
         let images: Vec<RemoveImage> = (vm.disk_ids.iter())
             .filter_map(|id| RemoveImage::of(state, *id, Some(vm_id)))
             .collect();

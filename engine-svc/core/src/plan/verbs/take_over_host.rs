@@ -1,11 +1,12 @@
-//! Takes a host for this engine, whoever has it: a person has decided so, because the engine that has it is dead, or
-//! is another life of this one that must not go on (docs/adr/0012).
+//! Takes a host for this engine, whoever owns it: a person has decided so, because the engine that owns the host is
+//! dead, or is another life of this engine that must not go on (docs/adr/0012).
 //!
-//! While the host belongs to somebody else, there is no connection over which it could be called: the shell takes it as
-//! soon as it sees that, by this command's record. The call that is made then, as at each connection, is a repeat.
+//! While the host belongs to somebody else, no connection exists over which the engine could call it: the shell
+//! claims the host by this command's record as soon as it sees the other owner. The call that follows, as at each
+//! connection, is a repeat.
 //!
-//! It has no undo, for nobody knows whether the former owner still lives: once the host may have heard of it, it runs to
-//! its verdict.
+//! The command has no undo, because nobody knows whether the former owner still lives: once the host may have heard
+//! of it, the command runs to its verdict.
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ impl Root for TakeOverHost {
             return Err(Fault::new(FaultCode::EntityBusy, message).about(host));
         }
         let mode = match state.host(request.host_id) {
-            // What else is to be done there rests until this is done, and must not be in its way.
+            // Other work on the host rests until the take-over is done, and must not be in its way.
             Some(host) => as_recorded(host, request).map(|()| Mode::Shared)?,
             None if request.address.is_empty() => {
                 let message = "is empty, and this engine has no record of the host: give its address";
@@ -110,7 +111,7 @@ impl Calling for TakeOverHost {
         }
     }
 
-    /// That somebody else has the host is why it is taken over; that it is another host ends it.
+    /// Another owner is the reason for a take-over; another host at the address ends the command.
     fn refused(&self, command: &Command, fault: Fault) -> Next {
         if matches!(fault.code, FaultCode::HostOwned | FaultCode::EngineFenced) {
             Next::Stay
@@ -130,7 +131,7 @@ impl Calling for TakeOverHost {
 
     fn ended(&self, at: At<'_>) -> Vec<Following> {
         match at.command.state {
-            // Whoever had it has changed what is there.
+            // The former owner has changed what is on the host.
             CommandState::Succeeded => vec![Following::Anew, Following::LookedThrough],
             _ if at.state.host(self.host_id).is_none() => vec![Following::NoLonger],
             _ => Vec::new(),
@@ -228,7 +229,8 @@ mod tests {
         Fault::new(FaultCode::EngineStillConnected, "another start is connected")
     }
 
-    /// What becomes of the hosts, one letter each: ours, away, put off, denied by its word, denied with proof, not asked yet.
+    /// Sets the answers of the hosts, one letter each: ours, away, put off, denied by its word, denied with proof,
+    /// not asked yet.
     fn becomes(world: &mut World, hosts: &str) {
         for (n, what) in hosts.chars().enumerate() {
             let host_id = host_id(n as u128);
@@ -250,7 +252,7 @@ mod tests {
         }
     }
 
-    /// The life that has the hosts that are denied with proof says so itself, through the first of them.
+    /// The life that owns the hosts that deny with proof says so itself, through the first of them.
     fn speaks(world: &mut World, hosts: &str) {
         let held = hosts.chars().zip(0..).filter(|(what, _)| *what == 'p');
         let holds: BTreeSet<_> = held.map(|(_, n)| host_id(n)).collect();
@@ -265,7 +267,7 @@ mod tests {
         code(world.submit(n, "CreateVm", create_vm(n, [], 0)))
     }
 
-    /// Whether a start of which the hosts say this takes a command that touches none.
+    /// The refusal that a start gives, after these answers of the hosts, to a command that touches no host.
     fn refusal_of(hosts: &str) -> Option<FaultCode> {
         let mut world = World::with_domains(hosts.len() as u128);
         world.crash_unasked();
@@ -278,7 +280,7 @@ mod tests {
         refusal_of(hosts).is_none()
     }
 
-    /// All words of so many of these letters.
+    /// All words of this length over these letters.
     fn words(letters: &str, count: u32) -> Vec<String> {
         let mut words = vec![String::new()];
         for _ in 0..count {
@@ -301,18 +303,18 @@ mod tests {
             ("p", false),
             ("s", false),
             ("u", false),
-            // One host's word is not enough beside another that is ours, whichever it is.
+            // The word of one host is not enough beside another host that is ours, in either order.
             ("od", true),
             ("do", true),
             ("os", true),
             ("so", false),
             ("dda", false),
-            // With none that is ours it is.
+            // The word is enough if no host is ours.
             ("da", false),
             ("ad", false),
             ("sa", false),
             ("daa", false),
-            // Proof is, where this life has no more, and not the first.
+            // Proof is enough if this life has no more hosts, and not the first one.
             ("op", true),
             ("po", false),
             ("pa", false),
@@ -329,7 +331,8 @@ mod tests {
         ] {
             assert_eq!(goes_on(hosts), wanted, "{hosts}");
         }
-        // The other life sees the same hosts the other way round: whatever the split, one goes on and the other does not.
+        // The other life sees the same hosts the other way round: of each split, one life goes on and the other does
+        // not.
         for split in (1..=4).flat_map(|count| words("opa", count)) {
             let other = seen(&split, |c| match c {
                 'o' => 'p',
@@ -342,8 +345,8 @@ mod tests {
         }
     }
 
-    /// The hosts are loyal to a start that is in the copy's own line: they can prove nothing to it, and say only that this
-    /// start is connected, or was when the copy came.
+    /// The hosts are loyal to a start in the copy's own line: they can prove nothing to the copy, and say only that
+    /// this start is connected, or was when the copy came.
     #[test]
     fn a_copy_of_an_engine_at_work_does_not_act_whichever_hosts_are_away() {
         for split in (1..=4).flat_map(|count| words("oa", count)) {
@@ -352,7 +355,7 @@ mod tests {
                 let other = split.replace('o', &said.to_string());
                 let is_told = other.contains(said);
                 assert_eq!(goes_on(&other), !is_told, "{other}");
-                // Once it was told it knows, after a restart while nobody answers too.
+                // Once the copy was told, it knows, even after a restart during which nobody answers.
                 let mut world = World::with_domains(split.len() as u128);
                 world.crash_unasked();
                 becomes(&mut world, &other);
@@ -362,7 +365,7 @@ mod tests {
         }
     }
 
-    /// What it has got is more than a word: it was made by a copy, with the key.
+    /// The host that it got is more than a word: a copy claimed it, with the key.
     #[test]
     fn a_start_to_which_another_life_is_proven_takes_a_new_incarnation_so_that_it_is_proven_to_that_one() {
         let mut world = World::with_domains(2);
@@ -388,7 +391,7 @@ mod tests {
             world.step(proof(0)).renews,
             "another host, which may have another life"
         );
-        // Hosts that flap do not use the line up.
+        // Hosts that flap do not use up the bound of the line.
         let mut taken = 0;
         for _ in 0..40 {
             world.settle();
@@ -414,13 +417,13 @@ mod tests {
             ("soo", None),
             ("so", Some(FaultCode::EngineStillConnected)),
             ("os", None),
-            // What it has not decided may be proven yet.
+            // A host that has not decided may prove another life yet.
             ("soa", Some(FaultCode::EngineStillConnected)),
             ("sso", Some(FaultCode::EngineStillConnected)),
         ] {
             assert_eq!(refusal_of(hosts), wanted, "{hosts}");
         }
-        // With all of them down it is taken, and waits for them.
+        // If all hosts are down, the command is taken, and waits for them.
         let mut world = World::with_domains(2);
         world.crash_unasked();
         world.step(Input::HostAway { host_id: host_id(0) });
@@ -456,7 +459,8 @@ mod tests {
             user: user(),
             reason,
         };
-        // Also what would be refused for another reason, were the engine to act: a task of it may still run.
+        // A command that would be refused for another reason too is refused for this one first: a task of it may
+        // still run.
         assert_eq!(code(world.step(abandon).reply), Some(FaultCode::EngineFenced));
         assert_eq!(world.state_of(1), NeedsAttention);
         let in_use = world.submit(2, "RemoveHost", remove_host(0));
@@ -495,7 +499,7 @@ mod tests {
             assert_eq!(refuses(&mut world, 1), Some(FaultCode::EngineFenced));
             world.step(Input::HostAway { host_id: host_id(0) });
             assert_eq!(refuses(&mut world, 2), Some(FaultCode::EngineFenced));
-            // Its owner lets it go, or it was taken over.
+            // The owner releases the host, or another engine takes the host over.
             world.settle();
             assert_eq!(refuses(&mut world, 3), None);
             assert_eq!(world.engine.state.host(host_id(0)).unwrap().other_life, None);
@@ -551,7 +555,7 @@ mod tests {
         assert_eq!(code(world.submit(5, "CreateVm", bare(5))), None);
     }
 
-    /// Its data directory was put back from before another engine had it taken over.
+    /// The data directory is a copy from before another engine took the host over.
     #[test]
     fn a_host_that_was_another_engines_does_not_come_back_without_a_decision() {
         let mut world = World::with_domains(1);
@@ -579,7 +583,7 @@ mod tests {
         world.crash();
         world.settle();
         assert!(world.engine.state.volatile.connected.contains_key(&host_id(0)));
-        // Given up by the other one, it is nobody's, and taken again as before.
+        // Once the other engine has released it, the host belongs to nobody, and is claimed again as before.
         refuse(&mut world, FaultCode::HostOwned);
         world.host_mut(0).owner = None;
         world.settle();
