@@ -1,4 +1,4 @@
-//! Has commands forgotten that ended long ago.
+//! Forgets commands that ended long ago.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -15,10 +15,11 @@ use crate::machine::Engine;
 use crate::store::command::COMMANDS;
 use crate::store::{Log, read};
 
-/// How often it looks.
+/// How often the engine looks for such commands.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Ended commands looked at at a time. Their trees make some thousand writes: a fraction of a second of one core.
+/// The number of ended commands in one piece. Their trees make some thousand writes: a fraction of a second of one
+/// core.
 const PIECE: usize = 100;
 
 /// Runs until it is aborted. `age`: how long a command is kept after its end.
@@ -33,8 +34,8 @@ pub(crate) async fn run(engine: Handle<Engine>, log: Log, ages: Ages, age: Durat
     }
 }
 
-/// Forgets what ended at another time than the young may have, a bounded piece at a time. What cannot go yet, because a
-/// host has not heard that it may forget its tasks, is passed over until the next look.
+/// Forgets commands whose end lies outside the range of young ones, a bounded piece at a time. A command that cannot
+/// go yet, because a host has not heard that it may forget the command's tasks, is skipped until the next look.
 pub(crate) async fn forget(
     engine: &Handle<Engine>,
     log: &Log,
@@ -65,11 +66,11 @@ async fn forget_ended(engine: &Handle<Engine>, log: &Log, times: Range<Timestamp
 
 struct Piece {
     command_ids: Vec<CommandId>,
-    /// After which key the next one begins; none at the end.
+    /// The key after which the next piece begins; none at the end.
     next: Option<Vec<u8>>,
 }
 
-/// The roots of a piece of the commands that ended first. A part ends before its root, and goes with it.
+/// The roots of a piece of the commands that ended first. A part ends before its root, and is forgotten with it.
 fn old_roots(
     reader: &dyn Reader,
     times: &Range<Timestamp>,

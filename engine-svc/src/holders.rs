@@ -1,12 +1,12 @@
-//! Who holds which entity, as committed: derived from the lock table, shown at each reading, and kept in no
-//! record, so that nothing can stay behind.
+//! Who holds which entity, as committed: derived from the lock table and shown with each read. No record keeps it, so
+//! no stale holder can stay behind.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use engine_core::model::{EntityKey, Holding};
 
-/// The holders. Cheap to clone; all clones are one picture.
+/// The holders. Cheap to clone; all clones share one map.
 #[derive(Debug, Clone, Default)]
 pub struct Holders {
     held: Arc<RwLock<BTreeMap<EntityKey, Holding>>>,
@@ -19,7 +19,7 @@ impl Holders {
         held.get(key).cloned()
     }
 
-    /// Notes who holds what from now on.
+    /// Records changes of holders.
     pub(crate) fn note(&self, changes: &[(EntityKey, Option<Holding>)]) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         for (key, holder) in changes {
@@ -30,7 +30,7 @@ impl Holders {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets all holders.
     pub(crate) fn clear(&self) {
         self.held.write().unwrap_or_else(PoisonError::into_inner).clear();
     }

@@ -8,8 +8,8 @@
 //!                              └───────input──────────┘
 //! ```
 //!
-//! Nothing here decides: what follows from an input is the core's, how it is kept is `store/`'s, and how it looks
-//! is `grpc/`'s.
+//! Nothing here decides: the core says what follows from an input, `store/` how it is kept, and `grpc/` how it is
+//! shown.
 
 mod expiry;
 mod grpc;

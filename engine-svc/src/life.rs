@@ -1,8 +1,8 @@
 //! One life of the engine: this start, and the starts that it descends from.
 //!
-//! Each start is an *incarnation*, a random id that no copy of the data directory knows of a start after it was copied.
-//! A host is loyal to one of them. This start may have it where the host's is one of its own line; else whoever has it
-//! lives from another copy, or a younger state, of this data directory (docs/adr/0012).
+//! Each start is an *incarnation*, a random id that no earlier copy of the data directory knows. A host is loyal to
+//! one incarnation. This start may have the host if that incarnation is in its own line; otherwise the host's owner
+//! lives from another copy, or from a younger state, of this data directory (docs/adr/0012).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,27 +15,27 @@ use runtime::chance;
 use sha2::Sha256;
 use uuid::Builder;
 
-/// Starts that a line is kept for. A host that none of the last so many starts has met takes the engine for another
-/// one; a person then has it taken over.
+/// The maximum length of a line. A host that has met none of this many last starts takes the engine for another one;
+/// then a person has the host taken over.
 pub(crate) const MAX_LINE: usize = 4_096;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
-    /// Made once, with the data directory.
+    /// The engine's id, made once with the data directory.
     pub engine_id: EngineId,
-    /// Rises with each start.
+    /// Increases with each start.
     pub epoch: u64,
     /// This start.
     pub incarnation: Incarnation,
-    /// The starts before it, oldest first.
+    /// The earlier starts, oldest first.
     pub line: Arc<[Incarnation]>,
-    /// What marks the starts of this data directory and of its copies.
+    /// The key that marks the starts of this data directory and of its copies.
     pub key: Key,
 }
 
-/// The life that calls the hosts: this start, or what it has become, and the hosts that it has. Cheap to clone; all clones
-/// are one.
+/// The life in whose name the hosts are called, which is this start or the one that it has become, and the hosts that
+/// it has. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Lives {
     life: Arc<RwLock<Life>>,
@@ -43,7 +43,7 @@ pub struct Lives {
 }
 
 impl Lives {
-    /// Begins with this one.
+    /// Begins with this life.
     #[must_use]
     pub fn new(life: Life) -> Self {
         Self {
@@ -52,24 +52,24 @@ impl Lives {
         }
     }
 
-    /// As it is now.
+    /// The life as it is now.
     #[must_use]
     pub fn now(&self) -> Life {
         self.life.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The hosts that it has: that are connected, and loyal to it.
+    /// The hosts that this life has: connected, and loyal to it.
     #[must_use]
     pub fn holds(&self) -> Arc<[HostId]> {
         Arc::clone(&self.holds.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// It has these from now on.
+    /// Replaces the hosts that this life has.
     pub(crate) fn hold(&self, hosts: Vec<HostId>) {
         *self.holds.write().unwrap_or_else(PoisonError::into_inner) = hosts.into();
     }
 
-    /// Another incarnation, which is recorded.
+    /// Goes on as another incarnation, which is recorded.
     pub(crate) fn renew(&self, life: Life) {
         *self.life.write().unwrap_or_else(PoisonError::into_inner) = life;
     }
@@ -78,36 +78,36 @@ impl Lives {
 /// What a host that answers is to this start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Loyalty {
-    /// It belongs to this start.
+    /// The host belongs to this start.
     Ours,
-    /// It belongs to nobody.
+    /// The host belongs to nobody.
     Nobodys,
-    /// It belongs to a start that this one descends from: to be claimed before anything else.
+    /// The host belongs to a start that this one descends from: the engine must claim it before anything else.
     Inherited,
-    /// It belongs to another engine, or, as it says, to another life of this one.
+    /// The host says that it belongs to another engine, or to another life of this one.
     Other(Fault),
-    /// It belongs to another life of this engine, and shows a start of it that only a copy of the data directory can
+    /// The host belongs to another life of this engine, and shows a start that only a copy of the data directory can
     /// have made.
     OtherLife(Fault),
 }
 
-/// Marks the starts that are made from one data directory, and from copies of it: an incarnation ends with a code of
-/// what is before, made with this key. A host learns incarnations and not the key, so it can repeat one that an engine
-/// has shown it, and make none.
+/// The key that marks the starts made from one data directory and its copies: an incarnation ends with a code of its
+/// first half, made with this key. A host learns incarnations but not the key, so it can repeat an incarnation that
+/// an engine has shown it, and can make none.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key([u8; Key::BYTES]);
 
 impl Key {
-    /// Its length.
+    /// The length of a key.
     pub const BYTES: usize = 32;
 
-    /// One that was recorded; none where that is not a whole key.
+    /// A key that was recorded; none if the bytes are not a whole key.
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// A new one, at random.
+    /// A new random key.
     #[must_use]
     pub fn random() -> Self {
         let mut bytes = [0; Self::BYTES];
@@ -117,13 +117,13 @@ impl Key {
         Self(bytes)
     }
 
-    /// To be recorded, and shown to nobody.
+    /// The bytes to be recorded, and shown to nobody.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// A start of this engine: a UUID of version 8, random in its first half.
+    /// An incarnation of this engine: a UUID of version 8 whose first half is random.
     #[must_use]
     pub fn incarnation(&self, engine_id: EngineId, random: u64) -> Incarnation {
         let mut bytes = [0; 16];
@@ -134,7 +134,7 @@ impl Key {
         Incarnation::from_uuid(Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// Whether it was made with this key.
+    /// Whether the incarnation was made with this key.
     #[must_use]
     pub fn has_made(&self, engine_id: EngineId, start: Incarnation) -> bool {
         let bytes = start.as_bytes();
@@ -142,22 +142,22 @@ impl Key {
         self.incarnation(engine_id, u64::from_be_bytes(*random)) == start
     }
 
-    /// A code of what a start says of itself, as only who has the key can make it.
+    /// The code of a start's words about itself, which nobody can make without the key.
     pub(crate) fn seal(&self, said: &[u8]) -> Vec<u8> {
         self.sealing(said)
             .map(|mac| mac.finalize().into_bytes().to_vec())
             .unwrap_or_default()
     }
 
-    /// Whether this is the code of it.
+    /// Whether this is the code of these words.
     pub(crate) fn has_sealed(&self, said: &[u8], code: &[u8]) -> bool {
         self.sealing(said)
             .is_some_and(|mac| mac.verify_slice(code).is_ok())
     }
 
-    /// Longer than what incarnations are made of, and so never the same.
+    /// The sealed text is longer than the text of an incarnation's code, so the two are never the same.
     fn sealing(&self, said: &[u8]) -> Option<Hmac<Sha256>> {
-        // A key of any length is one to HMAC.
+        // HMAC accepts a key of any length.
         let mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         Some(
             mac.chain_update(b"what a life of the engine says of itself")
@@ -167,7 +167,7 @@ impl Key {
 
     fn code(&self, engine_id: EngineId, random: &[u8]) -> [u8; 8] {
         let mut code = [0; 8];
-        // A key of any length is one to HMAC.
+        // HMAC accepts a key of any length.
         if let Ok(mac) = Hmac::<Sha256>::new_from_slice(&self.0) {
             let whole = mac
                 .chain_update(engine_id.as_uuid().as_bytes())
@@ -179,7 +179,7 @@ impl Key {
     }
 }
 
-/// A secret: its bytes are in no log.
+/// The key is a secret: its bytes appear in no log.
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key(…)")
@@ -187,10 +187,10 @@ impl std::fmt::Debug for Key {
 }
 
 impl Life {
-    /// Whose a host is, by what it says of itself.
+    /// Whose a host is, according to the host.
     ///
     /// # Errors
-    /// `HOST_AWAY` where that is no id.
+    /// `HOST_AWAY` if an id in the answer is none.
     pub(crate) fn loyalty(&self, host_id: HostId, info: &HostInfo) -> Result<Loyalty, Fault> {
         let engine_id = id::<EngineId>("an engine_id", &info.engine_id)?;
         let start = id::<Incarnation>("an engine_incarnation", &info.engine_incarnation)?;
@@ -208,7 +208,7 @@ impl Life {
         Ok(match start {
             Some(start) if start == self.incarnation => Loyalty::Ours,
             Some(start) if self.line.contains(&start) => Loyalty::Inherited,
-            // Hosts, and engines, of older builds go by the epoch alone.
+            // Hosts and engines of older builds decide by the epoch alone.
             None if info.engine_epoch == self.epoch => Loyalty::Ours,
             None if info.engine_epoch < self.epoch => Loyalty::Inherited,
             Some(start) if self.key.has_made(self.engine_id, start) => {
@@ -226,7 +226,7 @@ impl Life {
         Fault::new(FaultCode::EngineFenced, words).about(host_id)
     }
 
-    /// The claim of a host that says this of itself.
+    /// The claim of a host, by its answer.
     pub(crate) fn claim(&self, info: &HostInfo) -> ClaimHostRequest {
         let known = info.engine_incarnation.parse::<Incarnation>().ok();
         let at = known.and_then(|start| self.line.iter().position(|earlier| *earlier == start));
@@ -321,7 +321,7 @@ mod tests {
             let made = key().incarnation(engine_id, random);
             assert_eq!(made.as_uuid().get_version_num(), 8);
             assert!(matches!(shows(made), Loyalty::OtherLife(f) if f.code == FaultCode::EngineFenced));
-            // With any bit of it changed, of another engine, or with another key it proves nothing.
+            // An incarnation with any bit changed, of another engine, or with another key proves nothing.
             for bit in 0..128 {
                 let changed = Uuid::from_u128(made.as_uuid().as_u128() ^ (1 << bit));
                 let is_ours = key().has_made(engine_id, Incarnation::from_uuid(changed));

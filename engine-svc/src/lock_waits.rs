@@ -1,5 +1,5 @@
-//! Has the engine look, every second, whether commands that wait for their locks have waited for as long as they may.
-//! While none waits, nothing is done.
+//! Has the engine check every second which commands have waited for their locks as long as they may. While no command
+//! waits, nothing is done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,15 +11,15 @@ use runtime::coordinator::Handle;
 
 use crate::machine::Engine;
 
-/// How often. A wait that is given in seconds ends within one more.
+/// How often the engine checks. A wait, which is given in seconds, ends at most one second late.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many commands wait for their locks, as committed. Cheap to clone; all clones are one count.
+/// The number of commands that wait for their locks, as committed. Cheap to clone; all clones share one count.
 #[derive(Debug, Clone, Default)]
 pub struct Waiting(Arc<AtomicUsize>);
 
 impl Waiting {
-    /// Notes how many wait from now on.
+    /// Records how many commands wait.
     pub(crate) fn note(&self, count: usize) {
         self.0.store(count, Ordering::Relaxed);
     }
@@ -35,7 +35,7 @@ pub(crate) async fn run(engine: Handle<Engine>, ages: Ages, waiting: Waiting) {
             continue;
         }
         let present = ages.present();
-        // Where the store does not answer now, it is looked again.
+        // If the store does not answer now, the next check does it.
         let _ = engine.call(Input::LockWaitsChecked { present }).await;
     }
 }

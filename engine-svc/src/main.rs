@@ -9,8 +9,8 @@ use runtime::settings::Loaded;
 use runtime::{memory, offline, program, server, settings, supervisor, telemetry, threads};
 use tracing::error;
 
-/// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
-/// a state edge costs a third less with it.
+/// A message consists of many small pieces that one thread allocates and another frees: this allocator is made for
+/// that, and makes a state edge a third cheaper.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 async fn run(loaded: Loaded<Settings>) -> ExitCode {
     let Loaded { settings, given, .. } = loaded;
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    // Until the end: it writes the last lines.
+    // Kept until the end, because it writes the last lines.
     let _logging = match telemetry::init(settings.log_format, &filter) {
         Ok(logging) => logging,
         Err(problem) => {

@@ -1,4 +1,4 @@
-//! Which tasks of each host are not over, as committed: counted at each reading of a host, without reading them.
+//! The tasks of each host that are not over, as committed, so that reading a host need not read its tasks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,21 +13,21 @@ pub struct AtWork {
     pub(crate) is_open: bool,
 }
 
-/// The open tasks. Cheap to clone; all clones are one picture.
+/// The open tasks. Cheap to clone; all clones share one map.
 #[derive(Debug, Clone, Default)]
 pub struct OpenTasks {
     of: Arc<RwLock<HashMap<HostId, HashSet<TaskId>>>>,
 }
 
 impl OpenTasks {
-    /// How many a host has.
+    /// The number of a host's open tasks.
     pub(crate) fn count(&self, host_id: HostId) -> u32 {
         let of = self.of.read().unwrap_or_else(PoisonError::into_inner);
         let count = of.get(&host_id).map_or(0, HashSet::len);
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// Notes what has begun and what is over.
+    /// Records which tasks have begun and which are over.
     pub(crate) fn note(&self, changes: &[AtWork]) {
         let mut of = self.of.write().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
@@ -42,7 +42,7 @@ impl OpenTasks {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets all tasks.
     pub(crate) fn clear(&self) {
         self.of.write().unwrap_or_else(PoisonError::into_inner).clear();
     }

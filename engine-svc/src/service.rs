@@ -1,4 +1,4 @@
-//! Putting the parts together, and taking them apart in order.
+//! Assembles the parts of the service, and stops them in order.
 
 use std::future::Future;
 use std::io;
@@ -33,28 +33,28 @@ use crate::settings::Settings;
 use crate::store::engine;
 use crate::{expiry, grpc, lock_waits, metrics, stance};
 
-/// Whose data directory it is. Which engine's is told by the directory alone.
+/// The owner of the data directory. The directory alone says which engine it is.
 pub const OWNER: disk::Owner = disk::Owner::service("engine-svc");
 
-/// As metrics tell it.
+/// The service's identity in the metrics.
 const IDENTITY: Identity = Identity {
     service: "engine-svc",
     version: env!("CARGO_PKG_VERSION"),
 };
 
-/// Why the engine does not run, or no longer.
+/// Why the engine does not start, or has stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The data directory cannot be used.
     #[error("the service cannot start on its data directory")]
     Store(#[from] StoreError),
-    /// The socket cannot be had, or its address not be written down.
+    /// The service cannot listen, or cannot write its address to the data directory.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] ListenerError),
-    /// A door has no lock, or one that cannot be used.
+    /// TLS is not configured where it is required, or cannot be used as configured.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The server failed.
@@ -65,12 +65,12 @@ pub enum RunError {
     Defect,
 }
 
-/// Runs an engine until `shutdown` completes. `address` in its data directory says where it listens.
+/// Runs an engine until `shutdown` completes. The file `address` in its data directory says where it listens.
 ///
 /// # Errors
 /// [`RunError`].
 pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    // Before anything is opened: what cannot be used is told then, and nothing is changed.
+    // Checked before anything is opened, so that a mistake in the settings changes nothing.
     let doors = Doors::of(&settings)?;
     let options = disk::Options {
         cache_bytes: settings.cache_bytes(),
@@ -82,7 +82,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     serve_behind(doors, settings, store, shutdown).await
 }
 
-/// Whether the service could begin with these settings: its certificates are read, and nothing is opened or changed.
+/// Checks whether the service could start with these settings: reads the certificates, and opens and changes nothing.
 ///
 /// # Errors
 /// [`RunError`].
@@ -92,7 +92,7 @@ pub fn check_config(settings: &Settings) -> Result<(), RunError> {
     Ok(())
 }
 
-/// As [`serve`], over a store that is open: for tests, and for stores of another kind.
+/// Like [`serve`], over a store that is open already: for tests, and for stores of other kinds.
 ///
 /// # Errors
 /// [`RunError`].
@@ -115,7 +115,7 @@ async fn serve_behind(
     let listening = Listening::bind(settings.listen, &data_dir)
         .and_then(|listening| listening.locked(doors.tls, &data_dir))
         .map_err(|error| RunError::Listen(settings.listen, error))?;
-    // Until then no other service may write its own there.
+    // The open store keeps other services out of the directory until the address is forgotten.
     let kept = Arc::clone(&store);
     let ways = Ways {
         connector: Connector::tcp(doors.to_hosts.clone(), settings.door.insecure),
@@ -127,7 +127,7 @@ async fn serve_behind(
     outcome
 }
 
-/// The locks on the engine's doors.
+/// The TLS of the engine's server and of its connections to hosts.
 struct Doors {
     tls: Option<ServerTls>,
     to_hosts: Option<ClientTls>,
@@ -146,7 +146,7 @@ impl Doors {
 pub struct Ways {
     /// Makes connections.
     pub connector: Connector,
-    /// The certificate that is shown there; none in plain text.
+    /// The certificate that the engine shows to hosts; none in plain text.
     pub tls: Option<ClientTls>,
 }
 
@@ -156,7 +156,7 @@ impl From<Connector> for Ways {
     }
 }
 
-/// As [`serve_over`], where something listens already, and with another way to hosts: for other networks.
+/// Like [`serve_over`], on a socket that listens already, and with another way to reach hosts: for other networks.
 ///
 /// # Errors
 /// [`RunError`].
@@ -182,7 +182,7 @@ pub async fn serve_on(
     let log = log::Log::measured(Arc::clone(&store), Arc::clone(&meters))?;
     let exporter = Exporter::default();
     exporter.add_shared(IDENTITY, &log);
-    // Until the very end, and from before the records are loaded.
+    // Kept to the very end, and started before the records are loaded.
     let _metrics = Listener::start(
         &settings.metrics,
         settings.door.insecure,
@@ -313,7 +313,7 @@ pub async fn serve_on(
     engine.stop().await;
     served?;
     outcome?;
-    // An end in good order would say that the next start finds everything.
+    // A regular end would tell the next start that everything was written.
     let looked = threads::blocking(move || kept.look_after()).await;
     Ok(looked.unwrap_or(Ok(()))?)
 }

@@ -1,4 +1,4 @@
-//! Says in the log whether this start of the engine may act, for as long as it may not.
+//! Logs whether this start of the engine may act, for as long as it may not.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-/// How often that is said.
+/// How often the log repeats it.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// What is so before the engine has taken its first input.
+/// The stance before the engine's first input.
 pub(crate) fn not_begun() -> Stance {
     Stance::Undecided(Fault::new(FaultCode::Loading, "the engine has not begun"))
 }
 
-/// Tells of each change, and once a minute that nothing is taken. Ends with whoever decides it.
+/// Logs each change, and once a minute that no commands are accepted. Ends when the sender is gone.
 pub(crate) async fn log_changes(mut stances: watch::Receiver<Stance>) {
-    // Since when what is not well is to be told; none while all is, and until that has lasted for a moment.
+    // When the next warning is due; none while the engine acts, and none before it has not acted for a moment.
     let mut due: Option<Instant> = None;
     let mut was_over = false;
     loop {
@@ -32,7 +32,7 @@ pub(crate) async fn log_changes(mut stances: watch::Receiver<Stance>) {
                 due = None;
             }
             Stance::Over(_) if !was_over => due = Some(Instant::now()),
-            // A start needs a moment; and why it is so may change each second, where the other one starts so often.
+            // A start needs a moment; and the reason may change each second, if the other start starts that often.
             Stance::Over(_) | Stance::Undecided(_) => {
                 due.get_or_insert_with(|| Instant::now() + REMINDER);
             }

@@ -1,33 +1,34 @@
-//! How long to wait before a host is tried again.
+//! How long the engine waits before it tries a host again.
 
 use std::time::Duration;
 
 use runtime::chance;
 
-/// The first wait: most losses are a restart of the host's service, which is back within this.
+/// The first wait: most connections end because the host's service restarts, which takes no longer.
 const FIRST: Duration = Duration::from_millis(50);
 
 /// The longest wait between two attempts to connect: a host that comes back is noticed within it, and an attempt
 /// costs next to nothing.
 pub(crate) const CONNECT_CAP: Duration = Duration::from_secs(1);
 
-/// Connections, or streams of one, that may end before the host counts as one that flaps: more restarts than a rollout has,
-/// and more cuts than a bad network makes in a minute. Each minute that one lasts makes up for one.
+/// The number of connections, or streams of one connection, that may end before the host counts as one that flaps:
+/// more restarts than a rollout has, and more cuts than a bad network makes in a minute. Each minute for which one
+/// lasts makes up for one that ended.
 const MANY: u64 = 128;
 const MADE_UP_IN: Duration = Duration::from_secs(60);
 
-/// The longest wait before a host that flaps is connected again. Each connection costs the host's tasks and state to be told
-/// anew, and two events for ever: of a host that flaps there are this few.
+/// The longest wait before a host that flaps is connected again. Each connection makes the host send its tasks and
+/// state anew, and leaves two events in the history; with this wait they are few.
 const FLAPPING_CAP: Duration = Duration::from_secs(60);
 
-/// The longest wait between two attempts of one call on a host that is connected.
+/// The longest wait between two attempts of one call on a connected host.
 pub(crate) const CALL_CAP: Duration = Duration::from_secs(60);
 
-/// The longest wait before a host that was full is asked again without a sign of room: a disk that is given room
-/// gives none.
+/// The longest wait before a full host is asked again without a sign of room: a disk that is given room gives no
+/// sign.
 pub(crate) const FULL_CAP: Duration = Duration::from_secs(5);
 
-/// Waits that double up to a cap, each shortened by up to half at random, so that many who lost the same peer
+/// Waits that double up to a cap. Each is shortened by up to half at random, so that clients that lost the same peer
 /// do not come back at the same moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
@@ -54,7 +55,7 @@ impl Backoff {
 pub(super) struct Pauses {
     connect: Backoff,
     flapping: Backoff,
-    /// Connections that have ended, less those that are made up for.
+    /// Connections that have ended, less those made up for.
     ended: u64,
 }
 
@@ -70,7 +71,7 @@ impl Pauses {
         }
     }
 
-    /// A connection has ended that lasted so long.
+    /// Counts a connection that lasted for this time and has ended.
     pub(super) fn lasted(&mut self, time: Duration) {
         let made_up = time.as_secs() / MADE_UP_IN.as_secs();
         let ended = self.ended.saturating_sub(made_up) + 1;
@@ -101,7 +102,7 @@ impl Pauses {
 mod tests {
     use super::*;
 
-    /// How often a host is connected in a day whose connections last so long, one after the other.
+    /// How often a day connects a host whose connections last for these times, one after the other.
     fn connections_in_a_day(lasts: &[u64]) -> u32 {
         let mut pauses = Pauses::new();
         let day = Duration::from_secs(24 * 60 * 60);
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn a_host_that_restarts_is_connected_again_at_once() {
         let mut pauses = Pauses::new();
-        // As in a rollout that goes wrong: each within a second.
+        // A rollout that goes wrong: each connection ends within a second.
         for _ in 0..MANY {
             pauses.lasted(Duration::from_secs(1));
             assert!(pauses.wait() <= FIRST);
@@ -151,7 +152,7 @@ mod tests {
             !pauses.flaps() && pauses.wait() <= FIRST,
             "whatever it did before"
         );
-        // A host that does not answer is asked often, however long it is away.
+        // A host that does not answer is tried often, however long it is away.
         for _ in 0..1_000 {
             assert!(pauses.wait() <= CONNECT_CAP);
         }

@@ -1,8 +1,8 @@
-//! Performs one effect on a connected host, and says what came of it as an input of the engine.
+//! Performs one effect on a connected host, and returns the result as an input of the engine.
 //!
-//! Every call is safe to repeat: ids are the caller's, and the host answers a repeat with what is. So whatever is
-//! no answer is simply asked again, with back-off, until [`TRIES`] are spent or the connection is gone. After a
-//! reconnection the engine derives anew what is outstanding.
+//! Every call is safe to repeat: ids are the caller's, and the host answers a repeat with the present state.
+//! Therefore a call without an answer is repeated with back-off until [`TRIES`] are spent or the connection is gone.
+//! After a reconnection the engine derives anew what is outstanding.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ use super::room::Room;
 use super::session::TakeOver;
 use super::{Context, HostFull, frame, inventory, observation, probe};
 
-/// Attempts that say nothing before the engine is told that they are spent.
+/// The number of attempts without an answer after which the engine is told that they are spent.
 pub(super) const TRIES: u32 = 8;
 
 /// How long a call about a task may take: the host answers after one commit of its own.
@@ -47,35 +47,35 @@ const STORAGE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long looking through all of a host's storage may take.
 const INVENTORY_DEADLINE: Duration = Duration::from_secs(1_800);
 
-/// What calls to one connected host have in common.
+/// Values that all calls to one connected host share.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     pub(super) host_id: HostId,
-    /// The store that the host answered with when it was connected.
+    /// The store that the host answered with at the connection.
     pub(super) store_id: StoreId,
     pub(super) channel: Channel,
     pub(super) call: EngineCall,
-    /// How the host is claimed, by whose it was when it was connected.
+    /// The claim of the host, which depends on whose it was at the connection.
     pub(super) claim: ClaimHostRequest,
 }
 
-/// What bounds the calls to one connected host.
+/// The bounds of the calls to one connected host.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// How many calls may be under way.
+    /// One permit for each call under way.
     pub(super) places: Semaphore,
-    /// Who was refused for want of room waits here.
+    /// Where a call waits that was refused for want of room.
     pub(super) room: Arc<Room>,
 }
 
-/// What came of an effect.
+/// The result of an effect.
 #[derive(Debug)]
 pub(super) enum CallEnd {
-    /// The engine is to hear this.
+    /// An input for the engine.
     Said(Input),
-    /// Nothing that the engine has to hear.
+    /// The engine has to hear nothing.
     Nothing,
-    /// It was not done: another one was wanted in its place.
+    /// The effect was not performed, because another effect is wanted instead.
     Superseded,
 }
 
@@ -85,11 +85,11 @@ impl From<Option<Input>> for CallEnd {
     }
 }
 
-/// Performs `effect`, as often as needed, or until another one is `wanted` in its place: an attempt that is under way
-/// then is the last one. Who waits between two attempts holds no place.
+/// Performs `effect`, as often as needed, or until another effect is `wanted` in its place: then the attempt under
+/// way is the last one. A call that waits between two attempts holds no permit.
 ///
 /// # Errors
-/// What ends the connection: the transport's failure, or another owner.
+/// The reason why the connection ends: a failure of the transport, or another owner.
 pub(super) async fn perform(
     context: &Context,
     connection: &Connection,
@@ -100,7 +100,7 @@ pub(super) async fn perform(
     let mut backoff = Backoff::new(CALL_CAP);
     let mut until_room = Backoff::new(FULL_CAP);
     let mut tries = 0_u32;
-    // Shown until this call is over, however often the host says so.
+    // Shown until this call is over, however often the host refuses it.
     let mut waits_for_room = None;
     loop {
         let seen = room.seen();
@@ -119,7 +119,7 @@ pub(super) async fn perform(
             Refusal::Lost(_) | Refusal::Owned(_) | Refusal::Fenced(_) | Refusal::PutOff(_) => {
                 return Err(refusal);
             }
-            // Its queue empties, or its disk is given room: waiting for it is no failure.
+            // The host's queue will empty, or its disk will be given room: waiting for that is no failure.
             Refusal::Full(fault) => {
                 debug!(kind = kind(effect), %fault, "the host's queue is full; asking again");
                 if let (Effect::StartTask { task_id, .. }, None) = (effect, &waits_for_room) {
@@ -149,7 +149,7 @@ pub(super) async fn perform(
         };
         tries += 1;
         debug!(kind = kind(effect), tries, %fault, "the host gave no final answer; asking again");
-        // A clear blocks nobody, and is tried as long as the connection lives.
+        // A clear blocks nobody, so it is tried as long as the connection lives.
         let endless = matches!(effect, Effect::ClearTask { .. });
         if tries >= TRIES && !endless && !wanted.has_changed().unwrap_or(false) {
             return spent(connection, effect, fault).map(CallEnd::from);
@@ -165,24 +165,24 @@ pub(super) async fn perform(
     }
 }
 
-/// How a rest between two attempts ended.
+/// How a pause between two attempts ended.
 enum Rested {
-    /// It is time for the next attempt.
+    /// The pause is over: time for the next attempt.
     Whole,
-    /// Something else is wanted by now.
+    /// Another effect is wanted by now.
     Superseded,
 }
 
 async fn rest(time: Duration, wanted: &mut watch::Receiver<Effect>) -> Rested {
     tokio::select! {
         biased;
-        // Whoever orders may be gone already, when the connection ends: nothing else comes from there.
+        // The sender may be gone already when the connection ends; then no other order can come.
         Ok(()) = wanted.changed() => Rested::Superseded,
         () = tokio::time::sleep(time) => Rested::Whole,
     }
 }
 
-/// One attempt, with a deadline: an answer that does not come says nothing.
+/// Makes one attempt, with a deadline: an answer that does not come says nothing.
 async fn attempt(connection: &Connection, effect: &Effect) -> Result<Option<Input>, ReadError> {
     let deadline = match effect {
         Effect::StartTask { .. } | Effect::AbortTask { .. } | Effect::ClearTask { .. } => TASK_DEADLINE,
@@ -298,12 +298,12 @@ impl Connection {
                     before: before.clone(),
                 }))
             }
-            // These are no calls.
+            // These effects make no call.
             Effect::Follow { .. } | Effect::Unfollow { .. } | Effect::Resync { .. } => Ok(None),
         }
     }
 
-    /// `by` is the correlation id of whoever wants it.
+    /// `by` is the correlation id of the command behind the call.
     async fn call(&self, call: &HostCall, by: Option<&str>) -> Result<(), Status> {
         let mut host = HostServiceClient::new(self.channel.clone());
         match call {
@@ -342,8 +342,8 @@ impl Connection {
         Ok(())
     }
 
-    /// A host that was put back from an older copy may have a task again that was over. It waits there to be asked for
-    /// again, and can be cleared once it was stopped.
+    /// A host that was restored from an older copy may have a task again that is over. The host holds the task until
+    /// the engine sends it again; once stopped, it can be cleared.
     async fn stop_what_is_over_here(
         &self,
         task_id: TaskId,
@@ -375,14 +375,15 @@ impl Connection {
     }
 }
 
-/// The record of a task that was cleared before: no stream shows it again.
+/// The record of a task that was cleared before: no stream shows the task again.
 fn cleared(task: Option<Task>) -> Option<Box<HostTask>> {
     task.filter(|task| task.removed)
         .and_then(frame::task)
         .map(Box::new)
 }
 
-/// What an answer decides; none where it decides nothing. Only a final one decides about the start of a task.
+/// The verdict of an answer; none if the answer decides nothing. Only a final answer decides about the start of a
+/// task.
 fn verdict(effect: &Effect, fault: &Fault, is_final: bool) -> Option<Input> {
     let fault = fault.clone();
     match effect {
@@ -412,14 +413,14 @@ fn verdict(effect: &Effect, fault: &Fault, is_final: bool) -> Option<Input> {
     }
 }
 
-/// What follows when all tries were in vain.
+/// What follows if all attempts were in vain.
 fn spent(connection: &Connection, effect: &Effect, fault: Fault) -> Result<Option<Input>, Refusal> {
     let what = match effect {
         Effect::StartTask { task_id, .. }
         | Effect::AbortTask { task_id, .. }
         | Effect::ProbeTask { task_id, .. } => Attempt::Task(*task_id),
         Effect::Call { command_id, .. } => Attempt::Call(*command_id),
-        // Nothing of what comes after it can be done.
+        // Nothing that comes after a reclaim can be done without it.
         Effect::Reclaim { .. } => return Err(Refusal::Lost(fault)),
         _ => return Ok(None),
     };

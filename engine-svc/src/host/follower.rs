@@ -1,4 +1,5 @@
-//! Follows one host: connect, stay while it lasts, say that it is away, wait, connect again.
+//! Follows one host: connects, stays connected as long as it can, reports that the host is away, waits, and connects
+//! again.
 
 use std::time::Duration;
 
@@ -19,14 +20,15 @@ use super::session::{self, End, TakeOver};
 use super::{Context, Link, Whom};
 use crate::store::{command, read};
 
-/// How often the log says that a host refuses this engine.
+/// How often the log repeats that a host refuses this engine.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// For how long a host may put this start off: it decides within 30 s, and within 30 s more if it was restarted meanwhile.
-/// One that does so for longer is taken at its word that another life has it, which keeps no engine waiting.
+/// For how long a host may put this start off: it decides within 30 s, and within 30 s more if it was restarted
+/// meanwhile. If a host does so for longer, the engine believes its word that another life has it, so that it keeps
+/// no engine waiting.
 const MAX_PUT_OFF: Duration = Duration::from_secs(60);
 
-/// What the engine wants done on this host.
+/// The effects that the engine wants performed on this host.
 pub(super) type Orders = UnboundedReceiver<Effect>;
 
 /// Runs until it is aborted.
@@ -54,15 +56,15 @@ struct Follower {
     host_id: HostId,
     whom: Whom,
     orders: Orders,
-    /// What the engine was last told of this host.
+    /// The state of the link, as last reported to the engine.
     known: Option<Link>,
-    /// Whether what the host last refused it for is more than its word.
+    /// Whether the host proved the reason for its last refusal.
     is_proven: bool,
     /// Whether the engine was last told that the host puts it off.
     is_put_off: bool,
-    /// Since when it does so; none once the host was connected.
+    /// Since when the host puts this start off; none once the host was connected.
     put_off: Option<Instant>,
-    /// When the log was last told that the host is not connected.
+    /// When the log last said that the host is not connected.
     reminded: Option<Instant>,
 }
 
@@ -86,7 +88,7 @@ impl Follower {
                 Ok(session) => {
                     failures = 0;
                     context.links.tally().connected();
-                    // The links hears of it once the stream is up to date.
+                    // The links show the host as connected once the stream is up to date.
                     self.known = Some(Link::Connected);
                     (self.is_put_off, self.put_off) = (false, None);
                     info!(store_id = %session.store_id(), "the host is connected");
@@ -127,7 +129,7 @@ impl Follower {
         }
     }
 
-    /// Waits before the next attempt to connect: until its time has come, or somebody has decided to take the host over.
+    /// Waits until it is time for the next attempt to connect, or a person has decided to have the host taken over.
     async fn rest(&mut self, time: Duration) {
         let sleep = tokio::time::sleep(time);
         tokio::pin!(sleep);
@@ -144,7 +146,7 @@ impl Follower {
         }
     }
 
-    /// The decision that this host is to be taken over, where it is recorded and not yet done.
+    /// The decision to take this host over, if one is recorded and not yet done.
     async fn taking_over(&self) -> Option<TakeOver> {
         let host_id = self.host_id;
         let found = read::on(&self.context.log, move |reader| {
@@ -160,7 +162,7 @@ impl Follower {
         })
     }
 
-    /// Who tried so often in vain says so: the engine knows what cannot wait for ever.
+    /// Reports that the attempts are spent: the engine knows which commands cannot wait for ever.
     async fn report_spent(&mut self, fault: &Fault) {
         let input = Input::ConnectionsSpent {
             host_id: self.host_id,
@@ -190,7 +192,7 @@ impl Follower {
         }
     }
 
-    /// For the engine it is more than being away, and told once.
+    /// Reports once that the host puts this start off, which means more to the engine than that the host is away.
     async fn report_put_off(&mut self, fault: Fault) {
         if !self.is_put_off {
             warn!(%fault, "the host does not accept this start of the engine yet");
@@ -202,8 +204,8 @@ impl Follower {
         self.note(Link::Away(fault));
     }
 
-    /// Tells the engine of a change; attempts that fail as the last one did are noted only on the links, and a refusal
-    /// once a minute in the log as well.
+    /// Reports a change to the engine. An attempt that fails like the last one is only noted in the links, and a
+    /// refusal once a minute in the log as well.
     async fn report(&mut self, link: Link, is_proven: bool) {
         let host_id = self.host_id;
         self.remind(&link);
@@ -222,7 +224,7 @@ impl Follower {
         if let Some(input) = input {
             warn!(fault = %fault_of(&link), "the host is not connected");
             self.reminded = Some(Instant::now());
-            // The next attempt goes by what was recorded of this one.
+            // The next attempt depends on the record of this one.
             let _ = self.context.engine.call(input).await;
         }
         (self.is_proven, self.is_put_off) = (is_proven, false);
@@ -238,7 +240,7 @@ impl Follower {
     }
 }
 
-/// What a host comes to that does not decide.
+/// The fault of a host that does not decide.
 fn never_decides(said: &Fault) -> Fault {
     let words = format!(
         "the host has not decided for more than {} s whose it is, which takes it {} s at most; until it does it counts as another life's: {}",
@@ -260,8 +262,8 @@ fn fault_of(link: &Link) -> String {
     }
 }
 
-/// Waits for `future`, and meanwhile drops what the engine wants done: the host is not connected, and at the
-/// next connect the engine says again what is outstanding.
+/// Waits for `future` and drops the engine's effects meanwhile: the host is not connected, and the next connection
+/// makes the engine derive anew what is outstanding.
 pub(super) async fn idle<F: Future>(orders: &mut Orders, future: F) -> F::Output {
     tokio::pin!(future);
     loop {

@@ -1,4 +1,4 @@
-//! The frames of a host's stream as inputs of the engine. What this build does not know is kept, not dropped.
+//! The frames of a host's stream as inputs of the engine. Values that this build does not know are kept, not dropped.
 
 use common::id::{EngineId, StoreId, TaskId};
 use common::revision::Token;
@@ -9,23 +9,23 @@ use proto::host::v1::Task;
 use proto::host::v1::watch_tasks_response as wire;
 use tracing::warn;
 
-/// What a frame means to the follower.
+/// The meaning of a frame for the follower.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// The stream is open, over this store.
+    /// The stream over this store is open.
     Opened(Option<StoreId>),
-    /// For the engine; the token where the stream may be resumed after it.
+    /// A frame for the engine, with its token if the stream can be resumed after it.
     Frame(Frame, Option<Token>),
-    /// The stream is alive; whether nothing up to here is missing.
+    /// The stream is alive.
     Heartbeat {
-        /// Not while a snapshot is read.
+        /// Whether nothing up to here is missing; false while a snapshot is read.
         whole: bool,
     },
-    /// Samples, for whoever looks.
+    /// Samples of progress.
     Progress(Vec<proto::task::v1::Progress>),
     /// The host ends the stream on purpose.
     Closing,
-    /// Of a newer host.
+    /// A frame of a newer host.
     Unknown,
 }
 
@@ -57,12 +57,12 @@ pub(super) fn read(frame: Option<wire::Frame>) -> Seen {
     }
 }
 
-/// A task whose id is none cannot be anybody's: it is reported and left out, and harms only itself.
+/// A task without a valid id can be nobody's: it is logged and left out, and harms nothing else.
 fn tasks(items: Vec<Task>) -> Vec<HostTask> {
     items.into_iter().filter_map(task).collect()
 }
 
-/// A task as its host says it.
+/// A task in the host's words.
 pub(super) fn task(task: Task) -> Option<HostTask> {
     let Ok(id) = task.task_id.parse::<TaskId>() else {
         warn!(

@@ -1,4 +1,4 @@
-//! Looks through all that a host's storage holds.
+//! Lists everything on a host's storage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,18 @@ use tonic::transport::Channel;
 
 use super::pages::{Pages, ReadError};
 
-/// Items of a page. Each page is a read of its own on the host, so others have their turns between them.
+/// The number of items on a page. Each page is a separate read on the host, so others have their turn in between.
 const PAGE: i32 = 500;
 
-/// Images that are looked at, 16 bytes each, and storage domains. What is more is left out: nothing is said of it.
+/// The maximum numbers of images, of 16 bytes each, and of storage domains that are read. Nothing is reported about
+/// the rest.
 const MAX_IMAGES: usize = 500_000;
 const MAX_DOMAINS: usize = 1_000;
 
 /// Reads all pages.
 ///
 /// # Errors
-/// The host's status, where it says nothing about storage; a list that does not end.
+/// The host's status, if it says nothing about storage; a list that does not end.
 pub(super) async fn take(channel: Channel) -> Result<Inventory, ReadError> {
     let mut storage = StorageServiceClient::new(channel);
     let mut images = BTreeMap::new();
@@ -44,7 +45,7 @@ async fn domains(storage: &mut StorageServiceClient<Channel>) -> Result<Vec<Doma
             page_token: pages.token(),
         };
         let page = storage.list_storage_domains(request).await?.into_inner();
-        // What has no id cannot be asked about.
+        // The engine cannot ask about a domain without an id.
         found.extend(
             page.domains
                 .iter()
@@ -57,7 +58,7 @@ async fn domains(storage: &mut StorageServiceClient<Channel>) -> Result<Vec<Doma
     }
 }
 
-/// None where they cannot be read whole, or are more than there is `room` for.
+/// The images of a domain; none if they cannot be read completely, or are more than there is `room` for.
 async fn images_of(
     storage: &mut StorageServiceClient<Channel>,
     domain_id: DomainId,
@@ -87,7 +88,7 @@ async fn images_of(
     }
 }
 
-/// A domain that is damaged, or gone by now, says nothing of its images.
+/// Whether the refusal is about storage: a damaged domain, or one that is gone by now, says nothing about its images.
 fn is_about_storage(refusal: &Status) -> bool {
     status::fault_of(refusal).is_some_and(|(fault, _)| !fault.code.repeat_may_help())
 }

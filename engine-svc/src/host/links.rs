@@ -1,5 +1,5 @@
-//! How the engine stands with each host right now. Not durable: after a restart every host is away until it
-//! answers. Written by the followers, read by whoever shows a host or what waits for one.
+//! How the engine is connected to each host right now. Not durable: after a restart every host is away until it
+//! answers. The followers write the links; whoever shows a host, or a command that waits for it, reads them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,38 +10,38 @@ use common::time::Timestamp;
 
 use super::tally::Tally;
 
-/// How the engine stands with a host.
+/// How the engine is connected to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// Its stream is open.
+    /// The host's stream is open.
     Connected,
-    /// It does not answer; the fault says how it showed.
+    /// The host does not answer; the fault says how that showed.
     Away(Fault),
-    /// It answers, but not as the host that was added, or it is another engine's.
+    /// The host answers, but not as the host that was added, or it belongs to another engine.
     Refused(Fault),
 }
 
-/// A link and since when it is so.
+/// A link, and since when it is in this state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
     /// The state of the link.
     pub link: Link,
-    /// Since when; for people.
+    /// Since when, for people.
     pub since: Timestamp,
 }
 
-/// A host has no room for a task.
+/// A host that has no room for a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFull {
     /// The host.
     pub host_id: HostId,
-    /// What it says.
+    /// The host's refusal.
     pub fault: Fault,
-    /// Since when; for people.
+    /// Since when, for people.
     pub since: Timestamp,
 }
 
-/// The standing of every followed host. Cheap to clone; all clones are one links.
+/// The link to every followed host. Cheap to clone; all clones share one map.
 #[derive(Debug, Clone, Default)]
 pub struct HostLinks {
     hosts: Arc<RwLock<BTreeMap<HostId, LinkStatus>>>,
@@ -49,7 +49,7 @@ pub struct HostLinks {
     tally: Arc<Tally>,
 }
 
-/// A task that waits for room on its host: shown for as long as this lives.
+/// A task that waits for room on its host: shown as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct WaitsForRoom {
     links: HostLinks,
@@ -64,31 +64,31 @@ impl Drop for WaitsForRoom {
 }
 
 impl HostLinks {
-    /// How the engine stands with `host_id`; none if it does not follow it.
+    /// The link to `host_id`; none if the engine does not follow the host.
     pub fn standing(&self, host_id: HostId) -> Option<LinkStatus> {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         hosts.get(&host_id).cloned()
     }
 
-    /// Whether every followed host is connected, and none has no room.
+    /// Whether every followed host is connected and has room.
     pub(crate) fn all_well(&self) -> bool {
         let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         full.is_empty() && hosts.values().all(|standing| standing.link == Link::Connected)
     }
 
-    /// What keeps a task from being taken by its host.
+    /// The host without room that keeps a task waiting.
     pub(crate) fn full(&self, task_id: TaskId) -> Option<HostFull> {
         let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
         full.get(&task_id).cloned()
     }
 
-    /// How many tasks wait for room on their host.
+    /// The number of tasks that wait for room on their hosts.
     pub(crate) fn without_room(&self) -> usize {
         self.full.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// What was counted of connections.
+    /// The counters of connections.
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
     }
@@ -103,8 +103,8 @@ impl HostLinks {
         }
     }
 
-    /// Notes a link. One that is the same in kind keeps its time: since when it is so does not move with each
-    /// failed attempt.
+    /// Notes the state of a link. If the kind of state is the same as before, the link keeps its time: "since when"
+    /// does not move with each failed attempt.
     pub(crate) fn note(&self, host_id: HostId, link: Link, now: Timestamp) {
         let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         let since = match hosts.get(&host_id) {

@@ -1,8 +1,8 @@
-//! What this start and the other lives of the engine say to each other through a host that both reach (docs/adr/0012).
+//! What this start and the other lives of the engine tell each other through a host that both reach (docs/adr/0012).
 //!
-//! Each says which hosts it has, and answers with the nonces of those whom it hears. What it says carries a code that only
-//! the data directory, or a copy of it, can make; and who answers with a nonce of the last seconds is at work now. So a
-//! host can keep silent about another life, and can neither invent one nor show one that is no more.
+//! Each life says which hosts it has, and repeats the nonces of the lives that it hears. Its words carry a code that
+//! only the data directory, or a copy of it, can make; and a life that repeats a nonce of the last seconds is at work
+//! now. So a host can keep silent about another life, but cannot invent one, and cannot show one that has ended.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -20,36 +20,37 @@ use tonic::transport::Channel;
 use super::Context;
 use crate::life::{Life, Lives};
 
-/// How often that is said while nobody answers.
+/// How often this start speaks while no other life answers.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How often while another life is heard, so that both know of each other within about a second.
+/// How often it speaks while it hears another life, so that both know of each other within about a second.
 const EVERY_ONE_HEARD: Duration = Duration::from_millis(250);
 
-/// How old a nonce may be that is answered with. For so long a life counts as at work after it was last heard.
+/// The maximum age of a nonce that an answer may repeat. This is also how long a life counts as at work after it was
+/// last heard.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// How long one exchange may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Nonces that are answered with; a host passes on no more lives.
+/// The maximum number of nonces that are repeated; a host passes on no more lives.
 const MAX_HEARD: usize = 15;
 
-/// Hosts that are named: as many as a host passes on.
+/// The maximum number of hosts that are named: as many as a host passes on.
 const MAX_HOLDS: usize = 4_096;
 
 type Nonce = [u8; 16];
 
-/// What is said at one host, and heard there.
+/// The conversation through one host.
 pub(super) struct Meeting {
     host_id: HostId,
-    /// The nonces of the last seconds, which were not answered with yet.
+    /// The nonces of the last seconds that nobody has repeated yet.
     asked: VecDeque<(Nonce, Instant)>,
-    /// What to answer with.
+    /// The nonces to repeat.
     heard: Vec<Nonce>,
-    /// The other lives that were last heard here, with when they were.
+    /// The other lives that were heard here, and when each was last heard.
     lives: Vec<(OtherStart, Instant)>,
-    /// What the engine was told of them.
+    /// The lives that the engine was told about.
     told: Vec<OtherStart>,
 }
 
@@ -64,13 +65,13 @@ impl Meeting {
         }
     }
 
-    /// The host does not answer: nobody is heard there.
+    /// The host does not answer: nobody is heard through it.
     pub(super) async fn is_cut(&mut self, context: &Context) {
         self.lives.clear();
         self.tell(context, Vec::new()).await;
     }
 
-    /// Says and hears it once, and tells the engine what is new of it. A host of an older build passes nothing on.
+    /// Speaks and listens once, and tells the engine what is new. A host of an older build passes nothing on.
     pub(super) async fn meet(&mut self, context: &Context, channel: Channel, call: &EngineCall) {
         let life = context.lives.now();
         let said = self.says(&context.lives, &life, Instant::now());
@@ -83,17 +84,17 @@ impl Meeting {
         self.tell(context, lives).await;
     }
 
-    /// Tells the engine, where that is new to it.
+    /// Tells the engine about the lives, if they have changed.
     async fn tell(&mut self, context: &Context, lives: Vec<OtherStart>) {
         if lives != self.told {
             self.told.clone_from(&lives);
             let host_id = self.host_id;
-            // The engine ends, where it hears nothing.
+            // If the engine does not hear this, it is stopping.
             let _ = context.engine.call(Input::LivesMet { host_id, lives }).await;
         }
     }
 
-    /// Does so again and again.
+    /// Speaks and listens again and again.
     pub(super) async fn go_on(
         &mut self,
         context: &Context,
@@ -130,7 +131,7 @@ impl Meeting {
         said
     }
 
-    /// Which other lives are at work. What is no true word of one is passed over.
+    /// Which other lives are at work. Words that no life of this key can have said are ignored.
     fn hears(&mut self, life: &Life, said: &[Said], now: Instant) -> Vec<OtherStart> {
         self.heard.clear();
         let true_ones = said.iter().filter_map(|one| Some((one, self.read(life, one)?)));
@@ -139,7 +140,7 @@ impl Meeting {
             self.heard.push(nonce);
             let answers = |(asked, _): &(Nonce, Instant)| one.heard.iter().any(|heard| heard == asked);
             if let Some(at) = self.asked.iter().position(answers) {
-                // It counts once: a host that repeats it shows nothing.
+                // The nonce counts once: a host that replays the answer proves nothing.
                 self.asked.remove(at);
                 self.lives
                     .retain(|(known, _)| known.incarnation != start.incarnation);
@@ -152,7 +153,7 @@ impl Meeting {
         lives
     }
 
-    /// A word that is a life's of this key, and not this start's own.
+    /// Reads words that a life of this key has said, and that are not this start's own.
     fn read(&self, life: &Life, said: &Said) -> Option<(OtherStart, Nonce)> {
         let incarnation = said.incarnation.parse::<Incarnation>().ok()?;
         let nonce = Nonce::try_from(&said.nonce[..]).ok()?;
@@ -166,14 +167,14 @@ impl Meeting {
         is_true.then_some((OtherStart { incarnation, holds }, nonce))
     }
 
-    /// What the code is of.
+    /// The bytes that the code covers.
     fn sealed(&self, life: &Life, incarnation: Incarnation, said: &Said) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64 + said.heard.len() * 16 + said.holds.len());
         bytes.extend_from_slice(life.engine_id.as_bytes());
         bytes.extend_from_slice(self.host_id.as_bytes());
         bytes.extend_from_slice(incarnation.as_bytes());
         bytes.extend_from_slice(&said.nonce);
-        // Lengths first: no two texts run together to the same bytes.
+        // Lengths come first, so that no two texts have the same bytes.
         bytes.extend_from_slice(&(said.heard.len() as u64).to_be_bytes());
         for nonce in &said.heard {
             bytes.extend_from_slice(nonce);
@@ -262,7 +263,7 @@ mod tests {
         other.hears(&first, now);
         let answer = other.says(now);
         assert_eq!(one.hears(&answer, now).len(), 1);
-        // The host says the same again and again, and the other life has ended.
+        // The host repeats the same words again and again, although the other life has ended.
         for at in 1..40 {
             let then = now + seconds(at);
             one.says(then);
@@ -272,7 +273,7 @@ mod tests {
                 "after {at} s"
             );
         }
-        // An answer that comes too late is none.
+        // An answer that comes too late does not count.
         let asked = one.says(now + seconds(50));
         other.hears(&asked, now + seconds(50));
         let late = other.says(now + seconds(50));

@@ -1,7 +1,7 @@
-//! The hosts: one follower each, which keeps a stream open, feeds what it says to the engine, and performs what
-//! the engine wants done there. Nobody waits for a host but its own follower.
+//! The hosts: each has one follower, which keeps a stream open, passes its frames to the engine, and performs the
+//! engine's effects there. Only a host's own follower waits for the host.
 //!
-//! What is outstanding to a host is derived from the engine's state at each connect, so nothing here is kept: an
+//! The engine derives what is outstanding on a host from its state at each connection, so nothing is kept here: an
 //! effect for a host that is not connected is dropped.
 
 mod backoff;
@@ -43,7 +43,7 @@ use crate::machine::{self, Engine};
 use crate::open_tasks::OpenTasks;
 use crate::store::Log;
 
-/// Entities of a command that the log names.
+/// The maximum number of a command's entities that a log line names.
 const LOGGED_ENTITIES: usize = 4;
 
 /// Takes the engine's effects from the coordinator: shows who holds what and what is at work, and hands the rest to
@@ -61,11 +61,11 @@ pub struct Outbox {
     stance: watch::Sender<Stance>,
 }
 
-/// The other end of an [`Outbox`].
+/// The receiving end of an [`Outbox`].
 #[derive(Debug)]
 pub struct Orders(mpsc::UnboundedReceiver<Effect>);
 
-/// A new pair.
+/// Makes an outbox with its receiving end.
 pub fn outbox(
     holders: Holders,
     open_tasks: OpenTasks,
@@ -91,7 +91,7 @@ impl Perform<machine::Effect> for Outbox {
     fn perform(&mut self, effect: machine::Effect) {
         match effect {
             machine::Effect::Core(effect) => {
-                // Nobody receives only while the service stops.
+                // The receiver is gone only while the service stops.
                 let _ = self.orders.send(effect);
             }
             machine::Effect::Ended(root) => log_end(&root),
@@ -144,7 +144,7 @@ impl Perform<machine::Effect> for Outbox {
     }
 }
 
-/// The end of a command, told once, after it is durable.
+/// Logs the end of a command once, after the end is durable.
 fn log_end(root: &Command) {
     let entities = root.parameters.entities();
     let took = root
@@ -168,7 +168,7 @@ fn log_end(root: &Command) {
     );
 }
 
-/// An event that somebody should look at, who may read no events.
+/// Logs an event that an operator should look at, for operators who read no events.
 fn log_alert(event: &Event) {
     let command_id = event.command.map(tracing::field::display);
     warn!(
@@ -182,21 +182,21 @@ fn log_alert(event: &Event) {
     );
 }
 
-/// What followers need to know of the engine that they work for.
+/// What followers need to know about their engine.
 #[derive(Clone)]
 pub struct Context {
-    /// Where inputs go.
+    /// The engine's inputs.
     pub engine: Handle<Engine>,
-    /// What was committed.
+    /// The history of commits.
     pub log: Log,
     /// How hosts are reached.
     pub connector: Connector,
-    /// Where followers note how they stand.
+    /// Where followers note the state of their links.
     pub links: HostLinks,
-    /// Who calls the hosts.
+    /// The life in whose name hosts are called.
     pub lives: Lives,
-    /// What hosts are asked to send when nothing else is to be sent. Three that stay out mean that the
-    /// host is away.
+    /// How often hosts are to send a heartbeat if they have nothing else to send. After three missed heartbeats the
+    /// host counts as away.
     pub heartbeat_interval: Duration,
 }
 
@@ -210,8 +210,8 @@ pub async fn run(context: Context, mut orders: Orders) {
                 address,
                 identity,
             } => {
-                // Also after the engine has read its state anew: then what was on its way is lost, and the
-                // follower begins again with what is committed.
+                // Also after the engine has read its state anew: then frames under way are lost, and the follower
+                // begins again from what is committed.
                 end(followers.remove(&host_id)).await;
                 info!(%host_id, address, "following host");
                 let whom = Whom {
@@ -223,7 +223,7 @@ pub async fn run(context: Context, mut orders: Orders) {
             }
             Effect::Unfollow { host_id } => {
                 info!(%host_id, "stopped following host");
-                // First it ends, and then what it noted goes.
+                // The follower must end before what it noted is forgotten.
                 end(followers.remove(&host_id)).await;
                 context.links.forget(host_id);
             }
@@ -237,13 +237,13 @@ pub async fn run(context: Context, mut orders: Orders) {
     }
 }
 
-/// The host that is followed.
+/// The host to follow.
 #[derive(Debug, Clone)]
 struct Whom {
     host_id: HostId,
     /// `host:port`.
     address: String,
-    /// How its certificate must name it; empty for `host:` and its id.
+    /// The name that the host's certificate must have; empty for `host:` and the host's id.
     identity: String,
 }
 
@@ -261,11 +261,12 @@ impl Follower {
     }
 }
 
-/// Ends a follower and sees it gone: it notes nothing any more. That takes no longer than the step that it is making.
+/// Ends a follower and waits until it is gone, so that it notes nothing any more. The wait is no longer than the
+/// follower's present step.
 async fn end(follower: Option<Follower>) {
     if let Some(mut follower) = follower {
         follower.task.abort();
-        // Cut off, as it was to be.
+        // The task was aborted, as it should be.
         let _ = (&mut follower.task).await;
     }
 }

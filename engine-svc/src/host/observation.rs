@@ -9,10 +9,10 @@ use runtime::status;
 use tonic::Status;
 use tonic::transport::Channel;
 
-/// Looks what there is of a disk, in words beside; none where it cannot be told.
+/// Looks at a disk on storage and returns its presence with an explanation; none if storage cannot tell.
 ///
 /// # Errors
-/// The host's status, where it says nothing about storage.
+/// The host's status, if it says nothing about storage.
 pub(super) async fn observe(
     channel: Channel,
     disk_id: DiskId,
@@ -36,7 +36,7 @@ fn presence(image: Seen<GetImageResponse>) -> Option<(Presence, String)> {
             _ => (Presence::Partial, format!("renamed, not purged: {leftovers}")),
         });
     };
-    // More volumes than the engine ever makes: of those that are not shown nothing can be said.
+    // The image has more volumes than the engine ever makes: nothing can be said about those that are not shown.
     if !answer.next_page_token.is_empty() {
         return None;
     }
@@ -53,7 +53,7 @@ fn presence(image: Seen<GetImageResponse>) -> Option<(Presence, String)> {
     })
 }
 
-/// What a read says: the thing, that it is not there, or that it cannot be told.
+/// The result of a read: the thing, its absence, or that storage cannot tell.
 #[derive(Debug, PartialEq)]
 enum Seen<T> {
     There(T),
@@ -64,7 +64,7 @@ enum Seen<T> {
 /// Reads an image with its volumes.
 ///
 /// # Errors
-/// The host's status, where it says nothing about storage.
+/// The host's status, if it says nothing about storage.
 async fn get_image(
     storage: &mut StorageServiceClient<Channel>,
     domain_id: String,
@@ -77,8 +77,8 @@ async fn get_image(
     )
 }
 
-/// A fault about storage is an answer; any other refusal is none. A missing domain is no proof of anything: it
-/// may not be mounted.
+/// A fault about storage is an answer; any other refusal is none. A missing domain proves nothing: it may not be
+/// mounted.
 fn seen<T>(answer: Result<T, Status>, absent: &[FaultCode]) -> Result<Seen<T>, Status> {
     let refusal = match answer {
         Ok(thing) => return Ok(Seen::There(thing)),

@@ -1,17 +1,18 @@
-//! The pages of a list on a host, which may lie: a list that does not end is the host's fault, and ends its connection.
+//! The pages of a list on a host, which may lie: a list without an end is the host's fault, and ends its connection.
 
 use common::fault::{Fault, FaultCode};
 use tonic::Status;
 
 use super::refusal::Refusal;
 
-/// Pages of one list: ten times as many as the longest list that is read has at its usual size.
+/// The maximum number of pages of one list: ten times as many as the longest list has at its usual page size.
 const MAX_PAGES: u32 = 10_000;
 
-/// Pages in a row without an item. A host bounds the records that it looks at for a page, so some are empty.
+/// The maximum number of pages in a row without an item. A host bounds the records that it examines for a page, so
+/// some pages are empty.
 const MAX_EMPTY: u32 = 100;
 
-/// Where the reader of a list is.
+/// The position of a reader in a list.
 #[derive(Debug)]
 pub(super) struct Pages {
     /// The method, for people.
@@ -60,7 +61,7 @@ impl Pages {
         self.token.clone()
     }
 
-    /// A page has come, of so many items and with this token; whether there is another one.
+    /// Takes note of a page with this many items and this token. Returns whether there is another page.
     ///
     /// # Errors
     /// [`ReadError::Endless`].
@@ -92,7 +93,7 @@ impl Pages {
 mod tests {
     use super::*;
 
-    /// How many pages are read of a host that answers so.
+    /// How many pages are read from a host that answers like this.
     fn read(mut page: impl FnMut(u32) -> (usize, String)) -> (u32, Result<(), ReadError>) {
         let mut pages = Pages::of("ListImages");
         for number in 0.. {

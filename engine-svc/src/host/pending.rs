@@ -1,4 +1,4 @@
-//! What the engine wants done on a connected host, while something else about the same is under way there.
+//! Effects that wait on a connected host because a call about the same subject is under way there.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::call::kind;
 
-/// What an effect is about: two that are about the same are not under way at once, and the newer one is what is wanted.
+/// The subject of an effect: two calls about the same subject never run at once, and the newest effect is the wanted
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Subject(&'static str, Uuid);
 
@@ -32,14 +33,14 @@ impl Subject {
     }
 }
 
-/// What is wanted, by what it is about, for as long as something about that is under way.
+/// The wanted effect of each subject about which a call is under way.
 #[derive(Debug, Default)]
 pub(super) struct PendingEffects(HashMap<Subject, watch::Sender<Effect>>);
 
 impl PendingEffects {
-    /// Where nothing about the same is under way, `effect` is to begin, and hears from what is returned of whatever is
-    /// wanted in its place. Otherwise it waits for that to end: a host that is released and claimed at once would be
-    /// left in whichever way it heard last.
+    /// If no call about the same subject is under way, `effect` is to begin, and the returned receiver says when
+    /// another effect is wanted in its place. Otherwise the effect waits for the call's end: a host that is released
+    /// and claimed at once would be left in the state of whichever call it heard last.
     pub(super) fn want(&mut self, effect: &Effect) -> Option<watch::Receiver<Effect>> {
         match self.0.entry(Subject::of(effect)) {
             Entry::Occupied(wanted) => {
@@ -58,8 +59,8 @@ impl PendingEffects {
         }
     }
 
-    /// What is wanted now that `effect` has ended, unless that is what was just done. What was given up for another one
-    /// may be wanted again.
+    /// The effect that is wanted after the end of `effect`, unless that very effect was just performed. An effect
+    /// that was given up for another one may be wanted again.
     pub(super) fn has_ended(&mut self, effect: &Effect, is_done: bool) -> Option<Effect> {
         let wanted = self.0.remove(&Subject::of(effect))?;
         let newest = wanted.borrow().clone();

@@ -1,4 +1,4 @@
-//! Asks a host what its storage shows of a task's operation. The host judges; here its words are read.
+//! Asks a host what its storage shows of a task's operation. The host judges; this module reads its answer.
 
 use common::id::TaskId;
 use common::operation::Operation;
@@ -11,7 +11,7 @@ use proto::host::v1::{ProbeOperationRequest, ProbeOperationResponse, ProbeVerdic
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// What a host is asked.
+/// The question for a host.
 pub(super) fn request(task_id: TaskId, operation: &Operation) -> ProbeOperationRequest {
     ProbeOperationRequest {
         operation: Some(convert::operation_to_wire(operation)),
@@ -19,10 +19,10 @@ pub(super) fn request(task_id: TaskId, operation: &Operation) -> ProbeOperationR
     }
 }
 
-/// Has the host look.
+/// Has the host examine its storage.
 ///
 /// # Errors
-/// The host's status, where it says nothing about storage.
+/// The host's status, if it says nothing about storage.
 pub(super) async fn look(
     channel: Channel,
     task_id: TaskId,
@@ -43,12 +43,12 @@ pub(super) async fn look(
     })
 }
 
-/// A start of a service, as it prints it.
+/// A start of a service, in its printed form.
 pub(super) fn start(text: &str) -> Option<Start> {
     u64::from_str_radix(text, 16).ok().map(Start)
 }
 
-/// A verdict of a newer host is none.
+/// The evidence in an answer. A verdict that only a newer host knows counts as unclear.
 fn evidence(answer: &ProbeOperationResponse) -> Evidence {
     let words = Words::from(&answer.words);
     match ProbeVerdict::try_from(answer.verdict) {

@@ -1,4 +1,4 @@
-//! What a host's refusal means. Programs decide by the fault's code, never by the status alone; a status without
+//! The meaning of a host's refusal. Programs decide by the fault's code, never by the status alone; a status without
 //! a fault of ours is no answer at all.
 
 use std::error::Error as _;
@@ -8,29 +8,29 @@ use runtime::causes::causes;
 use runtime::status;
 use tonic::{Code, Status};
 
-/// What a failed call says.
+/// The meaning of a failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The connection is gone or useless: begin anew with another one.
+    /// The connection is gone or useless: connect again.
     Lost(Fault),
-    /// The host is another engine's now, or takes this one for another.
+    /// The host belongs to another engine now, or takes this engine for another one.
     Owned(Fault),
-    /// The host is another life's of this engine.
+    /// The host belongs to another life of this engine.
     Fenced(Fault),
-    /// Another start of this engine is connected to the host: it says within a bounded time whose it is.
+    /// Another start of this engine is connected to the host, which says within a bounded time whose it is.
     PutOff(Fault),
-    /// Full for now: wait, however often.
+    /// The host is full for now: wait, however often.
     Full(Fault),
-    /// Says nothing about what was asked: ask again.
+    /// The refusal says nothing about the question: ask again.
     Unclear(Fault),
     /// An answer: asking again changes nothing.
     Answer(Fault),
-    /// As an answer, and marked final: the host will never run this task as it was sent.
+    /// An answer that is marked final: the host will never run this task as it was sent.
     Final(Fault),
 }
 
 impl Refusal {
-    /// Reads a status that a call, or a stream, ended with.
+    /// Reads the status with which a call or a stream ended.
     pub(super) fn of(status: &Status) -> Self {
         let Some((fault, final_verdict)) = status::fault_of(status) else {
             let fault = away(status);
@@ -43,13 +43,13 @@ impl Refusal {
         match fault.code {
             _ if final_verdict => Self::Final(fault),
             FaultCode::EngineFenced => Self::Fenced(fault),
-            // The host knows this engine as another one: it has a certificate of that one.
+            // The host takes this engine for another one: the engine has that one's certificate.
             FaultCode::HostOwned | FaultCode::NotPermitted => Self::Owned(fault),
             FaultCode::EngineStillConnected => Self::PutOff(fault),
             FaultCode::HostStoreChanged | FaultCode::Loading | FaultCode::ShuttingDown => Self::Lost(fault),
             FaultCode::QueueFull | FaultCode::StoreFull => Self::Full(fault),
             code if code.kind() == FaultKind::Unavailable => Self::Unclear(fault),
-            // Below the handlers: nothing was done, or nobody knows.
+            // The refusal comes from below the handlers: nothing was done, or nobody knows.
             FaultCode::TooManyRequests
             | FaultCode::TooManyConnections
             | FaultCode::DeadlineExceeded
@@ -66,7 +66,7 @@ pub(super) fn away(status: &Status) -> Fault {
     let said = status.message().to_owned();
     let below = status.source().map(causes).unwrap_or_default();
     words.extend([said, below].into_iter().filter(|text| !text.is_empty()));
-    // Where nobody says why, at least what sort of failure it is.
+    // If nobody gives a reason, the kind of failure is still named.
     if words.is_empty() {
         words.push(status.code().description().to_owned());
     }
@@ -76,7 +76,8 @@ pub(super) fn away(status: &Status) -> Fault {
     )
 }
 
-/// A ping that was not answered arrives as `Unknown`, a broken connection with the transport's error as source.
+/// Whether the connection is broken: an unanswered ping arrives as `Unknown`, a broken connection with the
+/// transport's error as its source.
 fn broken(status: &Status) -> bool {
     status.source().is_some() || matches!(status.code(), Code::Unknown | Code::Cancelled)
 }

@@ -1,22 +1,22 @@
-//! Room in a host's queue: whoever was refused for want of it waits for the end of one of the host's tasks, which its
-//! stream shows, instead of asking again and again.
+//! Room in a host's queue. A call that was refused for want of room waits for the end of one of the host's tasks,
+//! which the stream shows, instead of asking again and again.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// What one connection knows of it.
+/// The room on one connection.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Tasks that have ended on the stream.
+    /// The number of tasks that have ended on the stream.
     ended: AtomicU64,
-    /// Who waits.
+    /// The number of waiting calls.
     waiting: AtomicUsize,
-    /// One for each end that somebody waited for: the first who waits goes first.
+    /// One permit for each end that a call waited for; the call that has waited longest gets it.
     freed: Semaphore,
 }
 
-/// How many tasks had ended: so that an end between being refused and waiting is not missed.
+/// The number of ends before the host was asked, so that an end between the refusal and the wait is not missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen(u64);
 
@@ -29,21 +29,21 @@ impl Room {
         }
     }
 
-    /// Before the host is asked.
+    /// Called before the host is asked.
     pub(super) fn seen(&self) -> Seen {
         Seen(self.ended.load(Ordering::SeqCst))
     }
 
-    /// A task has ended there.
+    /// A task has ended on the host.
     pub(super) fn task_ended(&self) {
         self.ended.fetch_add(1, Ordering::SeqCst);
-        // Ends that nobody waits for are no room for whoever comes later.
+        // An end for which no call waits is no room for calls that come later.
         if self.freed.available_permits() < self.waiting.load(Ordering::SeqCst) {
             self.freed.add_permits(1);
         }
     }
 
-    /// Waits for an end after what was `seen`; one end is one turn.
+    /// Waits for an end after those in `seen`; each end lets one call go on.
     pub(super) async fn freed(&self, seen: Seen) {
         let _waits = Waits::one_of(&self.waiting);
         if self.seen() != seen {
@@ -55,7 +55,7 @@ impl Room {
     }
 }
 
-/// Counts whoever waits, for as long as they do.
+/// Counts a waiting call for as long as it waits.
 struct Waits<'a>(&'a AtomicUsize);
 
 impl<'a> Waits<'a> {

@@ -1,5 +1,5 @@
-//! The stream of a host's tasks: every frame goes to the engine as an input of its own, in order. When the
-//! engine is slower than the host, the stream waits: nothing is dropped and nothing piles up.
+//! The stream of a host's tasks: every frame goes to the engine as an input of its own, in order. If the engine is
+//! slower than the host, the stream waits: nothing is dropped, and nothing accumulates.
 
 use std::time::Duration;
 
@@ -25,20 +25,20 @@ use super::session::End;
 use super::{Context, Link};
 use crate::store;
 
-/// Heartbeats that may stay out before the host counts as away.
+/// The number of missed heartbeats after which the host counts as away.
 const MISSED_HEARTBEATS: u32 = 3;
 
 /// How one stream ended.
 enum Ended {
-    /// Begin again with a snapshot: the engine pending it, or the host no longer has the point.
+    /// Begin again with a snapshot, because the engine asked for one, or because the host no longer has the point.
     Resync,
     /// Go on after the last token.
     Resume,
-    /// The connection is of no use any more.
+    /// The connection can be used no longer.
     Connection(End),
 }
 
-/// Reads the host's stream, again and again, until the connection is of no use.
+/// Reads the host's stream, again and again, as long as the connection can be used.
 pub(super) async fn read(context: &Context, connection: &Connection, resync: &Notify, room: &Room) -> End {
     let mut pauses = Pauses::new();
     let mut reading = match Reading::begin(context, connection, room).await {
@@ -48,7 +48,7 @@ pub(super) async fn read(context: &Context, connection: &Connection, resync: &No
     loop {
         let begun = Instant::now();
         let ended = tokio::select! {
-            // A wish for a snapshot comes first: what the old stream still says is of no use.
+            // A request for a snapshot comes first: the rest of the old stream is useless then.
             biased;
             () = resync.notified() => Ended::Resync,
             ended = reading.stream() => ended,
@@ -74,12 +74,12 @@ struct Reading<'a> {
     room: &'a Room,
     /// The last point that the engine was given; none before a snapshot.
     after: Option<Token>,
-    /// The links has heard that the host is connected.
+    /// Whether the links show the host as connected.
     up_to_date: bool,
 }
 
 impl<'a> Reading<'a> {
-    /// Goes on where the engine's last commit stands, if that is a point in this store of the host.
+    /// Resumes after the engine's last commit, if that is a point in this store of the host.
     async fn begin(context: &'a Context, connection: &'a Connection, room: &'a Room) -> Result<Self, End> {
         let after = store::host::cursor(&context.log, connection.host_id)
             .await
@@ -136,7 +136,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The host has taken the point after which to go on, or nothing up to a later one is missing.
+    /// The host has accepted the point to resume after, or nothing up to a later point is missing.
     fn is_up_to_date(&mut self) {
         if !std::mem::replace(&mut self.up_to_date, true) {
             let links = &self.context.links;
@@ -157,7 +157,7 @@ impl<'a> Reading<'a> {
             include_progress: true,
         };
         let mut client = TaskServiceClient::new(self.connection.channel.clone());
-        // The host knows by it who is connected.
+        // The host knows by this header who is connected.
         let mut request = tonic::Request::new(request);
         self.connection.call.attach(&mut request, None);
         Ok(client.watch_tasks(request).await?.into_inner())
@@ -183,7 +183,7 @@ impl<'a> Reading<'a> {
         sent.map_err(|refusal| End::Away(Fault::new(FaultCode::ShuttingDown, refusal.to_string())))
     }
 
-    /// How far a task is never goes back: what a host says after a restart may be behind what it said before.
+    /// The progress of a task never decreases, although a host may report less after a restart than before.
     fn report(&self, samples: &[Progress]) {
         let links = self.context.log.progress();
         for sample in samples {
@@ -205,7 +205,7 @@ fn silent(silence: Duration) -> Ended {
     Ended::Connection(End::Away(Fault::new(FaultCode::HostAway, words)))
 }
 
-/// A snapshot has no point that could be out of range.
+/// Only a resumed stream can be out of range: a snapshot resumes after no point.
 fn ended(status: &Status, resumed: bool) -> Ended {
     if status.code() == Code::OutOfRange && resumed {
         warn!(
@@ -215,7 +215,7 @@ fn ended(status: &Status, resumed: bool) -> Ended {
         return Ended::Resync;
     }
     match status::fault_of(status) {
-        // The engine has given it up, or claims it again with the next connection.
+        // The engine has released the host, or claims it again with the next connection.
         Some((fault, _)) if fault.code == FaultCode::HostNotOwned => Ended::Connection(End::Again),
         _ => Ended::Connection(Refusal::of(status).into()),
     }

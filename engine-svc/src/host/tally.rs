@@ -1,8 +1,8 @@
-//! What was counted of connections to hosts since the start.
+//! Counters of connections to hosts since the start.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The counters: who measures the service reads them.
+/// The counters, which the metrics read.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     connects: AtomicU64,

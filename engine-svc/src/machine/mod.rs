@@ -1,4 +1,4 @@
-//! The engine's mind as the coordinator drives it: inputs in, records and history out.
+//! The engine's machine, as the coordinator drives it: inputs go in, records and history come out.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,56 +27,56 @@ use crate::store::{engine, load};
 /// What the engine needs at each load besides the records.
 #[derive(Clone)]
 pub struct Seed {
-    /// Which engine it is.
+    /// The engine's id.
     pub engine_id: EngineId,
-    /// For what is no part of the working state: requests of commands that ended, and commands that are
-    /// forgotten.
+    /// For requests of commands that have ended, and for commands that are forgotten, which are no part of the
+    /// working state.
     pub store: Arc<dyn Store>,
-    /// How much it takes upon itself.
+    /// The bounds of what the engine accepts.
     pub limits: Limits,
-    /// Where its figures are shown, if it is measured.
+    /// Where its figures are shown, if there are metrics.
     pub figures: Option<Figures>,
     /// Whether the process stood still.
     pub pulse: Pulse,
 }
 
-/// What is to be done once a step is durable.
+/// Effects to be performed once a step is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// In the world, as the core says.
+    /// An effect of the core.
     Core(engine_core::Effect),
     /// Show who holds these entities from now on.
     Held(Vec<(EntityKey, Option<Holding>)>),
     /// Log that this command has ended.
     Ended(Box<Command>),
-    /// Log what somebody should look at.
+    /// Log an event that an operator should look at.
     Alert(Box<Event>),
-    /// These tasks are at work from now on, or over: what is shown of their progress ends before their end is seen.
+    /// These tasks are at work from now on, or over. Their progress stops being shown before their end is told.
     AtWork(Vec<AtWork>),
-    /// Call the hosts by this incarnation from now on, which is recorded.
+    /// Call the hosts as this recorded incarnation from now on.
     Renewed(Life),
-    /// Whether the engine may act from now on.
+    /// The engine may act, or not, from now on.
     Stands(Stance),
-    /// The hosts that are this start's from now on.
+    /// These hosts are this start's from now on.
     Holds(Vec<HostId>),
-    /// So many commands wait for their locks from now on.
+    /// This many commands wait for their locks from now on.
     Waiting(usize),
     /// Forget who held what and which tasks were at work: the working state was read anew, and both come next.
     Anew,
 }
 
-/// The engine's mind.
+/// The engine's machine.
 pub struct Engine {
     state: State,
     store: Arc<dyn Store>,
-    /// As it is recorded; none over a store in which no engine has begun.
+    /// The recorded life; none over a store in which no engine has begun.
     life: Option<Life>,
     pulse: Pulse,
-    /// Up to which standstill of the process the hosts were asked anew.
+    /// The number of standstills of the process after which the hosts were asked anew.
     standstills: u64,
-    /// How many commands waited for their locks after the last step; none before the first.
+    /// The number of commands that waited for their locks after the last step; none before the first step.
     waiting: Option<usize>,
-    /// Counts the working state, if it is measured.
+    /// Counts the working state, if there are metrics.
     census: Option<Census>,
 }
 
@@ -111,13 +111,13 @@ impl Machine for Engine {
         if let Input::Observed { frame, .. } = &mut input
             && let Err(error) = self.mark_settled(frame)
         {
-            // The commit that follows fails as well, and then the connection begins anew.
+            // The commit that follows fails as well; then the connection begins anew.
             error!(%error, "cannot look up tasks of a host");
         }
         if let Input::Submit(submission) = &mut input
             && let Err(error) = self.look_up(submission)
         {
-            // The commit that follows fails as well, and then nobody is told anything.
+            // The commit that follows fails as well; then nobody is told anything.
             error!(%error, "cannot look up a request");
         }
         let anew = matches!(input, Input::Recover);
@@ -145,8 +145,8 @@ impl Machine for Engine {
 }
 
 impl Engine {
-    /// Whether the process stood still since the hosts were last asked, so that they may be another life's by now. Then nothing
-    /// is decided by what they said before.
+    /// Whether the process stood still since the hosts were last asked, so that they may belong to another life by
+    /// now. Then their earlier answers decide nothing.
     fn stood_still(&mut self, input: &Input) -> bool {
         let standstills = self.pulse.beat();
         match input {
@@ -161,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// What the store has of a request whose command has left the working state: the core need not remember it.
+    /// Looks up the request of a command that has left the working state, so that the core need not remember it.
     fn look_up(&self, submission: &mut Submission) -> Result<(), StoreError> {
         let key = request_key(
             &submission.user,
@@ -180,8 +180,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Tasks that have left the working state are over for good, whatever a host that was put back from an older copy
-    /// says of them. Only those that nobody knows are looked up.
+    /// Marks tasks that have left the working state: they are over for good, whatever a host says that was restored
+    /// from an older copy. Only tasks that the core does not know are looked up.
     fn mark_settled(&self, frame: &mut Frame) -> Result<(), StoreError> {
         let unknown = |item: &&mut HostTask| {
             item.engine_id.is_some() && !item.removed && self.state.task(item.id).is_none()
@@ -206,7 +206,7 @@ impl Engine {
             revisions.add(change, owner.as_deref(), head);
         }
         if let Err(error) = self.let_go(&transition.changes, &mut revisions) {
-            // Nothing is lost: what stays in the tables is read at the next start, and let go of then.
+            // Nothing is lost: records that stay in the tables are read, and let go of, at the next start.
             error!(%error, "cannot read records that have left the working state");
         }
         let mut effects = Vec::new();
@@ -242,10 +242,10 @@ impl Engine {
         }
     }
 
-    /// Takes another incarnation with the very commit of what it is taken for.
+    /// Takes a new incarnation in the same commit as the change that requires it.
     fn renew(&mut self, revisions: &mut Revisions) -> Option<Life> {
         let renewed = engine::renewed(self.life.as_ref()?);
-        // One that has no next epoch goes on as it is.
+        // If there is no next epoch, the engine goes on with its present incarnation.
         let renewed = renewed.inspect_err(|error| error!(%error, "cannot take another incarnation"));
         let (life, write) = renewed.ok()?;
         revisions.own(write);
@@ -253,7 +253,7 @@ impl Engine {
         Some(life)
     }
 
-    /// The command of a task that changed. Where the tree has left the working state with this very step, it is in
+    /// The command of a changed task. If the tree has left the working state with this very step, the command is in
     /// the store, or among the changes.
     fn owner<'a>(&'a self, change: &Change, changes: &'a [Change]) -> Option<Cow<'a, Command>> {
         let Change::Task(task) = change else { return None };
@@ -272,7 +272,7 @@ impl Engine {
         })
     }
 
-    /// Trees that have left the working state with these changes, and commands that are forgotten.
+    /// Removes trees that have left the working state with these changes, and commands that are forgotten.
     fn let_go(&self, changes: &[Change], revisions: &mut Revisions) -> Result<(), StoreError> {
         let mut left = BTreeMap::new();
         for change in changes {
@@ -303,7 +303,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Which tasks have begun and ended; after a load all that are at work.
+    /// Which tasks have begun and ended; after a load, all tasks at work.
     fn at_work(&self, changes: &[Change], anew: bool) -> Vec<AtWork> {
         let loaded = self.state.tasks().filter(|task| anew && task.is_open());
         let changed = changes.iter().filter_map(|change| match change {
@@ -323,7 +323,7 @@ impl Engine {
         let mut touched = BTreeSet::new();
         for change in changes {
             match change {
-                // One that waited may have got its locks.
+                // A command that waited may have got its locks.
                 Change::Command(command)
                     if command.sequence == 1
                         || command.state.is_terminal()
@@ -357,7 +357,7 @@ impl Engine {
     }
 }
 
-/// The roots that end with these changes. An end is told to people once, by an event of the very same step.
+/// The roots that end with these changes. People are told about an end once, by an event of the very same step.
 fn ended(changes: &[Change]) -> impl Iterator<Item = &Command> {
     let told: BTreeSet<CommandId> = (changes.iter())
         .filter_map(|change| match change {
@@ -374,7 +374,7 @@ fn ended(changes: &[Change]) -> impl Iterator<Item = &Command> {
     })
 }
 
-/// What is told to people that somebody should look at.
+/// The events of these changes that an operator should look at.
 fn alerts(changes: &[Change]) -> impl Iterator<Item = &Event> {
     changes.iter().filter_map(|change| match change {
         Change::Event(event) => Some(event).filter(|event| event.severity == Severity::Alert),
@@ -382,7 +382,7 @@ fn alerts(changes: &[Change]) -> impl Iterator<Item = &Event> {
     })
 }
 
-/// What a change counts as in its tree, if it does.
+/// The number of a change in its tree, if it has one.
 fn counts(change: &Change) -> Option<(Subject, u64)> {
     match change {
         Change::Command(command) => Some((Subject::Command(command.id), command.tree_sequence)),

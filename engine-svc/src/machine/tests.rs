@@ -1,4 +1,4 @@
-//! The engine's mind over a store: what is lived is what is loaded, whatever fails in between.
+//! The machine over a store: the running state equals the loaded one, whatever fails in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,7 +202,7 @@ impl World {
         (step.reply, core.collect())
     }
 
-    /// What a start would load now is what is there.
+    /// The state that a start would load now is the state that is there.
     fn assert_kept(&self) {
         let loaded = Engine::load(&*self.store.reader().unwrap(), &seed(&self.store)).unwrap();
         let (now, then) = (&self.engine.state, &loaded.state);
@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    /// Takes a host and a domain.
+    /// Adds a host and a domain.
     fn furnished() -> Self {
         Self::furnished_over(MemoryStore::new())
     }
@@ -256,7 +256,7 @@ impl World {
         }
     }
 
-    /// Plays the host for all tasks until nothing is left to be done there.
+    /// Plays the host for all tasks until nothing is left to do there.
     fn play_out(&mut self) {
         loop {
             let open: Vec<_> = self.engine.state.tasks().map(|task| task.id).collect();
@@ -411,7 +411,7 @@ fn a_tree_that_is_done_with_is_read_at_no_start_and_its_request_is_known_still()
     assert!(world.engine.state.command(id).is_none());
     let reader = world.store.reader().unwrap();
     assert_eq!(COMMANDS.live(&*reader, None, 10).unwrap().found.len(), 0);
-    // As after a restart: the core has forgotten it.
+    // As after a restart: the core has forgotten the request.
     world.engine = Engine::load(&*reader, &seed(&world.store)).unwrap();
     match world.step(submission(3, 0, create_vm(1))).0 {
         Reply::Accepted {
@@ -440,7 +440,7 @@ fn a_forgotten_command_leaves_no_record() {
     assert!(TASKS.newest(&*reader, None, 10).unwrap().found.is_empty());
     let since = Timestamp(i64::MIN);
     let ended = COMMANDS.ended_since(&*reader, since, None, 10).unwrap();
-    // The host's and the domain's.
+    // Those of the host and the domain.
     assert_eq!(ended.found.len(), 2);
     let history = world.store.history(Revision(0), 1_000).unwrap();
     let last = EngineHistory::decode(history.last().unwrap().history.as_slice()).unwrap();
@@ -449,11 +449,11 @@ fn a_forgotten_command_leaves_no_record() {
     assert_eq!((last.commands.len(), last.tasks.len()), (3, 2));
 }
 
-/// Of commands that have ended, those stay whose host has not yet heard that it may forget their tasks.
+/// An ended command stays if its host has not yet heard that it may forget the command's tasks.
 #[tokio::test]
 async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_for_ever() {
     let mut world = World::furnished();
-    // More than one piece, however the expiry cuts it.
+    // More than one piece, however the expiry cuts them.
     for n in 0..150 {
         world.take(submission(10 + n, 0, CommandRequest::CreateDisk(disk_ask(None))));
     }
@@ -543,8 +543,8 @@ async fn a_commit_that_fails_is_answered_so_and_the_repeat_is_taken() {
     }
 }
 
-/// A command of many disks, each with its own id and a description unlike the others: how many bytes the caller sends, and what the engine is
-/// asked.
+/// A command with many disks, each with its own id and a description of its own: the number of bytes that the client
+/// sends, and the engine's request.
 fn long_request(disks: u128) -> (usize, CommandRequest) {
     let mut message = wire::CreateVmRequest {
         request_id: Uuid::new_v4().to_string(),
@@ -573,7 +573,7 @@ fn long_request(disks: u128) -> (usize, CommandRequest) {
     (message.encoded_len(), request)
 }
 
-/// 180 letters that say nothing twice.
+/// 180 random letters.
 fn words(n: u128) -> String {
     let letters = (0_u128..)
         .flat_map(|part| Uuid::new_v5(&Uuid::NAMESPACE_URL, &(n << 32 | part).to_be_bytes()).into_bytes());
@@ -636,7 +636,7 @@ fn another_incarnation_is_recorded_with_the_proof_that_it_is_taken_for() {
         &effects[..],
         [engine_core::Effect::Follow { host_id: HOST, .. }]
     ));
-    // A start of which the working state is read anew is the one that it became.
+    // After the working state is read anew, this start is still the incarnation that it became.
     let again = Engine::load(&*world.store.reader().unwrap(), &seed(&world.store)).unwrap();
     assert_eq!(again.life, Some(next));
 }
@@ -663,7 +663,8 @@ fn what_a_request_leaves_on_disk_is_less_than_four_times_it() {
     println!("{bytes} bytes of request, {records} of records, {history} of history");
     assert!(bytes > 17_000, "{bytes}");
     assert!(records + history < 4 * bytes as u64, "{records}, {history}");
-    // What is read back is what was asked for, and all of it goes with the command: what is left is its disks, and their VM.
+    // The recorded command equals the request, and disappears completely with the command; only its disks and their
+    // VM are left.
     let mut world = World::over(open());
     assert_eq!(world.engine.state.tasks().count(), 64);
     world.play_out();
