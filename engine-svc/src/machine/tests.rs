@@ -129,7 +129,6 @@ fn token(revision: u64) -> Token {
     }
 }
 
-/// An engine without a coordinator: each step is committed at once.
 fn host_task(id: TaskId, operation: Operation, state: TaskState, sequence: u64) -> HostTask {
     HostTask {
         id,
@@ -149,6 +148,7 @@ fn host_task(id: TaskId, operation: Operation, state: TaskState, sequence: u64) 
     }
 }
 
+/// An engine without a coordinator: each step is committed at once.
 struct World {
     store: Arc<dyn Store>,
     engine: Engine,
