@@ -1,4 +1,4 @@
-//! What the services share: submitting, and reading.
+//! The code that all services share: submitting, and reading.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -28,13 +28,15 @@ use crate::store::command::{self, COMMANDS};
 use crate::store::{Log, codec, read};
 use crate::verbs::{self, Answered, Envelope, Mutation};
 
-/// Bytes of a request that becomes a command: 64 disks with descriptions of 1,000 characters and more.
+/// Maximum bytes of a request that becomes a command: enough for 64 disks with descriptions of more than 1,000
+/// characters.
 const MAX_BYTES: usize = 128 << 10;
 
-/// How long a request waits for the engine to know whether it may act: longer than a host takes to be found away.
+/// How long a request waits until the engine knows whether it may act: longer than it takes to find that a host is
+/// away.
 const UNDECIDED: Duration = Duration::from_secs(10);
 
-/// What every service is made of. Cheap to clone.
+/// The parts of every service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) engine: Handle<Engine>,
@@ -47,7 +49,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Has a request accepted as a command, or says what would be done.
+    /// Has a request accepted as a command, or returns the plan.
     pub(crate) async fn mutate<R: Mutation>(
         &self,
         request: Request<R>,
@@ -63,7 +65,8 @@ impl Api {
         let request_id = request_id(&id).map_err(|fault| status::from_fault(&fault))?;
         let lock_wait = lock_wait(wait.as_ref()).map_err(|fault| status::from_fault(&fault))?;
         bounded(body.encoded_len()).map_err(|fault| status::from_fault(&fault))?;
-        // Where there is no room for a command it is only planned: a repeat is answered as ever, and takes none.
+        // If there is no room for a command, the request is only planned: a repeat is answered as usual, and takes no
+        // room.
         let full = status::admit(&**self.log.store()).err();
         let full = full.filter(|_| !validate_only);
         let correlation_id = caller
@@ -92,8 +95,8 @@ impl Api {
         }
     }
 
-    /// Has the engine answer, and waits before that for as long as it cannot know whether it may: a start that asks its
-    /// hosts needs a moment.
+    /// Has the engine answer an input. If the engine cannot know yet whether it may act, waits until it does: a start
+    /// that asks its hosts needs a moment.
     async fn decided(&self, input: Input) -> Result<Answer<Reply>, Status> {
         let mut stances = self.stances.clone();
         let until = Instant::now() + UNDECIDED;
@@ -101,7 +104,7 @@ impl Api {
             stances.borrow_and_update();
             let answer = self.engine.call(input.clone()).await;
             let answer = answer.map_err(status::from_refusal)?;
-            // Each change of that comes with a change of the stance, at the latest when a host has answered.
+            // Each such change comes with a change of the stance, at the latest when a host has answered.
             if !is_undecided_by(&answer.reply)
                 || !matches!(timeout_at(until, stances.changed()).await, Ok(Ok(())))
             {
@@ -158,8 +161,8 @@ impl Api {
         }
     }
 
-    /// Sends an input about a command that exists. The working state knows those that live; of the others the store
-    /// tells why the verb does not fit.
+    /// Sends an input about an existing command. The working state knows live commands; for other commands, the store
+    /// tells why the request does not fit.
     pub(crate) async fn accept_about(
         &self,
         rpc: &'static str,
@@ -193,7 +196,7 @@ impl Api {
             .ok_or_else(|| no_command(id))
     }
 
-    /// The refusal of an entity that is not there. A command may be about to make it, and is told then.
+    /// The refusal for an entity that does not exist. If a command is about to make the entity, the refusal says so.
     pub(crate) fn absent(&self, field: &str, key: &EntityKey) -> Status {
         let holder = self
             .show
@@ -222,14 +225,14 @@ impl Api {
     }
 }
 
-/// Whether it is refused because hosts have not said yet whose they are.
+/// Whether the request is refused because hosts have not said yet whose they are.
 fn is_undecided_by(reply: &Reply) -> bool {
     let codes = [FaultCode::Loading, FaultCode::EngineStillConnected];
     matches!(reply, Reply::Refused(fault) if codes.contains(&fault.code))
 }
 
-/// Who calls. A caller without a name is known by its address, whatever the port: a repeat over another connection
-/// must be known as one.
+/// The caller. A caller without a name is identified by its address, whatever the port, so that a repeat over another
+/// connection is recognized.
 pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let mut caller = Caller::of(request).map_err(|fault| status::from_fault(&fault))?;
     if let Ok(address) = caller.user.parse::<SocketAddr>() {
@@ -238,7 +241,8 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     Ok(caller)
 }
 
-/// Tells a request's body from another one. The request must have its id and `validate_only` taken out.
+/// A digest that distinguishes a request's body from another one. The request's id and `validate_only` must be
+/// removed from the request before.
 fn digest(request: &impl prost::Message) -> Vec<u8> {
     Sha1::digest(request.encode_to_vec()).to_vec()
 }
@@ -255,17 +259,18 @@ pub(crate) fn no_job(id: CommandId) -> Status {
     status::from_fault(&fault.about("job_id"))
 }
 
-/// The id of what a command is about.
+/// The id of the entity that a command is about.
 fn entity_id(parameters: &Parameters) -> String {
     codec::entity(&parameters.entity()).id
 }
 
-/// What a request says of how long to wait for its locks.
+/// How long a request is willing to wait for its locks.
 fn lock_wait(given: Option<&prost_types::Duration>) -> Result<Option<Duration>, Fault> {
     given.map_or(Ok(None), |wait| input::lock_wait(wait.seconds, wait.nanos))
 }
 
-/// What is asked for is kept with the command and with its parts, in each of their revisions.
+/// Refuses a request that is too large, because it is kept with the command and with its parts, in each of their
+/// revisions.
 fn bounded(bytes: usize) -> Result<(), Fault> {
     if bytes <= MAX_BYTES {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Fields of requests, checked once at the edge. Every refusal names the field's path.
+//! Fields of requests, checked once at the edge. Every refusal names the path of the field.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ pub(crate) fn capacity(field: impl fmt::Display, bytes: i64) -> Result<u64, Faul
     operation::capacity(bytes).map_err(|error| Fault::invalid(field, error))
 }
 
-/// A disk that is asked for. `path` leads to its fields in the request.
+/// A requested disk. `path` leads to the disk's fields in the request.
 pub(crate) fn disk(path: &str, disk: &DiskSpec) -> Result<NewDisk, Fault> {
     let at = |name: &str| format!("{path}{name}");
     Ok(NewDisk {
@@ -40,7 +40,7 @@ pub(crate) fn disk(path: &str, disk: &DiskSpec) -> Result<NewDisk, Fault> {
     })
 }
 
-/// An id of a filter, as it is compared; empty selects everything.
+/// An id in a filter, in the spelling that is compared; an empty id selects everything.
 pub(crate) fn id<T>(field: &str, value: &str) -> Result<String, Fault>
 where
     T: FromStr<Err = IdError> + fmt::Display,
@@ -49,7 +49,7 @@ where
     Ok(id.map(|id| id.to_string()).unwrap_or_default())
 }
 
-/// The id of an entity of any kind. All kinds of ids have one spelling.
+/// The id of an entity of any kind. Ids of all kinds have one spelling.
 pub(crate) fn entity(field: &str, value: &str) -> Result<String, Fault> {
     id::<CommandId>(field, value)
 }

@@ -1,4 +1,4 @@
-//! What clients select: parsed filters of the List and Watch RPCs.
+//! Parsed filters of the List and Watch RPCs.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ const STATES: &str = "a CommandState such as COMMAND_STATE_ACTIVE";
 const TASK_STATES: &str = "a TaskState such as TASK_STATE_RUNNING";
 const ASYNC_STATES: &str = "an AsyncTaskState such as ASYNC_TASK_STATE_WATCHING";
 
-/// Selects commands. What is empty selects everything.
+/// Selects commands. An empty field selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CommandFilter {
     command_ids: Ids,
@@ -101,7 +101,7 @@ impl CommandFilter {
         }
     }
 
-    /// Memory that it takes.
+    /// The memory that the filter takes.
     pub(crate) fn held_bytes(&self) -> usize {
         let texts = [
             &self.root_command_id,
@@ -115,12 +115,12 @@ impl CommandFilter {
             + of_texts(texts)
     }
 
-    /// Whether it selects every command.
+    /// Whether the filter selects every command.
     pub(crate) fn is_every_command(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether it selects every root.
+    /// Whether the filter selects every root.
     pub(crate) fn is_everything(&self) -> bool {
         *self == Self::roots() || *self == Self::default()
     }
@@ -137,7 +137,7 @@ impl CommandFilter {
     }
 }
 
-/// Selects tasks. What is empty selects everything.
+/// Selects tasks. An empty field selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TaskFilter {
     task_ids: Ids,
@@ -191,7 +191,7 @@ impl TaskFilter {
         })
     }
 
-    /// Memory that it takes.
+    /// The memory that the filter takes.
     pub(crate) fn held_bytes(&self) -> usize {
         let texts = [
             &self.host_id,
@@ -223,7 +223,7 @@ impl TaskFilter {
     }
 }
 
-/// Selects events. What is empty selects everything.
+/// Selects events. An empty field selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct EventFilter {
     minimum_severity: i32,
@@ -280,7 +280,7 @@ impl EventFilter {
         })
     }
 
-    /// Memory that it takes.
+    /// The memory that the filter takes.
     pub(crate) fn held_bytes(&self) -> usize {
         let texts = [
             &self.root_command_id,
@@ -291,7 +291,7 @@ impl EventFilter {
         size_of::<Self>() + of_texts(texts)
     }
 
-    /// Whether it selects every event.
+    /// Whether the filter selects every event.
     pub(crate) fn is_everything(&self) -> bool {
         *self == Self::default()
     }
@@ -313,7 +313,7 @@ fn of_texts<const N: usize>(texts: [&String; N]) -> usize {
     texts.iter().map(|text| text.capacity()).sum()
 }
 
-/// A set of numbers is one block of a tree for each dozen of them, half full at least.
+/// The memory of sets of numbers: a tree with one block for each dozen numbers, at least half full.
 fn of_sets<const N: usize>(sets: [&BTreeSet<i32>; N]) -> usize {
     const BLOCK: usize = 64;
     let blocks = |set: &BTreeSet<i32>| set.len().div_ceil(5);

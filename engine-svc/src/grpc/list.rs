@@ -10,22 +10,21 @@ use store::{Order, Pair, Reader, StoreError, Table};
 
 use crate::store::scan::Scan;
 
-/// Records of a table that are read at a time: a page of the usual size is a piece.
+/// The number of a table's records that are read at a time: enough for a page of the usual size.
 const PIECE: usize = 100;
 
-/// Records read for one page, wherever they are read: a hundred jobs of the usual size, or the largest page of disks. A filter
-/// that selects next to nothing, and items that are made of many records, answer with a short page, and a place to go on
-/// from, so that others have their turn between two pages.
+/// The maximum number of records read for one page, wherever they are read: enough for a hundred jobs of the usual
+/// size, or for the largest page of disks. If a filter selects next to nothing, or an item consists of many records,
+/// the answer is a short page with a token to go on, so that others have their turn between two pages.
 const READ: usize = 2 * page::MAX_SIZE;
 
-/// A page, and the key to go on after; none at the end.
+/// A page, and the key after which the next one begins; none at the end.
 pub(crate) type Listed<I> = (Vec<I>, Option<Vec<u8>>);
 
 /// Takes items until the page is full. `scan` reads the piece of a table after a key; `select` makes an item of a
-/// record, or passes it over. Both read by the reader that they are given: what they read bounds the page.
+/// record, or skips the record. Both read through the given reader, whose count bounds the page.
 ///
-/// # Errors
-/// What `scan` says.
+/// The error of `scan`.
 pub(crate) fn page<R, I: Message>(
     reader: &dyn Reader,
     size: usize,
@@ -52,7 +51,7 @@ pub(crate) fn page<R, I: Message>(
             }
         }
         at = piece.next;
-        // Of a piece that is damaged nothing was found.
+        // Nothing was found in a damaged piece.
         if at.is_none() || reader.read.get() >= READ {
             return Ok((page.into_items(), at));
         }
@@ -100,7 +99,7 @@ mod tests {
 
     const TABLE: Table = Table("rows");
 
-    /// A table of so many rows; any single record is there.
+    /// A table with this many rows; every single record can be read.
     struct Rows(u32);
 
     impl Reader for Rows {
@@ -128,7 +127,7 @@ mod tests {
         }
     }
 
-    /// All pages of a list of a table of 10,000 rows, each with the records that were read for it.
+    /// All pages of a list of a table with 10,000 rows, each with the number of records read for it.
     fn pages(select: impl Fn(&dyn Reader, usize) -> Option<String>) -> Vec<(Vec<String>, usize)> {
         let rows = Rows(10_000);
         let (mut after, mut pages) = (Vec::new(), Vec::new());
@@ -178,7 +177,7 @@ mod tests {
     #[test]
     fn what_an_item_is_made_of_counts_as_well() {
         let pages = pages(|reader, row| {
-            // As many records as the item has characters.
+            // Reads as many records as the item has characters.
             for _ in 0..200 {
                 reader.get(TABLE, b"part").unwrap();
             }

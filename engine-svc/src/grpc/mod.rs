@@ -1,4 +1,4 @@
-//! The gRPC services: decode, call, encode. Errors become statuses in [`runtime::status`] alone.
+//! The gRPC services: they decode, call and encode. Only [`runtime::status`] turns errors into statuses.
 
 pub(crate) mod api;
 mod command;

@@ -1,5 +1,5 @@
-//! What is known only at reading: who holds an entity, how a host stands, and that what a command or a task waits
-//! for is a host that is away. Filled into records on their way out; never stored.
+//! Values that are known only at reading: who holds an entity, how the engine is connected to a host, and that a
+//! command or a task waits for a host that is away. They are filled into records on their way out, and never stored.
 
 use common::fault::FaultCode;
 use common::id::{CommandId, TaskId};
@@ -22,17 +22,17 @@ use crate::store::task::TASKS;
 use crate::store::tree::Tree;
 use crate::store::{Log, job, load};
 
-/// How deep a chain of waiting is followed: deeper than any command tree.
+/// How many links of a chain of waiting are followed: more than any command tree is deep.
 const MAX_DEPTH: usize = 16;
 
-/// Who is waited for in the end.
+/// The end of a chain of waiting.
 struct End {
     host_id: String,
     /// The task that the host is to do.
     task_id: Option<TaskId>,
 }
 
-/// Fills in what is known only at reading. Cheap to clone.
+/// Fills in the values that are known only at reading. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Show {
     pub(crate) log: Log,
@@ -49,7 +49,8 @@ impl Show {
         command
     }
 
-    /// As [`Show::command`], and what stopping it would do. Reads the whole tree of a root that is at work.
+    /// Like [`Show::command`], and what stopping the command would do. Reads the whole tree of a root that is at
+    /// work.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -123,30 +124,30 @@ impl Show {
         vm
     }
 
-    /// A task's record as committed; none where it cannot be read.
+    /// A task's record as committed; none if it cannot be read.
     pub(crate) fn task_record(&self, task_id: TaskId) -> Option<wire::AsyncTask> {
         let reader = self.log.store().reader().ok()?;
         TASKS.get(&*reader, task_id.as_bytes()).ok()??.task
     }
 
-    /// How far a running task is, where its host has said.
+    /// The progress of a running task, if its host has reported it.
     pub(crate) fn percent(&self, task_id: TaskId) -> Option<f64> {
         self.log.progress().newest(task_id).map(|sample| sample.percent)
     }
 
-    /// Who waits for a host that is away or has no room, or for a task of such a host, or for a part that does, waits for
-    /// that host.
+    /// Names the host in the end: an item that waits for a task or for a part, which waits for a host that is away or
+    /// has no room, waits for that host.
     fn refine(&self, waiting: Option<&mut wire::WaitingFor>, end: Option<End>) {
         let Some(waiting) = waiting else { return };
         if matches!(waiting.what, Some(What::Locks(_))) {
             return self.refine_locks(waiting);
         }
-        // The common case by far; what follows reads records.
+        // By far the most common case; the code below reads records.
         if self.links.all_well() {
             return;
         }
         let end = match waiting.what.clone() {
-            // A task that its host has not taken waits for the host, in its own name.
+            // A task that its host has not accepted waits for the host itself.
             Some(What::HostId(_)) | None if end.is_some() => end,
             None => None,
             Some(what) => self.end_of(what),
@@ -177,7 +178,7 @@ impl Show {
         waiting.what = Some(What::HostId(host_id));
     }
 
-    /// An engine that may not act starts nobody, whose locks may be free by now.
+    /// An engine that may not act starts no waiting command, even if the command's locks are free by now.
     fn refine_locks(&self, waiting: &mut wire::WaitingFor) {
         match &*self.stances.borrow() {
             Stance::Acts => {}
@@ -194,7 +195,7 @@ impl Show {
         }
     }
 
-    /// What is waited for in the end: a command waits for a part of it, that for its task, that for its host.
+    /// The end of the chain: a command waits for a part, the part for its task, the task for its host.
     fn end_of(&self, mut what: What) -> Option<End> {
         let reader = self.log.store().reader().ok()?;
         // A damaged record must not lead in circles.
@@ -225,7 +226,7 @@ impl Show {
         None
     }
 
-    /// Everybody who holds it, as far as they are told, and how many more.
+    /// The listed holders of an entity, and how many more there are.
     fn held_by(&self, key: Option<EntityKey>) -> (Vec<wire::Holder>, u32) {
         let Some(Holding { by, more }) = key.and_then(|key| self.holders.holder(&key)) else {
             return (Vec::new(), 0);

@@ -1,5 +1,5 @@
-//! Waiting for a command: on the log of what is committed, never by asking again. One task looks at the log for all who
-//! wait, and wakes those whose command it was.
+//! Waiting for a command: the wait follows the log of commits, and never polls. One task reads the log for all
+//! waiters, and wakes those whose command has changed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,13 +21,13 @@ use super::api::{self, Api};
 use crate::store::Log;
 use crate::store::command::COMMANDS;
 
-/// How long it is waited where the request does not say.
+/// How long a request waits if it does not say.
 const DEFAULT: Duration = Duration::from_secs(60);
 
-/// The longest wait; whoever wants longer asks again.
+/// The longest wait; a client that wants to wait longer asks again.
 const MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Revisions looked at at a time.
+/// The number of revisions that are read at a time.
 const PIECE: usize = 256;
 
 /// Reads the request's `timeout`.
@@ -41,21 +41,21 @@ pub(super) fn timeout(asked: Option<&prost_types::Duration>) -> Result<Duration,
     }
 }
 
-/// What those who wait for a command are told.
+/// What the waiters for a command are told.
 #[derive(Debug, Clone)]
 enum WaitNotice {
     Nothing,
-    /// It rests, as of this revision.
+    /// The command rests, as of this revision.
     Rests(Revision, Bytes),
-    /// Something may have been missed: the record tells.
+    /// Something may have been missed: the waiter must read the record.
     LookAgain,
 }
 
-/// Who waits for which command. Cheap to clone.
+/// The waiters for each command. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Waits(Arc<Mutex<HashMap<CommandId, watch::Sender<WaitNotice>>>>);
 
-/// One who waits; no longer when dropped.
+/// One waiter; dropping it ends its wait.
 struct Waiter {
     waits: Waits,
     id: CommandId,
@@ -63,26 +63,26 @@ struct Waiter {
 }
 
 impl Waits {
-    /// Tells those who wait what the log shows, until it is closed.
+    /// Tells the waiters what the log shows, until the log is closed.
     pub(crate) async fn follow(self, log: Log) {
         let mut after = log.current();
         loop {
             log.changed(after).await;
             if log.closed().is_some() {
-                // Whoever waits is told by the end of its channel.
+                // The waiters notice that their channels are closed.
                 self.lock().clear();
                 return;
             }
             let is_idle = self.lock().is_empty();
             after = match is_idle {
-                // Who comes later reads the record, and waits for what comes after that.
+                // A later waiter reads the record, and waits for later changes.
                 true => log.current(),
                 false => self.look(&log, after),
             };
         }
     }
 
-    /// Looks at a piece of the log; says how far it went.
+    /// Reads a piece of the log; returns the last revision in it.
     fn look(&self, log: &Log, after: Revision) -> Revision {
         let mut last = after;
         let entries = match log.read_after(after, PIECE) {
@@ -101,7 +101,7 @@ impl Waits {
         for entry in entries {
             last = entry.revision;
             for shown in &entry.history.commands {
-                // One that cannot be read is told by whoever reads it for itself.
+                // Whoever reads an unreadable record itself gets the error.
                 let Ok(Which { command_id }) = items::read(shown) else {
                     continue;
                 };
@@ -137,7 +137,7 @@ impl Waits {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waits = self.waits.lock();
-        // This one still counts.
+        // This waiter still counts.
         if waits
             .get(&self.id)
             .is_some_and(|sender| sender.receiver_count() <= 1)
@@ -147,13 +147,13 @@ impl Drop for Waiter {
     }
 }
 
-/// Waits until the command has ended or needs attention; says whether it came to that in time.
+/// Waits until the command has ended or needs attention; returns whether it came to that in time.
 pub(super) async fn wait(api: &Api, id: CommandId, patience: Duration) -> Result<(Command, bool), Status> {
     let deadline = Instant::now() + patience;
     // Before the record is read, so that no change falls between the two.
     let mut waiter = api.waits.enter(id);
     let since = api.log.current();
-    // Nothing of the record is kept meanwhile: many may wait for a large one.
+    // No part of the record is kept during the wait: many may wait for a large one.
     let mut rested = resting(api, id).await?;
     loop {
         if let Some(command) = rested {
@@ -173,14 +173,14 @@ pub(super) async fn wait(api: &Api, id: CommandId, patience: Duration) -> Result
                 let shown = items::read(&shown).map_err(status::from_store)?;
                 Some(api.show.command(shown))
             }
-            // From before it was read.
+            // From before the record was read.
             WaitNotice::Rests(..) | WaitNotice::Nothing => None,
             WaitNotice::LookAgain => resting(api, id).await?,
         };
     }
 }
 
-/// The command, where it rests.
+/// The command, if it rests or has ended.
 async fn resting(api: &Api, id: CommandId) -> Result<Option<Command>, Status> {
     let found = api
         .read(move |reader| {
@@ -198,7 +198,7 @@ fn stopping() -> Status {
     status::from_fault(&Fault::new(FaultCode::ShuttingDown, words))
 }
 
-/// Of a `Command`, which it is: no more need be read of those of others.
+/// The first field of a `Command`: more need not be read of commands that nobody waits for.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Which {
     #[prost(string, tag = "1")]

@@ -1,4 +1,4 @@
-//! What the Watch RPCs have in common.
+//! The code that all Watch RPCs share.
 
 use common::time::Timestamp;
 use proto::task::v1::WatchStart;
@@ -6,7 +6,7 @@ use runtime::watch::{Terms, WatchOptions};
 use runtime::{clock, status};
 use tonic::Status;
 
-/// Reads the fields that all Watch requests have in common.
+/// Reads the fields that all Watch requests share.
 pub(super) fn options(
     terms: Terms,
     start: Option<&WatchStart>,
@@ -18,7 +18,7 @@ pub(super) fn options(
         .map_err(|fault| status::from_fault(&fault))
 }
 
-/// The point in time from which on a snapshot shows what has ended.
+/// The time from which on a snapshot shows items that have ended.
 pub(super) fn since(options: &WatchOptions) -> Timestamp {
     let seconds = i64::try_from(options.ended_within().as_secs()).unwrap_or(i64::MAX);
     clock::now().plus_seconds(seconds.saturating_neg())

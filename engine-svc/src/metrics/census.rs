@@ -1,4 +1,5 @@
-//! What there is, and what has ended, counted as it changes: whoever measures never makes anybody go through all of it.
+//! Counts of the working state and of what has ended, kept up to date with each change, so that reading the metrics
+//! never walks through the state.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,14 +18,14 @@ use runtime::metrics::{Histogram, LONG};
 const KINDS: usize = CommandKind::ALL.len();
 const STATES: usize = CommandState::ALL.len();
 const TASK_STATES: usize = AsyncTaskState::ALL.len();
-/// One more than there are: a newer host may have verbs that this build does not know.
+/// One more than there are verbs: a newer host may have verbs that this build does not know.
 const VERBS: usize = Operation::ALL_NAMES.len() + 1;
 const EVENTS: usize = EventCode::ALL.len();
 
-/// How a task ended, and how that is called in a label.
+/// The endings of a task, as labels.
 pub(super) const ENDINGS: [&str; 3] = ["done", "untouched", "unclear"];
 
-/// What is so after a commit.
+/// The figures after a commit.
 #[derive(Debug, Clone)]
 pub(super) struct Counts {
     pub(super) commands: [[u32; STATES]; KINDS],
@@ -36,7 +37,8 @@ pub(super) struct Counts {
     pub(super) locks: usize,
     pub(super) holders: usize,
     pub(super) waiters: usize,
-    /// Since when a command has needed attention, been accepted that holds locks, and been accepted that waits for them.
+    /// The earliest times at which a command that needs attention came to need it, and at which a command that holds
+    /// locks, or waits for them, was accepted.
     pub(super) attention_since: Option<Timestamp>,
     pub(super) holder_since: Option<Timestamp>,
     pub(super) waiter_since: Option<Timestamp>,
@@ -63,14 +65,14 @@ impl Default for Counts {
     }
 }
 
-/// The figures as they were committed last. Cheap to clone; all clones are one.
+/// The figures as last committed. Cheap to clone; all clones share them.
 #[derive(Debug, Clone)]
 pub struct Figures(Arc<Board>);
 
 #[derive(Debug)]
 struct Board {
     counts: Mutex<Counts>,
-    /// Of each kind of command.
+    /// One for each kind of command.
     durations: Vec<Histogram>,
 }
 
@@ -112,9 +114,9 @@ struct Live {
     kind: CommandKind,
     state: CommandState,
     created: Timestamp,
-    /// Since when it has needed attention, where it does.
+    /// Since when the command has needed attention, if it does.
     rests_since: Option<Timestamp>,
-    /// Of a root.
+    /// The number of locks of a root.
     locks: usize,
 }
 
@@ -123,11 +125,12 @@ struct Live {
 struct Known {
     verb: usize,
     state: AsyncTaskState,
-    /// What it holds, where it is none of ours and not over.
+    /// The number of locks that the task holds, if it is a foreign one and not over.
     foreign_locks: Option<usize>,
 }
 
-/// Counts the working state of one engine; it goes with it, and its figures are shown once they are durable.
+/// Counts the working state of one engine and lives as long as the state; its figures are shown once they are
+/// durable.
 #[derive(Debug)]
 pub(crate) struct Census {
     figures: Figures,
@@ -141,7 +144,7 @@ pub(crate) struct Census {
 }
 
 impl Census {
-    /// Of what was loaded. What was counted before goes on from what was shown of it.
+    /// Counts a loaded state. Counters go on from the values that were shown before.
     pub(crate) fn of(figures: Figures, state: &State) -> Self {
         let shown = figures.counts();
         let mut census = Self {
@@ -166,7 +169,7 @@ impl Census {
         census
     }
 
-    /// Takes in what a step changed.
+    /// Counts the changes of a step.
     pub(crate) fn take(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
@@ -174,7 +177,7 @@ impl Census {
                 Change::Task(task) => self.task(task),
                 Change::Event(event) => self.counts.events[event.code as usize] += 1,
                 Change::Host(host) => {
-                    // Most changes of a host are of how far it was followed.
+                    // Most changes of a host only record how far it was followed.
                     if self.counts.hosts.get(&host.id) != Some(&host.name) {
                         Arc::make_mut(&mut self.counts.hosts).insert(host.id, host.name.clone());
                     }
@@ -192,7 +195,7 @@ impl Census {
         }
     }
 
-    /// What is shown once all that was taken in is durable.
+    /// The figures to show once everything counted so far is durable.
     pub(crate) fn shown(&mut self) -> Shown {
         let mut counts = self.counts.clone();
         let first = |set: &BTreeSet<(Timestamp, CommandId)>| set.first().map(|(since, _)| *since);

@@ -1,4 +1,4 @@
-//! What the engine tells of itself to who measures it, beside what both services tell.
+//! The engine's own metrics, beside those that both services have.
 
 mod census;
 mod shown;

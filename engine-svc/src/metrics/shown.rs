@@ -1,4 +1,4 @@
-//! The engine's figures, put on a page.
+//! The engine's figures on the metrics page.
 
 use common::id::HostId;
 use common::operation::Operation;
@@ -18,13 +18,13 @@ use super::{
 use crate::host::{HostLinks, Link};
 use crate::open_tasks::OpenTasks;
 
-/// Hosts that are shown one by one: a page stays within a megabyte.
+/// The maximum number of hosts that are shown one by one: the page stays within a megabyte.
 const MAX_HOSTS: usize = 1_000;
 
-/// Each connection, as a label calls it.
+/// The states of a connection, as labels.
 const CONNECTIONS: [&str; 4] = ["connected", "away", "refused", "unknown"];
 
-/// Where the figures are.
+/// The sources of the figures.
 pub(crate) struct Sources {
     pub(crate) figures: Figures,
     pub(crate) links: HostLinks,
@@ -32,7 +32,7 @@ pub(crate) struct Sources {
     pub(crate) stances: watch::Receiver<Stance>,
 }
 
-/// Shows them from now on.
+/// Shows the figures from now on.
 pub(crate) fn add(exporter: &Exporter, sources: Sources) {
     exporter.add(move |page| {
         let counts = sources.figures.counts();
@@ -45,7 +45,7 @@ pub(crate) fn add(exporter: &Exporter, sources: Sources) {
     });
 }
 
-/// An enum's value as a label calls it: `NeedsAttention` is `needs_attention`.
+/// An enum's value as a label: `NeedsAttention` is `needs_attention`.
 fn label(value: impl std::fmt::Debug) -> String {
     let mut label = String::new();
     for (at, letter) in format!("{value:?}").chars().enumerate() {
@@ -153,7 +153,7 @@ fn hosts(page: &mut Page, sources: &Sources, counts: &Counts) {
     page.count(&NO_ROOM, &[], links.without_room());
 }
 
-/// Which of [`CONNECTIONS`], and since when.
+/// The index in [`CONNECTIONS`], and since when.
 fn connection(links: &HostLinks, host_id: HostId) -> (usize, Option<Timestamp>) {
     let Some(standing) = links.standing(host_id) else {
         return (3, None);

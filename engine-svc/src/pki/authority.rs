@@ -1,4 +1,4 @@
-//! The CA, and what it signs.
+//! The CA, and the certificates that it signs.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use super::{Owner, PkiError, file, files, random};
 /// The CA's certificate in its directory.
 const CERT: &str = "ca.crt";
 
-/// Its key.
+/// The CA's key.
 pub(super) const KEY: &str = "ca.key";
 
-/// A certificate begins so long before it is made: clocks differ.
+/// A certificate is valid from this long before it is made, because clocks differ.
 const BEFORE: Duration = Duration::hours(1);
 
-/// Whom a certificate names, and what for.
+/// The names and the purpose of a certificate.
 pub(super) struct Bearer {
     common_name: String,
     uris: Vec<String>,
@@ -34,7 +34,7 @@ pub(super) struct Bearer {
 }
 
 impl Bearer {
-    /// It serves clients and calls hosts.
+    /// The engine serves clients and calls hosts.
     pub(super) fn engine(id: EngineId, names: &[String]) -> Self {
         Self {
             common_name: format!("engine {id}"),
@@ -47,7 +47,7 @@ impl Bearer {
         }
     }
 
-    /// It is called, and calls nobody.
+    /// A host is called, and calls nobody.
     pub(super) fn host(id: HostId, names: &[String]) -> Self {
         Self {
             common_name: format!("host {id}"),
@@ -87,14 +87,14 @@ impl Bearer {
     }
 }
 
-/// What was made, in PEM.
+/// A certificate with its key, in PEM.
 pub(super) struct Issued {
     pub(super) cert: String,
     pub(super) key: String,
     pub(super) ca: String,
 }
 
-/// See the module.
+/// A CA, which signs certificates.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     cert: String,
@@ -102,7 +102,7 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Makes a new one in a directory that has none.
+    /// Makes a new CA in a directory that has none.
     pub(super) fn make(dir: &Path, days: u32, owner: Option<Owner>) -> Result<(), PkiError> {
         files::make_dir(dir)?;
         for name in [CERT, KEY] {
@@ -111,7 +111,7 @@ impl Authority {
                 return Err(PkiError::CaExists(path));
             }
         }
-        // Two that follow each other have different names.
+        // Two CAs, one after the other, have different names.
         let id = random().simple().to_string();
         let mut params = named(&format!("vdsm-engine CA {}", &id[..8]));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -127,7 +127,7 @@ impl Authority {
         files::give(dir, owner)
     }
 
-    /// The one in a directory.
+    /// Opens the CA of a directory.
     pub(super) fn open(dir: &Path) -> Result<Self, PkiError> {
         let read = |name: &str| {
             let path = dir.join(name);

@@ -1,4 +1,4 @@
-//! Files of certificates and keys: a key is for its user alone, and nothing is written over by accident.
+//! Files of certificates and keys: a key is readable by its user alone, and no file is overwritten by accident.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
@@ -8,24 +8,24 @@ use std::path::Path;
 use super::authority::Issued;
 use super::{Owner, PkiError, file};
 
-/// A certificate, with those between it and its CA.
+/// The certificate, with those between it and its CA.
 pub(super) const CERT: &str = "tls.crt";
 
-/// Its key.
+/// The key of the certificate.
 pub(super) const KEY: &str = "tls.key";
 
-/// The CAs that its bearer trusts.
+/// The CAs that the certificate's bearer trusts.
 pub(super) const CA: &str = "ca.crt";
 
 const DIR_MODE: u32 = 0o700;
 
-/// Of its parents that are created; a umask may make it narrower.
+/// The mode of parent directories that are created; a umask may narrow it.
 const PARENT_MODE: u32 = 0o755;
 const KEY_MODE: u32 = 0o600;
 const CERT_MODE: u32 = 0o644;
 
-/// Puts all three into a directory. The key first: a service that looks meanwhile finds two that do not belong together, and
-/// goes on with those that it has.
+/// Writes all three files into a directory, the key first: a service that reads in between finds a key and a
+/// certificate that do not match, and keeps those that it has.
 pub(super) fn put(dir: &Path, issued: &Issued, replace: bool, owner: Option<Owner>) -> Result<(), PkiError> {
     make_dir(dir)?;
     let all = [
@@ -55,7 +55,7 @@ pub(super) fn put(dir: &Path, issued: &Issued, replace: bool, owner: Option<Owne
     give(dir, owner)
 }
 
-/// A directory that only its user can use; one that is there is taken as it is.
+/// Makes a directory that only its user can use; an existing directory stays as it is.
 pub(super) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     if let Some(above) = dir.parent().filter(|above| !above.as_os_str().is_empty()) {
         let parents = DirBuilder::new().recursive(true).mode(PARENT_MODE).create(above);
@@ -71,11 +71,11 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     }
 }
 
-/// A new file of this mode, whatever the umask is, on the disk when it returns.
+/// Creates a file of this mode, whatever the umask is; it is on disk when the function returns.
 pub(super) fn create(path: &Path, text: &str, mode: u32, owner: Option<Owner>) -> Result<(), PkiError> {
     let write = || {
         let mut new = File::options();
-        // Never readable by others, not for a moment.
+        // The file must never be readable by others, not for a moment.
         let mut new = new.write(true).create_new(true).mode(KEY_MODE).open(path)?;
         new.write_all(text.as_bytes())?;
         new.set_permissions(std::fs::Permissions::from_mode(mode))?;
@@ -85,7 +85,7 @@ pub(super) fn create(path: &Path, text: &str, mode: u32, owner: Option<Owner>) -
     give(path, owner)
 }
 
-/// Gives it to whom it is to belong.
+/// Changes the owner of a file, if one was given.
 pub(super) fn give(path: &Path, owner: Option<Owner>) -> Result<(), PkiError> {
     let Some(Owner { user, group }) = owner else {
         return Ok(());

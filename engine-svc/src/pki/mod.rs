@@ -1,7 +1,7 @@
-//! `engine-svc pki`: a CA of one's own, and the certificates of a small installation (docs/adr/0021).
+//! `engine-svc pki`: makes a CA, and the certificates of a small installation (docs/adr/0021).
 //!
-//! All is files: a directory holds the CA, and below it each certificate has a directory that is copied to where it is used. Nothing
-//! here talks to a service.
+//! Everything is a file: a directory holds the CA, and below it each certificate has a directory that is copied to
+//! where the certificate is used. No code here talks to a service.
 
 mod authority;
 mod files;
@@ -21,10 +21,10 @@ use uuid::Uuid;
 
 use self::authority::{Authority, Bearer};
 
-/// What the first argument of the program is.
+/// The first argument of the program.
 const NAME: &str = "pki";
 
-/// What `--help` of the service says of it.
+/// The lines in `--help` of the service.
 pub const HELP: &str = "Certificates for TLS, in files; each has --help:
   pki init          make a CA
   pki issue-engine  make the certificate of the engine
@@ -32,10 +32,10 @@ pub const HELP: &str = "Certificates for TLS, in files; each has --help:
   pki issue-client  make that of a user
   pki show          say what certificates are, and how long they last";
 
-/// Days for which a certificate is valid unless something else is said: long enough to be renewed once a year.
+/// Days for which a certificate is valid by default: long enough to be renewed once a year.
 const DAYS: u32 = 397;
 
-/// Days for which a CA is.
+/// Days for which a CA is valid by default.
 const CA_DAYS: u32 = 3_650;
 
 /// Why a certificate is not made.
@@ -44,17 +44,17 @@ pub(crate) enum PkiError {
     /// A file cannot be read or written.
     #[error("{}", .0.display())]
     File(PathBuf, #[source] io::Error),
-    /// There is one, and it is not to be replaced.
+    /// The file exists, and is not to be replaced.
     #[error("{} is there already: nothing was changed; give --replace to replace it, or another --out", .0.display())]
     Exists(PathBuf),
-    /// There is a CA, which is never replaced.
+    /// There is a CA already, which is never replaced.
     #[error(
         "{} is there already: nothing was changed. A CA is not replaced, for all that it has signed would be void; make another one in \
          another --dir, and trust both for a while (docs/operations.md)",
         .0.display()
     )]
     CaExists(PathBuf),
-    /// What is there cannot be used.
+    /// The contents of a file cannot be used.
     #[error("{} {what}", path.display())]
     Content {
         /// The file.
@@ -62,12 +62,12 @@ pub(crate) enum PkiError {
         /// What is wrong.
         what: String,
     },
-    /// The library does not make it.
+    /// The library refuses to make the certificate.
     #[error("the certificate cannot be made")]
     Make(#[from] rcgen::Error),
 }
 
-/// Makes a CA and the certificates of a small installation: of the engine, its hosts and users.
+/// Makes a CA and the certificates of a small installation: for the engine, its hosts and its users.
 #[derive(Debug, Parser)]
 #[command(name = "engine-svc pki", bin_name = "engine-svc pki")]
 struct Pki {
@@ -77,25 +77,26 @@ struct Pki {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Make a CA: DIR/ca.crt, which everybody may have, and DIR/ca.key, which nobody but who issues certificates may have.
+    /// Make a CA: DIR/ca.crt, which everybody may have, and DIR/ca.key, which only those may have who issue
+    /// certificates.
     Init(Init),
     /// Make the certificate that the engine shows to clients and hosts: for --tls-cert and --host-tls-cert.
     IssueEngine(IssueEngine),
     /// Make the certificate that a host shows to the engine and to clients: for --tls-cert of vdsm-svc.
     IssueHost(IssueHost),
-    /// Make the certificate by which a user is known.
+    /// Make a user's certificate.
     IssueClient(IssueClient),
-    /// Say what certificates are, and how long they last.
+    /// Print what certificates say, and how long they are valid.
     Show(Show),
 }
 
 #[derive(Debug, Args)]
 struct Init {
-    /// Where the CA is kept; made if it is not there.
+    /// Directory of the CA; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 
-    /// Whose the files are to be, by numbers, where whoever makes them is root.
+    /// Owner of the files, as numbers; only root can give them away.
     #[arg(long, value_name = "UID:GID", value_parser = owner)]
     owner: Option<Owner>,
 
@@ -104,27 +105,27 @@ struct Init {
     days: u32,
 }
 
-/// What all certificates have.
+/// The options of all certificates.
 #[derive(Debug, Args)]
 struct Issue {
-    /// Where the CA is kept.
+    /// Directory of the CA.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 
-    /// Where the certificate is put, with its key and a copy of ca.crt: `tls.crt`, `tls.key`, `ca.crt`. By default a directory
-    /// in --dir that is named for it.
+    /// Directory for the certificate, its key and a copy of ca.crt: `tls.crt`, `tls.key`, `ca.crt`. By default, a
+    /// directory in --dir with the name of the certificate.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Days for which it is valid; never longer than the CA is.
+    /// Days for which the certificate is valid; never longer than the CA is valid.
     #[arg(long, value_name = "DAYS", default_value_t = DAYS, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     days: u32,
 
-    /// Whose the files are to be, by numbers, where whoever makes them is root.
+    /// Owner of the files, as numbers; only root can give them away.
     #[arg(long, value_name = "UID:GID", value_parser = owner)]
     owner: Option<Owner>,
 
-    /// Replace the files that are there, as when a certificate is renewed. Services that use them take them up by themselves.
+    /// Replace existing files, to renew a certificate. Services load the new files by themselves.
     #[arg(long)]
     replace: bool,
 }
@@ -134,12 +135,12 @@ struct IssueEngine {
     #[command(flatten)]
     issue: Issue,
 
-    /// Which engine: that of its data directory (the log names it at each start), where there is one already. A new engine
-    /// takes its id from the certificate.
+    /// Id of the engine: that of its data directory, if there is one (the engine logs its id at each start). A new
+    /// engine takes its id from the certificate.
     #[arg(long, value_name = "UUID", value_parser = engine_id)]
     engine_id: Option<EngineId>,
 
-    /// A DNS name or an address at which clients reach the engine; may be given several times.
+    /// DNS name or address at which clients reach the engine; may be given several times.
     #[arg(long = "name", value_name = "NAME", required = true)]
     names: Vec<String>,
 }
@@ -149,12 +150,12 @@ struct IssueHost {
     #[command(flatten)]
     issue: Issue,
 
-    /// The host's id, as its --host-id.
+    /// Id of the host, as in its --host-id.
     #[arg(long, value_name = "UUID", value_parser = host_id)]
     host_id: HostId,
 
-    /// A DNS name or an address at which the host is reached; may be given several times. The engine goes by the id; other
-    /// clients go by this.
+    /// DNS name or address at which clients reach the host; may be given several times. The engine checks the id;
+    /// other clients check the name.
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
 }
@@ -164,7 +165,7 @@ struct IssueClient {
     #[command(flatten)]
     issue: Issue,
 
-    /// The user's name.
+    /// Name of the user.
     #[arg(long, value_name = "NAME", value_parser = user)]
     user: String,
 
@@ -175,12 +176,12 @@ struct IssueClient {
 
 #[derive(Debug, Args)]
 struct Show {
-    /// Files of certificates, or directories that hold them.
+    /// Files of certificates, or directories that contain them.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
 
-/// Does what is asked for, if the first argument is `pki`; otherwise the service is to run.
+/// Runs the `pki` command, if the first argument is `pki`; otherwise the service is to run.
 pub fn command() -> Option<ExitCode> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1)?.to_str()? != NAME {
@@ -242,7 +243,7 @@ fn issue(asked: &Issue, name: &str, bearer: &Bearer) -> Result<Vec<String>, PkiE
     Ok(lines)
 }
 
-/// A random id: of version 4.
+/// A random UUID, of version 4.
 fn random() -> Uuid {
     let bytes = [chance::number().to_be_bytes(), chance::number().to_be_bytes()].concat();
     let bytes = bytes.try_into().unwrap_or_default();
@@ -262,7 +263,7 @@ fn role(text: &str) -> Result<Role, String> {
         .map_err(|()| "expected viewer, operator or admin".to_owned())
 }
 
-/// Whose a file is.
+/// The owner of a file.
 #[derive(Debug, Clone, Copy)]
 struct Owner {
     user: u32,
@@ -277,7 +278,7 @@ fn owner(text: &str) -> Result<Owner, String> {
     Ok(Owner { user, group })
 }
 
-/// It is a part of a file's name, and of a line in logs.
+/// Checks a user's name, which is a part of a file's name and of log lines.
 fn user(text: &str) -> Result<String, String> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-@+".contains(letter);
     match (1..=64).contains(&text.len()) && text.chars().all(is_plain) && !text.starts_with('.') {
@@ -344,7 +345,7 @@ mod tests {
             assert_eq!(mode(&out), 0o700);
             assert_eq!(mode(&out.join(files::KEY)), 0o600);
             assert_eq!(mode(&out.join(files::CERT)), 0o644);
-            // Not twice, unless that is asked for.
+            // A second run changes nothing, unless --replace is given.
             let before = std::fs::read(out.join(files::CERT)).unwrap();
             assert!(matches!(asked(&line), Err(PkiError::Exists(_))));
             assert_eq!(std::fs::read(out.join(files::CERT)).unwrap(), before);

@@ -1,4 +1,4 @@
-//! What certificates are, for people.
+//! Prints certificates for people.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use runtime::tls::Certificate;
 
 use super::{PkiError, file as at};
 
-/// What the names of files of certificates end with.
+/// The endings of certificates' file names.
 const ENDINGS: [&str; 2] = ["crt", "pem"];
 
 const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
-/// Of all these files, and of those in these directories.
+/// The lines for all these files, and for the files in these directories.
 pub(super) fn all(paths: &[PathBuf]) -> Result<Vec<String>, PkiError> {
     let mut lines = Vec::new();
     for path in paths {
@@ -24,7 +24,7 @@ pub(super) fn all(paths: &[PathBuf]) -> Result<Vec<String>, PkiError> {
     Ok(lines)
 }
 
-/// Of a directory, and of those in it.
+/// The lines for a directory, and for the directories in it.
 fn directory(path: &Path) -> Result<Vec<String>, PkiError> {
     let mut below = Vec::new();
     for entry in std::fs::read_dir(path).map_err(at(path))? {
@@ -36,7 +36,7 @@ fn directory(path: &Path) -> Result<Vec<String>, PkiError> {
         let is_certificate = path
             .extension()
             .is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
-        // No deeper: that is what `pki` makes.
+        // No deeper: `pki` makes one level of directories.
         if path.is_dir() {
             let inner = std::fs::read_dir(&path).map_err(at(&path))?.flatten();
             let mut inner: Vec<_> = inner.map(|entry| entry.path()).collect();
@@ -51,7 +51,7 @@ fn directory(path: &Path) -> Result<Vec<String>, PkiError> {
     Ok(lines)
 }
 
-/// Of one file.
+/// The lines for one file.
 pub(super) fn file(path: &Path) -> Result<Vec<String>, PkiError> {
     let pem = std::fs::read(path).map_err(at(path))?;
     let found = Certificate::all_of(&pem).map_err(|what| PkiError::Content {

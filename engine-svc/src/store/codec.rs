@@ -1,4 +1,4 @@
-//! What the codecs of the tables have in common: small words, and why a record cannot be read.
+//! The code that the tables' codecs share: small conversions, and the error for a record that cannot be read.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use proto::engine::v1 as wire;
 use proto::engine::v1::{EntityKind, EntityRef};
 use proto::store::v1::LockRecord;
 
-/// A record that is not what was written.
+/// A record that differs from what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} of the record {problem}")]
 pub(crate) struct CodecError {
@@ -38,12 +38,12 @@ impl From<Fault> for CodecError {
     }
 }
 
-/// An id that must be there.
+/// A required id.
 pub(crate) fn id<T: FromStr<Err = IdError>>(field: &'static str, text: &str) -> Result<T, CodecError> {
     text.parse().map_err(|error| CodecError::new(field, error))
 }
 
-/// An id that may be absent.
+/// An optional id.
 pub(crate) fn optional_id<T: FromStr<Err = IdError>>(
     field: &'static str,
     text: &str,
@@ -62,7 +62,7 @@ pub(crate) fn ids<T: FromStr<Err = IdError>>(
     texts.iter().map(|text| id(field, text)).collect()
 }
 
-/// A token that may be absent.
+/// An optional token.
 pub(crate) fn token(field: &'static str, text: &str) -> Result<Option<Token>, CodecError> {
     if text.is_empty() {
         return Ok(None);
@@ -72,17 +72,17 @@ pub(crate) fn token(field: &'static str, text: &str) -> Result<Option<Token>, Co
         .map_err(|error| CodecError::new(field, error))
 }
 
-/// A message that must be there.
+/// A required message.
 pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, CodecError> {
     value.ok_or_else(|| CodecError::new(field, "is missing"))
 }
 
-/// A value of an enum that is none of ours.
+/// The error for an enum's value that this build does not know.
 pub(crate) fn unknown(field: &'static str, value: i32) -> CodecError {
     CodecError::new(field, format!("has the unknown value {value}"))
 }
 
-/// An id or nothing, as text.
+/// An id as text; empty for none.
 pub(crate) fn text(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
@@ -106,7 +106,7 @@ pub(crate) fn read_allocation(value: i32) -> Result<Allocation, CodecError> {
     convert::allocation_from_wire("allocation", value).map_err(|_| unknown("allocation", value))
 }
 
-/// Sizes are signed on the wire.
+/// A size in bytes; sizes are signed on the wire.
 pub(crate) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -129,7 +129,7 @@ pub(super) fn read_duration(
     Duration::try_from(duration).map_err(|error| CodecError::new(field, error))
 }
 
-/// Who holds an entity, and how.
+/// A holder of an entity, and how it holds.
 pub(crate) fn holder(holder: &Holder, mode: Mode) -> wire::Holder {
     let mode = match mode {
         Mode::Shared => wire::LockMode::Shared,
@@ -163,7 +163,7 @@ pub(crate) fn holder(holder: &Holder, mode: Mode) -> wire::Holder {
     }
 }
 
-/// A holder that was recorded, and how it holds.
+/// Reads a recorded holder back, and how it holds.
 pub(super) fn read_holder(shown: wire::Holder) -> Result<(Holder, Mode), CodecError> {
     let mode = match shown.mode() {
         wire::LockMode::Shared => Mode::Shared,
@@ -187,7 +187,7 @@ pub(super) fn read_holder(shown: wire::Holder) -> Result<(Holder, Mode), CodecEr
     Ok((holder, mode))
 }
 
-/// An entity as it is pointed at.
+/// A reference to an entity.
 pub(crate) fn entity(key: &EntityKey) -> EntityRef {
     let (kind, id) = match key {
         EntityKey::Host(id) => (EntityKind::Host, id.to_string()),

@@ -32,10 +32,10 @@ pub(crate) const COMMANDS: Ledger<CommandRecord> = Ledger::new(
     Table("command/ended"),
 );
 
-/// Records read at a time.
+/// The number of records that are read at a time.
 const PIECE: usize = 1_000;
 
-/// Which command a request was accepted as.
+/// The command that each request was accepted as.
 pub(crate) const REQUESTS: Table = Table("command/request");
 
 /// Whether a command is not over.
@@ -47,13 +47,13 @@ pub(crate) fn is_open(command: &wire::Command) -> bool {
 pub(crate) fn request_key(user: &str, rpc: &str, request_id: &[u8; 16]) -> Vec<u8> {
     let mut key = request_id.to_vec();
     key.extend_from_slice(rpc.as_bytes());
-    // No RPC has it in its name.
+    // No RPC's name contains this byte.
     key.push(0);
     key.extend_from_slice(user.as_bytes());
     key
 }
 
-/// What is put when a request is accepted.
+/// The write that records an accepted request.
 pub(super) fn request(user: &str, request: &RequestKey, command: &Command) -> Write {
     let key = request_key(user, &request.rpc, request.request_id.as_bytes());
     write(REQUESTS, key, Some(command.id.as_bytes().to_vec()))
@@ -91,7 +91,7 @@ pub(crate) fn show(command: &Command) -> wire::Command {
     }
 }
 
-/// What would be done, of `command` and what is below it: nothing of it is recorded, so nothing of it can be asked for.
+/// The plan of `command` with everything below it: nothing is recorded, so nobody can ask about it.
 pub(crate) fn preview(command: &Command, children: &[Command], tasks: &[AsyncTask]) -> wire::Command {
     let parts = children.iter().filter(|part| part.parent == Some(command.id));
     let own = tasks.iter().filter(|task| task.command == Some(command.id));
@@ -114,7 +114,8 @@ pub(crate) fn preview(command: &Command, children: &[Command], tasks: &[AsyncTas
     }
 }
 
-/// For whom one that is only planned would wait; its tasks and its parts, which it would wait for later, have no ids.
+/// Whom a command that is only planned would wait for. Its tasks and parts, which it would wait for later, have no
+/// ids.
 fn would_wait_for(waiting: &WaitingFor) -> Option<wire::WaitingFor> {
     match waiting.what {
         Awaited::Locks(_) => Some(wire::WaitingFor {
@@ -125,7 +126,7 @@ fn would_wait_for(waiting: &WaitingFor) -> Option<wire::WaitingFor> {
     }
 }
 
-/// The record of a command, of which `shown` is what is shown.
+/// The record of a command, without its shown part.
 pub(crate) fn record(command: &Command) -> CommandRecord {
     let request = command.request.as_ref();
     CommandRecord {
@@ -141,7 +142,7 @@ pub(crate) fn record(command: &Command) -> CommandRecord {
 /// Reads a record back. `seq` is its key.
 ///
 /// # Errors
-/// [`CodecError`] for what was not written by [`record`].
+/// [`CodecError`] for a record that [`record`] did not write.
 pub(crate) fn read(seq: u64, record: CommandRecord) -> Result<Command, CodecError> {
     let shown = codec::required("command", record.command)?;
     let request = match codec::optional_id("request_id", &shown.request_id)? {
@@ -301,14 +302,14 @@ fn read_outcome(outcome: &wire::Outcome) -> Result<Outcome, CodecError> {
     })
 }
 
-/// A person's decision that a host is to be taken over.
+/// A person's decision to have a host taken over.
 pub(crate) struct TakingOver {
     pub(crate) user: String,
     pub(crate) reason: String,
     pub(crate) correlation_id: String,
 }
 
-/// The oldest decision that this host is to be taken over, of those that are recorded and not yet done.
+/// The oldest decision to take this host over that is recorded and not yet done.
 ///
 /// # Errors
 /// [`StoreError`] if they cannot be read.
@@ -330,7 +331,7 @@ pub(crate) fn taking_over(reader: &dyn Reader, host_id: HostId) -> Result<Option
 
 fn taking_over_by(command: wire::Command, host_id: &str) -> Option<TakingOver> {
     use wire::command_parameters::Kind;
-    // One that waits for its locks is not decided yet.
+    // A command that waits for its locks decides nothing yet.
     let stands = |state: CommandState| !state.is_terminal() && state != CommandState::Pending;
     if !read_state(command.state).is_ok_and(stands) {
         return None;

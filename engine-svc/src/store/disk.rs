@@ -46,8 +46,8 @@ pub(crate) fn page(
     })
 }
 
-/// The record says in which VM to look, and that VM's record whether the disk is attached to it: so the two cannot
-/// disagree.
+/// The disk's record names the VM to look in, and that VM's record says whether the disk is attached: so the two
+/// cannot disagree.
 fn shown(reader: &dyn Reader, record: DiskRecord) -> Result<Option<wire::Disk>, StoreError> {
     let Some(mut disk) = record.disk else {
         return Ok(None);
@@ -84,7 +84,7 @@ pub(super) fn record(disk: &Disk) -> DiskRecord {
 /// Reads a record back.
 ///
 /// # Errors
-/// [`CodecError`] for what was not written by [`record`].
+/// [`CodecError`] for a record that [`record`] did not write.
 pub(super) fn read_record(record: DiskRecord) -> Result<Disk, CodecError> {
     let disk = codec::required("disk", record.disk)?;
     Ok(Disk {

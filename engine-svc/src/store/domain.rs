@@ -27,7 +27,7 @@ pub(super) fn record(domain: &Domain) -> StorageDomainRecord {
 /// Reads a record back.
 ///
 /// # Errors
-/// [`CodecError`] for what was not written by [`record`].
+/// [`CodecError`] for a record that [`record`] did not write.
 pub(super) fn read_record(record: StorageDomainRecord) -> Result<Domain, CodecError> {
     let domain = codec::required("domain", record.domain)?;
     Ok(Domain {

@@ -15,10 +15,10 @@ use crate::life::{Key, Life, MAX_LINE};
 const ENGINE: Table = Table("engine");
 const KEY: &[u8] = b"self";
 
-/// Raises the epoch and takes an incarnation, durably: to be called at each start, before the first call to a host and
-/// before anything else is committed. Copies and older states of the data directory are told apart by it.
+/// Raises the epoch and takes an incarnation, durably. To be called at each start, before the first call to a host
+/// and before any other commit: by the incarnation, hosts tell copies and older states of the data directory apart.
 ///
-/// A new engine is the one that is `named` by its certificate, if any.
+/// A new engine gets the id that its certificate names (`named`), if any.
 ///
 /// # Errors
 /// [`StoreError`] if the record cannot be read or written.
@@ -28,7 +28,7 @@ pub fn begin(store: &Arc<dyn Store>, stamp: Stamp, named: Option<EngineId>) -> R
     let life = match recorded(&*reader)? {
         Some(before) => next(&before, random)?,
         None => {
-            // Else the id that the data directory was made with: its manifest names the engine by it.
+            // Otherwise the id that the data directory was made with, because the manifest names the engine by it.
             let made = EngineId::from_uuid(store.identity().store_id.as_uuid());
             let engine_id = named.unwrap_or(made);
             let key = Key::random();
@@ -53,7 +53,7 @@ pub fn begin(store: &Arc<dyn Store>, stamp: Stamp, named: Option<EngineId>) -> R
     Ok(life)
 }
 
-/// Which engine this is; none before its first start.
+/// The engine's id; none before its first start.
 ///
 /// # Errors
 /// [`StoreError`] if the record cannot be read.
@@ -61,7 +61,7 @@ pub(crate) fn recorded_id(reader: &dyn Reader) -> Result<Option<EngineId>, Store
     recorded(reader)?.as_ref().map(engine_id).transpose()
 }
 
-/// The life that is recorded; none before the first start.
+/// The recorded life; none before the first start.
 ///
 /// # Errors
 /// [`StoreError`] if the record cannot be read.
@@ -70,7 +70,7 @@ pub(crate) fn present(reader: &dyn Reader) -> Result<Option<Life>, StoreError> {
     record.map(|record| read(&record)).transpose()
 }
 
-/// The same engine in another incarnation, as after another start, while the process goes on.
+/// The same engine as another incarnation, as after another start, while the process goes on.
 ///
 /// # Errors
 /// [`StoreError`] if there is no next epoch.
@@ -99,7 +99,7 @@ fn put(life: &Life) -> Write {
     write(ENGINE, KEY.to_vec(), Some(record(life).encode_to_vec()))
 }
 
-/// The start that was recorded.
+/// Reads the recorded start.
 fn read(record: &EngineRecord) -> Result<Life, StoreError> {
     let key = Key::from_slice(&record.key);
     Ok(Life {
@@ -111,7 +111,7 @@ fn read(record: &EngineRecord) -> Result<Life, StoreError> {
     })
 }
 
-/// The start after the one that was recorded.
+/// The start after the recorded one.
 fn next(record: &EngineRecord, random: u64) -> Result<Life, StoreError> {
     let engine_id = engine_id(record)?;
     let mut line = line(record)?;
@@ -121,7 +121,7 @@ fn next(record: &EngineRecord, random: u64) -> Result<Life, StoreError> {
     line.drain(..line.len().saturating_sub(MAX_LINE));
     let epoch = record.epoch.checked_add(1);
     let key = match &record.key[..] {
-        // Of an older build: copies that were made before this start do not have the key.
+        // The record of an older build: copies that were made before this start do not have the key.
         [] => Key::random(),
         bytes => Key::from_slice(bytes).ok_or_else(cut_key)?,
     };

@@ -1,4 +1,4 @@
-//! Which entities a command or a task is about: what filters by entity look at. It never changes for an item.
+//! Which entities a command or a task is about, for filters by entity. That never changes for an item.
 
 use proto::convert::operation_is_about;
 use proto::engine::v1::{AsyncTask, Command};

@@ -36,7 +36,7 @@ pub(crate) fn show(event: &Event) -> wire::Event {
     }
 }
 
-/// Puts an event; `shown` is what is shown of it, encoded.
+/// The write of an event; `shown` is its shown form, encoded.
 pub(super) fn put(event: &Event, shown: &Bytes) -> Write {
     write(EVENTS, key::sequence(event.id), Some(shown.to_vec()))
 }
@@ -55,7 +55,7 @@ pub(crate) fn newest(
     Ok(Scan::of(EVENTS, pairs, limit))
 }
 
-/// The number of the last event; 0 where there is none.
+/// The number of the last event; 0 if there is none.
 ///
 /// # Errors
 /// [`StoreError`] if it cannot be read.

@@ -1,5 +1,5 @@
-//! Which records say largely the same. The root of a tree has the parameters of all its parts, and each part repeats its own: a command of
-//! 64 disks would be in the tables eight times over.
+//! Records that largely repeat each other. The root of a tree has the parameters of all its parts, and each part
+//! repeats its own: without families, a command with 64 disks would be in the tables eight times over.
 
 use prost::Message as _;
 use proto::store::v1::{TreeOfCommand, TreeOfTask};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::command::COMMANDS;
 use super::task::TASKS;
 
-/// The tree that a record is of.
+/// The tree that a record belongs to.
 pub(crate) fn family_of(table: &str, value: &[u8]) -> Option<Family> {
     let (root, is_head) = if COMMANDS.is_of(table) {
         let command = TreeOfCommand::decode(value).ok()?.command?;

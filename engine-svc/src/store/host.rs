@@ -16,7 +16,7 @@ use super::{Log, read};
 /// The table of hosts.
 pub(crate) const HOSTS: Keyed<HostRecord> = Keyed::new(Table("host"));
 
-/// The record of a host. What is known only at reading is left unset.
+/// The record of a host, without the values that are known only at reading.
 pub(super) fn record(host: &Host) -> HostRecord {
     HostRecord {
         host: Some(wire::Host {
@@ -39,7 +39,7 @@ pub(super) fn record(host: &Host) -> HostRecord {
 /// Reads a record back.
 ///
 /// # Errors
-/// [`CodecError`] for what was not written by [`record`].
+/// [`CodecError`] for a record that [`record`] did not write.
 pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
     let (start, has_risen) = (record.start.map(Start), record.has_risen);
     let other_life = record.other_life.as_ref().map(|fault| OtherLife {
@@ -62,16 +62,16 @@ pub(super) fn read_record(record: HostRecord) -> Result<Host, CodecError> {
     })
 }
 
-/// What a connection to a host goes on from, as committed.
+/// The committed state that a connection to a host begins with.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
-    /// Up to where the engine has followed it; none where the next stream starts with a snapshot.
+    /// The point up to which the engine has followed the host; none if the next stream starts with a snapshot.
     pub(crate) followed: Option<Token>,
-    /// That another engine had it, as the host said.
+    /// The host's refusal, if it said that another engine had it.
     pub(crate) other_owner: Option<Fault>,
 }
 
-/// What a connection to a host goes on from.
+/// Reads the committed state that a connection to a host begins with.
 ///
 /// # Errors
 /// [`StoreError`] if it cannot be read.
@@ -87,7 +87,7 @@ pub(crate) async fn before(log: &Log, host_id: HostId) -> Result<Before, StoreEr
     .await
 }
 
-/// Up to where the engine has followed a host, as committed; none where the next stream starts with a snapshot.
+/// The committed point up to which the engine has followed a host; none if the next stream starts with a snapshot.
 ///
 /// # Errors
 /// [`StoreError`] if it cannot be read.

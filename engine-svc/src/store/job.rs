@@ -1,4 +1,4 @@
-//! Jobs, as they are shown. They have no table: a job is derived from the records of its tree, and its changes from
+//! Jobs as they are shown. They have no table: a job is derived from the records of its tree, and its changes from
 //! the heads in the history.
 
 use engine_core::Change;
@@ -71,7 +71,7 @@ pub(crate) fn of_head(head: &records::JobHead) -> wire::Job {
     }
 }
 
-/// The job of a tree, with all its steps. `percent` knows how far a running task is, where anybody does.
+/// The job of a tree, with all its steps. `percent` gives the progress of a running task, if it is known.
 pub(crate) fn of_tree(tree: Tree, percent: impl Fn(TaskId) -> Option<f64>) -> Option<wire::Job> {
     let (commands, tasks) = load::whole_tree(tree);
     let job = Job::of(&commands, &tasks, percent)?;

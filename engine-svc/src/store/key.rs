@@ -1,13 +1,13 @@
-//! Keys of the tables. Numbers are big-endian, so that the order of bytes is the order of numbers.
+//! Keys of the tables. Numbers are big-endian, so that bytes sort as the numbers do.
 
 use common::time::Timestamp;
 
-/// The key of a record that is kept in the order of its creation.
+/// The key of a record that is kept in the order of creation.
 pub(crate) fn sequence(seq: u64) -> Vec<u8> {
     seq.to_be_bytes().to_vec()
 }
 
-/// Reads [`sequence`] back; none for what is no such key.
+/// Reads [`sequence`] back; none for other bytes.
 pub(crate) fn read_sequence(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.try_into().ok()?))
 }
@@ -24,7 +24,7 @@ pub(crate) fn ended_sequence(key: &[u8]) -> Option<u64> {
     read_sequence(key.get(8..)?)
 }
 
-/// A point in time as it stands in keys: shifted, so that times before the epoch sort first.
+/// A point in time in a key: shifted, so that times before the epoch sort first.
 pub(crate) fn moment(time: Timestamp) -> [u8; 8] {
     (time.as_micros().cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }

@@ -1,4 +1,4 @@
-//! Records that are there or not: hosts, domains, disks, VMs. One table each, keyed by the UUID.
+//! Records without history: hosts, domains, disks, VMs. One table for each kind, keyed by the UUID.
 
 use std::marker::PhantomData;
 use std::ops::Bound;
@@ -26,7 +26,7 @@ impl<R: Message + Default> Keyed<R> {
     /// The record of this UUID.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read, or is no such record.
+    /// [`StoreError`] if the record cannot be read, or is of another kind.
     pub(crate) fn get(&self, reader: &dyn Reader, id: &[u8; 16]) -> Result<Option<R>, StoreError> {
         let record = reader.get(self.table, id)?;
         record.map(|bytes| decode(self.table, &bytes)).transpose()
@@ -52,7 +52,7 @@ impl<R: Message + Default> Keyed<R> {
         write(self.table, id.to_vec(), Some(record.encode_to_vec()))
     }
 
-    /// Removes a record. Harmless where there is none.
+    /// Removes a record. Harmless if there is none.
     pub(super) fn remove(&self, id: &[u8; 16]) -> Write {
         write(self.table, id.to_vec(), None)
     }

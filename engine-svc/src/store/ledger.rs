@@ -7,8 +7,8 @@
 //! | `live` | the sequence | nothing: the record, or the tree that it is the root of, is part of the working state |
 //! | `ended` | the time of its end, the sequence | nothing |
 //!
-//! A start reads only what is in `live`, a snapshot only `live` and the younger part of `ended`: a hundred
-//! thousand old records slow neither.
+//! A start reads only the rows in `live`, a snapshot only `live` and the younger part of `ended`: a hundred thousand
+//! old records slow down neither.
 
 use std::marker::PhantomData;
 use std::ops::{Bound, Range};
@@ -22,7 +22,7 @@ use store::{Order, Pair, Reader, StoreError, Table, Write};
 use super::key;
 use super::scan::{Scan, decode, next, readable, write};
 
-/// The four tables of one sort of record.
+/// The four tables of one kind of record.
 #[derive(Debug)]
 pub(crate) struct Ledger<R> {
     records: Table,
@@ -43,7 +43,7 @@ impl<R: Message + Default> Ledger<R> {
         }
     }
 
-    /// Whether the records are in the table of this name.
+    /// Whether the table of this name contains the records.
     pub(super) fn is_of(&self, table: &str) -> bool {
         self.records.0 == table
     }
@@ -138,7 +138,7 @@ impl<R: Message + Default> Ledger<R> {
         })
     }
 
-    /// The sequence of the newest record; 0 where there is none.
+    /// The sequence of the newest record; 0 if there is none.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -169,7 +169,7 @@ impl<R: Message + Default> Ledger<R> {
         Ok(Scan { found, next })
     }
 
-    /// Puts a record: what is shown of it, which is its first field, and `rest`, which leaves that one unset.
+    /// The write of a record: its shown form, which is its first field, and `rest`, which leaves that field unset.
     pub(super) fn put(&self, seq: u64, shown: &Bytes, rest: &R) -> Write {
         write(
             self.records,
@@ -178,27 +178,27 @@ impl<R: Message + Default> Ledger<R> {
         )
     }
 
-    /// What is put besides when a record is new: it is found by its id.
+    /// The additional write for a new record, which makes it found by its id.
     pub(super) fn begin(&self, seq: u64, id: &[u8; 16]) -> Write {
         write(self.ids, id.to_vec(), Some(key::sequence(seq)))
     }
 
-    /// The record, or the tree that it is the root of, is part of the working state.
+    /// The record, or the tree below it, is part of the working state.
     pub(super) fn enter(&self, seq: u64) -> Write {
         write(self.live, key::sequence(seq), Some(Vec::new()))
     }
 
-    /// What is put besides when a record has ended. Harmless when put again.
+    /// The additional write for a record that has ended. Harmless if repeated.
     pub(super) fn end(&self, seq: u64, time: Timestamp) -> Write {
         write(self.ended, key::ended(time, seq), Some(Vec::new()))
     }
 
-    /// It is no longer part of the working state. Harmless when said again.
+    /// The record is no longer part of the working state. Harmless if repeated.
     pub(super) fn leave(&self, seq: u64) -> Write {
         write(self.live, key::sequence(seq), None)
     }
 
-    /// Forgets a record, and that it ended.
+    /// Removes a record, with the note of its end.
     pub(super) fn remove(&self, seq: u64, id: &[u8; 16], ended: Option<Timestamp>) -> Vec<Write> {
         let ended = ended.map(|time| write(self.ended, key::ended(time, seq), None));
         let record = write(self.records, key::sequence(seq), None);

@@ -1,4 +1,4 @@
-//! Walks through what lives: the trees that are part of the working state, and the foreign tasks.
+//! Reads the live records: the trees that are part of the working state, and the foreign tasks.
 
 use common::id::CommandId;
 use proto::store::v1::AsyncTaskRecord;
@@ -9,7 +9,7 @@ use super::scan::Scan;
 use super::task::TASKS;
 use super::tree::Tree;
 
-/// Roots, or tasks, read at a time.
+/// The number of roots, or tasks, that are read at a time.
 const PIECE: usize = 1_000;
 
 /// A piece of the live trees, in the order of their roots, after the key `after`.
@@ -34,7 +34,7 @@ pub(crate) fn trees(
     Ok((trees, scan.next))
 }
 
-/// A piece of the foreign tasks that live, after the key `after`.
+/// A piece of the live foreign tasks, after the key `after`.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be read.
@@ -62,7 +62,7 @@ pub(crate) fn each_tree(reader: &dyn Reader, mut visit: impl FnMut(Tree)) -> Res
     }
 }
 
-/// Every foreign task that lives, with its key.
+/// Every live foreign task, with its key.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be read.

@@ -1,4 +1,4 @@
-//! The working state, read back: what lives, and no more.
+//! Reads the working state back: the live records, and no others.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use super::tree::Tree;
 use super::vm::{self, VMS};
 use super::{event, key, live};
 
-/// Records read at a time.
+/// The number of records that are read at a time.
 const PIECE: usize = 1_000;
 
-/// What is not in the live records themselves.
+/// Reads the values that are not in the live records themselves.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be read.

@@ -1,5 +1,5 @@
-//! What the engine keeps, one file a table: its key and its value are in its doc. Nothing else knows how a record
-//! looks on disk.
+//! The engine's records, one file a table, whose doc gives the key and the value. Nothing else knows the form of a
+//! record on disk.
 
 pub(crate) mod codec;
 pub(crate) mod command;
@@ -29,5 +29,5 @@ use std::sync::Arc;
 
 use proto::store::v1::EngineHistory;
 
-/// What the engine committed, in order.
+/// The engine's commits, in order.
 pub type Log = Arc<runtime::log::Log<EngineHistory>>;

@@ -1,4 +1,4 @@
-//! What is kept is read back as it was, through the bytes.
+//! Every record is read back as it was written.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -8,12 +8,12 @@ use proto::encode;
 use super::{command, disk, domain, host, task, vm};
 use crate::testing::any;
 
-/// Through the bytes of the record.
+/// A record, encoded and decoded.
 fn kept<R: Message + Default>(record: R) -> R {
     R::decode(record.encode_to_vec().as_slice()).unwrap()
 }
 
-/// The same for one that is made around what is shown of it.
+/// The same for a record that is encoded around its shown form.
 fn kept_around<R: Message + Default>(shown: &impl Message, rest: &R) -> R {
     R::decode(encode::around(&encode::once(shown), rest).as_slice()).unwrap()
 }
@@ -54,7 +54,7 @@ proptest! {
     }
 }
 
-/// A few of what a strategy gives, as bytes.
+/// A few values of a strategy, as bytes.
 fn some<T: std::fmt::Debug>(of: impl Strategy<Value = T>, encoded: impl Fn(&T) -> Vec<u8>) -> Vec<Vec<u8>> {
     let mut runner = proptest::test_runner::TestRunner::default();
     let mut value = || of.new_tree(&mut runner).unwrap().current();

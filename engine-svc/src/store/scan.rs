@@ -1,22 +1,22 @@
-//! Pieces of tables, read one bounded piece at a time.
+//! Scans of tables, one bounded piece at a time.
 
 use prost::Message;
 use store::{Pair, StoreError, Table, Write};
 
-/// A key of the table that was scanned, and the record that it leads to.
+/// A key of the scanned table, and the record that it leads to.
 pub(crate) type Found<R> = (Vec<u8>, R);
 
 /// A piece of a scan.
 #[derive(Debug)]
 pub(crate) struct Scan<R> {
-    /// What could be read.
+    /// The readable records.
     pub(crate) found: Vec<Found<R>>,
-    /// Where the next piece goes on: after this key. None at the end.
+    /// The key after which the next piece begins; none at the end.
     pub(crate) next: Option<Vec<u8>>,
 }
 
 impl<R: Message + Default> Scan<R> {
-    /// Of pairs whose values are the records themselves.
+    /// From pairs whose values are the records themselves.
     pub(super) fn of(table: Table, pairs: Vec<Pair>, limit: usize) -> Self {
         let next = next(&pairs, limit);
         let found = pairs
@@ -27,7 +27,7 @@ impl<R: Message + Default> Scan<R> {
     }
 }
 
-/// Where a scan goes on that asked for `limit` pairs and got these.
+/// The key after which a scan goes on that asked for `limit` pairs and got these.
 pub(super) fn next(pairs: &[Pair], limit: usize) -> Option<Vec<u8>> {
     let (key, _) = pairs.last().filter(|_| pairs.len() >= limit)?;
     Some(key.clone())
@@ -43,7 +43,7 @@ pub(super) fn decode<R: Message + Default>(table: Table, bytes: &[u8]) -> Result
     R::decode(bytes).map_err(|error| StoreError::Damaged(format!("a record of table {}: {error}", table.0)))
 }
 
-/// A record among many: one that is damaged is reported, and harms only itself.
+/// Decodes one record among many: a damaged record is logged, and harms nothing else.
 pub(super) fn readable<R: Message + Default>(table: Table, bytes: &[u8]) -> Option<R> {
     decode(table, bytes)
         .inspect_err(|error| tracing::error!(%error, "a record cannot be read and is left out"))

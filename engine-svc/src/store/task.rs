@@ -36,7 +36,7 @@ pub(crate) fn is_open(task: &wire::AsyncTask) -> bool {
     task.async_state != i32::from(wire::AsyncTaskState::Cleared)
 }
 
-/// A task that would be begun.
+/// A task that a plan would begin.
 pub(crate) fn preview(task: &AsyncTask, command: &Command) -> wire::AsyncTask {
     wire::AsyncTask {
         task_id: String::new(),
@@ -51,7 +51,7 @@ pub(crate) fn preview(task: &AsyncTask, command: &Command) -> wire::AsyncTask {
     }
 }
 
-/// A task as it is shown, with the command that it is part of.
+/// A task as it is shown, with the command that it belongs to.
 pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTask {
     let (state, status, result) = reported(task.reported);
     wire::AsyncTask {
@@ -88,7 +88,7 @@ pub(crate) fn show(task: &AsyncTask, command: Option<&Command>) -> wire::AsyncTa
     }
 }
 
-/// The record of a task, of which `shown` is what is shown.
+/// The record of a task, without its shown part.
 pub(crate) fn record(task: &AsyncTask) -> AsyncTaskRecord {
     AsyncTaskRecord {
         task: None,
@@ -105,7 +105,7 @@ pub(crate) fn record(task: &AsyncTask) -> AsyncTaskRecord {
 /// Reads a record back. `seq` is its key.
 ///
 /// # Errors
-/// [`CodecError`] for what was not written by [`record`].
+/// [`CodecError`] for a record that [`record`] did not write.
 pub(crate) fn read(seq: u64, record: AsyncTaskRecord) -> Result<AsyncTask, CodecError> {
     let shown = codec::required("task", record.task)?;
     let operation = shown.operation.as_ref();
@@ -160,7 +160,7 @@ fn read_place(text: &str) -> Result<Option<Place>, CodecError> {
         .map_err(|error| CodecError::new("place", error))
 }
 
-/// The state as it came, and what is derived from it where it is one that this build knows.
+/// The state as the host reported it, with the values derived from it if this build knows the state.
 fn reported(reported: Option<ReportedState>) -> (i32, TaskStatus, TaskResult) {
     match reported {
         None => (0, TaskStatus::Unspecified, TaskResult::Unspecified),

@@ -1,4 +1,4 @@
-//! A command with all that belongs to it, read back from the store.
+//! A command with everything that belongs to it, read from the store.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The tree below `root`; empty where there is no such command. A part whose record is damaged or missing is
-    /// reported and left out.
+    /// The tree below `root`; empty if there is no such command. A part whose record is damaged or missing is logged
+    /// and left out.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
@@ -35,7 +35,7 @@ impl Tree {
             if let Some((seq, record)) = whole(COMMANDS.find(reader, id.as_bytes()))? {
                 let (children, tasks) = parts(record.command.as_ref());
                 tree.commands.push((seq, record));
-                // The last is taken first.
+                // The last entry of `next` is taken first.
                 next.extend(children.into_iter().rev());
                 for task_id in tasks {
                     tree.tasks.extend(whole(TASKS.find(reader, task_id.as_bytes()))?);
@@ -60,7 +60,7 @@ fn parts(command: Option<&Command>) -> (Vec<CommandId>, Vec<TaskId>) {
     (children.collect(), tasks.collect())
 }
 
-/// A damaged record harms only itself; a store that cannot be read is another matter.
+/// Passes over a damaged record, which harms nothing else; a store that cannot be read is an error.
 pub(super) fn whole<T>(found: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
     match found {
         Err(StoreError::Damaged(what)) => {

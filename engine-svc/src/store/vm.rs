@@ -29,7 +29,7 @@ pub(super) fn record(vm: &Vm) -> VmRecord {
 /// Reads a record back.
 ///
 /// # Errors
-/// [`CodecError`] for what was not written by [`record`].
+/// [`CodecError`] for a record that [`record`] did not write.
 pub(super) fn read_record(record: VmRecord) -> Result<Vm, CodecError> {
     let vm = codec::required("vm", record.vm)?;
     Ok(Vm {

@@ -1,4 +1,4 @@
-//! The changes of a step as revisions of the store: what is put, and what watchers are shown of it.
+//! The changes of a step as revisions of the store: the writes, and what watchers are shown.
 
 use bytes::Bytes;
 use common::id::{CommandId, RequestId, TaskId};
@@ -19,10 +19,10 @@ use super::tree::Tree;
 use super::vm::{self, VMS};
 use super::{event, job, scan};
 
-/// Writes of one revision: what a replicated store could take in one transaction, too.
+/// The maximum number of writes of one revision: a replicated store could take that many in one transaction, too.
 const MAX_WRITES: usize = 100;
 
-/// Bytes of one revision's records and history.
+/// The maximum bytes of one revision's records and history.
 const MAX_BYTES: usize = 1 << 20;
 
 /// Revisions in the making.
@@ -33,7 +33,7 @@ pub(crate) struct Revisions {
 }
 
 impl Revisions {
-    /// None yet.
+    /// No revisions yet.
     pub(crate) fn new() -> Self {
         Self {
             done: Vec::new(),
@@ -42,8 +42,9 @@ impl Revisions {
         }
     }
 
-    /// Adds a change. Those of one step stay in order; where they do not fit into one revision, it is cut between
-    /// two of them. `owner` is the command of a task; `head` that of the job where the change counts in one.
+    /// Adds a change. The changes of one step stay in order; if they do not fit into one revision, they are divided
+    /// between two changes. `owner` is the command of a task; `head` is the head of the job, if the change counts in
+    /// one.
     pub(crate) fn add(&mut self, change: &Change, owner: Option<&Command>, head: Option<&JobHead>) {
         match change {
             Change::Command(command) => self.command(command),
@@ -64,7 +65,7 @@ impl Revisions {
                 self.put(vec![event::put(event, &shown)]);
                 self.note(&shown).events.push(shown);
             }
-            // Needs the store: see [`Revisions::forget`].
+            // This needs the store: see [`Revisions::forget`].
             Change::CommandRemoved(_) => {}
         }
         if let Some(head) = head {
@@ -104,17 +105,17 @@ impl Revisions {
         self.note(&shown).tasks.push(shown);
     }
 
-    /// What is no change of the core's.
+    /// Adds a write that is no change of the core's.
     pub(crate) fn own(&mut self, write: Write) {
         self.put(vec![write]);
     }
 
-    /// A tree has left the working state: a start need not read it any more.
+    /// Removes a tree from the working state: a start no longer reads it.
     pub(crate) fn leave(&mut self, root_seq: u64) {
         self.put(vec![COMMANDS.leave(root_seq)]);
     }
 
-    /// A command's age has made it go, and with it all below it: each is shown once more, as removed.
+    /// Removes an expired command with everything below it: each record is shown once more, as removed.
     ///
     /// # Errors
     /// [`StoreError`] if the tree cannot be read.
@@ -150,13 +151,13 @@ impl Revisions {
         Ok(())
     }
 
-    /// All of them; none where nothing has changed.
+    /// All revisions; empty if nothing has changed.
     pub(crate) fn finish(mut self) -> Vec<machine::Change<EngineHistory>> {
         self.cut();
         self.done
     }
 
-    /// What is put together stays together.
+    /// Adds writes that must stay in one revision.
     fn put(&mut self, writes: Vec<Write>) {
         let bytes = writes.iter().map(size).sum::<usize>();
         let full = self.open.writes.len() + writes.len() > MAX_WRITES || self.bytes + bytes > MAX_BYTES;
@@ -167,7 +168,7 @@ impl Revisions {
         self.open.writes.extend(writes);
     }
 
-    /// What watchers are shown. It goes into the revision of the last [`Revisions::put`].
+    /// Adds what watchers are shown to the revision of the last [`Revisions::put`].
     fn note(&mut self, shown: &Bytes) -> &mut EngineHistory {
         self.bytes += shown.len();
         &mut self.open.history

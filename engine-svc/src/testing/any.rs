@@ -1,4 +1,4 @@
-//! Any value of the core's model, for round trips through the records.
+//! Arbitrary values of the core's model, for round trips through the records.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::verbs;
 
-/// Any but the nil one.
+/// Any UUID except the nil one.
 pub(crate) fn uuid() -> impl Strategy<Value = Uuid> {
     (1..=u128::MAX).prop_map(Uuid::from_u128)
 }

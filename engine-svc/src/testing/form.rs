@@ -1,4 +1,5 @@
-//! Any value of each form that the field of a command's parameters may have, by the form's name in `verbs/form.rs`.
+//! Arbitrary values of each form that a field of a command's parameters may have, by the form's name in
+//! `verbs/form.rs`.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -31,7 +32,7 @@ pub(crate) fn flag() -> impl Strategy<Value = bool> {
     proptest::bool::ANY
 }
 
-/// 0 among them, which is a size that was not recorded.
+/// Including 0, which stands for a size that was not recorded.
 pub(crate) fn bytes() -> impl Strategy<Value = u64> {
     prop_oneof![1 => Just(0), 4 => any::capacity()]
 }

@@ -1,4 +1,4 @@
-//! What the tests of this crate have in common.
+//! The code that the tests of this crate share.
 
 pub(crate) mod any;
 pub(crate) mod form;

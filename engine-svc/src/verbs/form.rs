@@ -1,9 +1,9 @@
-//! The forms of the fields of parameters. Each encodes, decodes what it encoded (the name is the field's, for the error), and
-//! says whether a field names the entity of an id.
+//! The forms of the fields of parameters. Each form encodes a value, decodes it (the name is the field's, for the
+//! error), and says whether a field names the entity of an id.
 
 use crate::store::codec::CodecError;
 
-/// An id that must be there.
+/// A required id.
 pub(super) mod id {
     use std::str::FromStr;
 
@@ -28,7 +28,7 @@ pub(super) mod id {
     }
 }
 
-/// An id that may be absent.
+/// An optional id.
 pub(super) mod optional_id {
     use std::str::FromStr;
 
@@ -75,7 +75,7 @@ pub(super) mod ids {
     }
 }
 
-/// A text for people, or an address: names no entity.
+/// A text for people, or an address: it names no entity.
 pub(super) mod text {
     use super::CodecError;
 
@@ -127,7 +127,7 @@ pub(super) mod bytes {
     }
 }
 
-/// A disk as it was asked for.
+/// A requested disk.
 pub(super) mod disk {
     use engine_core::model::DiskSpec;
     use proto::convert;
@@ -178,7 +178,7 @@ pub(super) mod disk {
     }
 }
 
-/// A list of disks as they were asked for.
+/// A list of requested disks.
 pub(super) mod disks {
     use engine_core::model::DiskSpec;
     use proto::engine::v1 as wire;

@@ -1,7 +1,8 @@
-//! How each kind of command looks outside the core: one kind a file, named as it is there. A file says how the parameters
-//! are kept and shown, and for a command that a client can ask for, how the request is read and what is answered.
+//! The form of each kind of command outside the core: one file a kind, with the same name as there. A file says how
+//! the parameters are kept and shown; for a command that a client can request, it also says how the request is read
+//! and answered.
 //!
-//! That no kind is forgotten follows from the catalogue ([`engine_core::commands`]).
+//! The catalogue ensures that no kind is forgotten ([`engine_core::commands`]).
 
 mod form;
 #[macro_use]
@@ -39,7 +40,7 @@ macro_rules! dispatch {
     (roots { $($root:ident $ends:tt;)* } parts { $($part:ident;)* }) => {
         dispatch! { @forms $($root)* $($part)* }
 
-        /// The RPCs that become commands. Their names are part of what is recorded of a request.
+        /// The RPCs that become commands. Their names are part of a request's record.
         #[cfg(test)]
         pub(crate) const RPCS: &[&str] = &[$(<model::$root as mutation::Asked>::RPC,)*];
     };
@@ -69,7 +70,7 @@ macro_rules! dispatch {
         /// Reads the parameters of a command back.
         ///
         /// # Errors
-        /// [`CodecError`] for what was not written by [`encode`].
+        /// [`CodecError`] for parameters that [`encode`] did not write.
         pub(crate) fn decode(parameters: Option<wire::CommandParameters>) -> Result<Parameters, CodecError> {
             let kind = codec::required("parameters", parameters.and_then(|parameters| parameters.kind))?;
             Ok(match kind {
@@ -77,7 +78,7 @@ macro_rules! dispatch {
             })
         }
 
-        /// Any parameters, of each kind.
+        /// Arbitrary parameters, of each kind.
         #[cfg(test)]
         pub(crate) fn any() -> impl proptest::strategy::Strategy<Value = Parameters> {
             use proptest::strategy::{Strategy as _, Union};
@@ -142,7 +143,7 @@ mod tests {
         }
     }
 
-    /// The requests and answers of an RPC, by the names of their fields.
+    /// The requests and answers of each mutating RPC, by the names of their fields.
     fn rpcs() -> Vec<(MethodDescriptorProto, Vec<String>, Vec<String>)> {
         let set = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
         let files = set

@@ -1,24 +1,24 @@
-//! A client's request that becomes a command, and what is answered to it.
+//! A client's request that becomes a command, and the answer to it.
 
 use common::fault::Fault;
 use engine_core::model::{CommandRequest, Requested};
 use proto::engine::v1 as wire;
 
-/// The part of a request that is no part of its body, by which one request is told from another.
+/// The part of a request that is not part of its body.
 pub(crate) struct Envelope {
     /// As the client gave it.
     pub(crate) request_id: String,
     pub(crate) validate_only: bool,
-    /// For how long to wait for the locks. It stays in the body as well.
+    /// How long to wait for the locks. This stays in the body as well.
     pub(crate) lock_wait: Option<prost_types::Duration>,
 }
 
-/// What is answered to a request that became a command, or would.
+/// The answer to a request that became a command, or would become one.
 pub(crate) struct Answered {
     pub(crate) command: wire::Command,
-    /// The id of what the command is about.
+    /// The id of the entity that the command is about.
     pub(crate) entity_id: String,
-    /// Empty where nothing was changed.
+    /// Empty if nothing was changed.
     pub(crate) token: String,
 }
 
@@ -29,13 +29,13 @@ pub(crate) trait Mutation: prost::Message + Sized {
 
     type Response;
 
-    /// What is asked for.
+    /// The request, validated.
     ///
     /// # Errors
-    /// The fault names the field that is wrong.
+    /// The fault names the wrong field.
     fn request(&self) -> Result<CommandRequest, Fault>;
 
-    /// Takes the envelope off.
+    /// Removes the envelope from the request.
     fn open(&mut self) -> Envelope;
 
     fn response(answered: Answered) -> Self::Response;
@@ -43,7 +43,7 @@ pub(crate) trait Mutation: prost::Message + Sized {
 
 /// How the request for a root is read.
 pub(super) trait Asked: Requested {
-    /// The request as it comes.
+    /// The RPC's request.
     type Message;
 
     /// The RPC's name.
@@ -51,12 +51,12 @@ pub(super) trait Asked: Requested {
     const RPC: &'static str;
 
     /// # Errors
-    /// The fault names the field that is wrong.
+    /// The fault names the wrong field.
     fn read(message: &Self::Message) -> Result<Self::Request, Fault>;
 }
 
-/// `mutation! { CreateDisk: CreateDiskRequest => CreateDiskResponse { disk_id }, read }`: the request is read by `read`, and the
-/// id of what the command is about is answered under that name, where it is.
+/// `mutation! { CreateDisk: CreateDiskRequest => CreateDiskResponse { disk_id }, read }`: `read` reads the request,
+/// and the answer has the id of the command's entity under the given name, if there is one.
 macro_rules! mutation {
     ($root:ident: $request:ident => $response:ident $({ $id:ident })?, $read:ident) => {
         impl crate::verbs::mutation::Asked for engine_core::model::$root {

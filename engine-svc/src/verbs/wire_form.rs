@@ -10,19 +10,19 @@ pub(super) trait WireForm: Sized {
     fn encode(&self) -> Self::Message;
 
     /// # Errors
-    /// [`CodecError`] for what was not written by [`WireForm::encode`].
+    /// [`CodecError`] for a message that [`WireForm::encode`] did not write.
     fn decode(message: Self::Message) -> Result<Self, CodecError>;
 
-    /// Whether the message names the entity of this id: what filters by entity look at.
+    /// Whether the message names the entity of this id, for filters by entity.
     fn names(message: &Self::Message, id: &str) -> bool;
 
-    /// Any parameters of the kind.
+    /// Arbitrary parameters of the kind.
     #[cfg(test)]
     fn any() -> proptest::strategy::BoxedStrategy<Self>;
 }
 
-/// `wire_form! { AttachDisk <=> AttachDiskParameters { disk_id: id, vm_id: id } }`: the fields have the same names on both
-/// sides, and each a form of `form.rs`.
+/// `wire_form! { AttachDisk <=> AttachDiskParameters { disk_id: id, vm_id: id } }`: the fields have the same names on
+/// both sides, and each has a form of `form.rs`.
 macro_rules! wire_form {
     ($name:ident <=> $message:ident { $($field:ident: $form:ident),* $(,)? }) => {
         impl crate::verbs::wire_form::WireForm for engine_core::model::$name {

@@ -1,4 +1,4 @@
-//! Commands.
+//! The feed of `WatchCommands`.
 
 use bytes::Bytes;
 use common::id::TaskId;
@@ -12,13 +12,13 @@ use super::pages;
 use crate::grpc::filter::CommandFilter;
 use crate::grpc::show::Show;
 
-/// What `WatchCommands` shows.
+/// The feed of `WatchCommands`.
 pub(crate) struct CommandFeed {
-    /// What the client selects.
+    /// The client's filter.
     pub(crate) filter: CommandFilter,
-    /// What ended before this is no part of the snapshot.
+    /// Commands that ended before this time are not in the snapshot.
     pub(crate) since: Timestamp,
-    /// Fills in what is known only at reading.
+    /// Fills in the values that are known only at reading.
     pub(crate) show: Show,
 }
 

@@ -1,4 +1,4 @@
-//! Events: single facts, so each appears once and never changes.
+//! The feed of `WatchEvents`: an event is a single fact, so it appears once and never changes.
 
 use bytes::Bytes;
 use common::id::TaskId;
@@ -14,12 +14,12 @@ use super::pages;
 use crate::grpc::filter::EventFilter;
 use crate::store::event;
 
-/// What `WatchEvents` shows.
+/// The feed of `WatchEvents`.
 #[derive(Debug)]
 pub(crate) struct EventFeed {
-    /// What the client selects.
+    /// The client's filter.
     pub(crate) filter: EventFilter,
-    /// The snapshot goes back to here.
+    /// The snapshot begins with events of this time.
     pub(crate) since: Timestamp,
 }
 
@@ -32,7 +32,7 @@ impl Feed for EventFeed {
         })
     }
 
-    /// Newest first, until one is too old.
+    /// Newest first, down to the first event that is too old.
     fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         let scan = event::newest(reader, after, pages::PAGE_RECORDS)?;
         let looked_at = scan.found.len();

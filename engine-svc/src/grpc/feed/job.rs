@@ -1,4 +1,4 @@
-//! Jobs: derived from the heads in the history, and from whole trees in the snapshot.
+//! The feed of `WatchJobs`: a job is derived from the heads in the history, and from whole trees in the snapshot.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,21 +19,22 @@ use crate::grpc::show::Show;
 use crate::store::command::COMMANDS;
 use crate::store::job;
 
-/// Roots whose match is remembered: about as many as change at a time.
+/// The maximum number of roots whose match is remembered: about as many as change at a time.
 const REMEMBERED: usize = 256;
 
-/// Memory that one of them takes, in a table that is half full.
+/// The memory that one remembered match takes, in a table that is half full.
 const REMEMBERED_BYTES: usize = 48;
 
-/// What `WatchJobs` shows.
+/// The feed of `WatchJobs`.
 pub(crate) struct JobFeed {
-    /// What the client selects, by the root.
+    /// The client's filter, applied to the root.
     pub(crate) filter: CommandFilter,
-    /// What ended before this is no part of the snapshot.
+    /// Jobs that ended before this time are not in the snapshot.
     pub(crate) since: Timestamp,
-    /// Knows how far tasks are, and reads roots.
+    /// Knows the progress of tasks, and reads roots.
     pub(crate) show: Show,
-    /// Which roots the filter selects. What it looks at never changes, so each root is read once.
+    /// The roots that the filter was applied to, with the result. The fields that it compares never change, so each
+    /// root is read once.
     pub(crate) selected: Mutex<HashMap<CommandId, bool>>,
 }
 

@@ -1,4 +1,4 @@
-//! What each Watch RPC shows of the engine's history, through one client's filter.
+//! What each Watch RPC shows of the engine's history through a client's filter.
 
 mod command;
 mod event;

@@ -1,4 +1,4 @@
-//! Pages of a snapshot: first what is not over, tree by tree, then what ended within the asked time.
+//! Pages of a snapshot: first the unfinished items, tree by tree, then those that ended within the requested time.
 
 use common::time::Timestamp;
 use proto::engine::v1::{AsyncTask, Command};
@@ -8,21 +8,21 @@ use store::{Reader, StoreError};
 use crate::store::tree::Tree;
 use crate::store::{command, live, task};
 
-/// Records looked at for one page.
+/// The maximum number of records that one page looks at.
 pub(super) const PAGE_RECORDS: usize = 256;
 
-/// Trees looked at for one page: each may have some two hundred records.
+/// The maximum number of trees that one page looks at: each may have some two hundred records.
 const PAGE_TREES: usize = 8;
 
-/// Records of trees that have ended for one page, a tree more: most of these trees are small.
+/// The number of records of ended trees after which a page takes no further tree: most of these trees are small.
 const TREE_RECORDS: usize = 1_000;
 
-/// Tells the parts of a snapshot apart in the key of a page.
+/// The parts of a snapshot, as the first byte of a page's key.
 const TREES: u8 = 0;
 const FOREIGN: u8 = 1;
 const ENDED: u8 = 2;
 
-/// Commands.
+/// A page of commands.
 ///
 /// # Errors
 /// [`StoreError`] if they cannot be read.
@@ -49,7 +49,7 @@ pub(super) fn commands(
     })
 }
 
-/// Tasks.
+/// A page of tasks.
 ///
 /// # Errors
 /// [`StoreError`] if they cannot be read.
@@ -92,7 +92,7 @@ pub(super) fn tasks(
     })
 }
 
-/// Whole trees: those whose root is not over, then those whose root ended.
+/// A page of whole trees: first those whose root is not over, then those whose root has ended.
 ///
 /// # Errors
 /// [`StoreError`] if they cannot be read.
@@ -136,7 +136,7 @@ pub(super) fn trees(
     })
 }
 
-/// The part and the key that a page goes on after.
+/// The part and the key after which a page begins.
 fn position(after: Option<&[u8]>) -> (u8, Option<&[u8]>) {
     match after.and_then(<[u8]>::split_first) {
         Some((part, key)) => (*part, Some(key).filter(|key| !key.is_empty())),

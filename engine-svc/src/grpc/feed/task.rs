@@ -1,4 +1,4 @@
-//! Tasks.
+//! The feed of `WatchTasks`.
 
 use bytes::Bytes;
 use common::id::TaskId;
@@ -12,13 +12,13 @@ use super::pages;
 use crate::grpc::filter::TaskFilter;
 use crate::grpc::show::Show;
 
-/// What `WatchTasks` shows.
+/// The feed of `WatchTasks`.
 pub(crate) struct TaskFeed {
-    /// What the client selects.
+    /// The client's filter.
     pub(crate) filter: TaskFilter,
-    /// What ended before this is no part of the snapshot.
+    /// Tasks that ended before this time are not in the snapshot.
     pub(crate) since: Timestamp,
-    /// Fills in what is known only at reading.
+    /// Fills in the values that are known only at reading.
     pub(crate) show: Show,
 }
 
@@ -46,7 +46,7 @@ impl Feed for TaskFeed {
     }
 
     fn selects(&self, task_id: TaskId) -> bool {
-        // Asked for each sample, so what selects everything reads nothing.
+        // This is asked for each sample, so a filter that selects everything reads nothing.
         self.filter.is_empty()
             || self
                 .show
