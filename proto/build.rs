@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "vdsm_engine/engine/v1/command.proto",
     "vdsm_engine/engine/v1/command_service.proto",
     "vdsm_engine/engine/v1/disk_service.proto",
+    "vdsm_engine/engine/v1/engine_service.proto",
     "vdsm_engine/engine/v1/entity.proto",
     "vdsm_engine/engine/v1/event_service.proto",
     "vdsm_engine/engine/v1/host_service.proto",

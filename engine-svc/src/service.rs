@@ -232,7 +232,7 @@ pub async fn serve_on(
         log: Arc::clone(&log),
         connector,
         links: links.clone(),
-        lives,
+        lives: lives.clone(),
         heartbeat_interval: settings.heartbeat_interval(),
     };
     let (end, ended) = oneshot::channel();
@@ -273,6 +273,8 @@ pub async fn serve_on(
         watches: settings.watch_terms(),
         waits,
         stances,
+        lives,
+        start_time: runtime::clock::now(),
     };
     let health = Health::new(&grpc::SERVICES).await;
     meters.set_health(&health);

@@ -55,6 +55,16 @@ pub enum Access {
     Engine,
 }
 
+impl Access {
+    /// Whether a caller with this role may call the RPC; without one the caller is an engine.
+    pub fn permits(self, role: Option<Role>) -> bool {
+        match (self, role) {
+            (Self::Engine, role) => role.is_none(),
+            (Self::User(needed), role) => needed <= role.unwrap_or(Role::Viewer),
+        }
+    }
+}
+
 /// Who may call an RPC, by its path (`/package.Service/Method`); none where the path is no RPC of the contract.
 pub fn access(path: &str) -> Option<Access> {
     let (service, rpc) = path.strip_prefix('/')?.split_once('/')?;
@@ -96,7 +106,7 @@ mod tests {
     fn a_viewer_may_look_and_do_nothing() {
         for service in SERVICES {
             for rpc in service.rpcs {
-                let looks = ["Get", "List", "Watch", "Wait", "Probe"]
+                let looks = ["Get", "List", "Watch", "Wait", "Probe", "WhoAmI"]
                     .iter()
                     .any(|verb| rpc.name.starts_with(verb));
                 let is_for_viewers = rpc.access == Access::User(Role::Viewer);

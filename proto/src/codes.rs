@@ -241,6 +241,11 @@ pub const SERVICES: &[Service] = &[
         ],
     },
     Service {
+        name: "vdsm_engine.engine.v1.EngineService",
+        every: &[],
+        rpcs: &[rpc("GetEngineInfo", VIEWER, &[]), rpc("WhoAmI", VIEWER, &[])],
+    },
+    Service {
         name: "vdsm_engine.engine.v1.EventService",
         every: &[],
         rpcs: &[

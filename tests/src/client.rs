@@ -38,6 +38,8 @@ pub struct Engine {
     pub tasks: engine::task_service_client::TaskServiceClient<Channel>,
     /// A client of JobService.
     pub jobs: engine::job_service_client::JobServiceClient<Channel>,
+    /// A client of EngineService.
+    pub engine: engine::engine_service_client::EngineServiceClient<Channel>,
     /// A client of EventService.
     pub events: engine::event_service_client::EventServiceClient<Channel>,
 }
@@ -61,6 +63,7 @@ impl Engine {
             commands: engine::command_service_client::CommandServiceClient::new(channel.clone()),
             tasks: engine::task_service_client::TaskServiceClient::new(channel.clone()),
             jobs: engine::job_service_client::JobServiceClient::new(channel.clone()),
+            engine: engine::engine_service_client::EngineServiceClient::new(channel.clone()),
             events: engine::event_service_client::EventServiceClient::new(channel.clone()),
             channel,
         }

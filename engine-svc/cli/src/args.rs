@@ -126,6 +126,10 @@ pub(crate) enum Command {
     Event(Event),
     /// Looks at the connection, the versions, the hosts, and what needs attention
     Doctor,
+    /// Who you are to the engine, and what you may call
+    Whoami,
+    /// The versions of this program and of the engine
+    Version,
     /// Contexts: engines by name, each with how to reach it
     #[command(subcommand)]
     Context(Contexts),

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use proto::engine::v1 as engine;
 use proto::engine::v1::command_service_client::CommandServiceClient;
 use proto::engine::v1::disk_service_client::DiskServiceClient;
+use proto::engine::v1::engine_service_client::EngineServiceClient;
 use proto::engine::v1::event_service_client::EventServiceClient;
 use proto::engine::v1::host_service_client::HostServiceClient;
 use proto::engine::v1::job_service_client::JobServiceClient;
@@ -335,6 +336,29 @@ impl Engine {
         };
         let answer = call!(self, StorageDomainServiceClient, get_storage_domain, request)?;
         Ok(answer.domain.unwrap_or_default())
+    }
+
+    /// The engine itself.
+    ///
+    /// # Errors
+    /// As of every call.
+    pub(crate) async fn info(&self) -> Result<engine::EngineInfo, Failure> {
+        let request = engine::GetEngineInfoRequest::default();
+        let answer = call!(self, EngineServiceClient, get_engine_info, request)?;
+        Ok(answer.engine.unwrap_or_default())
+    }
+
+    /// Who asks, as the engine sees it.
+    ///
+    /// # Errors
+    /// As of every call.
+    pub(crate) async fn who_am_i(&self) -> Result<engine::WhoAmIResponse, Failure> {
+        call!(
+            self,
+            EngineServiceClient,
+            who_am_i,
+            engine::WhoAmIRequest::default()
+        )
     }
 
     pub(crate) async fn hosts(&self, limit: usize) -> Result<Listed<engine::Host>, Failure> {

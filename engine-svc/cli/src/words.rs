@@ -66,6 +66,14 @@ pub(crate) fn ago(time: Option<&Timestamp>, now: SystemTime) -> String {
     }
 }
 
+/// By how many seconds a time lies before or after the time in which it was asked for.
+pub(crate) fn outside(time: Option<&Timestamp>, asked: SystemTime, answered: SystemTime) -> Option<f64> {
+    let time = SystemTime::try_from(*time?).ok()?;
+    let before = asked.duration_since(time).unwrap_or_default();
+    let after = time.duration_since(answered).unwrap_or_default();
+    Some(before.max(after).as_secs_f64())
+}
+
 /// For how long something has been so.
 pub(crate) fn lasts(since: Option<&Timestamp>, now: SystemTime) -> String {
     let age = ago(since, now);

@@ -92,6 +92,8 @@ const LINES: &[&str] = &[
     "event tail",
     "tree ID",
     "why ID",
+    "whoami",
+    "version",
 ];
 
 /// RPCs that no line of their own is for, and what says the same.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::Timestamp;
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
 use engine_core::input::{self, Submission};
@@ -23,6 +24,7 @@ use tracing::{Instrument as _, info, info_span};
 
 use super::show::Show;
 use super::wait::Waits;
+use crate::life::Lives;
 use crate::machine::Engine;
 use crate::store::command::{self, COMMANDS};
 use crate::store::{Log, codec, read};
@@ -46,6 +48,9 @@ pub(crate) struct Api {
     pub(crate) waits: Waits,
     /// Whether the engine may act.
     pub(crate) stances: watch::Receiver<Stance>,
+    /// Who this engine is by now.
+    pub(crate) lives: Lives,
+    pub(crate) start_time: Timestamp,
 }
 
 impl Api {

@@ -4,6 +4,7 @@ pub(crate) mod api;
 mod command;
 mod disk;
 mod domain;
+mod engine;
 mod event;
 mod feed;
 pub(crate) mod field;
@@ -19,6 +20,7 @@ mod watching;
 
 use proto::engine::v1::command_service_server::CommandServiceServer;
 use proto::engine::v1::disk_service_server::DiskServiceServer;
+use proto::engine::v1::engine_service_server::EngineServiceServer;
 use proto::engine::v1::event_service_server::EventServiceServer;
 use proto::engine::v1::host_service_server::HostServiceServer;
 use proto::engine::v1::job_service_server::JobServiceServer;
@@ -31,9 +33,10 @@ use tonic::service::{Routes, RoutesBuilder};
 use self::api::Api;
 
 /// The full names of the services, as health and reflection know them.
-pub(crate) const SERVICES: [&str; 8] = [
+pub(crate) const SERVICES: [&str; 9] = [
     "vdsm_engine.engine.v1.CommandService",
     "vdsm_engine.engine.v1.DiskService",
+    "vdsm_engine.engine.v1.EngineService",
     "vdsm_engine.engine.v1.EventService",
     "vdsm_engine.engine.v1.HostService",
     "vdsm_engine.engine.v1.JobService",
@@ -48,6 +51,7 @@ pub(crate) fn routes(api: &Api) -> Routes {
     routes
         .add_service(compressed!(CommandServiceServer::new(api.clone())))
         .add_service(compressed!(DiskServiceServer::new(api.clone())))
+        .add_service(compressed!(EngineServiceServer::new(api.clone())))
         .add_service(compressed!(EventServiceServer::new(api.clone())))
         .add_service(compressed!(HostServiceServer::new(api.clone())))
         .add_service(compressed!(JobServiceServer::new(api.clone())))

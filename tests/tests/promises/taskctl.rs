@@ -138,7 +138,17 @@ async fn a_day_of_an_operator_by_names_alone() -> TestResult<()> {
         "something runs".to_owned()
     })?;
     let well = done(&world, &["doctor"]).await?;
-    ensure(well.contains("all is well"), || well.clone())
+    let told = ["all is well", "the engine is of version"];
+    ensure(told.iter().all(|word| well.contains(word)), || well.clone())?;
+    let version = done(&world, &["version"]).await?;
+    let own = env!("CARGO_PKG_VERSION");
+    ensure(version.matches(own).count() == 2, || version.clone())?;
+    let who = done(&world, &["whoami", "--user", "ann", "-o", "json"]).await?;
+    let is_all = who.contains("VmService/CreateVm") && who.contains("HostService/AddHost");
+    ensure(
+        who.contains("\"ann\"") && !who.contains("authenticated") && is_all,
+        || who.clone(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,13 +65,7 @@ impl Peer {
             None => return Ok(()),
             Some(needed) => needed,
         };
-        let is_allowed = match (needed, &self.identity) {
-            (Access::Engine, Identity::Engine(_)) => true,
-            (Access::Engine, Identity::User { .. }) => false,
-            (Access::User(needed), Identity::Engine(_)) => needed <= Role::Viewer,
-            (Access::User(needed), Identity::User { role, .. }) => needed <= *role,
-        };
-        if is_allowed {
+        if needed.permits(self.identity.role()) {
             return Ok(());
         }
         let words = match needed {
@@ -90,6 +84,14 @@ impl Peer {
 }
 
 impl Identity {
+    /// What the user may do; none of an engine.
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Self::Engine(_) => None,
+            Self::User { role, .. } => Some(*role),
+        }
+    }
+
     /// Whom a certificate names.
     ///
     /// # Errors

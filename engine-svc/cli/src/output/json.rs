@@ -23,7 +23,7 @@ macro_rules! described {
     };
 }
 
-described! { AsyncTask Command Disk Event Host Job StorageDomain Vm GetVmResponse }
+described! { AsyncTask Command Disk EngineInfo Event Host Job StorageDomain Vm GetVmResponse WhoAmIResponse }
 
 fn pool() -> Result<&'static DescriptorPool, Failure> {
     static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();

@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use proto::engine::v1::{
-    AsyncTask, AsyncTaskState, Command, CommandKind, CommandState, Disk, Event, GetVmResponse, Holder, Host,
-    Job, LockMode, Severity, StorageDomain, Vm, disk_observation, host, waiting_for,
+    AsyncTask, AsyncTaskState, Command, CommandKind, CommandState, Disk, EngineInfo, Event, GetVmResponse,
+    Holder, Host, Job, LockMode, Role, Severity, StorageDomain, Vm, WhoAmIResponse, disk_observation, host,
+    waiting_for,
 };
 use proto::task::v1::{Allocation, TaskState, VolumeFormat};
 
@@ -176,6 +177,61 @@ impl Shown for Job {
 
     fn reference(&self) -> String {
         format!("job/{}", self.job_id)
+    }
+}
+
+impl Shown for EngineInfo {
+    columns!(["ENGINE", "VERSION", "STARTED"], []);
+
+    fn row(&self, _: bool, now: SystemTime) -> Vec<String> {
+        let started = words::ago(self.start_time.as_ref(), now);
+        vec![self.engine_id.clone(), self.version.clone(), started]
+    }
+
+    fn facts(&self, _: SystemTime) -> Vec<(&'static str, String)> {
+        vec![
+            ("taskctl", env!("CARGO_PKG_VERSION").to_owned()),
+            ("Engine", self.version.clone()),
+            ("Engine ID", self.engine_id.clone()),
+            ("Start", self.epoch.to_string()),
+            ("Started", words::moment(self.start_time.as_ref())),
+            ("No commands", fault(self.refuses_commands.as_ref())),
+        ]
+    }
+
+    fn reference(&self) -> String {
+        format!("engine/{}", self.engine_id)
+    }
+}
+
+impl Shown for WhoAmIResponse {
+    columns!(["USER", "ROLE"], ["MAY CALL"]);
+
+    fn row(&self, is_wide: bool, _: SystemTime) -> Vec<String> {
+        row(vec![self.user.clone(), role(self)], is_wide, || {
+            vec![self.permitted_rpcs.join(", ")]
+        })
+    }
+
+    fn facts(&self, _: SystemTime) -> Vec<(&'static str, String)> {
+        let name = |rpc: &String| rpc.rsplit('/').next().unwrap_or_default().to_owned();
+        let permitted: Vec<String> = self.permitted_rpcs.iter().map(name).collect();
+        vec![
+            ("User", self.user.clone()),
+            ("Role", role(self)),
+            ("May call", permitted.join(", ")),
+        ]
+    }
+
+    fn reference(&self) -> String {
+        format!("user/{}", self.user)
+    }
+}
+
+fn role(who: &WhoAmIResponse) -> String {
+    match who.authenticated {
+        true => word!(Role, who.role, "ROLE_"),
+        false => "none: this connection is plain text, over which everybody may do everything".to_owned(),
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) async fn run(command: Command, engine: &Engine, output: &Output) -> R
         Command::Why { what } => overview::why(engine, output, &what).await,
         Command::Tree { job } => overview::tree(engine, output, &job).await,
         Command::Doctor => overview::doctor(engine, output).await,
+        Command::Whoami => output.one(&engine.who_am_i().await?),
+        Command::Version => output.one(&engine.info().await?),
         Command::Job(verb) => job::run(verb, engine, output).await,
         Command::Task(verb) => task::run(verb, engine, output).await,
         Command::Vm(verb) => vm::run(verb, engine, output).await,

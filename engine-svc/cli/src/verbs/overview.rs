@@ -306,12 +306,45 @@ fn why_locks(output: &Output, locks: &AwaitedLocks, indent: &str) -> Result<(), 
     }
 }
 
+/// Clocks that differ by more than this mislead whoever compares times, in seconds.
+const SKEW: f64 = 5.0;
+
+/// The engine's version and clock, and whether the engine takes commands. False if something is wrong.
+async fn about_engine(engine: &Engine, output: &Output) -> Result<bool, Failure> {
+    let asked = SystemTime::now();
+    let info = match engine.info().await {
+        Ok(info) => info,
+        Err(Failure::Refused(status)) if status.code() == tonic::Code::Unimplemented => {
+            output.say("note  the engine is older than this taskctl and does not say its version")?;
+            return Ok(true);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let answered = SystemTime::now();
+    output.say(&format!("ok    the engine is of version {}", info.version))?;
+    let mut is_well = true;
+    if let Some(fault) = &info.refuses_commands {
+        is_well = false;
+        output.say(&format!(
+            "WRONG the engine takes no commands: {}",
+            in_words(fault)
+        ))?;
+    }
+    if let Some(skew) = words::outside(info.time.as_ref(), asked, answered).filter(|skew| *skew > SKEW) {
+        is_well = false;
+        output.say(&format!(
+            "WRONG the clocks of the engine and of this machine differ by {skew:.0} s: set them right"
+        ))?;
+    }
+    Ok(is_well)
+}
+
 /// Looks at what can be wrong, from the wire up.
 pub(super) async fn doctor(engine: &Engine, output: &Output) -> Result<(), Failure> {
     let hosts = engine.hosts(0).await?.items;
     output.say(&format!("ok    the engine at {} answers", engine.server))?;
     output.say(&format!("ok    taskctl {}", env!("CARGO_PKG_VERSION")))?;
-    let mut is_well = true;
+    let mut is_well = about_engine(engine, output).await?;
     for one in &hosts {
         let (name, id) = (&one.name, &one.host_id);
         let since = lasts(one.connection_since.as_ref());

@@ -1,7 +1,7 @@
 //! Who may do what, by the certificate.
 
-use proto::engine::v1::ListHostsRequest;
 use proto::engine::v1::host::Connection;
+use proto::engine::v1::{ListHostsRequest, Role, WhoAmIRequest};
 use proto::host::v1::{GetHostInfoRequest, ReleaseHostRequest};
 use proto::task::v1::operation::Verb;
 use rcgen::ExtendedKeyUsagePurpose;
@@ -106,6 +106,27 @@ async fn a_user_does_what_the_role_allows() -> TestResult<()> {
             .clone()
             .list_hosts(ListHostsRequest::default())
             .await?;
+    }
+    for (caller, name, role, may) in [
+        (&viewer, "vi", Role::Viewer, [true, false, false]),
+        (&operator, "op", Role::Operator, [true, true, false]),
+        (&engine, "engine ", Role::Viewer, [true, false, false]),
+    ] {
+        let who = caller
+            .engine
+            .clone()
+            .who_am_i(WhoAmIRequest {})
+            .await?
+            .into_inner();
+        let listed = ["ListVms", "CreateVm", "AddHost"].map(|rpc| {
+            who.permitted_rpcs
+                .iter()
+                .any(|one| one.ends_with(&format!("/{rpc}")))
+        });
+        ensure(
+            who.user.starts_with(name) && who.authenticated && who.role() == role && listed == may,
+            || format!("{name}: {who:?}"),
+        )?;
     }
     let done = viewer.vms.clone().create_vm(vm()).await;
     not_permitted(
