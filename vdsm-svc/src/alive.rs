@@ -1,7 +1,7 @@
-//! What goes on in this process: the threads that work for tasks, and the calls that hold locks.
+//! The work of this process: the tasks that threads work on, and the calls that hold locks.
 //!
-//! It outlives the machine, which is dropped and loaded again when a commit fails. The mutexes here guard no
-//! state of the host, only this list, and are never held across anything that waits.
+//! This list outlives the machine, which is dropped and loaded again after a failed commit. The mutexes here guard
+//! only the list, no state of the host, and are never held across a wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,17 +18,17 @@ pub(crate) struct Alive {
     last_call: AtomicU64,
 }
 
-/// A task that a thread of this process works for, or is about to.
+/// A task that a thread of this process works on, or is about to.
 #[derive(Debug)]
 pub(crate) struct AliveTask {
-    /// It is to stop.
+    /// Whether the task is to stop.
     pub(crate) aborted: AtomicBool,
-    /// As it was when the work began: what a filter looks at never changes.
+    /// The task as it was when the work began; the fields that filters compare never change.
     pub(crate) task: Arc<Task>,
 }
 
 impl Alive {
-    /// The tasks that are worked for.
+    /// The tasks that threads work on.
     pub(crate) fn tasks(&self) -> BTreeSet<TaskId> {
         locked(&self.tasks).keys().copied().collect()
     }
@@ -53,7 +53,7 @@ impl Alive {
         alive
     }
 
-    /// Tells a task to stop. One that is not worked for has nothing to stop.
+    /// Tells a task to stop. Does nothing if no thread works on the task.
     pub(crate) fn abort(&self, id: TaskId) {
         if let Some(task) = self.task(id) {
             task.aborted.store(true, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The host's service: accepts storage operations as tasks, runs them, and streams every change of theirs.
+//! The host's service: accepts storage operations as tasks, runs them, and streams each of their changes.
 //!
 //! - [`Settings`] is all that can be set; [`serve`] is the service.
 //! - `store/`: what is kept, and the host's mind (`vdsm-core`) as the coordinator drives it

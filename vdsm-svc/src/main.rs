@@ -10,16 +10,16 @@ use runtime::settings::Loaded;
 use runtime::{memory, offline, program, server, settings, supervisor, telemetry, threads};
 use vdsm_svc::{OWNER, PREFIX, Settings, check_config, fail_points, serve};
 
-/// A message is made of many small pieces, on one thread, and freed on another: this allocator is made for that, and
-/// a state edge costs a third less with it.
+/// A message consists of many small pieces that one thread allocates and another frees: this allocator is made for
+/// that, and makes a state edge a third cheaper.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// How long threads that hang in storage are waited for at the end: their tasks are as after a crash anyway.
+/// How long the program waits at its end for threads that hang in storage: their tasks are as after a crash anyway.
 const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // First of all, with one thread: then this run is to become a confined child.
+    // First of all, while there is one thread: this run may be meant to become a confined child.
     if let Some(failed) = vdsm_storage::confine::run_if_asked() {
         return failed;
     }
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
     let Loaded { settings, given, .. } = loaded;
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    // Until the end: it writes the last lines.
+    // Kept until the end, because it writes the last lines.
     let _logging = match telemetry::init(settings.log_format, &filter) {
         Ok(logging) => logging,
         Err(problem) => {

@@ -1,8 +1,8 @@
-//! What the starts of engines say of themselves, passed on among those of one engine that call this host
+//! What the starts of an engine say about themselves, passed on between those of one engine that call this host
 //! (docs/adr/0012).
 //!
-//! Kept by the process and not recorded, and nothing here is decided by it: that it is true is for those to see who
-//! have the key.
+//! The process keeps it in memory, and the host decides nothing by it: the engines, which have the key, check whether
+//! it is true.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -14,21 +14,21 @@ use proto::convert;
 use proto::host::v1::Life;
 use tokio::time::Instant;
 
-/// For how long it is passed on: several times as long as an engine takes to say it again.
+/// For how long the host passes a start's words on: several times as long as an engine takes to repeat them.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// Starts that are remembered, of all engines together: the one that has the host, and a few copies. The oldest make
-/// room.
+/// The maximum number of starts that are remembered, for all engines together: the start that has the host, and a few
+/// copies. The oldest are dropped.
 const MAX_LIVES: usize = 16;
 
 /// Bytes of a nonce.
 const NONCE_BYTES: usize = 16;
 
-/// Nonces that a start may have heard: of as many as are remembered but itself.
+/// The maximum number of nonces that a start may have heard: one from each remembered start but itself.
 const MAX_HEARD: usize = MAX_LIVES - 1;
 
-/// Hosts that a start may name: an engine with more names these. All that is passed on together stays below the 4 MiB
-/// that an answer may have.
+/// The maximum number of hosts that a start may name; an engine with more hosts names this many. All words together
+/// stay below the 4 MiB that an answer may have.
 const MAX_HOLDS: usize = 4_096;
 
 /// Bytes of a host's id.
@@ -37,7 +37,7 @@ const ID_BYTES: usize = 16;
 /// Bytes of the code.
 const CODE_BYTES: usize = 32;
 
-/// See the module.
+/// The words of the starts.
 #[derive(Debug, Default)]
 pub(crate) struct Meeting(Mutex<VecDeque<Said>>);
 
@@ -50,7 +50,7 @@ struct Said {
 }
 
 impl Meeting {
-    /// Keeps what a start says instead of what it said before, and tells what the others of that engine say.
+    /// Replaces what a start said before, and returns what the other starts of that engine say.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, naming the field.
@@ -61,7 +61,7 @@ impl Meeting {
     }
 
     fn meet_at(&self, engine_id: EngineId, incarnation: Incarnation, life: Life, now: Instant) -> Vec<Life> {
-        // No code that holds it can panic, so a poisoned one is as good as any.
+        // No code that holds this lock can panic, so poisoning means nothing.
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         said.retain(|one| {
             now.duration_since(one.at) < REMEMBERED
@@ -82,7 +82,7 @@ impl Meeting {
     }
 }
 
-/// Who says it, where it has the form that it must have.
+/// Which start speaks, if its words have the required form.
 fn is_whole(life: &Life) -> Result<Incarnation, Fault> {
     let incarnation = convert::id("life.incarnation", &life.incarnation)?;
     let has = |field: &str, bytes: usize, wanted: usize| match bytes == wanted {

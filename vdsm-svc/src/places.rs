@@ -1,4 +1,4 @@
-//! The two places of a service, before anything is opened in them: its data directory and its storage root.
+//! The two directories of a service, before anything in them is opened: its data directory and its storage root.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-/// Of a storage root that is made: the storage's user passes through it, and only the service makes domains in it.
+/// The mode of a new storage root: the storage's user can pass through it, but only the service makes domains in it.
 const ROOT_MODE: u32 = 0o755;
 
-/// Makes a storage root whose parent is there, with its mode whatever the umask is. One that is there stays as it is.
+/// Makes a storage root in an existing directory, with this mode whatever the umask is. An existing root stays as it
+/// is.
 pub(crate) fn make_storage_root(path: &Path) -> io::Result<()> {
-    // Not tried where it is there: storage that hangs answers no attempt to write, and the host could not even say that
-    // it loads.
+    // Not attempted if the root exists: storage that hangs answers no write, and the host could not even say that it
+    // is loading.
     if path.is_dir() {
         return Ok(());
     }
@@ -22,15 +23,15 @@ pub(crate) fn make_storage_root(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
-    // A mode that lets nobody in is no reason not to find it, and the name may lead elsewhere by now.
+    // Opened as a path, so that a mode that admits nobody is no obstacle; the name may lead elsewhere by now.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = rustix::fs::open(path, flags, Mode::empty())?;
     let made = format!("/proc/self/fd/{}", made.as_raw_fd());
     fs::set_permissions(made, Permissions::from_mode(ROOT_MODE))
 }
 
-/// What is wrong with where the two are: neither lies in the other. Whoever may write to storage would reach what decides
-/// about it, or could take the place of it.
+/// Why the two directories cannot be used together: one lies in the other. Whoever may write to storage could then
+/// reach or replace the data that decides about storage.
 pub(crate) fn trouble(data_dir: &Path, storage_root: &Path) -> io::Result<Option<&'static str>> {
     let (data, storage) = (resolved(data_dir)?, resolved(storage_root)?);
     Ok(if data == storage {
@@ -44,7 +45,7 @@ pub(crate) fn trouble(data_dir: &Path, storage_root: &Path) -> io::Result<Option
     })
 }
 
-/// Where a path leads, links followed, as far as it is there.
+/// Where a path leads, with links followed, as far as it exists.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     for above in path.ancestors() {

@@ -1,7 +1,7 @@
-//! Which starts of engines are connected, as their open streams of tasks show, who asks to succeed one of them, and
-//! which streams end because the host is another engine's.
+//! Which starts of engines are connected, as their open task streams show; which starts ask to succeed one of them;
+//! and which streams end because the host belongs to another engine.
 //!
-//! Kept by the process and not recorded: a restart of the host cuts all streams, and begins anew.
+//! The process keeps this in memory: a restart of the host ends all streams, and begins anew.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,45 +15,47 @@ use vdsm_core::{EngineCall, Owner};
 
 use crate::meeting::Meeting;
 
-/// Starts that ask and are remembered for it; more are asked by nobody who means it, and the oldest make room.
+/// The maximum number of remembered starts that ask for the host; no honest situation has more, and the oldest are
+/// dropped.
 const MAX_ASKING: usize = 64;
 
-/// How long who was put off has to wait after the stream has ended for which it was. The start that had it opens it anew within
-/// that, or claims the host by another incarnation, and whoever comes in its place after a restart was never put off.
+/// How long a start that was put off must wait after the stream has ended for which it was put off. Within that time
+/// the start that had the stream opens it again, or claims the host as another incarnation; and a start that follows
+/// it after a restart was never put off.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Who has asked for less than this before the stream ended need not: a start that takes another incarnation may ask before its
-/// own stream has ended.
+/// A start that asked for less than this before the stream ended need not wait: a start that takes a new incarnation
+/// may ask before its own stream has ended.
 const BRIEF: Duration = Duration::from_millis(500);
 
-/// Starts that are remembered to have ended their last stream; the oldest make room.
+/// The maximum number of remembered starts that have ended their last stream; the oldest are dropped.
 const MAX_LEFT: usize = 64;
 
-/// How often the log says that an engine is refused.
+/// How often the log repeats that an engine is refused.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Engines that are refused and remembered for it; the oldest make room.
+/// The maximum number of remembered engines that were refused; the oldest are dropped.
 const MAX_REFUSED: usize = 64;
 
-/// A start of an engine, as it calls.
+/// The start of an engine that makes a call.
 type Caller = (EngineId, Option<Incarnation>);
 
-/// See the module.
+/// The connected starts, and those that ask for the host.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     streams: Mutex<BTreeMap<Incarnation, usize>>,
     asking: Mutex<VecDeque<(Incarnation, Instant)>>,
-    /// Whose last stream has ended, and when.
+    /// Starts whose last stream has ended, and when.
     left: Mutex<VecDeque<(Incarnation, Instant)>>,
-    /// Whom the log has told of as refused, and when.
+    /// Refused callers that the log has named, and when.
     refused: Mutex<VecDeque<(Caller, Instant)>>,
-    /// What the starts that call say to each other.
+    /// What the starts that call tell each other.
     pub(crate) meeting: Meeting,
-    /// Whose host it is, as it was last recorded.
+    /// Whose host this is, as last recorded.
     owner: watch::Sender<Option<Owner>>,
 }
 
-/// One open stream; it ends when this is dropped.
+/// One open stream; dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct Present {
     presence: Arc<Presence>,
@@ -61,7 +63,7 @@ pub(crate) struct Present {
 }
 
 impl Presence {
-    /// A start of an engine has opened a stream.
+    /// Counts a stream that a start of an engine has opened.
     pub(crate) fn arrives(self: &Arc<Self>, incarnation: Incarnation) -> Present {
         *locked(&self.streams).entry(incarnation).or_insert(0) += 1;
         Present {
@@ -70,7 +72,7 @@ impl Presence {
         }
     }
 
-    /// How many starts of engines are connected.
+    /// The number of connected starts of engines.
     pub(crate) fn connected(&self) -> usize {
         locked(&self.streams).len()
     }
@@ -91,15 +93,15 @@ impl Presence {
         }
     }
 
-    /// Whose host it is from now on: it is recorded.
+    /// Sets the owner of the host, which is recorded.
     pub(crate) fn belongs_to(&self, owner: Option<Owner>) {
         self.owner.send_replace(owner);
     }
 
-    /// A stream of this engine is to be opened: what completes, with the reason, when it must end.
+    /// The fence of a stream that this engine wants to open: it completes, with the reason, when the stream must end.
     ///
     /// # Errors
-    /// Why it must not begin.
+    /// Why the stream must not begin.
     pub(crate) fn fence(
         &self,
         call: EngineCall,
@@ -109,7 +111,7 @@ impl Presence {
         Ok(async move {
             loop {
                 if owner.changed().await.is_err() {
-                    // The service ends, and all streams with it.
+                    // The service is stopping, and all streams with it.
                     std::future::pending::<()>().await;
                 }
                 match vdsm_core::may_follow(owner.borrow_and_update().as_ref(), &call, has_it) {
@@ -120,7 +122,7 @@ impl Presence {
         })
     }
 
-    /// Whether the log is to say now that this engine is refused: once a minute for each start of one.
+    /// Whether to log now that this engine is refused: once a minute for each start of an engine.
     pub(crate) fn tells_of_refusing(&self, call: &EngineCall) -> bool {
         self.tells_of_refusing_at(call, Instant::now())
     }
@@ -142,8 +144,8 @@ impl Presence {
         true
     }
 
-    /// For how long `line`, the last of which asks now, has asked to succeed `predecessor`; none where that one is
-    /// not connected, nor was an instant ago, when it was asked before.
+    /// For how long `line`, whose last start asks now, has asked to succeed `predecessor`; none if the predecessor is
+    /// not connected, and was not connected a moment ago when the line asked before.
     pub(crate) fn waited(&self, predecessor: Incarnation, line: &[Incarnation]) -> Option<Duration> {
         self.waited_at(predecessor, line, Instant::now())
     }
@@ -180,7 +182,7 @@ impl Drop for Present {
     }
 }
 
-/// No code that holds one of these can panic, so a poisoned one is as good as any.
+/// No code that holds one of these locks can panic, so poisoning means nothing.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -236,7 +238,8 @@ mod tests {
         assert!(waited(&[2], seconds(12)).is_some());
         assert_eq!(waited(&[5], seconds(12)), Some(Duration::ZERO));
         presence.leaves_at(start(1), begin + seconds(12));
-        // It may be back within a moment, and then it has the host; whoever was not put off for it is let in meanwhile.
+        // The start may be back within a moment, and then it has the host; meanwhile a start that it did not delay is
+        // let in.
         assert_eq!(waited(&[2], seconds(13)), Some(seconds(12)));
         assert_eq!(waited(&[9], seconds(13)), None);
         assert_eq!(waited(&[5], seconds(13)), None, "put off for an instant");

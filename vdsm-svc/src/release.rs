@@ -1,4 +1,4 @@
-//! `--release-host`: gives the host up while the service is stopped, whoever has it.
+//! `--release-host`: releases the host while the service is stopped, whoever has it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use vdsm_core::Owner;
 
 use crate::store::{OWNER, OWNER_KEY, nobodys, owner};
 
-/// Without it a directory holds no store, and one must not be made here.
+/// A directory without this file holds no store, and none must be made here.
 const STORE: &str = "store.redb";
 
-/// Forgets whose host it is, durably, in the store of this data directory. From then on the host is as one that no
-/// engine ever had: the first one that claims it gets it. Tasks are left as they are. Returns what was done, in words.
+/// Forgets the host's owner, durably, in the store of this data directory. From then on the host is like one that no
+/// engine ever had: the first engine that claims it gets it. Tasks stay as they are. Returns in words what was done.
 ///
 /// # Errors
 /// [`StoreError`] if the directory holds no store, is in use, or cannot be read or written.
@@ -33,7 +33,7 @@ pub fn release_host(data_dir: &Path) -> Result<String, StoreError> {
 fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
     let reader = store.reader()?;
     let found = owner(&*reader);
-    // How it last changed hands by a person's decision is told for as long as there is a host.
+    // The last take-over by a person stays recorded for as long as the host exists.
     let kept = found
         .as_ref()
         .ok()
@@ -59,7 +59,7 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
         }
         Err(error) => format!("an engine that cannot be read ({error})"),
     };
-    // What the services keep of the clock stays as it is, for however long.
+    // The record of the clock stays as it is, whatever its age.
     let stamp = Ages::open(&**store, Duration::MAX)?.stamp();
     let none = Write {
         table: OWNER,

@@ -1,4 +1,4 @@
-//! The service put together: what is opened first, when it serves, and how it ends.
+//! The assembled service: what it opens first, when it serves, and how it ends.
 
 use std::io;
 use std::path::PathBuf;
@@ -31,30 +31,30 @@ use crate::runner::{Runner, Tools};
 use crate::settings::Settings;
 use crate::store::{self, HostMachine, Seed};
 
-/// How long the coordinator is waited for at the end. A disk that takes longer is cut off, as by a crash.
+/// How long the service waits for the coordinator at its end. A disk that takes longer is cut off, as by a crash.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
 
-/// Whose data directory it is, whichever host's.
+/// The owner of the data directory, whichever host it is.
 pub const OWNER: disk::Owner = disk::Owner::service("vdsm-svc");
 
-/// As metrics tell it.
+/// The service's identity in the metrics.
 const IDENTITY: Identity = Identity {
     service: "vdsm-svc",
     version: env!("CARGO_PKG_VERSION"),
 };
 
-/// Why the service ended, or never began.
+/// Why the service did not start, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The storage root is not there and cannot be made.
+    /// The storage root does not exist and cannot be made.
     #[error("cannot create the storage root {}", .0.display())]
     StorageRoot(PathBuf, #[source] io::Error),
-    /// The data directory and the storage root are not apart.
+    /// One of the two directories lies in the other.
     #[error("--data-dir {} and --storage-root {} must be separate directories, but {trouble}: give another directory for one of them", data_dir.display(), storage_root.display())]
     Places {
-        /// As it was given.
+        /// As given.
         data_dir: PathBuf,
-        /// As it was given.
+        /// As given.
         storage_root: PathBuf,
         /// How they lie, in words.
         trouble: &'static str,
@@ -65,13 +65,13 @@ pub enum ServiceError {
     /// The store cannot be opened or read.
     #[error("the service cannot start on the data directory {}", .0.display())]
     Store(PathBuf, #[source] StoreError),
-    /// There is no thread for tasks.
+    /// No thread for tasks can be started.
     #[error("cannot start a thread for tasks: raise the limit of processes")]
     Threads(#[source] io::Error),
-    /// The door has no lock, or one that cannot be used.
+    /// TLS is not configured where it is required, or cannot be used as configured.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The address cannot be had.
+    /// The service cannot listen on the address.
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] io::Error),
     /// Metrics cannot be served.
@@ -85,18 +85,18 @@ pub enum ServiceError {
     CoordinatorEnded,
 }
 
-/// Serves until `shutdown` completes. Within a tokio runtime of several threads.
+/// Serves until `shutdown` completes. Must run within a tokio runtime of several threads.
 ///
-/// What is wrong with the configuration, the storage root, qemu-img or the store is an error before anything is
-/// served. From then on RPCs answer, with `LOADING` until the tasks are read and all their locks are held.
+/// A fault in the configuration, the storage root, qemu-img or the store is an error before anything is served. From
+/// then on RPCs answer, with `LOADING` until the tasks are read and all their locks are held.
 ///
 /// # Errors
 /// [`ServiceError`].
 pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), ServiceError> {
-    // Before anything is opened: what cannot be used is told then, and nothing is changed.
+    // Checked before anything is opened, so that a mistake in the settings changes nothing.
     let tls = settings.door.lock(settings.listen)?;
     let (root, qemu_img_version) = open_storage(&settings)?;
-    // The store first: it refuses a data directory that another process uses, before this one writes an address.
+    // The store first: it refuses a data directory that another process uses, before this process writes an address.
     let options = disk::Options {
         cache_bytes: settings.cache_mib << 20,
         passes: runtime::failpoint::hit,
@@ -119,12 +119,12 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     let data_dir = settings.data_dir.clone();
     let outcome = serve_over(settings, parts, shutdown).await;
     program::forget_address(&data_dir);
-    // Until then no other service may write its own there.
+    // The open store keeps other services out of the directory until here.
     drop(store);
     outcome
 }
 
-/// Whether the service could begin with these settings: its certificates are read, and nothing is opened or changed.
+/// Checks whether the service could start with these settings: reads the certificates, and opens and changes nothing.
 ///
 /// # Errors
 /// [`ServiceError`].
@@ -134,19 +134,19 @@ pub fn check_config(settings: &Settings) -> Result<(), ServiceError> {
     check_places(settings)
 }
 
-/// What a service is put together from.
+/// The parts of a service.
 pub struct Parts<I = TcpIncoming> {
     /// The storage domains.
     pub root: Arc<NamedRoot>,
     /// The version of the program that makes and reads images, for people.
     pub qemu_img_version: String,
-    /// The service's memory.
+    /// The service's records.
     pub store: Arc<dyn Store>,
-    /// Where it is served.
+    /// The socket.
     pub listening: Listening<I>,
 }
 
-/// As [`serve`], over parts that are open: for stores, and for networks, of another kind.
+/// Like [`serve`], over parts that are open already: for stores, and for networks, of other kinds.
 ///
 /// # Errors
 /// [`ServiceError`].
@@ -172,7 +172,7 @@ pub async fn serve_over(
     let log = Log::measured(store, Arc::clone(&meters)).map_err(at_store(&settings))?;
     let exporter = Exporter::default();
     exporter.add_shared(IDENTITY, &log);
-    // Until the very end, and from before the tasks are loaded.
+    // Kept to the very end, and started before the tasks are loaded.
     let _metrics = Listener::start(
         &settings.metrics,
         settings.door.insecure,
@@ -227,12 +227,12 @@ pub async fn serve_over(
         tracing::warn!(patience = ?LAST_COMMIT, "the last commit did not finish in time: stopping without it");
     }
     outcome?;
-    // An end in good order would say that the next start finds everything.
+    // A regular end would tell the next start that everything was written.
     let kept = threads::blocking(move || last_look.look_after()).await;
     kept.unwrap_or(Ok(())).map_err(at_store(&settings))
 }
 
-/// Until it is to stop, or until something ends that must not.
+/// Serves until the service is to stop, or until a part ends that must not.
 async fn serve_until(
     listening: Listening<impl Connections>,
     gate: &Gate,
@@ -267,7 +267,7 @@ async fn serve_until(
     }
 }
 
-/// What loading the tasks takes.
+/// What loading the tasks needs.
 struct Loading {
     settings: Settings,
     root: Arc<NamedRoot>,
@@ -351,11 +351,11 @@ impl Loading {
     }
 }
 
-/// Removes what dead strangers left, before any task of this service runs: a lost store's tasks of which no
-/// process is left need their run directories no more. Nor do tasks that have ended well: one whose directory could
-/// not be removed then would keep it for as long as its record is kept.
+/// Removes leftovers of orphans before any task of this service runs: a lost store's tasks without a process no
+/// longer need their run directories. Nor do tasks that have ended well: a run directory that could not be removed at
+/// the end would otherwise stay as long as the task's record.
 fn look_after(root: &NamedRoot, log: &Arc<Log<HostHistory>>) -> Result<(), StoreError> {
-    // What is opened later in its place may hold others: they are seen to as by a start.
+    // A storage root that is opened later in its place may hold other leftovers, which are removed as at a start.
     let later = Arc::downgrade(log);
     root.welcome(move |root| {
         if let Some(log) = later.upgrade()
@@ -399,7 +399,7 @@ fn open_storage(settings: &Settings) -> Result<(Arc<NamedRoot>, String), Service
     Ok((Arc::new(root), version.to_string()))
 }
 
-/// Storage and data directory must not lie in one another.
+/// Checks that neither of storage and data directory lies in the other.
 fn check_places(settings: &Settings) -> Result<(), ServiceError> {
     let path = &settings.storage_root;
     let trouble = places::trouble(&settings.data_dir, path);
@@ -413,7 +413,7 @@ fn check_places(settings: &Settings) -> Result<(), ServiceError> {
     }
 }
 
-/// What of the children's confinement this machine lacks, and what that costs.
+/// Logs which parts of the children's confinement this machine lacks, and what that costs.
 fn tell_confinement(root: &NamedRoot) -> Result<(), ServiceError> {
     let report = root.qemu_img().confinement().map_err(ServiceError::Storage)?;
     for missing in &report.missing {
@@ -433,7 +433,7 @@ fn at_store(settings: &Settings) -> impl FnOnce(StoreError) -> ServiceError {
     |error| ServiceError::Store(path, error)
 }
 
-/// Every step boundary of every operation, as fail points name them.
+/// Every step boundary of every operation, named as its fail point is.
 pub fn fail_points() -> Vec<String> {
     op::steps()
         .into_iter()

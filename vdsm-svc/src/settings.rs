@@ -1,4 +1,4 @@
-//! All that can be set.
+//! The host's settings.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,49 +17,51 @@ use vdsm_core::Limits;
 use vdsm_storage::confine::{Confiner, StorageUser};
 use vdsm_storage::qemu_img::NO_PROGRESS_TIMEOUT;
 
-/// Before the names of settings in the environment.
+/// The prefix of the environment variables.
 pub const PREFIX: &str = "VDSM_SVC";
 
-/// Between services; clients that want to hear less often of a stream on which nothing happens say so.
+/// The interval between services; clients that want fewer heartbeats on a quiet stream say so.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
-/// Runs storage operations on this host's file storage domains, and streams every change of theirs.
+/// Runs storage operations on this host's file storage domains, and streams each of their changes.
 ///
-/// A flag wins over its variable in the environment, and that over the file that --config names (TOML, the flags'
-/// names with underscores). RUST_LOG filters the log, for example RUST_LOG=vdsm_svc=debug,info.
+/// A flag overrides its variable in the environment, and the variable overrides the file that --config names (TOML,
+/// with the flags' names and underscores). RUST_LOG filters the log, for example RUST_LOG=vdsm_svc=debug,info.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "vdsm-svc", version, after_help = runtime::offline::HELP)]
 pub struct Settings {
-    /// Address and port to serve on. Port 0 takes a free one, and `address` in the data directory names it.
-    /// One that is not loopback takes TLS (--tls-cert), or --insecure.
+    /// Address and port to serve on. Port 0 takes a free port, and the file `address` in the data directory names it.
+    /// An address that is not loopback requires TLS (--tls-cert) or --insecure.
     #[arg(long, default_value = "127.0.0.1:54321", value_name = "ADDRESS", value_parser = runtime::settings::listen_address)]
     pub listen: SocketAddr,
 
-    /// Directory of the service's own store; made if it is not there. On a local file system that honours fsync.
+    /// Directory of the service's own store; created if it does not exist. It must be on a local file system that
+    /// honours fsync.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
 
-    /// Directory that holds the storage domains; made if it is not there and its parent is.
+    /// Directory that holds the storage domains; created if it does not exist and its parent does.
     #[arg(long, value_name = "DIR")]
     pub storage_root: PathBuf,
 
-    /// UUID of this host. Keep it in the configuration, not in the data directory, which it outlives.
+    /// UUID of this host. Keep it in the configuration, not in the data directory: it outlives that directory.
     #[arg(long, value_name = "UUID", value_parser = host_id)]
     pub host_id: HostId,
 
-    /// Ask the service that runs over this data directory whether it serves (grpc.health.v1), and exit: with 0 if it
-    /// does, else with 1 and the reason. For container health checks.
+    /// Ask the service that runs on this data directory whether it serves (grpc.health.v1), and exit: with 0 if it
+    /// does, otherwise with 1 and the reason. For health checks of containers.
     #[arg(long)]
     pub health: bool,
 
-    /// Make the host nobody's, whichever engine or start of an engine has it, print what was done, and exit. Only while
-    /// the service is stopped. For a host whose engine is gone for good; a living engine takes a host over online.
+    /// Release the host, whichever engine or start of an engine has it, print what was done, and exit. Works only
+    /// while the service is stopped. For a host whose engine is gone for good; a living engine takes a host over
+    /// online.
     #[arg(long)]
     pub release_host: bool,
 
-    /// What log lines, on stderr, look like.
+    /// The format of the log lines on stderr.
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
 
@@ -71,27 +73,27 @@ pub struct Settings {
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = count(1, 10_000))]
     pub running_per_domain: usize,
 
-    /// Tasks that may wait for their turn; one more is refused at once with QUEUE_FULL.
+    /// Maximum number of tasks that wait for their turn; a further one is refused at once with QUEUE_FULL.
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = count(1, 1_000_000))]
     pub queue_limit: usize,
 
-    /// Days for which watchers can resume where they were.
+    /// Days of history after which watchers can still resume.
     #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub history_days: u64,
 
-    /// Revisions for which watchers can resume where they were, however young older ones are.
+    /// Number of latest revisions from which watchers can resume, however old these are.
     #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub history_revisions: u64,
 
-    /// Days for which a cleared task is kept: a task id must not be used again before.
+    /// Days for which a cleared task is kept; a task id must not be used again before.
     #[arg(long, default_value_t = 30, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(30..=3_650))]
     pub cleared_days: u64,
 
-    /// Days after which a task that is over and was started by no engine is cleared by itself.
+    /// Days after which a task that is over is cleared automatically, if no engine started it.
     #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub unowned_days: u64,
 
-    /// Seconds after which a watch ends in good order, give or take a tenth, and its client resumes.
+    /// Seconds after which the host ends a watch regularly, give or take a tenth; the client then resumes.
     #[arg(long, default_value_t = MAX_AGE.as_secs(), value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub max_watch_seconds: u64,
 
@@ -107,24 +109,24 @@ pub struct Settings {
     #[arg(long, default_value = "qemu-img", value_name = "PATH")]
     pub qemu_img: PathBuf,
 
-    /// Who may come in.
+    /// Access to the service.
     #[command(flatten)]
     pub door: Door,
 
-    /// What clients may use.
+    /// Limits for clients.
     #[command(flatten)]
     pub wire: server::Limits,
 
-    /// Where metrics are served.
+    /// Metrics.
     #[command(flatten)]
     pub metrics: MetricsSettings,
 
-    /// Who owns what lies on storage, by numbers. Where the service is root, what it makes there is theirs, and qemu-img
-    /// runs as they do; else that is the service's own user.
+    /// Owner of everything on storage, as numbers. If the service is root, the files that it makes there belong to
+    /// this user, and qemu-img runs as this user; otherwise the owner is the service's own user.
     #[arg(long, default_value_t = StorageUser::default(), value_name = "UID:GID")]
     pub storage_user: StorageUser,
 
-    /// The program that confines qemu-img: this one. For tests, in whose programs the service runs.
+    /// The program that confines qemu-img: this one by default. For tests, in whose programs the service runs.
     #[arg(long, hide = true, value_name = "PATH")]
     pub confiner: Option<PathBuf>,
 }
@@ -142,7 +144,7 @@ impl Settings {
         Duration::from_secs(self.no_progress_timeout)
     }
 
-    /// Where the processes of tasks are kept track of.
+    /// The directory in which tasks' processes are recorded.
     pub(crate) fn runs(&self) -> PathBuf {
         self.data_dir.join("run")
     }
@@ -153,7 +155,7 @@ impl Settings {
             .map_or_else(Confiner::this_program, Confiner::program)
     }
 
-    /// What holds of every watch.
+    /// The terms of every watch.
     pub(crate) const fn watch_terms(&self) -> Terms {
         Terms {
             heartbeat: HEARTBEAT,
@@ -169,7 +171,7 @@ impl Settings {
     }
 }
 
-/// So many days.
+/// A number of days.
 pub(crate) const fn days(days: u64) -> Duration {
     Duration::from_secs(days * SECONDS_PER_DAY)
 }

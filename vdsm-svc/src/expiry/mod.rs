@@ -1,4 +1,4 @@
-//! What time does by itself: tasks of no engine are cleared when they are old, and cleared ones forgotten.
+//! Expiry: old tasks that no engine started are cleared, and old cleared tasks are forgotten.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use vdsm_core::{Input, Known, Task};
 use crate::settings::{Settings, days};
 use crate::store::{CLEARED, HostMachine, TASK, decode_task, ordinal_of};
 
-/// How often it is looked.
+/// How often the host looks for old tasks.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// Records that change in one revision. There may be more: then the next look comes at once.
+/// The maximum number of records that change in one revision. If more are old, the next look follows at once.
 const PIECE: usize = 32;
 
-/// Records looked at from the oldest on. Tasks end, and are cleared, about in the order of their acceptance, so where
-/// none of these is old enough, hardly any is.
+/// The number of oldest records that a look examines. Tasks end, and are cleared, about in the order of their
+/// acceptance, so if none of these is old enough, hardly any task is.
 const LOOKED_AT: usize = 1_000;
 
-/// How old is old.
+/// The ages at which tasks expire.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     unowned: Duration,
@@ -40,7 +40,7 @@ impl Limits {
         }
     }
 
-    /// The greater of them.
+    /// The longer of the two ages.
     pub(crate) fn greatest(self) -> Duration {
         self.unowned.max(self.cleared)
     }
@@ -68,19 +68,20 @@ pub(crate) async fn run(coordinator: Handle<HostMachine>, store: Arc<dyn Store>,
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(INTERVAL) => {}
-                // Not a moment longer: whoever stopped it may want to open the store again.
+                // The task must end at once: whoever stopped the service may want to open the store again.
                 () = coordinator.ended() => return,
             }
         }
     }
 }
 
-/// What is old now; none if nothing is.
+/// The input that expires old tasks; none if no task is old.
 fn look(reader: &dyn Reader, limits: Limits, present: Present) -> Result<Option<Input>, StoreError> {
     let older = |since: Option<Timestamp>, age| since.is_some_and(|since| present.is_older(since, age));
     let unowned = |task: &Task| task.engine_id.is_none() && older(task.end_time, limits.unowned);
     let clear = oldest(reader, TASK, unowned)?;
-    // Not before it was cleared for so long: its engine may have been away, and may still send it once more.
+    // A task is kept for its time after the clear: its engine may have been away, and may still send the task once
+    // more.
     let cleared = |task: &Task| older(task.clear_time.or(task.end_time), limits.cleared);
     let forget = oldest(reader, CLEARED, cleared)?;
     if clear.is_empty() && forget.is_empty() {
@@ -106,7 +107,7 @@ fn oldest(
     let records = reader.scan(table, all, Order::Ascending, LOOKED_AT)?;
     let mut found = Vec::new();
     for (key, record) in records {
-        // A record that cannot be understood is left alone; the load has said so.
+        // A record that cannot be understood is left alone; the load has logged it.
         if let Ok(task) = decode_task(ordinal_of(&key)?, &record)
             && wanted(&task)
         {

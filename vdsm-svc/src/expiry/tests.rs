@@ -1,4 +1,4 @@
-//! Over a store: what is old is found, what is decided about it is recorded, and then nothing old is left.
+//! Over a store: old tasks are found, the decision about them is recorded, and then no old task is left.
 
 use ::store::{Commit, Write};
 use bytes::Bytes;
@@ -28,7 +28,7 @@ const ENGINE: EngineCall = EngineCall {
     store_id: None,
 };
 
-/// So many days after the beginning.
+/// This many days after the beginning.
 fn day(days: i64) -> Timestamp {
     Timestamp(0).plus_seconds(days * 24 * 60 * 60)
 }
@@ -78,7 +78,7 @@ impl World {
         store::known(&*self.store.reader().unwrap(), id(n)).unwrap()
     }
 
-    /// A task that is over at once, because it is aborted before it was heard of.
+    /// A task that is over at once, because it is aborted before it was started.
     fn over(&mut self, n: u128, caller: Caller, now: Timestamp) {
         let input = Input::Abort {
             caller,
@@ -89,7 +89,7 @@ impl World {
         self.step(input, now).unwrap();
     }
 
-    /// A task of an engine that is over.
+    /// An engine's task that is over.
     fn over_and_owned(&mut self, n: u128, now: Timestamp) -> Caller {
         let caller = Caller { engine: Some(ENGINE) };
         let claim = vdsm_core::Claim {
@@ -114,7 +114,7 @@ impl World {
     }
 
     fn look(&self, now: Timestamp) -> Option<Input> {
-        // What is not over yet then is of a clock that was ahead, not too long ago.
+        // A task that is not over at that time was recorded with a clock that was ahead, but not by too much.
         let most = day(20_000);
         look(
             &*self.store.reader().unwrap(),
@@ -124,7 +124,7 @@ impl World {
         .unwrap()
     }
 
-    /// Looks and decides once, as the service does: how many records were old.
+    /// Looks and decides once, as the service does; returns how many records were old.
     fn age(&mut self, now: Timestamp) -> usize {
         let Some(input) = self.look(now) else { return 0 };
         let Input::Age { clear, forget } = &input else {
@@ -164,7 +164,7 @@ fn what_no_engine_started_goes_by_its_age_and_what_an_engine_started_does_not() 
     assert!(world.is_known(2), "its engine has not said that it may go");
 }
 
-/// An engine that was away for long clears late, and may have sent it once more before.
+/// An engine that was away for long clears late, and may have sent the task once more before.
 #[test]
 fn what_was_cleared_is_kept_for_its_time_from_then_on() {
     let mut world = World::new();
@@ -216,7 +216,7 @@ fn much_that_is_old_goes_a_piece_at_a_time() {
     assert!((1..=all).all(|n| !world.is_known(n as u128)));
 }
 
-/// What was cleared or started meanwhile is no longer as it was read.
+/// A task that was cleared or started meanwhile differs from the record that the look has read.
 #[test]
 fn what_has_changed_since_it_was_looked_at_is_left_for_the_next_time() {
     let mut world = World::new();

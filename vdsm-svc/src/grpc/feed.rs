@@ -1,4 +1,4 @@
-//! What WatchTasks shows.
+//! The feed of WatchTasks.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::alive::Alive;
 use crate::presence::Present;
 use crate::store::{TASK, decode_task, ordinal_of, shown};
 
-/// Records of one page of a snapshot; at some 300 bytes each, and 17 kB at most.
+/// The number of records on one page of a snapshot; a record has some 300 bytes, and at most 17 kB.
 const PAGE: usize = 200;
 
 /// The tasks that a filter selects.
 pub(super) struct TaskFeed {
     filter: Filter,
     alive: Arc<Alive>,
-    /// Whose stream it is, where an engine opened it.
+    /// The engine's presence, if an engine opened the stream.
     _present: Option<Present>,
 }
 
@@ -45,7 +45,8 @@ impl Feed for TaskFeed {
         })
     }
 
-    /// Every task that is not cleared, however old: an engine that was away finds all that it must still settle.
+    /// Every task that is not cleared, however old: an engine that was away finds everything that it must still
+    /// settle.
     fn snapshot(&self, reader: &dyn Reader, after: Option<&[u8]>) -> Result<Page, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let records = reader.scan(TASK, (from, Bound::Unbounded), Order::Ascending, PAGE)?;

@@ -1,4 +1,4 @@
-//! A stream that ends as soon as the host is another engine's than the one that opened it.
+//! A stream that ends as soon as the host belongs to another engine than the one that opened it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,14 +8,14 @@ use futures_core::Stream;
 use runtime::status;
 use tonic::Status;
 
-/// What completes, with the reason, when the stream must end.
+/// Completes, with the reason, when the stream must end.
 type Fence = Pin<Box<dyn Future<Output = Fault> + Send>>;
 
-/// See the module.
+/// A stream with its fence.
 pub(super) struct Fenced<S> {
-    /// None once it has ended.
+    /// None once the stream has ended.
     stream: Option<S>,
-    /// None where no engine opened it.
+    /// None if no engine opened the stream.
     fence: Option<Fence>,
 }
 
@@ -32,7 +32,7 @@ impl<T, S: Stream<Item = Result<T, Status>> + Unpin> Stream for Fenced<S> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // First: what is ready yet is nothing for one whose host it is not.
+        // The fence comes first: items that are ready are not for an engine that no longer has the host.
         if let Some(fence) = &mut self.fence
             && let Poll::Ready(fault) = fence.as_mut().poll(context)
         {

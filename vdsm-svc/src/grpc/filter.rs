@@ -1,4 +1,4 @@
-//! What a watcher of tasks wants to see: only by what never changes for a task.
+//! The filter of a watcher of tasks. It compares only fields that never change for a task.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use proto::convert;
 use proto::host::v1 as wire;
 use runtime::filter::{self, Ids};
 
-/// A checked filter. Ids have one spelling, so they are compared as texts.
+/// A checked filter. Ids have one spelling, so they are compared as text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filter {
     task_ids: Ids,
@@ -32,7 +32,7 @@ impl Filter {
         })
     }
 
-    /// Memory that it takes.
+    /// The memory that the filter takes.
     pub(super) fn held_bytes(&self) -> usize {
         let texts = [&self.entity_id, &self.engine_id, &self.correlation_id];
         let texts = texts.map(String::capacity).iter().sum::<usize>();
@@ -56,7 +56,7 @@ impl Filter {
     }
 }
 
-/// As ids are compared; empty where none is given.
+/// An optional id in the spelling that is compared; empty if none is given.
 fn optional<T: FromStr<Err = IdError> + Display>(field: &str, text: &str) -> Result<String, Fault> {
     let id = convert::optional_id::<T>(field, text)?;
     Ok(id.map(|id| id.to_string()).unwrap_or_default())

@@ -24,10 +24,10 @@ use super::{Gate, Host, caller, refused, storage, unexpected};
 use crate::presence::Presence;
 use crate::store;
 
-/// Starts that a claim may name as those since its predecessor: as many as an engine keeps.
+/// The maximum number of starts since its predecessor that a claim may name: as many as an engine keeps.
 const MAX_SINCE: usize = 4_096;
 
-/// See the module.
+/// The service.
 pub(super) struct Hosts {
     gate: Gate,
     lane: Lane,
@@ -39,7 +39,7 @@ impl Hosts {
     }
 
     async fn info(&self, host: &Host) -> Result<wire::HostInfo, Status> {
-        // Before the rest is read: whatever was read is at least as new.
+        // The token is taken before the rest is read, so everything read is at least as new.
         let token = host.log.token().to_string();
         let reader = host.log.store().reader().map_err(status::from_store)?;
         let owner = store::owner(&*reader).map_err(status::from_store)?;
@@ -72,8 +72,8 @@ impl Hosts {
         })
     }
 
-    /// Tasks that the store does not know and of which a process is left. Where that cannot be told the reason stands
-    /// beside them: "none" would be a proof, and the rest of the answer is as true as ever.
+    /// The orphans: tasks unknown to the store of which a process is left. If they cannot be listed, the reason
+    /// stands beside them, because "none" would be a proof; the rest of the answer is valid all the same.
     async fn orphans(&self, host: &Host) -> Orphans {
         let root = Arc::clone(&host.root);
         let store = Arc::clone(host.log.store());
@@ -155,7 +155,7 @@ fn tell_claimed(call: EngineCall, take_over: Option<&TakeOver>) {
     }
 }
 
-/// Why a point that the caller has followed up to is not in this history; empty where it is, or was.
+/// Why the point up to which the caller has followed is not in this history; empty if the point is there, or was.
 fn forgotten(host: &Host, followed: &str) -> Result<String, Status> {
     if followed.is_empty() {
         return Ok(String::new());
@@ -171,7 +171,7 @@ fn forgotten(host: &Host, followed: &str) -> Result<String, Status> {
     }
 }
 
-/// How many of so many are not listed.
+/// The number of items that a shortened list leaves out.
 pub(super) fn left_out(count: usize) -> u32 {
     u32::try_from(count.saturating_sub(LISTED)).unwrap_or(u32::MAX)
 }

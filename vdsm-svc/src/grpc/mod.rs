@@ -1,4 +1,4 @@
-//! The RPCs: read the request, ask the coordinator or the store, answer. Nothing is decided here.
+//! The RPCs: they read the request, ask the coordinator or the store, and answer. No decision is made here.
 
 // A Status is what every RPC answers with, as tonic declares it.
 #![allow(clippy::result_large_err)]
@@ -42,7 +42,7 @@ use crate::alive::Alive;
 use crate::presence::Presence;
 use crate::store::HostMachine;
 
-/// The names by which health knows the services.
+/// The names of the services for health checks.
 pub(crate) const SERVICES: [&str; 3] = [
     "vdsm_engine.host.v1.TaskService",
     "vdsm_engine.host.v1.HostService",
@@ -60,19 +60,19 @@ pub(crate) struct Host {
     pub(crate) watches: Terms,
 }
 
-/// What does not change while the service runs.
+/// Values that do not change while the service runs.
 pub(crate) struct Facts {
     pub(crate) host_id: HostId,
     pub(crate) qemu_img_version: String,
     pub(crate) start_time: Timestamp,
 }
 
-/// Shut until the host is loaded.
+/// Closed until the host is loaded.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<OnceLock<Host>>);
 
 impl Gate {
-    /// The host is loaded. Only the first counts.
+    /// Opens the gate with the loaded host. Only the first call counts.
     pub(crate) fn open(&self, host: Host) -> bool {
         self.0.set(host).is_ok()
     }
@@ -104,7 +104,7 @@ pub(crate) fn routes(gate: &Gate) -> Routes {
 }
 
 impl Host {
-    /// Puts an input to the host's mind and waits until the outcome is durable.
+    /// Sends an input to the machine and waits until its outcome is durable.
     async fn ask(&self, input: Input) -> Result<Answer<Reply>, Status> {
         let answer = self.coordinator.call(input).await;
         answer.map_err(status::from_refusal)
@@ -112,7 +112,7 @@ impl Host {
 }
 
 impl Host {
-    /// Says in the log, once a minute for each, that an engine is refused whose host this is not.
+    /// Logs, at most once a minute for each engine, that an engine is refused because the host is not its own.
     fn tell_of_refusing(&self, who: &metadata::Caller, rpc: &'static str, fault: &Fault) {
         let is_of_whose = matches!(
             fault.code,
@@ -132,7 +132,7 @@ impl Host {
     }
 }
 
-/// Who calls, as the host's mind wants to know it.
+/// The caller, in the form that the machine expects.
 fn caller(caller: &metadata::Caller) -> Caller {
     Caller {
         engine: caller.engine.map(|engine| EngineCall {
@@ -144,7 +144,7 @@ fn caller(caller: &metadata::Caller) -> Caller {
     }
 }
 
-/// The status of a refusal that is no verdict on a task.
+/// The status of a refusal that gives no verdict on a task.
 fn refused(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Fault(fault) => status::from_fault(fault),
@@ -155,7 +155,7 @@ fn refused(refusal: &Refusal) -> Status {
     }
 }
 
-/// An answer of a kind that its input never gets.
+/// The machine answered with a kind of reply that this input never gets.
 fn unexpected() -> Status {
     status::from_fault(&Fault::new(
         FaultCode::Internal,

@@ -1,4 +1,4 @@
-//! ProbeOperation: what storage shows of an operation, and whether what it shows can still change.
+//! ProbeOperation: what storage shows of an operation, and whether that can still change.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::host_service::left_out;
 use super::storage;
 use crate::store::{self, shown};
 
-/// A request that was read.
+/// A validated request.
 pub(super) struct Probe {
     operation: Operation,
     task_id: Option<TaskId>,
@@ -36,16 +36,15 @@ impl Probe {
         })
     }
 
-    /// Where the operation works.
+    /// The operation, which says where to look.
     pub(super) fn operation(&self) -> &Operation {
         &self.operation
     }
 
-    /// Looks. The task's record is read first and processes are looked for before and after storage is: one that has
-    /// ended meanwhile has left what it did.
+    /// Looks at storage. The task's record is read first, and processes are looked for before and after the look at
+    /// storage: a process that has ended in between has left all its effects.
     ///
-    /// # Errors
-    /// Where an answer may come later: the store or the file system does not answer now.
+    /// A later try may get an answer: the store or the file system does not answer now.
     pub(super) fn answer(
         &self,
         root: &NamedRoot,
@@ -61,7 +60,7 @@ impl Probe {
         let after = self.orphans(root, store);
         let (verdict, words, can_begin_again) = match before.unreadable.iter().chain(&after.unreadable).next()
         {
-            // "No other" is not proven.
+            // It is not proven that no other process is at work.
             Some(fault) => (wire::ProbeVerdict::Unclear, fault.to_string(), false),
             None => verdict(evidence)?,
         };
@@ -88,14 +87,14 @@ impl Probe {
         }
     }
 
-    /// Tasks of which a process is left though nobody here works for them.
+    /// Tasks of which a process is left although no thread of this service works on them.
     fn orphans(&self, root: &StorageRoot, store: &dyn Store) -> Orphans {
         let is_another = |id| Some(id) != self.task_id && store::may_know(store, id);
         run_dir::orphans(root, &is_another)
     }
 }
 
-/// A fault that a repeat may help against is no answer; any other says that it cannot be told.
+/// If a repeat may help against the fault, there is no answer; any other fault means that storage cannot tell.
 fn verdict(evidence: Result<Evidence, Fault>) -> Result<(wire::ProbeVerdict, String, bool), Fault> {
     use wire::ProbeVerdict as Verdict;
     Ok(match evidence {

@@ -1,4 +1,4 @@
-//! What several RPCs read the same way. What is wrong is answered with a status that names it.
+//! Reading that several RPCs share. A wrong field is refused with a status that names it.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use runtime::metadata::Caller;
 use runtime::status;
 use tonic::{Request, Status};
 
-/// A fault as an RPC answers with it.
+/// Turns a fault into the status that an RPC answers with.
 pub(super) trait OrRefuse<T> {
     /// # Errors
     /// The fault's status.
@@ -22,12 +22,12 @@ impl<T> OrRefuse<T> for Result<T, Fault> {
     }
 }
 
-/// Who calls.
+/// The caller.
 pub(super) fn who<T>(request: &Request<T>) -> Result<Caller, Status> {
     Caller::of(request).or_refuse()
 }
 
-/// A typed id that must be set.
+/// A required id.
 pub(super) fn id<T: FromStr<Err = IdError>>(field: &str, text: &str) -> Result<T, Status> {
     convert::id(field, text).or_refuse()
 }

@@ -1,6 +1,6 @@
-//! Calls into storage, which may block for as long as a file system hangs: on threads of their own, so many at a
-//! time, and waited for so long. Each domain has a lane of its own, so one that hangs holds up no other; and all lanes
-//! together have fewer threads than there are, so that storage that hangs holds up no read of the store.
+//! Calls into storage, which may block for as long as a file system hangs. They run on threads of their own, with a
+//! bound on their number and on the wait for them. Each domain has its own lane, so a domain that hangs delays no
+//! other; and all lanes together use fewer threads than there are, so storage that hangs delays no read of the store.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,19 +13,20 @@ use runtime::threads;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Calls of one lane at a time: a person with a few windows open.
+/// Calls that one lane runs at a time: enough for a person with a few windows open.
 const AT_ONCE: usize = 4;
 
-/// Calls of all lanes at a time: far fewer than the threads there are (512), for the store is read on those as well.
+/// Calls that all lanes run at a time: far fewer than there are threads (512), because the store is read on those as
+/// well.
 const ALL_AT_ONCE: usize = 64;
 
-/// Calls of one lane that wait for their turn: more would be told nothing for longer than anybody waits.
+/// Calls of one lane that wait for their turn: further ones would wait longer than anybody is willing to.
 const WAITING: usize = 100;
 
-/// How long a call is waited for; its thread goes on, and keeps its place in the lane.
+/// How long the caller waits for a call; the call's thread goes on, and keeps its place in the lane.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lanes at a time: more domains than a host has.
+/// The maximum number of lanes: more than a host has domains.
 const LANES: usize = 1_000;
 
 /// A bound on calls that may hang together.
@@ -33,7 +34,7 @@ const LANES: usize = 1_000;
 pub(super) struct Lane {
     at_once: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    /// That of all lanes.
+    /// The bound of all lanes together.
     all: Arc<Semaphore>,
 }
 
@@ -47,7 +48,8 @@ impl Lane {
     }
 }
 
-/// The lanes of all domains that were ever found here, one for ids that were not, and one for what looks at all domains.
+/// One lane for each domain that was ever found here, one for ids that were not found, and one for calls that look at
+/// all domains.
 #[derive(Debug)]
 pub(super) struct Lanes {
     known: Mutex<BTreeMap<DomainId, Lane>>,
@@ -67,23 +69,23 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// A domain's lane. Ids of domains that were never found share one: whoever invents ids waits for himself.
+    /// The lane of a domain. Ids that were never found share a lane, so a client that invents ids delays only itself.
     pub(super) fn of(&self, domain: DomainId) -> Lane {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&domain).unwrap_or(&self.unknown).clone()
     }
 
-    /// For what looks at all domains.
+    /// The lane for calls that look at all domains.
     pub(super) fn root(&self) -> Lane {
         self.root.clone()
     }
 
-    /// A lane for something else, with threads of the same number.
+    /// A lane for other calls, with as many threads.
     pub(super) fn another(&self) -> Lane {
         Lane::beside(&self.unknown.all)
     }
 
-    /// The domain is there: it has a lane of its own from now on.
+    /// The domain exists: it has its own lane from now on.
     pub(super) fn found(&self, domain: DomainId) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < LANES {
@@ -97,7 +99,7 @@ impl Lanes {
 /// Reads from storage.
 ///
 /// # Errors
-/// Those of `work`; `IO_ERROR` where storage does not answer in time.
+/// The errors of `work`; `IO_ERROR` if storage does not answer in time.
 pub(super) async fn read<T: Send + 'static>(
     lane: &Lane,
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
@@ -105,10 +107,10 @@ pub(super) async fn read<T: Send + 'static>(
     in_time(run(lane.clone(), work)).await
 }
 
-/// Waits for a call into storage for as long as anybody should.
+/// Waits for a call into storage, but no longer than a caller should.
 ///
 /// # Errors
-/// `IO_ERROR` where it takes longer.
+/// `IO_ERROR` if the call takes longer.
 pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     timeout(PATIENCE, call).await.unwrap_or_else(|_| {
         Err(Fault::new(
@@ -118,10 +120,10 @@ pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, Fault>>) -> 
     })
 }
 
-/// Has `work` done on a thread that may block. Its place in the lane is its own until it has ended.
+/// Runs `work` on a thread that may block. The work keeps its place in the lane until it has ended.
 ///
 /// # Errors
-/// Those of `work`.
+/// The errors of `work`.
 pub(super) async fn run<T: Send + 'static>(
     lane: Lane,
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
@@ -151,7 +153,7 @@ pub(super) async fn run<T: Send + 'static>(
         .unwrap_or_else(|_| Err(broken("a call into storage ended in a panic")))
 }
 
-/// The fault for a store that cannot be read in the midst of a call into storage.
+/// The fault for a store that cannot be read during a call into storage.
 pub(super) fn unreadable(error: &StoreError) -> Fault {
     tracing::error!(%error, "a read from the store failed");
     Fault::new(
@@ -180,13 +182,13 @@ mod tests {
             .map(|number| {
                 let (lane, hangs) = (lanes.of(id(number)), Arc::clone(&hangs));
                 tokio::spawn(run(lane, move || {
-                    // Until the other end is dropped.
+                    // Hangs until the other end is dropped.
                     let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     Ok(())
                 }))
             })
             .collect();
-        // A domain that is there answers, and so does a thread for the store.
+        // A domain that works answers, and so does a thread for the store.
         assert_eq!(run(lanes.of(id(1)), || Ok(7)).await, Ok(7));
         assert_eq!(threads::blocking(|| 8).await.unwrap(), 8);
         drop(hang);
@@ -200,7 +202,7 @@ mod tests {
         assert!(refused > 0, "1,200 calls do not all wait");
     }
 
-    /// However many domains hang that are there, and that have lanes of their own.
+    /// Any number of existing domains with lanes of their own may hang.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn domains_that_all_hang_take_no_more_threads_than_storage_has() {
         let lanes = Lanes::default();
@@ -214,7 +216,7 @@ mod tests {
                 let (hangs, begun) = (Arc::clone(&hangs), begun.clone());
                 calls.spawn(run(lanes.of(id(domain)), move || {
                     let _ = begun.send(());
-                    // Until the other end is dropped.
+                    // Hangs until the other end is dropped.
                     let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     Ok(())
                 }));

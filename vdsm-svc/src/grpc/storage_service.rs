@@ -1,4 +1,4 @@
-//! `vdsm_engine.host.v1.StorageService`. Calls that change storage take their entities from the same lock table as tasks.
+//! `vdsm_engine.host.v1.StorageService`. Calls that change storage lock their entities in the same table as tasks.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use super::{Gate, Host, caller, refused, storage_wire as to_wire};
 use crate::alive::Alive;
 use crate::store::HostMachine;
 
-/// Between attempts to give a lock back while the store cannot be written.
+/// The wait between attempts to release a lock while the store cannot be written.
 const STORE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// See the module.
+/// The service.
 pub(super) struct Storage {
     gate: Gate,
     lanes: Arc<Lanes>,
@@ -50,7 +50,7 @@ impl Storage {
         outcome.or_refuse()
     }
 
-    /// Reads what all domains are.
+    /// Lists all domains.
     async fn domains(&self, paging: to_wire::Paging) -> Result<wire::ListStorageDomainsResponse, Status> {
         let root = Arc::clone(&self.gate.host()?.root);
         let read = move || to_wire::domains(&*root.now()?, &paging);
@@ -61,7 +61,7 @@ impl Storage {
         Ok(found)
     }
 
-    /// Looks what storage shows of an operation.
+    /// Looks at what storage shows of an operation.
     async fn probe(&self, probe: Probe) -> Result<wire::ProbeOperationResponse, Status> {
         let host = self.gate.host()?;
         let lane = match probe.operation().domain_id() {
@@ -73,8 +73,8 @@ impl Storage {
         answer.await.or_refuse()
     }
 
-    /// Changes one domain, alone. It goes on to its end, and gives the lock back then, whether or not the
-    /// caller still waits.
+    /// Changes one domain, with an exclusive lock. The change runs to its end and then releases the lock, even if the
+    /// caller no longer waits.
     async fn change<T: Send + 'static>(
         &self,
         who: &Caller,
@@ -220,7 +220,7 @@ impl StorageService for Storage {
     }
 }
 
-/// A key that a call has alone.
+/// An exclusive lock that a call holds.
 struct Hold {
     call: CallId,
     alive: Arc<Alive>,
@@ -228,9 +228,9 @@ struct Hold {
 }
 
 impl Hold {
-    /// Takes a key, if the caller may change things here and no task works on it.
+    /// Takes a lock, if the caller may change this host and no task works on the key.
     async fn take(host: &Host, who: &Caller, key: Key) -> Result<Self, Status> {
-        // Entered first: a machine that is loaded meanwhile knows of it.
+        // The call is entered first, so that a machine that is loaded meanwhile knows of it.
         let call = host.alive.begin_call(vec![key]);
         let hold = Self {
             call,
@@ -250,7 +250,7 @@ impl Hold {
         Err(refusal)
     }
 
-    /// Harmless where it was never granted.
+    /// Releases the lock. Harmless if it was never granted.
     async fn let_go(self) {
         self.alive.end_call(self.call);
         while let Err(NoAnswer::StoreUnavailable | NoAnswer::StoreLost(_)) =

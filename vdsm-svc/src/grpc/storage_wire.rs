@@ -1,4 +1,4 @@
-//! What storage shows, on the wire.
+//! What storage shows, in its form on the wire.
 
 use std::str::FromStr;
 
@@ -15,13 +15,15 @@ use vdsm_storage::{ListedDomain, StorageRoot};
 
 use super::host_service::left_out;
 
-/// Volumes of a chain that are shown: more than any that VDSM makes.
+/// The maximum number of a chain's volumes that are shown: more than any chain that VDSM makes.
 const CHAIN: usize = 1_000;
 
-/// Volumes whose metadata is read for a page of images: as many as a page of volumes has. A page ends with the image at which it comes to that.
+/// The number of volumes whose metadata is read for a page of images: as many as a page of volumes has. The page ends
+/// with the image that reaches this number.
 const READ_FOR_PAGE: usize = page::MAX_SIZE;
 
-/// Volumes of one image that are read for it: its chain is known only once all are. Ten times a chain that is shown whole.
+/// The maximum number of volumes read for one image: its chain is known only once all of them are read. Ten times the
+/// longest chain that is shown completely.
 const READ_FOR_IMAGE: usize = 10 * CHAIN;
 
 pub(super) fn domain(info: &DomainInfo) -> wire::StorageDomain {
@@ -49,7 +51,7 @@ pub(super) fn domain(info: &DomainInfo) -> wire::StorageDomain {
     }
 }
 
-/// A domain of a list: one that is damaged is there too, with its fault.
+/// A domain in a list: a damaged domain is listed too, with its fault.
 pub(super) fn listed_domain(listed: &ListedDomain) -> wire::StorageDomain {
     match &listed.info {
         Ok(info) => domain(info),
@@ -76,8 +78,8 @@ pub(super) fn domains(
     })
 }
 
-/// A page of a domain's images, without their volumes. Their chains are read from all of these: where images have many, a page
-/// is shorter than was asked for.
+/// A page of a domain's images, without their volumes. An image's chain is read from all its volumes, so the page is
+/// shorter than requested if images have many.
 pub(super) fn images(
     root: &StorageRoot,
     domain: DomainId,
@@ -101,7 +103,7 @@ pub(super) fn images(
     })
 }
 
-/// An image of a list, and how many volumes were read for it.
+/// An image in a list, and the number of volumes read for it.
 fn listed_image(opened: &Domain, domain: DomainId, image: ImageId) -> (wire::Image, usize) {
     let faulty = |fault: &Fault| wire::Image {
         fault: Some(convert::fault_to_wire(fault)),
@@ -136,7 +138,7 @@ pub(super) fn volumes(
     })
 }
 
-/// Which page of what storage shows is asked for. Positions are what the last item is called.
+/// Which page is requested. A position is the name of the last item.
 #[derive(Debug, Clone)]
 pub(super) struct Paging {
     size: usize,
@@ -155,7 +157,7 @@ impl Paging {
         })
     }
 
-    /// The token of the next page; empty where there is none.
+    /// The token of the next page; empty if there is none.
     fn next(&self, last: Option<impl std::fmt::Display>) -> String {
         let token = |last: &dyn std::fmt::Display| self.list.token(last.to_string().as_bytes());
         last.map(|last| token(&last)).unwrap_or_default()
@@ -177,7 +179,7 @@ impl Paging {
     }
 }
 
-/// One image with its volumes, and what is left of its deletions.
+/// One image with its volumes and the leftovers of its deletions.
 pub(super) fn image(
     root: &StorageRoot,
     domain: DomainId,
@@ -213,7 +215,7 @@ pub(super) fn image(
     })
 }
 
-/// The list of an image's volumes, whichever spelling of the ids is used: GetImage answers with a token of it, too.
+/// The list of an image's volumes, for any spelling of the ids: GetImage answers with a token of this list, too.
 pub(super) fn volumes_of(domain: DomainId, image: ImageId) -> page::List {
     page::List::of(&wire::ListVolumesRequest {
         domain_id: domain.to_string(),

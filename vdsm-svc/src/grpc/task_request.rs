@@ -1,4 +1,4 @@
-//! What is asked about one task and decided by the host's mind: to start it, to abort it, to clear it.
+//! Requests about one task that the machine decides: to start, abort or clear it.
 
 use common::fault::{Fault, FaultCode};
 use common::id::TaskId;
@@ -14,10 +14,11 @@ use super::request::{id, who};
 use super::{Host, caller, refused, unexpected};
 use crate::store::{self, shown};
 
-/// How often an id is looked up again when what was read is too old to decide by: once is nearly always enough.
+/// The maximum number of look-ups of an id if the looked-up record is too old to decide by: one is nearly always
+/// enough.
 const LOOKS: usize = 5;
 
-/// A request that was read.
+/// A validated request.
 pub(super) struct TaskRequest {
     who: Caller,
     task_id: TaskId,
@@ -30,7 +31,7 @@ enum What {
     Clear,
 }
 
-/// The task as the host answered it, and the token of that answer.
+/// The task in the host's answer, and the token of that answer.
 pub(super) type Answered = (Option<wire::Task>, String);
 
 impl TaskRequest {
@@ -102,23 +103,23 @@ impl TaskRequest {
             What::Abort => ("AbortTask", status::from_fault(fault)),
             What::Clear => ("ClearTask", status::from_fault(fault)),
         };
-        // No span: one would cost each call what only a refusal needs.
+        // No span, because it would cost every call what only a refusal needs.
         tracing::info!(rpc, task_id = %self.task_id, correlation_id = self.correlation_id(), %fault, "refused");
         refusal
     }
 }
 
 impl Host {
-    /// What the store knows of an id. One record, mostly in the page cache: quicker than a thread for it.
+    /// What the store knows of an id. One record, mostly in the page cache: quicker than handing it to a thread.
     pub(super) fn known(&self, id: TaskId) -> Result<Known, Status> {
         let reader = self.log.store().reader().map_err(status::from_store)?;
         store::known(&*reader, id).map_err(status::from_store)
     }
 
-    /// Has the host's mind decide about a task, by what the store knows of its id.
+    /// Has the machine decide about a task, by what the store knows of its id.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// Why the request is refused.
     pub(super) async fn decide(&self, ask: TaskRequest) -> Result<Answered, Status> {
         self.has_room_for(&ask)?;
         for _ in 0..LOOKS {
@@ -135,7 +136,7 @@ impl Host {
         Err(refused(&Refusal::LookAgain))
     }
 
-    /// Only a task that is new takes room: a repeat is answered as ever.
+    /// Checks for room. Only a new task takes room: a repeat is answered as usual.
     fn has_room_for(&self, ask: &TaskRequest) -> Result<(), Status> {
         let What::Start(_) = &ask.what else {
             return Ok(());
@@ -147,7 +148,8 @@ impl Host {
     }
 }
 
-/// Only these say that the task will never run here as it was sent; any other refusal says nothing about it.
+/// Only these codes say that the task will never run here as it was sent; any other refusal says nothing about the
+/// task.
 fn verdict(fault: &Fault) -> Status {
     match fault.code {
         FaultCode::InvalidArgument | FaultCode::TaskIdReused | FaultCode::OperationUnsupported => {

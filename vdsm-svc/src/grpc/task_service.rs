@@ -20,7 +20,7 @@ use super::task_request::TaskRequest;
 use super::{Gate, Host, caller};
 use crate::store::{self, Listing, shown};
 
-/// See the module.
+/// The service.
 pub(super) struct Tasks {
     gate: Gate,
 }
@@ -125,7 +125,7 @@ impl Host {
         )
         .or_refuse()?;
         let filter = Filter::read(request.filter.unwrap_or_default()).or_refuse()?;
-        // Who is no engine follows whoever's host it is.
+        // A caller that is no engine may follow the host, whoever owns it.
         let engine = caller(&who).engine;
         let fence = engine.map(|call| self.presence.fence(call)).transpose();
         let fence = fence

@@ -1,4 +1,5 @@
-//! What there is, and what has ended, counted as it changes: whoever measures never makes anybody go through all of it.
+//! Counts of the working state and of what has ended, kept up to date with each change, so that reading the metrics
+//! never walks through the state.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,23 +12,23 @@ use runtime::metrics::{Histogram, LONG};
 use vdsm_core::{Change, Ordinal, State, Task};
 
 const STATES: usize = TaskState::ALL.len();
-/// One more than there are: a task that was aborted before it was started has no operation.
+/// One more than there are verbs: a task that was aborted before it was started has no operation.
 const VERBS: usize = Operation::ALL_NAMES.len() + 1;
 
-/// What is so after a commit.
+/// The figures after a commit.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
-    /// By the operation, and the state.
+    /// By operation and state.
     pub(super) tasks: [[u64; STATES]; VERBS],
-    /// The same of those that are over.
+    /// The same for tasks that are over.
     pub(super) ended: [[u64; STATES]; VERBS],
     pub(super) running: usize,
     pub(super) queued: usize,
-    /// When the task was accepted that has waited for longest.
+    /// When the longest-waiting task was accepted.
     pub(super) queued_since: Option<Timestamp>,
 }
 
-/// The figures as they were committed last. Cheap to clone; all clones are one.
+/// The figures as last committed. Cheap to clone; all clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures(Arc<Board>);
 
@@ -48,7 +49,7 @@ impl Default for Figures {
     }
 }
 
-/// How long a task has taken, for one of the histograms.
+/// A task's duration, for one of the histograms.
 #[derive(Debug, Clone, Copy)]
 enum Took {
     ToBegin(f64),
@@ -68,7 +69,7 @@ impl Figures {
         &self.0.waits
     }
 
-    /// Of each operation, in the order of their names; last that of none.
+    /// One for each operation, in the order of their names; the last is for tasks without an operation.
     pub(super) fn runs(&self) -> &[Histogram] {
         &self.0.runs
     }
@@ -88,7 +89,7 @@ impl Figures {
     }
 }
 
-/// Counts the working state of one host; it goes with it, and its figures are shown once they are durable.
+/// Counts the working state of one host and lives as long as the state; its figures are shown once they are durable.
 #[derive(Debug)]
 pub(crate) struct Census {
     figures: Figures,
@@ -99,7 +100,7 @@ pub(crate) struct Census {
 }
 
 impl Census {
-    /// Of what was loaded. What was counted before goes on from what was shown of it.
+    /// Counts a loaded state. Counters go on from the values that were shown before.
     pub(crate) fn of(figures: Figures, state: &State) -> Self {
         let counts = Counts {
             ended: figures.counts().ended,
@@ -113,12 +114,12 @@ impl Census {
             took: Vec::new(),
         };
         state.unfinished().for_each(|task| census.task(task));
-        // Those that ran when an earlier start ended were told by that one.
+        // Tasks that ran when an earlier start ended were counted by that start.
         census.took.clear();
         census
     }
 
-    /// Takes in what a step changed.
+    /// Counts the changes of a step.
     pub(crate) fn take(&mut self, revisions: &[Vec<Change>]) {
         for change in revisions.iter().flatten() {
             match change {
@@ -128,7 +129,7 @@ impl Census {
         }
     }
 
-    /// What is shown once all that was taken in is durable.
+    /// The figures to show once everything counted so far is durable.
     pub(crate) fn shown(&mut self) -> Shown {
         let mut counts = self.counts.clone();
         counts.queued = self.queued.len();
@@ -174,7 +175,7 @@ impl Census {
     }
 }
 
-/// Whether it has a place among the running ones; else it waits for one.
+/// Whether the task has a place among the running ones; otherwise it waits for one.
 const fn runs(state: TaskState) -> bool {
     matches!(
         state,

@@ -1,4 +1,4 @@
-//! What a host tells of itself to who measures it, beside what both services tell.
+//! The host's own metrics, beside those that both services have.
 
 mod census;
 mod shown;

@@ -1,4 +1,4 @@
-//! The host's figures, put on a page.
+//! The host's figures on the metrics page.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::presence::Presence;
 
-/// Domains that are shown one by one: a page stays within a megabyte.
+/// The maximum number of domains that are shown one by one: the page stays within a megabyte.
 const MAX_DOMAINS: usize = 1_000;
 
-/// Where the figures are.
+/// The sources of the figures.
 pub(crate) struct Sources {
     pub(crate) figures: Figures,
     pub(crate) limits: Limits,
@@ -38,11 +38,11 @@ pub(crate) struct Sources {
 struct Storage {
     usable: bool,
     domains: usize,
-    /// All bytes and free ones of each.
+    /// The total and free bytes of each domain.
     spaces: Vec<(DomainId, u64, u64)>,
 }
 
-/// Shows them from now on.
+/// Shows the figures from now on.
 pub(crate) fn add(exporter: &Exporter, sources: Sources) {
     let root = Arc::clone(&sources.root);
     exporter.add_sampled(Sampler::new(move || look(&root)), storage);

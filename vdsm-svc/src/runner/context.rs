@@ -1,4 +1,4 @@
-//! What an operation is given: notes that are durable when it goes on, and the wish to stop.
+//! What an operation is given: notes that are durable before it goes on, and the request to stop.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -18,19 +18,20 @@ use super::Tools;
 use crate::alive::AliveTask;
 use crate::store::HostMachine;
 
-/// How long a report waits before it is repeated while the store cannot be written.
+/// The wait before a report is repeated while the store cannot be written.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
-/// See the module.
+/// The context of one operation.
 pub(super) struct Context {
     tools: Tools,
     task_id: TaskId,
     alive: Arc<AliveTask>,
     /// The newest note, for the undo.
     note: RefCell<Vec<u8>>,
-    /// It passed its commit point.
+    /// Whether the operation has passed its commit point.
     committing: Cell<bool>,
-    /// The service stops: nothing more may be done for the task, for nothing more can be recorded of it.
+    /// Whether the service is stopping: no more work may be done for the task, because nothing more can be recorded
+    /// of it.
     stopping: Cell<bool>,
 }
 
@@ -59,13 +60,13 @@ impl Context {
         self.stopping.get()
     }
 
-    /// Reports once, and has the answer when the report is durable.
+    /// Sends a report; the answer comes when the report is durable.
     pub(super) fn ask(
         &self,
         report: Report,
     ) -> impl Future<Output = Result<vdsm_core::Reply, NoAnswer>> + Send + 'static {
         if matches!(report, Report::Finished | Report::Undone | Report::UndoFailed(_)) {
-            // Its progress goes before its end is seen; nothing of it moves any more.
+            // The progress is forgotten before the end is shown; nothing can change it any more.
             self.tools.log.progress().forget(self.task_id);
         }
         let input = Input::Report {
@@ -75,8 +76,8 @@ impl Context {
         call(self.tools.coordinator.clone(), input)
     }
 
-    /// Reports, and returns when the report is durable, with the task's state; none where it is over. While the
-    /// store cannot be written the report is repeated, for the outcome of a failed commit is unknown and every
+    /// Sends a report and returns when it is durable, with the task's state; none if the task is over. While the
+    /// store cannot be written the report is repeated, because the outcome of a failed commit is unknown and every
     /// report may come twice.
     ///
     /// # Errors
@@ -128,7 +129,7 @@ impl OpContext for Context {
     fn fail_point(&self, name: &str) {
         failpoint::hit(name);
         if threads::gone() {
-            // As killed: not one step more.
+            // Stops as if killed: not one more step.
             self.stopping.set(true);
             std::panic::resume_unwind(Box::new("the process is gone"));
         }

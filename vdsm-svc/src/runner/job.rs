@@ -18,32 +18,33 @@ use super::context::Context;
 use super::pool::PoolHandle;
 use crate::alive::AliveTask;
 
-/// Between SIGTERM and SIGKILL.
+/// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often a process that outlived SIGKILL is looked for: what keeps it is a disk or a network.
+/// How often the job looks for a process that has outlived SIGKILL: a disk or a network keeps it.
 const STUCK_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often an undo is tried on a domain that somebody else writes to, or in a root that is not there.
 const AWAY_TRIES: u32 = 10;
 
-/// The rest between two of them.
+/// The pause between two such tries.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often a run directory is tried that cannot be read: a limit may be met for a moment. Then the task ends with that
-/// error, for nothing says that a process is left, and nothing that none is.
+/// How often a run directory that cannot be read is tried, because a limit may be reached only for a moment. After
+/// that the task ends with the error: nothing shows whether a process is left.
 const UNREADABLE_TRIES: u32 = 5;
 
-/// The rest between two of them.
+/// The pause between two such tries.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The work for one task.
 pub(super) struct Job {
     tools: Tools,
     pool: PoolHandle,
     task: Arc<Task>,
     context: Context,
-    /// That in which the operation began: it is wound back there, whatever stands under the root's name by then.
+    /// The storage root in which the operation began: the operation is rolled back there, whatever has the root's
+    /// name by then.
     root: OnceLock<Arc<StorageRoot>>,
 }
 
@@ -51,11 +52,11 @@ pub(super) struct Job {
 pub(super) enum Next {
     /// Nothing is left to do.
     Over,
-    /// It took effect, and that is to be reported.
+    /// The operation took effect, which is to be reported.
     Report,
 }
 
-/// The host refused a report, or stops: this thread has nothing more to do for the task.
+/// The host has refused a report, or is stopping: this thread has nothing more to do for the task.
 struct GivenUp(Fault);
 
 impl From<Fault> for GivenUp {
@@ -76,7 +77,7 @@ impl Job {
         }
     }
 
-    /// Does one of the kinds of work below. The task is worked for until all is reported.
+    /// Does one of the kinds of work below. The task stays in the list of live work until everything is reported.
     pub(super) fn work(self, work: fn(&Self) -> Next) {
         let span = tracing::info_span!(
             "task",
@@ -102,13 +103,13 @@ impl Job {
         }
     }
 
-    /// After a restart found it at work.
+    /// Recovers a task that a restart found at work.
     pub(super) fn recover(&self) -> Next {
         self.ended(self.stop_and_conclude(self.cause()));
         Next::Over
     }
 
-    /// The task is no longer worked for.
+    /// No thread works on the task any more.
     fn over(&self) {
         self.tools.log.progress().forget(self.task.id);
         if let Some(root) = self.root.get() {
@@ -117,7 +118,7 @@ impl Job {
         self.tools.alive.end_task(self.task.id);
     }
 
-    /// Keeps no thread waiting for the report's commit: nearly always that is all there is to do.
+    /// Reports without a thread that waits for the commit: nearly always the report is all that is left to do.
     fn report_effect(self, span: Span) {
         let (tokio, report) = (self.tools.tokio.clone(), self.context.ask(Report::Finished));
         threads::then(&tokio, report, move |answer| {
@@ -125,7 +126,7 @@ impl Job {
                 span.in_scope(|| self.tell("finished"));
                 return self.over();
             }
-            // Aborted, or not recorded: it is reported once more, by who may block.
+            // The task was aborted, or the report was not recorded: a thread that may block reports once more.
             let pool = self.pool.clone();
             let again = move || {
                 span.in_scope(|| self.ended(self.took_effect()));
@@ -135,7 +136,7 @@ impl Job {
         });
     }
 
-    /// Where an abort won after the operation's last look, what is there is looked at and undone.
+    /// If an abort came after the operation's last check, the work is examined and undone.
     fn took_effect(&self) -> Result<Option<TaskState>, GivenUp> {
         match self.context.report(Report::Finished)? {
             Some(TaskState::Aborting) => self.stop_and_conclude(self.cause()),
@@ -143,8 +144,8 @@ impl Job {
         }
     }
 
-    /// After a failure or an abort. Past the commit point only storage tells whether it took effect, so it is
-    /// asked before the failure is called one.
+    /// Ends a task after a failure or an abort. Past the commit point only storage tells whether the operation took
+    /// effect, so storage is asked before the task counts as failed.
     fn wind_back(&self, cause: Fault) -> Result<Option<TaskState>, GivenUp> {
         if self.context.stopping() {
             return Err(GivenUp(cause));
@@ -169,7 +170,7 @@ impl Job {
         })
     }
 
-    /// No process first, then the undo, then the end: each is durable before the next begins.
+    /// First no process is left, then the undo, then the end: each is durable before the next begins.
     fn stop_and_conclude(&self, cause: Fault) -> Result<Option<TaskState>, GivenUp> {
         if let Err(unreadable) = self.stop_all(&cause)? {
             return self.give_up(unreadable);
@@ -182,8 +183,9 @@ impl Job {
         })
     }
 
-    /// Returns when no process of the task is left, however long that takes: nothing is undone under one. Where that
-    /// cannot be told, however often it is tried, the fault says why: no error counts as a process.
+    /// Returns when no process of the task is left, however long that takes: nothing is undone under a running
+    /// process. If that cannot be determined after all tries, the fault says why: an error does not count as a
+    /// process.
     fn stop_all(&self, cause: &Fault) -> Result<Result<(), Fault>, GivenUp> {
         if !op::starts_processes(self.operation()) {
             return Ok(Ok(()));
@@ -211,7 +213,7 @@ impl Job {
         Ok(Ok(()))
     }
 
-    /// Whether nothing was noted, so that nothing was begun: no process either.
+    /// Whether the task has no note, so that nothing was begun, not even a process.
     fn never_began(&self) -> bool {
         self.context.note_now().is_none()
     }
@@ -225,7 +227,8 @@ impl Job {
         Ok(self.root.get_or_init(|| root))
     }
 
-    /// Where somebody else writes to the domain, or the root is away, that is no reason yet to leave it to people.
+    /// Concludes the task. If somebody else writes to the domain, or the root is away, it tries again before it
+    /// leaves the task to people.
     fn concluded(&self, cause: Fault) -> OpEnd {
         for _ in 1..AWAY_TRIES {
             match self.conclude(cause.clone()) {
@@ -272,7 +275,7 @@ impl Job {
         match outcome {
             Ok(Some(TaskState::Finished)) => self.tell("finished"),
             Ok(Some(TaskState::Recovered)) => self.tell("undone"),
-            // Why was told when it was given up.
+            // The reason was logged when the task was given up.
             Ok(Some(TaskState::Failed)) => self.tell("FAILED"),
             Ok(_) => self.tell("no longer working on the task"),
             Err(GivenUp(fault)) => {
@@ -281,7 +284,7 @@ impl Job {
         }
     }
 
-    /// A line a task, but none for what only measures everything around it.
+    /// Writes one log line for the task; none for a no-op, which measures the costs of everything else.
     fn tell(&self, what: &str) {
         if self.operation().is_noop() {
             tracing::debug!("{what}");
@@ -291,7 +294,7 @@ impl Job {
     }
 
     fn operation(&self) -> &Operation {
-        // Only ids that were aborted before their start have none, and those never run.
+        // Only an id that was aborted before its start has no operation, and such a task never runs.
         self.task.operation.as_ref().unwrap_or(&Operation::Noop(Noop))
     }
 
@@ -306,7 +309,7 @@ impl Job {
     }
 }
 
-/// A defect in an operation is a fault of its task, and costs no other.
+/// A panic in an operation fails its own task, and harms no other.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Fault::new(

@@ -1,7 +1,7 @@
-//! Works for the tasks: a thread each, as many as the host runs at a time.
+//! Runs the tasks: one thread each, as many as the host runs at a time.
 //!
-//! Threads of our own and no pool of the async runtime: an operation may block for hours, and when the service
-//! stops nobody waits for it. Its task is then as after a crash, and the next start decides.
+//! The threads are ours and no pool of the async runtime: an operation may block for hours, and nobody waits for it
+//! when the service stops. Its task is then as after a crash, and the next start decides.
 
 mod context;
 mod job;
@@ -25,7 +25,7 @@ use crate::alive::Alive;
 use crate::presence::Presence;
 use crate::store::HostMachine;
 
-/// What every job needs.
+/// The tools that every job needs.
 #[derive(Clone)]
 pub(crate) struct Tools {
     pub(crate) root: Arc<NamedRoot>,
@@ -38,17 +38,17 @@ pub(crate) struct Tools {
     pub(crate) tokio: tokio::runtime::Handle,
 }
 
-/// Performs what the host's mind decided.
+/// Performs the effects of the machine.
 pub(crate) struct Runner {
     tools: Tools,
     pool: Pool,
 }
 
 impl Runner {
-    /// With up to `threads` tasks at work.
+    /// Runs up to `threads` tasks at a time.
     ///
     /// # Errors
-    /// Where there is no thread for any.
+    /// No thread can be started.
     pub(crate) fn new(tools: Tools, threads: usize) -> io::Result<Self> {
         Ok(Self {
             tools,
@@ -57,7 +57,7 @@ impl Runner {
     }
 
     fn employ(&mut self, task: Arc<Task>, work: fn(&Job) -> Next) {
-        // Entered here, in the order of the effects, so that an abort that is performed next finds it.
+        // Entered here, in the order of the effects, so that an abort that comes next finds the task.
         let alive = self.tools.alive.begin_task(Arc::clone(&task));
         let pool = self.pool.handle();
         let job = Job::new(self.tools.clone(), pool.clone(), task, alive);
@@ -79,7 +79,7 @@ impl Perform<Effect> for Runner {
         }
     }
 
-    /// Whoever is answered that the host is its own may follow it at once.
+    /// Shows the owner before the answer: an engine that is told that it has the host may open a stream at once.
     fn show(&mut self, effect: &Effect) {
         match effect {
             Effect::Fence(owner) => self.tools.presence.belongs_to(Some(owner.clone())),

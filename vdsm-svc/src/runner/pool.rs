@@ -1,5 +1,5 @@
-//! Threads that take work in its order; made when there is more work than idle threads, up to a bound. The first is made
-//! at once, so that work is done, if slower, where no further one is to be had.
+//! Threads that take work in its order. Further threads are made, up to a bound, if there is more work than idle
+//! threads. The first thread is made at once, so that work is done, if slowly, even if no further thread can be had.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,10 +10,10 @@ use runtime::threads;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// See the module. Idle threads end when it is dropped; nobody waits for one that is at work.
+/// The pool. Idle threads end when it is dropped; nobody waits for a thread at work.
 pub(super) struct Pool(PoolHandle);
 
-/// Where work comes in; once the pool is gone, none is begun any more.
+/// The sending end; once the pool is gone, no work is begun any more.
 #[derive(Clone)]
 pub(super) struct PoolHandle(Arc<Shared>);
 
@@ -28,15 +28,16 @@ struct Queue {
     work: VecDeque<Work>,
     threads: usize,
     idle: usize,
-    /// An idle thread was woken and has not looked yet. It wakes the next one if there is more than it takes: short work
-    /// is done before others are awake, and none of it waits for a wake-up of its own.
+    /// Whether an idle thread was woken and has not looked yet. That thread wakes the next one if there is more work
+    /// than it takes: short work is done before further threads are awake, and no work waits for a wake-up of its
+    /// own.
     waking: bool,
     closed: bool,
 }
 
 impl Pool {
     /// # Errors
-    /// Where there is not even one thread.
+    /// Not even one thread can be started.
     pub(super) fn new(most: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             most: most.max(1),
@@ -58,7 +59,7 @@ impl PoolHandle {
     /// Has `work` done, now or when a thread is free.
     pub(super) fn run(&self, work: Work) {
         if threads::is_in_lockstep() {
-            // It has nothing else to do.
+            // The thread has nothing else to do.
             return work();
         }
         if !threads::may_idle() {
@@ -69,7 +70,7 @@ impl PoolHandle {
         }
         let mut queue = self.0.lock();
         if queue.closed {
-            // Work may hold a handle: kept here, it would keep itself, and what it works with, for ever.
+            // The work may hold a handle: if it stayed in this queue, it would keep itself and its tools for ever.
             drop(queue);
             return drop(work);
         }
@@ -96,7 +97,7 @@ impl Drop for Pool {
 }
 
 impl Queue {
-    /// Whether an idle thread is to be woken now.
+    /// Whether to wake an idle thread now.
     fn wakes_another(&mut self) -> bool {
         let wakes = !self.work.is_empty() && self.idle > 0 && !self.waking;
         self.waking |= wakes;
@@ -105,13 +106,13 @@ impl Queue {
 }
 
 impl Shared {
-    /// Makes a further thread if there is more work than idle ones.
+    /// Makes another thread if there is more work than idle threads.
     fn grow(shared: &Arc<Self>, queue: &mut Queue) {
         if queue.work.len() <= queue.idle || queue.threads >= shared.most {
             return;
         }
         if let Err(error) = Self::add_thread(shared, queue) {
-            // The work stays in the queue for the threads that there are, and each of them tries again.
+            // The work stays in the queue for the existing threads, and each of them tries again.
             tracing::error!(%error, threads = queue.threads, "cannot start another thread for tasks: raise the limit of processes");
         }
     }
@@ -125,14 +126,14 @@ impl Shared {
 
     fn serve(shared: &Arc<Self>) {
         while let Some(work) = Self::next(shared) {
-            // A defect in one operation is that task's; a job reports it itself, so nothing is lost here.
+            // A panic in an operation is its own task's failure; the job reports it itself, so nothing is lost here.
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("the work for a task ended in a panic");
             }
         }
     }
 
-    /// None when the pool is gone; what it had not begun by then is not begun.
+    /// The next work; none when the pool is gone: work that was not begun by then is not begun.
     fn next(shared: &Arc<Self>) -> Option<Work> {
         let mut queue = shared.lock();
         while !queue.closed {
@@ -192,7 +193,7 @@ mod tests {
             let _ = gone.recv();
         }));
         has_begun.recv_timeout(PATIENCE).unwrap();
-        // As a job does, it holds what it works with, and a handle.
+        // Like a job, the work holds its tools, and a handle.
         let held = Arc::new(());
         let work = || {
             let (held, handle) = (Arc::clone(&held), handle.clone());
@@ -210,7 +211,7 @@ mod tests {
         const THREADS: usize = 8;
         let pool = Pool::new(THREADS).unwrap();
         let (begun, has_begun) = mpsc::channel();
-        // With new threads first, then with idle ones.
+        // First with new threads, then with idle ones.
         for _ in 0..50 {
             let barrier = Arc::new(std::sync::Barrier::new(THREADS));
             for _ in 0..THREADS {

@@ -1,4 +1,4 @@
-//! The work for tasks over a store that fails.
+//! Running tasks over a store that fails.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::store::{self, HostMachine, Seed};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Commits that a volume's creation takes, and one more that does not come.
+/// The commits that the creation of a volume takes, and one more that never comes.
 const COMMITS: u64 = 8;
 
 fn uuid(n: u128) -> Uuid {
@@ -45,7 +45,8 @@ fn operation() -> Operation {
     })
 }
 
-/// This program is a test's and confines nobody: that of the storage's own tests does, which is built with all programs.
+/// A test program cannot confine children: the program of the storage crate's tests does, which is built with all
+/// programs.
 fn confiner() -> Confiner {
     let own = std::env::current_exe().unwrap();
     let programs = own.parent().and_then(Path::parent).unwrap();
@@ -63,7 +64,7 @@ fn root(dir: &Path) -> Arc<NamedRoot> {
     Arc::new(root)
 }
 
-/// Whoever is answered that the host is its own opens its stream at once: what is performed later would be too late.
+/// An engine that is told that it has the host opens its stream at once: an effect performed later would be too late.
 #[tokio::test]
 async fn whose_the_host_is_is_shown_before_anybody_is_answered() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +128,7 @@ fn recorded(store: &dyn Store, id: TaskId) -> Option<Task> {
     store::find(&*store.reader().unwrap(), id).unwrap()
 }
 
-/// Starts the task, repeating the call while it is unknown whether it took effect.
+/// Starts the task, and repeats the call while it is unknown whether the task was recorded.
 async fn start(host: &Handle<HostMachine>, store: &dyn Store, id: TaskId) {
     loop {
         let known = store::known(&*store.reader().unwrap(), id).unwrap();
@@ -182,7 +183,7 @@ async fn whichever_commit_fails_the_task_ends_once_and_records_and_storage_agree
                 TaskState::Finished => {
                     assert_eq!((volumes.unwrap().len(), fault), (1, None), "{nth} {when:?}")
                 }
-                // Its start was recorded and nobody was told: for its thread it never was.
+                // The start was recorded and nobody was told, so the thread never began the task.
                 TaskState::Recovered => {
                     assert_eq!((nth, fault), (1, Some(FaultCode::Interrupted)), "{when:?}");
                     assert_eq!(volumes.unwrap_err().code, FaultCode::ImageNotFound);

@@ -1,4 +1,4 @@
-//! Records to bytes and back.
+//! Encodes and decodes records.
 
 use ::store::StoreError;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use vdsm_core::{Ordinal, Owner, TakeOver, TakenOver, Task};
 
 use super::damaged;
 
-/// A task's record; `shown` is what is shown of it.
+/// The record of a task; `shown` is its shown form, encoded.
 pub(super) fn encode_task(task: &Task, shown: &Bytes) -> Vec<u8> {
     let rest = HostTaskRecord {
         task: None,
@@ -28,7 +28,7 @@ pub(super) fn encode_task(task: &Task, shown: &Bytes) -> Vec<u8> {
 /// Reads a task's record.
 ///
 /// # Errors
-/// [`StoreError::Damaged`], naming the task as far as it can be told.
+/// [`StoreError::Damaged`], which names the task if possible.
 pub(crate) fn decode_task(ordinal: Ordinal, bytes: &[u8]) -> Result<Task, StoreError> {
     let at = format!("the task with ordinal {}", ordinal.0);
     let record = HostTaskRecord::decode(bytes).map_err(|error| damaged(&at, error))?;
@@ -81,12 +81,12 @@ pub(super) fn encode_owner(owner: &Owner) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The record of a host that is nobody's, as if no engine had ever had it, but for how it was last taken over.
+/// The record of a host without owner, as if no engine had ever had it, except for its last take-over.
 pub(crate) fn nobodys(taken_over: TakenOver) -> Vec<u8> {
     encode_owner(&Owner::nobody(Some(taken_over)))
 }
 
-/// A take-over as it is recorded and shown.
+/// A take-over, in its recorded and shown form.
 pub(crate) fn shown_take_over(taken: &TakenOver) -> HostTakeOver {
     HostTakeOver {
         user: taken.by.user.clone(),
@@ -104,7 +104,7 @@ pub(crate) fn shown_take_over(taken: &TakenOver) -> HostTakeOver {
 /// Reads the owner's record.
 ///
 /// # Errors
-/// [`StoreError::Damaged`]: a host that cannot tell whose it is must not serve.
+/// [`StoreError::Damaged`]: a host that does not know its owner must not serve.
 pub(crate) fn decode_owner(bytes: &[u8]) -> Result<Owner, StoreError> {
     let record = HostOwnerRecord::decode(bytes).map_err(|error| damaged("the owner", error))?;
     let wrong = |fault| damaged("the owner", fault);

@@ -9,24 +9,24 @@ use runtime::page::{MAX_SIZE, Page};
 
 use super::{CLEARED, TASK, decode_task, ordinal_of, shown};
 
-/// Records that one call looks at, so that a rare state among very many tasks holds up neither it nor others: the page is
-/// then shorter than asked for, and names the next one.
+/// The maximum number of records that one call looks at, so that a rare state among very many tasks delays neither
+/// this call nor others: the page is then shorter than requested, and names the next one.
 const LOOKED_AT: usize = 2 * MAX_SIZE;
 
-/// What is asked for.
+/// A requested page.
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
-    /// Only these; empty means all.
+    /// Only tasks in these states; empty means all.
     pub(crate) states: Vec<TaskState>,
-    /// Also those that were cleared.
+    /// Whether cleared tasks are included.
     pub(crate) show_removed: bool,
-    /// At most so many.
+    /// The maximum number of tasks.
     pub(crate) size: usize,
-    /// The last key of the page before; empty for the first one.
+    /// The last key of the previous page; empty for the first page.
     pub(crate) after: Vec<u8>,
 }
 
-/// A page, and the last key of it where there may be more.
+/// A page, and its last key if there may be more.
 ///
 /// # Errors
 /// [`StoreError`] if the records cannot be read.
@@ -48,7 +48,7 @@ pub(crate) fn list(
                     }
                 }
                 Ok(_) => {}
-                // One bad record hides no other; asked for by its id it is an error.
+                // One damaged record hides no other; a request for it by id is an error.
                 Err(error) => tracing::error!(%error, "a record cannot be read and is left out of a list"),
             }
             after = key;
@@ -64,7 +64,7 @@ pub(crate) fn list(
     Ok((found.into_items(), Some(after)))
 }
 
-/// Up to `limit` records after a key, cleared ones among them where they are asked for.
+/// Up to `limit` records after a key, including cleared tasks if requested.
 fn merged(
     reader: &dyn Reader,
     after: &[u8],

@@ -1,4 +1,4 @@
-//! The host's mind as the coordinator drives it: what it decides becomes records and history here.
+//! The host's machine, as the coordinator drives it: its decisions become records and history here.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -18,30 +18,30 @@ use crate::alive::Alive;
 use crate::metrics::{Census, Figures};
 use crate::presence::Presence;
 
-/// Records read at a time.
+/// The number of records that are read at a time.
 const PAGE: usize = 1_000;
 
 /// What a load needs besides the records.
 #[derive(Debug, Clone)]
 pub(crate) struct Seed {
-    /// How much the host takes on.
+    /// The bounds of what the host accepts.
     pub(crate) limits: Limits,
-    /// Of the data directory, and of this start of the service.
+    /// The identity of the data directory, and of this start of the service.
     pub(crate) identity: Identity,
-    /// What goes on in this process, whatever becomes of its store.
+    /// The live work of this process, which survives a failed store.
     pub(crate) alive: Arc<Alive>,
-    /// Which engines are connected: told whose host it is, at each load.
+    /// Which engines are connected; each load tells it the host's owner.
     pub(crate) presence: Arc<Presence>,
-    /// Where its figures are shown, if it is measured.
+    /// Where the figures are shown, if there are metrics.
     pub(crate) figures: Option<Figures>,
 }
 
-/// See the module.
+/// The host's machine.
 #[derive(Debug)]
 pub(crate) struct HostMachine {
     state: State,
     alive: Arc<Alive>,
-    /// Counts the working state, if it is measured.
+    /// Counts the working state, if there are metrics.
     census: Option<Census>,
 }
 
@@ -62,7 +62,7 @@ impl Machine for HostMachine {
             tasks: unfinished(reader)?,
             calls: seed.alive.calls(),
         };
-        // A commit that failed and is found after all has no effects.
+        // A commit that seemed to fail, and is found after all, has no effects.
         seed.presence.belongs_to(loaded.owner.clone());
         tracing::info!(
             revision = loaded.revision.0,
@@ -111,7 +111,7 @@ impl Machine for HostMachine {
 
 /// The history and the records of one revision. A task that changes several times in it is recorded once.
 fn revision(changes: &[Change]) -> runtime::machine::Change<HostHistory> {
-    // Exactly as many as there are: the log keeps them, and a vector that grows would begin with room for four.
+    // With the exact capacity: the log keeps these vectors, and a growing vector would begin with room for four.
     let shows = changes.iter().filter(|change| matches!(change, Change::Task(_)));
     let mut history = HostHistory {
         tasks: Vec::with_capacity(shows.count()),
@@ -171,7 +171,7 @@ fn delete(table: Table, key: &[u8]) -> Write {
     }
 }
 
-/// Above every ordinal that has a record.
+/// The first ordinal above all recorded ones.
 fn next_ordinal(reader: &dyn Reader) -> Result<Ordinal, StoreError> {
     let mut next = 0;
     for table in [TASK, CLEARED] {
@@ -183,8 +183,8 @@ fn next_ordinal(reader: &dyn Reader) -> Result<Ordinal, StoreError> {
     Ok(Ordinal(next))
 }
 
-/// The tasks that are not over. A record that cannot be understood is left alone, and said: it keeps its id from
-/// being used again, and touches no other task.
+/// The tasks that are not over. A record that cannot be understood is logged and left alone: it keeps its id from
+/// being used again, and affects no other task.
 fn unfinished(reader: &dyn Reader) -> Result<Vec<Task>, StoreError> {
     let mut found = Vec::new();
     let mut after: Option<Vec<u8>> = None;

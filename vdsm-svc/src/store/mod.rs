@@ -1,4 +1,4 @@
-//! What the host keeps, and how it is read.
+//! The host's records, and how they are read.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | [`TASK_ID`] | the task's id, 16 bytes | its ordinal |
 //! | [`OWNER`] | [`OWNER_KEY`] | `vdsm_engine.store.v1.HostOwnerRecord` |
 //!
-//! Two tables of tasks, so that a start reads, and a snapshot shows, only what is not cleared, and accepting a
-//! task needs no third record for an index.
+//! There are two tables of tasks, so that a start reads, and a snapshot shows, only tasks that are not cleared, and
+//! the acceptance of a task needs no third record for an index.
 
 mod codec;
 mod list;
@@ -33,10 +33,10 @@ pub(crate) const TASK: Table = Table("task");
 /// Tasks that are cleared.
 pub(crate) const CLEARED: Table = Table("task_cleared");
 
-/// Where a task's record is, by its id.
+/// The ordinal of each task's record, by the task's id.
 pub(crate) const TASK_ID: Table = Table("task_id");
 
-/// Whose host it is.
+/// The owner of the host.
 pub(crate) const OWNER: Table = Table("owner");
 
 /// The only key of [`OWNER`].
@@ -56,7 +56,7 @@ pub(crate) fn ordinal_of(key: &[u8]) -> Result<Ordinal, StoreError> {
 /// A task by its id, cleared or not.
 ///
 /// # Errors
-/// [`StoreError`] if it cannot be read; a record that cannot be understood is never taken for a missing one.
+/// [`StoreError`] if the task cannot be read; a record that cannot be understood never counts as missing.
 pub(crate) fn find(reader: &dyn Reader, id: TaskId) -> Result<Option<Task>, StoreError> {
     let Some(key) = reader.get(TASK_ID, id.as_bytes())? else {
         return Ok(None);
@@ -70,10 +70,10 @@ pub(crate) fn find(reader: &dyn Reader, id: TaskId) -> Result<Option<Task>, Stor
     decode_task(ordinal_of(&key)?, &record).map(Some)
 }
 
-/// What the store knows of an id at the reader's revision.
+/// What the store knows of an id, at the reader's revision.
 ///
 /// # Errors
-/// As [`find`].
+/// The errors of [`find`].
 pub(crate) fn known(reader: &dyn Reader, id: TaskId) -> Result<Known, StoreError> {
     Ok(Known {
         revision: reader.revision(),
@@ -81,7 +81,7 @@ pub(crate) fn known(reader: &dyn Reader, id: TaskId) -> Result<Known, StoreError
     })
 }
 
-/// Whose host it is, or was.
+/// The record of the host's owner, the present or the last one.
 ///
 /// # Errors
 /// [`StoreError`] if it cannot be read.
@@ -90,9 +90,9 @@ pub(crate) fn owner(reader: &dyn Reader) -> Result<Option<Owner>, StoreError> {
     record.map(|record| decode_owner(&record)).transpose()
 }
 
-/// Whether an id may be one of this store's: where that cannot be read it counts as known, because "a stranger" is
-/// a verdict. Read anew for each question: a process is seen first, and whether its task is known is asked then. A picture
-/// from before lacks tasks that were accepted meanwhile.
+/// Whether an id may be one of this store's tasks. If that cannot be read, the id counts as known, because "an
+/// orphan" is a verdict. The store is read anew for each question, since a process is seen first and its task looked
+/// up afterwards: an earlier snapshot would lack tasks that were accepted in between.
 pub(crate) fn may_know(store: &dyn Store, id: TaskId) -> bool {
     let found = store
         .reader()
@@ -100,8 +100,8 @@ pub(crate) fn may_know(store: &dyn Store, id: TaskId) -> bool {
     !matches!(found, Ok(None))
 }
 
-/// Whether a task of this id may still have something to do, or somebody to look at it. As [`may_know`], and an id
-/// whose task was finished or undone is none: nothing of its own is to be left.
+/// Whether a task of this id may still have work to do, or need somebody to examine it. Like [`may_know`], but false
+/// for a task that was finished or undone: nothing of it must be left.
 pub(crate) fn may_need(store: &dyn Store, id: TaskId) -> bool {
     match store.reader().and_then(|reader| find(&*reader, id)) {
         Ok(Some(task)) => !matches!(task.state, TaskState::Finished | TaskState::Recovered),

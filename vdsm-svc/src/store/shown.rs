@@ -1,11 +1,11 @@
-//! A task as it is shown.
+//! The shown form of a task.
 
 use proto::convert;
 use proto::host::v1 as wire;
 use vdsm_core::Task;
 use vdsm_storage::op;
 
-/// The task on the wire, derived values included.
+/// The task on the wire, including derived values.
 pub(crate) fn shown(task: &Task) -> wire::Task {
     wire::Task {
         task_id: task.id.to_string(),
