@@ -24,6 +24,7 @@ pub(crate) type Listed<I> = (Vec<I>, Option<Vec<u8>>);
 /// Takes items until the page is full. `scan` reads the piece of a table after a key; `select` makes an item of a
 /// record, or skips the record. Both read through the given reader, whose count bounds the page.
 ///
+/// # Errors
 /// The error of `scan`.
 pub(crate) fn page<R, I: Message>(
     reader: &dyn Reader,

@@ -44,6 +44,7 @@ impl Probe {
     /// Looks at storage. The task's record is read first, and processes are looked for before and after the look at
     /// storage: a process that has ended in between has left all its effects.
     ///
+    /// # Errors
     /// A later try may get an answer: the store or the file system does not answer now.
     pub(super) fn answer(
         &self,

@@ -1,4 +1,4 @@
-//! What a run of inputs has come to, before its commit.
+//! The results of a series of inputs, before their commit.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::failpoint;
 use crate::log::{Entry, Log};
 use crate::machine::{Machine, Shown};
 
-/// Inputs in a batch: with random keys a group of this size makes some 60 thousand updates a second, and larger
-/// ones gain little and make each caller wait longer.
+/// The maximum number of inputs in a batch: with random keys, a group of this size makes some 60 thousand updates a
+/// second; larger groups gain little and make each caller wait longer.
 const MAX_INPUTS: usize = 512;
 
-/// From so many revisions on a batch is worth a thread of its own: handing it over costs a wake-up, which would double
-/// the time of a lone revision's commit.
+/// The number of revisions from which on a batch is committed by a thread of its own: handing it over costs a
+/// wake-up, which would double the time of a lone revision's commit.
 const LARGE: usize = 64;
 
-/// Bytes in a batch, which stay in memory until it is durable.
+/// The maximum bytes in a batch, which stay in memory until the batch is durable.
 const MAX_BYTES: usize = 8 << 20;
 
 type Answerer<M> = oneshot::Sender<Result<Answer<<M as Machine>::Reply>, Refusal>>;
@@ -31,9 +31,9 @@ type Answerer<M> = oneshot::Sender<Result<Answer<<M as Machine>::Reply>, Refusal
 pub(super) struct Batch<M: Machine> {
     max_inputs: usize,
     last: Revision,
-    /// The only source of times for what is committed.
+    /// The only source of times for the commits.
     stamps: Stamps,
-    /// What is in the commits of how the clock went, each of which holds what those before it do.
+    /// The latest record of the clock in these commits; each record includes the earlier ones.
     clock: Option<Due>,
     inputs: usize,
     bytes: usize,
@@ -42,22 +42,22 @@ pub(super) struct Batch<M: Machine> {
     answers: Vec<(Answerer<M>, M::Reply, Revision)>,
     stepped: Vec<Stepped<M>>,
     notes: Vec<oneshot::Sender<()>>,
-    /// When its inputs were sent, where that is measured.
+    /// When the inputs were sent, if that is measured.
     arrivals: Vec<Instant>,
-    /// What is shown of the machine as it is after the batch.
+    /// The machine's figures after the batch.
     shown: Option<Shown>,
 }
 
-/// What fail points and effects need to know of an input.
+/// What fail points and effects need to know about an input.
 struct Stepped<M: Machine> {
-    /// Empty where no fail point can be hit.
+    /// Empty if no fail point can be hit.
     label: String,
     changes: bool,
     effects: Vec<M::Effect>,
 }
 
 impl<M: Machine> Batch<M> {
-    /// An empty batch, after revision `last`, which the store has.
+    /// An empty batch after revision `last`, which the store has.
     pub(super) fn after(last: Revision, ages: &Ages) -> Self {
         Self::with(last, Stamps::of(ages.clone()))
     }
@@ -97,7 +97,7 @@ impl<M: Machine> Batch<M> {
         self.commits.len() >= LARGE
     }
 
-    /// Whether nothing was stepped.
+    /// Whether the batch contains no input.
     pub(super) fn is_empty(&self) -> bool {
         self.inputs == 0
     }
@@ -106,7 +106,7 @@ impl<M: Machine> Batch<M> {
         self.last
     }
 
-    /// The revisions, which are then no longer here.
+    /// Takes the commits out of the batch.
     pub(super) fn take_commits(&mut self) -> Arc<[Commit]> {
         std::mem::take(&mut self.commits).into()
     }
@@ -153,8 +153,8 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Records how the clock went, unless that is in a commit already; `noted` hears when it is durable. The machine has no part
-    /// in it, and watchers are shown nothing.
+    /// Records the clock, unless a commit of this batch does so already; `noted` hears when the record is durable.
+    /// The machine has no part in this, and watchers are shown nothing.
     pub(super) fn keep_clock(&mut self, noted: oneshot::Sender<()>) {
         self.inputs += 1;
         self.notes.push(noted);
@@ -178,7 +178,7 @@ impl<M: Machine> Batch<M> {
         write
     }
 
-    /// It is whole: nothing more is stepped for it.
+    /// Closes the batch: no further input is stepped for it.
     pub(super) fn seal(&mut self, machine: &mut M) {
         self.shown = machine.shown();
     }
@@ -192,18 +192,19 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// The commit failed: nobody is told anything of it.
+    /// Refuses the inputs after a failed commit: nobody is told about their results.
     pub(super) fn refuse(self, refusal: &Refusal) {
         for (answer, _, _) in self.answers {
-            // Whoever no longer waits for the answer does not miss it.
+            // A caller that no longer waits for the answer does not miss it.
             let _ = answer.send(Err(refusal.clone()));
         }
     }
 
-    /// Its `commits` are durable; `callers` is the runtime that callers wait in. Shows and publishes first, so that whoever is answered sees what is theirs, and in this
-    /// order, so that whoever sees a change in the log sees nothing in memory that was before it. Answers before it wakes
-    /// watchers: there may be many, and each that is woken may take the processor from this thread. The effects, which
-    /// nobody waits for, come last.
+    /// Finishes the batch, whose `commits` are durable; `callers` is the runtime in which callers wait. It first
+    /// shows and publishes, so that a caller sees its own changes once it is answered; shows before it publishes, so
+    /// that a reader of a change in the log sees nothing older in memory; and answers before it wakes watchers,
+    /// because there may be many, and each that wakes may take the processor from this thread. The effects come last,
+    /// because nobody waits for them.
     pub(super) fn finish(
         self,
         commits: &[Commit],
@@ -238,7 +239,7 @@ impl<M: Machine> Batch<M> {
         });
         answer_all::<M>(answers.collect(), callers);
         for noted in self.notes {
-            // Whoever no longer waits for it does not miss it.
+            // A caller that no longer waits does not miss it.
             let _ = noted.send(());
         }
         if !commits.is_empty() {
@@ -255,13 +256,13 @@ impl<M: Machine> Batch<M> {
     }
 }
 
-/// Answers those who wait. Many of them from within the runtime that they wait in: to wake each of them from outside
-/// takes a lock that all threads want.
+/// Answers the waiting callers. Many callers are answered from within the runtime in which they wait: to wake each of
+/// them from outside takes a lock that all threads contend for.
 fn answer_all<M: Machine>(answers: Vec<(Answerer<M>, Answer<M::Reply>)>, callers: Option<&Handle>) {
     let many = answers.len() >= LARGE;
     let all = move || {
         for (answerer, answer) in answers {
-            // Whoever no longer waits for the answer does not miss it.
+            // A caller that no longer waits for the answer does not miss it.
             let _ = answerer.send(Ok(answer));
         }
     };

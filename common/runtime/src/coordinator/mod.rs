@@ -1,6 +1,6 @@
-//! The one owner of a [`Machine`]: takes all inputs that wait, steps each, commits them at once, publishes,
-//! answers, and has the effects performed, in this order. While a batch is being synced the next one gathers; while
-//! a large one is, the machine steps with what comes already, one batch ahead of what anybody can see.
+//! The only owner of a [`Machine`]: it takes all waiting inputs, steps each, commits them together, publishes,
+//! answers, and has the effects performed, in this order. While a batch is being synced, the next one gathers; during
+//! a large commit, the machine already steps with new inputs, one batch ahead of what anybody can see.
 
 mod batch;
 mod committer;
@@ -25,8 +25,8 @@ use crate::log::Log;
 use crate::machine::Machine;
 use crate::threads;
 
-/// Inputs that may wait. A few batches: enough that the next batch is full when the disk is the bottleneck,
-/// and few enough that a caller waits for room rather than for an answer that comes after its deadline.
+/// The maximum number of waiting inputs: a few batches. They suffice to fill the next batch when the disk is the
+/// bottleneck, and are few enough that a caller waits for room rather than for an answer after its deadline.
 const QUEUE: usize = 4_096;
 
 /// Why an input got no answer.
@@ -35,10 +35,10 @@ pub enum Refusal {
     /// The store failed: whether the input took effect is unknown.
     #[error("the store cannot be written now")]
     StoreUnavailable,
-    /// The same, because the data directory is gone, or another one: in words that say what to do.
+    /// The same, because the data directory is gone or was replaced; the words say what to do.
     #[error("{0}")]
     StoreLost(Words),
-    /// The service stops.
+    /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
 }
@@ -56,20 +56,20 @@ impl Refusal {
 /// The answer to an input, given after the commit.
 #[derive(Debug)]
 pub struct Answer<R> {
-    /// The machine's.
+    /// The machine's reply.
     pub reply: R,
-    /// Every read and watch after this point sees what the input changed.
+    /// Every read and watch after this point sees the changes of the input.
     pub token: Token,
 }
 
-/// Performs effects, one after the other and in order, each after its commit. Must not block: it hands them on. It may spawn
-/// tasks where the coordinator was spawned within a tokio runtime.
+/// Performs effects in order, one after the other, each after its commit. Must not block, so it hands the effects on.
+/// It may spawn tasks if the coordinator was spawned within a tokio runtime.
 pub trait Perform<E>: Send + 'static {
-    /// One effect, whose change is durable.
+    /// Performs one effect, whose change is durable.
     fn perform(&mut self, effect: E);
 
-    /// Shows what of it is read from memory: before anybody is told of the change, so that nobody who was told sees
-    /// what was before. It is performed later.
+    /// Shows the part of an effect that is read from memory, before anybody is told about the change, so that nobody
+    /// who was told sees the earlier state. The effect is performed later.
     fn show(&mut self, _effect: &E) {}
 }
 
@@ -79,14 +79,14 @@ impl<E, F: FnMut(E) + Send + 'static> Perform<E> for F {
     }
 }
 
-/// How a coordinator is run.
+/// The options of a coordinator.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The name of its thread; the kernel keeps 15 characters of it.
+    /// The name of the coordinator's thread; the kernel keeps 15 characters.
     pub name: String,
     /// How much of the history is kept.
     pub retention: Retention,
-    /// By which clock.
+    /// The clock of ages.
     pub ages: Ages,
 }
 
@@ -100,20 +100,20 @@ impl Default for Options {
     }
 }
 
-/// An input on its way.
+/// An input on its way to the coordinator.
 pub(crate) struct Envelope<M: Machine> {
     pub(crate) input: M::Input,
-    /// When it was sent, where that is measured.
+    /// When the input was sent, if that is measured.
     pub(crate) sent: Option<Instant>,
     pub(crate) answer: Option<oneshot::Sender<Result<Answer<M::Reply>, Refusal>>>,
 }
 
-/// What comes to a coordinator.
+/// A message to the coordinator.
 pub(crate) enum Message<M: Machine> {
     Input(Envelope<M>),
-    /// It is to be recorded how the clock went: the machine has no part in that.
+    /// Record the clock; the machine has no part in this.
     Clock(oneshot::Sender<()>),
-    /// All before it is still worked on. Dropped when everything is let go of.
+    /// Stop after the work on all earlier messages. The sender is dropped when everything is released.
     Stop(oneshot::Sender<()>),
 }
 
@@ -130,8 +130,8 @@ pub fn spawn<M: Machine>(
     spawn_with(store, seed, log, perform, Options::default())
 }
 
-/// Loads a machine and starts its coordinator, on a thread of its own: it blocks on the disk. The machine's
-/// [`Machine::recover`] is its first input. A simulation runs the same loop, as a task.
+/// Loads a machine and starts its coordinator, on a thread of its own because the coordinator blocks on the disk.
+/// [`Machine::recover`] is the machine's first input. A simulation runs the same loop as a task.
 ///
 /// # Errors
 /// [`StoreError`] if the machine cannot be loaded.
@@ -156,7 +156,7 @@ pub fn spawn_with<M: Machine>(
     let machine = worker.load()?;
     let run = async move {
         let stopped = worker.run(machine).await;
-        // The store and the log are let go of: whoever stopped it may open the store again.
+        // The store and the log are released: whoever stopped the coordinator may open the store again.
         drop(stopped);
     };
     threads::dedicate(name, run).map_err(cannot)?;

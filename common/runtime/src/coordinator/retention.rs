@@ -36,7 +36,7 @@ impl Retention {
         if by_count > oldest {
             return store.trim(by_count);
         }
-        // One that is not there is one that is still to come.
+        // A missing revision is one that is still to come.
         let last = store.history(Revision(oldest.0 + PIECE - 1), 1)?;
         match last.first() {
             Some(last) if ages.present().is_older(last.time, self.max_age) => {

@@ -18,14 +18,14 @@ use crate::machine::Machine;
 /// How often an idle coordinator looks for history that is too old.
 const TRIM_WHEN_IDLE: Duration = Duration::from_secs(60);
 
-/// How long it waits for an input before it trims another piece, where there is more to trim.
+/// How long the coordinator waits for an input before it trims another piece, if there is more to trim.
 const TRIM_NEXT_PIECE: Duration = Duration::from_millis(10);
 
-/// The first wait before a store that failed is opened again; doubled up to [`REOPEN_AT_MOST`].
+/// The first wait before a failed store is opened again; doubled up to [`REOPEN_AT_MOST`].
 const REOPEN_AT_FIRST: Duration = Duration::from_millis(10);
 
-/// A disk that comes back is noticed within this. It is also waited where the store was opened again, and the first commit
-/// failed as before.
+/// The longest such wait: a disk that comes back is noticed within it. It is also the wait if the store was opened
+/// again and the first commit failed as before.
 const REOPEN_AT_MOST: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker<M: Machine, P> {
@@ -37,19 +37,19 @@ pub(super) struct Worker<M: Machine, P> {
     inbox: mpsc::Receiver<Message<M>>,
 }
 
-/// Why a machine is let go of.
+/// Why a machine is dropped.
 enum End {
-    /// Load it again.
+    /// The store failed: load the machine again.
     Failed(StoreError),
-    /// The senders tell those who wait for the end.
+    /// The coordinator stops. Dropping the senders tells those who wait for the end.
     Stopped(Vec<oneshot::Sender<()>>),
 }
 
-/// What came.
+/// The next event of the loop.
 enum Next<M: Machine> {
     Input(Envelope<M>),
     Clock(oneshot::Sender<()>),
-    /// The committer is back: whether there is more to trim.
+    /// The committer is back; whether there is more to trim.
     Committed(CommitResult),
     Nothing,
     End(Vec<oneshot::Sender<()>>),
@@ -75,7 +75,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         })
     }
 
-    /// Reads the machine from the last committed snapshot, up to which the log reaches from then on.
+    /// Loads the machine from the last committed snapshot, and sets the log to that revision.
     pub(super) fn load(&self) -> Result<M, StoreError> {
         let reader = self.store.reader()?;
         let machine = M::load(&*reader, &self.seed)?;
@@ -83,8 +83,8 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         Ok(machine)
     }
 
-    /// Runs until it is stopped. What it returns is dropped when all else is: that ends the wait of whoever
-    /// stopped it.
+    /// Runs until the coordinator is stopped. The caller drops the result after everything else, which ends the wait
+    /// of whoever stopped the coordinator.
     pub(super) async fn run(mut self, machine: M) -> Vec<oneshot::Sender<()>> {
         let mut machine = machine;
         let mut opened_at = None;
@@ -94,7 +94,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                 End::Stopped(waiting) => return waiting,
                 End::Failed(error) => {
                     tracing::error!(%error, "a commit failed and its outcome is unknown: reopening the store");
-                    // Opening and loading over and over helps nobody where each time the first commit fails.
+                    // Opening and loading again and again helps nobody if the first commit fails each time.
                     if opened_at == Some(self.log.current())
                         && let Err(waiting) = self.refuse_for(REOPEN_AT_MOST).await
                     {
@@ -143,12 +143,12 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
                     }
                 }
                 Next::Committed(Err(error)) => {
-                    // It was stepped with what is not known to have happened.
+                    // The batch builds on changes that may not have happened.
                     open.refuse(&Refusal::unavailable(&*self.store));
                     return Err(End::Failed(error));
                 }
                 Next::Nothing => {
-                    // While it commits, nobody can say whether there is more to trim.
+                    // During a commit nobody can say whether there is more to trim.
                     if let Some(more) = self.pipeline.committer().map(Committer::trim) {
                         patience = if more { TRIM_NEXT_PIECE } else { TRIM_WHEN_IDLE };
                     }
@@ -161,7 +161,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         }
     }
 
-    /// Steps with all that wait, as long as there is room; whoever stops it ends this.
+    /// Steps the machine with all waiting inputs, as long as the batch has room; a request to stop ends this.
     fn fill(&mut self, machine: &mut M, open: &mut Batch<M>) -> Option<oneshot::Sender<()>> {
         while !open.is_full() {
             match self.inbox.try_recv() {
@@ -174,8 +174,8 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         None
     }
 
-    /// Has the open batch committed, unless another one is under way: then it stays open, and grows. What came of
-    /// a commit that is over.
+    /// Has the open batch committed, unless another commit is under way: then the batch stays open, and grows.
+    /// Returns the result of a finished commit.
     async fn send_off(&mut self, open: &mut Batch<M>) -> Option<CommitResult> {
         match self.pipeline.look() {
             None if !open.is_empty() => self.pipeline.commit(open).await,
@@ -183,21 +183,21 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         }
     }
 
-    /// Commits what is under way and what is open. Whoever waits for them is told what came of it.
+    /// Commits the batch under way and the open one, and answers their callers.
     async fn conclude(&mut self, open: Batch<M>) {
         let settled = !self.pipeline.is_away() || matches!(self.pipeline.returned().await, Some(Ok(_)));
         match self.pipeline.committer() {
-            // The next start reads what is there.
+            // The next start reads the state from the store.
             Some(committer) if settled => drop(committer.commit(open).await),
             _ => open.refuse(&Refusal::unavailable(&*self.store)),
         }
     }
 
-    /// What comes next, if anything comes in time. `inputs`: whether there is room for any.
+    /// Waits for the next event, for at most this time. `inputs`: whether there is room for inputs.
     async fn wait(&mut self, patience: Duration, inputs: bool) -> Next<M> {
         let received = match inputs.then(|| self.inbox.try_recv()) {
             Some(Ok(message)) => Some(message),
-            // Also where all senders are gone: that waits for its turn.
+            // Also if all senders are gone, which then waits for its turn.
             _ => tokio::select! {
                 biased;
                 outcome = self.pipeline.returned() => return outcome.map_or_else(defect, Next::Committed),
@@ -214,7 +214,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         }
     }
 
-    /// Opens the store again and loads the machine from it, however long it takes; whatever comes meanwhile is
+    /// Opens the store again and loads the machine from it, however long that takes; inputs that come meanwhile are
     /// refused at once.
     async fn revive(&mut self) -> Result<M, Vec<oneshot::Sender<()>>> {
         let mut pause = REOPEN_AT_FIRST;
@@ -231,7 +231,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
         }
     }
 
-    /// Refuses whatever comes, for so long.
+    /// Refuses all inputs for this time.
     async fn refuse_for(&mut self, pause: Duration) -> Result<(), Vec<oneshot::Sender<()>>> {
         let until = Instant::now() + pause;
         loop {
@@ -259,7 +259,7 @@ impl<M: Machine, P: Perform<M::Effect>> Worker<M, P> {
     }
 }
 
-/// The thread that commits is gone, and with it whoever may commit: the service ends, and its next start decides.
+/// The commit thread is gone, and with it the committer: the service ends, and its next start decides.
 fn defect<M: Machine>() -> Next<M> {
     tracing::error!("the commit thread ended unexpectedly: please report it");
     Next::End(Vec::new())
@@ -267,7 +267,7 @@ fn defect<M: Machine>() -> Next<M> {
 
 fn refuse<M: Machine>(envelope: Envelope<M>, refusal: Refusal) {
     if let Some(answer) = envelope.answer {
-        // Whoever no longer waits for the answer does not miss it.
+        // A caller that no longer waits for the answer does not miss it.
         let _ = answer.send(Err(refusal));
     }
 }

@@ -1,4 +1,4 @@
-//! What a certificate says, as far as it matters here.
+//! The contents of a certificate, as far as they matter here.
 
 use common::text::steers;
 use common::time::Timestamp;
@@ -7,47 +7,47 @@ use rustls::pki_types::pem::PemObject as _;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Characters of a name that are kept: as many as a value in the metadata may have.
+/// The maximum number of a name's characters that are kept: as many as a value in the metadata may have.
 const NAME_CHARS: usize = 255;
 
-/// Certificates that a file may hold. Each handshake looks through the CAs.
+/// The maximum number of certificates in a file. Each handshake looks through the CAs.
 const MOST_CERTIFICATES: usize = 100;
 
-/// Names of a certificate that are read.
+/// The maximum number of a certificate's names that are read.
 const NAMES: usize = 100;
 
-/// What a certificate says.
+/// The contents of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The subject's common name; empty where it has none.
+    /// The subject's common name; empty if there is none.
     pub common_name: String,
-    /// Names that are URIs: `engine:UUID`, `host:UUID`, `user:NAME`, `role:NAME` are ours.
+    /// Names that are URIs; `engine:UUID`, `host:UUID`, `user:NAME` and `role:NAME` are ours.
     pub uris: Vec<String>,
-    /// DNS names and addresses, in words.
+    /// DNS names and addresses, as text.
     pub names: Vec<String>,
-    /// Whether it may sign others.
+    /// Whether the certificate may sign others.
     pub is_ca: bool,
-    /// It may be shown by a server.
+    /// Whether a server may show the certificate.
     pub for_servers: bool,
-    /// It may be shown by a client.
+    /// Whether a client may show the certificate.
     pub for_clients: bool,
-    /// When it begins to be valid.
+    /// The beginning of its validity.
     pub not_before: Timestamp,
-    /// When it ends to be valid.
+    /// The end of its validity.
     pub not_after: Timestamp,
-    /// The same, for people.
+    /// The end of its validity, for people.
     pub until: String,
-    /// Its number at its CA.
+    /// Its serial number at its CA.
     pub serial: String,
-    /// Its public key, as it stands there.
+    /// Its public key, as encoded in the certificate.
     pub key: Vec<u8>,
 }
 
 impl Certificate {
-    /// Reads one.
+    /// Reads a certificate.
     ///
     /// # Errors
-    /// In words, beginning with a verb: what is wrong with it.
+    /// Words that begin with a verb and say what is wrong with it.
     pub fn of(der: &CertificateDer<'_>) -> Result<Self, String> {
         let unreadable = |error: &dyn std::fmt::Display| format!("holds what is no certificate: {error}");
         let (_, read) = X509Certificate::from_der(der).map_err(|error| unreadable(&error))?;
@@ -89,18 +89,18 @@ impl Certificate {
         Ok(found)
     }
 
-    /// All of a file in PEM, at least one.
+    /// Reads all certificates of a PEM file, at least one.
     ///
     /// # Errors
-    /// In words, beginning with a verb: what is wrong with it.
+    /// Words that begin with a verb and say what is wrong with the file.
     pub fn all_of(pem: &[u8]) -> Result<Vec<Self>, String> {
         certificates(pem)?.iter().map(Self::of).collect()
     }
 
-    /// The first of its names that is of this kind; none where it has none.
+    /// The certificate's name of this kind, without its prefix; none if there is no such name.
     ///
     /// # Errors
-    /// In words, where it has two: which of them counts, others might see differently.
+    /// Words, if there are two such names: another reader might take the other one.
     pub(super) fn uri(&self, kind: &str) -> Result<Option<&str>, String> {
         let mut named = self.uris.iter().filter_map(|uri| uri.strip_prefix(kind));
         match (named.next(), named.next()) {
@@ -109,7 +109,7 @@ impl Certificate {
         }
     }
 
-    /// Whom it names, for people.
+    /// The name of the certificate, for people.
     pub fn name(&self) -> String {
         let own = self.uris.iter().chain(&self.names).cloned();
         let mut all: Vec<String> = own.take(SHOWN).collect();
@@ -120,10 +120,10 @@ impl Certificate {
     }
 }
 
-/// The certificates of a file in PEM, at least one.
+/// The certificates of a PEM file, at least one.
 ///
 /// # Errors
-/// In words, beginning with a verb.
+/// Words that begin with a verb.
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = CertificateDer::pem_slice_iter(pem).take(MOST_CERTIFICATES + 1);
     let found: Vec<_> = found
@@ -138,7 +138,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     }
 }
 
-/// Names that are shown of one.
+/// The maximum number of a certificate's names that are shown.
 const SHOWN: usize = 4;
 
 fn text(text: &str) -> Result<String, String> {

@@ -1,4 +1,4 @@
-//! The way to a host: its certificate names the host that is meant, and it is shown the engine's.
+//! TLS to a host: the host's certificate must name that host, and the engine shows its own certificate.
 
 use std::future::Future;
 use std::io;
@@ -30,23 +30,23 @@ use super::peer::{HOST, Identity};
 use super::settings::is_this_machine;
 use super::{TlsError, VERSIONS, alpn, provider, words};
 
-/// The first bytes of a TLS record that refuses something, and of one that greets.
+/// The first byte of a TLS record that is an alert, and of one that is a handshake.
 const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
 
-/// By which name of its certificate a host is known.
+/// The name that a host's certificate must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostName {
-    /// `host:UUID`, a URI: what there is if nothing else is said.
+    /// `host:UUID`, a URI: the default.
     Host(HostId),
     /// A DNS name.
     Dns(String),
 }
 
 impl HostName {
-    /// What was said of how the host `host_id` is known; nothing is by its id.
+    /// Reads the name of the host `host_id`, as given; an empty one means the host's id.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT`, naming `identity`.
+    /// `INVALID_ARGUMENT`, which names `identity`.
     pub fn of(identity: &str, host_id: HostId) -> Result<Self, Fault> {
         let wrong = |what: String| Fault::invalid("identity", what);
         if identity.is_empty() {
@@ -75,7 +75,7 @@ impl HostName {
 }
 
 impl HostName {
-    /// As it is recorded: nothing for what there is if nothing is said.
+    /// The recorded form: empty for the default.
     pub fn recorded(self) -> String {
         match self {
             Self::Host(_) => String::new(),
@@ -93,7 +93,7 @@ impl std::fmt::Display for HostName {
     }
 }
 
-/// TLS for the way to hosts, with the engine's own certificate.
+/// TLS for connections to hosts, with the engine's own certificate.
 #[derive(Debug, Clone)]
 pub struct ClientTls(Arc<Kept<Key>>);
 
@@ -142,18 +142,18 @@ impl ClientTls {
     /// Reads the files. Blocks.
     ///
     /// # Errors
-    /// [`TlsError`] for what cannot be used, a certificate that names no engine among it.
+    /// [`TlsError`] if the files cannot be used, for example because the certificate names no engine.
     pub fn open(files: Files) -> Result<Self, TlsError> {
         let (named, first) = (files.clone(), OnceLock::new());
         Kept::open(files, move |material| Key::of(material, &named, &first)).map(Self)
     }
 
-    /// The engine that the certificate names: another one is not taken later.
+    /// The engine that the certificate names; a new certificate must name the same engine.
     pub fn engine_id(&self) -> EngineId {
         self.0.now().made.engine_id
     }
 
-    /// Whether the certificate is that of this engine.
+    /// Checks that the certificate belongs to this engine.
     ///
     /// # Errors
     /// [`TlsError::OtherEngine`].
@@ -165,12 +165,12 @@ impl ClientTls {
         }
     }
 
-    /// Reads the files again as they change, and tells of certificates that end.
+    /// Reads the files again when they change, and warns about certificates that expire.
     pub async fn keep(&self) {
         self.0.keep().await;
     }
 
-    /// The certificates that are used, each with the flag that names its file: the engine's own, and the CAs of hosts.
+    /// The certificates in use, each with the flag that names its file: the engine's own, and the CAs of hosts.
     pub fn certificates(&self) -> Vec<(&'static str, Certificate)> {
         self.0.certificates()
     }
@@ -200,7 +200,7 @@ impl ClientTls {
     }
 }
 
-/// What the host is asked to be (SNI), whatever its certificate is then held against.
+/// The server name that the host is asked for (SNI), whichever name its certificate is checked for.
 fn asked_for(to: &Uri, name: &HostName) -> io::Result<ServerName<'static>> {
     let name = match name {
         HostName::Dns(name) => name.as_str(),
@@ -209,7 +209,7 @@ fn asked_for(to: &Uri, name: &HostName) -> io::Result<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).map_err(io::Error::other)
 }
 
-/// A host that is refused, or refuses, in words that survive HTTP/2's own errors.
+/// A host that is refused, or that refuses, in words that survive HTTP/2's own errors.
 #[derive(Debug, thiserror::Error)]
 #[error("the host {0}")]
 struct Refused(String);
@@ -218,7 +218,7 @@ fn refused(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), Refused(words::of(error)))
 }
 
-/// Takes the one host's certificate.
+/// Accepts the certificate of one host.
 #[derive(Debug)]
 struct Expected {
     name: HostName,
@@ -272,7 +272,7 @@ impl ServerCertVerifier for Expected {
         Ok(ServerCertVerified::assertion())
     }
 
-    /// Never asked: no earlier version is spoken.
+    /// Never called: no earlier version than TLS 1.3 is spoken.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
@@ -298,19 +298,20 @@ impl ServerCertVerifier for Expected {
     }
 }
 
-/// Why a connection to a host has ended, where its first words, or its last ones, say so: HTTP/2 forgets them. All clones are one.
+/// Why a connection to a host has ended, if its first or last words say so: HTTP/2 drops such words. All clones share
+/// them.
 #[derive(Debug, Clone, Default)]
 pub struct LastWords(Arc<OnceLock<String>>);
 
 impl LastWords {
-    /// The subject's verb: "refuses this end: …"; none where there are none.
+    /// The words, which begin with a verb: "refuses this end: …"; none if there are none.
     pub fn get(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
 
     fn keep(&self, error: io::Error) -> io::Error {
         if let Some(Refused(words)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            // The first are the reason.
+            // The first words are the reason.
             let _ = self.0.set(words.clone());
         }
         error
@@ -322,7 +323,7 @@ impl LastWords {
 pub(crate) struct Way {
     tcp: HttpConnector,
     tls: Option<(ClientTls, HostName)>,
-    /// Plain text may leave this machine.
+    /// Whether plain text may leave this machine.
     insecure: bool,
     last_words: LastWords,
 }
@@ -388,7 +389,7 @@ pub(crate) struct Spoken {
 enum Inner {
     Plain {
         tcp: TcpStream,
-        /// Nothing was read yet.
+        /// Whether nothing was read yet.
         is_new: bool,
     },
     Tls(Box<TlsStream<TcpStream>>),
@@ -415,7 +416,7 @@ impl AsyncRead for Spoken {
                 }
                 polled
             }
-            // A host says only now what it makes of the engine's certificate.
+            // Only now does a host say whether it accepts the engine's certificate.
             Inner::Tls(tls) => {
                 let polled = Pin::new(tls).poll_read(context, into);
                 polled.map_err(|error| last_words.keep(refused(&error)))

@@ -1,4 +1,4 @@
-//! The three files of a door, read and looked at.
+//! The three files of a TLS configuration: reading and checking them.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,16 +14,16 @@ use rustls::sign::CertifiedKey;
 use super::certificate::{Certificate, certificates};
 use super::{TlsError, provider};
 
-/// Bytes that a file may have: some hundred certificates.
+/// The maximum bytes of a file: enough for some hundred certificates.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Bits of a mode by which others may read a file.
+/// The bits of a mode that let others read a file.
 const OTHERS: u32 = 0o077;
 
 /// A file and the flag that names it.
 type Named = (&'static str, PathBuf);
 
-/// Where certificate, key and CAs lie.
+/// The paths of certificate, key and CAs.
 #[derive(Debug, Clone)]
 pub struct Files {
     pub(super) cert: Named,
@@ -31,7 +31,7 @@ pub struct Files {
     pub(super) ca: Named,
 }
 
-/// What the files held.
+/// The contents of the files.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Bytes {
     cert: Vec<u8>,
@@ -39,17 +39,17 @@ pub(super) struct Bytes {
     ca: Vec<u8>,
 }
 
-/// What is made of them.
+/// The parsed contents.
 #[derive(Debug, Clone)]
 pub(super) struct Material {
     pub(super) own: Arc<CertifiedKey>,
     pub(super) roots: Arc<RootCertStore>,
-    /// All of them, each with the flag of its file: the own one first.
+    /// All certificates, each with the flag of its file; the own one comes first.
     pub(super) certificates: Vec<(&'static str, Certificate)>,
 }
 
 impl Files {
-    /// All three, or none.
+    /// All three files, or none.
     ///
     /// # Errors
     /// [`TlsError::Incomplete`].
@@ -71,10 +71,10 @@ impl Files {
         }
     }
 
-    /// Reads them. Blocks.
+    /// Reads the files. Blocks.
     ///
     /// # Errors
-    /// [`TlsError::Read`], [`TlsError::Content`] for one that is too large.
+    /// [`TlsError::Read`]; [`TlsError::Content`] if a file is too large.
     pub(super) fn read(&self) -> Result<Bytes, TlsError> {
         Ok(Bytes {
             cert: read(&self.cert)?,
@@ -83,7 +83,7 @@ impl Files {
         })
     }
 
-    /// What the bytes are good for.
+    /// Parses the contents and checks that they fit together.
     ///
     /// # Errors
     /// [`TlsError::Content`], [`TlsError::Pair`].
@@ -121,7 +121,7 @@ impl Files {
         })
     }
 
-    /// Says so if others can read the key.
+    /// Warns if others can read the key.
     pub(super) fn look_at_key(&self) {
         let (flag, path) = &self.key;
         let mode = std::fs::metadata(path).map(|found| found.permissions().mode());
@@ -154,7 +154,8 @@ fn read((flag, path): &Named) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
-/// One that is no regular file must not make the service wait for another program.
+/// Opens a file without blocking: a file that is not a regular one must not make the service wait for another
+/// program.
 fn open(path: &Path) -> std::io::Result<File> {
     use rustix::fs::OFlags;
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -178,7 +179,7 @@ fn shown((flag, path): &Named) -> String {
     format!("{flag} {}", path.display())
 }
 
-/// The bytes of a key are in no log.
+/// The bytes of a key appear in no log.
 impl std::fmt::Debug for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Bytes(…)")

@@ -1,4 +1,4 @@
-//! What is made of the files of a door, and made anew when they change.
+//! The value made from the files of a TLS configuration, made anew when the files change.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use super::files::{Bytes, Files, Material};
 use crate::causes::causes;
 use crate::{clock, threads};
 
-/// How often the files are looked at: a change takes effect within this, or at SIGHUP.
+/// How often the files are checked: a change takes effect within this time, or at SIGHUP.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// That a certificate ends is told so long before: enough for whoever is on holiday.
+/// How long before a certificate expires the log begins to warn: long enough for somebody who is on holiday.
 const WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// And this often.
+/// How often the warning is repeated.
 const WARNED_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 type Make<T> = dyn Fn(&Material) -> Result<T, TlsError> + Send + Sync;
 
-/// See the module.
+/// The files, and the value made from them.
 pub(super) struct Kept<T> {
     files: Files,
     make: Box<Make<T>>,
     now: watch::Sender<Arc<Now<T>>>,
 }
 
-/// As it is now.
+/// The present value.
 #[derive(Debug)]
 pub(super) struct Now<T> {
     bytes: Bytes,
@@ -47,7 +47,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
     /// Reads the files. Blocks.
     ///
     /// # Errors
-    /// [`TlsError`] for what cannot be used.
+    /// [`TlsError`] if the files cannot be used.
     pub(super) fn open(
         files: Files,
         make: impl Fn(&Material) -> Result<T, TlsError> + Send + Sync + 'static,
@@ -62,22 +62,22 @@ impl<T: Send + Sync + 'static> Kept<T> {
         }))
     }
 
-    /// As it is now.
+    /// The present value.
     pub(super) fn now(&self) -> Arc<Now<T>> {
         Arc::clone(&self.now.borrow())
     }
 
-    /// Hears of changes.
+    /// A receiver of changes.
     pub(super) fn changes(&self) -> watch::Receiver<Arc<Now<T>>> {
         self.now.subscribe()
     }
 
-    /// The certificates that are used, each with the flag that names its file.
+    /// The certificates in use, each with the flag that names its file.
     pub(super) fn certificates(&self) -> Vec<(&'static str, Certificate)> {
         self.now.borrow().certificates.clone()
     }
 
-    /// Reads the files again as they change, and tells of certificates that end, for as long as it is polled.
+    /// Reads the files again when they change, and warns about certificates that expire, for as long as it is polled.
     pub(super) async fn keep(self: &Arc<Self>) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         let mut told = Told::default();
@@ -99,13 +99,13 @@ impl<T: Send + Sync + 'static> Kept<T> {
                     tracing::info!(own, until, file = %self.files.cert.1.display(), "the certificates have changed and are used from now on");
                 }
                 Ok(Err(error)) => told.trouble(&error),
-                // A defect there: the files are as they were.
+                // The check panicked: the files count as unchanged.
                 Err(_) => {}
             }
         }
     }
 
-    /// Takes what the files hold, if it is something else; says whether it is. Blocks.
+    /// Takes over the contents of the files if they have changed; returns whether they have. Blocks.
     fn look(&self) -> Result<bool, TlsError> {
         let bytes = self.files.read()?;
         if self.now.borrow().bytes == bytes {
@@ -138,7 +138,7 @@ fn made<T>(files: &Files, make: &Make<T>, bytes: Bytes) -> Result<Now<T>, TlsErr
     })
 }
 
-/// Says that a certificate ends soon, has ended, or has not begun.
+/// Warns that a certificate expires soon, has expired, or is not valid yet.
 fn tell_of_end(flag: &'static str, certificate: &Certificate, now: Timestamp) {
     let (name, until) = (certificate.name(), &certificate.until);
     let left = certificate.not_after.as_micros().saturating_sub(now.as_micros());
@@ -164,7 +164,7 @@ fn tell_of_end(flag: &'static str, certificate: &Certificate, now: Timestamp) {
     }
 }
 
-/// What the log was told.
+/// What was logged.
 #[derive(Default)]
 struct Told {
     ends: Option<Instant>,
@@ -172,7 +172,7 @@ struct Told {
 }
 
 impl Told {
-    /// Once for each trouble.
+    /// Logs a problem once.
     fn trouble(&mut self, error: &TlsError) {
         let words = causes(error);
         if self.trouble.as_ref() != Some(&words) {
@@ -182,7 +182,7 @@ impl Told {
     }
 }
 
-/// Never, where the signal cannot be had.
+/// Waits for the signal; never completes if the signal cannot be caught.
 async fn received(hangup: &mut Option<Signal>) {
     let received = match hangup {
         Some(signal) => signal.recv().await,

@@ -1,8 +1,8 @@
-//! Locked doors: TLS 1.3 with a certificate on both sides, on what a service serves and on the way from the engine to its hosts
+//! TLS 1.3 with a certificate on both sides, for a service's server and for the engine's connections to its hosts
 //! (docs/adr/0021).
 //!
-//! - Who is there is known before the first byte of a call is read: a peer without a certificate of the CA is refused in the
-//!   handshake, and one with a certificate has one [`Identity`].
+//! - The peer is known before the first byte of a call is read: a peer without a certificate of the CA is refused in
+//!   the handshake, and a peer with a certificate has one [`Identity`].
 //! - Files are read again when they change, and at SIGHUP; what cannot be used changes nothing, and the log says so.
 //! - Plain text is for loopback. Anything else must be asked for (`--insecure`).
 //! - No session is resumed: each handshake looks at the certificate, so what is withdrawn is withdrawn.
@@ -34,62 +34,62 @@ pub use self::server::ServerTls;
 pub use self::settings::{Door, HostDoor};
 pub(crate) use self::told::Told;
 
-/// Why there is no lock on a door, or why it stays shut.
+/// Why TLS cannot be set up, or why it is required.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Some of the three files are named, and not all.
+    /// Some of the three files are named, but not all.
     #[error("{given} is given, and {missing} is not: TLS takes all three of {all}")]
     Incomplete {
-        /// The flags that are given.
+        /// The given flags.
         given: String,
-        /// Those that are missing.
+        /// The missing flags.
         missing: String,
-        /// All of them.
+        /// All three flags.
         all: String,
     },
     /// A file cannot be read.
     #[error("the file of {flag}, {}, cannot be read", path.display())]
     Read {
-        /// What names it.
+        /// The flag that names the file.
         flag: &'static str,
-        /// Where it is.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         error: std::io::Error,
     },
     /// A file holds something else.
     #[error("the file of {flag}, {}, {what}", path.display())]
     Content {
-        /// What names it.
+        /// The flag that names the file.
         flag: &'static str,
-        /// Where it is.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong.
         what: String,
     },
-    /// Certificate and key do not belong together, or the library takes neither.
+    /// Certificate and key do not belong together, or the library accepts neither.
     #[error("{cert} and {key} cannot be used together: {what}")]
     Pair {
-        /// The certificate's file.
+        /// The flag and path of the certificate.
         cert: String,
-        /// The key's.
+        /// The flag and path of the key.
         key: String,
         /// What is wrong.
         what: String,
     },
-    /// The engine's certificate is another engine's.
+    /// The certificate names another engine.
     #[error(
         "the certificate of --host-tls-cert names engine {named}, and this data directory is engine {own}: issue one for it \
          (`engine-svc pki issue-engine --engine-id {own}`), or give the directory of engine {named}"
     )]
     OtherEngine {
-        /// Whose it is.
+        /// The engine that the certificate names.
         named: EngineId,
-        /// Which engine this is.
+        /// The engine of the data directory.
         own: EngineId,
     },
-    /// Plain text on an address that others reach.
+    /// Plain text on an address that others can reach.
     #[error(
         "refusing to listen on {0} in plain text: whoever reaches that address may do all that this service can do. Give \
          --tls-cert, --tls-key and --tls-client-ca (`engine-svc pki` makes them), listen on loopback (127.0.0.1), or say --insecure \
@@ -98,7 +98,7 @@ pub enum TlsError {
     Plain(std::net::SocketAddr),
 }
 
-/// Has the metrics tell when the certificates of a service end, and that plain text may leave the machine.
+/// Shows in the metrics when the certificates of a service expire, and whether plain text may leave the machine.
 pub fn measure(meters: &Meters, insecure: bool, server: Option<&ServerTls>, client: Option<&ClientTls>) {
     if insecure {
         meters.set_plain_text();
@@ -117,7 +117,7 @@ pub fn measure(meters: &Meters, insecure: bool, server: Option<&ServerTls>, clie
     });
 }
 
-/// Of the own certificate, and of the CA that ends first, in seconds since 1970.
+/// The ends of validity, in seconds since 1970, of the own certificate and of the CA that expires first.
 fn first_to_end(certificates: &[(&str, Certificate)], own: &str, ca: &str) -> Vec<(String, i64)> {
     let mut ends = certificates
         .iter()
@@ -127,15 +127,15 @@ fn first_to_end(certificates: &[(&str, Certificate)], own: &str, ca: &str) -> Ve
     first.into_iter().chain(ca).collect()
 }
 
-/// The cryptography: ring, which builds with a C compiler alone.
+/// The cryptography library: ring, which needs only a C compiler to build.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The one version that is spoken.
+/// The only version that is spoken.
 static VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// What is spoken inside.
+/// The protocol spoken inside TLS.
 fn alpn() -> Vec<Vec<u8>> {
     vec![b"h2".to_vec()]
 }

@@ -1,4 +1,4 @@
-//! Who came in.
+//! The peer of a connection.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use rustls::pki_types::CertificateDer;
 
 use super::certificate::Certificate;
 
-/// What comes before the id of an engine in a certificate.
+/// The prefix of an engine's id in a certificate.
 pub(super) const ENGINE: &str = "engine:";
 
-/// What comes before the id of a host.
+/// The prefix of a host's id in a certificate.
 pub(super) const HOST: &str = "host:";
 
 const USER: &str = "user:";
@@ -22,18 +22,18 @@ const ROLE: &str = "role:";
 /// Whom a certificate names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// An engine: it may change things on the hosts that are its own.
+    /// An engine: it may change things on its own hosts.
     Engine(EngineId),
-    /// A person, or a program of one.
+    /// A person, or a person's program.
     User {
-        /// Who.
+        /// The user's name.
         name: String,
         /// What the user may do.
         role: Role,
     },
 }
 
-/// Who is at the other end of a connection, proved in its handshake.
+/// The peer of a connection, proved in the handshake.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Whom the certificate names.
@@ -43,10 +43,10 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Reads the identity of a chain that was verified.
+    /// Reads the identity of a verified chain.
     ///
     /// # Errors
-    /// In words, for one that names nobody who may call.
+    /// Words, if the certificate names nobody who may call.
     pub(super) fn of(chain: &[CertificateDer<'static>]) -> Result<Self, String> {
         let own = chain.first().ok_or("shows no certificate")?;
         Ok(Self {
@@ -55,13 +55,13 @@ impl Peer {
         })
     }
 
-    /// Whether this RPC is for it.
+    /// Checks whether the peer may call this RPC.
     ///
     /// # Errors
-    /// `NOT_PERMITTED`, with who it is and what it takes.
+    /// `NOT_PERMITTED`, which says who the peer is and which role the RPC requires.
     pub fn may(&self, path: &str) -> Result<(), Fault> {
         let needed = match access(path) {
-            // Health and reflection are for all who come in.
+            // Every peer may call health and reflection.
             None => return Ok(()),
             Some(needed) => needed,
         };
@@ -92,10 +92,10 @@ impl Identity {
         }
     }
 
-    /// Whom a certificate names.
+    /// Reads whom a certificate names.
     ///
     /// # Errors
-    /// In words, for one that names nobody who may call, or two.
+    /// Words, if the certificate names nobody who may call, or more than one.
     pub(super) fn of(certificate: &Certificate) -> Result<Self, String> {
         if let Some(id) = certificate.uri(ENGINE)? {
             return engine(id).map(Self::Engine);
@@ -129,7 +129,7 @@ impl Identity {
     /// The engine that a certificate names.
     ///
     /// # Errors
-    /// In words, for one that names none.
+    /// Words, if the certificate names none.
     pub(super) fn engine_of(certificate: &Certificate) -> Result<EngineId, String> {
         match certificate.uri(ENGINE)? {
             Some(id) => engine(id),
@@ -140,10 +140,10 @@ impl Identity {
         }
     }
 
-    /// The host that a certificate names; none where it names none.
+    /// The host that a certificate names; none if it names no host.
     ///
     /// # Errors
-    /// In words, for one that names two, or one by what is no id.
+    /// Words, if the certificate names two hosts, or the name is no id.
     pub(super) fn host_of(certificate: &Certificate) -> Result<Option<HostId>, String> {
         let id = certificate.uri(HOST)?;
         id.map(|id| in_any_case(id).map_err(|error| format!("names host {id:?}, which {error}")))

@@ -1,4 +1,4 @@
-//! The lock on what a service serves.
+//! TLS of a service's server.
 
 use std::io;
 use std::sync::Arc;
@@ -20,10 +20,11 @@ use super::kept::Kept;
 use super::peer::{Identity, Peer};
 use super::{TlsError, VERSIONS, alpn, provider, words};
 
-/// How often it is looked whether the certificate of an open connection still holds: one that has expired is out within this.
+/// How often the certificate of an open connection is checked again: a client whose certificate has expired is
+/// disconnected within this time.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// TLS for those who come in: each shows a certificate of a CA of ours.
+/// TLS for clients: each shows a certificate of a CA of ours.
 #[derive(Debug, Clone)]
 pub struct ServerTls(Arc<Kept<Lock>>);
 
@@ -62,7 +63,7 @@ impl Lock {
             .with_client_cert_verifier(Arc::clone(&verifier))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&material.own))));
         config.alpn_protocols = alpn();
-        // No session is resumed: a ticket would be a way in past the certificate.
+        // No session is resumed: a ticket would admit a client without its certificate.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         Ok(Self {
@@ -72,7 +73,7 @@ impl Lock {
     }
 }
 
-/// Takes certificates of the CA that name somebody who may call.
+/// Accepts certificates of the CA that name somebody who may call.
 #[derive(Debug)]
 struct Known(Arc<dyn ClientCertVerifier>);
 
@@ -92,7 +93,7 @@ impl ClientCertVerifier for Known {
         named.map(|_| verified).map_err(words::refusal)
     }
 
-    /// Never asked: no earlier version is spoken.
+    /// Never called: no earlier version than TLS 1.3 is spoken.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
@@ -120,16 +121,16 @@ impl ServerTls {
     /// Reads the files. Blocks.
     ///
     /// # Errors
-    /// [`TlsError`] for what cannot be used.
+    /// [`TlsError`] if the files cannot be used.
     pub(super) fn open(files: Files) -> Result<Self, TlsError> {
         let named = files.clone();
         Kept::open(files, move |material| Lock::of(material, &named)).map(Self)
     }
 
-    /// The handshake, which takes as long as the other end does.
+    /// Performs the handshake, which takes as long as the other end does.
     ///
     /// # Errors
-    /// What the other end did wrong, in words, and the connection, on which it has been told.
+    /// What the other end did wrong, in words, and the connection, on which the other end was told.
     pub(crate) async fn shake_hands<C>(&self, io: C) -> Result<(TlsStream<C>, Peer), (String, Option<C>)>
     where
         C: AsyncRead + AsyncWrite + Unpin,
@@ -144,7 +145,7 @@ impl ServerTls {
         }
     }
 
-    /// Completes when a certificate that was taken is taken no longer, with why.
+    /// Completes when an accepted certificate is no longer accepted, and says why.
     pub(crate) async fn withdrawn(&self, peer: &Peer) -> String {
         let mut changes = self.0.changes();
         loop {
@@ -157,7 +158,7 @@ impl ServerTls {
             {
                 return words::of(&io::Error::other(error));
             }
-            // The sender lives as long as this.
+            // The sender lives as long as this value.
             tokio::select! {
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
@@ -165,12 +166,12 @@ impl ServerTls {
         }
     }
 
-    /// Reads the files again as they change, and tells of certificates that end.
+    /// Reads the files again when they change, and warns about certificates that expire.
     pub(crate) async fn keep(&self) {
         self.0.keep().await;
     }
 
-    /// The certificates that are used, each with the flag that names its file: the service's own, and the CAs of clients.
+    /// The certificates in use, each with the flag that names its file: the service's own, and the CAs of clients.
     pub fn certificates(&self) -> Vec<(&'static str, Certificate)> {
         self.0.certificates()
     }

@@ -1,4 +1,4 @@
-//! The settings of doors.
+//! The settings of TLS.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,22 +13,22 @@ use super::{ServerTls, TlsError};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Who may come in")]
 pub struct Door {
-    /// The service's certificate, in PEM, with those between it and its CA. With it TLS 1.3 is all that is served, and
-    /// every client must show a certificate of --tls-client-ca. This file and the next two are read again when they
-    /// change, and at SIGHUP. `engine-svc pki` makes all of them.
+    /// Certificate of the service, in PEM, with the certificates between it and its CA. If it is given, the service
+    /// speaks only TLS 1.3, and every client must show a certificate of --tls-client-ca. This file and the next two
+    /// are read again when they change, and at SIGHUP. `engine-svc pki` makes all of them.
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
-    /// The key of --tls-cert, in PEM, for nobody else to read.
+    /// Key of --tls-cert, in PEM; nobody else may be able to read it.
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
-    /// The CAs, in PEM, whose certificates clients may show: one, or several while one replaces another.
+    /// CAs, in PEM, whose certificates clients may show: one, or several while one replaces another.
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
 
-    /// Speak plain text on addresses that are not loopback as well, where no TLS is set up. Whoever is between, or reaches
-    /// the port, may read and do everything.
+    /// Speak plain text also on addresses that are not loopback, if TLS is not set up. Whoever can reach the port, or
+    /// the network in between, can then read and do everything.
     #[arg(long)]
     pub insecure: bool,
 }
@@ -38,27 +38,28 @@ pub struct Door {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "How hosts are met")]
 pub struct HostDoor {
-    /// The certificate that the engine shows to its hosts, in PEM; it names the engine (`engine:UUID`). With it every host must
-    /// speak TLS, and show a certificate of --host-tls-ca that names the host. A new data directory takes its engine's id from
-    /// it. This file and the next two are read again when they change, and at SIGHUP.
+    /// Certificate that the engine shows to its hosts, in PEM; it names the engine (`engine:UUID`). If it is given,
+    /// every host must speak TLS and show a certificate of --host-tls-ca that names the host. A new data directory
+    /// takes its engine's id from this certificate. This file and the next two are read again when they change, and
+    /// at SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub host_tls_cert: Option<PathBuf>,
 
-    /// The key of --host-tls-cert, in PEM, for nobody else to read.
+    /// Key of --host-tls-cert, in PEM; nobody else may be able to read it.
     #[arg(long, value_name = "FILE")]
     pub host_tls_key: Option<PathBuf>,
 
-    /// The CAs, in PEM, of the hosts' certificates: one, or several while one replaces another.
+    /// CAs, in PEM, of the hosts' certificates: one, or several while one replaces another.
     #[arg(long, value_name = "FILE")]
     pub host_tls_ca: Option<PathBuf>,
 }
 
 impl Door {
-    /// The lock on what listens at this address; none where plain text may be spoken there. Says so in the log where that is
-    /// against the rule. Blocks.
+    /// The TLS of a server on this address; none if plain text may be spoken there. Logs a warning if that is allowed
+    /// only by --insecure. Blocks.
     ///
     /// # Errors
-    /// [`TlsError`] in words, for files that cannot be used, and for plain text where it may not be spoken.
+    /// [`TlsError`] if the files cannot be used, or if plain text is not allowed on the address.
     pub fn lock(&self, address: SocketAddr) -> Result<Option<ServerTls>, TlsError> {
         if self.insecure {
             tracing::warn!(
@@ -77,7 +78,7 @@ impl Door {
         self.tls_cert.is_some()
     }
 
-    /// The files; none where no TLS is set up.
+    /// The files; none if TLS is not set up.
     ///
     /// # Errors
     /// [`TlsError::Incomplete`].
@@ -97,13 +98,13 @@ impl Door {
     }
 }
 
-/// Whether what is sent to an address, or comes in at it, stays on this machine: plain text may.
+/// Whether traffic with an address stays on this machine, so that plain text is allowed.
 pub(super) fn is_this_machine(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
 impl HostDoor {
-    /// The files; none where plain text is spoken to hosts.
+    /// The files; none if plain text is spoken to hosts.
     ///
     /// # Errors
     /// [`TlsError::Incomplete`].

@@ -1,17 +1,17 @@
-//! What strangers make the log say, bounded: a burst is told in full, a flood by its number.
+//! A bound on log lines that strangers cause: a burst is logged in full, of a flood only the number.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lines at once: each door tried by a person who sets things up.
+/// The number of lines in a burst: enough for a person who tries each port while setting things up.
 const BURST: u32 = 20;
 
-/// One more after each of these: 14,400 lines a day at most.
+/// One more line is allowed after each such time: at most 14,400 lines a day.
 const EVERY: Duration = Duration::from_secs(6);
 
-/// See the module.
+/// The bound.
 #[derive(Debug)]
 pub(crate) struct Told(Mutex<Bucket>);
 
@@ -33,7 +33,7 @@ impl Default for Told {
 }
 
 impl Told {
-    /// Whether one more line may be said: then how many were not since the last one.
+    /// Whether one more line may be logged; if so, how many were suppressed since the last one.
     pub(crate) fn may_say(&self) -> Option<u64> {
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
-/// Characters of what the library says.
+/// The maximum number of characters taken from the library's words.
 const MOST_CHARS: usize = 300;
 
-/// Why a certificate is not taken that the library takes, in words that [`of`] gives back.
+/// The refusal of a certificate that the library accepts, in words that [`of`] returns.
 pub(super) fn refusal(what: String) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Words(what)))))
 }
@@ -17,7 +17,7 @@ pub(super) fn refusal(what: String) -> Error {
 #[error("{0}")]
 struct Words(String);
 
-/// What the one at the other end did wrong, as the subject's verb: "shows no certificate …".
+/// What the other end did wrong, in words that begin with a verb: "shows no certificate …".
 pub(super) fn of(error: &io::Error) -> String {
     let below = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let words = match below {
@@ -48,7 +48,7 @@ fn of_certificate(error: &CertificateError) -> String {
             "that is not valid yet; see whether both clocks are right".to_owned()
         }
         CertificateError::UnknownIssuer => "of a CA that is not known here".to_owned(),
-        // A CA of that name is known, and has not signed it.
+        // A CA of that name is known, but has not signed the certificate.
         CertificateError::BadSignature => "that was signed by no CA that is known here".to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "that is not for this: servers and clients have each their own (extended key usage)".to_owned()
@@ -62,7 +62,7 @@ fn of_certificate(error: &CertificateError) -> String {
     format!("shows a certificate {what}")
 }
 
-/// What the other end made of this end's certificate.
+/// What the other end says about this end's certificate.
 fn of_alert(alert: AlertDescription) -> String {
     let what = match alert {
         AlertDescription::CertificateRequired => "it wants a certificate, and was shown none",
