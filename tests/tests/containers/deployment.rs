@@ -1,4 +1,5 @@
-//! The two containers as `compose.yaml` runs them, in a copy of the tree, so that a deployment's own `.env` stays as it is.
+//! The two containers as `compose.yaml` runs them, in a copy of the tree, so that a deployment's own `.env` stays as
+//! it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +11,7 @@ use tests::patience::eventually;
 use tests::programs::workspace;
 use tests::readme;
 
-/// Apart from whatever is deployed on this machine, whose volumes are not to be touched.
+/// A project name of its own, so that volumes of a deployment on this machine are not touched.
 const PROJECT: &str = "vdsm-engine-test";
 
 /// A service of the deployment.
@@ -23,7 +24,7 @@ pub(crate) enum Service {
 impl Service {
     pub(crate) const ALL: [Self; 2] = [Self::Engine, Self::Host];
 
-    /// As `compose.yaml` names it.
+    /// The service's name in `compose.yaml`.
     const fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
@@ -31,7 +32,7 @@ impl Service {
         }
     }
 
-    /// The program, and the last part of the image's name.
+    /// The name of the program, which is also the last part of the image's name.
     pub(crate) const fn program(self) -> &'static str {
         match self {
             Self::Engine => "engine-svc",
@@ -45,14 +46,14 @@ impl Service {
     }
 }
 
-/// Both containers with their volumes; gone when this is dropped.
+/// Both containers with their volumes; dropping this removes them.
 pub(crate) struct Deployment {
     tool: String,
     tree: TempDir,
 }
 
 impl Deployment {
-    /// None of it runs yet.
+    /// Prepares a deployment of which nothing runs yet.
     pub(crate) fn new() -> TestResult<Self> {
         let tool = output(Command::new(workspace().join("scripts/container-tool")))?;
         let tree = tempfile::Builder::new().prefix("containers-").tempdir()?;
@@ -62,12 +63,12 @@ impl Deployment {
         for file in output(files)?.lines() {
             let to = tree.path().join(file);
             std::fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
-            // One that is deleted, but not yet for git, is not there to be copied.
+            // A file that is deleted, but not yet for git, cannot be copied.
             if workspace().join(file).is_file() {
                 std::fs::copy(workspace().join(file), to).context(file)?;
             }
         }
-        // What `make setup-containers` fetched serves here too.
+        // Files that `make setup-containers` fetched serve here too.
         std::fs::create_dir(tree.path().join("target"))?;
         let (fetched, here) = (
             workspace().join("target/compose"),
@@ -110,7 +111,7 @@ impl Deployment {
         Ok(ids)
     }
 
-    /// What the tool says of a service's container, by a Go template.
+    /// What the tool prints about a service's container, by a Go template.
     pub(crate) fn inspect(&self, service: Service, template: &str) -> TestResult<String> {
         self.tool(&["inspect", "--format", template, &self.container(service)?])
     }
@@ -122,7 +123,8 @@ impl Deployment {
         pid.map(Process).context(format!("{service:?} has no process"))
     }
 
-    /// SIGKILL, and started again: by hand, as a killed container is left alone by its restart policy.
+    /// Kills the container with SIGKILL and starts it again by hand, because its restart policy leaves a killed
+    /// container alone.
     pub(crate) async fn kill_and_start(&self, service: Service) -> TestResult<()> {
         let container = self.container(service)?;
         self.tool(&["kill", "--signal", "KILL", &container])?;
@@ -135,7 +137,7 @@ impl Deployment {
         self.is_healthy(service).await
     }
 
-    /// A service takes the place of its own, from the images of another tag.
+    /// Replaces a service by one from the images of another tag.
     pub(crate) async fn replace(&self, service: Service, tag: &str) -> TestResult<()> {
         let up = format!(
             "TAG={tag} scripts/compose up -d --force-recreate --no-deps {}",
@@ -145,7 +147,7 @@ impl Deployment {
         self.is_healthy(service).await
     }
 
-    /// Waits until the health check that is built in says so.
+    /// Waits until the built-in health check succeeds.
     pub(crate) async fn is_healthy(&self, service: Service) -> TestResult<()> {
         eventually(&format!("{service:?} to be healthy"), || {
             let program = format!("/usr/bin/{}", service.program());
@@ -159,7 +161,7 @@ impl Deployment {
         .map_err(|failure| Failure::new(format!("{failure}\n{}", self.logs(service))))
     }
 
-    /// Where the storage of the host lies on this machine.
+    /// The directory of the host's storage on this machine.
     pub(crate) fn storage(&self) -> TestResult<PathBuf> {
         let template = r#"{{range .Mounts}}{{if eq .Destination "/storage"}}{{.Source}}{{end}}{{end}}"#;
         self.inspect(Service::Host, template).map(PathBuf::from)
@@ -173,9 +175,9 @@ impl Deployment {
         logs.unwrap_or_else(|failure| failure.to_string())
     }
 
-    /// Stops all and removes containers, network and volumes. Harmless where there are none.
+    /// Stops everything and removes containers, network and volumes. Harmless if there are none.
     pub(crate) fn down(&self) -> TestResult<()> {
-        // The host's id is asked for even to take it away.
+        // The compose file requires the host's id even for that.
         let id = if self.tree.path().join(".env").is_file() {
             ""
         } else {
@@ -196,12 +198,12 @@ impl Deployment {
     }
 }
 
-/// A process as this machine sees it, in whatever container it lives.
+/// A process as this machine sees it, whichever container runs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(Pid);
 
 impl Process {
-    /// Its number on this machine.
+    /// The process's number on this machine.
     pub(crate) fn id(self) -> i32 {
         self.0.as_raw_nonzero().get()
     }
@@ -230,7 +232,7 @@ fn path() -> TestResult<String> {
     ))
 }
 
-/// What a program prints, without what stands around it; a failure holds what it complained of.
+/// What a program prints, trimmed; a failure contains its error output.
 fn output(mut command: Command) -> TestResult<String> {
     let done = command.output().context(format!("{command:?}"))?;
     let shown = String::from_utf8_lossy(&done.stdout);

@@ -1,4 +1,4 @@
-//! What a user asks of the deployment, with grpcurl, from outside.
+//! A user's requests to the deployment, with grpcurl, from outside.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,15 +13,15 @@ use tests::readme;
 /// The only port that is published.
 const ENGINE: &str = "127.0.0.1:54320";
 
-/// As the README names it; the longest that a call waits.
+/// The time limit that the README names: the longest that a call waits.
 const LIMIT: &str = "60";
 
-/// Where the certificate of whoever asks lies.
+/// The directory of the caller's certificate.
 static KEYS: OnceLock<PathBuf> = OnceLock::new();
 
 /// From here on, calls show the certificate in this directory.
 pub(crate) fn comes_with(keys: PathBuf) {
-    // Only the first counts: there is one deployment.
+    // Only the first call counts: there is one deployment.
     let _ = KEYS.set(keys);
 }
 
@@ -53,14 +53,14 @@ fn grpcurl(method: &str, request: &Value) -> TestResult<Command> {
     Ok(grpcurl)
 }
 
-/// Asks for something to be done; returns the command's id.
+/// Requests a command; returns its id.
 pub(crate) fn ask(method: &str, request: &Value) -> TestResult<String> {
     let answer = call(method, request)?;
     let id = answer["command"]["commandId"].as_str();
     Ok(id.context(format!("no command in {answer}"))?.to_owned())
 }
 
-/// Waits until a command has ended well, over restarts of the engine.
+/// Waits until a command has succeeded, over restarts of the engine.
 pub(crate) async fn succeeds(command_id: &str) -> TestResult<()> {
     let command = eventually(&format!("command {command_id} to end"), || {
         let answer = call(
@@ -81,7 +81,7 @@ pub(crate) async fn succeeds(command_id: &str) -> TestResult<()> {
     })
 }
 
-/// Waits until a task of a command is part of its way: neither at its beginning nor at its end.
+/// Waits until a task of a command has some progress: neither none nor all.
 pub(crate) async fn moves(command_id: &str) -> TestResult<()> {
     eventually(&format!("a task of {command_id} to be on its way"), || {
         let answer = call(
@@ -100,7 +100,7 @@ pub(crate) async fn moves(command_id: &str) -> TestResult<()> {
     .await
 }
 
-/// Waits until a command has a task, so one that is recorded and on its way to the host.
+/// Waits until a command has a task, which is then recorded and on its way to the host.
 pub(crate) async fn has_tasks(command_id: &str) -> TestResult<()> {
     eventually(&format!("a task of {command_id}"), || {
         let request = json!({"filter": {"root_command_id": command_id}});
@@ -122,7 +122,7 @@ impl Watch {
         ))
     }
 
-    /// Ends it; what it saw.
+    /// Ends the watch; returns what it saw.
     pub(crate) fn end(mut self) -> TestResult<String> {
         self.0.kill()?;
         let seen = self.0.wait_with_output()?;
@@ -130,7 +130,7 @@ impl Watch {
     }
 }
 
-/// Makes the storage domain that the disks lie in; its id.
+/// Creates the storage domain for the disks; returns its id.
 pub(crate) async fn create_domain(host_id: &str) -> TestResult<String> {
     let domain_id = ids::fresh();
     let request = json!({"domain_id": domain_id, "name": "data", "host_id": host_id});
@@ -142,7 +142,7 @@ pub(crate) async fn create_domain(host_id: &str) -> TestResult<String> {
     Ok(domain_id)
 }
 
-/// Creates a VM with two disks, watched; its id.
+/// Creates a VM with two disks, observed by a watch; returns its id.
 pub(crate) async fn create_vm(domain_id: &str) -> TestResult<String> {
     let vm_id = ids::fresh();
     let request = json!({"vm_id": vm_id, "name": format!("vm-{vm_id}"), "disks": [
@@ -153,7 +153,7 @@ pub(crate) async fn create_vm(domain_id: &str) -> TestResult<String> {
     Ok(vm_id)
 }
 
-/// Asks for a VM's removal; the command's id.
+/// Requests a VM's removal; returns the command's id.
 pub(crate) fn remove_vm(vm_id: &str) -> TestResult<String> {
     ask(
         "vdsm_engine.engine.v1.VmService/RemoveVm",
@@ -161,7 +161,7 @@ pub(crate) fn remove_vm(vm_id: &str) -> TestResult<String> {
     )
 }
 
-/// Creates a disk of its own; its id.
+/// Creates a disk without a VM; returns its id.
 pub(crate) async fn create_disk(domain_id: &str, bytes: u64) -> TestResult<String> {
     let disk_id = ids::fresh();
     let request = json!({"disk_id": disk_id, "domain_id": domain_id, "capacity_bytes": bytes,
@@ -170,7 +170,7 @@ pub(crate) async fn create_disk(domain_id: &str, bytes: u64) -> TestResult<Strin
     Ok(disk_id)
 }
 
-/// Asks for a copy of a disk, compared before it counts; the command's id and the copy's.
+/// Requests a copy of a disk that is compared before it counts; returns the ids of the command and of the copy.
 pub(crate) fn copy_disk(domain_id: &str, source: &str) -> TestResult<(String, String)> {
     let disk_id = ids::fresh();
     let request = json!({"source_disk_id": source, "disk_id": disk_id, "domain_id": domain_id, "verify": true,

@@ -1,5 +1,5 @@
-//! The two containers do what the two programs do: the main job from outside, kills and new images in the middle, and
-//! nothing of what a container should not have. One test, for there is one published port.
+//! The two containers do what the two programs do: the main job from outside, with kills and new images in the
+//! middle, and they contain nothing that a container should not. One test, because there is one published port.
 
 mod deployment;
 mod job;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::{readme, storage};
 
-/// How large an image may be.
+/// The maximum size of an image.
 const fn most_bytes(service: Service) -> u64 {
     match service {
         Service::Engine => 60_000_000,
@@ -21,10 +21,10 @@ const fn most_bytes(service: Service) -> u64 {
     }
 }
 
-/// So much that a copy of it is seen under way: each is killed in the middle.
+/// Large enough that a copy of it can be seen under way: each service is killed in the middle.
 const DISK: u64 = 768 << 20;
 
-/// The tag of the images that take the place of the first ones.
+/// The tag of the images that replace the first ones.
 const NEXT: &str = "test-next";
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn two_containers_do_the_main_job_through_kills_and_new_images() -> TestRe
 }
 
 async fn play(deployment: &Deployment) -> TestResult<()> {
-    // What a run that was killed left.
+    // Removes what an interrupted run left.
     deployment.down()?;
 
     say("the README's lines, word for word");
@@ -90,7 +90,7 @@ async fn play(deployment: &Deployment) -> TestResult<()> {
             "{service:?} is killed while a VM is removed, and is back by itself"
         ));
         let vm_id = job::create_vm(&domain_id).await?;
-        // Held, so that the removal is under way for as long as this takes: sent, and not yet done.
+        // The host is stopped, so that the removal is under way for the whole of this part: sent, and not yet done.
         let host = deployment.process(Service::Host)?;
         host.signal(Signal::STOP)?;
         let removal = job::remove_vm(&vm_id)?;
@@ -143,7 +143,7 @@ async fn play(deployment: &Deployment) -> TestResult<()> {
     deployment.down()
 }
 
-/// A copy ends well and is what its source is; then it goes.
+/// A copy succeeds and equals its source; then it is removed.
 async fn is_copied(
     deployment: &Deployment,
     domain_id: &str,
@@ -162,7 +162,7 @@ async fn is_copied(
     job::remove_disk(copy).await
 }
 
-/// No image, no leftover and no run directory is in the host's volume.
+/// The host's volume contains no image, no leftover and no run directory.
 fn is_empty(deployment: &Deployment, domain_id: &str) -> TestResult<()> {
     let root = deployment.storage()?;
     let left: BTreeSet<String> = storage::images(&root, domain_id)
@@ -172,7 +172,7 @@ fn is_empty(deployment: &Deployment, domain_id: &str) -> TestResult<()> {
     ensure(left.is_empty(), || format!("left in the volume: {left:?}"))
 }
 
-/// The file that holds a disk's data: the one without an ending.
+/// The file with a disk's data: the one without a file extension.
 fn data_file(deployment: &Deployment, domain_id: &str, disk_id: &str) -> TestResult<PathBuf> {
     let root = deployment.storage()?;
     let file = storage::image_files(&root, domain_id, disk_id)
@@ -182,7 +182,7 @@ fn data_file(deployment: &Deployment, domain_id: &str, disk_id: &str) -> TestRes
     Ok(root.join(domain_id).join("images").join(disk_id).join(file))
 }
 
-/// Writes what does not repeat, so that a copy has something to do.
+/// Writes data that does not repeat, so that a copy has something to do.
 fn fill(data: &Path) -> TestResult<()> {
     let mut random = std::fs::File::open("/dev/urandom")?.take(DISK);
     let mut file = std::fs::File::options().write(true).open(data)?;
@@ -191,7 +191,7 @@ fn fill(data: &Path) -> TestResult<()> {
     Ok(())
 }
 
-/// Builds both images anew, from the same sources: their label makes them others.
+/// Builds both images again, from the same sources; a label makes them different images.
 fn build_next(deployment: &Deployment) -> TestResult<()> {
     deployment.shell(&format!("REVISION={NEXT} scripts/containers {NEXT}"))?;
     for service in Service::ALL {
@@ -202,7 +202,7 @@ fn build_next(deployment: &Deployment) -> TestResult<()> {
     Ok(())
 }
 
-/// Within its bound, without a shell or a package manager, and its process without rights.
+/// The image is within its bound, without a shell and a package manager, and its process has no rights.
 fn is_small_and_closed(deployment: &Deployment, service: Service) -> TestResult<()> {
     let image = service.image("latest");
     let size = deployment.tool(&["image", "inspect", "--format", "{{.Size}}", &image])?;
@@ -259,7 +259,7 @@ fn is_small_and_closed(deployment: &Deployment, service: Service) -> TestResult<
     Ok(())
 }
 
-/// And on loopback; the host's port is known to the engine alone.
+/// Only the engine is published, and on loopback; the host's port is known to the engine alone.
 fn only_the_engine_is_published(deployment: &Deployment) -> TestResult<()> {
     let ports = "{{json .HostConfig.PortBindings}}";
     let engine = deployment.inspect(Service::Engine, ports)?;
@@ -273,7 +273,8 @@ fn only_the_engine_is_published(deployment: &Deployment) -> TestResult<()> {
     })
 }
 
-/// In plain text, and without a certificate, from this machine and from the network of the containers.
+/// Without a certificate nobody gets in: neither in plain text nor with TLS, neither from this machine nor from the
+/// network of the containers.
 fn without_a_certificate_there_is_no_way_in(deployment: &Deployment) -> TestResult<()> {
     say("each wrong door");
     for flags in ["-plaintext", "-insecure", "-cacert certificates/admin/ca.crt"] {
@@ -287,7 +288,7 @@ fn without_a_certificate_there_is_no_way_in(deployment: &Deployment) -> TestResu
     Ok(())
 }
 
-/// What is being tried, for whoever waits.
+/// Says what is being tried, for a person who waits.
 fn say(what: &str) {
     let _ = writeln!(std::io::stdout().lock(), "containers: {what}");
 }

@@ -1,7 +1,9 @@
-//! A real Prometheus watches both services: each query of the dashboard gives data, and each alert fires when its trouble is made.
+//! A real Prometheus watches both services: each query of the dashboard returns data, and each alert fires when its
+//! problem is caused.
 //!
-//! The rules are those of `deploy/`, with shorter times and smaller numbers (`SHORTENED`), for a test cannot wait for a quarter of an hour;
-//! `promtool test rules` holds them, as they are, against series of hours. Where a trouble cannot be made here, `UNMADE` says why.
+//! The rules are those of `deploy/`, with shorter times and smaller numbers (`SHORTENED`), because a test cannot wait
+//! for a quarter of an hour; `promtool test rules` checks the unchanged rules against series of hours. If a problem
+//! cannot be caused here, `UNMADE` says why.
 
 mod prometheus;
 
@@ -22,7 +24,7 @@ use tests::{World, requests, storage};
 
 use self::prometheus::Prometheus;
 
-/// What is replaced in the rules, each in this order: times at first, then bounds that would take hours to reach.
+/// What is replaced in the rules, in this order: first the times, then bounds that would take hours to reach.
 const SHORTENED: [(&str, &str); 9] = [
     ("for: 1m", "for: 0s"),
     ("for: 2m", "for: 0s"),
@@ -35,7 +37,7 @@ const SHORTENED: [(&str, &str); 9] = [
     ("lag_revisions > 10000", "lag_revisions > 20"),
 ];
 
-/// Alerts whose trouble is not made here, and why.
+/// Alerts whose problem is not caused here, and why.
 const UNMADE: [(&str, &str); 3] = [
     (
         "CertificateEndsSoon",
@@ -200,11 +202,11 @@ async fn the_dashboard_shows_data_and_each_alert_fires_when_its_trouble_is_made(
 }
 
 fn say(what: &str) {
-    // Nobody reads it where the test runner has ended.
+    // Nobody reads this if the test runner has ended.
     let _ = writeln!(std::io::stdout().lock(), "{what}");
 }
 
-/// A watch too many: the engine takes one.
+/// Opens one watch more than the engine accepts.
 async fn refuse_watches(world: &World) {
     let watch = || {
         let mut commands = world.client.commands.clone();
@@ -219,7 +221,7 @@ async fn refuse_watches(world: &World) {
     ));
 }
 
-/// The world, and what was seen in it.
+/// The world, and what the test saw in it.
 struct Stage {
     world: World,
     prometheus: Prometheus,
@@ -240,7 +242,7 @@ impl Stage {
         self.prometheus.eventually_ends(alert).await
     }
 
-    /// All troubles, one after the other; each is mended before the next.
+    /// Causes all problems, one after the other; each is mended before the next.
     async fn play(&mut self, mount: Option<&LoopMount>) -> TestResult<()> {
         self.tasks_that_stand_still().await?;
         self.calls_refused().await?;
@@ -314,7 +316,7 @@ impl Stage {
         let filler = mount.path().join("filler");
         let stat = rustix::fs::statvfs(mount.path()).ok().context("the mount")?;
         let (free, all) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-        // Three in a hundred are left.
+        // Three per cent are left.
         let file = fs::File::create(&filler)?;
         let flags = rustix::fs::FallocateFlags::empty();
         rustix::fs::fallocate(&file, flags, 0, free - all / 100 * 3)
@@ -328,7 +330,7 @@ impl Stage {
         self.ends("StorageDomainNearlyFull").await
     }
 
-    /// The host dies in the middle of a removal, and loses its memory: storage does not tell, and a person must.
+    /// The host dies during a removal, and loses its memory: storage does not tell, and a person must decide.
     async fn a_command_that_rests(&mut self) -> TestResult<()> {
         let world = &mut self.world;
         let vm = requests::create_vm("b", requests::four_disks(&self.domain));
@@ -373,7 +375,7 @@ impl Stage {
     }
 }
 
-/// Writes something into each raw volume below: what is one hole has no progress.
+/// Writes something into each raw volume in this directory: a volume that is one hole has no progress.
 fn fill(images: &Path) -> TestResult<()> {
     for image in fs::read_dir(images)? {
         for file in fs::read_dir(image?.path())? {

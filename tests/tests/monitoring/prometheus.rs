@@ -1,4 +1,4 @@
-//! Prometheus itself, beside a world.
+//! A Prometheus server beside a world.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,13 +14,13 @@ use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::ids::fresh_loopback;
 use tests::metrics::address;
 
-/// How long something may take to be seen: several scrapes, and what leads to it.
+/// How long an effect may take to be seen: several scrapes, and what leads to it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often it is looked for.
+/// How often the test looks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A Prometheus that scrapes both services every second. It is killed when this is dropped.
+/// A Prometheus that scrapes both services every second. Dropping this kills it.
 #[derive(Debug)]
 pub(super) struct Prometheus {
     process: Child,
@@ -40,7 +40,7 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it with these rules, over the services of a world.
+    /// Starts Prometheus with these rules, for the services of a world.
     pub(super) async fn start(world: &World, rules: &str) -> TestResult<Self> {
         let folder = tempfile::tempdir()?;
         let path = |name: &str| folder.path().join(name);
@@ -82,12 +82,12 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// The services of the world have new ports.
+    /// Points Prometheus to the new ports of the world's services.
     pub(super) fn measure(&self, world: &World) -> TestResult<()> {
         targets(&self.folder, world)
     }
 
-    /// Waits until a query gives something.
+    /// Waits until a query returns data.
     pub(super) async fn eventually_has(&self, what: &str, query: &str) -> TestResult<()> {
         self.eventually(&format!("{what}: {query}"), || Ok(!self.query(query)?.is_empty()))
             .await
@@ -98,7 +98,7 @@ impl Prometheus {
         self.eventually_has(alert, &firing(alert)).await
     }
 
-    /// Waits until it does no longer.
+    /// Waits until an alert no longer fires.
     pub(super) async fn eventually_ends(&self, alert: &str) -> TestResult<()> {
         self.eventually(&format!("{alert} to end"), || {
             Ok(self.query(&firing(alert))?.is_empty())
@@ -106,7 +106,7 @@ impl Prometheus {
         .await
     }
 
-    /// That none of these fires now.
+    /// Checks that none of these alerts fires now.
     pub(super) fn has_quiet(&self, alerts: &[&str]) -> TestResult<()> {
         for alert in alerts {
             let found = self.query(&firing(alert))?;
@@ -118,7 +118,7 @@ impl Prometheus {
     async fn eventually(&self, what: &str, look: impl Fn() -> TestResult<bool>) -> TestResult<()> {
         let end = Instant::now() + PATIENCE;
         loop {
-            // It may still be starting.
+            // Prometheus may still be starting.
             let seen = look();
             if matches!(seen, Ok(true)) {
                 return Ok(());
@@ -134,11 +134,11 @@ impl Prometheus {
         }
     }
 
-    /// What an instant query gives.
+    /// The result of an instant query.
     fn query(&self, query: &str) -> TestResult<Vec<Value>> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        // Of HTTP 1.0 the answer is as long as the connection.
+        // In HTTP 1.0, the answer ends with the connection.
         write!(
             stream,
             "GET /api/v1/query?query={} HTTP/1.0\r\n\r\n",
@@ -159,7 +159,7 @@ impl Prometheus {
     }
 }
 
-/// Writes where the services of a world are measured.
+/// Writes the scrape targets of a world's services.
 fn targets(folder: &TempDir, world: &World) -> TestResult<()> {
     for (job, instance, data_dir) in [
         ("engine-svc", "engine", world.engine.recipe().data_dir.clone()),

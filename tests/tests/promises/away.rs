@@ -1,4 +1,5 @@
-//! A host that is away fails nothing: its commands wait, say for whom and since when, and go on when it is back.
+//! A host that is away makes no command fail: its commands wait, say for whom and since when, and go on when the host
+//! is back.
 
 use proto::engine::v1::{Command, CommandState, GetHostRequest, ListTasksRequest, host::Connection};
 use rustix::process::Signal;
@@ -13,7 +14,7 @@ async fn waits_for_the_host(world: &World, command_id: &str) -> TestResult<Comma
     world.client.waits_for_host(command_id, &world.host_id).await
 }
 
-/// The host's open tasks, as the host is shown: those that the list of tasks has.
+/// The number of the host's open tasks as the host is shown, checked against the list of tasks.
 async fn open_tasks(world: &World) -> TestResult<u32> {
     let request = GetHostRequest {
         host_id: world.host_id.clone(),
@@ -42,7 +43,7 @@ async fn a_command_waits_for_a_host_that_was_killed() -> TestResult<()> {
     })?;
     let open = open_tasks(&world).await?;
     ensure(open > 0, || format!("{command:#?}"))?;
-    // Waiting outlives the engine.
+    // The wait survives a restart of the engine.
     world.kill_engine().await?;
     world.restart_engine().await?;
     waits_for_the_host(&world, &created).await?;
@@ -81,7 +82,7 @@ async fn a_host_behind_a_slow_or_silent_network_is_only_slow() -> TestResult<()>
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.succeeds(&created).await?;
-    // Accepted, and nothing comes: no answer is no verdict.
+    // The proxy accepts requests and never answers: no answer is no verdict.
     proxy.treat(Fate::Swallow);
     proxy.cut();
     let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;

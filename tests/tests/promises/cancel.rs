@@ -1,4 +1,4 @@
-//! Cancelling reaches everything below, undoes it, and says what came of it.
+//! Cancelling reaches everything below the command, undoes it, and says how it ended.
 
 use proto::engine::v1::{CommandState, host::Connection};
 use tests::audit::{self, all_is_well};
@@ -16,7 +16,7 @@ async fn a_creation_that_is_cancelled_while_its_host_is_away_changes_nothing() -
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.client.cancel(&created).await?;
-    // Asking twice is harmless.
+    // Cancelling twice is harmless.
     world.client.cancel(&created).await?;
     world.restart_host().await?;
     let command = world.settled(&created).await?;
@@ -50,7 +50,7 @@ async fn whoever_wins_the_race_against_a_creation_the_end_is_one_of_two() -> Tes
     for round in 0..8 {
         let vm = requests::create_vm(&format!("web-{round}"), requests::four_disks(&domain));
         let created = world.create_vm(&vm).await?;
-        // Later with each round: wait until so many tasks have been told of.
+        // Each round cancels later: it waits until this many tasks were announced.
         let told = |record: &tests::watch::Record<proto::engine::v1::AsyncTask>| {
             let edges = record
                 .items()
@@ -90,7 +90,7 @@ async fn only_the_root_of_a_tree_can_be_cancelled() -> TestResult<()> {
     let created = world.create_vm(&vm).await?;
     let command = world.settled(&created).await?;
     let child = command.child_command_ids.first().context("no children")?;
-    // While it lives, and when only the store has it.
+    // Once while the command lives, and once when only the store has it.
     for _ in 0..2 {
         let refusal = world
             .client

@@ -1,4 +1,4 @@
-//! What was promised for days is kept for days, whatever the machine's clock says, at a start and at work.
+//! What is to be kept for days is kept for days, whatever the machine's clock says, at a start and later.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use tests::patience::{eventually, persist};
 use tests::requests::{self, KINDS};
 use tests::{World, words};
 
-/// Seconds by which a clock is off: 40 days and 20 years, either way.
+/// By how many seconds a clock is wrong: 40 days and 20 years, in both directions.
 const OFF: [i64; 4] = [40 * 86_400, 7_300 * 86_400, -40 * 86_400, -7_300 * 86_400];
 
-/// How often it is looked whether something is still there, once it is known that the service looks for what is old.
+/// How often the test looks whether an item is still there, once the service is known to look for old items.
 const LOOKS: usize = 100;
 
-/// Both services start with clocks that are off, and then with right ones.
+/// Both services start with wrong clocks, and then with right ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_with_a_clock_far_off_makes_nothing_expire() -> TestResult<()> {
     for off in OFF {
@@ -31,8 +31,8 @@ async fn a_start_with_a_clock_far_off_makes_nothing_expire() -> TestResult<()> {
     Ok(())
 }
 
-/// The clocks are set while both services work, which are killed soon afterwards: whatever looks for what is old does so at a
-/// start.
+/// The clocks are set while both services run, and the services are killed soon afterwards, because a start looks for
+/// old items.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_set_under_services_at_work_makes_nothing_expire() -> TestResult<()> {
     for off in OFF {
@@ -50,7 +50,8 @@ async fn a_clock_that_is_set_under_services_at_work_makes_nothing_expire() -> Te
     Ok(())
 }
 
-/// The clocks are off for a moment, in which a VM is made, and right again before anybody looks at them but whoever recorded that.
+/// The clocks are wrong for a moment, in which a VM is made, and right again before anybody reads them, except for
+/// the record of the VM.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_for_a_moment_makes_nothing_expire() -> TestResult<()> {
     for off in OFF {
@@ -71,13 +72,13 @@ async fn a_clock_that_is_off_for_a_moment_makes_nothing_expire() -> TestResult<(
     Ok(())
 }
 
-/// A world whose clocks are set.
+/// A world whose clocks the test sets.
 struct Years {
     world: World,
     domain_id: String,
     clock: PathBuf,
     first: proto::engine::v1::CreateVmRequest,
-    /// Tasks that the host cleared.
+    /// Tasks that the host has cleared.
     task_ids: Vec<String>,
     /// VMs, and the commands that created them.
     kept: Vec<(String, String)>,
@@ -109,7 +110,7 @@ impl Years {
         })
     }
 
-    /// A whole number at any moment, for it is read all the time.
+    /// Writes the file in one step, because it is read all the time.
     fn set(&self, off: i64) -> TestResult<()> {
         let next = self.clock.with_extension("next");
         std::fs::write(&next, off.to_string())?;
@@ -131,15 +132,15 @@ impl Years {
         self.world.restart_engine().await
     }
 
-    /// Something is made by the clock that is so far off, and all of before is there still.
+    /// Makes a VM while the clock is wrong by this much, and checks that everything from before is still there.
     async fn passes(&mut self, off: i64, name: &str) -> TestResult<()> {
         self.make(off, name).await?;
         self.all_is_there().await
     }
 
-    /// Makes a VM by the clock that is so far off, which the host has cleared then.
+    /// Makes a VM while the clock is wrong by this much, and waits until the host has cleared its task.
     async fn make(&mut self, off: i64, name: &str) -> TestResult<proto::engine::v1::CreateVmRequest> {
-        // It ends by another clock than the first: its end is not old either.
+        // The second command ends at another clock than the first, so its end is not old either.
         let disk = requests::disk(&self.domain_id, KINDS[2]);
         let create = requests::create_vm(name, vec![disk]);
         let created = self.world.create_vm(&create).await?;
@@ -183,7 +184,7 @@ impl Years {
     }
 }
 
-/// A request of before is answered with its command.
+/// An earlier request is answered with its command.
 async fn is_a_repeat(
     world: &World,
     create: &proto::engine::v1::CreateVmRequest,
@@ -193,7 +194,7 @@ async fn is_a_repeat(
     ensure(again == command_id, || format!("the repeat made command {again}"))
 }
 
-/// All tasks of the engine, once it has had them cleared.
+/// All tasks of the engine, once they are cleared.
 async fn cleared_tasks(world: &World) -> TestResult<Vec<String>> {
     let tasks = world.client.tasks.clone();
     let listed = persist(|| {

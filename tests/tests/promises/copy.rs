@@ -1,4 +1,4 @@
-//! A copy holds what its source held, in any form, and the source is untouched.
+//! A copy has the content of its source, in any format, and the source is untouched.
 
 use proto::engine::v1::*;
 use tests::audit::all_is_well;
@@ -53,7 +53,7 @@ async fn a_disk_of_a_vm_is_copied_and_the_vm_stays_while_it_is() -> TestResult<(
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.succeeds(&created).await?;
-    // With the host away the copy lasts as long as this test wants.
+    // While the host is away, the copy lasts as long as this test wants.
     world.kill_host().await?;
     world.host_is(host::Connection::Away).await?;
     let copy = requests::copy_disk(&vm.disks[0].disk_id, &domain, requests::KINDS[2]);
@@ -88,7 +88,7 @@ async fn whoever_wins_the_race_against_a_copy_the_end_is_one_of_two() -> TestRes
     for round in 0..6 {
         let copy = requests::copy_disk(&source.disk_id, &domain, requests::KINDS[2]);
         let copied = world.client.ask_copy_disk(&copy).await?;
-        // Later with each round.
+        // Each round cancels later.
         let told = |record: &tests::watch::Record<AsyncTask>| {
             let edges = record.items().filter(|task| task.root_command_id == copied);
             (edges.count() >= round).then_some(())

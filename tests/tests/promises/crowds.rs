@@ -1,4 +1,4 @@
-//! Clients that use too much use up what is theirs: others are served, and memory stays bounded.
+//! Clients that use too much use up only their own share: others are served, and memory stays bounded.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -27,22 +27,23 @@ use crate::streams::allow_many_files;
 /// How much more memory than at rest a service may take, whatever its clients do.
 const MORE_KIB: u64 = 200 << 10;
 
-/// What an honest client waits for an answer at most, but for one in a hundred.
+/// The longest time that an honest client may wait for an answer, except for one answer in a hundred.
 const MOST: Duration = Duration::from_millis(200);
 
-/// And not more than so many times what it waits while nobody else is there.
+/// The wait must also not exceed this many times the wait while nobody else is there.
 const TIMES: u32 = 10;
 
-/// What an honest client does so many times: four calls, two of them lists, half of them over a new connection.
+/// The number of rounds of an honest client: each has four calls, two of them lists, and half of them use a new
+/// connection.
 const ROUNDS: usize = 100;
 
-/// Fewer where they take longer than this.
+/// There are fewer rounds if they take longer than this.
 const AT_MOST: Duration = Duration::from_secs(30);
 
-/// Between two of them.
+/// The pause between two rounds.
 const THINKS: Duration = Duration::from_millis(20);
 
-/// Memory of the engine: now, and at most so far.
+/// The memory of the engine: now, and its maximum so far.
 fn memory_kib(world: &World) -> TestResult<(u64, u64)> {
     let pid = world.engine.pid().context("the engine does not run")?;
     let text = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
@@ -54,7 +55,7 @@ fn memory_kib(world: &World) -> TestResult<(u64, u64)> {
     found.context("no memory in the status")
 }
 
-/// How long an honest client waited for its answers, one figure a call.
+/// How long an honest client waited for its answers, one figure for each call.
 #[derive(Debug, Default)]
 struct Waited {
     records: Vec<Duration>,
@@ -62,7 +63,7 @@ struct Waited {
 }
 
 impl Waited {
-    /// The figure that all but one in a hundred are below, of both kinds of calls together.
+    /// The time within which all but one in a hundred answers came, for both kinds of calls together.
     fn most(&self) -> Duration {
         let mut all = [self.records.as_slice(), self.lists.as_slice()].concat();
         all.sort();
@@ -82,7 +83,7 @@ impl std::fmt::Display for Waited {
     }
 }
 
-/// An honest client, so many times: over its own connection, and over a new one.
+/// An honest client, for this many rounds: over its own connection, and over new ones.
 async fn honest(world: &World, command_id: &str, rounds: usize) -> TestResult<Waited> {
     let mut waited = Waited::default();
     let begun = Instant::now();
@@ -96,7 +97,7 @@ async fn honest(world: &World, command_id: &str, rounds: usize) -> TestResult<Wa
             client.commands.clone().get_command(request).await?;
             waited.records.push(begun.elapsed());
             let begun = Instant::now();
-            // A list may be told to come again, and then it is answered.
+            // A list may be refused with the advice to repeat it, and then it is answered.
             eventually("a list of VMs", || async {
                 client.vms.clone().list_vms(ListVmsRequest::default()).await.ok()
             })
@@ -113,7 +114,7 @@ async fn connect(address: SocketAddr, window: Option<u32>) -> TestResult<Channel
     Ok(endpoint.initial_stream_window_size(window).connect().await?)
 }
 
-/// Connections that say nothing.
+/// Opens connections that say nothing.
 async fn silent(address: SocketAddr) -> TestResult<Vec<TcpStream>> {
     let mut connections = Vec::new();
     for _ in 0..3_000 {
@@ -122,7 +123,7 @@ async fn silent(address: SocketAddr) -> TestResult<Vec<TcpStream>> {
     Ok(connections)
 }
 
-/// Lists of tasks whose answers are never taken.
+/// Requests lists of tasks and never takes their answers.
 async fn untaken(address: SocketAddr) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..4 {
@@ -141,7 +142,7 @@ async fn untaken(address: SocketAddr) -> TestResult<JoinSet<()>> {
     Ok(calls)
 }
 
-/// Messages of 4 MiB of which nearly all is sent.
+/// Sends messages of 4 MiB, but never the end of them.
 async fn unfinished(address: SocketAddr) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..4 {
@@ -185,7 +186,7 @@ async fn unfinished(address: SocketAddr) -> TestResult<JoinSet<()>> {
     Ok(calls)
 }
 
-/// Lists that cost much, one after the other.
+/// Requests expensive lists, one after the other.
 async fn costly(address: SocketAddr) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..10 {
@@ -208,7 +209,7 @@ async fn costly(address: SocketAddr) -> TestResult<JoinSet<()>> {
     Ok(calls)
 }
 
-/// Those who wait for a command that does not end.
+/// Clients that wait for a command that does not end.
 async fn waits(address: SocketAddr, command_id: String) -> TestResult<JoinSet<()>> {
     let mut calls = JoinSet::new();
     for _ in 0..60 {
@@ -230,12 +231,12 @@ async fn waits(address: SocketAddr, command_id: String) -> TestResult<JoinSet<()
     Ok(calls)
 }
 
-/// How much the thread of those who use too much gives way to others, as `nice` has it: to all that want a processor.
+/// How far the crowd's thread yields to others, as `nice` measures it: to everybody who wants a processor.
 const GIVES_WAY: i32 = 19;
 
-/// A runtime of their own for those who use too much, for an honest client has its own machine. They have theirs too, but here they share
-/// the service's processors: their thread runs when nobody else wants to, so that an honest client waits for what they make the
-/// service do, and not for what they do themselves.
+/// A runtime of its own for the crowd. An honest client has a machine of its own, and so has the crowd; here they
+/// share the service's processors. Therefore the crowd's thread runs only when nobody else wants to, so that an
+/// honest client waits for the work that the crowd causes in the service, and not for the crowd's own work.
 struct Crowd(Option<tokio::runtime::Runtime>);
 
 impl Crowd {
@@ -264,8 +265,8 @@ impl Drop for Crowd {
     }
 }
 
-/// It takes the whole machine for a minute: what else runs then changes what it measures. What it tries at once,
-/// `common/runtime/tests/it/server` tries one by one.
+/// This test takes the whole machine for a minute, and other programs would change its measurements.
+/// `common/runtime/tests/it/server` tests one by one what this test does at once.
 #[ignore = "wants the machine for itself: `make crowds`"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() -> TestResult<()> {
@@ -304,7 +305,7 @@ async fn whatever_some_clients_use_up_others_are_served_and_memory_is_bounded() 
     let crowd = Crowd::new()?;
     let mut connections = silent(address).await?;
     tell("silent connections").await?;
-    // The first has long made room.
+    // The first connection has long made room.
     let mut first = connections.swap_remove(0);
     let mut end = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(30), first.read_to_end(&mut end)).await;

@@ -1,4 +1,4 @@
-//! The stream between engine and host is cut at random points, a hundred times in one command: every edge arrives
+//! The stream between engine and host is cut at random points, a hundred times during one command: every edge arrives
 //! once, and in order.
 
 use std::sync::{Mutex, PoisonError};
@@ -16,23 +16,23 @@ use tests::proxy::{Fate, Proxy};
 use tests::watch::{Record, Watchers};
 use tests::{World, requests, words};
 
-/// How often the stream is cut at least.
+/// The minimum number of cuts.
 const CUTS: usize = 100;
 
 /// Bytes from the host after which a connection is cut: from within its set-up to a few edges later.
 const BYTES: std::ops::Range<usize> = 1..3_000;
 
-/// Milliseconds after which it is cut at the latest.
+/// Milliseconds after which the connection is cut at the latest.
 const MILLISECONDS: std::ops::Range<u64> = 20..120;
 
-/// As many as a VM may have.
+/// The maximum number of a VM's disks.
 const DISKS: usize = 64;
 
-/// One disk may be made after so many cuts. So edges come all the time, and the command outlasts the cuts.
+/// One more disk may be made after this many cuts, so that edges come all the time and the command outlasts the cuts.
 const CUTS_A_DISK: usize = 2;
 
-/// A qemu-img that makes a disk only when it may: one after whose image a file beside it is named, and all once there is
-/// `open`.
+/// A qemu-img that makes a disk only when it may: when a file beside the image is named after it, or, for all disks,
+/// once `open` exists.
 const GATED_QEMU_IMG: &str = r#"#!/usr/bin/perl
 my ($here) = $0 =~ m{^(.*)/};
 if ($ARGV[0] eq 'create') {
@@ -60,7 +60,7 @@ async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> TestResult<(
         .map(|_| requests::disk(&domain, requests::KINDS[2]))
         .collect();
     let created = world.create_vm(&requests::create_vm("web", disks)).await?;
-    // Once the host has accepted all, only the stream is left to be cut.
+    // Once the host has accepted all tasks, only the stream is left to be cut.
     let accepted = |record: &Record<AsyncTask>| {
         let heard = |task: &&&AsyncTask| task.state != 0;
         (record.latest().values().filter(heard).count() == DISKS).then_some(())
@@ -137,7 +137,7 @@ async fn a_hundred_cuts_in_one_command_lose_and_repeat_nothing() -> TestResult<(
     Ok(())
 }
 
-/// A task's states as they were told, without those changes that were of something else.
+/// A task's states as they were announced, without changes of something else.
 fn states(states: impl Iterator<Item = i32>) -> Vec<String> {
     let mut states: Vec<_> = states
         .filter(|state| *state != 0)

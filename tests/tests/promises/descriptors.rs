@@ -1,4 +1,4 @@
-//! A service whose clients use up its open files: what it keeps for itself, and what it does when there is none left.
+//! Clients use up a service's open files: what the service keeps for itself, and what it does when none is left.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -25,13 +25,13 @@ use tonic_health::pb::health_client::HealthClient;
 /// Open files that the service may have: 200 of them are kept for the store and for storage.
 const FILES: u64 = 400;
 
-/// Connections that come: more than there are files.
+/// The number of connections: more than there are files.
 const CROWD: usize = 500;
 
 /// The log line that says that no connection can be accepted.
 const LINE: &str = "cannot accept connections for now";
 
-/// A host that may have so many files open, from its start on.
+/// A host that may have this many open files, from its start on.
 async fn with_files(folder: &Path, files: u64) -> TestResult<LoneHost> {
     let script = folder.join("few-files");
     let service = program("vdsm-svc")?;
@@ -43,7 +43,8 @@ async fn with_files(folder: &Path, files: u64) -> TestResult<LoneHost> {
     LoneHost::start_program(folder, &script).await
 }
 
-/// What a client has of a host that is well: an answer, its health, and a volume made on storage and recorded.
+/// Checks what a client gets from a host that is well: an answer, its health, and a volume that is made on storage
+/// and recorded.
 async fn is_well(host: &LoneHost, domain_id: &str) -> TestResult<()> {
     let mut client = host.client.host.clone();
     let info = client.get_host_info(GetHostInfoRequest::default()).await;
@@ -74,7 +75,7 @@ fn limit(pid: Pid, current: u64) -> TestResult<()> {
         .map_err(Failure::new)
 }
 
-/// Lines of its log that say it.
+/// The number of such lines in the host's log.
 fn lines(host: &LoneHost) -> usize {
     host.service
         .log_tail(usize::MAX)
@@ -83,7 +84,7 @@ fn lines(host: &LoneHost) -> usize {
         .count()
 }
 
-/// Processor time that it has used, in hundredths of a second.
+/// The processor time that a process has used, in hundredths of a second.
 fn used(pid: Pid) -> TestResult<u64> {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
     let (_, fields) = text.rsplit_once(')').context("no name")?;
@@ -98,13 +99,13 @@ async fn connections_that_use_up_their_files_leave_those_of_the_store_and_of_sto
     let host = with_files(folder.path(), FILES).await?;
     let domain_id = host.client.create_domain().await?;
     is_well(&host, &domain_id).await?;
-    // Each has a call, so none makes room for another: neither this one nor those that come.
+    // Each connection has a call, so none of them makes room for another, nor for later ones.
     let everything = Selection::default();
     let _own = HostTasks::open(host.client.channel.clone(), Start::Now, &everything).await?;
     let mut watches = Vec::new();
     let mut refused = 0;
     for number in 0..CROWD {
-        // From several addresses: one has half of all connections at most.
+        // From several addresses: one address gets at most half of all connections.
         let last = u8::try_from(number % 3).unwrap_or_default() + 1;
         let channel = Endpoint::from_shared(format!("http://{}", host.service.address()))?
             .local_address(Some(IpAddr::from([127, 0, 1, last])))
@@ -142,15 +143,15 @@ async fn a_service_without_a_free_file_waits_tells_it_and_goes_on_when_there_is_
     let domain_id = host.client.create_domain().await?;
     is_well(&host, &domain_id).await?;
     let pid = host.service.pid().context("it does not run")?;
-    // With a call, so that its connection does not make room.
+    // With a call, so that the connection does not make room.
     let everything = Selection::default();
     let mut watch = HostTasks::open(host.client.channel.clone(), Start::Now, &everything).await?;
     watch.next().await.context("a frame")??;
-    // Fewer than are open: no number is free below it.
+    // Fewer than are open: no number below the limit is free.
     limit(pid, 3)?;
     let (before, since) = (used(pid)?, Instant::now());
     let waiting = TcpStream::connect(host.service.address()).await?;
-    // It is told at once, and again after a while, and not at each of the hundred attempts between.
+    // The service logs it at once, and again after a while, but not at each of the hundred attempts in between.
     eventually("the second line", || async {
         let info = GetHostInfoRequest::default();
         let served = host.client.host.clone().get_host_info(info).await;
@@ -161,7 +162,7 @@ async fn a_service_without_a_free_file_waits_tells_it_and_goes_on_when_there_is_
     .context("who was connected is served")?;
     let (took, told) = (since.elapsed(), lines(&host));
     ensure(told == 2, || format!("{told} lines in {took:?}"))?;
-    // One that tries without a pause uses a processor.
+    // A loop without a pause would use up a processor.
     let busy = Duration::from_millis((used(pid)? - before) * 10);
     ensure(busy < took / 5, || format!("{busy:?} of {took:?} at work"))?;
     limit(pid, FILES)?;

@@ -21,23 +21,23 @@ use tests::service::{Recipe, Service};
 use tests::world::{engine_recipe, host_recipe};
 use tokio::process::Command;
 
-/// At each of these levels a call writes some lines, at the lowest some dozens.
+/// At this level a call writes some dozens of lines.
 const LEVEL: &str = "trace";
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// How long an end may take: 5 s for open calls, and what the end of a program takes besides. Supervisors kill after 10 s
-/// at the earliest.
+/// How long an end may take: 5 s for open calls, and the rest of the program's end. Supervisors kill after 10 s at
+/// the earliest.
 const END: Duration = Duration::from_secs(10);
 
-/// A pipe that is read when the test reads it.
+/// A pipe that the test reads when it wants to.
 struct Pipe(File);
 
 impl Pipe {
     fn make(path: &Path) -> TestResult<Self> {
         mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).map_err(std::io::Error::from)?;
-        // Open at both ends, so that neither opening it to write nor writing to it ever fails.
+        // Open at both ends, so that neither opening the pipe for writing nor writing to it ever fails.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let both = OpenOptions::new()
             .read(true)
@@ -51,7 +51,7 @@ impl Pipe {
         ioctl_fionread(&self.0).map_err(|error| Failure::new(format!("looking at the pipe: {error}")))
     }
 
-    /// Reads what there is.
+    /// Reads the available bytes.
     fn read(&mut self) -> TestResult<Vec<u8>> {
         let mut bytes = vec![0; 1 << 16];
         match self.0.read(&mut bytes) {
@@ -62,7 +62,7 @@ impl Pipe {
         Ok(bytes)
     }
 
-    /// Reads until a line says how many are missing.
+    /// Reads until a line says how many lines are missing.
     async fn gap(&mut self) -> TestResult<u64> {
         let mut text = Vec::new();
         eventually("the log to say what was dropped", || {
@@ -77,7 +77,7 @@ impl Pipe {
     }
 }
 
-/// What the first line that speaks of dropped ones counts.
+/// The count in the first line about dropped lines.
 fn dropped(log: &[u8]) -> Option<u64> {
     let log = String::from_utf8_lossy(log);
     let (_, after) = log.split_once("stderr was not read fast enough")?;
@@ -146,7 +146,7 @@ async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> TestResult<Client
     let mut service = Service::new(recipe);
     service.set_variable("RUST_LOG", LEVEL);
     let client = client(service.start(&FailPoints::default()).await?)?;
-    // The pipe is full once, and after it the queue behind it: then lines are missing.
+    // First the pipe fills, then the queue behind it; after that lines are missing.
     let mut before = 0;
     while before == 0 || pipe.waiting()? > before {
         before = pipe.waiting()?;
@@ -159,7 +159,7 @@ async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> TestResult<Client
     }
     is_healthy(&service).await?;
     ensure(pipe.gap().await? > 0, || "nothing was dropped".to_owned())?;
-    // The queue holds more than the pipe, so that it is full again.
+    // The queue holds more than the pipe, so the pipe is full again.
     let end = Instant::now();
     service.signal(Signal::TERM)?;
     let status = service.ended().await?;
@@ -170,7 +170,7 @@ async fn unread(recipe: Recipe, client: impl Fn(SocketAddr) -> TestResult<Client
     ensure(took < END, || format!("the end took {took:?}"))
 }
 
-/// What the health check of a container asks.
+/// The question that a container's health check asks.
 async fn is_healthy(service: &Service) -> TestResult<()> {
     let recipe = service.recipe();
     let mut asking = Command::new(&recipe.program);
@@ -186,14 +186,14 @@ async fn is_healthy(service: &Service) -> TestResult<()> {
     })
 }
 
-/// What is said last is what an end is judged by.
+/// People judge an end by the last lines.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_lines_of_an_end_are_in_the_log() -> TestResult<()> {
     let folder = tempfile::tempdir()?;
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let mut service = Service::new(engine_recipe(folder.path(), listen)?);
     let address = service.start(&FailPoints::default()).await?;
-    // Who answers heeds signals.
+    // A service that answers has set up its signals.
     Client::Engine(Box::new(Engine::at(address)?)).call().await?;
     service.stop().await?;
     let log = service.log_tail(5);

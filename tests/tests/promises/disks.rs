@@ -1,4 +1,4 @@
-//! A disk comes, is given to a VM and taken back, and goes, on its own; GetVm and GetDisk always say the same of it.
+//! A disk is created, attached to a VM, detached and removed, on its own; GetVm and GetDisk always agree about it.
 
 use proto::engine::v1::*;
 use proto::task::v1::VolumeFormat;
@@ -10,7 +10,7 @@ use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 use tonic::Code;
 
-/// What GetVm and GetDisk say of a disk, and the list of disks by VM. They must agree.
+/// What GetVm, GetDisk and the list of disks by VM say about a disk. They must agree.
 async fn vm_of(world: &World, disk_id: &str, vm_ids: &[&str]) -> TestResult<String> {
     let said = persist(|| {
         let (mut disks, disk_id) = (world.client.disks.clone(), disk_id.to_owned());
@@ -97,7 +97,7 @@ async fn a_disk_goes_from_vm_to_vm_and_home_across_restarts_of_the_engine() -> T
     ensure(images.len() == 1, || format!("images are left: {images:?}"))
 }
 
-/// It has succeeded without a task, its job is done, and people were told of it once.
+/// Checks that the command has succeeded without a task, that its job is done, and that people were told once.
 async fn is_done(world: &World, command_id: &str, code: &str) -> TestResult<()> {
     let command = world.settled(command_id).await?;
     let done = words::command_state(command.state) == "SUCCEEDED" && command.task_ids.is_empty();
@@ -204,7 +204,7 @@ async fn while_a_vm_is_being_removed_its_disks_are_held_by_the_remover() -> Test
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.succeeds(&created).await?;
-    // With the host away the removal lasts as long as this test wants.
+    // While the host is away, the removal lasts as long as this test wants.
     world.kill_host().await?;
     world.host_is(host::Connection::Away).await?;
     let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;

@@ -1,4 +1,4 @@
-//! What is sent twice runs once.
+//! A request that is sent twice runs once.
 
 use proto::engine::v1::CreateVmRequest;
 use proto::host::v1::{AbortTaskRequest, ClearTaskRequest, ListTasksRequest};
@@ -49,7 +49,7 @@ async fn a_task_that_is_sent_many_times_runs_once() -> TestResult<()> {
     let violations = tests::watch::violations(&told.record());
     ensure(violations.is_empty(), || format!("{violations:?}"))?;
 
-    // Clearing twice, and sending once more after that, changes nothing either.
+    // Clearing twice, and sending the task once more after that, changes nothing either.
     for _ in 0..2 {
         let clear = ClearTaskRequest {
             task_id: request.task_id.clone(),
@@ -137,12 +137,12 @@ async fn a_request_that_is_repeated_returns_the_same_command_in_its_present_stat
         || format!("{again:?}"),
     )?;
 
-    // A removal that is repeated when the VM is long gone still returns its command.
+    // A repeated removal still returns its command when the VM is long gone.
     let remove = requests::remove_vm(&create.vm_id);
     let removed = world.remove_vm(&remove).await?;
     world.succeeds(&removed).await?;
     let again = world.remove_vm(&remove).await;
-    // The user is the peer's address where none is named, and a connection may have another port by now.
+    // If no user is named, the user is the peer's address, and a connection may have another port by now.
     if let Ok(again) = again {
         ensure(again == removed, || format!("{again} is not {removed}"))?;
     }

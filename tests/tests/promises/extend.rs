@@ -1,4 +1,4 @@
-//! A disk grows as a whole or not at all, and GetDisk and its storage always agree on how large it is.
+//! A disk grows completely or not at all, and GetDisk and storage always agree about its size.
 
 use std::os::unix::fs::FileExt as _;
 
@@ -85,7 +85,7 @@ async fn a_disk_of_any_form_grows_attached_or_not_and_keeps_what_it_holds() -> T
         job.percent == 100.0 && job.total_bytes == 2 * NEW && job.description.starts_with(words),
         || format!("{job:#?}"),
     )?;
-    // What it says outlives both services.
+    // The size survives a restart of both services.
     world.kill_engine().await?;
     world.kill_host().await?;
     world.restart_host().await?;
@@ -94,7 +94,7 @@ async fn a_disk_of_any_form_grows_attached_or_not_and_keeps_what_it_holds() -> T
     let mut sizes: Vec<_> = records.disks.iter().map(|disk| disk.capacity_bytes).collect();
     sizes.sort_unstable();
     ensure(sizes == [NEW, NEW, NEW, NEW, 2 * NEW], || format!("{sizes:?}"))?;
-    // A copy is as large as its source is now, and all of it goes with the VM.
+    // A copy now is as large as its source, and all of it goes with the VM.
     let copy = requests::copy_disk(&own.disk_id, &domain, requests::KINDS[2]);
     let copied = world.client.ask_copy_disk(&copy).await?;
     world.succeeds(&copied).await?;
@@ -133,7 +133,7 @@ async fn a_plan_says_what_would_be_done_and_nothing_is() -> TestResult<()> {
     )
 }
 
-/// More than any disk of a machine on which tests run has free.
+/// More than is free on any disk of a machine that runs tests.
 #[tokio::test]
 async fn without_room_a_disk_keeps_its_size_and_is_free_again() -> TestResult<()> {
     let (world, domain) = World::furnished().await?;

@@ -1,5 +1,5 @@
-//! Requests of any bytes, to every RPC of both services: each gets an answer that says what is wrong, none is a fault of
-//! the service's own, and both go on serving.
+//! Requests of arbitrary bytes, to every RPC of both services: each gets an answer that says what is wrong, none is
+//! the service's own fault, and both services go on serving.
 
 use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
@@ -11,7 +11,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-/// What a request of any bytes may be answered.
+/// The codes that arbitrary bytes may be answered with.
 const ANSWERS: [Code; 9] = [
     Code::Ok,
     Code::InvalidArgument,
@@ -24,10 +24,10 @@ const ANSWERS: [Code; 9] = [
     Code::ResourceExhausted,
 ];
 
-/// Messages in messages that a seed fills.
+/// How many levels of nested messages a seed request fills.
 const DEPTH: usize = 3;
 
-/// An RPC that answers once, and a request of it in which every field is set.
+/// An RPC with one answer, and a request for it in which every field is set.
 struct Rpc {
     path: String,
     of_engine: bool,
@@ -73,7 +73,7 @@ async fn call(channel: Channel, path: &str, body: Vec<u8>) -> Result<(), Status>
     client.unary(Request::new(body), path, Raw).await.map(drop)
 }
 
-/// Messages as bytes.
+/// Messages as raw bytes.
 struct Raw;
 
 impl Codec for Raw {
@@ -112,7 +112,7 @@ impl Decoder for Raw {
     }
 }
 
-/// Every RPC that takes one message and gives one.
+/// Every RPC with one request message and one answer.
 fn rpcs(domain_id: &str) -> TestResult<Vec<Rpc>> {
     let set = FileDescriptorSet::decode(proto::DESCRIPTORS).map_err(Failure::new)?;
     let mut found = Vec::new();
@@ -135,12 +135,12 @@ fn rpcs(domain_id: &str) -> TestResult<Vec<Rpc>> {
     Ok(found)
 }
 
-/// A wait is held open for as long as its request says.
+/// Excludes RPCs that wait: their requests say for how long the call is held open.
 fn answers_once(method: &MethodDescriptorProto) -> bool {
     !method.server_streaming() && !method.client_streaming() && !method.name().starts_with("Wait")
 }
 
-/// A message in which every field is set, with ids of the world where one may fit.
+/// A message in which every field is set, with ids of the world if one fits.
 fn sample(set: &FileDescriptorSet, full_name: &str, domain_id: &str, depth: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for field in message(set, full_name)

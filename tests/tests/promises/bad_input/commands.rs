@@ -1,4 +1,4 @@
-//! The verbs about commands that exist.
+//! RPCs about existing commands.
 
 use prost_types::Duration;
 use proto::engine::v1::*;

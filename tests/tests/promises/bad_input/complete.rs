@@ -1,10 +1,10 @@
-//! The tables have a row for every RPC that takes something.
+//! The tables have a row for every RPC whose request has fields.
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tests::failure::{Failure, TestResult, ensure};
 
-/// The tables of an engine's RPCs.
+/// The tables of the engine's RPCs.
 const OF_ENGINE: [&str; 6] = [
     include_str!("commands.rs"),
     include_str!("disks.rs"),
@@ -14,7 +14,7 @@ const OF_ENGINE: [&str; 6] = [
     include_str!("watches.rs"),
 ];
 
-/// The tables of a host's.
+/// The tables of the host's RPCs.
 const OF_HOST: [&str; 4] = [
     include_str!("host_storage.rs"),
     include_str!("host_tasks.rs"),

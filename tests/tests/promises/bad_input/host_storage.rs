@@ -1,4 +1,4 @@
-//! Storage of a host that no engine owns.
+//! The storage of a host that no engine owns.
 
 use proto::host::v1::*;
 use proto::task::v1::Operation;

@@ -1,4 +1,4 @@
-//! Tasks of a host that no engine owns: anybody may change it, so only the input can be refused.
+//! Tasks of a host that no engine owns: everybody may change it, so only the input can be refused.
 
 use proto::host::v1::*;
 use proto::task::v1::Operation;

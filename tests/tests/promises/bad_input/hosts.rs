@@ -1,4 +1,4 @@
-//! Hosts and storage domains of an engine.
+//! An engine's hosts and storage domains.
 
 use proto::engine::v1::*;
 use tests::World;
@@ -26,7 +26,7 @@ fn bad_addresses() -> Vec<String> {
     texts
 }
 
-/// Texts that name no host as a certificate does.
+/// Texts that are no name of a host in a certificate.
 fn bad_identities() -> Vec<String> {
     let mut texts: Vec<String> = [
         "host:",

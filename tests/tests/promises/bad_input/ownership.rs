@@ -1,4 +1,4 @@
-//! Whose host it is: what callers say of themselves in the metadata.
+//! Ownership of a host: what callers say about themselves in the metadata.
 
 use proto::host::v1::*;
 use tests::World;

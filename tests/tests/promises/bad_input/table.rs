@@ -1,4 +1,4 @@
-//! One row a bad request: what it is answered with, and that nothing changed.
+//! One row for each bad request: the expected refusal, and that nothing has changed.
 
 use tests::audit::Records;
 use tests::client::Refusal;
@@ -20,7 +20,7 @@ macro_rules! refuse {
     };
 }
 
-/// A request that is the default but for this.
+/// A request that is the default except for this change.
 pub(super) fn only<T: Default>(change: impl FnOnce(&mut T)) -> T {
     with(T::default(), change)
 }
@@ -31,7 +31,7 @@ pub(super) fn with<T>(mut request: T, change: impl FnOnce(&mut T)) -> T {
     request
 }
 
-/// Texts that are no UUID in its one spelling.
+/// Texts that are not a UUID in its one spelling.
 pub(super) fn malformed_ids() -> Vec<String> {
     let mut ids: Vec<String> = [
         "x",
@@ -48,21 +48,21 @@ pub(super) fn malformed_ids() -> Vec<String> {
     ids
 }
 
-/// The same, and the empty one, for fields that must be set.
+/// The same and the empty text, for required fields.
 pub(super) fn bad_ids() -> Vec<String> {
     let mut ids = malformed_ids();
     ids.push(String::new());
     ids
 }
 
-/// Texts that are no name.
+/// Texts that are not a name.
 pub(super) fn bad_names() -> Vec<String> {
     let mut names = bad_descriptions();
     names.push(String::new());
     names
 }
 
-/// Texts that are no description.
+/// Texts that are not a description.
 pub(super) fn bad_descriptions() -> Vec<String> {
     let mut texts: Vec<String> = [
         "two\nlines",
@@ -79,19 +79,19 @@ pub(super) fn bad_descriptions() -> Vec<String> {
     texts
 }
 
-/// Sizes that no disk has.
+/// Sizes that no disk can have.
 pub(super) const BAD_SIZES: [i64; 3] = [0, -1, i64::MAX];
 
-/// Values that no enum of ours has, and the one that means "not set".
+/// Values that none of our enums has, and the value that means "not set".
 pub(super) const BAD_ENUMS: [i32; 4] = [0, -1, 99, i32::MAX];
 
 /// The same for a field that may be left unset.
 pub(super) const UNKNOWN_ENUMS: [i32; 3] = [-1, 99, i32::MAX];
 
-/// Sizes that no page has.
+/// Sizes that no page can have.
 pub(super) const BAD_PAGE_SIZES: [i32; 4] = [i32::MIN, -1, 1_001, i32::MAX];
 
-/// Texts that no list answered with.
+/// Durations that are not a `lock_wait`.
 pub(super) fn bad_lock_waits() -> Vec<prost_types::Duration> {
     let wait = |(seconds, nanos)| prost_types::Duration { seconds, nanos };
     [(-1, 0), (0, -1), (86_400, 1), (i64::MAX, 0)].map(wait).into()
@@ -103,7 +103,7 @@ pub(super) fn bad_page_tokens() -> Vec<String> {
     texts
 }
 
-/// What a bad request must be answered with.
+/// The expected refusal of a bad request.
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     code: Code,
@@ -111,7 +111,7 @@ pub(super) struct Expected {
     subject: String,
 }
 
-/// `INVALID_ARGUMENT`, naming this field.
+/// `INVALID_ARGUMENT`, with this field as its subject.
 pub(super) fn invalid(field: impl Into<String>) -> Expected {
     Expected {
         code: Code::InvalidArgument,
@@ -129,12 +129,12 @@ pub(super) fn refused(code: Code, reason: &'static str, subject: impl AsRef<str>
     }
 }
 
-/// `NOT_FOUND`, naming the entity.
+/// `NOT_FOUND`, with this entity as its subject.
 pub(super) fn unknown(id: &str) -> Expected {
     refused(Code::NotFound, "ENTITY_NOT_FOUND", id)
 }
 
-/// The rows so far, and what was wrong with them.
+/// The rows so far, and their faults.
 pub(super) struct Table<'a> {
     world: &'a World,
     before: Records,
@@ -153,7 +153,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// A request, and how it was answered.
+    /// Adds a request, with its answer.
     pub(super) async fn row<T>(
         &mut self,
         rpc: &str,
@@ -217,7 +217,7 @@ impl<'a> Table<'a> {
         ));
     }
 
-    /// Ends it.
+    /// The result of the table.
     pub(super) fn verdict(self) -> TestResult<()> {
         ensure(self.rows > 0, || "an empty table proves nothing".to_owned())?;
         ensure(self.wrong.is_empty(), || {

@@ -1,4 +1,4 @@
-//! VMs, and the disks that they are made with.
+//! VMs, and the disks that are created with them.
 
 use proto::engine::v1::*;
 use tests::World;
@@ -64,7 +64,7 @@ async fn what_is_there_already_is_not_made_again() -> TestResult<()> {
     refuse!(table, vms.create_vm(with(other(), |r| r.vm_id.clone_from(&vm.vm_id))) => taken(&vm.vm_id));
     let disk_id = &vm.disks[0].disk_id;
     refuse!(table, vms.create_vm(with(other(), |r| r.disks[0].disk_id.clone_from(disk_id))) => taken(disk_id));
-    // The same request, but for one letter of its body.
+    // The same request, except for one letter in its body.
     refuse!(table, vms.create_vm(with(vm.clone(), |r| r.name.push('x'))) => reused(&vm.request_id));
     refuse!(table, vms.create_vm(with(other(), |r| r.request_id.clone_from(&vm.request_id))) => reused(&vm.request_id));
     table.verdict()

@@ -22,7 +22,7 @@ fn after(token: &str) -> Option<WatchStart> {
     Some(WatchStart { start: Some(start) })
 }
 
-/// Texts that are no token.
+/// Texts that are not a token.
 fn bad_tokens() -> Vec<String> {
     let mut texts: Vec<String> = ["", "x", "not.a.token", "\u{0}"].map(str::to_owned).into();
     texts.push("f".repeat(10_000));
@@ -37,7 +37,7 @@ macro_rules! refuse_all {
         refuse!($table, $client.$rpc(only(|r: &mut Request| r.heartbeat_interval = PAST)) => invalid("heartbeat_interval"));
         refuse!($table, $client.$rpc(only(|r: &mut Request| r.ended_within = PAST)) => invalid("ended_within"));
         refuse!($table, for x in bad_tokens(), $client.$rpc(only(|r: &mut Request| r.start = after(&x))) => invalid("start.after"));
-        // A token of a store that this is not.
+        // A token of another store.
         let strange = format!("{}.{:016x}.1", "a".repeat(32), 1);
         let out_of_range = refused(Code::OutOfRange, "TOKEN_OUT_OF_RANGE", "");
         refuse!($table, $client.$rpc(only(|r: &mut Request| r.start = after(&strange))) => out_of_range);

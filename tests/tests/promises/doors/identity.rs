@@ -1,4 +1,4 @@
-//! Who may do what, by the certificate.
+//! What each certificate permits.
 
 use proto::engine::v1::host::Connection;
 use proto::engine::v1::{ListHostsRequest, Role, WhoAmIRequest};
@@ -50,13 +50,13 @@ async fn nobody_but_its_engine_changes_anything_on_a_host() -> TestResult<()> {
             requests::KINDS[2],
         )))
     };
-    // A user, of whatever role: looks, and does nothing.
+    // A user, with any role, can look, and change nothing.
     let mut admin = world.host_client.clone();
     let done = admin.tasks.start_task(task()).await;
     not_permitted("a user", done, "user \"ann\" with the role admin")?;
     let done = admin.host.release_host(ReleaseHostRequest {}).await;
     not_permitted("a user", done, "only the engine")?;
-    // Another engine of the same CA, as itself: it is not its host; and in the name of the owner.
+    // Another engine of the same CA: as itself, it does not own the host; and it may not use the owner's name.
     let other = pki.issue("issue-engine", "other-engine", &["--name", "localhost"])?;
     let mut other = Host::over(Knock::with(&other).channel(address)?);
     let other_id = fresh();
@@ -138,7 +138,7 @@ async fn a_user_does_what_the_role_allows() -> TestResult<()> {
     not_permitted("an engine", done, "shows engine ")?;
     let done = operator.hosts.clone().add_host(host()).await;
     not_permitted("an operator", done, "takes the role admin")?;
-    // The name that a call gives itself does not count.
+    // The user name in a call's metadata does not count.
     let named = with_metadata(vm(), &[("x-user", "root")]);
     let answer = operator.vms.clone().create_vm(named).await?.into_inner();
     let command = answer.command.context("no command")?;
@@ -146,7 +146,7 @@ async fn a_user_does_what_the_role_allows() -> TestResult<()> {
     world.succeeds(&command.command_id).await
 }
 
-/// A host that nobody knows yet, with these keys and more arguments.
+/// A host that nobody knows yet, with these certificates and further arguments.
 async fn lone_host(world: &World, name: &str, id: &str, arguments: &[String]) -> TestResult<Service> {
     let root = world.folder().join(name);
     std::fs::create_dir_all(root.join("storage"))?;
@@ -163,7 +163,7 @@ async fn the_engine_speaks_to_the_host_that_was_named_and_to_no_other() -> TestR
     let world = World::locked().await?;
     let pki = &locks(&world)?.pki;
     let ip = world.host.address().ip().to_string();
-    // The address of one host, and the id of another.
+    // The address of one host with the id of another.
     let id = fresh();
     let request = requests::add_host(&id, "mistaken", world.host.address());
     world.client.ask_add_host(&request).await?;
@@ -173,7 +173,7 @@ async fn the_engine_speaks_to_the_host_that_was_named_and_to_no_other() -> TestR
         || fault.clone(),
     )?;
     world.host.says("refuses this end").await?;
-    // By a DNS name that the certificate has, or has not.
+    // By a DNS name that the certificate has, and by one that it does not have.
     let named = pki.issue(
         "issue-host",
         "named",
@@ -201,7 +201,7 @@ async fn the_engine_speaks_to_the_host_that_was_named_and_to_no_other() -> TestR
         .ask_add_host(&requests::add_host(&id, "eighth", eighth.address()))
         .await?;
     host_away(&world, &id, "of a CA that is not known here").await?;
-    // One whose certificate is for clients.
+    // A host whose certificate is for clients.
     let id = fresh();
     let odd = Odd {
         uris: vec![format!("host:{id}")],
@@ -215,7 +215,7 @@ async fn the_engine_speaks_to_the_host_that_was_named_and_to_no_other() -> TestR
         .ask_add_host(&requests::add_host(&id, "ninth", ninth.address()))
         .await?;
     host_away(&world, &id, "that has expired").await?;
-    // One that speaks plain text.
+    // A host that speaks plain text.
     let id = fresh();
     let tenth = lone_host(&world, "tenth", &id, &[]).await?;
     world
@@ -244,7 +244,7 @@ async fn an_engine_that_a_host_refuses_says_what_the_host_says() -> TestResult<(
     let mut world = World::locked().await?;
     world.furnish().await?;
     let strangers = Pki::make(world.folder().join("other-pki"))?;
-    // The host no longer knows the engine's CA.
+    // The host no longer trusts the engine's CA.
     world.host.stop().await?;
     let own = locks(&world)?.host.clone();
     let host = Keys {
@@ -260,7 +260,7 @@ async fn an_engine_that_a_host_refuses_says_what_the_host_says() -> TestResult<(
     let fault = host_shows(&world.client, &world.host_id, "does not know the CA").await?;
     ensure(fault.code == "HOST_AWAY", || format!("{fault:?}"))?;
     world.host.says("of a CA that is not known here").await?;
-    // It is as it was once it knows it again.
+    // Once the host trusts it again, everything is as before.
     world.host.stop().await?;
     let mut recipe = world.host.recipe().clone();
     recipe.arguments[at + 1] = locks(&world)?.host.ca.clone().into();

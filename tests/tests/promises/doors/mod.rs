@@ -1,5 +1,5 @@
-//! Locked doors: whoever shows no certificate, or one of somebody else, comes in nowhere and changes nothing, and both sides say
-//! why; whoever belongs there goes on over kills and over new certificates.
+//! TLS: a client without a certificate, or with somebody else's, is refused everywhere and changes nothing, and both
+//! sides say why; a client with the right certificate goes on over kills and over new certificates.
 
 mod identity;
 mod main_job;
@@ -30,7 +30,7 @@ async fn host_shows(client: &client::Engine, host_id: &str, text: &str) -> TestR
     .await
 }
 
-/// The locks of a world that has some.
+/// The TLS of a world that has some.
 fn locks(world: &World) -> TestResult<&tests::tls::Locks> {
     world.locks.as_ref().context("a world without locks")
 }

@@ -1,4 +1,4 @@
-//! New certificates, and a new CA, under services at work.
+//! New certificates, and a new CA, while services are at work.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ fn shown(tls: &TlsStream<TcpStream>) -> Vec<u8> {
     chain.first().map(|der| der.to_vec()).unwrap_or_default()
 }
 
-/// Puts files in the place of others, each at once.
+/// Replaces files, each in one step.
 fn replace(from: &Path, to: &Path) -> TestResult<()> {
     let aside = to.with_extension("new");
     std::fs::copy(from, &aside)?;
@@ -74,7 +74,8 @@ async fn certificates_are_renewed_under_an_open_stream() -> TestResult<()> {
         .await?;
         service.says("the certificates have changed").await?;
     }
-    // Without the signal as well. The streams have gone on all the while, and so does the work.
+    // The change takes effect without the signal as well. The streams have gone on all the time, and so does the
+    // work.
     let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
     world.succeeds(&removed).await?;
     ensure(
@@ -120,7 +121,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told_once() -> TestResult<()
         knock.shake_hands(world.host.address()).await?;
     }
     std::fs::write(&keys.cert, good)?;
-    // The engine's may not become another engine's.
+    // The engine's certificate may not become another engine's.
     let engine = locks(&world)?.engine.clone();
     let other = locks(&world)?
         .pki
@@ -145,14 +146,14 @@ async fn a_ca_is_replaced_without_a_pause_and_what_it_signed_is_shut_out_then() 
         .collect::<Result<String, _>>()?;
     let (host, engine) = (&old.host, &old.engine);
     let watching = world.host_client.clone();
-    // First everybody trusts both.
+    // First everybody trusts both CAs.
     for (service, keys) in [(&world.host, host), (&world.engine, engine)] {
         std::fs::write(keys.ca.with_extension("new"), &both)?;
         std::fs::rename(keys.ca.with_extension("new"), &keys.ca)?;
         service.signal(Signal::HUP)?;
         service.says("the certificates have changed").await?;
     }
-    // Then each gets a certificate of the new one.
+    // Then everybody gets a certificate of the new CA.
     let next = new.host(&host_id, &ip)?;
     replace(&next.key, &host.key)?;
     replace(&next.cert, &host.cert)?;
@@ -171,7 +172,7 @@ async fn a_ca_is_replaced_without_a_pause_and_what_it_signed_is_shut_out_then() 
         ca: host.ca.clone(),
         ..new.user("ann", "admin")?
     };
-    // The old user is in as well as the new one.
+    // The old user is admitted as well as the new one.
     let engine_client = Engine::over(Knock::with(&admin).channel(world.engine.address())?);
     engine_client
         .hosts
@@ -181,14 +182,14 @@ async fn a_ca_is_replaced_without_a_pause_and_what_it_signed_is_shut_out_then() 
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = engine_client.ask_create_vm(&vm).await?;
     engine_client.succeeds(&created).await?;
-    // A connection that the engine keeps was made with its old certificate: it is made anew when its stream ends, after an hour at
-    // most. A restart of either does it at once.
+    // A connection that the engine keeps was made with the engine's old certificate: it is made anew when its stream
+    // ends, after an hour at most. A restart of either service does so at once.
     watching
         .host
         .clone()
         .get_host_info(GetHostInfoRequest::default())
         .await?;
-    // At last nobody trusts the old one. Who is in with one of its certificates is out.
+    // Finally nobody trusts the old CA. Clients that are connected with one of its certificates are disconnected.
     for (service, keys) in [(&world.host, host), (&world.engine, engine)] {
         replace(&new.dir.join("ca.crt"), &keys.ca)?;
         service.signal(Signal::HUP)?;
@@ -202,7 +203,7 @@ async fn a_ca_is_replaced_without_a_pause_and_what_it_signed_is_shut_out_then() 
         .await;
     ensure(out.is_err(), || "the old user is still in".to_owned())?;
     world.host.says("of a CA that is not known here").await?;
-    // The engine has come back with its new certificate, and works.
+    // The engine has connected again with its new certificate, and works.
     engine_client.sees_host(&host_id, Connection::Connected).await?;
     let removed = engine_client
         .ask_remove_vm(&requests::remove_vm(&vm.vm_id))

@@ -1,4 +1,4 @@
-//! What a start refuses, and says.
+//! What a start refuses, and what it says.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,14 +16,14 @@ use tests::world::{engine_recipe, host_recipe};
 
 use super::locks;
 
-/// Both recipes below a folder, to listen there.
+/// The recipes of both services below a directory, with this address to listen on.
 fn recipes(root: &Path, listen: &str) -> TestResult<[Recipe; 2]> {
     std::fs::create_dir_all(root)?;
     let listen: SocketAddr = listen.parse().map_err(tests::Failure::new)?;
     Ok([host_recipe(root, listen, &fresh())?, engine_recipe(root, listen)?])
 }
 
-/// Starts a service that must not: what it says.
+/// Starts a service that must refuse to start; returns what it says.
 async fn refused(recipe: Recipe) -> TestResult<String> {
     let mut service = Service::new(recipe);
     service.spawn(&FailPoints::default())?;

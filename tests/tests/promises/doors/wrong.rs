@@ -1,4 +1,4 @@
-//! Each wrong door.
+//! Every wrong way to connect.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use super::locks;
 /// Longer than any handshake here, shorter than its deadline.
 const SOON: Duration = Duration::from_secs(8);
 
-/// A TLS 1.2 client's first record: its hello without extensions, so without a word of TLS 1.3.
+/// The first record of a TLS 1.2 client: a hello without extensions, and therefore without TLS 1.3.
 fn old_hello() -> Vec<u8> {
     let mut hello = vec![0x03, 0x03];
     hello.extend([7; 32]);
@@ -33,7 +33,7 @@ fn old_hello() -> Vec<u8> {
     record
 }
 
-/// Sends these bytes, and says what came back before the end.
+/// Sends these bytes; returns what came back before the end.
 async fn sends(address: SocketAddr, bytes: &[u8]) -> TestResult<Vec<u8>> {
     let mut tcp = TcpStream::connect(address).await?;
     tcp.write_all(bytes).await?;
@@ -48,12 +48,12 @@ async fn soon<T>(what: &str, work: impl Future<Output = T>) -> TestResult<T> {
     done.map_err(|_| Failure::new(format!("waited {SOON:?} in vain for {what}")))
 }
 
-/// Both services, by what they are called.
+/// Both services, with their names.
 fn services(world: &World) -> [(&'static str, &Service); 2] {
     [("the engine", &world.engine), ("the host", &world.host)]
 }
 
-/// Asks for what anybody who came in may have.
+/// Makes a call that every admitted client may make.
 async fn asks(name: &str, knock: &Knock, address: SocketAddr) -> TestResult<Result<(), tonic::Status>> {
     let channel = knock.channel(address)?;
     let answer = async {
@@ -175,7 +175,7 @@ async fn every_wrong_certificate_is_refused_in_words_and_changes_nothing() -> Te
     ensure(facts(&world).await? == before, || {
         "something has changed".to_owned()
     })?;
-    // And the right one comes in, as before.
+    // The right certificate is admitted, as before.
     let created = world.create_vm(&requests::create_vm("web", Vec::new())).await?;
     world.succeeds(&created).await
 }
@@ -221,7 +221,7 @@ async fn said_more(service: &Service, words: &str, than: usize) -> bool {
     soon("the log", said).await.is_ok()
 }
 
-/// What would show that something was done.
+/// Facts that would show a change.
 async fn facts(world: &World) -> TestResult<String> {
     let mut hosts = world.client.hosts.clone();
     let hosts = hosts

@@ -13,13 +13,13 @@ use tests::{World, requests};
 
 use super::{Said, says_what_it_lacks, small_disk};
 
-/// More than fit into what the database has of the disk when it is full, and less than a page.
+/// More requests than fit into the room that the database still has when the disk is full, and fewer than a page.
 const MOST: usize = 800;
 
-/// So long that each VM takes blocks.
+/// So long that each VM takes blocks on disk.
 const DESCRIPTION: usize = 4_000;
 
-/// What was asked for while the disk was full, and what was said.
+/// The requests that were made while the disk was full, and their answers.
 #[derive(Default)]
 struct Asked {
     accepted: Vec<CreateVmRequest>,
@@ -47,7 +47,7 @@ async fn on(kind: FileSystem) -> TestResult<()> {
     world.host_is(Connection::Connected).await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
 
-    // Its host is away: it is still to be done when the disk is full.
+    // The host is away, so its work is still to be done when the disk is full.
     world.kill_host().await?;
     world.host_is(Connection::Away).await?;
     let vm = requests::create_vm("under way", requests::four_disks(&domain));
@@ -64,7 +64,7 @@ async fn on(kind: FileSystem) -> TestResult<()> {
         "a repeat is another command".to_owned()
     })?;
 
-    // What was accepted ends, with what was held back for it.
+    // Accepted commands end, with the room that was held back for them.
     world.restart_host().await?;
     world.succeeds(&under_way).await?;
     ensure(
@@ -83,7 +83,7 @@ async fn on(kind: FileSystem) -> TestResult<()> {
     let process = world.engine.pid();
     disk.make_room()?;
     for request in asked.refused.iter().chain(&asked.unknown).chain(&asked.accepted) {
-        // Under the same `request_id`: whatever became of it before, it is there once.
+        // With the same `request_id`: whatever became of the request before, it is there once.
         let command_id = world.create_vm(request).await?;
         world.succeeds(&command_id).await?;
     }
@@ -101,7 +101,8 @@ async fn on(kind: FileSystem) -> TestResult<()> {
     world.stop().await
 }
 
-/// Not even what was held back is left: it starts, or says why it does not, and starts when there is room.
+/// The disk has no room left, not even the room held back: the engine starts, or says why it does not, and it starts
+/// when there is room.
 async fn start_without_any_room(world: &mut World, disk: &tests::small_disk::SmallDisk) -> TestResult<()> {
     world.kill_engine().await?;
     std::fs::remove_file(world.engine.recipe().data_dir.join("reserve")).context("the reserve")?;

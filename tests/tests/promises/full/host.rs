@@ -20,19 +20,20 @@ use tonic::Code;
 
 use super::{Said, says_what_it_lacks, small_disk};
 
-/// More than fit into the log, and what the database has of the disk when it is full.
+/// More tasks than fit into the log and into the room that the database still has when the disk is full.
 const MOST: usize = 400_000;
 
-/// Answers that nothing is known: the file system and the database may find room for one more commit between two.
+/// The number of answers of unknown outcome to reach: the file system and the database may find room for one more
+/// commit between two of them.
 const UNKNOWN: usize = 30;
 
-/// As many as a list gives at once.
+/// The maximum that a list returns at once.
 const PAGE: i32 = 1_000;
 
-/// Calls in flight where there are thousands.
+/// The number of calls in flight if there are thousands.
 const AT_ONCE: usize = 64;
 
-/// Every so many tasks one that does something on storage.
+/// One task in this many works on storage.
 const WORK: usize = 16;
 
 struct Bench {
@@ -155,7 +156,7 @@ impl Bench {
         }
     }
 
-    /// There is room again, and some is held back again.
+    /// There is room again, and some of it is held back again.
     async fn takes_again(&mut self, refused: &StartTaskRequest) -> TestResult<()> {
         let again = persist(|| {
             let (mut tasks, request) = (self.host.client.tasks.clone(), refused.clone());
@@ -172,7 +173,7 @@ impl Bench {
         self.host.service.recipe().data_dir.join("reserve").exists()
     }
 
-    /// Fills the disk under tasks that are at work: returns the one that is refused.
+    /// Fills the disk under tasks at work; returns the task that is refused.
     async fn start_tasks_until_refused(&mut self) -> TestResult<StartTaskRequest> {
         for n in 0..MOST {
             let verb = match n % WORK {
@@ -192,7 +193,7 @@ impl Bench {
                     eprintln!("{} accepted, then refused", self.accepted.len());
                     return Ok(request);
                 }
-                // Asked again: it runs once.
+                // Sent again, the task runs once.
                 Some(Said::Unknown) => {
                     let told = eventually("an answer that decides", || async {
                         match self.try_start(&request).await {
@@ -211,7 +212,8 @@ impl Bench {
         Err(Failure::new("the disk is full, and everything is accepted"))
     }
 
-    /// What ends work is written as long as there is any room: here there is none for it either, time after time.
+    /// The ends of work are written as long as there is any room: here there is no room for them either, again and
+    /// again.
     async fn abort_until_nothing_is_known(&mut self) -> TestResult<()> {
         let mut unknown = 0;
         self.disk.fill()?;
@@ -230,7 +232,7 @@ impl Bench {
                         eprintln!("{} aborts were written", self.aborted.len());
                         return Ok(());
                     }
-                    // What it had held back it gives up then: that is taken too.
+                    // The host then gives up the room that it held back, and the test takes that room too.
                     self.disk.fill()?;
                 }
             }
@@ -243,7 +245,7 @@ impl Bench {
         for _ in 0..MOST / AT_ONCE {
             if held_back && !self.holds_room_back() {
                 held_back = false;
-                // It has given it up, and somebody else takes it.
+                // The host has given up that room, and the test takes it.
                 self.disk.fill()?;
             }
             let tasks = self.host.client.tasks.clone();
@@ -276,7 +278,7 @@ impl Bench {
         answer.into_inner().task.context("an answer without a task")
     }
 
-    /// All that it knows, by their ids.
+    /// All tasks that the host knows, by their ids.
     async fn tasks(&self) -> TestResult<HashMap<String, Task>> {
         let mut found = HashMap::new();
         let mut request = ListTasksRequest {
@@ -302,7 +304,7 @@ impl Bench {
         for request in &self.accepted {
             self.task(&request.task_id).await?;
         }
-        // A repeat is answered, and so is the abort of what is over.
+        // A repeat is answered, and so is the abort of a task that is over.
         let first = &self.accepted[0];
         self.host.client.ended(&first.task_id).await?;
         ensure(self.try_start(first).await?.is_none(), || {
@@ -337,7 +339,7 @@ impl Bench {
         ensure(found.is_empty(), || found.join("\n"))
     }
 
-    /// All that was answered is known, and all that was accepted was done.
+    /// Every answered task is known, and every accepted task was done.
     async fn all_ended_well(&self) -> TestResult<()> {
         for request in &self.accepted {
             let task = self.host.client.ended(&request.task_id).await?;
@@ -369,7 +371,7 @@ impl Bench {
         ensure(runs.is_empty(), || format!("run directories are left: {runs:?}"))
     }
 
-    /// Nothing was announced that is not on disk.
+    /// Every announced change is on disk.
     async fn everything_told_is_kept(&self, watcher: &Recorder<Task>) -> TestResult<()> {
         let record = watcher.record().clone();
         let found = violations(&record);
@@ -385,7 +387,7 @@ impl Bench {
     }
 }
 
-/// Has `work` done for each of them, [`AT_ONCE`] at a time; what came of it, in any order.
+/// Does `work` for each item, [`AT_ONCE`] at a time; returns the results in any order.
 async fn at_once<T, R, F>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> F) -> TestResult<Vec<R>>
 where
     R: Send + 'static,

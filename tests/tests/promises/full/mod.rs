@@ -1,5 +1,6 @@
-//! The disk of a data directory is full: new work is refused with a stable code, reads and watches go on, what was
-//! accepted ends, nothing is lost and nothing is announced that is not on disk; with room again, all goes on by itself.
+//! The disk of a data directory is full: new work is refused with a stable code, reads and watches go on, accepted
+//! work ends, nothing is lost, and nothing is announced that is not on disk; when there is room again, all goes on by
+//! itself.
 
 mod engine;
 mod host;
@@ -12,7 +13,8 @@ use tests::service::Service;
 use tests::small_disk::SmallDisk;
 use tonic::{Code, Status};
 
-/// A disk of its own for the data directory of a service that does not run; none where this machine has none to give.
+/// A small disk of its own for the data directory of a service that does not run; none if this machine cannot make
+/// one.
 fn small_disk(service: &mut Service, kind: FileSystem) -> TestResult<Option<SmallDisk>> {
     match SmallDisk::under(service, kind) {
         Ok(disk) => Ok(Some(disk)),
@@ -24,18 +26,17 @@ fn small_disk(service: &mut Service, kind: FileSystem) -> TestResult<Option<Smal
     }
 }
 
-/// What a service with a full disk says of a request that would change something.
+/// The answer of a service with a full disk to a request that would change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
-    /// It is refused: nothing was changed.
+    /// Refused: nothing was changed.
     Full,
-    /// Whether it took effect is unknown.
+    /// It is unknown whether the request took effect.
     Unknown,
 }
 
 impl Said {
-    /// # Errors
-    /// Where it is any other answer, or not in words.
+    /// Any other answer, or one without words.
     fn of(status: &Status) -> TestResult<Self> {
         let refusal = Refusal::from(status);
         let said = match (refusal.code, refusal.fault.code.as_str()) {
@@ -50,7 +51,7 @@ impl Said {
     }
 }
 
-/// That the log of a service that did not start says what it lacks.
+/// Checks that the log of a service that did not start says what is missing.
 fn says_what_it_lacks(service: &Service) -> TestResult<()> {
     let last = service.log_tail(3);
     tests::failure::ensure(last.contains("No space left"), || {

@@ -13,10 +13,10 @@ use tests::{World, requests};
 
 use super::small_disk;
 
-/// Time for a few attempts of the engine.
+/// Enough time for a few attempts of the engine.
 const LONGER: Duration = Duration::from_secs(3);
 
-/// Commands that write more than a host's database has of its disk when that is full.
+/// Commands that write more than the room that a host's database still has when its disk is full.
 const ENOUGH: usize = 400;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,14 +37,14 @@ async fn commands_wait_for_a_host_whose_disk_is_full_and_end_when_it_has_room() 
         })?;
         let vm = requests::create_vm(&format!("vm-{}", commands.len()), requests::four_disks(&domain));
         let command = world.create_vm(&vm).await?;
-        // Not faster than the host works: what waits there does not fill its disk.
+        // No faster than the host works, so that waiting requests do not fill the disk.
         tokio::select! {
             ended = world.client.settled(&command) => drop(ended?),
             full = eventually("a full disk", || ready(is_full(&world).then_some(()))) => full?,
         }
         commands.push(command);
     }
-    // This one comes when there is none for it.
+    // This request comes when there is no room for it.
     let vm = requests::create_vm("last", requests::four_disks(&domain));
     let last = world.create_vm(&vm).await?;
     let waits = world.client.settled(&last);

@@ -1,4 +1,4 @@
-//! One thing of a domain or of a volume is cut short, gone, or something else.
+//! One part of a domain or of a volume is cut short, missing, or something else.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,24 +17,24 @@ use tests::requests;
 
 use super::*;
 
-/// What is done to a file; what it was lies under `saved`.
+/// What is done to a file; its former content is kept in `saved`.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
-    /// The first bytes of a hundred are left.
+    /// This many per cent of the bytes are left.
     Cut(usize),
-    /// One byte of a line is another one.
+    /// One byte of a line is changed.
     Changed,
     Gone,
     Link,
     Directory,
     Fifo,
-    /// That of the machine's console.
+    /// The device of the machine's console.
     Device,
 }
 
 use Damage::*;
 
-/// Of the domain's metadata, and what is said of all of the domain.
+/// Damage to the domain's metadata, and the fault of everything in the domain.
 const OF_THE_DOMAIN: [(Damage, &str); 9] = [
     (Cut(0), "DOMAIN_METADATA_INVALID"),
     (Cut(40), "DOMAIN_METADATA_INVALID"),
@@ -47,7 +47,7 @@ const OF_THE_DOMAIN: [(Damage, &str); 9] = [
     (Device, "NOT_A_REGULAR_FILE"),
 ];
 
-/// Of a volume's `.meta`, and what is said of the volume.
+/// Damage to a volume's `.meta`, and the fault of the volume.
 const OF_THE_META: [(Damage, &str); 8] = [
     (Cut(0), "VOLUME_METADATA_INVALID"),
     (Cut(50), "VOLUME_METADATA_INVALID"),
@@ -59,7 +59,7 @@ const OF_THE_META: [(Damage, &str); 8] = [
     (Device, "NOT_A_REGULAR_FILE"),
 ];
 
-/// Of a volume's data, and what is said of the volume.
+/// Damage to a volume's data, and the fault of the volume.
 const OF_THE_DATA: [(Damage, &str); 5] = [
     (Gone, "VOLUME_METADATA_INVALID"),
     (Link, "NOT_A_REGULAR_FILE"),
@@ -89,7 +89,7 @@ impl Damage {
         Ok(())
     }
 
-    /// Puts back what was there, and sees that nobody has touched what was put there.
+    /// Restores the file, and checks that nobody has touched the damaged one.
     fn is_undone(self, path: &Path, saved: &Path) -> TestResult<()> {
         match self {
             Gone => ensure(!path.exists(), || format!("{} was made", path.display()))?,
@@ -100,7 +100,7 @@ impl Damage {
         Ok(())
     }
 
-    /// Only root makes devices.
+    /// Only root can make devices.
     fn can_be_done(self) -> bool {
         let can = !matches!(self, Device) || rustix::process::geteuid().is_root();
         if !can {
@@ -117,7 +117,7 @@ fn run(command: &mut Command) -> TestResult<()> {
 
 struct Bench {
     host: LoneHost,
-    /// The domain that is damaged, and a volume in it.
+    /// The damaged domain, and a volume in it.
     volume: VolumeAddress,
     other_domain_id: String,
     folder: tempfile::TempDir,
@@ -245,7 +245,7 @@ async fn a_domain_whose_metadata_is_damaged_is_named_and_costs_no_other() -> Tes
         .try_each(&metadata, &OF_THE_DOMAIN, Bench::says_it_of_the_domain)
         .await?;
 
-    // A start finds it so, and serves the others.
+    // A start finds the damage, and serves the other domains.
     let saved = bench.folder.path().join("saved");
     Fifo.does(&metadata, &saved)?;
     bench.host.service.stop().await?;
@@ -267,7 +267,7 @@ async fn a_volume_that_is_damaged_is_named_and_costs_no_other() -> TestResult<()
         bench
             .try_each(path, damages, Bench::says_it_of_the_volume)
             .await?;
-        // What is no file of ours is not deleted, and what is only cut or gone is.
+        // A file that is not ours is not deleted; a file that is only cut short or missing is.
         for (damage, code) in damages.iter().filter(|(damage, _)| damage.can_be_done()) {
             let saved = bench.folder.path().join("saved");
             damage.does(path, &saved)?;
@@ -288,7 +288,7 @@ async fn a_volume_that_is_damaged_is_named_and_costs_no_other() -> TestResult<()
     bench.host.service.stop().await
 }
 
-/// The image again, by what was saved of it and a new creation of the rest.
+/// Restores the image from its saved parts, and creates the rest anew.
 async fn return_to_life(bench: &mut Bench, path: &Path, saved: &Path) -> TestResult<()> {
     fs::remove_file(saved)?;
     let (mut request, _) = creation(&bench.volume.domain_id, 2);

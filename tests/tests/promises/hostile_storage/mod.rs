@@ -1,4 +1,5 @@
-//! Storage that is damaged, read-only, or somebody else's: a clear error with a stable code, and the rest goes on.
+//! Storage that is damaged, read-only, or somebody else's causes a clear error with a stable code, and the rest goes
+//! on.
 
 mod damage;
 mod moved;
@@ -15,7 +16,7 @@ use tests::client::Host;
 use tests::failure::{Context as _, Failure, TestResult, ensure};
 use tests::{requests, words};
 
-/// A new volume in a domain: its task, and where it will be.
+/// A new volume in a domain: its task, and its address.
 fn creation(domain_id: &str, kind: usize) -> (StartTaskRequest, VolumeAddress) {
     let volume = requests::create_volume(domain_id, requests::KINDS[kind]);
     let address = VolumeAddress {
@@ -31,14 +32,14 @@ fn deletion(address: &VolumeAddress) -> StartTaskRequest {
     requests::start_task(verb)
 }
 
-/// Makes a volume that is whole.
+/// Makes a whole volume.
 async fn create(host: &Host, domain_id: &str) -> TestResult<VolumeAddress> {
     let (request, address) = creation(domain_id, 2);
     succeeds(host, &request).await?;
     Ok(address)
 }
 
-/// Runs a task to its good end.
+/// Runs a task to its success.
 async fn succeeds(host: &Host, request: &StartTaskRequest) -> TestResult<()> {
     let task = host.run(request).await?;
     ensure(words::task_state(task.state) == "FINISHED", || {
@@ -46,7 +47,7 @@ async fn succeeds(host: &Host, request: &StartTaskRequest) -> TestResult<()> {
     })
 }
 
-/// Runs a task that is to fail with this code, having changed nothing, and returns the sentence.
+/// Runs a task that must fail with this code and change nothing; returns the message.
 async fn fails(host: &Host, request: &StartTaskRequest, code: &str) -> TestResult<String> {
     let task = host.run(request).await?;
     let fault = task.fault.clone().unwrap_or_default();
@@ -57,7 +58,7 @@ async fn fails(host: &Host, request: &StartTaskRequest, code: &str) -> TestResul
     Ok(fault.message)
 }
 
-/// That a domain is served in full: read, written and deleted from.
+/// Checks that a domain is fully served: read, written and deleted from.
 async fn is_served(host: &Host, domain_id: &str) -> TestResult<()> {
     let volume = create(host, domain_id).await?;
     let found = volumes(host, &volume).await?;
@@ -77,7 +78,7 @@ async fn volumes(host: &Host, address: &VolumeAddress) -> TestResult<Vec<Volume>
     Ok(answer.context("ListVolumes")?.into_inner().volumes)
 }
 
-/// What a list says of a domain: its fault's code, empty where it has none.
+/// The code of a domain's fault in the list; empty if it has none.
 async fn listed(host: &Host, domain_id: &str) -> TestResult<Option<String>> {
     let answer = host
         .storage
@@ -89,7 +90,7 @@ async fn listed(host: &Host, domain_id: &str) -> TestResult<Option<String>> {
     Ok(found.map(|domain| domain.fault.map(|fault| fault.code).unwrap_or_default()))
 }
 
-/// The stable code that a call was refused with, and its sentence.
+/// The stable code of a refusal, and its message.
 fn refusal<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> TestResult<(String, String)> {
     match answer {
         Ok(answer) => Err(Failure::new(format!("it was not refused: {answer:?}"))),

@@ -1,5 +1,5 @@
-//! The storage root is mounted over, taken away or replaced while the host runs: it works where the name leads, and
-//! nothing that was made elsewhere is called a success.
+//! The storage root is mounted over, taken away or replaced while the host runs: the host works in the directory that
+//! has the name, and calls nothing a success that was made elsewhere.
 
 use proto::host::v1::{CreateStorageDomainRequest, GetHostInfoRequest};
 use tests::bind_mount::BindMount;
@@ -93,7 +93,7 @@ async fn a_root_that_is_gone_is_said_to_be_and_one_that_is_restored_is_gone_on_w
         "the old one was touched".to_owned()
     })?;
 
-    // And a start goes on with what is there.
+    // A start goes on with what is there, too.
     host.service.kill().await?;
     host.service.start(&FailPoints::default()).await?;
     host.serves().await?;

@@ -1,5 +1,5 @@
 //! The file system of the whole root, or of one domain, is read-only: changes are refused with a stable code, reads
-//! go on, domains that lie elsewhere too; when it is writable again, all goes on by itself.
+//! go on, and so do domains elsewhere; when the file system is writable again, all goes on by itself.
 
 use proto::host::v1::{CreateStorageDomainRequest, FormatStorageDomainRequest};
 use tests::bind_mount::BindMount;
@@ -26,8 +26,8 @@ pub(super) fn mount() -> TestResult<Option<LoopMount>> {
     }
 }
 
-/// That a volume is read, and every change to its domain refused. On a file system that has fallen read-only nothing can
-/// be synced: then a task that had begun says that it cannot vouch for its undo either.
+/// Checks that a volume can be read, and that every change to its domain is refused. On a file system that has become
+/// read-only nothing can be synced: then a task that had begun says that it cannot vouch for its undo either.
 async fn only_reads(host: &Host, volume: &VolumeAddress, has_fallen: bool) -> TestResult<()> {
     let domain_id = &volume.domain_id;
     let found = volumes(host, volume).await?;
@@ -118,7 +118,7 @@ async fn a_domain_that_falls_read_only_at_work_is_read_and_costs_no_other() -> T
     host.serves().await?;
     is_served(&host.client, &domain_id).await?;
 
-    // Its writer's lock is held now, so nobody could make it read-only in good order.
+    // A writer's lock is held now, so nobody could make the file system read-only in the regular way.
     mount.sync()?;
     mount.fall_read_only()?;
     only_reads(&host.client, &volume, true).await?;

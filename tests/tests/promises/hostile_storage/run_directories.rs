@@ -1,5 +1,5 @@
-//! Run directories that cannot be read: what they hide is said to be hidden, and is not called a process. Nothing waits
-//! for it without an end, and nobody else waits at all.
+//! Run directories that cannot be read: the faults say what is hidden, and nothing hidden counts as a process. Every
+//! wait for such a directory ends, and no other task waits at all.
 
 use proto::host::v1::{GetHostInfoRequest, HostInfo};
 use tests::fail_point::FailPoints;
@@ -10,7 +10,7 @@ use tests::storage;
 
 use super::*;
 
-/// As many as a host runs at a time here.
+/// The number of tasks that a host runs at a time here.
 const AT_ONCE: usize = 3;
 
 async fn info(host: &Host) -> TestResult<HostInfo> {
@@ -83,7 +83,7 @@ async fn tasks_of_which_a_restart_cannot_tell_whether_a_process_is_left_end_with
         let task = host.client.ended(&task_id).await?;
         let code = task.undo_fault.clone().unwrap_or_default().code;
         let begun = code == "NOT_A_REGULAR_FILE" && words::task_state(task.state) == "FAILED";
-        // One that had not yet begun when the host was killed has nothing to undo.
+        // A task that had not begun when the host was killed has nothing to undo.
         let not_begun = words::task_state(task.state) == "RECOVERED";
         ensure(begun || not_begun, || format!("{task:#?}"))?;
     }

@@ -1,4 +1,4 @@
-//! Two hosts on one storage root: each domain is written by one of them, the other is told who, and reads.
+//! Two hosts on one storage root: each domain is written by one of them; the other is told which, and only reads.
 
 use std::os::unix::fs::symlink;
 
@@ -12,16 +12,16 @@ use tests::{storage, words};
 
 use super::*;
 
-/// Tasks of each host that want the same domain: the one that does not get it waits a second for each.
+/// The number of each host's tasks that want the same domain: a host that does not get it waits a second for each.
 const FOR_ONE_DOMAIN: usize = 8;
 
-/// Tasks of one host that are under way together.
+/// The number of one host's tasks that are under way together.
 const UNDER_WAY: usize = 24;
 
-/// Domains that both make at once.
+/// The number of domains that both hosts make at once.
 const DOMAINS: usize = 10;
 
-/// Starts of the one while the other works.
+/// The number of starts of one host while the other works.
 const STARTS: usize = 5;
 
 struct Pair {
@@ -54,7 +54,7 @@ async fn id_of(host: &Host) -> TestResult<String> {
     Ok(answer.into_inner().host.context("a host without a body")?.host_id)
 }
 
-/// That every change by `other` is refused, naming `holder`, and that it reads all.
+/// Checks that every change by `other` is refused, with the name of `holder`, and that `other` can read everything.
 async fn reads_and_is_refused(other: &Host, holder: &str, volume: &VolumeAddress) -> TestResult<()> {
     let domain_id = &volume.domain_id;
     for request in [creation(domain_id, 1).0, deletion(volume)] {
@@ -91,7 +91,7 @@ async fn the_second_host_on_a_root_is_told_who_writes_and_takes_over_when_that_o
     let volume = create(&one, &domain_id).await?;
     reads_and_is_refused(&two, &id_one, &volume).await?;
 
-    // Each has domains of its own in the root.
+    // Each host has domains of its own in the root.
     let own = two.create_domain().await?;
     let owned = create(&two, &own).await?;
     reads_and_is_refused(&one, &id_two, &owned).await?;
@@ -104,14 +104,14 @@ async fn the_second_host_on_a_root_is_told_who_writes_and_takes_over_when_that_o
     pair.first.serves().await?;
     reads_and_is_refused(&one, &id_two, &volume).await?;
 
-    // And back, when the other one has gone in good order.
+    // And back, after the other host has stopped regularly.
     pair.second.service.stop().await?;
     is_served(&one, &own).await?;
     succeeds(&one, &deletion(&volume)).await?;
     pair.first.service.stop().await
 }
 
-/// A domain that both make at once: one makes it, and the other finds it made.
+/// Both hosts make a domain at once: one makes it, and the other finds it made.
 async fn made_by_both(one: &Host, two: &Host) -> TestResult<String> {
     let request = CreateStorageDomainRequest {
         domain_id: fresh(),
@@ -136,7 +136,7 @@ async fn two_hosts_that_work_side_by_side_on_one_root_do_each_other_no_harm() ->
         domain_id = made_by_both(&one, &two).await?;
     }
 
-    // Whoever writes first to it writes alone.
+    // The host that writes first to the domain writes alone.
     let begin = async |host: Host| -> TestResult<Vec<(String, VolumeAddress)>> {
         let mut tasks = Vec::new();
         for n in 0..FOR_ONE_DOMAIN {
@@ -168,7 +168,7 @@ async fn two_hosts_that_work_side_by_side_on_one_root_do_each_other_no_harm() ->
     let images = storage::images(&pair.first.storage_root(), &domain_id);
     ensure(images == made.into_iter().collect(), || format!("{images:?}"))?;
 
-    // A start looks after what dead services left: not after what the other one has under way.
+    // A start removes leftovers of dead services, but nothing that the other host has under way.
     let own = one.create_domain().await?;
     for _ in 0..STARTS {
         pair.second.service.kill().await?;

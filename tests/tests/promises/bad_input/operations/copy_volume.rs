@@ -24,7 +24,7 @@ impl BadInput for CopyVolume {
             .each("target.domain_id", bad_ids(), |op, x| to(op).domain_id = x)
             .each("target.image_id", bad_ids(), |op, x| to(op).image_id = x)
             .each("target.volume_id", bad_ids(), |op, x| to(op).volume_id = x)
-            // A copy is never into its own image.
+            // A copy's target must not be in the source's image.
             .each("target.image_id", [own_image], |op, x| to(op).image_id = x)
             .each("format", BAD_ENUMS, |op, x| op.format = x)
             .each("allocation", BAD_ENUMS, |op, x| op.allocation = x)

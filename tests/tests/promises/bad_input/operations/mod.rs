@@ -1,5 +1,5 @@
-//! A host refuses each operation by the field that is wrong. The rows of each verb are in a file of its own; without them this does
-//! not compile.
+//! A host refuses each operation by the wrong field. The rows of each verb are in a file of its own; without that
+//! file the test does not compile.
 
 use proto::task::v1::operation::Verb;
 use tests::World;
@@ -14,9 +14,9 @@ mod delete_image;
 mod extend_volume;
 mod noop;
 
-/// What is tried of each verb's message.
+/// The bad messages of each verb.
 trait BadInput: Sized {
-    /// Messages that are wrong, in a domain that is there.
+    /// Wrong messages, in an existing domain.
     fn rows(domain: &str) -> Rows<Self>;
 }
 
@@ -27,7 +27,7 @@ struct Rows<M> {
 }
 
 impl<M: Clone> Rows<M> {
-    /// No rows yet of a message that would be accepted.
+    /// No rows yet, for a message that would be accepted.
     fn of(right: M) -> Self {
         Self {
             right,
@@ -35,7 +35,7 @@ impl<M: Clone> Rows<M> {
         }
     }
 
-    /// A row for each value that a field does not take; the field by its path in the message.
+    /// Adds a row for each value that a field does not accept; the field is named by its path in the message.
     fn each<T>(
         mut self,
         field: &'static str,
