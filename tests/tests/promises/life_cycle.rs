@@ -1,4 +1,4 @@
-//! The main job: a VM with four disks comes and goes, all of it streamed, and nothing is left.
+//! The main job: a VM with four disks is created and removed, every change is streamed, and nothing is left.
 
 use std::collections::BTreeSet;
 
@@ -72,7 +72,7 @@ async fn the_vm_is_as_it_was_asked_for(
     for spec in specs {
         let disk = answer.disks.iter().find(|disk| disk.disk_id == spec.disk_id);
         let disk = disk.context("a disk is missing")?;
-        // A creation that succeeded says as much as a look would.
+        // A creation that succeeded proves as much as a look at storage would.
         let whole = disk
             .observation
             .as_ref()
@@ -122,7 +122,7 @@ async fn the_volumes_are_legal(
     Ok(())
 }
 
-/// So many commands of each kind, each leaf with one task, all of them succeeded.
+/// Checks the number of commands of each kind; each leaf has one task, and all of them succeeded.
 fn the_tree_is(records: &Records, root: &str, kinds: &[(CommandKind, usize)]) -> TestResult<()> {
     let tree: Vec<_> = records
         .commands
@@ -147,7 +147,7 @@ fn the_tree_is(records: &Records, root: &str, kinds: &[(CommandKind, usize)]) ->
     Ok(())
 }
 
-/// Each task went the whole road, and both services' streams told of each state, once.
+/// Checks that each task passed all states, and that both services' streams announced each state once.
 fn every_edge_was_told(watchers: &Watchers, records: &Records, root: &str) -> TestResult<()> {
     const ROAD: [&str; 5] = ["INIT", "PREPARING", "QUEUED", "RUNNING", "FINISHED"];
     let tasks: BTreeSet<_> = records
@@ -181,7 +181,7 @@ fn every_edge_was_told(watchers: &Watchers, records: &Records, root: &str) -> Te
     Ok(())
 }
 
-/// States without immediate repeats, and without what came before the first one.
+/// The states without immediate repeats, and without those before the first edge.
 fn edges(states: impl Iterator<Item = i32>) -> Vec<String> {
     let mut words: Vec<String> = states
         .filter(|state| *state != 0)

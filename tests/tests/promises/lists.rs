@@ -1,4 +1,4 @@
-//! Lists give every item once, page by page, newest first, and only what the filter selects.
+//! Lists return every item once, page by page, newest first, and only items that the filter selects.
 
 use std::collections::BTreeSet;
 

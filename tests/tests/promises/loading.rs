@@ -1,4 +1,4 @@
-//! A host that still loads its tasks says so, and nothing is concluded from what it does not show yet.
+//! A host that still loads its tasks says so, and nothing is concluded from tasks that it does not show yet.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,11 +17,11 @@ use tests::world::host_recipe;
 use tests::{World, requests, words};
 use tonic::{Code, Status};
 
-/// Where the task is cut off that is to be found by the next start.
+/// The point at which the task is interrupted that the next start is to find.
 const CUT: &str = "create_volume.place_file.after";
 
-/// Its storage hangs from before its start: so it loads for as long as the test wants, because it clears up what a
-/// dead stranger left there first.
+/// The host's storage hangs from before its start. So the host loads for as long as the test wants, because it first
+/// removes leftovers of orphans there.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> TestResult<()> {
     let mut mount = match LoopMount::make(FileSystem::Ext4) {
@@ -46,7 +46,7 @@ async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> T
     let created = engine.ask_create_disk(&disk).await?;
     service.killed_itself().await?;
     engine.sees_host(&place.host_id, Connection::Away).await?;
-    // It was told of that before it saw that the host is away, and records it in its own time.
+    // The engine heard this before it saw that the host is away, and takes its time to record it.
     let before = eventually("the task to be recorded as running", || async {
         let task = task_of(&world, &created).await.ok()?;
         (words::task_state(task.state) == "RUNNING").then_some(task)
@@ -76,7 +76,7 @@ async fn while_a_host_loads_it_answers_so_and_its_tasks_stay_as_they_were() -> T
     service.stop().await
 }
 
-/// A host whose storage is on the mount and whose data directory is not. It will die in its first creation.
+/// A host whose storage is on the mount and whose data directory is not. It will die during its first creation.
 async fn host_on(world: &World, mount: &LoopMount) -> TestResult<(Service, Place)> {
     let listen = SocketAddr::new(IpAddr::V4(fresh_loopback()), 0);
     let host_id = fresh();
@@ -104,7 +104,7 @@ async fn host_on(world: &World, mount: &LoopMount) -> TestResult<(Service, Place
     Ok((service, place))
 }
 
-/// Every RPC is `LOADING`, which may be repeated and is no verdict.
+/// Checks that every RPC is refused with `LOADING`, which may be repeated and is no verdict.
 async fn refuses_everything(host: &Host) -> TestResult<()> {
     let (mut tasks, mut storage) = (host.tasks.clone(), host.storage.clone());
     let id = fresh;
@@ -136,7 +136,7 @@ fn is_loading(rpc: &str, status: Option<Status>) -> TestResult<()> {
     ensure(expected && no_verdict, || format!("{rpc}: {refusal:?}"))
 }
 
-/// The engine says why the host is away; what it knows of the task stays, and its command waits.
+/// Checks that the engine says why the host is away, keeps what it knows of the task, and lets the command wait.
 async fn waits(world: &World, place: &Place, created: &str, before: &AsyncTask) -> TestResult<()> {
     eventually("the engine to see that the host loads", || async {
         let request = GetHostRequest {

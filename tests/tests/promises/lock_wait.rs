@@ -1,4 +1,5 @@
-//! A command whose request gives a `lock_wait` waits for its turn, first come, first served, over a restart of the engine too.
+//! A command whose request gives a `lock_wait` waits for its turn, first come, first served, also over a restart of
+//! the engine.
 
 use proto::engine::v1::waiting_for::What;
 use proto::engine::v1::*;
@@ -21,7 +22,7 @@ async fn command(world: &World, command_id: &str) -> TestResult<Command> {
     answer.into_inner().command.context("no command")
 }
 
-/// Who is in the way of a command that waits, and whether each waits itself.
+/// Who blocks a waiting command, and whether each of them waits itself.
 async fn blockers(world: &World, command_id: &str) -> TestResult<Vec<(String, bool)>> {
     let command = command(world, command_id).await?;
     let Some(What::Locks(locks)) = command.waiting_for.clone().and_then(|waiting| waiting.what) else {
@@ -49,7 +50,7 @@ async fn a_busy_disk_is_waited_for_over_a_kill_of_the_engine_and_whoever_is_stop
     let disk = requests::create_disk(&domain, requests::KINDS[0]);
     let created = world.client.ask_create_disk(&disk).await?;
     world.succeeds(&created).await?;
-    // With the host away the copy lasts as long as this test wants.
+    // While the host is away, the copy lasts as long as this test wants.
     world.kill_host().await?;
     world.host_is(host::Connection::Away).await?;
     let copy = requests::copy_disk(&disk.disk_id, &domain, requests::KINDS[2]);
@@ -63,7 +64,8 @@ async fn a_busy_disk_is_waited_for_over_a_kill_of_the_engine_and_whoever_is_stop
     let ahead = blockers(&world, &removed).await?;
     ensure(ahead == [(copied.clone(), false)], || format!("{ahead:?}"))?;
 
-    // What is only read could be shared with the copy, and does not pass who came first.
+    // The second copy only reads its source, and could share it with the first one; but it must not overtake the
+    // command that came first.
     let next = requests::copy_disk(&disk.disk_id, &domain, requests::KINDS[0]);
     let refused = world.client.disks.clone().copy_disk(next.clone()).await;
     let refusal = Refusal::from(&refused.err().context("it passed who came first")?);

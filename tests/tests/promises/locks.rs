@@ -1,4 +1,4 @@
-//! A command holds all that it works on; whoever comes too late is told by whom, and since when.
+//! A command holds everything that it works on; a later command is told who holds it, and since when.
 
 use proto::engine::v1::{CreateVmRequest, GetVmRequest, LockMode, host::Connection};
 use tests::audit::all_is_well;
@@ -15,7 +15,7 @@ async fn a_second_removal_is_told_who_holds_the_vm_and_since_when() -> TestResul
     let vm = requests::create_vm("web", requests::four_disks(&domain));
     let created = world.create_vm(&vm).await?;
     world.succeeds(&created).await?;
-    // With the host away the first removal lasts as long as this test wants.
+    // While the host is away, the first removal lasts as long as this test wants.
     world.kill_host().await?;
     world.host_is(Connection::Away).await?;
     let mut vms = world.client.vms.clone();
@@ -63,7 +63,7 @@ async fn a_second_removal_is_told_who_holds_the_vm_and_since_when() -> TestResul
     });
     ensure(disks_too, || format!("{:?}", shown.disks))?;
 
-    // Still held by a restarted engine, before anything else happens.
+    // A restarted engine still holds the locks, before anything else happens.
     world.kill_engine().await?;
     world.restart_engine().await?;
     let third = tests::patience::persist(|| {
@@ -97,7 +97,7 @@ async fn of_many_removals_at_once_one_is_accepted() -> TestResult<()> {
             Ok(answer) => accepted.push(answer.into_inner().command.context("no command")?.command_id),
             Err(status) => {
                 let refusal = Refusal::from(&status);
-                // Busy while it lasts; unknown once it is over.
+                // Busy while the removal lasts; unknown once it is over.
                 let honest = ["ENTITY_BUSY", "ENTITY_NOT_FOUND"].contains(&refusal.reason.as_str());
                 ensure(honest, || format!("{refusal:?}"))?;
             }

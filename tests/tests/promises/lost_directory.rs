@@ -1,5 +1,5 @@
-//! The data directory is removed, moved or replaced under a service that runs: it takes no more work, says so in words,
-//! in its log and by its health, ends with an error, and what it had acknowledged is found again.
+//! The data directory of a running service is removed, moved or replaced: the service accepts no more work, says so
+//! in its answers, its log and its health, ends with an error, and everything acknowledged is found again.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,11 @@ use tests::service::Service;
 use tests::world::World;
 use tests::{client, requests, words};
 
-/// Whether `--health` says that the service over this directory serves; the file that names its address is kept aside.
+/// Whether `--health` says that the service on this directory serves; a copy of the file with its address is kept
+/// elsewhere.
 async fn is_healthy(name: &str, data_dir: &Path) -> TestResult<bool> {
     let mut command = tokio::process::Command::new(program(name)?);
-    // Nothing else is asked for.
+    // No other argument is given.
     command.arg("--health").arg("--data-dir").arg(data_dir);
     Ok(command.output().await?.status.success())
 }
@@ -28,7 +29,7 @@ fn keep_address(data_dir: &Path) -> TestResult<tempfile::TempDir> {
     Ok(kept)
 }
 
-/// That it says what happened, loudly, and ends with an error.
+/// Checks that the service logs what happened, and ends with an error.
 async fn says_so(service: &mut Service, name: &str, address: &Path) -> TestResult<()> {
     eventually("the loss to be told", || async {
         let told = service.log_tail(50).contains("THE DATA DIRECTORY IS LOST");
@@ -48,7 +49,7 @@ async fn ends_with_an_error(service: &mut Service) -> TestResult<()> {
 
 type Lose = fn(&Path) -> std::io::Result<PathBuf>;
 
-/// How it is lost, and where what it held is found then.
+/// The ways to lose the directory, and where its contents are found then.
 const WAYS: [Lose; 3] = [
     |dir| {
         std::fs::remove_dir_all(dir)?;
@@ -121,7 +122,7 @@ async fn an_engine_whose_data_directory_is_lost_says_so_and_what_it_held_is_foun
         let address = keep_address(&data_dir)?;
 
         let found = lose(&data_dir)?;
-        // From the first one on.
+        // From the first answer on.
         for _ in 0..20 {
             let request = requests::create_disk(&domain_id, requests::KINDS[2]);
             let answer = world.client.disks.clone().create_disk(request).await;

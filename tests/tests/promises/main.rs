@@ -1,4 +1,4 @@
-//! What the two services promise, one module a promise, tried on the real programs.
+//! The promises of the two services, one module for each, tested with the real programs.
 
 mod away;
 mod bad_input;
@@ -45,13 +45,13 @@ mod two_hosts;
 mod wait;
 mod wiped;
 
-/// Says loudly that a test was skipped, past the test runner's capture, so that it is seen and counted.
+/// Reports past the test runner's capture that a test was skipped, so that somebody sees it and it is counted.
 fn skipped(test: &str, why: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "\nskipped: {test}: {why}");
 }
 
-/// A seed for what is random in a test: printed, and taken from `SEED` where that is set.
+/// The seed for a test's randomness: printed, and taken from `SEED` if that is set.
 fn seed() -> u64 {
     let given = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
     let seed = given.unwrap_or_else(rand::random);

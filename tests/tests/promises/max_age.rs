@@ -1,4 +1,4 @@
-//! A stream that is old enough ends in good order, and whoever resumes after its last point misses nothing.
+//! A stream of a certain age ends regularly, and a client that resumes after its last point misses nothing.
 
 use proto::engine::v1::{AsyncTask, Command, Event, Job, host::Connection};
 use proto::host::v1::Task;
@@ -13,10 +13,10 @@ use tests::watch::{
 use tests::{World, requests};
 use tonic::transport::Channel;
 
-/// Instead of an hour: long enough for the checker to read the whole history in one stream.
+/// Two seconds instead of an hour: long enough for the checker to read the whole history in one stream.
 const SECONDS: &str = "2";
 
-/// Streams of each watch that are to end so.
+/// The number of streams of each watch that must end like this.
 const ENDS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +26,7 @@ async fn streams_of_age_end_well_and_their_clients_resume_with_no_gap() -> TestR
     let domain = world.furnish().await?;
     let watchers = Watchers::start(&world.client, &world.host_client);
     let beginnings = Beginnings::read(&watchers).await?;
-    // Something always happens, so a gap would be seen.
+    // Something always happens, so that a gap would be seen.
     let work = async {
         let mut rounds = 0;
         while !enough(&watchers) {
@@ -35,7 +35,7 @@ async fn streams_of_age_end_well_and_their_clients_resume_with_no_gap() -> TestR
             world.succeeds(&created).await?;
             let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
             world.succeeds(&removed).await?;
-            // The engine's own stream of its host ends as well, and is no reason to think the host away.
+            // The engine's own stream of its host ends as well, which must not make the host count as away.
             let request = proto::engine::v1::GetHostRequest {
                 host_id: world.host_id.clone(),
             };
@@ -63,7 +63,7 @@ async fn streams_of_age_end_well_and_their_clients_resume_with_no_gap() -> TestR
     beginnings.compare(&world, &watchers).await
 }
 
-/// Whether each watch has had so many streams that came of age.
+/// Whether enough streams of each watch have reached that age.
 fn enough(watchers: &Watchers) -> bool {
     let engine = &watchers.engine;
     [
@@ -84,7 +84,7 @@ fn of_age<I>(record: &Record<I>) -> usize {
     ends.count()
 }
 
-/// Where each watch began: its snapshot's point.
+/// The points of the snapshots with which the watches began.
 struct Beginnings {
     commands: String,
     tasks: String,
@@ -105,7 +105,7 @@ impl Beginnings {
         })
     }
 
-    /// What each watch was told since is what the stores' histories hold.
+    /// Checks that everything announced to each watch since then is in the histories of the stores.
     async fn compare(&self, world: &World, watchers: &Watchers) -> TestResult<()> {
         let (engine, host) = (&world.client.channel, &world.host_client.channel);
         let told = &watchers.engine;
@@ -122,7 +122,8 @@ async fn beginning<I: Item>(recorder: &Recorder<I>) -> TestResult<String> {
     recorder.until("its snapshot", first).await
 }
 
-/// Each stream but the last one ended with `Closing` and OK, none began anew, and nothing was missed.
+/// Checks that each stream except the last one ended with `Closing` and OK, that none began anew, and that nothing
+/// was missed.
 async fn same<W: Watch>(channel: &Channel, after: &str, recorder: &Recorder<W::Item>) -> TestResult<()> {
     let reference = Reference::read::<W>(channel.clone(), after).await?;
     let record = recorder.record().clone();

@@ -1,4 +1,4 @@
-//! What services tell of themselves to who measures them is what they tell their clients, whatever state they are in.
+//! The metrics of a service agree with what it tells its clients, in whatever state it is.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn host_dir(world: &World) -> PathBuf {
     world.folder().join("host")
 }
 
-/// Waits until a figure of a service is this one.
+/// Waits until a figure of a service has this value.
 async fn tells(data_dir: &Path, name: &str, labels: &[&str], expected: f64) -> TestResult<()> {
     eventually(&format!("{name} with {labels:?} to be {expected}"), || async {
         let page = Page::of(data_dir).await.ok()?;
@@ -33,7 +33,7 @@ async fn tells(data_dir: &Path, name: &str, labels: &[&str], expected: f64) -> T
     .await
 }
 
-/// How many commands of a kind are in a state, as clients are told.
+/// The number of commands of a kind in a state, as clients see it.
 async fn listed(world: &World, kind: CommandKind, state: CommandState) -> TestResult<f64> {
     let filter = list_commands_request::Filter {
         states: vec![state.into()],
@@ -203,7 +203,7 @@ async fn metrics_are_what_clients_are_told_while_commands_run_and_after() -> Tes
     world.host_is(Connection::Connected).await?;
     tells(&engine, "engine_host_up", &[], 1.0).await?;
     tells(&engine, "engine_host_connects_total", &[], 2.0).await?;
-    // What is there is counted by the new start; what has ended was counted by the one before.
+    // The new start counts present items; ended items were counted by the start before.
     tells(&host, "vdsm_tasks_ended_total", &[], 0.0).await?;
     world.stop().await?;
     for dir in [&engine, &host] {
@@ -267,7 +267,7 @@ async fn who_holds_the_port_for_metrics_keeps_nobody_from_them() -> TestResult<(
         ensure(status.contains(expected), || format!("{line}: {status}"))?;
     }
     let long = format!("GET /{}", "x".repeat(100_000));
-    // Refused, or cut off: not served, and nothing is kept of it.
+    // Refused, or cut off: the request is not served, and nothing of it is kept.
     let served = ask(address, &long).is_ok_and(|(status, _)| status.contains("200"));
     ensure(!served, || "it is too long".to_owned())?;
     Page::of(&engine).await.map(drop)

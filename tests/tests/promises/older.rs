@@ -1,5 +1,6 @@
-//! A host's data directory is put back from an older copy: what it told and no longer knows is lost memory, so every
-//! command that it was at work for is decided by what storage shows, and ends, or rests with a way out.
+//! A host's data directory is restored from an older copy: everything that the host reported and no longer knows is
+//! lost memory. Every command for which it was at work is decided by what storage shows, and ends, or rests with a
+//! way out.
 
 use proto::engine::v1::{
     AbandonCommandRequest, Command, CommandState, GetDiskRequest, ListEventsRequest, RetryCommandRequest,
@@ -15,7 +16,7 @@ use tests::service::Service;
 use tests::watch::EngineWatchers;
 use tests::{World, requests, storage, words};
 
-/// Points of a creation at which the host dies, to be put back: nothing done, half done, all but told.
+/// Points of a creation at which the host dies before it is restored: nothing done, half done, done but not reported.
 const OF_A_CREATION: [&str; 4] = [
     "create_volume.note_intent.before",
     "create_volume.make_image.after",
@@ -23,23 +24,23 @@ const OF_A_CREATION: [&str; 4] = [
     "create_volume.write_meta.after",
 ];
 
-/// Each task of a command may want to be looked at once more on its own.
+/// Each task of a command may need a retry of its own.
 const RETRIES: usize = 4;
 
-/// The same of a removal.
+/// The same for a removal.
 const OF_A_REMOVAL: [&str; 3] = [
     "delete_image.note_intent.before",
     "delete_image.set_aside.after",
     "delete_image.note_done.before",
 ];
 
-/// A copy of a service's data directory as it stood at one moment.
+/// A copy of a service's data directory at one moment.
 struct Older {
     folder: TempDir,
 }
 
 impl Older {
-    /// Copies the directory of a service that serves, as a snapshot of its file system would.
+    /// Copies the directory of a running service, as a snapshot of its file system would.
     fn copy(service: &Service) -> TestResult<Self> {
         let folder = tempfile::Builder::new().prefix("older-").tempdir()?;
         service.signal(rustix::process::Signal::STOP)?;
@@ -49,7 +50,7 @@ impl Older {
         Ok(Self { folder })
     }
 
-    /// The same of a world's host.
+    /// The same for a world's host.
     fn of(world: &World) -> TestResult<Self> {
         Self::copy(&world.host)
     }
@@ -60,7 +61,7 @@ impl Older {
         storage::copy_data_dir(&self.folder.path().join("copy"), place)
     }
 
-    /// Kills the host, puts the copy in the place of its directory, and starts it again.
+    /// Kills the host, replaces its directory by the copy, and starts it again.
     async fn put_back(&self, world: &mut World) -> TestResult<()> {
         world.kill_host().await?;
         self.replace(&world.host)?;
@@ -68,7 +69,7 @@ impl Older {
         world.host_is(Connection::Connected).await
     }
 
-    /// The same with the engine.
+    /// The same for the engine.
     async fn put_back_engine(&self, world: &mut World) -> TestResult<()> {
         world.kill_engine().await?;
         self.replace(&world.engine)?;
@@ -77,7 +78,7 @@ impl Older {
     }
 }
 
-/// Waits for the end of a command; one that rests is tried again, and given up where that does not help.
+/// Waits for the end of a command; a command that rests is retried, and abandoned if that does not help.
 async fn ended(world: &World, command_id: &str) -> TestResult<Command> {
     let mut command = world.settled(command_id).await?;
     for _ in 0..RETRIES {
@@ -90,7 +91,7 @@ async fn ended(world: &World, command_id: &str) -> TestResult<Command> {
         world.client.commands.clone().retry_command(request).await?;
         command = world.settled(command_id).await?;
     }
-    // Refused for as long as another task of the command may still run.
+    // Refused as long as another task of the command may still run.
     eventually("the command to be over or abandoned", || async {
         let request = AbandonCommandRequest {
             command_id: command_id.to_owned(),
@@ -103,7 +104,7 @@ async fn ended(world: &World, command_id: &str) -> TestResult<Command> {
     .await
 }
 
-/// Records, storage and what watchers of the engine were told agree.
+/// Checks that records, storage and what watchers of the engine were told agree.
 async fn honest(world: &World, watchers: &EngineWatchers) -> TestResult<Records> {
     let records = at_rest(&world.view()).await?;
     assert_no_locks(&records)?;
@@ -124,7 +125,7 @@ async fn doomed(world: &mut World, point: &str) -> TestResult<()> {
     world.host_is(Connection::Connected).await
 }
 
-/// What a person sees of it.
+/// Prints what a person sees of the command.
 fn tell(what: &str, command: &Command) {
     let fault = command.fault.as_ref().map(|fault| fault.code.as_str());
     eprintln!("{what}: {} {fault:?}", words::command_state(command.state));
@@ -180,7 +181,7 @@ async fn a_removal_whose_host_is_put_back_before_it_ends_by_what_storage_shows()
     Ok(())
 }
 
-/// Where in the life of a disk's creation the copy is taken.
+/// The moment of a disk's creation at which the copy is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Age {
     Before,
@@ -188,14 +189,14 @@ enum Age {
     Ended,
 }
 
-/// When it is put back.
+/// The moment at which the copy is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     /// While the task works.
     Running,
-    /// While the task works, and is to be stopped.
+    /// While the task works and is to be stopped.
     Stopping,
-    /// After it has ended well and was cleared.
+    /// After the task has succeeded and was cleared.
     Ended,
     /// After the disk was removed again.
     Removed,
@@ -250,7 +251,7 @@ async fn a_copy_of_any_age_that_is_put_back_at_any_moment_leaves_nothing_unnamed
         let known = records_of_the_past(&world).await?;
         world.kill_host().await?;
         if matches!(moment, Moment::Running | Moment::Stopping) {
-            // Whatever worked there comes to its end by itself, after its host.
+            // A process that worked there ends by itself, after its host.
             gate.reopen()?;
         }
         if moment == Moment::Stopping {
@@ -291,7 +292,7 @@ async fn records_of_the_past(world: &World) -> TestResult<Records> {
     Records::read(&world.view()).await
 }
 
-/// A record of a task that was over says ever after what it said.
+/// Checks that the record of a task that was over has not changed.
 fn unchanged(before: &Records, now: &Records) -> TestResult<()> {
     let over = |task: &&proto::engine::v1::AsyncTask| words::async_state(task.async_state) == "CLEARED";
     for old in before.tasks.iter().filter(over) {
@@ -310,7 +311,8 @@ fn unchanged(before: &Records, now: &Records) -> TestResult<()> {
     Ok(())
 }
 
-/// VMs that are made and removed at one time: more than the host runs, so that some wait in its queue.
+/// The number of VMs that are made and removed at one time: more than the host runs at a time, so that some wait in
+/// its queue.
 const CROWD: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,7 +328,7 @@ async fn a_copy_that_is_put_back_under_load_leaves_nothing_stuck_or_unnamed() ->
     }
     world.succeeds(&commands[0]).await?;
     let older = Older::of(&world)?;
-    // The first are gone, and more are coming, when the host is put back to where it made them.
+    // The first VMs are removed, and more are being created, when the host is restored to the time when it made them.
     for vm in &vms[..CROWD / 3] {
         let command = commands.remove(0);
         world.succeeds(&command).await?;
@@ -384,7 +386,7 @@ async fn an_engine_that_is_put_back_ends_what_its_host_has_ended_meanwhile() -> 
     Ok(())
 }
 
-/// What the engine told of a disk and its storage.
+/// What the engine announced about a disk and its storage.
 async fn unknown_storage(world: &World, disk_id: &str) -> Option<String> {
     let request = ListEventsRequest {
         filter: Some(list_events_request::Filter {
@@ -398,7 +400,7 @@ async fn unknown_storage(world: &World, disk_id: &str) -> Option<String> {
     events.find_map(|event| (event.code == "UNKNOWN_STORAGE_SEEN").then_some(event.message))
 }
 
-/// All that was acknowledged after the copy is over and cleared on the host, which has no task left to show.
+/// Everything that was acknowledged after the copy is over, and cleared on the host, which has no task left to show.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_put_back_names_the_images_that_it_never_heard_of_and_the_disks_that_are_gone()
 -> TestResult<()> {

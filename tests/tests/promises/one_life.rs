@@ -1,4 +1,5 @@
-//! One engine, one life: of engines on copies of one data directory each host has one, and no one host ends an engine.
+//! One engine, one life: if engines run on copies of one data directory, one of them has each host, and no single
+//! host stops an engine.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,7 @@ use tests::service::{Recipe, Service};
 use tests::storage::{copy_data_dir, images};
 use tonic::Code;
 
-/// What the disks here are like.
+/// The kind of disks in these tests.
 const SMALL: (VolumeFormat, Allocation) = (VolumeFormat::Raw, Allocation::Sparse);
 
 /// A second engine.
@@ -30,7 +31,7 @@ struct Other {
 }
 
 impl Other {
-    /// One over the directory of this name below the world's folder.
+    /// Starts an engine on the directory with this name in the world's folder.
     async fn start(world: &World, name: &str) -> TestResult<Self> {
         let recipe = Recipe {
             data_dir: world.folder().join(name),
@@ -60,7 +61,7 @@ async fn host_of(engine: &Engine, host_id: &str) -> Option<Host> {
     answer.into_inner().host
 }
 
-/// Waits until the engine says of the host that it is so, for this reason.
+/// Waits until the engine shows the host in this state, for this reason.
 async fn stands(engine: &Engine, host_id: &str, wanted: Connection, code: &str) -> TestResult<()> {
     eventually(&format!("the host to be {wanted:?} for {code}"), || async {
         let host = host_of(engine, host_id).await?;
@@ -70,7 +71,7 @@ async fn stands(engine: &Engine, host_id: &str, wanted: Connection, code: &str) 
     .await
 }
 
-/// Creates a disk: its id, once that is told to have succeeded.
+/// Creates a disk; returns its id once the creation is announced as succeeded.
 async fn makes_a_disk(engine: &Engine, domain_id: &str) -> TestResult<String> {
     let request = requests::create_disk(domain_id, SMALL);
     let command_id = engine.ask_create_disk(&request).await?;
@@ -78,7 +79,7 @@ async fn makes_a_disk(engine: &Engine, domain_id: &str) -> TestResult<String> {
     Ok(request.disk_id)
 }
 
-/// Asks an engine that must not act for a disk: refused in words that say why.
+/// Requests a disk from an engine that must not act; the refusal must say why.
 async fn makes_none(engine: &Engine, domain_id: &str) -> TestResult<()> {
     let request = requests::create_disk(domain_id, SMALL);
     let refused = engine.disks.clone().create_disk(request).await;
@@ -103,7 +104,7 @@ async fn info(world: &World) -> TestResult<HostInfo> {
         .context("no host")
 }
 
-/// Has the engine take over a host that it has a record of.
+/// Has the engine take over a host that it has recorded.
 async fn takes_over_host(engine: &Engine, host_id: &str) -> TestResult<()> {
     let request = TakeOverHostRequest {
         host_id: host_id.to_owned(),
@@ -119,7 +120,7 @@ async fn takes_over_host(engine: &Engine, host_id: &str) -> TestResult<()> {
     engine.sees_host(host_id, Connection::Connected).await
 }
 
-/// Has the engine take the host over; without an address it is one that is recorded.
+/// Has the engine take over the host; a recorded host needs no address.
 async fn takes_over(engine: &Engine, world: &World, is_recorded: bool) -> TestResult<()> {
     let address = world.host.address().to_string();
     let request = TakeOverHostRequest {
@@ -157,7 +158,7 @@ async fn of_two_engines_on_copies_one_goes_on_however_often_which_restarts() -> 
     world.restart_engine().await?;
     world.host_is(Connection::Connected).await?;
     let mut other = Other::start(&world, "copy").await?;
-    // The copy's epoch reaches the other one's, and passes it.
+    // The copy's epoch reaches that of the other engine, and exceeds it.
     for round in 0..6 {
         other.restart().await?;
         stands(
@@ -192,7 +193,7 @@ async fn of_two_engines_on_copies_one_goes_on_however_often_which_restarts() -> 
     })
 }
 
-/// Asks for a VM without disks, which touches no host: the code of the refusal, if it is refused.
+/// Requests a VM without disks, which touches no host; returns the code of the refusal, if it is refused.
 async fn bare_vm(engine: &Engine, name: &str) -> TestResult<Option<String>> {
     let request = requests::create_vm(name, Vec::new());
     match engine.vms.clone().create_vm(request).await {
@@ -204,7 +205,7 @@ async fn bare_vm(engine: &Engine, name: &str) -> TestResult<Option<String>> {
     }
 }
 
-/// Two hosts, of which each copy has claimed one while the other host was down.
+/// Two hosts: each copy has claimed one of them while the other was down.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_engines_that_share_the_hosts_by_halves_one_refuses_to_act() -> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
@@ -275,7 +276,7 @@ async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> TestResult<()> {
     )
     .await?;
     makes_a_disk(&world.client, &domain_id).await?;
-    // By then it is plain that the one at work did not end before the other one began, and it stays so.
+    // By then it is clear that the engine at work did not end before the other one began, and it stays clear.
     stands(
         &other.client,
         &world.host_id,
@@ -310,7 +311,7 @@ async fn a_copy_of_an_engine_at_work_does_not_get_its_host() -> TestResult<()> {
     makes_none(&world.client, &domain_id).await
 }
 
-/// Has a copy of the engine's directory made while the engine is at work.
+/// Copies the engine's directory while the engine is at work.
 fn copied_at_work(world: &World) -> TestResult<()> {
     world.engine.signal(Signal::STOP)?;
     let copied = copy_data_dir(&world.engine.recipe().data_dir, &world.folder().join("copy"));
@@ -323,13 +324,14 @@ async fn bare_vm_is_refused(engine: &Engine, code: &str) -> TestResult<()> {
     ensure(answer.as_deref() == Some(code), || format!("{answer:?}"))
 }
 
-/// What touches no host as well, from its first moment on; and what it was told it knows while nobody answers.
+/// Commands that touch no host are refused as well, from the copy's first moment on; and the copy remembers what it
+/// was told while nobody answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_an_engine_at_work_takes_no_command_whenever_it_is_asked() -> TestResult<()> {
     let (mut world, _) = World::furnished().await?;
     copied_at_work(&world)?;
     let mut other = Other::start(&world, "copy").await?;
-    // By which of the two depends on whether it has heard of the other one yet.
+    // The code depends on whether the copy has heard of the other engine yet.
     let either = ["ENGINE_STILL_CONNECTED", "ENGINE_FENCED"].map(str::to_owned);
     let answer = bare_vm(&other.client, &fresh())
         .await?
@@ -341,7 +343,7 @@ async fn a_copy_of_an_engine_at_work_takes_no_command_whenever_it_is_asked() -> 
         .await?
         .context("it was accepted")?;
     ensure(either.contains(&answer), || answer.clone())?;
-    // Who has had the host takes commands for it.
+    // The engine that has had the host accepts commands for it.
     let accepted = bare_vm(&world.client, "while-the-host-is-away").await?;
     ensure(accepted.is_none(), || format!("{accepted:?}"))?;
     other.service.stop().await?;
@@ -376,15 +378,15 @@ async fn an_engine_whose_hosts_are_all_down_takes_commands_that_wait_for_them() 
     world.client.succeeds(&command_id).await
 }
 
-/// The copy has got a host that was down. The other host is loyal to a start that is in the copy's line, which proves
-/// nothing to it before that start takes another incarnation.
+/// The copy has claimed a host that was down. The other host is loyal to a start in the copy's line, which proves
+/// nothing to the copy before that start takes a new incarnation.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_one_refuses_to_act()
 -> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
     let mut second = world.neighbour("second", &[]).await?;
     let mut tries = 0;
-    // By it the one that was at work is to go on.
+    // The ids must decide that the engine at work goes on.
     while second.id() < world.host_id.as_str() {
         second.host.service.stop().await?;
         tries += 1;
@@ -407,7 +409,7 @@ async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_on
         stands(&other.client, &world.host_id, refused, fenced).await?;
         world.host_is(Connection::Connected).await?;
         other.client.sees_host(second.id(), Connection::Connected).await?;
-        // It is proven to the copy when that has asked its other host once more (docs/adr/0012).
+        // The copy sees the proof when it has asked its other host once more (docs/adr/0012).
         eventually("the copy to take no command", || async {
             bare_vm_is_refused(&other.client, fenced).await.ok()
         })
@@ -423,7 +425,7 @@ async fn of_an_engine_at_work_and_a_copy_of_it_that_share_the_hosts_by_halves_on
     Ok(())
 }
 
-/// Whether the engine takes a command that touches no host, once that is decided.
+/// Whether the engine accepts a command that touches no host, once that is decided.
 async fn takes_commands(engine: &Engine) -> TestResult<bool> {
     match bare_vm(engine, &fresh()).await?.as_deref() {
         None => Ok(true),
@@ -432,7 +434,7 @@ async fn takes_commands(engine: &Engine) -> TestResult<bool> {
     }
 }
 
-/// Waits until of these two one takes commands, and the other does not.
+/// Waits until one of these two engines accepts commands and the other does not.
 async fn one_goes_on(first: &Engine, first_does: bool, second: &Engine) -> TestResult<()> {
     eventually("one of two engines to go on", || async {
         let both = (
@@ -442,7 +444,7 @@ async fn one_goes_on(first: &Engine, first_does: bool, second: &Engine) -> TestR
         (both == (first_does, !first_does)).then_some(())
     })
     .await?;
-    // And so it stays.
+    // And it stays so.
     let both = (takes_commands(first).await?, takes_commands(second).await?);
     ensure(both == (first_does, !first_does), || format!("{both:?}"))
 }
@@ -453,8 +455,8 @@ fn barred(second: &Neighbour, engine: &Service) -> TestResult<()> {
     Ok(())
 }
 
-/// The copy gets a host that the original does not reach, and both are heard at the other one: the hosts themselves prove
-/// nothing to the original.
+/// The copy claims a host that the original does not reach, and both engines are heard at the other host: the hosts
+/// themselves prove nothing to the original.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_engine_that_is_cut_off_from_a_host_and_a_copy_that_gets_it_one_goes_on() -> TestResult<()> {
     let (mut world, domain_id) = World::furnished().await?;
@@ -506,14 +508,14 @@ async fn of_an_engine_that_is_cut_off_from_a_host_and_a_copy_that_gets_it_one_go
     makes_a_disk(winner, &elsewhere).await.map(drop)
 }
 
-/// Its hosts have given it up meanwhile, and are another life's.
+/// The engine's hosts have given it up meanwhile, and belong to another life.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_stood_still_takes_nothing_before_its_hosts_have_said_whose_they_are() -> TestResult<()>
 {
     let (mut world, _) = World::furnished().await?;
     copied_at_work(&world)?;
     world.engine.signal(Signal::STOP)?;
-    // It has no connection any more, and the copy gets the host.
+    // The engine has no connection any more, and the copy claims the host.
     world.host.stop().await?;
     world.host.start(&FailPoints::default()).await?;
     let other = Other::start(&world, "copy").await?;
@@ -521,7 +523,7 @@ async fn an_engine_that_stood_still_takes_nothing_before_its_hosts_have_said_who
         .client
         .sees_host(&world.host_id, Connection::Connected)
         .await;
-    // By more than the hosts' patience.
+    // Longer than the hosts' patience.
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
     let asked: Vec<_> = (0..4)
         .map(|_| {
@@ -567,7 +569,8 @@ async fn a_claim_from_outside_ends_no_engine_and_what_it_does_is_mended() -> Tes
     }
     makes_a_disk(&world.client, &domain_id).await?;
 
-    // Whoever reaches the port may say that it is the next start of the engine, once that one is not connected.
+    // Any caller that reaches the port may claim to be the next start of the engine, once that engine is not
+    // connected.
     world.kill_engine().await?;
     let epoch = ours.engine_epoch + (1 << 32);
     let stolen = eventually("the host to see the connection end", || async {
@@ -659,7 +662,7 @@ async fn a_host_that_is_put_back_from_before_a_take_over_is_nobodys_to_go_on_wit
     stands(&other.client, &world.host_id, refused, owned).await
 }
 
-/// Nobody calls either engine for anything that would touch the host.
+/// Nobody requests anything from either engine that would touch the host.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_connected_to_a_host_that_is_taken_over_hears_of_it_at_once() -> TestResult<()> {
     let (mut world, _) = World::furnished().await?;

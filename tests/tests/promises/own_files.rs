@@ -1,4 +1,4 @@
-//! A data directory is its service's own: nobody else reads or writes it, and through no link another file.
+//! A data directory belongs to its service: nobody else reads or writes it, and no link in it leads to another file.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -9,7 +9,7 @@ use tests::failure::{Context as _, TestResult, ensure};
 use tests::lone_host::LoneHost;
 use tests::programs::{program, write_script};
 
-/// What lies in a directory, with the mode of each.
+/// The entries of a directory, each with its mode.
 fn modes(dir: &Path) -> TestResult<Vec<(PathBuf, u32)>> {
     let mut found = vec![(dir.to_owned(), fs::metadata(dir)?.mode() & 0o7777)];
     for entry in fs::read_dir(dir)? {
@@ -38,7 +38,7 @@ async fn whatever_the_umask_nobody_else_reaches_a_data_directory() -> TestResult
     let mut host = LoneHost::start_program(folder.path(), &script).await?;
     let data = host.service.recipe().data_dir.clone();
     is_private(&data)?;
-    // The storage root, which is others' as well, is no more theirs than it is to be.
+    // Others use the storage root as well; its mode is no wider than that requires.
     let storage = fs::metadata(folder.path().join("storage"))?.permissions().mode() & 0o7777;
     ensure(storage == 0o755, || {
         format!("the storage root has the mode {storage:04o}")
@@ -69,7 +69,7 @@ async fn no_file_of_a_data_directory_leads_to_another() -> TestResult<()> {
     for path in names {
         let name = path.file_name().context("a name")?.to_string_lossy().into_owned();
         let (kept, victim) = (folder.path().join("kept"), folder.path().join("victim"));
-        // What stands elsewhere is as good as ours, so that it could be taken for it.
+        // The file elsewhere looks like one of ours, so that it could be taken for one.
         let there = path.exists();
         match there {
             true => drop(fs::copy(&path, &victim)?),

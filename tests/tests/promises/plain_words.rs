@@ -1,4 +1,4 @@
-//! What the services say of what they do: to callers in refusals and plans, and to operators in the log.
+//! The words of the services: to callers in refusals and plans, and to operators in the log.
 
 use std::process::{Command, Stdio};
 
@@ -99,7 +99,7 @@ async fn whoever_forgets_to_wait_is_told_what_is_being_made_and_by_whom() -> Tes
     let asked = with_metadata(request, &[("x-user", "alice")]);
     let made = world.client.disks.clone().create_disk(asked).await?.into_inner();
     let command_id = made.command.context("a command")?.command_id;
-    // In capitals it is the same disk.
+    // The same id in capitals is the same disk.
     for id in [disk_id.clone(), disk_id.to_uppercase()] {
         let refused = world
             .client
@@ -128,7 +128,7 @@ async fn whoever_forgets_to_wait_is_told_what_is_being_made_and_by_whom() -> Tes
         refusal.code == tonic::Code::NotFound && refusal.fault.message.contains(&unknown),
         || format!("{refusal:?}"),
     )?;
-    // Why the host is away is said to the last cause.
+    // The reason why the host is away includes the last cause.
     let host = eventually("the engine to say why the host is away", async || {
         let request = GetHostRequest {
             host_id: world.host_id.to_uppercase(),

@@ -1,6 +1,6 @@
-//! A power cut at steps of a creation and of a deletion, which the seed draws (at every step by `make kills`): domain and
-//! data directory on one file system that is shut down without writing anything back. What was answered is still known,
-//! what is called done is on disk, and what was undone is gone.
+//! A power cut at steps of a creation and of a deletion, drawn by the seed (`make kills` tries every step): domain
+//! and data directory are on one file system, which is shut down without writing anything back. Everything that was
+//! answered is still known, everything that is called done is on disk, and everything undone is gone.
 
 use std::path::Path;
 
@@ -19,10 +19,10 @@ use crate::sample;
 /// Raw and preallocated, qcow2 and sparse: together they pass every step of a creation.
 const CREATED: [usize; 2] = [1, 2];
 
-/// Cuts of one operation, where not all are asked for.
+/// The number of cuts of one operation, unless all are requested.
 const SAMPLE: usize = 5;
 
-/// What is on the mount, and what copies it.
+/// The contents of the mount, and how each is copied.
 const PARTS: [(&str, storage::Copy); 2] = [("host", storage::copy_data_dir), ("storage", storage::copy)];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,12 +64,12 @@ async fn cut_anywhere(kind: FileSystem) -> TestResult<()> {
     })
 }
 
-/// One operation, and where it begins.
+/// One operation, with the state in which it begins.
 struct Bench {
     host: LoneHost,
     domain_id: String,
     request: StartTaskRequest,
-    /// The volume that it creates, or deletes.
+    /// The volume that the operation creates or deletes.
     volume: GetVolumeRequest,
     saved: tempfile::TempDir,
 }
@@ -100,7 +100,7 @@ impl Bench {
         Self::save(host, domain_id, request, names).await
     }
 
-    /// Keeps a copy of where the operation begins.
+    /// Saves the state in which the operation begins.
     async fn save(
         mut host: LoneHost,
         domain_id: String,
@@ -128,7 +128,7 @@ impl Bench {
         })
     }
 
-    /// Cuts at boundaries of an undisturbed run: returns how many there were.
+    /// Cuts the power at boundaries of an undisturbed run; returns how many boundaries there were.
     async fn run(
         &mut self,
         mount: &mut LoopMount,
@@ -153,7 +153,7 @@ impl Bench {
     async fn cut(&mut self, mount: &mut LoopMount, boundary: &Boundary) -> TestResult<()> {
         self.reset(mount)?;
         self.host.service.spawn(&FailPoints::killing(boundary))?;
-        // It may die while it starts, or instead of an answer.
+        // The host may die while it starts, or instead of an answer.
         let answered = match self.host.service.bound().await? {
             None => false,
             Some(_) => self.ask().await?,
@@ -199,7 +199,7 @@ impl Bench {
         }
     }
 
-    /// The end of the task is one of the allowed ones, and storage is as it says.
+    /// Checks that the task's end is one of the allowed ends, and that storage agrees.
     async fn judge(&self) -> TestResult<()> {
         let task = self.host.client.ended(&self.request.task_id).await?;
         let state = words::task_state(task.state);
@@ -261,7 +261,7 @@ impl Bench {
         self.host.serves().await
     }
 
-    /// Puts everything back, durably. The host must not run.
+    /// Restores everything, durably. The host must not run.
     fn reset(&self, mount: &LoopMount) -> TestResult<()> {
         self.clean(mount)?;
         for (part, copy) in PARTS {

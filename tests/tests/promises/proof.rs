@@ -1,5 +1,5 @@
-//! A data directory of which something is missing, older, another one's or damaged is refused by the real programs, in words that
-//! name the file, and is whole again once the file is back.
+//! A data directory with a missing, an older, a foreign or a damaged part is refused by the real programs, in words
+//! that name the file, and is whole again once the file is back.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use tests::failure::{Context as _, TestResult, ensure};
 use tests::service::{Recipe, Service};
 use tests::{World, requests, storage};
 
-/// What must be there after a kill.
+/// The files that must be there after a kill.
 const FILES: [&str; 5] = [
     "manifest",
     "store.redb",
@@ -19,7 +19,7 @@ const FILES: [&str; 5] = [
     "store.wal-1",
 ];
 
-/// What a start over `data_dir` says; it must refuse.
+/// The words of a start on `data_dir`, which must refuse.
 async fn refused(recipe: &Recipe, data_dir: &Path) -> TestResult<String> {
     let log = data_dir.with_extension("log");
     let recipe = Recipe {
@@ -36,7 +36,7 @@ async fn refused(recipe: &Recipe, data_dir: &Path) -> TestResult<String> {
     Ok(said)
 }
 
-/// What `check` or `repair` prints, and whether it ends with 0.
+/// The output of `check` or `repair`, and whether it ends with 0.
 fn offline(service: &Service, arguments: &[&str], data_dir: &Path) -> TestResult<(bool, String)> {
     let done = Command::new(&service.recipe().program)
         .args(arguments)
@@ -47,7 +47,7 @@ fn offline(service: &Service, arguments: &[&str], data_dir: &Path) -> TestResult
     Ok((done.status.success(), String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// Of a directory whose tables and log are gone: no service that begins anew is made of it and called saved.
+/// A directory without its tables and log: the tools do not turn it into a new, empty service and call that saved.
 fn nothing_can_be_saved(service: &Service, dir: &Path) -> TestResult<()> {
     let trial = trial(dir)?;
     for name in FILES.iter().filter(|name| name.starts_with("store.")) {
@@ -93,7 +93,8 @@ async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_tw
         let created = world.create_vm(&vm).await?;
         world.succeeds(&created).await?;
         if count == 1 {
-            // Both services are started once more, so what is copied here is of an earlier start than what is there at the end.
+            // Both services are started once more, so that the copies here come from an earlier start than the final
+            // state.
             for service in [&mut world.host, &mut world.engine] {
                 service.kill().await?;
                 let copy = service.recipe().data_dir.with_extension("older");
@@ -154,13 +155,13 @@ async fn a_store_without_one_of_its_files_is_refused_by_name_and_so_is_one_of_tw
         "engine-svc",
     )?;
 
-    // All of that has left both as they were.
+    // None of this has changed either service.
     world.restart_host().await?;
     world.engine.start(&FailPoints::default()).await?;
     ensure(vms(&world).await? == 3, || "VMs are missing".to_owned())
 }
 
-/// A copy to do things to.
+/// A copy to be damaged.
 fn trial(dir: &Path) -> TestResult<PathBuf> {
     let trial = dir.with_extension("trial");
     storage::copy_data_dir(dir, &trial)?;

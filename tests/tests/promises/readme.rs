@@ -8,11 +8,11 @@ use tests::patience::eventually;
 use tests::programs::program;
 use tests::readme;
 
-/// Where the session's services listen, as the README says.
+/// The addresses of the session's services, as in the README.
 const HOST: &str = "127.0.0.1:54321";
 const ENGINE: &str = "127.0.0.1:54320";
 
-/// What the session must show somewhere.
+/// Texts that the session must show somewhere.
 const SHOWN: [&str; 8] = [
     "vdsm_engine.engine.v1.VmService",
     "vdsm_engine.host.v1.TaskService",
@@ -24,7 +24,7 @@ const SHOWN: [&str; 8] = [
     "\"kind\": \"STEP_KIND_FINALIZING\"",
 ];
 
-/// The block in which the README starts a service, and the command in it that does.
+/// The block with which the README starts a service, and the command in it.
 fn starting(readme: &str, name: &str) -> TestResult<(String, String)> {
     let line = format!("cargo run --release -p {name} -- ");
     let (before, after) = readme.split_once(&line).context(format!("no {line}"))?;
@@ -33,7 +33,7 @@ fn starting(readme: &str, name: &str) -> TestResult<(String, String)> {
     Ok((format!("{first}{line}{rest}"), line))
 }
 
-/// The data directory that it names, below a home.
+/// The data directory that the block names, below a home directory.
 fn data_dir(block: &str, home: &Path) -> TestResult<PathBuf> {
     let (_, after) = block.split_once("--data-dir ").context("no --data-dir")?;
     let dir = after.split_whitespace().next().context("no directory")?;
@@ -41,7 +41,7 @@ fn data_dir(block: &str, home: &Path) -> TestResult<PathBuf> {
     Ok(home.join(below))
 }
 
-/// A service as the README starts it. It is killed when this is dropped.
+/// A service as the README starts it. Dropping this kills it.
 struct Running(std::process::Child);
 
 impl Drop for Running {
@@ -52,8 +52,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a service that is to listen there. The README's ports are among those that the system gives to anybody's
-/// connection, so one may be taken for a while: then it is started again.
+/// Starts a service on this address. The README's ports are among those that the system gives to any connection, so a
+/// port may be taken for a while: then the service is started again.
 async fn start(name: &str, readme: &str, home: &Path, address: &str) -> TestResult<Running> {
     let (block, command) = starting(readme, name)?;
     let data = data_dir(&block, home)?;
@@ -88,7 +88,7 @@ async fn the_session_of_the_readme_works_word_for_word() -> TestResult<()> {
     let (before, text) = readme::marked("session")?;
     let grpcurl = readme::grpcurl_folder()?;
     let folder = tempfile::Builder::new().prefix("readme-").tempdir()?;
-    // Word for word, but for where the home is and who builds the program.
+    // Word for word, except for the home directory and for who builds the program.
     let _host = start("vdsm-svc", &before, folder.path(), HOST).await?;
     let _engine = start("engine-svc", &before, folder.path(), ENGINE).await?;
     let path = std::env::var("PATH").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A watcher that resumes after its last token sees no gap and no repeat, across restarts of what it watches.
+//! A watcher that resumes after its last token sees no gap and no repeat, across restarts of the watched service.
 
 use proto::task::v1::{HistoryRange, history_range::Problem};
 use tests::audit::all_is_well;
@@ -28,7 +28,7 @@ async fn watchers_resume_across_restarts_of_the_engine() -> TestResult<()> {
         world.succeeds(&created).await?;
         let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
         told(&engine.tasks, &removed, round * 3 + 2).await?;
-        // In good order this time.
+        // A regular stop this time.
         world.engine.stop().await?;
         world.restart_engine().await?;
         engine.open(round * 2 + 3).await?;
@@ -53,14 +53,14 @@ async fn watchers_resume_across_restarts_of_the_host() -> TestResult<()> {
         world.kill_host().await?;
         world.restart_host().await?;
         watchers.host.opens(round + 2).await?;
-        // What the kill interrupted is undone, and sent again.
+        // The work that the kill interrupted is undone, and sent again.
         world.succeeds(&created).await?;
     }
     all_is_well(&world.view(), &watchers).await?;
     never_anew(&watchers.host.record())
 }
 
-/// Waits until so many changes of a tree's tasks were told.
+/// Waits until this many changes of a tree's tasks were announced.
 async fn told(
     recorder: &Recorder<proto::engine::v1::AsyncTask>,
     root: &str,
@@ -73,7 +73,7 @@ async fn told(
     recorder.until("enough changes", enough).await
 }
 
-/// Each stream but the first was resumed after a token.
+/// Checks that each stream except the first was resumed after a token.
 fn never_anew<I: Item>(record: &Record<I>) -> TestResult<()> {
     let anew = |arrived: &Arrived<I>| match &arrived.frame {
         Frame::OutOfRange => true,
@@ -152,7 +152,7 @@ async fn a_token_of_an_answer_is_before_nothing_that_the_call_changed() -> TestR
     let request = requests::create_vm("web", requests::four_disks(&domain));
     let answer = world.client.vms.clone().create_vm(request).await?.into_inner();
     let command = answer.command.context("no command")?;
-    // What the call changed is in no stream that starts after its token, and in every read since.
+    // The change of the call is in no stream that starts after its token, and in every later read.
     let mut frames = Commands::open(
         world.client.channel.clone(),
         Start::After(answer.token),
@@ -198,13 +198,13 @@ async fn a_snapshot_shows_what_a_stream_told() -> TestResult<()> {
     late.check()
 }
 
-/// What the late watcher's snapshot shows is what the early one was told last.
+/// Checks that the late watcher's snapshot shows what the early watcher was told last.
 async fn same<I: Item>(early: &Recorder<I>, late: &Recorder<I>) -> TestResult<()> {
     late.until("its snapshot", |record| record.token().map(drop))
         .await?;
     let late = late.record().clone();
     let shown = late.latest();
-    // What the early one was told last may still be on its way.
+    // The last change for the early watcher may still be on its way.
     let is_shown = |(key, item): (&String, &&I)| {
         let other = shown.get(key);
         other.is_some_and(|other| (item.sequence(), item.state()) == (other.sequence(), other.state()))

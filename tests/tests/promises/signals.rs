@@ -1,4 +1,5 @@
-//! Signals and limits of the system: the service ends in order or goes on, and a limit costs what met it and no more.
+//! Signals and limits of the system: the service stops regularly or goes on, and a limit costs only the task that
+//! reaches it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -16,7 +17,7 @@ use tests::programs::write_script;
 use tests::world::World;
 use tests::{requests, words};
 
-/// Those at which a service goes on.
+/// The signals at which a service goes on.
 const GOES_ON: [Signal; 10] = [
     Signal::HUP,
     Signal::USR1,
@@ -30,7 +31,7 @@ const GOES_ON: [Signal; 10] = [
     Signal::STKFLT,
 ];
 
-/// Real-time signals that mean nothing: the first, one in the middle, and the last.
+/// Real-time signals without a meaning: the first, one in the middle, and the last.
 const REAL_TIME: [i32; 3] = [34, 50, 64];
 
 const STOPS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::POWER];
@@ -51,7 +52,7 @@ async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> Tes
                     .status()?;
                 ensure(sent.success(), || format!("signal {number}: {sent}"))?;
             }
-            // It is told, so it was heard before this.
+            // The service logs it, so it has heard the signal before this.
             eventually("SIGHUP to be told", || {
                 std::future::ready(
                     service
@@ -76,7 +77,8 @@ async fn the_usual_signals_end_a_service_in_order_and_others_not_at_all() -> Tes
     Ok(())
 }
 
-/// A volume that is larger than a file may be, once with a file that qemu-img makes so and once with one that we do.
+/// A volume that is larger than a file may be: once as a file that qemu-img makes, and once as a file that the host
+/// makes itself.
 fn too_large(domain_id: &str, format: VolumeFormat) -> StartTaskRequest {
     let volume = requests::create_volume(domain_id, (format, Allocation::Preallocated));
     requests::start_task(Verb::CreateVolume(CreateVolume {
@@ -95,7 +97,7 @@ fn limit(host: &LoneHost, resource: Resource, soft: Option<u64>) -> TestResult<(
     Ok(())
 }
 
-/// That a task fails for a limit, undone, and that the service goes on.
+/// Checks that a task fails because of a limit and is undone, and that the service goes on.
 async fn meets(host: &LoneHost, request: &StartTaskRequest, code: &str) -> TestResult<()> {
     let task = host.client.run(request).await?;
     let fault = task.fault.clone().unwrap_or_default();
@@ -122,7 +124,7 @@ async fn a_limit_on_files_costs_the_task_that_meets_it() -> TestResult<()> {
     let mut host = LoneHost::start_below(folder.path()).await?;
     let domain_id = host.client.create_domain().await?;
     let process = host.service.pid();
-    // More than the store ever writes to.
+    // More than any write of the store.
     limit(&host, Resource::Fsize, Some(128 << 20))?;
     for format in [VolumeFormat::Raw, VolumeFormat::Cow] {
         meets(&host, &too_large(&domain_id, format), "FILE_TOO_LARGE").await?;
@@ -150,7 +152,7 @@ async fn a_limit_on_files_costs_the_task_that_meets_it() -> TestResult<()> {
     host.service.stop().await
 }
 
-/// The user that the service runs as: nobody else's processes count for its limit.
+/// The user that the service runs as: no other processes count for this user's limit.
 const USER: u32 = 54_360;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +185,8 @@ async fn a_limit_on_processes_costs_the_task_that_meets_it() -> TestResult<()> {
     host.service.stop().await
 }
 
-/// Sets how many processes and threads the service's user may have: only that user may, and only up to what it had.
+/// Sets the number of processes and threads that the service's user may have: only that user may set it, and only up
+/// to the former limit.
 async fn processes(host: &LoneHost, most: Option<u64>) -> TestResult<()> {
     let all = getrlimit(Resource::Nproc).maximum;
     let most = most
@@ -215,7 +218,7 @@ async fn as_another_user(folder: &Path) -> TestResult<LoneHost> {
     }
     let program = folder.join("as-another-user");
     let service = tests::programs::program("vdsm-svc")?;
-    // A copy: the way to the built one may be closed to others.
+    // A copy, because other users may not reach the built program.
     std::fs::copy(&service, folder.join("vdsm-svc"))?;
     let script = format!(
         "#!/bin/sh\nexec setpriv --reuid={USER} --regid={USER} --clear-groups {} \"$@\"\n",

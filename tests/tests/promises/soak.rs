@@ -1,8 +1,8 @@
-//! Many watchers, with different filters and starting points, while commands come and go, services are killed and
-//! streams are cut: what they were told holds against each other and against the store.
+//! Many watchers, with different filters and starting points, while commands run, services are killed and streams are
+//! cut: what the watchers were told agrees with each other and with the store.
 //!
-//! `make test` does one round; `make soak` goes on, round after round in a world of its own, for `SOAK_SECONDS`. A
-//! round is replayed with `SEED`: what is drawn is the same, though the two services' own timing is not.
+//! `make test` does one round; `make soak` does round after round, each in a world of its own, for `SOAK_SECONDS`.
+//! `SEED` repeats a round: the draws are the same, but the two services' own timing is not.
 
 use std::time::{Duration, Instant};
 
@@ -23,16 +23,16 @@ use tests::watch::{
 use tests::{World, requests};
 use tonic::transport::Channel;
 
-/// How long one round goes on.
+/// The duration of one round.
 const ROUND: Duration = Duration::from_secs(15);
 
-/// Whoever asks for something, and what a watcher may select.
+/// The correlation ids of requests, by which a watcher may select.
 const CORRELATIONS: [&str; 3] = ["", "nightly", "by-hand"];
 
-/// VMs at once; few, so that their removals are refused and cancelled, too.
+/// The number of VMs at once; few, so that their removals are refused and cancelled, too.
 const VMS: usize = 6;
 
-/// Watchers of one round.
+/// The number of watchers in one round.
 const WATCHERS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn round(seed: u64) -> TestResult<()> {
             }
             50..58 if !commands.is_empty() => {
                 let command_id: &String = &commands[random.random_range(0..commands.len())];
-                // One that is over cannot be cancelled, and one that is not may be.
+                // A command that is over cannot be cancelled.
                 let _ = world.client.ask_cancel(command_id).await;
             }
             58..62 => {
@@ -101,7 +101,7 @@ async fn round(seed: u64) -> TestResult<()> {
             }
             68..74 => proxy.cut(),
             74..76 => {
-                // For the connections to come: so the present ones are cut.
+                // This applies to connections that are still to come, so the present ones are cut.
                 proxy.treat(match random.random_range(0..2) {
                     0 => Fate::Pass,
                     _ => Fate::Delay(Duration::from_millis(random.random_range(1..30))),
@@ -111,14 +111,14 @@ async fn round(seed: u64) -> TestResult<()> {
             76..100 if crowd.len() < WATCHERS => crowd.join(&world, &watchers, &mut random),
             _ => {}
         }
-        // Pace, and no proof of anything: something is always under way when the next thing happens.
+        // This sets the pace and proves nothing: something is always under way when the next thing happens.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
     }
     all_is_well(&world.view(), &watchers).await?;
     crowd.judge(&world, &begin).await
 }
 
-/// The points after which both histories are judged.
+/// The points after which both histories are checked.
 struct Begin {
     engine: String,
     host: String,
@@ -136,7 +136,7 @@ fn point<I: Item>(record: &tests::watch::Record<I>) -> Option<String> {
     record.token().map(str::to_owned)
 }
 
-/// A verdict is not needed: what is refused leaves no command.
+/// Requests a VM. No verdict is needed: a refused request leaves no command.
 async fn create(world: &World, request: &CreateVmRequest, correlation: &'static str) -> Option<String> {
     let answer = persist(|| {
         let (mut vms, request) = (world.client.vms.clone(), correlated(request.clone(), correlation));
@@ -160,10 +160,10 @@ fn correlated<T>(message: T, correlation: &'static str) -> tonic::Request<T> {
     }
 }
 
-/// Watchers of one kind, each with what it selects.
+/// Watchers of one kind, each with its selection.
 type Watching<I> = Vec<(Recorder<I>, Selection)>;
 
-/// All that have joined in a round.
+/// All watchers that have joined in a round.
 #[derive(Default)]
 struct Crowd {
     commands: Watching<engine::Command>,
@@ -178,7 +178,7 @@ impl Crowd {
         self.commands.len() + self.tasks.len() + self.jobs.len() + self.events.len() + self.host.len()
     }
 
-    /// One more, which begins with a snapshot, with the next change, or where another one is.
+    /// Adds a watcher, which begins with a snapshot, with the next change, or where another watcher is.
     fn join(&mut self, world: &World, watchers: &Watchers, random: &mut StdRng) {
         let selection = Selection {
             correlation_id: CORRELATIONS[random.random_range(0..CORRELATIONS.len())].to_owned(),

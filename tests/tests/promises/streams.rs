@@ -1,4 +1,5 @@
-//! Many watchers, slow ones, dead ones: nobody loses anything, nobody holds up the others, and a service stays small.
+//! Many watchers, slow ones and dead ones: nobody misses anything, nobody delays the others, and a service stays
+//! small.
 
 use std::collections::HashSet;
 use std::future::ready;
@@ -25,20 +26,20 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
-/// Tasks of a load: five edges each.
+/// The number of a load's tasks, with five edges each.
 const MANY: usize = 20_000;
 
-/// Two revisions each, so that some ten thousand are neither in memory nor in a client's buffers.
+/// Two revisions each, so that some ten thousand revisions are neither in memory nor in a client's buffers.
 const MORE: usize = 25_000;
 
-/// A load comes in faster than eight tasks at a time are done.
+/// Requests come faster than eight tasks at a time are done.
 const ROOMY: [&str; 2] = ["--queue-limit", "1000000"];
 
-/// Calls in flight.
+/// The number of calls in flight.
 const CALLERS: usize = 128;
 
-/// What a service may grow by while watchers are slow or many. Its own bounds are the ring of 32 MiB, measured
-/// encoded, what the two files of its log hold, and the cache of its database.
+/// The maximum growth of a service while watchers are slow or many. Its own bounds are the ring of 32 MiB (in encoded
+/// form), the contents of the two files of its log, and the cache of its database.
 const GROWTH_BYTES: u64 = 400 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +50,7 @@ async fn a_watcher_that_stops_reading_loses_nothing_and_holds_up_nobody() -> Tes
     let (reader, ended) = reader(&host);
     let before = memory(&host)?;
     load(&host, MANY).await?;
-    // The other one is told of every end while this one does not read.
+    // The other watcher is told about every end while this one does not read.
     eventually("every end", || {
         ready((ended.load(Ordering::Relaxed) == MANY).then_some(()))
     })
@@ -79,7 +80,7 @@ async fn a_watcher_that_falls_behind_the_history_is_told_so() -> TestResult<()> 
     .await?;
     let mut stalled = Stalled::open(&host).await?;
     let (_reader, ended) = reader(&host);
-    // More revisions than memory holds: what memory holds is told even where the history is shorter.
+    // More revisions than memory holds: revisions in memory are sent even if the history is shorter.
     load(&host, MORE).await?;
     eventually("every end", || {
         ready((ended.load(Ordering::Relaxed) == MORE).then_some(()))
@@ -93,7 +94,7 @@ async fn a_watcher_that_falls_behind_the_history_is_told_so() -> TestResult<()> 
     let range: HistoryRange =
         detail(&status, "type.googleapis.com/vdsm_engine.task.v1.HistoryRange").context("details")?;
     ensure(range.problem() == Problem::TooOld, || format!("{range:?}"))?;
-    // What was told up to there is whole, and the oldest token is one that can be resumed after.
+    // Everything up to there is complete, and the oldest token is one to resume after.
     let found = violations(&stalled.record);
     ensure(found.is_empty(), || found.join("\n"))?;
     let start = Start::After(range.current_token);
@@ -229,7 +230,7 @@ struct Stalled {
     begin: String,
 }
 
-/// Why a watch that was read on came to no good end.
+/// Why a watch that was read further ended badly.
 #[derive(Debug)]
 enum Ended {
     Status(Box<tonic::Status>),
@@ -244,7 +245,7 @@ impl From<Ended> for Failure {
 }
 
 impl Stalled {
-    /// On a connection of its own, up to the end of the snapshot.
+    /// Opens a watch on a connection of its own, and reads to the end of the snapshot.
     async fn open(host: &LoneHost) -> TestResult<Self> {
         let client = Host::at(host.service.address())?;
         let frames = HostTasks::open(client.channel, Start::Snapshot, &Selection::default()).await?;
@@ -261,11 +262,11 @@ impl Stalled {
         Ok(stalled)
     }
 
-    /// Reads on until it is enough.
+    /// Reads on until `enough` holds.
     async fn read(&mut self, enough: impl Fn(&Record<Task>) -> bool) -> Result<(), Ended> {
         let mut looked_at = 0;
         loop {
-            // Looking at all of it at each frame would take the square of its length.
+            // Examining everything at each frame would take the square of its length.
             if self.record.frames.len() >= looked_at + looked_at / 4 {
                 looked_at = self.record.frames.len();
                 if enough(&self.record) {
@@ -293,7 +294,7 @@ impl Stalled {
     }
 }
 
-/// How many tasks have ended.
+/// The number of tasks that have ended.
 fn ends(record: &Record<Task>) -> usize {
     record.items().filter(|task| is_over(task)).count()
 }
@@ -302,13 +303,13 @@ fn is_over(task: &Task) -> bool {
     tests::words::task_is_over(task.state)
 }
 
-/// A watcher that reads, and how many ends it was told of.
+/// A watcher that reads, and the number of ends that it was told about.
 fn reader(host: &LoneHost) -> (Recorder<Task>, Arc<AtomicUsize>) {
     let ended = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&ended);
     let mut over = HashSet::new();
     let recorder = Recorder::tapped::<HostTasks>(host.client.channel.clone(), move |arrived| {
-        // What ended before its snapshot is over in it, and does not change any more.
+        // A task that ended before the snapshot is shown as over, and does not change any more.
         let items = match &arrived.frame {
             Frame::Snapshot(items) => items,
             Frame::Changes(changes) => &changes.items,
@@ -326,7 +327,7 @@ fn reader(host: &LoneHost) -> (Recorder<Task>, Arc<AtomicUsize>) {
     (recorder, ended)
 }
 
-/// Starts so many tasks that do nothing.
+/// Starts this many tasks that do nothing.
 async fn load(host: &LoneHost, tasks: usize) -> TestResult<()> {
     let left = Arc::new(AtomicUsize::new(tasks));
     let mut callers = JoinSet::new();
@@ -358,7 +359,7 @@ fn joined<T>(outcome: Option<Result<TestResult<T>, tokio::task::JoinError>>) -> 
     outcome.context("a task of the test")?.map_err(Failure::new)?
 }
 
-/// Bytes of the host's memory that are in use.
+/// The host's used memory, in bytes.
 fn memory(host: &LoneHost) -> TestResult<u64> {
     let pid = host.service.pid().map(Pid::as_raw_nonzero).context("a process")?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -367,7 +368,7 @@ fn memory(host: &LoneHost) -> TestResult<u64> {
     Ok(kilobytes.context("VmRSS")? << 10)
 }
 
-/// A thousand connections are more than many shells allow.
+/// A thousand connections need more files than many shells allow.
 pub(crate) fn allow_many_files() -> TestResult<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let all = Rlimit {

@@ -1,4 +1,5 @@
-//! Under systemd: the units are well-formed and confined, and each service says when it serves, that it lives, and that it stops.
+//! Under systemd: the units are well-formed and confined, and each service reports when it serves, that it lives, and
+//! when it stops.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -15,7 +16,7 @@ use tests::world::{engine_recipe, host_recipe};
 
 const UNITS: [&str; 2] = ["engine-svc", "vdsm-svc"];
 
-/// The score of `systemd-analyze security` that a unit may have, times ten.
+/// The highest score of `systemd-analyze security` that a unit may have, times ten.
 const MOST_EXPOSED: &str = "--threshold=29";
 
 fn systemd_analyze(arguments: &[&str], unit: &Path) -> TestResult<()> {
@@ -26,7 +27,7 @@ fn systemd_analyze(arguments: &[&str], unit: &Path) -> TestResult<()> {
         .context("systemd-analyze, of Debian's package systemd")?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     ensure(output.status.success(), || format!("{arguments:?}: {said}"))?;
-    // What it does not like of a unit that can be loaded it only says.
+    // systemd only prints its complaints about a unit that can be loaded.
     ensure(arguments[0] != "verify" || said.is_empty(), || said)
 }
 
@@ -52,7 +53,7 @@ fn units_are_well_formed_and_confined() -> TestResult<()> {
     Ok(())
 }
 
-/// What was told next that holds this.
+/// Waits for the next notification with this text.
 fn hears(supervisor: &UnixDatagram, expected: &str) -> TestResult<()> {
     let mut bytes = [0; 512];
     for _ in 0..1_000 {

@@ -1,4 +1,4 @@
-//! The operators' command line against real services.
+//! The operators' command line with real services.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tests::programs::program;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// How a command line ended, and what it said.
+/// How a command line ended, and its output.
 #[derive(Debug)]
 struct Said {
     code: i32,
@@ -39,7 +39,7 @@ async fn say(world: &World, words: &[&str]) -> TestResult<Said> {
     })
 }
 
-/// What must go well.
+/// Runs a command line that must succeed.
 async fn done(world: &World, words: &[&str]) -> TestResult<String> {
     let said = say(world, words).await?;
     ensure(said.code == 0, || format!("{words:?}: {said:?}"))?;
@@ -176,7 +176,7 @@ async fn why_leads_to_the_host_that_is_away_and_a_detached_job_is_found_again() 
     ensure(sick.code == 4 && sick.out.contains("WRONG host"), || {
         format!("{sick:?}")
     })?;
-    // Whether its tasks have begun the host alone can say.
+    // Only the host can say whether the command's tasks have begun.
     done(&world, &["job", "cancel", id, "--detach"]).await?;
     world.restart_host().await?;
     let waited = say(&world, &["job", "wait", id]).await?;

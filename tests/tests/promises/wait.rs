@@ -1,4 +1,4 @@
-//! `WaitCommand` returns at the end, at a rest, or when its time is up, and says which.
+//! `WaitCommand` returns when the command ends, when it rests, or when the time is up, and says which.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ async fn waiting_ends_with_the_command_or_with_the_time_given() -> TestResult<()
         "it did not wait".to_owned()
     })?;
 
-    // Several wait at once, and all are told.
+    // Several clients wait at once, and all are told.
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let mut commands = world.client.commands.clone();
@@ -56,7 +56,7 @@ async fn waiting_ends_with_the_command_or_with_the_time_given() -> TestResult<()
             || format!("{command:#?}"),
         )?;
     }
-    // What has ended is told at once.
+    // A command that has ended is answered at once.
     let answer = world
         .client
         .commands

@@ -1,5 +1,5 @@
-//! The host's data directory is wiped in mid-command: what the host did is then decided by what storage shows, or
-//! not at all until somebody asks again.
+//! The host's data directory is wiped during a command: then storage decides what became of the host's work, or
+//! nothing does until somebody retries the command.
 
 use proto::engine::v1::{Command, CommandState, host::Connection, waiting_for::What};
 use tests::audit::{Records, assert_agreement, assert_no_locks, at_rest};
@@ -8,7 +8,7 @@ use tests::failure::{TestResult, ensure};
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
-/// Points of a removal where its host loses its memory: nothing done, half done, all but told.
+/// Points of a removal at which the host loses its memory: nothing done, half done, done but not reported.
 const OF_A_REMOVAL: [&str; 4] = [
     "delete_image.note_intent.before",
     "delete_image.set_aside.after",
@@ -16,7 +16,7 @@ const OF_A_REMOVAL: [&str; 4] = [
     "delete_image.note_done.before",
 ];
 
-/// The same of a creation.
+/// The same for a creation.
 const OF_A_CREATION: [&str; 4] = [
     "create_volume.note_intent.before",
     "create_volume.make_image.after",
@@ -24,15 +24,15 @@ const OF_A_CREATION: [&str; 4] = [
     "create_volume.write_meta.after",
 ];
 
-/// Points at which what the host leaves is neither the one nor the other, so that nobody but an operator can decide.
+/// Points at which the host's leftovers are neither the one nor the other, so that only an operator can decide.
 const UNCLEAR: [&str; 3] = [
     "delete_image.set_aside.after",
     "delete_image.unlink_data.after",
     "create_volume.place_file.after",
 ];
 
-/// Has the host die at this point of what `ask` starts, with its memory, and waits for the command's end. What
-/// storage does not tell rests and keeps its locks, until somebody has it tried again.
+/// Lets the host die at this point of the command, wipes its memory, and waits for the command's end. If storage does
+/// not tell, the command rests and keeps its locks until somebody retries it.
 async fn wiped_at(world: &mut World, point: &str, command_id: &str) -> TestResult<Command> {
     world.host.killed_itself().await?;
     std::fs::remove_dir_all(&world.host.recipe().data_dir)?;
@@ -65,7 +65,7 @@ async fn wiped_at(world: &mut World, point: &str, command_id: &str) -> TestResul
     Ok(command)
 }
 
-/// A host that will die at this point, the first time that it passes it.
+/// A host that will die at this point, the first time that it passes the point.
 async fn doomed(world: &mut World, point: &str) -> TestResult<()> {
     world.host.stop().await?;
     let boundary = Boundary {
@@ -77,7 +77,7 @@ async fn doomed(world: &mut World, point: &str) -> TestResult<()> {
     world.host_is(Connection::Connected).await
 }
 
-/// The watch of the host starts anew after the wipe; everything else holds as ever.
+/// Checks everything; only the host's watch starts anew after the wipe.
 async fn honest(world: &World, watchers: &Watchers, command: &Command) -> TestResult<Records> {
     let records = at_rest(&world.view()).await?;
     assert_no_locks(&records)?;
@@ -100,7 +100,7 @@ async fn a_removal_whose_host_lost_its_memory_ends_by_what_storage_shows() -> Te
         let mut command = wiped_at(&mut world, point, &removed).await?;
         let mut records = honest(&world, &watchers, &command).await?;
         if command.state == i32::from(CommandState::Failed) {
-            // Then it can simply be asked for again.
+            // Then it can simply be requested again.
             let again = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
             command = world.client.ended(&again).await?;
             records = honest(&world, &watchers, &command).await?;
@@ -131,7 +131,7 @@ async fn a_creation_whose_host_lost_its_memory_ends_by_what_storage_shows() -> T
         ensure(exists == succeeded, || {
             format!("{point}: the VM exists: {exists}: {command:#?}")
         })?;
-        // Whatever is left is named by a record, so it can be removed.
+        // A record names everything that is left, so it can be removed.
         for vm in &records.vms {
             let removed = world.remove_vm(&requests::remove_vm(&vm.vm_id)).await?;
             world.succeeds(&removed).await?;

@@ -1,4 +1,4 @@
-//! Which boundaries there are.
+//! The boundaries at which a service can be killed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tests::programs::program;
 
 use super::slot::Slot;
 
-/// What undisturbed runs of one program pass.
+/// The passages of a program's undisturbed runs.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     /// Every passage of any run.
@@ -33,7 +33,7 @@ impl Passed {
     }
 }
 
-/// Runs the scenario undisturbed, so many times: what the host passes, and what the engine does.
+/// Runs the scenario this many times, undisturbed; returns the passages of the host and of the engine.
 pub(super) async fn passed(slot: &mut Slot, runs: usize) -> TestResult<(Passed, Passed)> {
     let (mut host, mut engine) = (Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -45,13 +45,13 @@ pub(super) async fn passed(slot: &mut Slot, runs: usize) -> TestResult<(Passed, 
     Ok((Passed::of(&host), Passed::of(&engine)))
 }
 
-/// The names of the points that a trace holds; none where nothing was traced.
+/// The names of the points in a trace; none if nothing was traced.
 pub(super) fn names(trace: &Path) -> BTreeSet<String> {
     let passed = fail_point::boundaries(trace).unwrap_or_default();
     passed.into_iter().map(|boundary| boundary.point).collect()
 }
 
-/// The host's own table of step boundaries for one operation.
+/// The step boundaries of one operation, from the host's own table.
 pub(super) fn table_of(verb: &str) -> TestResult<BTreeSet<String>> {
     let output = Command::new(program("vdsm-svc")?)
         .arg("--list-fail-points")

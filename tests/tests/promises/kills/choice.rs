@@ -1,4 +1,4 @@
-//! Which of the kills are tried: a sample that the seed draws, or all of them.
+//! The choice of kills: a sample that the seed draws, or all of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,28 +9,28 @@ use super::matrix::Errand;
 use super::trial::{Kill, Victim};
 use crate::sample::{self, lot};
 
-/// Runs of one errand.
+/// The number of runs of one errand.
 const ATTEMPTS: usize = 3;
 
-/// Kills of one scenario in a sample, half of them of the host.
+/// The kills of one scenario in a sample, half of them of the host.
 const SAMPLE: usize = 8;
 
-/// Second kills, while the host recovers, of one scenario in a sample.
+/// The second kills of one scenario in a sample, during the host's recovery.
 const SAMPLE_AGAIN: usize = 2;
 
-/// Runs only the kills whose text holds this, whatever else is asked for.
+/// The variable that restricts the kills to those with this text, whatever else is set.
 const ONLY: &str = "KILL_ONLY";
 
-/// Which kills of a scenario are tried.
+/// The choice of a scenario's kills.
 #[derive(Debug, Clone)]
 pub(super) enum Choice {
     /// Each passage of each point, with one victim and with both.
     All,
-    /// Those of them whose text holds this.
+    /// Those of them that contain this text.
     Only(String),
-    /// As many as a run of all tests has time for.
+    /// As many as fit into a run of all tests.
     Sample {
-        /// Draws them: the same ones, where the same passages are to be had.
+        /// Draws the sample: the same one, if the same passages are available.
         seed: u64,
     },
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Choice {
 }
 
 impl Choice {
-    /// What the environment asks for; a sample where it asks for nothing.
+    /// The choice that the environment makes; a sample by default.
     pub(super) fn given() -> Self {
         if let Ok(text) = std::env::var(ONLY) {
             return Self::Only(text);
@@ -57,25 +57,25 @@ impl Choice {
         }
     }
 
-    /// Worlds in which the kills are tried beside each other.
+    /// The number of worlds in which the kills are tried in parallel.
     pub(super) const fn worlds(&self) -> usize {
         match self {
             Self::All | Self::Only(_) => 4,
-            // Making a world costs as much as some kills.
+            // Making a world takes as long as some kills.
             Self::Sample { .. } => 2,
         }
     }
 
-    /// Undisturbed runs that are compared: what only some of them pass depends on timing.
+    /// The number of undisturbed runs that are compared: passages that only some of them have depend on timing.
     pub(super) const fn undisturbed_runs(&self) -> usize {
         match self {
             Self::All | Self::Only(_) => 3,
-            // What is drawn and does not come again is seen not to be passed always.
+            // A drawn passage that does not come again is then known to depend on timing.
             Self::Sample { .. } => 1,
         }
     }
 
-    /// The first kills: at these passages, which are the victim's. Each is attempted a few times.
+    /// The first kills, at these passages of the victim. Each is attempted a few times.
     pub(super) fn kills(&self, victim: Victim, passages: BTreeSet<Boundary>) -> Vec<Errand> {
         let kills = passages.into_iter().flat_map(|boundary| {
             [false, true].map(|both| Kill {
@@ -90,7 +90,7 @@ impl Choice {
             Self::Only(text) => kills.filter(|kill| kill.to_string().contains(text)).collect(),
             Self::Sample { seed } => {
                 let mut kills: Vec<_> = kills.collect();
-                // One of each point first: some are passed much more often than others.
+                // First one kill for each point, because some points are passed much more often than others.
                 kills.sort_by_key(|kill| (lot(*seed, &kill.boundary.point), lot(*seed, &kill.to_string())));
                 kills.dedup_by(|one, other| one.boundary.point == other.boundary.point);
                 kills.truncate(SAMPLE / 2);
@@ -100,8 +100,8 @@ impl Choice {
         kills.into_iter().map(|kill| self.attempts(kill)).collect()
     }
 
-    /// A passage that depends on timing does not come in each run. In a sample there is nobody else to be killed at its point:
-    /// so the first passage is tried in the end, which comes wherever the point is passed at all.
+    /// A passage that depends on timing does not come in each run. A sample has no other kill at its point; therefore
+    /// the last attempt is at the first passage, which comes whenever the point is passed at all.
     fn attempts(&self, kill: Kill) -> Errand {
         let mut errand = vec![kill; ATTEMPTS];
         if let (Self::Sample { .. }, Some(last)) = (self, errand.last_mut()) {
@@ -110,7 +110,7 @@ impl Choice {
         errand
     }
 
-    /// The second kills: of these, each of which can be led to in several ways.
+    /// The second kills, chosen from these errands; several first kills may lead to each.
     pub(super) fn again(&self, mut errands: Vec<Errand>) -> Vec<Errand> {
         match self {
             Self::All => {}

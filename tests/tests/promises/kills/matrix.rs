@@ -1,4 +1,4 @@
-//! The kills of a scenario, by several worlds at once.
+//! The kills of a scenario, tried by several worlds at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,23 +14,23 @@ use super::scenario::Scenario;
 use super::slot::Slot;
 use super::trial::{Kill, Traces, Victim};
 
-/// Worlds of all scenarios at work.
+/// The maximum number of worlds at work, over all scenarios.
 static AT_WORK: Semaphore = Semaphore::const_new(6);
 
-/// Runs of an errand for a second kill, where what leads to it has to come first and then this once more, and for a point
-/// at which nobody was killed in the first runs.
+/// The number of runs of an errand for a second kill, in which first the way there must come and then the point once
+/// more; and of an errand for a point at which the first runs killed nobody.
 const ATTEMPTS_AGAIN: usize = 12;
 
 /// A kill, in as many ways as are known to lead to it, once for each attempt.
 pub(super) type Errand = Vec<Kill>;
 
-/// A point where somebody was killed, and whether the other one was killed with it.
+/// A point at which a victim was killed, and whether the other service was killed with it.
 type Hit = (Victim, String, bool);
 
-/// What is still to be tried, and what came of it.
+/// The errands still to be tried, and the results.
 #[derive(Debug, Default)]
 struct Board {
-    /// The points that each run passes in which nobody was killed.
+    /// The points that each run passes, at which nobody was killed yet.
     always: BTreeMap<Victim, BTreeSet<String>>,
     open: VecDeque<Errand>,
     runs: usize,
@@ -38,7 +38,7 @@ struct Board {
     hits: BTreeSet<Hit>,
     /// The kill of each errand whose passage came in none of its runs.
     missed: Vec<Kill>,
-    /// What the host passed after a kill, and the kills that led there.
+    /// The points that the host passed after a kill, and the kills that led there.
     recoveries: BTreeMap<String, Errand>,
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn run(scenario: Scenario) -> TestResult<()> {
         ..Board::default()
     }));
     let slots = work(slots, &board).await?;
-    // Then, at each step where none has come yet, those that need luck, and those during recovery.
+    // Then, at each step where no kill has come yet, the kills that depend on timing, and those during recovery.
     lock(&board, |board| {
         let (unlucky, again) = (unlucky_kills(board), second_kills(&table, board));
         board.open.extend(unlucky);
@@ -95,7 +95,7 @@ pub(super) async fn run(scenario: Scenario) -> TestResult<()> {
     }
 }
 
-/// One errand for each point where some did not come and no other came.
+/// One errand for each point at which a kill was missed and no other kill came.
 fn unlucky_kills(board: &Board) -> Vec<Errand> {
     let mut unlucky: BTreeMap<Hit, Errand> = BTreeMap::new();
     for kill in &board.missed {
@@ -105,14 +105,15 @@ fn unlucky_kills(board: &Board) -> Vec<Errand> {
     unlucky.into_values().map(often).collect()
 }
 
-/// As many attempts as for what needs luck, each way in its turn.
+/// As many attempts as a kill that depends on timing needs, using each way in turn.
 fn often(ways: Errand) -> Errand {
     ways.into_iter().cycle().take(ATTEMPTS_AGAIN).collect()
 }
 
-/// A second kill at each step of the table that the host passed while it recovered, and at which it was not killed: because
-/// only a recovery passes it, or because an undisturbed run passes it by chance, and it did not come again. A first kill at a
-/// step of the table leads there again most surely, so those come first; what follows a kill elsewhere is often chance.
+/// A second kill at each step of the table that the host passed during a recovery and at which it was not killed:
+/// either only a recovery passes the step, or an undisturbed run passes it by chance, and it did not come again. A
+/// first kill at a step of the table leads there again most surely, so those come first; what follows a kill
+/// elsewhere is often chance.
 fn second_kills(table: &BTreeSet<String>, board: &Board) -> Vec<Errand> {
     let was_killed = |point: &str| {
         [false, true]
@@ -138,7 +139,7 @@ fn second_kills(table: &BTreeSet<String>, board: &Board) -> Vec<Errand> {
         .collect()
 }
 
-/// Empties the board.
+/// Works until the board is empty.
 async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> TestResult<Vec<Slot>> {
     let mut workers = JoinSet::new();
     for mut slot in slots {
@@ -156,7 +157,7 @@ async fn work(slots: Vec<Slot>, board: &Arc<Mutex<Board>>) -> TestResult<Vec<Slo
     workers.join_all().await.into_iter().collect()
 }
 
-/// Tries one errand until its kill has come. A run without it is an undisturbed one.
+/// Tries one errand until its kill has come. A run without the kill counts as undisturbed.
 async fn attempt(slot: &mut Slot, errand: &Errand, board: &Mutex<Board>) {
     for kill in errand {
         let outcome = slot.survive(kill).await;
@@ -176,7 +177,7 @@ impl Kill {
 }
 
 impl Board {
-    /// What came of a run: what the host passed after the kill, or what the victim passed without one.
+    /// Records a run: what the host passed after the kill, or what the victim passed without a kill.
     fn note(&mut self, kill: &Kill, outcome: TestResult<bool>, traces: &Traces) {
         self.runs += 1;
         match outcome {
@@ -212,7 +213,7 @@ impl Board {
     }
 }
 
-/// The host was killed at each step of its own table.
+/// Checks that the host was killed at each step of its own table.
 fn nothing_of_the_table_is_missing(table: &BTreeSet<String>, board: &Board) -> TestResult<()> {
     let missing: Vec<_> = table
         .iter()
@@ -223,8 +224,8 @@ fn nothing_of_the_table_is_missing(table: &BTreeSet<String>, board: &Board) -> T
     })
 }
 
-/// At each point that was tried and that every undisturbed run passed, somebody was killed: alone, together, or both, as
-/// it was tried.
+/// Checks that at each tried point that every undisturbed run passed, somebody was killed: alone, together, or both,
+/// as tried.
 fn nothing_that_always_comes_is_missing(tried: &BTreeSet<Hit>, board: &Board) -> TestResult<()> {
     let always = |hit: &&Hit| {
         board

@@ -1,14 +1,15 @@
-//! SIGKILL at the boundaries: of the engine, of the host, and of both. Afterwards the end is the same as without;
-//! nothing is locked; records, storage and watchers agree.
+//! SIGKILL at the boundaries: of the engine, of the host, and of both. Afterwards the end is the same as without a
+//! kill; nothing is locked; records, storage and watchers agree.
 //!
-//! The boundaries are enumerated by running the same thing without a kill and writing down every point that is passed: the
-//! host's steps, and what stands before and after each commit and each effect of both. A run of all tests tries a sample of
-//! them, which the seed draws and which is played again with `SEED`; `make kills` tries all: a point that each undisturbed
-//! run passes, or that the host's own table names, and at which nobody was killed, fails it. A run that comes to its end
-//! without its kill is an undisturbed one: some points lie in a race, and how often they come is up to the machine.
-//! `KILL_ONLY` tries those whose text holds it (`Engine commit.before@3 both`).
+//! The boundaries are enumerated by a run without a kill that records every point that is passed: the host's steps,
+//! and the points before and after each commit and each effect of both services. A run of all tests tries a sample
+//! that the seed draws and that `SEED` repeats; `make kills` tries all boundaries, and fails if nobody was killed at
+//! a point that each undisturbed run passes, or that the host's own table names. A run that ends without its kill
+//! counts as undisturbed: some points lie in a race, and the machine decides how often they come. `KILL_ONLY`
+//! restricts the kills to those with the given text (`Engine commit.before@3 both`).
 //!
-//! Each step of each operation is killed in each run of all tests as well, but in one process: by the tests of the storage.
+//! In addition, each run of all tests kills each step of each operation in one process: the tests of the storage do
+//! that.
 
 mod boundaries;
 mod choice;
@@ -50,16 +51,16 @@ async fn extending_a_disk_survives_a_kill_at_any_boundary() -> TestResult<()> {
 /// Where a command is killed at its boundaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
-    /// Here, over the real programs.
+    /// Here, with the real programs.
     Here(Scenario),
-    /// Here as another kind, of which it has every task: between its own commits it is killed in one process, after each of them,
-    /// by the stories of the engine's core.
+    /// Here, as another kind that has all of its tasks; the stories of the engine's core kill it in one process after
+    /// each of its own commits.
     As(CommandKind),
     /// No task is done for it: in one process, by the stories of the engine's core.
     InCore,
 }
 
-/// A kind that is added says here where it is killed.
+/// Says where each kind is killed; a new kind must be added here.
 const fn scene(kind: CommandKind) -> Option<Scene> {
     Some(match kind {
         CommandKind::Unspecified => return None,

@@ -1,4 +1,4 @@
-//! What is being done when the kill comes, and how it may end.
+//! The commands that the kills interrupt, and how each may end.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use tests::failure::{Context as _, TestResult, ensure};
 use tests::gate::{Gate, STRANGER};
 use tests::{World, requests, storage, words};
 
-/// Which of the commands.
+/// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scenario {
     /// A VM with four disks is removed.
     Remove,
     /// A VM with four disks is created.
     Create,
-    /// The same, and the third disk cannot be made, because something comes to stand in its image. That shows only
-    /// once another disk is there for good, so every step of a creation and of its undo is passed in each run.
+    /// The same, but the third disk cannot be made because another file appears in its image. That happens only once
+    /// another disk is finished, so each run passes every step of a creation and of its undo.
     CreateFailing,
-    /// The one disk of a VM is copied.
+    /// The only disk of a VM is copied.
     Copy,
-    /// The one disk of a VM, whose space is taken, grows.
+    /// The only disk of a VM, which is preallocated, grows.
     Extend,
 }
 
@@ -41,12 +41,12 @@ pub(super) struct Prepared {
     extend: ExtendDiskRequest,
 }
 
-/// What the source of the copy holds beside zeros, and where.
+/// The content of the copy's source besides zeros.
 const CONTENT: &[u8] = b"not only zeros";
 const CONTENT_AT: u64 = 300_000;
 
 impl Scenario {
-    /// The host's operation that it is about.
+    /// The host's operation that the scenario is about.
     pub(super) const fn verb(self) -> &'static str {
         match self {
             Self::Remove => "delete_image",
@@ -56,7 +56,7 @@ impl Scenario {
         }
     }
 
-    /// A world for it, whose host makes volumes with this program where something is to fail.
+    /// A world for the scenario; if something is to fail, its host makes volumes with the gate's program.
     pub(super) async fn world(self, gate: &Gate) -> TestResult<(World, String)> {
         if self != Self::CreateFailing {
             return World::furnished().await;
@@ -66,10 +66,10 @@ impl Scenario {
         Ok((world, domain_id))
     }
 
-    /// Makes ready in this world, whose domain this is.
+    /// Prepares the scenario in this world with this domain.
     pub(super) async fn prepare(self, world: &World, domain_id: &str, gate: &Gate) -> TestResult<Prepared> {
         let disks = match self {
-            // Raw, so that it can be filled here.
+            // Raw, so that the test can write to it.
             Self::Copy => vec![requests::disk(domain_id, requests::KINDS[0])],
             // So that each step is passed.
             Self::Extend => vec![requests::disk(domain_id, requests::KINDS[3])],
@@ -111,7 +111,7 @@ impl Scenario {
 }
 
 impl Prepared {
-    /// Asks for it, as often as it takes: returns the command's id.
+    /// Requests the command as often as necessary; returns its id.
     pub(super) async fn act(&self, engine: &Engine) -> TestResult<String> {
         match self.scenario {
             Scenario::Remove => engine.ask_remove_vm(&self.remove).await,
@@ -121,7 +121,7 @@ impl Prepared {
         }
     }
 
-    /// Whether this is the end that the command comes to without a kill.
+    /// Checks that the command ended as it does without a kill.
     pub(super) fn judge(&self, command: &Command, records: &Records) -> TestResult<()> {
         let state = words::command_state(command.state);
         match (self.scenario, state.as_str()) {
@@ -142,12 +142,12 @@ impl Prepared {
         }
     }
 
-    /// The third disk's image, in which it stands.
+    /// The file in the way, in the third disk's image.
     pub(super) fn in_the_way(&self) -> PathBuf {
         self.images().join(&self.create.disks[2].disk_id)
     }
 
-    /// Whether something that is not ours stands there.
+    /// Whether a file that is not ours is there.
     pub(super) fn has_a_stranger(&self) -> bool {
         self.scenario == Scenario::CreateFailing
     }
@@ -166,7 +166,7 @@ impl Prepared {
         )
     }
 
-    /// The copy and its source are there, each a volume with its metadata, and hold the same.
+    /// Checks that the copy and its source are there, each a volume with its metadata, and have the same content.
     fn the_copy_is_whole(&self, records: &Records) -> TestResult<()> {
         let whole = i32::from(Presence::Whole);
         let ids = [&self.copy.source_disk_id, &self.copy.disk_id];
@@ -195,7 +195,7 @@ impl Prepared {
         )
     }
 
-    /// The records say so; that storage agrees with them is looked at for all disks.
+    /// Checks the records; whether storage agrees with them is checked for all disks elsewhere.
     fn it_has_grown(&self, records: &Records) -> TestResult<()> {
         let wanted = self.extend.capacity_bytes;
         let files = storage::image_files(&self.storage_root, &self.domain_id, &self.extend.disk_id).len();
@@ -205,7 +205,7 @@ impl Prepared {
         })
     }
 
-    /// The file of a disk's data; none where there is no such image, or no data in it.
+    /// The file with a disk's data; none if there is no such image, or no data in it.
     fn data_of(&self, disk_id: &str) -> Option<PathBuf> {
         let files = storage::image_files(&self.storage_root, &self.domain_id, disk_id);
         let data = files.into_iter().find(|name| !name.contains('.'))?;
@@ -225,7 +225,7 @@ impl Prepared {
             .iter()
             .map(|disk| storage::image_files(&self.storage_root, &self.domain_id, &disk.disk_id).len())
             .sum();
-        // A volume and its metadata each.
+        // One volume and its metadata for each disk.
         ensure(records.vms.len() == 1 && disks_are_whole && files == 8, || {
             format!("{:?} {:?} {files} files", records.vms, records.disks)
         })

@@ -1,4 +1,4 @@
-//! A world that can be put back to where a scenario begins, as often as there are boundaries.
+//! A world that can be reset to the beginning of a scenario for each boundary.
 
 use std::path::Path;
 
@@ -9,27 +9,27 @@ use tests::{World, storage};
 
 use super::scenario::{Prepared, Scenario};
 
-/// What a world consists of on disk, and what copies it.
+/// The parts of a world on disk, and how each is copied.
 const PARTS: [(&str, storage::Copy); 3] = [
     ("host", storage::copy_data_dir),
     ("engine", storage::copy_data_dir),
     ("storage", storage::copy),
 ];
 
-/// A world at rest, its services stopped, and a copy of it.
+/// A world at rest, with its services stopped, and a copy of it.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// The services keep their addresses: the engine has recorded its host's.
+    /// The services keep their addresses, because the engine has recorded its host's.
     pub(super) world: World,
     /// The scenario in it.
     pub(super) prepared: Prepared,
     saved: TempDir,
-    /// What the host runs instead of the system's; kept as long as it may.
+    /// The gate whose program the host runs instead of the system's; kept alive with the world.
     _gate: Gate,
 }
 
 impl Slot {
-    /// Makes a world and brings it to where the scenario begins.
+    /// Makes a world and prepares the scenario in it.
     pub(super) async fn make(scenario: Scenario) -> TestResult<Self> {
         let gate = Gate::open().await?;
         let (mut world, domain_id) = scenario.world(&gate).await?;
@@ -47,7 +47,7 @@ impl Slot {
         })
     }
 
-    /// Puts everything back. The services must not run.
+    /// Restores everything. The services must not run.
     pub(super) fn reset(&self) -> TestResult<()> {
         for (part, copy) in PARTS {
             let place = self.world.folder().join(part);
@@ -61,7 +61,7 @@ impl Slot {
     }
 }
 
-/// Removes a file that may be there.
+/// Removes a file if it is there.
 pub(super) fn remove(file: &Path) -> TestResult<()> {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),

@@ -16,22 +16,22 @@ use tokio::task::JoinHandle;
 
 use super::slot::{Slot, remove};
 
-/// SIGKILL, as an exit status tells it.
+/// SIGKILL in an exit status.
 const SIGKILL: i32 = 9;
 
-/// How often the two processes are looked at.
+/// How often the test looks at the two processes.
 const GLANCE: Duration = Duration::from_millis(2);
 
-/// The last boundaries of a run lie after the last thing that a client can see. A passage that has not come by then
-/// is not one of this run.
+/// The last boundaries of a run come after the last change that a client can see. A passage that has not come within
+/// this time is none of this run.
 const AFTERMATH: Duration = Duration::from_millis(750);
 
-/// Who is killed.
+/// The victim of a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Victim {
     /// The host kills itself at its boundary.
     Host,
-    /// The engine does.
+    /// The engine kills itself at its boundary.
     Engine,
 }
 
@@ -40,11 +40,11 @@ pub(super) enum Victim {
 pub(super) struct Kill {
     /// Who passes the boundary.
     pub(super) victim: Victim,
-    /// The boundary at which it comes.
+    /// The boundary of the kill.
     pub(super) boundary: Boundary,
-    /// The other one is killed at the same moment.
+    /// Whether the other service is killed at the same moment.
     pub(super) both: bool,
-    /// Where it is killed once more while it recovers.
+    /// The boundary at which the victim is killed once more during its recovery.
     pub(super) again: Option<Boundary>,
 }
 
@@ -62,19 +62,19 @@ impl fmt::Display for Kill {
     }
 }
 
-/// The files that the services write their passages into.
+/// The files with the services' passages.
 #[derive(Debug, Clone)]
 pub(super) struct Traces {
     /// The host's.
     pub(super) host: PathBuf,
     /// The engine's.
     pub(super) engine: PathBuf,
-    /// That of the one who is to be killed, up to there.
+    /// The victim's passages up to the kill.
     pub(super) victim: PathBuf,
 }
 
 impl Slot {
-    /// Where passages are written.
+    /// The files with the passages.
     pub(super) fn traces(&self) -> Traces {
         let folder = self.world.folder();
         Traces {
@@ -84,7 +84,7 @@ impl Slot {
         }
     }
 
-    /// Runs the scenario undisturbed; the passages are in [`Slot::traces`] then.
+    /// Runs the scenario undisturbed; afterwards [`Slot::traces`] has the passages.
     pub(super) async fn undisturbed(&mut self) -> TestResult<()> {
         let traces = self.traces();
         let host = FailPoints::tracing(traces.host);
@@ -92,9 +92,9 @@ impl Slot {
         self.run(None, &host, &engine).await.map(drop)
     }
 
-    /// Runs the scenario with a kill; what is passed after it is in [`Slot::traces`] then. False where the run came
-    /// to its end without passing the boundary: what lies beside the others' timing does not come in every run. It was
-    /// an undisturbed one then, and what the victim passed is in its trace.
+    /// Runs the scenario with a kill; afterwards [`Slot::traces`] has the passages after the kill. Returns false if
+    /// the run ended without passing the boundary, which may depend on timing. Then the run was undisturbed, and the
+    /// victim's trace has its passages.
     pub(super) async fn survive(&mut self, kill: &Kill) -> TestResult<bool> {
         let calm = FailPoints {
             one_by_one: true,
@@ -114,7 +114,7 @@ impl Slot {
     async fn run(&mut self, kill: Option<&Kill>, host: &FailPoints, engine: &FailPoints) -> TestResult<bool> {
         self.world.kill_engine().await?;
         self.world.kill_host().await?;
-        // A child of the last run would be a stranger at work in this one's storage.
+        // A child of the last run would be an orphan at work in this run's storage.
         eventually("what the last run left to end", || {
             std::future::ready(self.world.processes().is_empty().then_some(()))
         })
@@ -147,7 +147,7 @@ impl Slot {
         Ok(!deaths.expected())
     }
 
-    /// Starts again whoever dies, until the scenario is over.
+    /// Restarts a service that dies, until the scenario is over.
     async fn supervise<T>(
         &mut self,
         driver: JoinHandle<TestResult<T>>,
@@ -160,7 +160,7 @@ impl Slot {
         driver.await.map_err(Failure::new)?
     }
 
-    /// Waits for a death that comes late, and reads everything once both are up and at rest.
+    /// Waits for a death that comes late, and reads everything once both services run and are at rest.
     async fn aftermath(&mut self, deaths: &mut Deaths) -> TestResult<Records> {
         let end = tokio::time::Instant::now() + AFTERMATH;
         while deaths.expected() && tokio::time::Instant::now() < end {
@@ -172,7 +172,7 @@ impl Slot {
         self.supervise(rest, deaths).await
     }
 
-    /// Looks whether one of them died, and starts it again.
+    /// Checks whether a service has died, and restarts it.
     async fn tend(&mut self, deaths: &mut Deaths) -> TestResult<()> {
         let traces = self.traces();
         if let Some(status) = self.world.host.take_end() {
@@ -212,16 +212,16 @@ impl Slot {
     }
 }
 
-/// Asks, waits for the end, and for the rest after it.
+/// Requests the command, waits for its end, and for the services to be at rest.
 async fn drive(prepared: super::scenario::Prepared, view: audit::View) -> TestResult<(Command, Records)> {
     let command_id = prepared.act(&view.engine).await?;
-    // Nobody has to help: a kill is decided by what the journals and the storage show.
+    // Nobody has to help: records and storage decide what a kill has left.
     let command = view.engine.settled(&command_id).await?;
     let records = audit::at_rest(&view).await?;
     Ok((command, records))
 }
 
-/// The deaths that are still to come. Any other is a failure.
+/// The deaths that are still to come. Any other death is a failure.
 #[derive(Debug)]
 struct Deaths {
     kill: Option<Kill>,
@@ -240,12 +240,12 @@ impl Deaths {
         }
     }
 
-    /// Some death is still to come.
+    /// Whether a death is still to come.
     fn expected(&self) -> bool {
         self.first || self.again.is_some()
     }
 
-    /// Takes note of a death: where the same one is to die next.
+    /// Records a death; returns the boundary at which the same service is to die next.
     fn of(&mut self, victim: Victim, status: ExitStatus) -> TestResult<Option<Boundary>> {
         let expected = self.kill.as_ref().is_some_and(|kill| kill.victim == victim) && self.expected();
         ensure(expected && status.signal() == Some(SIGKILL), || {
@@ -259,7 +259,7 @@ impl Deaths {
         Ok(None)
     }
 
-    /// Whether the other one is to die with this death.
+    /// Whether the other service is to die with this one.
     fn take_both(&mut self) -> bool {
         std::mem::take(&mut self.both)
     }

@@ -1,5 +1,5 @@
-//! Cancelling at each moment of a command's life that can be held still: what it would do is said beforehand, what it
-//! did is so afterwards, and no restart changes either.
+//! Cancelling at each moment of a command's life that a test can hold: the preview says what cancelling would do, the
+//! result agrees with it, and no restart changes either.
 
 mod moments;
 mod restarts;

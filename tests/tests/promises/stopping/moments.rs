@@ -1,4 +1,4 @@
-//! `cancelable`, and what cancelling would undo, are in the records and right at each moment.
+//! `cancelable`, and what cancelling would undo, are recorded correctly at each moment.
 
 use proto::engine::v1::host::Connection;
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
     scene.gate.shut("convert")?;
     let engine = scene.world.client.clone();
 
-    // Before the host has heard of it.
+    // Before the host has heard of the task.
     scene.world.kill_host().await?;
     engine.sees_host(&scene.world.host_id, Connection::Away).await?;
     let first = scene.copy().await?;
@@ -30,7 +30,7 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
     }
     scene.world.restart_host().await?;
 
-    // At work, and waiting for its turn behind it.
+    // One copy at work, and one that waits for its turn.
     scene.is(&first, "RUNNING", true, UNDO).await?;
     let second = scene.copy().await?;
     scene.is(&second, "QUEUED", true, "").await?;
@@ -39,7 +39,7 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
     scene.is(&first, "RUNNING", true, UNDO).await?;
     scene.is(&second, "QUEUED", true, "").await?;
 
-    // What waits is stopped at once, and nothing of it ever ran.
+    // A waiting task is stopped at once, and nothing of it ever ran.
     scene.cancel(&second).await?;
     let command = engine.settled(&second.command_id).await?;
     ensure(words::command_state(command.state) == "CANCELLED", || {
@@ -56,7 +56,7 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
     ensure(!ran, || "it ran".to_owned())?;
     scene.is(&first, "RUNNING", true, UNDO).await?;
 
-    // The host's restart undoes what it finds, and the engine asks for it again.
+    // The restarted host undoes the task, and the engine sends it again.
     let (undone, _) = scene.records(&first).await?;
     scene.world.kill_host().await?;
     scene.world.restart_host().await?;
@@ -77,7 +77,7 @@ async fn what_cancelling_would_do_is_said_at_each_moment_and_after_each_restart(
     })
 }
 
-/// Its program does not hear SIGTERM, so that it is being stopped for as long as the host is patient with it.
+/// The program ignores SIGTERM, so that stopping it takes as long as the host is patient.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_being_stopped_can_be_stopped_no_more_and_asking_again_is_harmless() -> TestResult<()> {
     let mut scene = Scene::set().await?;
@@ -90,7 +90,7 @@ async fn what_is_being_stopped_can_be_stopped_no_more_and_asking_again_is_harmle
         first.cancel_requested && second.cancel_requested && second.command_id == first.command_id,
         || format!("{first:#?} {second:#?}"),
     )?;
-    // Its host's patience does not end meanwhile.
+    // The host is stopped, so that its patience does not end meanwhile.
     scene.world.host.signal(Signal::STOP)?;
     scene.world.kill_engine().await?;
     scene.world.restart_engine().await?;

@@ -1,4 +1,4 @@
-//! A wish to stop outlives each service, wherever its work stands when the service goes.
+//! A request to stop survives the restart of either service, whatever the work is at when the service stops.
 
 use proto::engine::v1::disk_observation::Presence;
 use tests::audit;
@@ -51,7 +51,7 @@ async fn a_copy_whose_host_was_killed_is_cancelled_and_undone_when_the_host_is_b
         .client
         .waits_for_host(&copying.command_id, &scene.world.host_id);
     waiting.await?;
-    // Asking twice, also across a restart.
+    // Cancelling twice, also across a restart.
     scene.cancel(&copying).await?;
     scene.world.restart_host().await?;
     scene.is_undone(&copying).await.map(drop)
@@ -89,7 +89,7 @@ async fn an_abort_that_is_cut_off_in_its_undo_is_undone_by_the_next_start() -> T
     Ok(())
 }
 
-/// The host dies right behind the write that commits, and the wish comes while it is away: the copy stays.
+/// The host dies right after the commit point, and the command is cancelled while the host is away: the copy stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn past_the_point_of_no_return_a_cancelled_copy_runs_on_across_restarts() -> TestResult<()> {
     let mut scene = Scene::set().await?;

@@ -9,16 +9,16 @@ use tests::patience::{eventually, persist};
 use tests::watch::Watchers;
 use tests::{World, requests, storage, words};
 
-/// What a copy in the middle says that cancelling would undo.
+/// What a copy in the middle says about cancelling it.
 pub(super) const UNDO: &str = "removes the copy";
 
-/// A host that is silent is noticed after three of these, which these tests would only wait for.
+/// A host that is silent is noticed after three heartbeats, and these tests would only wait for that.
 const HEARTBEAT_MS: &str = "500";
 
 /// A disk to be copied, one copy at a time.
 #[derive(Debug)]
 pub(super) struct Scene {
-    /// What its host copies with.
+    /// The gate of the host's copy program.
     pub(super) gate: Gate,
     /// The domain of the disk.
     pub(super) domain: String,
@@ -30,7 +30,7 @@ pub(super) struct Scene {
     pub(super) world: World,
 }
 
-/// A copy that was asked for.
+/// A requested copy.
 #[derive(Debug)]
 pub(super) struct Copying {
     /// Its command.
@@ -59,14 +59,14 @@ impl Scene {
         })
     }
 
-    /// Asks for a copy.
+    /// Requests a copy.
     pub(super) async fn copy(&self) -> TestResult<Copying> {
         let request = requests::copy_disk(&self.source_id, &self.domain, requests::KINDS[2]);
         let command_id = self.world.client.ask_copy_disk(&request).await?;
         Ok(Copying { command_id, request })
     }
 
-    /// Asks for a copy, and waits until its program stands still.
+    /// Requests a copy, and waits until its program stands still.
     pub(super) async fn copy_in_the_middle(&self) -> TestResult<Copying> {
         self.gate.shut("convert")?;
         let copying = self.copy().await?;
@@ -75,8 +75,8 @@ impl Scene {
         Ok(copying)
     }
 
-    /// Waits until the engine's record of the newest task of a copy is in this state, and says this of cancelling; and
-    /// that of its command the same.
+    /// Waits until the engine's record of a copy's newest task is in this state and says this about cancelling, and
+    /// the command's record says the same.
     pub(super) async fn is(
         &self,
         copying: &Copying,
@@ -99,7 +99,7 @@ impl Scene {
         seen.context(format!("{:#?}", self.records(copying).await))
     }
 
-    /// The newest task of a copy, and its command, as the engine shows them.
+    /// A copy's newest task and its command, as the engine shows them.
     pub(super) async fn records(&self, copying: &Copying) -> TestResult<(AsyncTask, Command)> {
         let answer = persist(|| {
             let mut tasks = self.world.client.tasks.clone();
@@ -118,12 +118,12 @@ impl Scene {
         Ok((newest, self.world.client.command(&copying.command_id).await?))
     }
 
-    /// Asks that it be stopped.
+    /// Cancels the copy.
     pub(super) async fn cancel(&self, copying: &Copying) -> TestResult<Command> {
         Ok(self.world.client.ask_cancel(&copying.command_id).await?)
     }
 
-    /// It has been cancelled, nothing is left of it, and its source is as it was.
+    /// Checks that the copy was cancelled, that nothing of it is left, and that its source is unchanged.
     pub(super) async fn is_undone(&self, copying: &Copying) -> TestResult<Records> {
         let command = self.world.settled(&copying.command_id).await?;
         let cancelled = words::command_state(command.state) == "CANCELLED" && command.cancel_requested;
@@ -149,7 +149,7 @@ impl Scene {
         Ok(records)
     }
 
-    /// Starts the host again; it will kill itself there.
+    /// Starts the host again; it will kill itself at this point.
     pub(super) async fn host_dies_at(&mut self, fail_points: &FailPoints) -> TestResult<()> {
         self.world.host.stop().await?;
         self.world.host.start(fail_points).await?;

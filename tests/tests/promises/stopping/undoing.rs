@@ -1,4 +1,4 @@
-//! What undoes is never stopped: a wish that comes then is kept, and changes nothing.
+//! An undo is never stopped: a cancellation that comes then is recorded, and changes nothing.
 
 use tests::audit;
 use tests::fail_point::{Boundary, FailPoints};
@@ -20,7 +20,7 @@ async fn a_creation_that_fails_and_is_cancelled_in_its_undo_fails_as_it_would_ha
     let images = world.storage_root().join(&domain).join("images");
     let in_the_way = images.join(broken);
     gate.breaks(images, broken)?;
-    // The undo deletes what was made; there its host dies.
+    // The undo deletes what was made; the host dies there.
     let boundary = Boundary {
         point: "delete_image.set_aside.before".to_owned(),
         hit: 1,

@@ -1,4 +1,4 @@
-//! Hosts that are taken and given up while another works.
+//! Hosts are added and removed while another one works.
 
 use proto::engine::v1::{GetHostRequest, host::Connection};
 use rustix::process::Signal;
@@ -37,7 +37,7 @@ async fn a_host_that_hangs_while_it_is_taken_or_given_up_delays_no_other() -> Te
     ensure(gone.is_err_and(|status| status.code() == Code::NotFound), || {
         "it is still there".to_owned()
     })?;
-    // It is nobody's now, and can be taken again.
+    // The host belongs to nobody now, and can be added again.
     third.join(engine, "third again").await?;
     pair.all_is_well().await.map(drop)
 }
@@ -46,7 +46,7 @@ async fn a_host_that_hangs_while_it_is_taken_or_given_up_delays_no_other() -> Te
 async fn a_host_that_hangs_is_not_given_up_where_that_is_cancelled_in_time() -> TestResult<()> {
     let pair = Pair::start().await?;
     let engine = &pair.world.client;
-    // With its domain it stays, whether it answers or not.
+    // A host with a domain cannot be removed, whether it answers or not.
     let remove = requests::remove_host(pair.second.id());
     let refused = engine.hosts.clone().remove_host(remove).await;
     let refusal = Refusal::from(&refused.err().context("a host with a domain was given up")?);
@@ -65,7 +65,7 @@ async fn a_host_that_hangs_is_not_given_up_where_that_is_cancelled_in_time() -> 
     ensure(words::command_state(command.state) == "CANCELLED", || {
         format!("{command:#?}")
     })?;
-    // It is still this engine's, and works for it.
+    // The host still belongs to this engine, and works for it.
     engine.sees_host(third.id(), Connection::Connected).await?;
     let domain = requests::create_domain(third.id(), "third");
     let created = engine.ask_create_domain(&domain).await?;

@@ -1,4 +1,4 @@
-//! Work is placed by the storage domain, and a host in trouble delays nobody else's by anything.
+//! The storage domain decides where work is done, and a host in trouble delays no other host's work at all.
 
 mod coming_and_going;
 mod pair;

@@ -8,7 +8,7 @@ use tests::failure::TestResult;
 use tests::neighbour::Neighbour;
 use tests::watch::Watchers;
 
-/// A host that keeps silent is noticed after three of these, which these tests would only wait for.
+/// A host that is silent is noticed after three heartbeats, and these tests would only wait for that.
 const HEARTBEAT_MS: &str = "500";
 
 /// Two hosts of one engine.
@@ -22,17 +22,17 @@ pub(super) struct Pair {
     pub(super) second_domain: String,
     /// All watches: the engine's and both hosts'.
     pub(super) watchers: Watchers,
-    /// The engine and its first host. Declared last: the directories of all are below its own.
+    /// The engine and its first host. Declared last, because the directories of all are below the world's directory.
     pub(super) world: World,
 }
 
 impl Pair {
-    /// Both hosts with a domain each.
+    /// Starts both hosts, with a domain each.
     pub(super) async fn start() -> TestResult<Self> {
         Self::start_with(None, &[]).await
     }
 
-    /// The same; the second host has its directories elsewhere where that is given, and more arguments.
+    /// The same; the second host gets further arguments, and other directories if given.
     pub(super) async fn start_with(elsewhere: Option<&Path>, arguments: &[&str]) -> TestResult<Self> {
         Self::start_both(&[], elsewhere, arguments).await
     }
@@ -60,12 +60,12 @@ impl Pair {
         })
     }
 
-    /// What an auditor looks at.
+    /// The view for an audit.
     pub(super) fn view(&self) -> View {
         self.world.view().and(self.second.place())
     }
 
-    /// As [`audit::all_is_well`], with both hosts.
+    /// Like [`audit::all_is_well`], with both hosts.
     pub(super) async fn all_is_well(&self) -> TestResult<Records> {
         audit::all_is_well(&self.view(), &self.watchers).await
     }

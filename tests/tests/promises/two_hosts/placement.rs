@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::pair::Pair;
 
-/// As many as a VM may have.
+/// The maximum number of a VM's disks.
 const MOST_DISKS: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +43,7 @@ async fn a_vm_with_disks_on_two_hosts_is_made_and_removed_by_both() -> TestResul
         first == of(&pair.domain) && second == of(&pair.second_domain) && first.len() + 2 == second.len(),
         || format!("on the first {first:?}, on the second {second:?}"),
     )?;
-    // The limit is the VM's, wherever its disks are.
+    // The limit applies to the VM, wherever its disks are.
     let full = requests::attach_disk(&one_more.disk_id, &vm.vm_id);
     let full = engine.disks.clone().attach_disk(full).await;
     let refusal = Refusal::from(&full.err().context("a VM took one disk too many")?);
@@ -89,14 +89,14 @@ async fn a_copy_from_one_host_to_another_is_refused_with_what_to_do() -> TestRes
     }
     let after = pair.all_is_well().await?.without_links();
     ensure(before == after, || "a refusal left something".to_owned())?;
-    // And what it said to do works.
+    // The advice in the refusal works.
     let copy = requests::copy_disk(&source.disk_id, &pair.domain, requests::KINDS[2]);
     let copied = engine.ask_copy_disk(&copy).await?;
     engine.succeeds(&copied).await?;
     pair.all_is_well().await.map(drop)
 }
 
-/// Each task of a disk was sent to the host of the disk's domain, and no other host has heard of it.
+/// Checks that each task of a disk was sent to the host of the disk's domain, and that no other host has heard of it.
 fn each_task_is_where_its_domain_is(pair: &Pair, records: &Records) -> TestResult<()> {
     let host_of = |domain_id: &str| match domain_id {
         id if id == pair.domain => pair.world.host_id.as_str(),

@@ -1,4 +1,4 @@
-//! A wish to stop reaches every part of a tree on every host, whatever each part is at.
+//! A cancellation reaches every part of a tree on every host, whatever each part is doing.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use tests::{requests, storage, words};
 
 use super::pair::Pair;
 
-/// Disks on each host, of which one is being made and the others wait.
+/// The number of disks on each host, of which one is being made and the others wait.
 const DISKS_A_HOST: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn cancelling_a_creation_on_two_hosts_stops_all_parts_of_it_and_waits_for_
 
     pair.second.host.service.signal(Signal::STOP)?;
     engine.cancel(&created).await?;
-    // One host's parts are undone while the other hangs.
+    // The parts on one host are undone while the other host hangs.
     let halfway = [
         (first, "RECOVERED", DISKS_A_HOST),
         (second, "RUNNING", 1),

@@ -1,5 +1,5 @@
-//! One host is in trouble for as long as the test wants: all that is asked of the other comes to its end meanwhile,
-//! the troubled one's commands say whom they wait for, and come to theirs once it is back.
+//! One host is in trouble for as long as the test wants. Meanwhile everything requested of the other host ends; the
+//! troubled host's commands say whom they wait for, and end once it is back.
 
 use proto::engine::v1::{CreateVmRequest, GetTaskRequest, WaitingFor, host::Connection, waiting_for::What};
 use rustix::process::Signal;
@@ -12,19 +12,19 @@ use tests::{requests, storage, words};
 
 use super::pair::Pair;
 
-/// Rounds of work on the healthy host, one after the other. Each has [`COMMANDS_A_ROUND`]: if each of these waited
-/// but once for the shortest time that the engine gives a host to answer, 5 s, they would take more than three times
-/// the patience of this test.
+/// The number of rounds of work on the healthy host, one after the other. Each has [`COMMANDS_A_ROUND`] commands: if
+/// each command waited only once for the shortest time that the engine gives a host to answer, 5 s, the rounds would
+/// take more than three times as long as this test waits.
 const ROUNDS: usize = 5;
 
-/// Commands of a round.
+/// The number of commands in a round.
 const COMMANDS_A_ROUND: usize = 8;
 
-/// Commands that are asked of the troubled host at first: more than it runs at once.
+/// The number of commands that are requested of the troubled host at first: more than it runs at once.
 const ASKED_OF_THE_TROUBLED: usize = 12;
 
-/// The same with each round, when it may be known that it does not answer: were each of them waited for, the rounds
-/// would not end in time either.
+/// The number requested with each round, when the engine may know that the host does not answer: if the engine waited
+/// for each of them, the rounds would not end in time either.
 const ASKED_A_ROUND: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn a_host_whose_programs_stand_still_delays_no_other() -> TestResult<()> {
     asked.all_ends(&pair).await
 }
 
-/// All that is the host's is on the disk that hangs: its storage domain and its data directory.
+/// Everything of the host is on the disk that hangs: its storage domain and its data directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_whose_disk_hangs_delays_no_other() -> TestResult<()> {
     let mut mount = match LoopMount::make(FileSystem::Ext4) {
@@ -88,28 +88,28 @@ async fn a_host_whose_disk_hangs_delays_no_other() -> TestResult<()> {
     pair.second.host.service.stop().await
 }
 
-/// How the engine is to see the host in trouble.
+/// How the engine must see the host in trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
-    /// It does not answer.
+    /// The host does not answer.
     Away,
-    /// Its work does not move on, or what it is told cannot be written down.
+    /// The host's work makes no progress, or its answers cannot be recorded.
     Slow,
 }
 
-/// What was there before the trouble.
+/// The state before the trouble.
 #[derive(Debug)]
 struct Old {
     /// A VM with a disk on each host.
     vm: CreateVmRequest,
 }
 
-/// What was asked of the host in trouble.
+/// The requests to the host in trouble.
 #[derive(Debug)]
 struct Asked {
     /// Disks, and a VM with a disk on each host.
     creations: Vec<String>,
-    /// The removal of the old VM: of a disk on each host.
+    /// The removal of the old VM, with a disk on each host.
     removal: String,
 }
 
@@ -127,7 +127,7 @@ impl Old {
         Ok(Self { vm })
     }
 
-    /// Asks the troubled host for work, and has all that is asked of the healthy one end meanwhile.
+    /// Requests work from the troubled host; meanwhile everything requested of the healthy host must end.
     async fn work_goes_on(&self, pair: &mut Pair, trouble: Trouble) -> TestResult<Asked> {
         let engine = pair.world.client.clone();
         let mut creations = ask_for_disks(pair, ASKED_OF_THE_TROUBLED).await?;
@@ -144,12 +144,12 @@ impl Old {
             Ok(())
         };
         in_time(rounds).await?;
-        // An engine that begins anew finds the one host and waits for the other.
+        // A restarted engine finds one host and waits for the other.
         pair.world.kill_engine().await?;
         pair.world.restart_engine().await?;
         work(pair).await?;
         asked.all_wait(pair, trouble).await?;
-        // What the healthy host has to do with them is done.
+        // The healthy host's part in these commands is done.
         let images = || storage::images(&pair.world.storage_root(), &pair.domain);
         let (made, gone) = (&both.disks[0].disk_id, &self.vm.disks[0].disk_id);
         eventually("the healthy host's part of what both have to do", || {
@@ -162,7 +162,7 @@ impl Old {
 }
 
 impl Asked {
-    /// None has ended, and each says what it waits for: its host, or a task there that is not over.
+    /// Checks that no command has ended, and that each says what it waits for: its host, or an unfinished task there.
     async fn all_wait(&self, pair: &Pair, trouble: Trouble) -> TestResult<()> {
         let engine = &pair.world.client;
         let second = pair.second.id();
@@ -195,7 +195,7 @@ impl Asked {
     }
 }
 
-/// Whether this is the host, or leads to a task on it.
+/// Whether the wait is for this host, or leads to a task on it.
 async fn names_work_of(pair: &Pair, host_id: &str, waiting: WaitingFor) -> bool {
     let engine = &pair.world.client;
     let mut waiting = Some(waiting);
@@ -221,7 +221,7 @@ async fn names_work_of(pair: &Pair, host_id: &str, waiting: WaitingFor) -> bool 
     false
 }
 
-/// Asks the host in trouble for so many disks.
+/// Requests this many disks from the host in trouble.
 async fn ask_for_disks(pair: &Pair, count: usize) -> TestResult<Vec<String>> {
     let mut asked = Vec::new();
     for _ in 0..count {
@@ -231,7 +231,7 @@ async fn ask_for_disks(pair: &Pair, count: usize) -> TestResult<Vec<String>> {
     Ok(asked)
 }
 
-/// A round on the healthy host.
+/// One round on the healthy host.
 pub(super) async fn work(pair: &Pair) -> TestResult<()> {
     in_time(work_once(pair)).await
 }
@@ -241,7 +241,8 @@ async fn in_time(work: impl Future<Output = TestResult<()>>) -> TestResult<()> {
     ended.map_err(|_| Failure::new(format!("work on a healthy host took more than {PATIENCE:?}")))?
 }
 
-/// Every verb once, one after the other: a disk, its copy, a VM that takes the copy and gives it back, and the removal of all of it.
+/// Every verb once, one after the other: a disk, its copy, a VM to which the copy is attached and from which it is
+/// detached, and the removal of all of it.
 async fn work_once(pair: &Pair) -> TestResult<()> {
     let (engine, domain) = (&pair.world.client, &pair.domain);
     let disk = requests::create_disk(domain, requests::KINDS[0]);
