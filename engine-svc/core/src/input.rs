@@ -103,12 +103,14 @@ pub enum Input {
     /// The process has not run for so long that its hosts may have given it up: what they said before counts for nothing.
     StoodStill,
     /// A frame of a host's task stream, in order, on the connection of [`Input::HostConnected`]. A frame of another
-    /// store, or one that comes while the host is not connected, is ignored.
+    /// store or start, or one that comes while the host is not connected, is ignored.
     Observed {
         /// The host.
         host_id: HostId,
         /// The store that the stream is of.
         store_id: StoreId,
+        /// The start of the host at the connection that the stream is on.
+        start: Start,
         /// The frame.
         frame: Frame,
     },
@@ -118,6 +120,8 @@ pub enum Input {
         task_id: TaskId,
         /// The store that accepted it.
         store_id: StoreId,
+        /// The start of the host that accepted it, as the connection knows it.
+        start: Start,
         /// The host's record if it was cleared before: then the stream will not show it again.
         cleared: Option<Box<HostTask>>,
     },
@@ -134,6 +138,8 @@ pub enum Input {
         task_id: TaskId,
         /// The store that recorded it.
         store_id: StoreId,
+        /// The start of the host that recorded it, as the connection knows it.
+        start: Start,
         /// As in [`Input::StartAccepted`].
         cleared: Option<Box<HostTask>>,
     },

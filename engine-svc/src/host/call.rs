@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::Start;
 use common::fault::{Fault, FaultCode};
 use common::id::{HostId, StoreId, TaskId};
 use engine_core::effect::Effect;
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     pub(super) host_id: HostId,
     /// The store that the host answered with at the connection.
     pub(super) store_id: StoreId,
+    /// The start of the host at the connection, which is that start's alone.
+    pub(super) start: Start,
     pub(super) channel: Channel,
     pub(super) call: EngineCall,
     /// The claim of the host, which depends on whose it was at the connection.
@@ -214,6 +217,7 @@ impl Connection {
                 Ok(Some(Input::StartAccepted {
                     task_id: *task_id,
                     store_id: store_id.unwrap_or(self.store_id),
+                    start: self.start,
                     cleared: cleared(answer.task),
                 }))
             }
@@ -230,6 +234,7 @@ impl Connection {
                 Ok(Some(Input::AbortAccepted {
                     task_id: *task_id,
                     store_id: store_id.unwrap_or(self.store_id),
+                    start: self.start,
                     cleared: cleared(answer.task),
                 }))
             }

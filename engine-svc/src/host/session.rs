@@ -182,6 +182,7 @@ async fn connect(
     let connection = Connection {
         host_id,
         store_id: facts.store_id,
+        start: facts.start,
         channel,
         call,
         claim,

@@ -177,6 +177,7 @@ impl<'a> Reading<'a> {
         let input = Input::Observed {
             host_id: self.connection.host_id,
             store_id: self.connection.store_id,
+            start: self.connection.start,
             frame,
         };
         let sent = self.context.engine.send(input).await;

@@ -117,6 +117,7 @@ fn observed(frame: Frame) -> Input {
     Input::Observed {
         host_id: HOST,
         store_id: HOST_STORE,
+        start: Start(1),
         frame,
     }
 }
@@ -277,6 +278,7 @@ impl World {
                 self.step(Input::StartAccepted {
                     task_id,
                     store_id: HOST_STORE,
+                    start: Start(1),
                     cleared: None,
                 });
                 self.step(observed(Frame::Opened));
@@ -465,6 +467,7 @@ async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_
             world.take(Input::StartAccepted {
                 task_id,
                 store_id: HOST_STORE,
+                start: Start(1),
                 cleared: None,
             });
             world.take(observed(Frame::Opened));

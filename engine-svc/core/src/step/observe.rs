@@ -15,7 +15,7 @@ use crate::input::{Frame, HostTask};
 use crate::model::{
     AsyncTask, AsyncTaskEvent, AsyncTaskState, EntityKey, EventCode, Host, Purpose, ReportedState,
 };
-use crate::state::Stream;
+use crate::state::{Life, Stream};
 
 /// What a task waits for if its host was started anew and says that the task was undone.
 const STORAGE_IS_ASKED: &str = "the host to say what storage shows";
@@ -34,9 +34,8 @@ impl Tx<'_> {
     /// comes again. No connection is present after the state was read anew: earlier frames may have been lost with
     /// the failed commit, and only a new connection begins at the point that the records have. The same goes for a
     /// host that is being added: a new stream begins once the host is this engine's.
-    pub(super) fn observed(&mut self, host_id: HostId, store_id: StoreId, frame: Frame) {
-        let connected = self.state.volatile.connected.get(&host_id);
-        let present = connected.is_some_and(|life| life.store_id == store_id);
+    pub(super) fn observed(&mut self, host_id: HostId, by: Life, frame: Frame) {
+        let present = self.state.volatile.connected.get(&host_id) == Some(&by);
         let cursor = match self.state.host(host_id) {
             Some(host) if present => host.cursor,
             _ => return,
@@ -550,6 +549,7 @@ mod tests {
         world.step(Input::Observed {
             host_id,
             store_id,
+            start,
             frame,
         });
         // The next stream begins at that point, and would never show anything.

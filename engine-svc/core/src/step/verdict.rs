@@ -1,6 +1,6 @@
 //! Hosts' answers to requests. Only verdicts arrive here; a broken connection says nothing.
 
-use common::id::{CommandId, HostId, StoreId, TaskId};
+use common::id::{CommandId, HostId, TaskId};
 use common::{Fault, FaultCode};
 
 use super::tx::Tx;
@@ -9,32 +9,23 @@ use crate::model::{
     AsyncTask, AsyncTaskEvent, AsyncTaskState, CommandParameters as _, CommandState, HostCall, Settled,
 };
 use crate::plan;
+use crate::state::Life;
 
 impl Tx<'_> {
-    pub(super) fn start_accepted(
-        &mut self,
-        task_id: TaskId,
-        store_id: StoreId,
-        cleared: Option<Box<HostTask>>,
-    ) {
-        if !self.is_addressed(task_id, store_id) {
+    pub(super) fn start_accepted(&mut self, task_id: TaskId, by: Life, cleared: Option<Box<HostTask>>) {
+        if !self.is_addressed(task_id, by) {
             return;
         }
         let now = self.now;
-        let host = self
-            .state
-            .task(task_id)
-            .and_then(|task| self.state.host(task.host_id));
-        let start = host.and_then(|host| host.start);
         let is_new = self
             .state
             .task(task_id)
             .is_some_and(|task| task.async_state == AsyncTaskState::Initializing);
         let events: &[_] = if is_new { &[AsyncTaskEvent::Accept] } else { &[] };
         self.move_task(task_id, events, |task| {
-            task.met(start);
+            task.met(Some(by.start));
             if is_new {
-                task.store_id = Some(store_id);
+                task.store_id = Some(by.store_id);
                 task.waiting_for = AsyncTask::waits_for(task.async_state, task.host_id, "", now);
             }
         });
@@ -42,13 +33,8 @@ impl Tx<'_> {
         self.answered_for(task_id, cleared);
     }
 
-    pub(super) fn abort_accepted(
-        &mut self,
-        task_id: TaskId,
-        store_id: StoreId,
-        cleared: Option<Box<HostTask>>,
-    ) {
-        if self.is_addressed(task_id, store_id) {
+    pub(super) fn abort_accepted(&mut self, task_id: TaskId, by: Life, cleared: Option<Box<HostTask>>) {
+        if self.is_addressed(task_id, by) {
             self.settle_down(task_id);
             self.answered_for(task_id, cleared);
         }
@@ -62,17 +48,16 @@ impl Tx<'_> {
     }
 
     /// Whether an answer of this store concerns the task as it is addressed now.
-    fn is_addressed(&self, task_id: TaskId, store_id: StoreId) -> bool {
+    /// An answer of another life than the one that is connected comes too late: a directory that was put back since may not know of it,
+    /// and the present life is asked again in any case.
+    fn is_addressed(&self, task_id: TaskId, by: Life) -> bool {
         let task = self
             .state
             .task(task_id)
             .filter(|task| task.is_open() && task.command.is_some());
-        let present = task
-            .and_then(|task| self.state.host(task.host_id))
-            .and_then(|host| host.store_id);
         task.is_some_and(|task| {
-            task.store_id.is_none_or(|store| store == store_id)
-                && present.is_none_or(|store| store == store_id)
+            task.store_id.is_none_or(|store| store == by.store_id)
+                && self.state.volatile.connected.get(&task.host_id) == Some(&by)
         })
     }
 

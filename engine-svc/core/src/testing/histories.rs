@@ -612,3 +612,83 @@ fn whatever_happens_everything_comes_to_a_true_end_by_every_legal_move() {
         moved.missing()
     );
 }
+
+/// A late answer of a start that is over, and a frame of its stream: each made a task wait for ever on a host whose data
+/// directory was put back.
+#[test]
+fn what_a_start_that_is_over_has_said_is_not_believed_of_the_present_one() {
+    use Action::*;
+    let answer = [
+        Copy(21846),
+        CreateDisk(11774),
+        Flow,
+        Advance(58650),
+        Flow,
+        Flow,
+        Flow,
+        CreateVm(48358),
+        Flow,
+        CreateVm(0),
+        PutBack(37080),
+        AddHost,
+        CreateVm(0),
+        Again(28989),
+        CreateVm(0),
+        CreateVm(0),
+        Connect(4980),
+        Deliver(49290),
+        LoseFrame(0),
+        CreateVm(0),
+        CreateVm(0),
+        CreateVm(0),
+        CreateVm(0),
+        Perform(0),
+        Again(41969),
+    ];
+    let frame = [
+        Copy(4035),
+        CreateVm(27740),
+        Flow,
+        CreateVm(27132),
+        Flow,
+        Flow,
+        CreateVm(0),
+        CreateVm(0),
+        CreateVm(0),
+        Flow,
+        CreateVm(0),
+        CopyDisk(306),
+        Flow,
+        RemoveVm(0),
+        Flow,
+        RemoveDisk(0),
+        Wipe(43630),
+        CreateVm(217),
+        CopyDisk(1698),
+        Flow,
+        Advance(50082),
+        Flow,
+        Flow,
+        Perform(0),
+        PutBack(5439),
+        CreateVm(19127),
+        Connect(26691),
+        FailClear(0),
+        AttachDisk(0),
+        CopyDisk(7329),
+        CopyDisk(1826),
+        AddHost,
+        Again(0),
+        Flow,
+        RemoveVm(0),
+        Again(23414),
+    ];
+    for history in [&answer[..], &frame[..]] {
+        let mut life = Life::new();
+        for action in history {
+            life.act(*action);
+        }
+        life.fair_end();
+        life.assert_over();
+    }
+}

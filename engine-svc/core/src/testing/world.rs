@@ -194,10 +194,11 @@ impl World {
     }
 
     fn observe(&mut self, host: HostId, frame: Frame) {
-        let store_id = self.hosts[&host].store;
+        let (store_id, start) = (self.hosts[&host].store, self.hosts[&host].present_start());
         self.step(Input::Observed {
             host_id: host,
             store_id,
+            start,
             frame,
         });
     }
@@ -306,12 +307,13 @@ impl World {
                 if !ours || *store_id != Some(host.store) {
                     return None;
                 }
-                let store_id = host.store;
+                let (store_id, start) = (host.store, host.present_start());
                 Some(
                     match host.start(*task_id, operation.clone(), Some(super::ENGINE)) {
                         Ok(cleared) => Input::StartAccepted {
                             task_id: *task_id,
                             store_id,
+                            start,
                             cleared: cleared.map(Box::new),
                         },
                         Err(fault) => Input::StartRefused {
@@ -327,11 +329,12 @@ impl World {
                 if !ours || *store_id != Some(host.store) {
                     return None;
                 }
-                let store_id = host.store;
+                let (store_id, start) = (host.store, host.present_start());
                 Some(match host.abort(*task_id) {
                     Ok(cleared) => Input::AbortAccepted {
                         task_id: *task_id,
                         store_id,
+                        start,
                         cleared: cleared.map(Box::new),
                     },
                     Err(fault) => Input::AbortRefused {
