@@ -352,7 +352,8 @@ async fn a_read_ends_when_its_caller_has_gone_or_its_time_is_over() {
     assert!(is_served(&channel).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// On one thread: a call that has counted itself waits for its turn before anybody sees the count.
+#[tokio::test]
 async fn a_list_of_another_connection_goes_ahead_of_those_that_wait() {
     let running = start_with(Limits {
         max_long_reads: 1,
