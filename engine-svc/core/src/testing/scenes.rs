@@ -1,32 +1,96 @@
-//! Moves that random histories seldom meet, each met on purpose.
+//! Moves and ends that random histories may not meet, each met on purpose.
 
 use std::time::Duration;
 
 use common::{Fault, FaultCode, Operation};
 
-use super::{Image, Moved, World, add_host, command_id, create_disk, create_vm, disk_id, host_id};
+use super::{
+    Fate, Image, World, add_host, attach_disk, cancel, command_id, copy_disk, create_disk, create_domain,
+    create_vm, detach_disk, disk_id, extend_disk, host_id, remove_disk, remove_host, remove_vm,
+    take_over_host,
+};
 use crate::input::{Attempt, Evidence, Input, Remembered};
 use crate::model::{AsyncTaskState, CommandState};
 
-/// What all of them have met.
-pub(crate) fn moved() -> Moved {
-    let mut moved = Moved::default();
-    for world in [
+/// All of them, played.
+pub(crate) fn all() -> Vec<World> {
+    vec![
         looked_at_again(),
         given_up_while_a_part_waits_for_evidence(),
         a_call_that_rests_is_stopped_or_refused(true),
         a_call_that_rests_is_stopped_or_refused(false),
-        gone_with_its_host(true),
-        gone_with_its_host(false),
+        gone_with_its_host(AsyncTaskState::Initializing),
+        gone_with_its_host(AsyncTaskState::Watching),
+        gone_with_its_host(AsyncTaskState::Ended),
+        stopped_half_way(true),
+        stopped_half_way(false),
+        a_day_without_trouble(),
         a_clear_that_fails(),
         a_call_that_rests_is_answered(),
         waited_for_and_stopped(),
         waited_for_until_its_time_is_up(),
         waited_for_and_started(),
-    ] {
-        moved.add_all(&world.counts.moved);
+    ]
+}
+
+/// Two disks, one of which is made when the command is stopped; it is deleted, at the first try or at the second.
+fn stopped_half_way(is_undone_at_once: bool) -> World {
+    let mut world = World::with_domains(1);
+    world.submit(1, "CreateVm", create_vm(1, [1, 2], 0));
+    let is_half_done = |world: &World| {
+        let mut children = world.root(1).children.iter();
+        children.any(|child| world.command(*child).state == CommandState::Succeeded)
+    };
+    while !world.pending.is_empty() {
+        world.perform(0, false);
     }
-    moved
+    let first = world.host_mut(0).moving_tasks()[0];
+    while !is_half_done(&world) {
+        assert!(
+            world.host_mut(0).moving_tasks().contains(&first),
+            "it is not made"
+        );
+        world.host_mut(0).advance(first);
+        while world.deliver(host_id(0)) {}
+    }
+    if !is_undone_at_once {
+        world.host_mut(0).fates = vec![Fate::Fail; 64];
+    }
+    world.step(cancel(1));
+    world.settle();
+    if !is_undone_at_once {
+        assert_eq!(world.state_of(1), CommandState::NeedsAttention);
+        world.host_mut(0).fates.clear();
+        retry(&mut world);
+        world.settle();
+    }
+    assert_eq!(world.state_of(1), CommandState::Cancelled);
+    world
+}
+
+/// A command of each kind, done.
+fn a_day_without_trouble() -> World {
+    let mut world = World::new(2);
+    for (n, rpc, request) in [
+        (1, "AddHost", add_host(0)),
+        (2, "CreateStorageDomain", create_domain(0, 0)),
+        (3, "CreateVm", create_vm(1, [1, 2], 0)),
+        (4, "CreateDisk", create_disk(3, 0)),
+        (5, "AttachDisk", attach_disk(3, 1)),
+        (6, "CopyDisk", copy_disk(3, 4, 0)),
+        (7, "ExtendDisk", extend_disk(3, 8192)),
+        (8, "DetachDisk", detach_disk(3, 1)),
+        (9, "RemoveDisk", remove_disk(3)),
+        (10, "RemoveVm", remove_vm(1)),
+        (11, "AddHost", add_host(1)),
+        (12, "TakeOverHost", take_over_host(1)),
+        (13, "RemoveHost", remove_host(1)),
+    ] {
+        world.submit(n, rpc, request);
+        world.settle();
+        assert_eq!(world.state_of(n), CommandState::Succeeded, "{rpc}");
+    }
+    world
 }
 
 fn probe(world: &mut World, at: usize, evidence: Evidence, is_busy: bool) {
@@ -120,11 +184,11 @@ fn a_call_that_rests_is_stopped_or_refused(is_stopped: bool) -> World {
     world
 }
 
-/// A task that the engine does not know, of a host that loses its memory: while it waits there to be asked for, or
-/// while it is at work.
-fn gone_with_its_host(is_held: bool) -> World {
+/// A task that the engine does not know, of a host that loses its memory: while the task waits there to be asked for, while it is at
+/// work, or when it has ended.
+fn gone_with_its_host(wanted: AsyncTaskState) -> World {
     let mut world = World::with_domains(1);
-    let task = if is_held {
+    let task = if wanted == AsyncTaskState::Initializing {
         let records = world.engine.records.clone();
         world.submit(1, "CreateDisk", create_disk(1, 0));
         world.perform(0, false);
@@ -140,12 +204,12 @@ fn gone_with_its_host(is_held: bool) -> World {
         task
     };
     world.connect(host_id(0));
-    let wanted = match is_held {
-        true => AsyncTaskState::Initializing,
-        false => AsyncTaskState::Watching,
-    };
     while world.engine.state.task(task).map(|task| task.async_state) != Some(wanted) {
-        assert!(world.deliver(host_id(0)), "it is shown");
+        let goes_on = match wanted {
+            AsyncTaskState::Ended => world.flow(),
+            _ => world.deliver(host_id(0)),
+        };
+        assert!(goes_on, "it is shown");
     }
     world.wipe(host_id(0));
     world.host_mut(0).orphans.clear();
