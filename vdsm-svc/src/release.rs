@@ -46,7 +46,7 @@ fn release(store: &Arc<dyn Store>) -> Result<String, StoreError> {
         Ok(Some(owner)) => {
             let start = owner.incarnation.map(|start| format!(", incarnation {start}"));
             let released = if owner.released {
-                ", which had given it up"
+                ", which had released it"
             } else {
                 ""
             };

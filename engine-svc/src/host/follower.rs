@@ -98,7 +98,7 @@ impl Follower {
                     pauses.lasted(begun.elapsed());
                     if pauses.flaps() && !flapped {
                         warn!(
-                            "the host ends each connection soon after it begins: it is connected less often from now on"
+                            "the host ends each connection soon after it begins: the engine connects to it less often from now on"
                         );
                     }
                     end
@@ -243,7 +243,7 @@ impl Follower {
 /// The fault of a host that does not decide.
 fn never_decides(said: &Fault) -> Fault {
     let words = format!(
-        "the host has not decided for more than {} s whose it is, which takes it {} s at most; until it does it counts as another life's: {}",
+        "the host has not decided for more than {} s whose it is, although that takes at most {} s; until it decides, it counts as another life's: {}",
         MAX_PUT_OFF.as_secs(),
         MAX_PUT_OFF.as_secs() / 2,
         said.message

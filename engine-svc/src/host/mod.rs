@@ -100,7 +100,7 @@ impl Perform<machine::Effect> for Outbox {
             machine::Effect::Renewed(life) => {
                 warn!(
                     epoch = life.epoch, incarnation = %life.incarnation,
-                    "another life of this engine was proven: this one takes a new incarnation, so that its hosts can prove this one to the other"
+                    "another life of this engine is proven: this start takes a new incarnation, with which its hosts can prove it to the other life"
                 );
                 self.lives.renew(life);
             }

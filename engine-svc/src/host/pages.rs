@@ -76,7 +76,7 @@ impl Pages {
         } else if self.empty > MAX_EMPTY {
             format!("sent {} pages in a row without an item", self.empty)
         } else if self.read >= MAX_PAGES {
-            format!("sent {} pages and no end", self.read)
+            format!("sent {} pages without reaching the end", self.read)
         } else {
             self.token = next;
             return Ok(true);

@@ -146,10 +146,10 @@ impl Authority {
             return Err(wrong(&cert_path, what));
         };
         if !own.is_ca {
-            return Err(wrong(&cert_path, "is the certificate of no CA".to_owned()));
+            return Err(wrong(&cert_path, "is not the certificate of a CA".to_owned()));
         }
         let key = KeyPair::from_pem(&key)
-            .map_err(|error| wrong(&key_path, format!("holds no key that can be used: {error}")))?;
+            .map_err(|error| wrong(&key_path, format!("holds no usable key: {error}")))?;
         if own.key != key.public_key_raw() {
             let what = format!("is the key of another certificate than {}", cert_path.display());
             return Err(wrong(&key_path, what));

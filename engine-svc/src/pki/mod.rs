@@ -28,9 +28,9 @@ const NAME: &str = "pki";
 pub const HELP: &str = "Certificates for TLS, in files; each has --help:
   pki init          make a CA
   pki issue-engine  make the certificate of the engine
-  pki issue-host    make that of a host
-  pki issue-client  make that of a user
-  pki show          say what certificates are, and how long they last";
+  pki issue-host    make the certificate of a host
+  pki issue-client  make the certificate of a user
+  pki show          print what certificates say, and how long they are valid";
 
 /// Days for which a certificate is valid by default: long enough to be renewed once a year.
 const DAYS: u32 = 397;
@@ -49,8 +49,8 @@ pub(crate) enum PkiError {
     Exists(PathBuf),
     /// There is a CA already, which is never replaced.
     #[error(
-        "{} is there already: nothing was changed. A CA is not replaced, for all that it has signed would be void; make another one in \
-         another --dir, and trust both for a while (docs/operations.md)",
+        "{} is there already: nothing was changed. A CA is never replaced, because everything that it has signed \
+         would become void; make another CA in another --dir, and trust both for a while (docs/operations.md)",
         .0.display()
     )]
     CaExists(PathBuf),
@@ -206,7 +206,7 @@ fn run(what: &What) -> Result<Vec<String>, PkiError> {
         What::Init(init) => {
             Authority::make(&init.dir, init.days, init.owner)?;
             Ok(vec![format!(
-                "made a CA in {}: keep ca.key from everybody; ca.crt is for all",
+                "made a CA in {}: keep ca.key secret; everybody may have ca.crt",
                 init.dir.display()
             )])
         }
@@ -234,7 +234,7 @@ fn issue(asked: &Issue, name: &str, bearer: &Bearer) -> Result<Vec<String>, PkiE
     files::put(&out, &issued, asked.replace, asked.owner)?;
     let mut lines = show::file(&out.join(files::CERT))?;
     lines.push(format!(
-        "{}, {} (for nobody else to read) and {} are in {}",
+        "{}, {} (keep it secret) and {} are in {}",
         files::CERT,
         files::KEY,
         files::CA,

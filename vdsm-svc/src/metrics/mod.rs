@@ -8,13 +8,13 @@ pub(crate) use self::shown::{Sources, add};
 
 runtime::metrics! {
     HOST: Gauge "vdsm_host_info" [host_id, qemu_img]
-        "Always 1; which host it is, and the version of its qemu-img.";
+        "Always 1; the labels name the host, and the version of its qemu-img.";
     ENGINES: Gauge "vdsm_engines_connected" []
-        "Starts of engines that have a stream of tasks open here.";
+        "Starts of engines that have an open stream of tasks.";
     TASKS: Gauge "vdsm_tasks" [operation, state]
         "Tasks that are not over.";
     TASKS_ENDED: Counter "vdsm_tasks_ended_total" [operation, outcome]
-        "Tasks that are over: finished, recovered (what they had begun is undone), or failed (it could not be).";
+        "Tasks that are over: finished, recovered (their work is undone), or failed (their work could not be undone).";
     QUEUE_WAIT: Histogram "vdsm_task_queue_wait_seconds" []
         "From the acceptance of a task until it began to run.";
     RUN_TIME: Histogram "vdsm_task_run_seconds" [operation]
@@ -22,25 +22,25 @@ runtime::metrics! {
     QUEUED: Gauge "vdsm_queue_tasks" []
         "Tasks that wait to run.";
     QUEUED_MOST: Gauge "vdsm_queue_max_tasks" []
-        "How many of them may be (--queue-limit).";
+        "Maximum number of tasks that wait to run (--queue-limit).";
     QUEUED_AGE: Gauge "vdsm_queue_oldest_seconds" []
-        "How long ago the task was accepted that has waited to run for longest; 0 where none waits.";
+        "How long ago the oldest task that waits to run was accepted; 0 if there is none.";
     RUNNING: Gauge "vdsm_running_tasks" []
         "Tasks that run, or are being undone.";
     RUNNING_MOST: Gauge "vdsm_running_max_tasks" []
-        "How many of them may be (--running-per-host).";
+        "Maximum number of running tasks (--running-per-host).";
     STALLED: Gauge "vdsm_progress_stalled_seconds" []
-        "For how long no byte has moved of a running task that tells its progress, of all the longest.";
+        "The longest time for which a running task that reports its progress has moved no byte.";
     DOMAINS: Gauge "vdsm_storage_domains" []
         "Storage domains in the storage root.";
     DOMAIN_TOTAL: Gauge "vdsm_storage_domain_total_bytes" [domain_id]
-        "Size of the domain's file system. Of more than 1,000 domains only the first are here.";
+        "Size of the domain's file system. Only the first 1,000 domains are shown.";
     DOMAIN_FREE: Gauge "vdsm_storage_domain_free_bytes" [domain_id]
-        "Free on the domain's file system.";
+        "Free space on the domain's file system.";
     STORAGE_USABLE: Gauge "vdsm_storage_usable" []
-        "1 while the storage root's name leads to the directory that is worked in, and it can be read.";
+        "1 while the storage root's name leads to the directory in which the host works, and it can be read.";
     STORAGE_AGE: Gauge "vdsm_storage_sample_age_seconds" []
-        "How old these figures of storage are: they grow old while storage does not answer.";
+        "Age of these figures of storage; it grows while storage does not answer.";
 }
 
 #[cfg(test)]

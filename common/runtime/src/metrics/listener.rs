@@ -81,7 +81,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 pub enum ListenerError {
     /// Others than this machine could read them.
     #[error(
-        "--metrics-listen {0} is no loopback address, and metrics are served in plain text, to whoever asks: give 127.0.0.1 or [::1], or only a port, or say --insecure"
+        "--metrics-listen {0} is not a loopback address, and metrics are served in plain text to everybody who asks: give 127.0.0.1 or [::1], or only a port, or --insecure"
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be had, or not be written down.

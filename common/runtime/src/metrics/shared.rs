@@ -12,45 +12,45 @@ use crate::log::Log;
 
 crate::metrics! {
     BUILD_INFO: Gauge "service_build_info" [service, version, store_id]
-        "Always 1; what runs, and over which store.";
+        "Always 1; the labels say what runs, and on which store.";
     READY: Gauge "service_ready" []
-        "1 while calls are served: the records are loaded, and what is acknowledged is where the next start looks for it.";
+        "1 while calls are served: the records are loaded, and the data directory is still where the next start will look for it.";
     PLAIN_TEXT: Gauge "service_plain_text_off_loopback" []
-        "1 where the service was told to serve plain text on an address that is not loopback (--insecure).";
+        "1 if the service may serve plain text on an address that is not loopback (--insecure).";
     CERTIFICATE: Gauge "service_certificate_expiry_timestamp_seconds" [certificate]
-        "When a certificate that the service uses or trusts ends to be valid; nothing where there is none.";
+        "When a certificate that the service uses or trusts expires; no sample if there is none.";
 
     CONNECTIONS: Gauge "service_connections" []
-        "Open connections of clients, those that are told why they are refused included.";
+        "Open connections of clients, including those that are being refused.";
     CONNECTIONS_MOST: Gauge "service_connections_max" []
-        "How many of them may be (--max-connections, and the limit of open files).";
+        "Maximum number of open connections (--max-connections, and the limit of open files).";
     CONNECTIONS_REFUSED: Counter "service_connections_refused_total" []
-        "Connections that were refused for want of room.";
+        "Connections that were refused for lack of room.";
     CONNECTIONS_CLOSED: Counter "service_connections_closed_total" [reason]
-        "Connections that the service closed: without calls, to make room (made_room); they did not begin to speak (handshake); they held memory and did not move (stuck).";
+        "Connections that the service closed: connections without calls, to make room (made_room); connections that did not begin to speak (handshake); connections that held memory without progress (stuck).";
     ACCEPTS_FAILED: Counter "service_accepts_failed_total" []
-        "Times that no connection could be accepted, for want of files or memory.";
+        "How often no connection could be accepted, for lack of files or memory.";
     CALLS: Gauge "service_calls" [class]
-        "Calls that are under way: requests, waits, watches.";
+        "Calls under way: requests, waits, watches.";
     CALLS_MOST: Gauge "service_calls_max" [class]
-        "How many of them may be (--max-requests, --max-waits, --max-watches).";
+        "Maximum number of calls under way (--max-requests, --max-waits, --max-watches).";
     CALLS_TAKEN: Counter "service_calls_taken_total" [class]
-        "Calls that were taken.";
+        "Calls that were accepted.";
     CALLS_REFUSED: Counter "service_calls_refused_total" []
-        "Calls that were refused for want of room or memory.";
+        "Calls that were refused for lack of room or memory.";
     CALLS_EXPIRED: Counter "service_calls_expired_total" []
         "Calls that ended at a deadline.";
     HELD: Gauge "service_held_bytes" []
-        "Memory for requests that are half read and answers that are not taken.";
+        "Memory for partly received requests and for answers that were not read.";
     HELD_MOST: Gauge "service_held_max_bytes" []
-        "How much of it there may be (--max-held-mib).";
+        "Maximum of that memory (--max-held-mib).";
     ANSWERED_WITH: Counter "service_faults_total" [code]
         "Calls that ended with a fault, by its code (docs/error-codes.md).";
 
     INPUTS_WAITING: Gauge "service_inputs_waiting" []
-        "Inputs that wait for the coordinator: what clients, hosts and tasks have said and nobody has looked at.";
+        "Inputs from clients, hosts and tasks that wait for the coordinator.";
     INPUT_TIME: Histogram "service_input_duration_seconds" []
-        "From the arrival of an input (a request, an edge of a task) until what it changes is durable.";
+        "From the arrival of an input (a request, an edge of a task) until its changes are durable.";
     COMMIT_TIME: Histogram "service_commit_duration_seconds" []
         "How long it took to make a batch durable.";
     COMMITS_FAILED: Counter "service_commits_failed_total" []
@@ -58,40 +58,40 @@ crate::metrics! {
     BATCH_SIZE: Histogram "service_batch_revisions" []
         "Revisions in a batch: one durable write makes all of them durable.";
     REVISIONS: Gauge "service_revision" []
-        "The last revision: rises by one with each change that is durable.";
+        "The last revision; it increases by one with each durable change.";
 
     WATCHES_BEHIND: Gauge "service_watch_lag_revisions" []
-        "How many revisions the watch that is furthest behind has still to be given, of those that have had their snapshot.";
+        "The number of revisions by which the slowest watch is behind, among the watches that have had their snapshot.";
     DELIVERY_TIME: Histogram "service_watch_delivery_duration_seconds" []
-        "From the commit of a revision until a watch hands it to its connection, of revisions that memory still had.";
+        "From the commit of a revision until a watch hands it to its connection, for revisions that were still in memory.";
     RESYNCS: Counter "service_watch_points_refused_total" [problem]
-        "Watches that were sent to a snapshot, because the history does not have the point that they asked for or had come to.";
+        "Watches that had to begin again with a snapshot, because the history does not have the point that they asked for or had reached.";
     PROGRESS: Counter "service_progress_samples_total" []
         "Samples of the progress of running tasks that differ from the one before: bytes have moved.";
 
     STORE_USABLE: Gauge "service_store_usable" []
-        "1 while the store takes commits, 0 while it is being opened again after a failure, or is lost.";
+        "1 while the store accepts commits, 0 while it is being opened again after a failure, or is lost.";
     STORE_ROOM: Gauge "service_store_room" []
         "1 while there is room for new work on the disk of the data directory (docs/adr/0008).";
     STORE_FREE: Gauge "service_store_free_bytes" []
-        "Free on the file system of the data directory.";
+        "Free space on the file system of the data directory.";
     STORE_TOTAL: Gauge "service_store_total_bytes" []
         "Size of the file system of the data directory.";
     STORE_SIZE: Gauge "service_store_size_bytes" [part]
-        "What the store takes on disk: its tables, and its write-ahead log.";
+        "Size of the store on disk: its tables, and its write-ahead log.";
     LOG_FILL: Gauge "service_store_log_fill_ratio" []
-        "How full the file of the write-ahead log is that is being written; at 1 it goes on with the other one.";
+        "How full the present file of the write-ahead log is; at 1 the log goes on with the other file.";
     CHECKPOINT_REVISIONS: Gauge "service_store_checkpoint_lag_revisions" []
         "Revisions that are in the write-ahead log only.";
     CHECKPOINT_LAG: Gauge "service_store_checkpoint_lag_seconds" []
-        "For how long something has been in the write-ahead log only.";
+        "Age of the oldest revision that is in the write-ahead log only.";
     CHECKPOINT_STUCK: Gauge "service_store_checkpoint_stuck" []
         "1 while the tables cannot be written: commits go on until the write-ahead log is full.";
     STORE_AGE: Gauge "service_store_sample_age_seconds" []
-        "How old these figures of the store are: they grow old while the disk does not answer.";
+        "Age of these figures of the store; it grows while the disk does not answer.";
 
     CPU: Counter "process_cpu_seconds_total" []
-        "Time on processors, of this process.";
+        "CPU time of this process.";
     RESIDENT: Gauge "process_resident_memory_bytes" []
         "Memory that is in use.";
     VIRTUAL: Gauge "process_virtual_memory_bytes" []
@@ -99,7 +99,7 @@ crate::metrics! {
     FILES: Gauge "process_open_fds" []
         "Open files.";
     FILES_MOST: Gauge "process_max_fds" []
-        "How many there may be.";
+        "Maximum number of open files.";
     THREADS: Gauge "process_threads" []
         "Threads.";
     STARTED: Gauge "process_start_time_seconds" []
@@ -113,7 +113,7 @@ crate::metrics! {
     LOG_LINES_LOST: Counter "service_log_lines_lost_total" []
         "Lines of the log that were dropped, because nobody read them fast enough.";
     SCRAPES: Counter "service_metrics_pages_total" []
-        "Pages of metrics that were asked for, this one included.";
+        "Pages of metrics that were requested, including this one.";
 }
 
 /// What is told of the service in every page.

@@ -53,7 +53,7 @@ impl HealthSocket {
                     let _ = tokio::time::timeout(PATIENCE, asked.write_all(answer)).await;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "a question about health was not accepted");
+                    tracing::debug!(%error, "cannot accept a health check");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -33,7 +33,7 @@ const SIGNALS: [(Number, &str, Meaning); 14] = [
         Number::HUP,
         "SIGHUP",
         Meaning::GoOn(
-            "certificates are read again, where there are any; the settings and the log filter are read at startup only: restart the service to change those",
+            "the certificates, if any, are read again; the settings and the log filter are read only at startup: restart the service to change them",
         ),
     ),
     (

@@ -89,7 +89,7 @@ pub(super) struct Counters {
     pub(super) handshakes_failed: AtomicU64,
     /// Connections that held memory and did not move.
     pub(super) connections_stuck: AtomicU64,
-    /// Times that no connection could be accepted, for want of files or memory.
+    /// How often no connection could be accepted, for lack of files or memory.
     pub(super) accepts_failed: AtomicU64,
     /// Calls that were refused.
     pub(super) calls_refused: AtomicU64,

@@ -49,7 +49,7 @@ impl Certificate {
     /// # Errors
     /// Words that begin with a verb and say what is wrong with it.
     pub fn of(der: &CertificateDer<'_>) -> Result<Self, String> {
-        let unreadable = |error: &dyn std::fmt::Display| format!("holds what is no certificate: {error}");
+        let unreadable = |error: &dyn std::fmt::Display| format!("does not hold a certificate: {error}");
         let (_, read) = X509Certificate::from_der(der).map_err(|error| unreadable(&error))?;
         let common_name = match read.subject().iter_common_name().next() {
             Some(name) => text(name.as_str().map_err(|error| unreadable(&error))?)?,
@@ -128,7 +128,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     let found = CertificateDer::pem_slice_iter(pem).take(MOST_CERTIFICATES + 1);
     let found: Vec<_> = found
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("is no PEM: {error}"))?;
+        .map_err(|error| format!("is not PEM: {error}"))?;
     match found.len() {
         0 => Err("holds no certificate in PEM".to_owned()),
         count if count > MOST_CERTIFICATES => {
@@ -144,7 +144,7 @@ const SHOWN: usize = 4;
 fn text(text: &str) -> Result<String, String> {
     if text.chars().any(steers) || text.chars().count() > NAME_CHARS {
         return Err(format!(
-            "holds a certificate with a name that has control characters, or more than {NAME_CHARS}"
+            "holds a certificate with a name that has control characters, or more than {NAME_CHARS} characters"
         ));
     }
     Ok(text.to_owned())

@@ -68,7 +68,7 @@ impl HostName {
                 Ok(Self::Dns(name.as_ref().to_owned()))
             }
             _ => Err(wrong(format!(
-                "is {identity:.300?}; expected host:UUID, or a DNS name, as the host's certificate has it"
+                "is {identity:.300?}; expected host:UUID, or a DNS name, as in the host's certificate"
             ))),
         }
     }
@@ -248,8 +248,8 @@ impl Expected {
     fn another(&self, own: &CertificateDer<'_>) -> String {
         let named = Certificate::of(own).map(|certificate| certificate.name());
         format!(
-            "shows the certificate of {}, and {} is expected: see whether the address is right, or give AddHost the identity that \
-             the host's certificate has",
+            "shows the certificate of {}, but {} is expected: check the address, or give AddHost the identity that is \
+             in the host's certificate",
             named.unwrap_or_else(|what| what),
             self.name
         )
@@ -353,8 +353,8 @@ impl Way {
                 let peer = tcp.peer_addr()?;
                 if !is_this_machine(peer.ip()) && !self.insecure {
                     let words = format!(
-                        "is at {peer}, which is not this machine, and plain text does not leave it: give --host-tls-cert, \
-                         --host-tls-key and --host-tls-ca, or say --insecure"
+                        "is at {peer}, which is not this machine, and plain text must not leave this machine: give \
+                         --host-tls-cert, --host-tls-key and --host-tls-ca, or --insecure"
                     );
                     return Err(io::Error::other(Refused(words)));
                 }

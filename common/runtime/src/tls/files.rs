@@ -93,7 +93,7 @@ impl Files {
         let key = PrivateKeyDer::from_pem_slice(&bytes.key).map_err(|error| {
             content(
                 &self.key,
-                format!("holds no private key in PEM that this service reads ({error})"),
+                format!("holds no private key in PEM that this service can read ({error})"),
             )
         })?;
         let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| TlsError::Pair {
@@ -130,7 +130,7 @@ impl Files {
         {
             tracing::warn!(
                 path = %path.display(), mode = format_args!("{:04o}", mode & 0o7777),
-                "others may read the key of {flag}: chmod 600 {}", path.display()
+                "other users can read the key of {flag}: chmod 600 {}", path.display()
             );
         }
     }
@@ -163,7 +163,7 @@ fn open(path: &Path) -> std::io::Result<File> {
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(std::io::Error::other("it is no regular file")),
+        false => Err(std::io::Error::other("it is not a regular file")),
     }
 }
 

@@ -96,7 +96,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
                     let names = self.certificates();
                     let own = names.first().map(|(_, own)| (own.name(), own.until.clone()));
                     let (own, until) = own.unwrap_or_default();
-                    tracing::info!(own, until, file = %self.files.cert.1.display(), "the certificates have changed and are used from now on");
+                    tracing::info!(own, until, file = %self.files.cert.1.display(), "the certificates have changed; the new ones are in use");
                 }
                 Ok(Err(error)) => told.trouble(&error),
                 // The check panicked: the files count as unchanged.
@@ -149,17 +149,14 @@ fn tell_of_end(flag: &'static str, certificate: &Certificate, now: Timestamp) {
             "a certificate of {flag} has EXPIRED: peers refuse it; replace the file"
         );
     } else if certificate.not_before > now {
-        tracing::error!(
-            name,
-            "a certificate of {flag} is not valid yet: see whether the clock is right"
-        );
+        tracing::error!(name, "a certificate of {flag} is not valid yet: check the clock");
     } else if u128::from(left.unsigned_abs()) < WARNED_BEFORE.as_micros() {
         let days = left / DAY_MICROS;
         tracing::warn!(
             name,
             until,
             days,
-            "a certificate of {flag} ends soon: replace the file before that"
+            "a certificate of {flag} expires soon: replace the file before then"
         );
     }
 }
@@ -176,7 +173,9 @@ impl Told {
     fn trouble(&mut self, error: &TlsError) {
         let words = causes(error);
         if self.trouble.as_ref() != Some(&words) {
-            tracing::error!("changed certificates are not used, and the former ones stay in use: {words}");
+            tracing::error!(
+                "the changed certificates cannot be used, and the former ones stay in use: {words}"
+            );
             self.trouble = Some(words);
         }
     }

@@ -38,7 +38,7 @@ pub(crate) use self::told::Told;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Some of the three files are named, but not all.
-    #[error("{given} is given, and {missing} is not: TLS takes all three of {all}")]
+    #[error("{given} is given, but {missing} is not: TLS needs all three of {all}")]
     Incomplete {
         /// The given flags.
         given: String,
@@ -80,8 +80,9 @@ pub enum TlsError {
     },
     /// The certificate names another engine.
     #[error(
-        "the certificate of --host-tls-cert names engine {named}, and this data directory is engine {own}: issue one for it \
-         (`engine-svc pki issue-engine --engine-id {own}`), or give the directory of engine {named}"
+        "the certificate of --host-tls-cert names engine {named}, but this data directory belongs to engine {own}: \
+         issue a certificate for it (`engine-svc pki issue-engine --engine-id {own}`), or use the data directory of \
+         engine {named}"
     )]
     OtherEngine {
         /// The engine that the certificate names.
@@ -91,9 +92,9 @@ pub enum TlsError {
     },
     /// Plain text on an address that others can reach.
     #[error(
-        "refusing to listen on {0} in plain text: whoever reaches that address may do all that this service can do. Give \
-         --tls-cert, --tls-key and --tls-client-ca (`engine-svc pki` makes them), listen on loopback (127.0.0.1), or say --insecure \
-         if a network or a proxy keeps strangers out"
+        "refusing to listen on {0} in plain text: whoever can reach that address could do everything that this \
+         service can do. Give --tls-cert, --tls-key and --tls-client-ca (`engine-svc pki` makes them), listen on \
+         loopback (127.0.0.1), or give --insecure if a network or a proxy keeps strangers out"
     )]
     Plain(std::net::SocketAddr),
 }

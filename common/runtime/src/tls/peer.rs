@@ -70,12 +70,12 @@ impl Peer {
         }
         let words = match needed {
             Access::Engine => format!(
-                "only the engine that has this host changes anything on it, and the certificate shows {}: ask that engine for it. \
-                 Nothing was done",
+                "only the engine that owns this host may change anything on it, and the certificate names {}: request \
+                 the change from that engine. Nothing was done",
                 self.identity
             ),
             Access::User(role) => format!(
-                "this takes the role {role}, and the certificate shows {}. Nothing was done",
+                "this call requires the role {role}, and the certificate names {}. Nothing was done",
                 self.identity
             ),
         };
@@ -102,7 +102,7 @@ impl Identity {
         }
         if let Some(id) = certificate.uri(HOST)? {
             return Err(format!(
-                "shows the certificate of host {id}, and hosts call nobody"
+                "shows the certificate of host {id}, but hosts may call nobody"
             ));
         }
         let name = match certificate.uri(USER)? {
@@ -116,7 +116,7 @@ impl Identity {
             None => Role::Viewer,
             Some(role) => role.parse().map_err(|()| {
                 format!(
-                    "shows a certificate of the role {role:?}, which there is not: viewer, operator or admin"
+                    "shows a certificate with the unknown role {role:?}; expected viewer, operator or admin"
                 )
             })?,
         };

@@ -11,7 +11,7 @@ use super::{ServerTls, TlsError};
 // Their text is the settings' help.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Who may come in")]
+#[command(next_help_heading = "Access to the service")]
 pub struct Door {
     /// Certificate of the service, in PEM, with the certificates between it and its CA. If it is given, the service
     /// speaks only TLS 1.3, and every client must show a certificate of --tls-client-ca. This file and the next two
@@ -36,7 +36,7 @@ pub struct Door {
 // Their text is the settings' help.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "How hosts are met")]
+#[command(next_help_heading = "Connections to hosts")]
 pub struct HostDoor {
     /// Certificate that the engine shows to its hosts, in PEM; it names the engine (`engine:UUID`). If it is given,
     /// every host must speak TLS and show a certificate of --host-tls-ca that names the host. A new data directory
@@ -63,8 +63,8 @@ impl Door {
     pub fn lock(&self, address: SocketAddr) -> Result<Option<ServerTls>, TlsError> {
         if self.insecure {
             tracing::warn!(
-                "--insecure: plain text is spoken on addresses that are not loopback where no TLS is set up; whoever is between, or \
-                 reaches the port, may read and do everything"
+                "--insecure: without TLS, plain text is spoken even on addresses that are not loopback; whoever can \
+                 reach the port, or the network in between, can read and do everything"
             );
         }
         match self.files()? {

@@ -23,17 +23,19 @@ pub(super) fn of(error: &io::Error) -> String {
     let words = match below {
         Some(error) => of_tls(error),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "hangs up in the handshake".to_owned(),
-        None => format!("breaks the connection off: {error}"),
+        None => format!("breaks the connection: {error}"),
     };
     words.chars().take(MOST_CHARS).collect()
 }
 
 fn of_tls(error: &Error) -> String {
     match error {
-        Error::NoCertificatesPresented => "shows no certificate, and there is no way in without".to_owned(),
+        Error::NoCertificatesPresented => "shows no certificate, but must show one".to_owned(),
         Error::InvalidCertificate(error) => of_certificate(error),
         Error::AlertReceived(alert) => of_alert(*alert),
-        Error::PeerIncompatible(what) => format!("does not speak TLS 1.3 as it is spoken here ({what:?})"),
+        Error::PeerIncompatible(what) => {
+            format!("does not speak TLS 1.3 in a way that this side accepts ({what:?})")
+        }
         Error::InvalidMessage(what) => {
             format!("does not speak TLS: plain text, or something else ({what:?})")
         }
@@ -45,13 +47,13 @@ fn of_certificate(error: &CertificateError) -> String {
     let what = match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "that has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "that is not valid yet; see whether both clocks are right".to_owned()
+            "that is not valid yet; check both clocks".to_owned()
         }
-        CertificateError::UnknownIssuer => "of a CA that is not known here".to_owned(),
+        CertificateError::UnknownIssuer => "of a CA that is not trusted here".to_owned(),
         // A CA of that name is known, but has not signed the certificate.
-        CertificateError::BadSignature => "that was signed by no CA that is known here".to_owned(),
+        CertificateError::BadSignature => "that no CA trusted here has signed".to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "that is not for this: servers and clients have each their own (extended key usage)".to_owned()
+            "that is not for this purpose (extended key usage): servers and clients have certificates of their own".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("of another name: {error}")
@@ -66,19 +68,21 @@ fn of_certificate(error: &CertificateError) -> String {
 fn of_alert(alert: AlertDescription) -> String {
     let what = match alert {
         AlertDescription::CertificateRequired => "it wants a certificate, and was shown none",
-        AlertDescription::UnknownCA => "it does not know the CA of the certificate that it was shown",
+        AlertDescription::UnknownCA => "it does not trust the CA of the certificate that it was shown",
         AlertDescription::CertificateExpired => {
             "the certificate that it was shown has expired, or is not valid yet by its clock"
         }
         AlertDescription::AccessDenied => "the certificate that it was shown names somebody else",
         AlertDescription::UnsupportedCertificate => {
-            "the certificate that it was shown is not for this: servers and clients have each their own"
+            "the certificate that it was shown is not for this purpose: servers and clients have certificates of their own"
         }
         AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateRevoked
-        | AlertDescription::DecryptError => "it does not take the certificate that it was shown",
-        AlertDescription::ProtocolVersion => "it speaks no version of TLS that is spoken here (1.3)",
+        | AlertDescription::DecryptError => "it does not accept the certificate that it was shown",
+        AlertDescription::ProtocolVersion => {
+            "it does not speak TLS 1.3, the only version that is spoken here"
+        }
         other => return format!("refuses this end ({other:?}); its log says why"),
     };
     format!("refuses this end: {what}; its log says more")

@@ -140,7 +140,7 @@ impl Tx<'_> {
         };
         let lost = fault.code == FaultCode::HostOwned && self.note_other_owner(host_id, Some(&fault));
         let lost = if lost {
-            ". It belonged to this engine: another one has taken it over, or a copy of its data directory from before that was restored. The records of this engine about it are outdated; nothing is sent to it until somebody has it taken over"
+            ". It belonged to this engine: another engine has taken it over, or its data directory was restored from a copy made before this engine had it. This engine's records about it are outdated; nothing is sent to it until somebody has it taken over"
         } else {
             ""
         };
@@ -179,7 +179,7 @@ impl Tx<'_> {
             return;
         }
         let message = format!(
-            "host {host_id} belongs to another start of this engine (incarnation {}), which is at work and says so through host {via}: another engine runs on a copy of this data directory. Stop the one that is not meant to have the host; if              this one is, have the host taken over (TakeOverHost)",
+            "host {host_id} belongs to another start of this engine (incarnation {}), which is at work and says so through host {via}: another engine runs on a copy of this data directory. Stop the engine that is not to have the host; if this one is, have the host taken over (TakeOverHost)",
             life.incarnation
         );
         let fault = Fault::new(FaultCode::EngineFenced, message).about(EntityKey::Host(host_id));
@@ -453,7 +453,7 @@ pub fn put_back(host_id: HostId, said: Option<&Fault>) -> Fault {
         .map(|fault| format!(" ({})", fault.message))
         .unwrap_or_default();
     let message = format!(
-        "the host belonged to another engine{said}, and now says that it belongs to this one, which nobody has decided: an older copy of its data directory was restored. Have it taken over (TakeOverHost) by the engine that is to have it"
+        "the host belonged to another engine{said}, and now says that it belongs to this one, although nobody has decided so: an older copy of its data directory was restored. Have it taken over (TakeOverHost) by the engine that is to have it"
     );
     Fault::new(FaultCode::HostOwned, message).about(host_id)
 }

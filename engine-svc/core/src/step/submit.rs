@@ -270,7 +270,7 @@ pub(super) fn held(key: &EntityKey, holder: &Holder, waits: bool) -> String {
             since,
         } => {
             format!(
-                "{key} is {how} by task {task_id} on host {host_id}, which is none of this engine's, since {}",
+                "{key} is {how} by task {task_id} on host {host_id}, which this engine did not start, since {}",
                 utc(*since)
             )
         }

@@ -319,7 +319,9 @@ impl<'a> Tx<'a> {
         // A retry and an abandon are refused until the host is this engine's; then the command goes on by itself.
         let note = match fault.code {
             FaultCode::HostIdMismatch => "the host that was added, at its address",
-            _ if is_about_identity(&fault) => "the host to be this engine's: TakeOverHost, if it is to be",
+            _ if is_about_identity(&fault) => {
+                "the host to belong to this engine; use TakeOverHost if it should"
+            }
             _ => "RetryCommand or AbandonCommand; or the missing fact",
         };
         WaitingFor {

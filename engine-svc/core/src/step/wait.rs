@@ -272,7 +272,7 @@ pub(super) fn would_await(blockers: Blockers, now: Timestamp) -> WaitingFor {
 fn expired(seconds: f64, blockers: &Blockers, stance: Option<&Fault>) -> Fault {
     if let Some(fault) = stance {
         let message = format!(
-            "it waited for {seconds} s (lock_wait), and did not begin, for this engine begins nothing: {}",
+            "it waited {seconds} s (lock_wait) and did not start, because this engine starts nothing: {}",
             fault.message
         );
         return Fault::new(FaultCode::LockWaitExpired, message).about(&fault.subject);
@@ -283,7 +283,7 @@ fn expired(seconds: f64, blockers: &Blockers, stance: Option<&Fault>) -> Fault {
         .collect();
     let more = blockers.by.len().saturating_sub(NAMED) + blockers.more;
     let more = if more > 0 {
-        format!("; and {more} more are in its way")
+        format!("; {more} more block it")
     } else {
         String::new()
     };

@@ -132,12 +132,12 @@ async fn a_user_does_what_the_role_allows() -> TestResult<()> {
     not_permitted(
         "a viewer",
         done,
-        "takes the role operator, and the certificate shows user \"vi\"",
+        "requires the role operator, and the certificate names user \"vi\"",
     )?;
     let done = engine.vms.clone().create_vm(vm()).await;
-    not_permitted("an engine", done, "shows engine ")?;
+    not_permitted("an engine", done, "names engine ")?;
     let done = operator.hosts.clone().add_host(host()).await;
-    not_permitted("an operator", done, "takes the role admin")?;
+    not_permitted("an operator", done, "requires the role admin")?;
     // The user name in a call's metadata does not count.
     let named = with_metadata(vm(), &[("x-user", "root")]);
     let answer = operator.vms.clone().create_vm(named).await?.into_inner();
@@ -200,7 +200,7 @@ async fn the_engine_speaks_to_the_host_that_was_named_and_to_no_other() -> TestR
         .client
         .ask_add_host(&requests::add_host(&id, "eighth", eighth.address()))
         .await?;
-    host_away(&world, &id, "of a CA that is not known here").await?;
+    host_away(&world, &id, "of a CA that is not trusted here").await?;
     // A host whose certificate is for clients.
     let id = fresh();
     let odd = Odd {
@@ -257,9 +257,9 @@ async fn an_engine_that_a_host_refuses_says_what_the_host_says() -> TestResult<(
     recipe.arguments[at + 1] = host.ca.into();
     world.host = Service::new(recipe);
     world.host.start(&FailPoints::default()).await?;
-    let fault = host_shows(&world.client, &world.host_id, "does not know the CA").await?;
+    let fault = host_shows(&world.client, &world.host_id, "does not trust the CA").await?;
     ensure(fault.code == "HOST_AWAY", || format!("{fault:?}"))?;
-    world.host.says("of a CA that is not known here").await?;
+    world.host.says("of a CA that is not trusted here").await?;
     // Once the host trusts it again, everything is as before.
     world.host.stop().await?;
     let mut recipe = world.host.recipe().clone();

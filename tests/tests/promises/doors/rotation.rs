@@ -106,7 +106,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told_once() -> TestResult<()
         (&b""[..], "holds no certificate"),
         (
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "holds what is no certificate",
+            "does not hold a certificate",
         ),
         (
             &std::fs::read(&locks(&world)?.admin.cert)?,
@@ -128,7 +128,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told_once() -> TestResult<()
         .issue("issue-engine", "other", &["--name", "localhost"])?;
     replace(&other.key, &engine.key)?;
     replace(&other.cert, &engine.cert)?;
-    world.engine.says("and this data directory is engine").await?;
+    world.engine.says("but this data directory belongs to engine").await?;
     world.host_is(Connection::Connected).await
 }
 
@@ -202,7 +202,7 @@ async fn a_ca_is_replaced_without_a_pause_and_what_it_signed_is_shut_out_then() 
         .get_host_info(GetHostInfoRequest::default())
         .await;
     ensure(out.is_err(), || "the old user is still in".to_owned())?;
-    world.host.says("of a CA that is not known here").await?;
+    world.host.says("of a CA that is not trusted here").await?;
     // The engine has connected again with its new certificate, and works.
     engine_client.sees_host(&host_id, Connection::Connected).await?;
     let removed = engine_client

@@ -90,12 +90,12 @@ async fn every_wrong_certificate_is_refused_in_words_and_changes_nothing() -> Te
         (
             "its own",
             Some(self_signed(&world.folder().join("self"), &locks_ca(pki))?),
-            "of a CA that is not known here",
+            "of a CA that is not trusted here",
         ),
         (
             "of another CA",
             Some(ours(&strangers)),
-            "of a CA that is not known here",
+            "of a CA that is not trusted here",
         ),
         (
             "expired",
@@ -140,7 +140,7 @@ async fn every_wrong_certificate_is_refused_in_words_and_changes_nothing() -> Te
                 },
                 "host-client",
             )?),
-            "and hosts call nobody",
+            "but hosts may call nobody",
         ),
         (
             "of two engines",
