@@ -80,7 +80,7 @@ async fn a_disk_of_any_form_grows_attached_or_not_and_keeps_what_it_holds() -> T
         .await?;
     world.succeeds(&once_more).await?;
     let job = job_of(&world, &once_more).await?;
-    let words = "Extend disk \"web data\" from 5 MiB to 10 MiB on ";
+    let words = "Extending disk \"web data\" from 5 MiB to 10 MiB on ";
     ensure(
         job.percent == 100.0 && job.total_bytes == 2 * NEW && job.description.starts_with(words),
         || format!("{job:#?}"),

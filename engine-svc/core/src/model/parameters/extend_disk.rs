@@ -53,7 +53,7 @@ impl CommandParameters for ExtendDisk {
 
     fn describe(&self) -> String {
         format!(
-            "Extend disk {} from {} to {} on {}",
+            "Extending disk {} from {} to {} on {}",
             self.disk_name,
             size(self.old_capacity_bytes),
             size(self.capacity_bytes),

@@ -198,7 +198,7 @@ mod tests {
         let root = world.root(1).clone();
         let tasks: Vec<_> = world.engine.state.tasks().cloned().collect();
         let job = Job::of(&[root], &tasks, |_| Some(50.0)).unwrap();
-        let words = format!("Extend disk {} from 4 KiB to 2 GiB on host-0", disk_id(1));
+        let words = format!("Extending disk {} from 4 KiB to 2 GiB on host-0", disk_id(1));
         assert_eq!(job.head.description, words);
         assert_eq!(
             (job.head.progress.done_bytes, job.head.progress.total_bytes),
