@@ -128,7 +128,10 @@ async fn what_cannot_be_used_changes_nothing_and_is_told_once() -> TestResult<()
         .issue("issue-engine", "other", &["--name", "localhost"])?;
     replace(&other.key, &engine.key)?;
     replace(&other.cert, &engine.cert)?;
-    world.engine.says("but this data directory belongs to engine").await?;
+    world
+        .engine
+        .says("but this data directory belongs to engine")
+        .await?;
     world.host_is(Connection::Connected).await
 }
 

@@ -51,7 +51,9 @@ async fn plain_text_on_an_address_that_others_reach_is_refused_or_asked_for() ->
         recipe.arguments.push("--insecure".into());
         let mut service = Service::new(recipe);
         service.start(&FailPoints::default()).await?;
-        service.says("--insecure: without TLS, plain text is spoken").await?;
+        service
+            .says("--insecure: without TLS, plain text is spoken")
+            .await?;
         service.stop().await?;
     }
     Ok(())
