@@ -292,7 +292,7 @@ async fn metrics_are_for_this_machine_alone() -> TestResult<()> {
         format!("{status:?}: {said}")
     })?;
     ensure(
-        said.contains("--metrics-listen 0.0.0.0:0 is no loopback address"),
+        said.contains("--metrics-listen 0.0.0.0:0 is not a loopback address"),
         || said,
     )
 }

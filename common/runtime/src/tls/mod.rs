@@ -38,7 +38,7 @@ pub(crate) use self::told::Told;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Some of the three files are named, but not all.
-    #[error("{given} is given, but {missing} is not: TLS needs all three of {all}")]
+    #[error("{given} without {missing}: TLS needs all three of {all}")]
     Incomplete {
         /// The given flags.
         given: String,

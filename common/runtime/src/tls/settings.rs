@@ -162,7 +162,7 @@ mod tests {
         };
         let words = one.files().unwrap_err().to_string();
         assert!(
-            words.starts_with("--tls-key is given, and --tls-cert and --tls-client-ca is not"),
+            words.starts_with("--tls-key without --tls-cert and --tls-client-ca:"),
             "{words}"
         );
     }

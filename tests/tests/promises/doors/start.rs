@@ -94,7 +94,7 @@ async fn files_that_cannot_be_used_are_named_at_the_start() -> TestResult<()> {
             .arguments
             .extend(host.as_service().iter().take(4).map(Into::into));
         let said = refused(recipe).await?;
-        ensure(said.contains("--tls-client-ca is not"), || said.clone())?;
+        ensure(said.contains("without --tls-client-ca"), || said.clone())?;
     }
     let [_, mut engine] = recipes(&folder.path().join("host's"), "127.0.0.1:0")?;
     engine.arguments.extend(host.to_hosts().iter().map(Into::into));
@@ -128,7 +128,7 @@ async fn an_engine_is_the_one_that_its_first_certificate_names() -> TestResult<(
     let status = engine.ended().await?.context("it did not run")?;
     ensure(!status.success(), || "it started".to_owned())?;
     engine
-        .says(&format!("this data directory is engine {id}"))
+        .says(&format!("this data directory belongs to engine {id}"))
         .await?;
     let mut engine = with(&own);
     engine.start(&FailPoints::default()).await.map(drop)
@@ -185,7 +185,7 @@ async fn a_key_that_others_may_read_is_told_of() -> TestResult<()> {
         .push(world.folder().join("another-storage").into());
     let mut service = Service::new(recipe);
     service.start(&FailPoints::default()).await?;
-    service.says("others may read the key of --tls-key").await
+    service.says("other users can read the key of --tls-key").await
 }
 
 #[test]
