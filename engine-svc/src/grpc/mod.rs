@@ -27,7 +27,7 @@ use proto::engine::v1::job_service_server::JobServiceServer;
 use proto::engine::v1::storage_domain_service_server::StorageDomainServiceServer;
 use proto::engine::v1::task_service_server::TaskServiceServer;
 use proto::engine::v1::vm_service_server::VmServiceServer;
-use runtime::compressed;
+use runtime::served;
 use tonic::service::{Routes, RoutesBuilder};
 
 use self::api::Api;
@@ -49,14 +49,14 @@ pub(crate) const SERVICES: [&str; 9] = [
 pub(crate) fn routes(api: &Api) -> Routes {
     let mut routes = RoutesBuilder::default();
     routes
-        .add_service(compressed!(CommandServiceServer::new(api.clone())))
-        .add_service(compressed!(DiskServiceServer::new(api.clone())))
-        .add_service(compressed!(EngineServiceServer::new(api.clone())))
-        .add_service(compressed!(EventServiceServer::new(api.clone())))
-        .add_service(compressed!(HostServiceServer::new(api.clone())))
-        .add_service(compressed!(JobServiceServer::new(api.clone())))
-        .add_service(compressed!(StorageDomainServiceServer::new(api.clone())))
-        .add_service(compressed!(TaskServiceServer::new(api.clone())))
-        .add_service(compressed!(VmServiceServer::new(api.clone())));
+        .add_service(served!(CommandServiceServer::new(api.clone())))
+        .add_service(served!(DiskServiceServer::new(api.clone())))
+        .add_service(served!(EngineServiceServer::new(api.clone())))
+        .add_service(served!(EventServiceServer::new(api.clone())))
+        .add_service(served!(HostServiceServer::new(api.clone())))
+        .add_service(served!(JobServiceServer::new(api.clone())))
+        .add_service(served!(StorageDomainServiceServer::new(api.clone())))
+        .add_service(served!(TaskServiceServer::new(api.clone())))
+        .add_service(served!(VmServiceServer::new(api.clone())));
     routes.routes()
 }

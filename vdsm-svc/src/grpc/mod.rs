@@ -24,9 +24,9 @@ use proto::host::v1::host_service_server::HostServiceServer;
 use proto::host::v1::storage_service_server::StorageServiceServer;
 use proto::host::v1::task_service_server::TaskServiceServer;
 use proto::store::v1::HostHistory;
-use runtime::compressed;
 use runtime::coordinator::{Answer, Handle};
 use runtime::log::Log;
+use runtime::served;
 use runtime::watch::Terms;
 use runtime::{metadata, status};
 use tonic::Status;
@@ -92,12 +92,12 @@ impl Gate {
 /// All services, behind one gate.
 pub(crate) fn routes(gate: &Gate) -> Routes {
     let lanes = Arc::new(Lanes::default());
-    Routes::new(compressed!(TaskServiceServer::new(Tasks::new(gate.clone()))))
-        .add_service(compressed!(HostServiceServer::new(Hosts::new(
+    Routes::new(served!(TaskServiceServer::new(Tasks::new(gate.clone()))))
+        .add_service(served!(HostServiceServer::new(Hosts::new(
             gate.clone(),
             lanes.another()
         ))))
-        .add_service(compressed!(StorageServiceServer::new(Storage::new(
+        .add_service(served!(StorageServiceServer::new(Storage::new(
             gate.clone(),
             lanes
         ))))

@@ -21,6 +21,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service as _;
 
+use super::LARGEST_MESSAGE;
 use super::head;
 use super::methods::Methods;
 use super::refusal;
@@ -36,7 +37,7 @@ const PIECE: usize = 64 << 10;
 const HEAD: usize = 5;
 
 /// The largest message, with its head.
-const LARGEST: usize = (4 << 20) + HEAD;
+const LARGEST: usize = LARGEST_MESSAGE + HEAD;
 
 /// The largest message that asks for a list or a watch, as it is sent and once it is decompressed: a thousand ids and some texts
 /// fit. What a message is made of takes many times its bytes, and it is decoded before anybody waits for a turn.

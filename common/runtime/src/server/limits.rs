@@ -57,7 +57,7 @@ pub struct Limits {
     pub request_seconds: u64,
 
     /// MiB for requests that are half read and answers that are not yet taken, of all clients, and half as much for the
-    /// filters of watches; what does not fit is refused with TOO_MANY_REQUESTS. A message has 4 MiB at most, and takes several times that while it is worked on.
+    /// filters of watches; what does not fit is refused with TOO_MANY_REQUESTS. A message has 256 KiB at most.
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..=65_536))]
     pub max_held_mib: u32,
 

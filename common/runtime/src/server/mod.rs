@@ -26,15 +26,22 @@ pub use self::signals::termination;
 pub(crate) use self::traffic::{Held, Kept, Traffic};
 pub(crate) use self::turns::Turn;
 
-/// A service that reads and sends gzip where its client asks for it. Every one that is served is one.
+/// A service as all of them are served: it reads and sends gzip where its client asks for it, and takes messages of
+/// [`LARGEST_MESSAGE`](crate::server::LARGEST_MESSAGE) at most.
 #[macro_export]
-macro_rules! compressed {
+macro_rules! served {
     ($server:expr) => {
         $server
             .accept_compressed($crate::server::GZIP)
             .send_compressed($crate::server::GZIP)
+            .max_decoding_message_size($crate::server::LARGEST_MESSAGE)
     };
 }
+
+/// The largest message that a client may send, as it is sent and once it is decompressed. The largest that are needed are a claim
+/// that names 4,096 starts (160 KiB), and a command of 128 KiB. What a message becomes in memory is many times its bytes (an empty
+/// entry of a list has two, and takes 40 times as much), and it is decoded before anybody has looked at it.
+pub const LARGEST_MESSAGE: usize = 256 << 10;
 
 /// The one way of compressing messages that is served.
 pub const GZIP: tonic::codec::CompressionEncoding = tonic::codec::CompressionEncoding::Gzip;

@@ -8,7 +8,7 @@ use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::methods::Methods;
-use crate::compressed;
+use crate::served;
 
 /// Bytes of a question: names of all that is served are far shorter. Each answer repeats its question.
 const MAX_ASKED: usize = 2 << 10;
@@ -122,7 +122,7 @@ macro_rules! reflection {
 
             impl Reflection {
                 pub(in crate::server) fn $build(&self) -> ServerReflectionServer<Self> {
-                    compressed!(ServerReflectionServer::new(self.clone()))
+                    served!(ServerReflectionServer::new(self.clone()))
                 }
             }
         }

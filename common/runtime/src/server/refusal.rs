@@ -13,7 +13,7 @@ const KNOWN: [(Code, &str, FaultCode, &str); 10] = [
         Code::OutOfRange,
         "Error, decoded message length too large",
         FaultCode::MessageTooLarge,
-        "the request is larger than the 4 MiB that a message may have: send less at once",
+        "the request is larger than the 256 KiB that a message may have: send less at once",
     ),
     (
         Code::OutOfRange,
@@ -25,7 +25,7 @@ const KNOWN: [(Code, &str, FaultCode, &str); 10] = [
         Code::ResourceExhausted,
         "Error decompressing: size limit",
         FaultCode::MessageTooLarge,
-        "the request is larger than the 4 MiB that a message may have once it is decompressed: send less at once",
+        "the request is larger than the 256 KiB that a message may have once it is decompressed: send less at once",
     ),
     (
         Code::Internal,

@@ -22,7 +22,7 @@ use super::traffic::{Traffic, count};
 use super::{Health, Limits, Listening};
 use crate::metrics::Meters;
 use crate::tls::ServerTls;
-use crate::{compressed, supervisor};
+use crate::{served, supervisor};
 
 /// After a connection could not be accepted for want of files or memory: long enough that some are free then, short
 /// enough that nobody notices.
@@ -86,7 +86,7 @@ pub async fn serve(
     let routes = routes
         .add_service(reflection.build_v1())
         .add_service(reflection.build_v1alpha())
-        .add_service(compressed!(healths));
+        .add_service(served!(healths));
     let (stop, stopped) = watch::channel(());
     let traffic = Traffic::new(limits);
     meters.set_traffic(&traffic);

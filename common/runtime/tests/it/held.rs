@@ -18,7 +18,7 @@ use runtime::log::{Entry, Log};
 use runtime::metrics::Meters;
 use runtime::server::{Health, Limits, Listening, serve};
 use runtime::watch::{Feed, Page, WatchStream, watch};
-use runtime::{client, compressed, status};
+use runtime::{client, served, status};
 use store::{Reader, StoreError};
 use tempfile::TempDir;
 use tonic::{Request, Response, Status, Streaming};
@@ -133,7 +133,7 @@ async fn start(live: &Arc<Live>) -> (SocketAddr, TempDir) {
         item: encode::once(&event(1, "alice", 16 << 10)),
         live: Arc::clone(live),
     };
-    let routes = tonic::service::Routes::new(compressed!(EventServiceServer::new(service)));
+    let routes = tonic::service::Routes::new(served!(EventServiceServer::new(service)));
     let health = Health::new(&["vdsm_engine.engine.v1.EventService"]).await;
     let limits = Limits {
         max_held_mib: 8,

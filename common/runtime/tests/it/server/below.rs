@@ -3,6 +3,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use common::FaultCode;
 use http_body_util::{BodyExt as _, Full};
+use runtime::server::{GZIP, LARGEST_MESSAGE};
 use tower_service::Service as _;
 
 use super::*;
@@ -57,6 +58,10 @@ fn zipped(message: &[u8]) -> Vec<u8> {
     zipped
 }
 
+/// Field 4, with nothing in it: an empty disk, where a VM is created.
+const EMPTY_ENTRY: [u8; 2] = [0x22, 0];
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
 const LIST: &str = "/vdsm_engine.engine.v1.EventService/ListEvents";
 
 /// What is wrong, the path, the metadata, the request; and how it is refused.
@@ -74,9 +79,10 @@ async fn each_refusal_has_a_fault_and_the_status_of_its_kind() {
     let running = start().await;
     let large = 5 << 20;
     let gzip: &'static [_] = &[("grpc-encoding", "gzip")];
+    let zipped_larger = zipped(&EMPTY_ENTRY.repeat(LARGEST_MESSAGE / 2 + 1));
     let zipped = zipped(&[0; (64 << 10) + 1]);
     // An unfinished varint; a text that is none, in field 2; a message that ends early.
-    let cases: [Case; 16] = [
+    let cases: [Case; 18] = [
         (
             "two messages",
             LIST,
@@ -102,10 +108,26 @@ async fn each_refusal_has_a_fault_and_the_status_of_its_kind() {
             FaultCode::MessageTooLarge,
         ),
         (
-            "too large",
+            "much too large",
             LIST,
             &[],
             framed(0, large, b""),
+            Code::ResourceExhausted,
+            FaultCode::MessageTooLarge,
+        ),
+        (
+            "too large",
+            CHECK,
+            &[],
+            framed(0, LARGEST_MESSAGE + 1, b""),
+            Code::ResourceExhausted,
+            FaultCode::MessageTooLarge,
+        ),
+        (
+            "too large once it is decompressed",
+            CHECK,
+            gzip,
+            framed(1, zipped_larger.len(), &zipped_larger),
             Code::ResourceExhausted,
             FaultCode::MessageTooLarge,
         ),
@@ -322,7 +344,9 @@ async fn gzip_is_read_and_sent_where_the_client_asks() {
     let mut plain = EventServiceClient::new(channel.clone());
     let answer = patient(plain.list_events(request.clone())).await.unwrap();
     assert_eq!(answer.metadata().get("grpc-encoding"), None);
-    let mut zipped = compressed!(EventServiceClient::new(channel));
+    let mut zipped = EventServiceClient::new(channel)
+        .accept_compressed(GZIP)
+        .send_compressed(GZIP);
     let answer = patient(zipped.list_events(request)).await.unwrap();
     assert_eq!(answer.metadata().get("grpc-encoding").unwrap(), "gzip");
     assert_eq!(answer.into_inner().next_page_token.len(), LARGE_BYTES);

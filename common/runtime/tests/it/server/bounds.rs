@@ -1,6 +1,7 @@
 //! What clients may use, and who is served when others use too much.
 
 use common::FaultCode;
+use runtime::server::LARGEST_MESSAGE;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -169,7 +170,7 @@ async fn answers_that_are_not_taken_are_bounded_and_give_way() {
     .await;
 }
 
-/// Requests of 4 MiB whose heads have come and nothing else.
+/// Requests as large as they may be, whose heads have come and nothing else.
 #[tokio::test]
 async fn requests_that_are_half_read_count_as_what_room_is_made_for() {
     use tower_service::Service as _;
@@ -180,9 +181,10 @@ async fn requests_that_are_half_read_count_as_what_room_is_made_for() {
     .await;
     let mut channel = channel(running.address).await;
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..3 {
+    let fit = (8 << 20) / LARGEST_MESSAGE;
+    for _ in 0..fit {
         let mut head = vec![0];
-        head.extend((4_u32 << 20).to_be_bytes());
+        head.extend(u32::try_from(LARGEST_MESSAGE).unwrap().to_be_bytes());
         let begun = Ok::<_, Status>(http_body::Frame::data(bytes::Bytes::from(head)));
         let body = http_body_util::StreamBody::new(Begun(Some(begun)));
         // Requests for lists are small.
@@ -197,7 +199,7 @@ async fn requests_that_are_half_read_count_as_what_room_is_made_for() {
             .unwrap();
         calls.spawn(channel.call(request));
     }
-    // Two wait for their rest, so the one that is over was refused.
+    // With their heads they do not fit: the others wait for their rest, so the one that is over was refused.
     let response = patient(calls.join_next()).await.unwrap().unwrap().unwrap();
     let refused = Status::from_header_map(response.headers()).unwrap();
     assert_eq!(refused.code(), Code::ResourceExhausted);

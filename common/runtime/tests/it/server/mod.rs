@@ -18,7 +18,7 @@ use runtime::log::Log;
 use runtime::metrics::Meters;
 use runtime::server::{Health, Limits, Listening, serve};
 use runtime::watch::{WatchStream, watch};
-use runtime::{client, compressed, reads, status};
+use runtime::{client, reads, served, status};
 use store::Table;
 use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot};
@@ -135,7 +135,7 @@ async fn start_with(limits: Limits) -> Running {
     let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), dir.path()).unwrap();
     let address = listening.address();
     let health = Health::new(&[NAME]).await;
-    let routes = tonic::service::Routes::new(compressed!(EventServiceServer::new(Service(log.clone()))));
+    let routes = tonic::service::Routes::new(served!(EventServiceServer::new(Service(log.clone()))));
     let (stop, stopped) = oneshot::channel();
     let (served_health, closing) = (health.clone(), log.clone());
     let served = tokio::spawn(async move {
