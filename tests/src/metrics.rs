@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::failure::{Context, TestResult, ensure};
+use crate::patience::eventually;
 
 /// How long a page may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -18,12 +19,19 @@ pub struct Page {
     pub text: String,
 }
 
-/// Where the service over this data directory serves metrics.
+/// The file that says where metrics are served.
+pub const ADDRESS: &str = "metrics-address";
+
+/// Where the service over this data directory serves metrics, which may be a moment after it has its address.
 ///
 /// # Errors
 /// Where it serves none.
-pub fn address(data_dir: &Path) -> TestResult<SocketAddr> {
-    let text = std::fs::read_to_string(data_dir.join("metrics-address")).context("no metrics are served")?;
+pub async fn address(data_dir: &Path) -> TestResult<SocketAddr> {
+    let file = data_dir.join(ADDRESS);
+    let text = eventually("metrics to be served", || {
+        std::future::ready(std::fs::read_to_string(&file).ok())
+    })
+    .await?;
     text.trim().parse().ok().context("an address")
 }
 
@@ -51,7 +59,7 @@ impl Page {
     /// # Errors
     /// Where it serves none.
     pub async fn of(data_dir: &Path) -> TestResult<Self> {
-        let address = address(data_dir)?;
+        let address = address(data_dir).await?;
         let asked = tokio::task::spawn_blocking(move || ask(address, "GET /metrics"));
         let (status, text) = asked.await.ok().context("who asks")??;
         ensure(status == "HTTP/1.1 200 OK", || format!("{status}: {text}"))?;

@@ -287,7 +287,7 @@ impl Stage {
         self.fires("HostAway").await?;
         self.fires("ServiceDown").await?;
         self.world.restart_host().await?;
-        self.prometheus.measure(&self.world)?;
+        self.prometheus.measure(&self.world).await?;
         self.ends("HostAway").await?;
         self.ends("ServiceDown").await
     }
@@ -348,7 +348,7 @@ impl Stage {
         world.host.killed_itself().await?;
         fs::remove_dir_all(&world.host.recipe().data_dir)?;
         world.restart_host().await?;
-        self.prometheus.measure(world)?;
+        self.prometheus.measure(world).await?;
         self.fires("CommandNeedsAttention").await?;
         self.world.client.ended(&removed).await?;
         self.ends("CommandNeedsAttention").await?;
@@ -367,7 +367,7 @@ impl Stage {
         fs::rename(&runs, &aside)?;
         fs::write(&runs, "in the way")?;
         self.world.restart_host().await?;
-        self.prometheus.measure(&self.world)?;
+        self.prometheus.measure(&self.world).await?;
         self.fires("TaskLeftSomething").await?;
         fs::remove_file(&runs)?;
         fs::rename(&aside, &runs)?;

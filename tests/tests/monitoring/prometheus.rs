@@ -58,7 +58,7 @@ impl Prometheus {
         );
         fs::write(path("prometheus.yml"), configuration)?;
         let address = SocketAddr::new(fresh_loopback().into(), 9_090);
-        targets(&folder, world)?;
+        targets(&folder, world).await?;
         let log = fs::File::create(path("log"))?;
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", path("prometheus.yml").display()))
@@ -83,8 +83,8 @@ impl Prometheus {
     }
 
     /// Points Prometheus to the new ports of the world's services.
-    pub(super) fn measure(&self, world: &World) -> TestResult<()> {
-        targets(&self.folder, world)
+    pub(super) async fn measure(&self, world: &World) -> TestResult<()> {
+        targets(&self.folder, world).await
     }
 
     /// Waits until a query returns data.
@@ -160,13 +160,13 @@ impl Prometheus {
 }
 
 /// Writes the scrape targets of a world's services.
-fn targets(folder: &TempDir, world: &World) -> TestResult<()> {
+async fn targets(folder: &TempDir, world: &World) -> TestResult<()> {
     for (job, instance, data_dir) in [
         ("engine-svc", "engine", world.engine.recipe().data_dir.clone()),
         ("vdsm-svc", "host", world.host.recipe().data_dir.clone()),
     ] {
         let targets = json!([{
-            "targets": [address(&data_dir)?.to_string()],
+            "targets": [address(&data_dir).await?.to_string()],
             "labels": { "instance": instance },
         }]);
         let file: PathBuf = folder.path().join(format!("{job}.json"));

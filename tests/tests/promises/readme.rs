@@ -1,9 +1,11 @@
 //! The README's grpcurl session works word for word.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use tests::failure::{Context as _, Failure, TestResult, ensure};
+use tests::failure::{Context as _, TestResult, ensure};
 use tests::patience::eventually;
 use tests::programs::program;
 use tests::readme;
@@ -41,38 +43,116 @@ fn data_dir(block: &str, home: &Path) -> TestResult<PathBuf> {
     Ok(home.join(below))
 }
 
+/// A network of its own for the session, so that nobody else has its ports or turns them elsewhere: a container that
+/// publishes one does. Dropping this gives it up.
+struct Network(Option<Child>);
+
+impl Network {
+    /// One of its own for root, and that of the machine for everybody else.
+    fn new() -> TestResult<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Self(None));
+        }
+        let mut keeper = Command::new("unshare")
+            .args([
+                "--net",
+                "sh",
+                "-euc",
+                "ip link set lo up; echo; exec sleep infinity",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut said = [0];
+        let outcome = keeper.stdout.take().context("piped")?.read_exact(&mut said);
+        let network = Self(Some(keeper));
+        outcome.context("a network of its own")?;
+        Ok(network)
+    }
+
+    /// Runs bash there.
+    fn bash(&self) -> Command {
+        match &self.0 {
+            None => Command::new("bash"),
+            Some(keeper) => {
+                let mut command = Command::new("nsenter");
+                command.args(["--net", "--target", &keeper.id().to_string(), "bash"]);
+                command
+            }
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if let Some(keeper) = &mut self.0 {
+            let _ = keeper.kill();
+            let _ = keeper.wait();
+        }
+    }
+}
+
 /// A service as the README starts it. Dropping this kills it.
-struct Running(std::process::Child);
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// How it is, and what all its starts have said.
+    fn account(&mut self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        format!("{:?}\n{log}", self.child.try_wait())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
-/// Starts a service on this address. The README's ports are among those that the system gives to any connection, so a
-/// port may be taken for a while: then the service is started again.
-async fn start(name: &str, readme: &str, home: &Path, address: &str) -> TestResult<Running> {
+/// Starts a service on this address. The README's ports are among those that the system gives to any connection, so in the
+/// machine's network a port may be taken for a while: then the service is started again.
+async fn start(
+    network: &Network,
+    name: &str,
+    readme: &str,
+    home: &Path,
+    address: &str,
+) -> TestResult<Running> {
     let (block, command) = starting(readme, name)?;
     let data = data_dir(&block, home)?;
     let line = block.replace(&command, &format!("exec {} ", program(name)?.display()));
+    let log = home.join(format!("{name}.log"));
     let spawn = || -> TestResult<Running> {
-        let child = Command::new("bash")
+        let said = File::options().create(true).append(true).open(&log)?;
+        let child = network
+            .bash()
             .args(["-euc", &line])
             .env("HOME", home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        child.map(Running).map_err(Failure::from)
+            .stderr(said)
+            .spawn()?;
+        Ok(Running {
+            child,
+            log: log.clone(),
+        })
     };
     let mut running = spawn()?;
     eventually(&format!("{name} at {address}"), || {
         let bound = std::fs::read_to_string(data.join("address")).unwrap_or_default();
-        let is_there = bound.trim() == address;
-        if matches!(running.0.try_wait(), Ok(Some(_)))
+        // What has ended may have been there before.
+        let is_there = !running.has_ended() && bound.trim() == address;
+        if !is_there
+            && running.has_ended()
             && let Ok(again) = spawn()
         {
             running = again;
@@ -88,11 +168,12 @@ async fn the_session_of_the_readme_works_word_for_word() -> TestResult<()> {
     let (before, text) = readme::marked("session")?;
     let grpcurl = readme::grpcurl_folder()?;
     let folder = tempfile::Builder::new().prefix("readme-").tempdir()?;
+    let network = Network::new()?;
     // Word for word, except for the home directory and for who builds the program.
-    let _host = start("vdsm-svc", &before, folder.path(), HOST).await?;
-    let _engine = start("engine-svc", &before, folder.path(), ENGINE).await?;
+    let mut host = start(&network, "vdsm-svc", &before, folder.path(), HOST).await?;
+    let mut engine = start(&network, "engine-svc", &before, folder.path(), ENGINE).await?;
     let path = std::env::var("PATH").unwrap_or_default();
-    let output = tokio::process::Command::new("bash")
+    let output = tokio::process::Command::from(network.bash())
         .args(["-euo", "pipefail", "-c", &format!("{text}\nwait\n")])
         .env("PATH", format!("{}:{path}", grpcurl.display()))
         .stdin(Stdio::null())
@@ -102,7 +183,11 @@ async fn the_session_of_the_readme_works_word_for_word() -> TestResult<()> {
     let shown = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     ensure(output.status.success(), || {
-        format!("{}\n{shown}\n{complaints}", output.status)
+        let (host, engine) = (host.account(), engine.account());
+        format!(
+            "{}\n{shown}\n{complaints}\nthe host: {host}\nthe engine: {engine}",
+            output.status
+        )
     })?;
     for expected in SHOWN {
         ensure(shown.contains(expected), || {

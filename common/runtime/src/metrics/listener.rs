@@ -106,18 +106,11 @@ impl Listener {
         exporter: Exporter,
         meters: Arc<Meters>,
     ) -> Result<Option<Self>, ListenerError> {
-        let file = data_dir.join(METRICS_ADDRESS);
-        let forgotten = std::fs::remove_file(&file);
         let Some(asked) = settings.metrics_listen else {
             return Ok(None);
         };
         settings.check(insecure)?;
         let listen = || {
-            if let Err(error) = forgotten
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
             let socket = std::net::TcpListener::bind(asked)?;
             socket.set_nonblocking(true)?;
             let listener = TcpListener::from_std(socket)?;

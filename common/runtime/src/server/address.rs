@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use store::data_dir::{self, ADDRESS};
+use store::data_dir::{self, ADDRESS, METRICS_ADDRESS};
 use tonic::transport::server::TcpIncoming;
 
 use super::health_socket::HealthSocket;
@@ -63,11 +63,12 @@ impl Listening {
     pub fn bind(addr: SocketAddr, data_dir: &Path) -> io::Result<Self> {
         data_dir::make(data_dir)?;
         take_all_files();
-        let file = data_dir.join(ADDRESS);
-        // One that a killed process left would send clients astray while this one is still starting.
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        // Those that a killed process left would send clients astray while this one is still starting.
+        for file in [ADDRESS, METRICS_ADDRESS] {
+            match fs::remove_file(data_dir.join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         // Set here: `Server::tcp_nodelay` has no effect on a listener that is handed in, and without it small
         // frames stall for 40 ms.
