@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::fault::Fault;
 use common::id::{EngineId, Incarnation};
+use proto::host::v1::Life;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vdsm_core::{EngineCall, Owner};
@@ -50,7 +51,7 @@ pub(crate) struct Presence {
     /// Refused callers that the log has named, and when.
     refused: Mutex<VecDeque<(Caller, Instant)>>,
     /// What the starts that call tell each other.
-    pub(crate) meeting: Meeting,
+    meeting: Meeting,
     /// Whose host this is, as last recorded.
     owner: watch::Sender<Option<Owner>>,
 }
@@ -96,6 +97,14 @@ impl Presence {
     /// Sets the owner of the host, which is recorded.
     pub(crate) fn belongs_to(&self, owner: Option<Owner>) {
         self.owner.send_replace(owner);
+    }
+
+    /// Replaces what a start of an engine said before, and returns what the other starts of that engine say.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming the field.
+    pub(crate) fn meet(&self, engine_id: EngineId, life: Option<Life>) -> Result<Vec<Life>, Fault> {
+        self.meeting.meet(self.owner.borrow().as_ref(), engine_id, life)
     }
 
     /// The fence of a stream that this engine wants to open: it completes, with the reason, when the stream must end.

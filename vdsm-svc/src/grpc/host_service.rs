@@ -133,8 +133,8 @@ impl HostService for Hosts {
     ) -> Result<Response<wire::MeetLivesResponse>, Status> {
         let host = self.gate.host()?;
         let call = caller(&who(&request)?).engine.ok_or_else(no_engine).or_refuse()?;
-        let meeting = &host.presence.meeting;
-        let lives = meeting
+        let lives = host
+            .presence
             .meet(call.engine_id, request.into_inner().life)
             .or_refuse()?;
         Ok(Response::new(wire::MeetLivesResponse { lives }))
