@@ -8,6 +8,7 @@ use std::time::Duration;
 use engine_core::Input;
 use runtime::ages::Ages;
 use runtime::coordinator::Handle;
+use tokio::time::Instant;
 
 use crate::machine::Engine;
 
@@ -27,6 +28,7 @@ impl Waiting {
 
 /// Runs until it is aborted, or the engine stops.
 pub(crate) async fn run(engine: Handle<Engine>, ages: Ages, waiting: Waiting) {
+    let began = Instant::now();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -35,7 +37,8 @@ pub(crate) async fn run(engine: Handle<Engine>, ages: Ages, waiting: Waiting) {
             continue;
         }
         let present = ages.present();
+        let running = began.elapsed();
         // If the store does not answer now, the next check does it.
-        let _ = engine.call(Input::LockWaitsChecked { present }).await;
+        let _ = engine.call(Input::LockWaitsChecked { present, running }).await;
     }
 }

@@ -22,8 +22,11 @@ pub enum Input {
     /// Time has passed: commands that have waited for their locks longer than allowed end. Comes every second while
     /// any command waits.
     LockWaitsChecked {
-        /// The running time, from which waiting times are computed.
+        /// The present, from which waiting times are computed.
         present: Present,
+        /// For how long the process has run, by a clock that nobody can set: whatever the wall clock does, no command waits
+        /// longer than it may in one process.
+        running: Duration,
     },
     /// A user cancels a command.
     Cancel {

@@ -8,6 +8,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::Start;
 use common::id::{CommandId, DiskId, DomainId, EngineId, HostId, RequestId, StoreId, TaskId, VmId};
@@ -117,6 +118,8 @@ pub(crate) struct Volatile {
     pub(crate) differences: BTreeMap<HostId, Differences>,
     /// Entities that were freed, and whose waiting commands there was no time to start.
     pub(crate) freed: BTreeSet<EntityKey>,
+    /// For each waiting command, the running time of the process when a check first found it.
+    pub(crate) waits: BTreeMap<CommandId, Duration>,
     /// How often each host has shown a foreign task for which there was no room.
     pub(crate) unrecorded: BTreeMap<HostId, u64>,
 }

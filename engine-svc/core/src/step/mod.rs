@@ -237,7 +237,7 @@ impl Tx<'_> {
                 reason,
             } => return self.abandon(command_id, &user, &reason),
             Input::Recover => self.recover(&BTreeSet::new()),
-            Input::LockWaitsChecked { present } => self.check_lock_waits(&present),
+            Input::LockWaitsChecked { present, running } => self.check_lock_waits(&present, running),
             Input::Forget { command_ids } => self.forget(command_ids),
             Input::HostConnected { host_id, facts } => self.host_connected(host_id, facts),
             Input::HostAway { host_id } => self.host_away(host_id),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::age::Present;
 use common::id::CommandId;
@@ -230,15 +231,19 @@ impl Tx<'_> {
         }
     }
 
-    /// Ends the commands whose time is up.
-    pub(super) fn check_lock_waits(&mut self, present: &Present) {
+    /// Ends the commands whose time is up: by the age of their records, or because this process alone has seen them wait
+    /// for that long. The age of a record says nothing for a while after the wall clock has jumped.
+    pub(super) fn check_lock_waits(&mut self, present: &Present, running: Duration) {
         let stance = self.may_act().err();
+        let seen = std::mem::take(&mut self.state.volatile.waits);
         for id in self.state.waiting() {
+            let since = *seen.get(&id).unwrap_or(&running);
+            self.state.volatile.waits.insert(id, since);
             let Some(command) = self.state.command(id) else {
                 continue;
             };
             let wait = command.lock_wait.unwrap_or_default();
-            if present.is_older(command.created, wait) {
+            if present.is_older(command.created, wait) || running.saturating_sub(since) >= wait {
                 let blockers = self.state.blockers(id, &command.locks);
                 self.end_waiting(id, Some(expired(wait.as_secs_f64(), &blockers, stance.as_ref())));
             }
@@ -300,14 +305,13 @@ fn expired(seconds: f64, blockers: &Blockers, stance: Option<&Fault>) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use common::FaultCode;
+    use common::age::AgeClock;
     use common::id::TaskId;
     use common::lock::Mode;
 
     use super::*;
-    use crate::input::{Input, lock_wait};
+    use crate::input::{Input, MAX_LOCK_WAIT, lock_wait};
     use crate::model::CommandState::*;
     use crate::model::Holder;
     use crate::testing::{
@@ -359,6 +363,29 @@ mod tests {
             assert_eq!((world.state_of(2), world.state_of(3)), (Succeeded, Succeeded));
             assert!(!world.host_mut(0).images.contains_key(&disk_id(1)));
         }
+    }
+
+    #[test]
+    fn it_waits_no_longer_than_it_may_whatever_the_wall_clock_does() {
+        let mut world = world();
+        // The clock was a year ahead for a moment, so no record is old for a year.
+        let year = 365 * 86_400 * 1_000_000;
+        let mut clock = AgeClock::begin(MAX_LOCK_WAIT, Timestamp(0));
+        clock.look(Timestamp(year), Duration::ZERO);
+        let check = |world: &mut World, running: Duration| {
+            let present = clock.present();
+            world.step(Input::LockWaitsChecked { present, running });
+            world.state_of(3)
+        };
+        let moment = Duration::from_micros(1);
+        assert_eq!(check(&mut world, Duration::from_secs(5)), Pending);
+        assert_eq!(check(&mut world, Duration::from_secs(5) + WAIT - moment), Pending);
+        // Another process begins to count anew.
+        world.crash();
+        assert_eq!(check(&mut world, moment), Pending);
+        assert_eq!(check(&mut world, WAIT), Pending);
+        assert_eq!(check(&mut world, moment + WAIT), Failed);
+        assert_eq!(fault(&world, 3).code, FaultCode::LockWaitExpired);
     }
 
     #[test]

@@ -448,7 +448,8 @@ impl World {
     pub(crate) fn look_at_waits(&mut self, later: i64) {
         let now = Timestamp(self.engine.inputs() + later);
         let present = AgeClock::begin(MAX_LOCK_WAIT, now).present();
-        self.step(Input::LockWaitsChecked { present });
+        let running = Duration::ZERO;
+        self.step(Input::LockWaitsChecked { present, running });
     }
 
     /// A request that waits for its locks.
