@@ -34,6 +34,7 @@ mod power;
 mod proof;
 mod readme;
 mod resume;
+mod rolling;
 mod sample;
 mod signals;
 mod soak;
