@@ -12,7 +12,7 @@ use runtime::coordinator::{self, Options};
 use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::tls::{ClientTls, ServerTls, TlsError};
-use runtime::{log, program, threads, tls};
+use runtime::{backup, log, program, threads, tls};
 use store::disk::{self, DiskStore};
 use store::{Store, StoreError};
 use tokio::sync::{oneshot, watch};
@@ -115,6 +115,7 @@ async fn serve_behind(
     let listening = Listening::bind(settings.listen, &data_dir)
         .and_then(|listening| listening.locked(doors.tls, &data_dir))
         .map_err(|error| RunError::Listen(settings.listen, error))?;
+    let backups = backup::Door::open(&data_dir, &store);
     // The open store keeps other services out of the directory until the address is forgotten.
     let kept = Arc::clone(&store);
     let ways = Ways {
@@ -122,6 +123,9 @@ async fn serve_behind(
         tls: doors.to_hosts,
     };
     let outcome = serve_on(listening, ways, settings, store, shutdown).await;
+    if let Some(backups) = backups {
+        backups.close().await;
+    }
     program::forget_address(&data_dir);
     drop(kept);
     outcome

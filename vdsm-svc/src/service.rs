@@ -16,7 +16,7 @@ use runtime::log::Log;
 use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
 use runtime::server::{self, Connections, Health, Listening, ServeError};
 use runtime::tls::TlsError;
-use runtime::{clock, program, threads, tls};
+use runtime::{backup, clock, program, threads, tls};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use vdsm_storage::{NamedRoot, Options, StorageRoot, op, run_dir};
@@ -117,7 +117,11 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
         listening,
     };
     let data_dir = settings.data_dir.clone();
+    let backups = backup::Door::open(&data_dir, &parts.store);
     let outcome = serve_over(settings, parts, shutdown).await;
+    if let Some(backups) = backups {
+        backups.close().await;
+    }
     program::forget_address(&data_dir);
     // The open store keeps other services out of the directory until here.
     drop(store);

@@ -7,13 +7,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use store::StoreError;
-use store::disk::{self, Owner};
+use store::disk::{self, Backup, Owner};
 
+use crate::backup;
 use crate::causes::causes;
 
 /// What `--help` of a service says of them.
 pub const HELP: &str = "Commands for a data directory whose service is stopped; each has --help:
   check   look at all that the directory holds, name each fault, change nothing
+  backup  write all that the directory holds into one file, also while the service runs
+  restore make a new data directory of such a file
   repair  say what can be saved of a damaged one and what is lost, and save it into a new one if told so";
 
 /// Look at all that a data directory holds, and change nothing. Ends with 0 if the directory is whole, else with 1
@@ -21,6 +24,33 @@ pub const HELP: &str = "Commands for a data directory whose service is stopped; 
 #[derive(Debug, Parser)]
 struct Check {
     /// The data directory of a service that is stopped.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+/// Write all that a data directory holds into one file, also while its service runs. The file is there once it is whole and
+/// durable. Keep it as safe as the directory: it holds the same keys.
+#[derive(Debug, Parser)]
+struct BackUp {
+    /// The new file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The data directory of the service.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+/// Make a new data directory of a backup. It becomes another store, as after a repair: watchers begin anew, an engine asks storage
+/// about the tasks of a host that has lost its memory, and hosts that have met a later start of an engine belong to it
+/// until a person has them taken over.
+#[derive(Debug, Parser)]
+struct Restore {
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The new data directory, which must not exist or be empty.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
 }
@@ -45,6 +75,8 @@ pub fn command(prefix: &str, owner: Owner) -> Option<ExitCode> {
     let name = arguments.get(1)?.to_str()?.to_owned();
     let outcome = match name.as_str() {
         "check" => check(&parse(prefix, owner, &name, arguments.split_off(1)), owner),
+        "backup" => back_up(&parse(prefix, owner, &name, arguments.split_off(1)), owner),
+        "restore" => restore(&parse(prefix, owner, &name, arguments.split_off(1)), owner),
         "repair" => repair(&parse(prefix, owner, &name, arguments.split_off(1)), owner),
         _ => return None,
     };
@@ -78,6 +110,20 @@ fn check(asked: &Check, owner: Owner) -> Result<ExitCode, StoreError> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+fn back_up(asked: &BackUp, owner: Owner) -> Result<ExitCode, StoreError> {
+    let made = backup::take(&asked.data_dir, owner, &asked.file)?;
+    print([made.summary().to_string()].into_iter())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn restore(asked: &Restore, owner: Owner) -> Result<ExitCode, StoreError> {
+    let backup = Backup::open(&asked.file, owner)?;
+    backup.restore(&asked.data_dir)?;
+    let then = format!("restored into {}", asked.data_dir.display());
+    print([backup.summary().to_string(), then].into_iter())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn repair(asked: &Repair, owner: Owner) -> Result<ExitCode, StoreError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use common::fault::Fault;
-use store::data_dir::{self, ADDRESS, HEALTH, METRICS_ADDRESS};
+use store::data_dir::{self, ADDRESS, BACKUP, HEALTH, METRICS_ADDRESS};
 use tonic::Status;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
@@ -173,7 +173,7 @@ fn address(file: &Path) -> Result<SocketAddr, Unhealthy> {
 
 /// After an orderly end nothing listens where the file in the data directory says.
 pub fn forget_address(data_dir: &Path) {
-    for file in [ADDRESS, HEALTH, METRICS_ADDRESS] {
+    for file in [ADDRESS, BACKUP, HEALTH, METRICS_ADDRESS] {
         // Where it cannot be removed, it is as after a crash: the next start does that.
         let _ = std::fs::remove_file(data_dir.join(file));
     }

@@ -112,7 +112,7 @@ pub fn from_store(error: StoreError) -> Status {
             FaultCode::StoreUnavailable,
             "the service cannot read its store now; try again, and check its log and its disk",
         ),
-        StoreError::Damaged(_) => Fault::new(
+        StoreError::Damaged(_) | StoreError::Backup(_) => Fault::new(
             FaultCode::Internal,
             "the service's store has a record that cannot be read; see its log",
         ),

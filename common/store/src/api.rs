@@ -1,5 +1,6 @@
 //! The guarantees of a store, whatever it is kept on.
 
+use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +100,9 @@ pub enum StoreError {
     /// The data on disk is damaged.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// A backup is damaged, cut off, or of something else.
+    #[error("the backup cannot be used: {0}")]
+    Backup(String),
     /// Nobody waits for the result of the read any more.
     #[error("nobody waits for this read any more")]
     Unwanted,
@@ -229,6 +233,17 @@ pub trait Store: Send + Sync + 'static {
             has_room: self.has_room(),
             ..StoreFigures::default()
         }
+    }
+
+    /// Writes what is committed now as a backup ([`crate::disk::Backup`]), while commits go on. Blocks for as long as `out` does.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the records cannot be read or written, and of stores that cannot be backed up.
+    fn back_up(&self, out: &mut dyn io::Write) -> Result<(), StoreError> {
+        let _ = out;
+        Err(StoreError::Unavailable(
+            "a store of this kind cannot be backed up".to_owned(),
+        ))
     }
 
     /// Reopens the database after a failed commit. Meanwhile reads continue from the last commit if the database

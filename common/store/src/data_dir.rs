@@ -28,6 +28,9 @@ pub const METRICS_ADDRESS: &str = "metrics-address";
 /// store.
 pub const HEALTH: &str = "health";
 
+/// The socket in a data directory at which backups of a running service are taken. Like [`ADDRESS`], no part of the store.
+pub const BACKUP: &str = "backup";
+
 /// Accessible only to the service's user.
 const DIR_MODE: u32 = 0o700;
 
@@ -94,6 +97,7 @@ fn is_a_data_directory(path: &Path) -> io::Result<bool> {
             "lock",
             ADDRESS,
             HEALTH,
+            BACKUP,
             METRICS_ADDRESS,
             "manifest.new",
         ]

@@ -17,7 +17,7 @@
 //! | `store.redb` | the *tables*, a file of [redb](https://docs.rs/redb) | by a *checkpoint*: many revisions in one transaction |
 //! | `lock` | nothing: whoever has the directory open holds a lock (`flock`) on it | |
 //! | `reserve` | room that is held back for a full disk | |
-//! | `address`, `metrics-address` | where the service listens: no part of the store | |
+//! | `address`, `metrics-address`, `health`, `backup` | where the service listens, and its local sockets: no part of the store | |
 //!
 //! A *start* is one run of the service: a random number that is drawn with it. So is the *seed* of its log, 8 bytes that count in the
 //! checksums of the log: what another start wrote is no frame, and nobody can make one up inside of a record. A *generation* is one
@@ -152,6 +152,21 @@
 //! | 0 or 16 | with bit 30 the family |
 //! | | the revisions, compressed: of each its time (8), the length of its history (4), and its history |
 //! | 4 | the CRC of the key (u64), of all before, and with bit 30 of the CRC of the dictionary (u32) |
+
+//!
+//! # A backup
+//!
+//! What [`Store::back_up`] writes: one frame of zstd, with a window of at most 2²³ bytes, and in it all records as of one revision.
+//! Each text and value is a u32, its length, and its bytes.
+//!
+//! | what | |
+//! |---|---|
+//! | `VBK1` | 4 bytes |
+//! | header | TOML, at most 4 KiB: `format` (1), `service`, `owner` and `store_id` as in the manifest, `revision` |
+//! | for each record | the table's name, the key, the value |
+//! | end | 2³² − 1 (u32); how many records there are (u64); the CRC of all before (u32) |
+//!
+//! Nothing follows. A store that is made of a backup has another id, and no history.
 
 mod api;
 pub mod data_dir;

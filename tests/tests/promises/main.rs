@@ -1,6 +1,7 @@
 //! The promises of the two services, one module for each, tested with the real programs.
 
 mod away;
+mod backup;
 mod bad_input;
 mod cancel;
 mod clocks;

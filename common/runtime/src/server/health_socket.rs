@@ -31,7 +31,7 @@ pub(super) struct HealthSocket(UnixListener);
 impl HealthSocket {
     /// Makes it, in the place of one that an earlier start left.
     pub(super) fn bind(data_dir: &Path) -> io::Result<Self> {
-        let (_open, path) = reached(data_dir)?;
+        let (_open, path) = reached(data_dir, HEALTH)?;
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -63,7 +63,7 @@ impl HealthSocket {
 
 /// Asks the service over this data directory, in another process, whether it serves.
 pub(crate) async fn ask(data_dir: &Path) -> io::Result<bool> {
-    let (_open, path) = reached(data_dir)?;
+    let (_open, path) = reached(data_dir, HEALTH)?;
     let asked = UnixStream::connect(path).await?;
     let mut answer = Vec::new();
     asked
@@ -77,10 +77,10 @@ pub(crate) async fn ask(data_dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// The socket by a short name, whatever the directory's: a socket's may have 107 bytes.
-fn reached(data_dir: &Path) -> io::Result<(File, PathBuf)> {
+/// A socket in a data directory by a short name, whatever the directory's: a socket's may have 107 bytes.
+pub(crate) fn reached(data_dir: &Path, name: &str) -> io::Result<(File, PathBuf)> {
     let open = File::open(data_dir)?;
-    let path = format!("/proc/self/fd/{}/{HEALTH}", open.as_raw_fd());
+    let path = format!("/proc/self/fd/{}/{name}", open.as_raw_fd());
     Ok((open, path.into()))
 }
 

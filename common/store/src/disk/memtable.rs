@@ -82,6 +82,11 @@ impl Memtable {
         })
     }
 
+    /// The tables that it has records of.
+    pub(super) fn names(&self) -> impl Iterator<Item = Table> {
+        self.records.keys().copied()
+    }
+
     /// A record at a revision: none if the memtable does not know it, and no value if it was deleted.
     pub(super) fn get(&self, table: Table, key: &[u8], at: Revision) -> Option<Option<&[u8]>> {
         self.at(self.records.get(&table)?.get(key)?, at)

@@ -12,6 +12,7 @@
 //! After a crash the log is first replayed into the tables, once all parts have proved that they belong together and
 //! are intact (docs/adr/0014).
 
+mod backup;
 mod check;
 mod checkpoint;
 mod compression;
@@ -43,6 +44,7 @@ use std::time::{Duration, Instant};
 
 use common::revision::{Revision, Start};
 
+pub use self::backup::{Backup, BackupSummary, back_up_stopped};
 pub use self::check::{Report, check};
 use self::checkpoint::{Checkpointer, Closing};
 use self::named_dir::NamedDir;
@@ -70,6 +72,8 @@ pub struct DiskStore {
 #[derive(Debug)]
 struct Shared {
     identity: Identity,
+    /// Whose store this is, as in the manifest: the service, and which one of them.
+    owner: (String, String),
     starts: Starts,
     reserve: Reserve,
     dir: NamedDir,
@@ -130,6 +134,7 @@ impl DiskStore {
         );
         let shared = Arc::new(Shared {
             identity,
+            owner: (manifest.service.clone(), manifest.owner.clone()),
             starts,
             reserve,
             dir: named.map_err(|error| at(dir, &error))?,
@@ -346,6 +351,14 @@ impl Store for DiskStore {
             unwritten_for: since.map_or(Duration::ZERO, |since| since.elapsed()),
             stuck: state.stuck.is_some(),
         }
+    }
+
+    fn back_up(&self, out: &mut dyn io::Write) -> Result<(), StoreError> {
+        let snapshot = self.shared.snapshot()?;
+        let (service, owner) = &self.shared.owner;
+        let store_id = self.shared.identity.store_id;
+        let header = backup::Header::new(service, owner, Some(store_id), snapshot.revision());
+        backup::write(&header, out, |take| snapshot.walk(take))
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -15,6 +15,7 @@ use common::revision::{Revision, Start};
 use redb::{Database, StorageBackend as _};
 use uuid::Uuid;
 
+use super::backup::{self, Header};
 use super::lock::Lock;
 use super::manifest::Manifest;
 use super::overlay::Overlay;
@@ -35,6 +36,8 @@ type Records = BTreeMap<Place, Vec<u8>>;
 pub struct Salvaged {
     /// The owner of the store; empty if it is unknown.
     owner: String,
+    /// None if it is unknown.
+    store_id: Option<StoreId>,
     records: Records,
     /// The last revision that is saved.
     revision: Revision,
@@ -116,6 +119,7 @@ pub fn repair(dir: &Path, owner: Owner) -> Result<Salvaged, StoreError> {
     match Manifest::read(dir) {
         Ok(Some(manifest)) => {
             manifest.belongs_to(owner, dir)?;
+            saved.store_id = manifest.store_id();
             saved.owner = manifest.owner;
         }
         Ok(None) => saved.lost.push("the manifest, which is missing".to_owned()),
@@ -245,6 +249,18 @@ impl Salvaged {
         self.records.is_empty()
     }
 
+    /// Writes it as a backup.
+    ///
+    /// # Errors
+    /// [`StoreError`] where `out` cannot be written.
+    pub(super) fn back_up(&self, owner: Owner, out: &mut dyn Write) -> Result<(), StoreError> {
+        let header = Header::new(owner.service, &self.owner, self.store_id, self.revision);
+        backup::write(&header, out, |take| {
+            let mut records = self.records.iter();
+            records.try_for_each(|((table, key), value)| take(table, key, value))
+        })
+    }
+
     /// Writes it into a data directory that does not exist yet or is empty.
     ///
     /// # Errors
@@ -256,23 +272,37 @@ impl Salvaged {
                 into.display()
             )));
         }
-        data_dir::make(into).map_err(|error| at(into, &error))?;
-        let mut entries = fs::read_dir(into).map_err(|error| at(into, &error))?;
-        if entries.next().is_some() {
-            return Err(StoreError::Unavailable(format!(
-                "{} is not empty; name a new directory",
-                into.display()
-            )));
-        }
-        let _lock = Lock::take(into)?;
-        let (store_id, start) = (StoreId::from_uuid(Uuid::new_v4()), Start(rand::random()));
         let records = self
             .records
             .iter()
-            .map(|((table, key), value)| (table.as_str(), key.as_slice(), value.as_slice()));
-        tables::rebuild(into, store_id, start, self.revision, records)?;
-        // Last: without it nothing takes the rest for a store.
-        let manifest = Manifest::saved(owner.service, &self.owner, store_id, start, self.revision);
-        manifest.write(into).map_err(|error| at(into, &error))
+            .map(|((table, key), value)| Ok((table.as_str(), key.as_slice(), value.as_slice())));
+        make_store(into, owner.service, &self.owner, self.revision, records)
     }
+}
+
+/// Makes another store of these records, in a data directory that does not exist yet or is empty.
+///
+/// # Errors
+/// [`StoreError`] if the directory is not empty or cannot be written; the first error of `records`.
+pub(super) fn make_store(
+    into: &Path,
+    service: &str,
+    owner: &str,
+    revision: Revision,
+    records: impl Iterator<Item = Result<(impl AsRef<str>, impl AsRef<[u8]>, impl AsRef<[u8]>), StoreError>>,
+) -> Result<(), StoreError> {
+    data_dir::make(into).map_err(|error| at(into, &error))?;
+    let mut entries = fs::read_dir(into).map_err(|error| at(into, &error))?;
+    if entries.next().is_some() {
+        return Err(StoreError::Unavailable(format!(
+            "{} is not empty; name a new directory",
+            into.display()
+        )));
+    }
+    let _lock = Lock::take(into)?;
+    let (store_id, start) = (StoreId::from_uuid(Uuid::new_v4()), Start(rand::random()));
+    tables::rebuild(into, store_id, start, revision, records)?;
+    // Last: without it nothing takes the rest for a store.
+    let manifest = Manifest::saved(service, owner, store_id, start, revision);
+    manifest.write(into).map_err(|error| at(into, &error))
 }

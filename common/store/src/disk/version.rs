@@ -1,6 +1,7 @@
 //! What readers see: the tables as they are, and over them the memtables, which hold what is in the log only.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -8,11 +9,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use common::revision::{Revision, Start};
 use itertools::{EitherOrBoth, Itertools as _};
 
+use super::backup::Take;
 use super::memtable::Memtable;
 use super::tables::TableSnapshot;
 use crate::{Commit, Order, Pair, Reader, Recorded, StoreError, Table, is_empty_range};
 
 type Shared = Arc<RwLock<Memtable>>;
+
+/// The number of records that a walk reads at once, so that commits need not wait for the whole walk.
+const PAGE: usize = 256;
 
 /// The pieces that make up what is committed now. A checkpoint makes the next one of them.
 pub(super) struct Version {
@@ -160,6 +165,35 @@ impl Snapshot {
             }));
         }
         Ok(found)
+    }
+}
+
+impl Snapshot {
+    /// Has every record taken, table by table, in the order of the keys.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the records cannot be read; the first error of `take`.
+    pub(super) fn walk(&self, take: Take<'_>) -> Result<(), StoreError> {
+        let memtables = self.memtables.iter().flatten();
+        let changed: BTreeSet<Table> = memtables
+            .flat_map(|memtable| look(memtable).names().collect::<Vec<_>>())
+            .collect();
+        for table in &changed {
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                let page = self.scan(*table, (from, Bound::Unbounded), Order::Ascending, PAGE)?;
+                for (key, value) in &page {
+                    take(table.0, key, value)?;
+                }
+                match page.into_iter().next_back() {
+                    Some((last, _)) => after = Some(last),
+                    None => break,
+                }
+            }
+        }
+        let is_changed = |name: &str| changed.iter().any(|table| table.0 == name);
+        self.tables.walk(|name| !is_changed(name), take)
     }
 }
 

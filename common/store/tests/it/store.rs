@@ -8,7 +8,7 @@ use common::revision::{Revision, Start};
 use common::time::Timestamp;
 use doubles::memory::{Disk, MemoryStore};
 use proptest::prelude::*;
-use store::disk::{DiskStore, Options};
+use store::disk::{Backup, DiskStore, Options};
 use store::{Commit, Order, Store, StoreError, Table, Write};
 use tempfile::TempDir;
 
@@ -556,4 +556,84 @@ fn a_data_directory_from_before_the_first_release_is_refused_in_words_and_left_a
     let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
     let kept = transaction.open_table(rows).unwrap().get(1).unwrap().unwrap();
     assert_eq!(kept.value(), old);
+}
+
+/// Everything in both tables.
+fn all(store: &dyn Store) -> Vec<Vec<store::Pair>> {
+    let reader = store.reader().unwrap();
+    let everything = (Bound::Unbounded, Bound::Unbounded);
+    let of = |table| reader.scan(table, everything, Order::Ascending, 10_000).unwrap();
+    [A, B].map(of).into()
+}
+
+#[test]
+fn a_backup_holds_what_was_committed_when_it_began_wherever_that_lay() {
+    for bench in [on_disk(), hasty()] {
+        let store = bench.open();
+        let mut revision = Revision(0);
+        let mut commit = |writes: Vec<Write>| {
+            revision = revision.next();
+            let commit = Commit {
+                revision,
+                time: Timestamp(1),
+                history: Vec::new(),
+                writes,
+            };
+            store.commit([commit].into()).unwrap();
+        };
+        // Too much for a compressor to hold back, and the first record of all.
+        let mut random = 1_u64;
+        let noise = (0..40_000).map(|_| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            format!("{random:x}")
+        });
+        commit(vec![put(A, "!", &noise.collect::<String>())]);
+        for n in 0..300 {
+            let key = format!("{:03}", n * 7 % 100);
+            commit(vec![match n % 5 {
+                0 => delete(A, &key),
+                _ => put(A, &key, &n.to_string()),
+            }]);
+        }
+        commit(vec![put(B, "once", "once")]);
+        let before = all(&*store);
+        let file = bench.0.path().join("backup.file");
+        let mut out = Interrupted {
+            file: std::fs::File::create(&file).unwrap(),
+            meanwhile: Some(|| {
+                for n in 0..150 {
+                    commit(vec![put(A, &format!("{n:03}"), "later"), delete(B, "once")]);
+                }
+            }),
+        };
+        store.back_up(&mut out).unwrap();
+        assert!(out.meanwhile.is_none(), "it was written");
+        assert_ne!(all(&*store), before);
+        let folder = TempDir::new().unwrap();
+        let into = folder.path().join("into");
+        Backup::open(&file, OWNER).unwrap().restore(&into).unwrap();
+        let restored = DiskStore::open(&into, options()).unwrap();
+        assert_eq!(all(&*restored), before);
+        assert_eq!(restored.reader().unwrap().revision(), Revision(302));
+        assert_ne!(restored.identity().store_id, store.identity().store_id);
+    }
+}
+
+/// A file, and what happens while the first bytes are written into it.
+struct Interrupted<F> {
+    file: std::fs::File,
+    meanwhile: Option<F>,
+}
+
+impl<F: FnOnce()> std::io::Write for Interrupted<F> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile();
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }

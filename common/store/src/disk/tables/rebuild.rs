@@ -14,13 +14,13 @@ use crate::disk::throttle::Throttle;
 /// Makes tables of records that were saved, as of a store that was closed after `revision`.
 ///
 /// # Errors
-/// [`StoreError`] where they cannot be written.
-pub(in crate::disk) fn rebuild<'a>(
+/// [`StoreError`] where they cannot be written; the first error of `records`.
+pub(in crate::disk) fn rebuild(
     dir: &Path,
     store_id: StoreId,
     start: Start,
     revision: Revision,
-    records: impl Iterator<Item = (&'a str, &'a [u8], &'a [u8])>,
+    records: impl Iterator<Item = Result<(impl AsRef<str>, impl AsRef<[u8]>, impl AsRef<[u8]>), StoreError>>,
 ) -> Result<(), StoreError> {
     let throttle = Arc::new(Throttle::new());
     let tables = Tables::open(dir, 8 << 20, |_, _| None, &throttle)?;
@@ -31,7 +31,9 @@ pub(in crate::disk) fn rebuild<'a>(
             .map_err(failed)?;
     }
     begin(&transaction, store_id, start)?;
-    for (name, key, value) in records {
+    for record in records {
+        let (name, key, value) = record?;
+        let (name, key, value) = (name.as_ref(), key.as_ref(), value.as_ref());
         let mut table = transaction.open_table(Records::new(name)).map_err(failed)?;
         table
             .insert(key, encode(name, key, value, None)?.as_slice())

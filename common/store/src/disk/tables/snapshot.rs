@@ -11,6 +11,7 @@ use super::dictionary::{DICTIONARIES, Dictionaries};
 use super::history_row;
 use super::record::decode;
 use super::{HISTORY, META, OWN, Records, current, existing, failed, stored_oldest};
+use crate::disk::backup::Take;
 use crate::{Order, Pair, Recorded, StoreError, Table};
 
 /// One read transaction.
@@ -65,6 +66,21 @@ impl TableSnapshot {
             Order::Ascending => Box::new(found.map(move |found| to_pair(name, found, &dictionaries))),
             Order::Descending => Box::new(found.rev().map(move |found| to_pair(name, found, &dictionaries))),
         })
+    }
+
+    /// Has every record of the `wanted` tables taken, in the order of the keys.
+    pub(in crate::disk) fn walk(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+        take: Take<'_>,
+    ) -> Result<(), StoreError> {
+        for (name, table) in self.records.iter().filter(|(name, _)| wanted(name)) {
+            for found in table.range::<&[u8]>(..).map_err(failed)? {
+                let (key, value) = to_pair(name, found, &self.dictionaries)?;
+                take(name, &key, &value)?;
+            }
+        }
+        Ok(())
     }
 
     pub(in crate::disk) fn history(
