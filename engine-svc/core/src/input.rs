@@ -125,8 +125,8 @@ pub enum Input {
         store_id: StoreId,
         /// The start of the host that accepted it, as the connection knows it.
         start: Start,
-        /// The host's record if it was cleared before: then the stream will not show it again.
-        cleared: Option<Box<HostTask>>,
+        /// The host's record if the task is over. If it was cleared before, the stream will not show it again.
+        over: Option<Box<HostTask>>,
     },
     /// A host will never run a task: a final answer.
     StartRefused {
@@ -144,7 +144,7 @@ pub enum Input {
         /// The start of the host that recorded it, as the connection knows it.
         start: Start,
         /// As in [`Input::StartAccepted`].
-        cleared: Option<Box<HostTask>>,
+        over: Option<Box<HostTask>>,
     },
     /// A task is past its point of no return and continues.
     AbortRefused {
@@ -265,13 +265,9 @@ pub const MAX_LOCK_WAIT: Duration = Duration::from_secs(24 * 3_600);
 /// How long a request waits for its locks; none if it does not wait.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if it is negative or greater than [`MAX_LOCK_WAIT`].
-pub fn lock_wait(seconds: i64, nanos: i32) -> Result<Option<Duration>, Fault> {
-    let wait = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
-    let wait = wait.map(|(seconds, nanos)| {
-        Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()))
-    });
-    match wait {
+/// `INVALID_ARGUMENT` if it is malformed (`given` is none) or greater than [`MAX_LOCK_WAIT`].
+pub fn lock_wait(given: Option<Duration>) -> Result<Option<Duration>, Fault> {
+    match given {
         Some(Duration::ZERO) => Ok(None),
         Some(wait) if wait <= MAX_LOCK_WAIT => Ok(Some(wait)),
         Some(_) | None => Err(Fault::invalid("lock_wait", "must be from 0 s to 86400 s (24 h)")),

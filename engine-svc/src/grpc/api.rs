@@ -10,6 +10,7 @@ use common::id::{CommandId, RequestId};
 use engine_core::input::{self, Submission};
 use engine_core::model::{CommandParameters as _, EntityKey, Holder, Parameters};
 use engine_core::{Input, Reply, Stance};
+use proto::convert;
 use proto::engine::v1 as wire;
 use runtime::coordinator::{Answer, Handle};
 use runtime::metadata::Caller;
@@ -271,7 +272,7 @@ fn entity_id(parameters: &Parameters) -> String {
 
 /// How long a request is willing to wait for its locks.
 fn lock_wait(given: Option<&prost_types::Duration>) -> Result<Option<Duration>, Fault> {
-    given.map_or(Ok(None), |wait| input::lock_wait(wait.seconds, wait.nanos))
+    given.map_or(Ok(None), |wait| input::lock_wait(convert::from_duration(wait)))
 }
 
 /// Refuses a request that is too large, because it is kept with the command and with its parts, in each of their
@@ -287,6 +288,6 @@ fn bounded(bytes: usize) -> Result<(), Fault> {
 }
 
 fn request_id(text: &str) -> Result<RequestId, Fault> {
-    let given = proto::convert::optional_id("request_id", text)?;
+    let given = convert::optional_id("request_id", text)?;
     Ok(given.unwrap_or_else(|| RequestId::from_uuid(chance::uuid())))
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use common::fault::{Fault, FaultCode};
 use common::id::CommandId;
 use common::revision::Revision;
+use proto::convert;
 use proto::engine::v1::{Command, CommandState};
 use runtime::log::ReadError;
 use runtime::status;
@@ -35,8 +36,8 @@ pub(super) fn timeout(asked: Option<&prost_types::Duration>) -> Result<Duration,
     let Some(asked) = asked else {
         return Ok(DEFAULT);
     };
-    match Duration::try_from(*asked) {
-        Ok(timeout) if timeout <= MAX => Ok(timeout),
+    match convert::from_duration(asked) {
+        Some(timeout) if timeout <= MAX => Ok(timeout),
         _ => Err(Fault::invalid("timeout", "must be 0 to 3600 s")),
     }
 }

@@ -218,7 +218,7 @@ impl Connection {
                     task_id: *task_id,
                     store_id: store_id.unwrap_or(self.store_id),
                     start: self.start,
-                    cleared: cleared(answer.task),
+                    over: over(answer.task),
                 }))
             }
             Effect::AbortTask {
@@ -235,7 +235,7 @@ impl Connection {
                     task_id: *task_id,
                     store_id: store_id.unwrap_or(self.store_id),
                     start: self.start,
-                    cleared: cleared(answer.task),
+                    over: over(answer.task),
                 }))
             }
             Effect::ClearTask {
@@ -380,10 +380,10 @@ impl Connection {
     }
 }
 
-/// The record of a task that was cleared before: no stream shows the task again.
-fn cleared(task: Option<Task>) -> Option<Box<HostTask>> {
-    task.filter(|task| task.removed)
-        .and_then(frame::task)
+/// The record of a task that is over.
+fn over(task: Option<Task>) -> Option<Box<HostTask>> {
+    let task = task.and_then(frame::task);
+    task.filter(|task| task.removed || task.state.is_terminal())
         .map(Box::new)
 }
 

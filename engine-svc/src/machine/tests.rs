@@ -279,7 +279,7 @@ impl World {
                     task_id,
                     store_id: HOST_STORE,
                     start: Start(1),
-                    cleared: None,
+                    over: None,
                 });
                 self.step(observed(Frame::Opened));
                 for (sequence, state) in [TaskState::Init, TaskState::Running, TaskState::Finished]
@@ -468,7 +468,7 @@ async fn many_that_cannot_be_forgotten_yet_hide_none_that_can_and_are_not_tried_
                 task_id,
                 store_id: HOST_STORE,
                 start: Start(1),
-                cleared: None,
+                over: None,
             });
             world.take(observed(Frame::Opened));
             let finished = host_task(task_id, operation, TaskState::Finished, 1);

@@ -126,7 +126,7 @@ pub(super) fn read_duration(
     field: &'static str,
     duration: prost_types::Duration,
 ) -> Result<Duration, CodecError> {
-    Duration::try_from(duration).map_err(|error| CodecError::new(field, error))
+    convert::from_duration(&duration).ok_or_else(|| CodecError::new(field, "is negative or malformed"))
 }
 
 /// A holder of an entity, and how it holds.

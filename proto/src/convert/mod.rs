@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use common::fault::{Fault, FaultCode};
 use common::operation::{Allocation, VolumeAddress, VolumeFormat};
@@ -63,6 +64,14 @@ pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
         seconds: micros.div_euclid(1_000_000),
         nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or_default(),
     }
+}
+
+/// A duration from the wire; none if it is negative or malformed. Unlike the conversion of `prost_types`, this one has an answer
+/// for every message: that one panics for some that are negative.
+pub fn from_duration(duration: &prost_types::Duration) -> Option<Duration> {
+    let seconds = u64::try_from(duration.seconds).ok()?;
+    let nanos = u32::try_from(duration.nanos).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
 }
 
 /// A point in time from the wire, held at the ends of the range.
@@ -224,6 +233,27 @@ mod tests {
         }
         assert_eq!(state_from_wire(0), None);
         assert_eq!(state_from_wire(99), None);
+    }
+
+    #[test]
+    fn every_duration_has_an_answer() {
+        let read = |seconds, nanos| from_duration(&prost_types::Duration { seconds, nanos });
+        assert_eq!(read(1, 5), Some(Duration::new(1, 5)));
+        assert_eq!(
+            read(i64::MAX, 999_999_999),
+            Some(Duration::new(i64::MAX as u64, 999_999_999))
+        );
+        let wrong = [
+            (i64::MIN, 0),
+            (i64::MIN, i32::MIN),
+            (-1, 0),
+            (0, -1),
+            (0, 1_000_000_000),
+            (i64::MIN, i32::MAX),
+        ];
+        for (seconds, nanos) in wrong {
+            assert_eq!(read(seconds, nanos), None, "{seconds} s {nanos} ns");
+        }
     }
 
     #[test]

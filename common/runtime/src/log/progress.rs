@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::id::TaskId;
+use proto::convert;
 use proto::task::v1 as wire;
 
 use super::pace::Pace;
@@ -80,7 +81,7 @@ impl LatestProgress {
                 done_bytes: bytes(sample.done_bytes),
                 total_bytes: bytes(sample.total_bytes),
                 rate_bytes_per_second: bytes(sample.rate_bytes_per_second),
-                time_left: sample.time_left.and_then(|time| Duration::try_from(time).ok()),
+                time_left: sample.time_left.as_ref().and_then(convert::from_duration),
                 pace: None,
                 moved: now,
             })

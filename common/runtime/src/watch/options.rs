@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::fault::Fault;
 use common::revision::Token;
+use proto::convert;
 use proto::task::v1 as wire;
 
 /// How far back a snapshot reaches for what has ended, where nothing is asked for.
@@ -103,17 +104,8 @@ impl WatchOptions {
 }
 
 fn duration(field: &str, asked: &prost_types::Duration) -> Result<Duration, Fault> {
-    let seconds = u64::try_from(asked.seconds);
-    let nanos = u32::try_from(asked.nanos)
-        .ok()
-        .filter(|nanos| *nanos < 1_000_000_000);
-    match (seconds, nanos) {
-        (Ok(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
-        _ => Err(Fault::invalid(
-            field,
-            "is negative or malformed; expected a positive duration",
-        )),
-    }
+    convert::from_duration(asked)
+        .ok_or_else(|| Fault::invalid(field, "is negative or malformed; expected a positive duration"))
 }
 
 /// A duration as it travels.

@@ -137,7 +137,7 @@ impl Part {
         }
         if let Some(left) = sample
             .time_left
-            .and_then(|left| std::time::Duration::try_from(left).ok())
+            .and_then(|left| proto::convert::from_duration(&left))
         {
             words.push(format!("{} left", words::lasting(left)));
         }

@@ -163,10 +163,11 @@ impl State {
         commands.find(|command| command.parameters.takes_over())
     }
 
-    /// Why a host must not be used: the host said that another life of this engine has it.
-    pub(crate) fn of_other_life(&self, host_id: HostId) -> Option<&Fault> {
-        let other = self.host(host_id)?.other_life.as_ref();
-        other.map(|other| &other.fault)
+    /// Why a host must not be used: the host said that another life of this engine has it, or another engine.
+    pub(crate) fn somebody_elses(&self, host_id: HostId) -> Option<&Fault> {
+        let host = self.host(host_id)?;
+        let other_life = host.other_life.as_ref().map(|other| &other.fault);
+        other_life.or(host.other_owner.as_ref())
     }
 
     /// Whether a command of this engine holds the entity's lock.

@@ -85,7 +85,7 @@ impl Tx<'_> {
         self.present(root)
     }
 
-    /// A part that waits for a host of another life cannot be tried; it goes on by itself once the host is this
+    /// A part that waits for a host of another life, or of another engine, cannot be tried; it goes on by itself once the host is this
     /// engine's again.
     fn out_of_reach(&self, root: &Command) -> Option<Fault> {
         let parts = self.state.tree_of(root.id).into_iter();
@@ -97,8 +97,8 @@ impl Tx<'_> {
             let takes_over = part.parameters.takes_over();
             open.chain(part.parameters.called_host().filter(|_| !takes_over))
         });
-        let mut of_other_life = hosts.filter_map(|id| Some((id, self.state.of_other_life(id)?)));
-        let (host_id, fault) = of_other_life.next()?;
+        let mut somebody_elses = hosts.filter_map(|id| Some((id, self.state.somebody_elses(id)?)));
+        let (host_id, fault) = somebody_elses.next()?;
         let message = format!(
             "cannot retry on {}: {}",
             self.state.named_host(host_id),

@@ -54,7 +54,11 @@ impl Tx<'_> {
         self.edit_command(id, |command| command.cancel_requested = true);
         if let Some(task_id) = task {
             self.edit_task(task_id, |task| task.abort_wanted = true);
-            self.settle_down(task_id);
+            // What rests because its host is somebody else's can be sent to nobody before that has changed.
+            let host_id = self.state.task(task_id).map(|task| task.host_id);
+            if host_id.is_none_or(|host_id| self.state.somebody_elses(host_id).is_none()) {
+                self.settle_down(task_id);
+            }
             self.ask(task_id);
         }
     }

@@ -109,7 +109,10 @@ impl Tx<'_> {
                 self.lay_to_rest(host_id, item);
             }
             None => self.foreign_seen(host_id, item, time),
-            Some(task) if task.host_id != host_id || item.sequence <= task.host_sequence => {}
+            Some(task) if task.host_id != host_id => {}
+            // The host takes back what it showed before: an end is final, and one that was shown before would be known.
+            Some(task) if how == Shown::Change && contradicts(task, item) => self.hole_in(host_id),
+            Some(task) if item.sequence <= task.host_sequence && !contradicts(task, item) => {}
             // The task belongs to an earlier store, or to a later one that was never given the task: storage decides.
             Some(task) if self.state.is_of_lost_store(task) && task.command.is_some() => {}
             Some(task) => {
@@ -184,10 +187,12 @@ impl Tx<'_> {
         }
     }
 
-    /// Takes in the outcome of a task that was cleared before the engine heard it: the stream will not show it again.
-    pub(super) fn take_cleared(&mut self, record: &HostTask) {
-        if record.state.is_terminal() {
-            let task = self.state.task(record.id);
+    /// Takes in the outcome of a task that was cleared before the engine heard it, because the stream will not show it again; and
+    /// the outcome of a task that the stream has shown otherwise. All others are left to the stream, which shows each edge.
+    pub(super) fn take_over(&mut self, record: &HostTask) {
+        let task = self.state.task(record.id);
+        let shown_otherwise = task.is_some_and(|task| contradicts(task, record));
+        if record.state.is_terminal() && (record.removed || shown_otherwise) {
             let start = task
                 .and_then(|task| self.state.host(task.host_id))
                 .and_then(|host| host.start);
@@ -315,6 +320,15 @@ impl Tx<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether the host shows as over what it has shown as open with this sequence, or a later one, of the same start. No honest
+/// host does, and what is not over for the engine may not stay so because a host has once said what is not true.
+fn contradicts(task: &AsyncTask, item: &HostTask) -> bool {
+    task.is_open()
+        && item.state.is_terminal()
+        && item.sequence <= task.host_sequence
+        && task.reported != Some(item.state)
 }
 
 /// Whether the changes up to `token` were taken in before.
@@ -468,7 +482,9 @@ mod tests {
     use crate::input::Input;
     use crate::model::CommandState;
     use crate::step::Reply;
-    use crate::testing::{World, copy_disk, create_disk, disk_id, domain_id, host_id, remove_disk};
+    use crate::testing::{
+        World, command_id, copy_disk, create_disk, disk_id, domain_id, host_id, remove_disk,
+    };
 
     #[test]
     fn tasks_of_others_are_recorded_up_to_a_bound_and_then_counted_in_words() {
@@ -556,6 +572,79 @@ mod tests {
         world.disconnect(host_id);
         world.settle();
         assert_eq!(world.state_of(1), CommandState::Succeeded);
+    }
+
+    /// A world in which the host showed, where it had to show the end of the task, another state or a much later one, and has
+    /// been honest ever since.
+    fn lied_to(state: ReportedState, further: u64) -> World {
+        let mut world = World::with_domains(1);
+        world.submit(1, "CreateDisk", create_disk(1, 0));
+        let host_id = host_id(0);
+        while world.host_mut(0).open_tasks().is_empty() {
+            world.perform(0, false);
+        }
+        let id = world.host_mut(0).open_tasks()[0];
+        while world.host_mut(0).open_tasks().contains(&id) {
+            world.host_mut(0).advance(id);
+        }
+        let end = world
+            .host_mut(0)
+            .snapshot()
+            .into_iter()
+            .find(|task| task.id == id);
+        let end = end.expect("it is not cleared");
+        while world.engine.state.task(id).expect("it is known").host_sequence + 1 < end.sequence {
+            assert!(world.deliver(host_id), "the edges before");
+        }
+        let (store_id, start) = (world.host_mut(0).store, world.host_mut(0).present_start());
+        let token = world.hosts[&host_id].token(world.hosts[&host_id].now());
+        for more in 0..=further {
+            let lie = HostTask {
+                state,
+                sequence: end.sequence + more,
+                ..end.clone()
+            };
+            let frame = Frame::Changes {
+                token: (more == further).then_some(token),
+                time: Timestamp(0),
+                tasks: vec![lie],
+            };
+            world.step(Input::Observed {
+                host_id,
+                store_id,
+                start,
+                frame,
+            });
+        }
+        world.settle();
+        world
+    }
+
+    #[test]
+    fn what_a_host_has_once_said_untruly_of_an_end_does_not_stay_so_when_the_host_is_asked() {
+        let lies = [
+            ReportedState::Known(TaskState::Preparing),
+            ReportedState::Known(TaskState::Running),
+            ReportedState::Unknown(77),
+        ];
+        for (lie, further) in lies.into_iter().flat_map(|lie| [(lie, 0), (lie, 3)]) {
+            let mut world = lied_to(lie, further);
+            assert_eq!(
+                world.state_of(1),
+                CommandState::Active,
+                "{lie:?}: nothing shows that it is a lie"
+            );
+            world.step(Input::Cancel {
+                command_id: command_id(1),
+                user: "ann".to_owned(),
+            });
+            world.settle();
+            assert_eq!(
+                world.state_of(1),
+                CommandState::Succeeded,
+                "{lie:?} {further}: it is asked"
+            );
+        }
     }
 
     #[test]

@@ -137,10 +137,13 @@ impl State {
     }
 
     /// Whether the host waits for the engine to send a task: the task was never sent, or the host was started anew
-    /// since, and a host begins nothing for an engine that may no longer want it.
+    /// since, and a host begins nothing for an engine that may no longer want it. A task that is to be stopped and cannot be is
+    /// sent again as well: it goes on, and the answer says what has become of it, if the stream ever said otherwise.
     fn is_to_be_asked_for(&self, task: &AsyncTask) -> bool {
         let present = self.host(task.host_id).and_then(|host| host.start);
-        task.async_state == AsyncTaskState::Initializing || task.start.is_some() && task.start != present
+        task.async_state == AsyncTaskState::Initializing
+            || task.abort_wanted
+            || task.start.is_some() && task.start != present
     }
 
     /// Whether an operator wants storage examined once more for a task that storage did not tell about.

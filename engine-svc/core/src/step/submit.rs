@@ -140,14 +140,14 @@ impl Tx<'_> {
         })
     }
 
-    /// Refuses work that would only rest, because another life of this engine has the host. Refuses everything once
+    /// Refuses work that would only rest, because another life of this engine has the host, or another engine. Refuses everything once
     /// another life goes on, and as long as that is undecided.
     fn is_ours(&self, plan: Plan) -> Result<Plan, Fault> {
         if plan.parameters.takes_over() {
             return Ok(plan);
         }
-        let of_another_life = |id: &HostId| Some((*id, self.state.of_other_life(*id)?));
-        match plan.hosts().iter().find_map(of_another_life) {
+        let of_another = |id: &HostId| Some((*id, self.state.somebody_elses(*id)?));
+        match plan.hosts().iter().find_map(of_another) {
             Some((host_id, fault)) => {
                 let message = format!(
                     "cannot work on {}: {}",

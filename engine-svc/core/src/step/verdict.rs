@@ -12,7 +12,7 @@ use crate::plan;
 use crate::state::Life;
 
 impl Tx<'_> {
-    pub(super) fn start_accepted(&mut self, task_id: TaskId, by: Life, cleared: Option<Box<HostTask>>) {
+    pub(super) fn start_accepted(&mut self, task_id: TaskId, by: Life, over: Option<Box<HostTask>>) {
         if !self.is_addressed(task_id, by) {
             return;
         }
@@ -30,19 +30,19 @@ impl Tx<'_> {
             }
         });
         self.settle_down(task_id);
-        self.answered_for(task_id, cleared);
+        self.answered_for(task_id, over);
     }
 
-    pub(super) fn abort_accepted(&mut self, task_id: TaskId, by: Life, cleared: Option<Box<HostTask>>) {
+    pub(super) fn abort_accepted(&mut self, task_id: TaskId, by: Life, over: Option<Box<HostTask>>) {
         if self.is_addressed(task_id, by) {
             self.settle_down(task_id);
-            self.answered_for(task_id, cleared);
+            self.answered_for(task_id, over);
         }
     }
 
-    fn answered_for(&mut self, task_id: TaskId, cleared: Option<Box<HostTask>>) {
-        if let Some(record) = cleared.filter(|record| record.id == task_id) {
-            self.take_cleared(&record);
+    fn answered_for(&mut self, task_id: TaskId, over: Option<Box<HostTask>>) {
+        if let Some(record) = over.filter(|record| record.id == task_id) {
+            self.take_over(&record);
         }
         self.decide_for(task_id);
     }

@@ -611,11 +611,15 @@ mod tests {
 
     #[test]
     fn a_day_is_the_longest_wait_and_none_is_none() {
-        assert_eq!(lock_wait(0, 0), Ok(None));
-        assert_eq!(lock_wait(86_400, 0), Ok(Some(crate::input::MAX_LOCK_WAIT)));
-        for (seconds, nanos) in [(-1, 0), (0, -1), (86_400, 1), (i64::MAX, i32::MAX), (i64::MIN, 0)] {
+        assert_eq!(lock_wait(Some(Duration::ZERO)), Ok(None));
+        assert_eq!(lock_wait(Some(MAX_LOCK_WAIT)), Ok(Some(MAX_LOCK_WAIT)));
+        for wrong in [
+            None,
+            Some(MAX_LOCK_WAIT + Duration::from_nanos(1)),
+            Some(Duration::MAX),
+        ] {
             assert_eq!(
-                lock_wait(seconds, nanos).map_err(|fault| fault.code),
+                lock_wait(wrong).map_err(|fault| fault.code),
                 Err(FaultCode::InvalidArgument)
             );
         }

@@ -439,10 +439,9 @@ impl FakeHost {
                 self.history.push(record.item.clone());
             }
             let same = record.item.operation.is_none() || record.item.operation.as_ref() == Some(&operation);
-            return match (same, record.item.removed) {
-                (false, _) => Err(Fault::new(FaultCode::TaskIdReused, "another operation")),
-                (true, true) => Ok(Some(record.item.clone())),
-                (true, false) => Ok(None),
+            return match same {
+                false => Err(Fault::new(FaultCode::TaskIdReused, "another operation")),
+                true => Ok(over(&record.item)),
             };
         }
         // What is left of this very task is ended first: its processes hold the task's lock, and nothing of the task begins while one does.
@@ -562,8 +561,8 @@ impl FakeHost {
             );
             return Ok(None);
         };
-        if record.item.removed {
-            return Ok(Some(record.item.clone()));
+        if let Some(over) = over(&record.item) {
+            return Ok(Some(over));
         }
         let state = known(&record.item);
         if record.committed && !state.is_terminal() {
@@ -881,4 +880,9 @@ fn known(item: &HostTask) -> TaskState {
         ReportedState::Known(state) => state,
         ReportedState::Unknown(_) => TaskState::Running,
     }
+}
+
+/// What the host says at once of a task that is over.
+fn over(item: &HostTask) -> Option<HostTask> {
+    (item.removed || item.state.is_terminal()).then(|| item.clone())
 }

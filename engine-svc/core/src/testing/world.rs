@@ -310,11 +310,11 @@ impl World {
                 let (store_id, start) = (host.store, host.present_start());
                 Some(
                     match host.start(*task_id, operation.clone(), Some(super::ENGINE)) {
-                        Ok(cleared) => Input::StartAccepted {
+                        Ok(over) => Input::StartAccepted {
                             task_id: *task_id,
                             store_id,
                             start,
-                            cleared: cleared.map(Box::new),
+                            over: over.map(Box::new),
                         },
                         Err(fault) => Input::StartRefused {
                             task_id: *task_id,
@@ -331,11 +331,11 @@ impl World {
                 }
                 let (store_id, start) = (host.store, host.present_start());
                 Some(match host.abort(*task_id) {
-                    Ok(cleared) => Input::AbortAccepted {
+                    Ok(over) => Input::AbortAccepted {
                         task_id: *task_id,
                         store_id,
                         start,
-                        cleared: cleared.map(Box::new),
+                        over: over.map(Box::new),
                     },
                     Err(fault) => Input::AbortRefused {
                         task_id: *task_id,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::time::Duration;
 
 use proto::engine::v1::CommandState;
 use proto::task::v1::Progress;
@@ -150,7 +149,7 @@ fn line(sample: &Progress) -> String {
     let full = (sample.percent / 100.0 * BAR as f64) as usize;
     let left = sample
         .time_left
-        .and_then(|time| Duration::try_from(time).ok())
+        .and_then(|time| proto::convert::from_duration(&time))
         .map(|time| format!("{:.1} s left", time.as_secs_f64()))
         .unwrap_or_default();
     let rate = match sample.rate_bytes_per_second >> 20 {

@@ -53,7 +53,7 @@ async fn requests_about_commands_are_refused_by_field_and_by_state() -> TestResu
     refuse!(table, commands.abandon_command(abandon(ended, "tired")) => over());
     refuse!(table, for x in bad_names(), commands.abandon_command(abandon(ended, &x)) => invalid("reason"));
     let timeout = |seconds| with(wait(ended), |r| r.timeout = Some(Duration { seconds, nanos: 0 }));
-    refuse!(table, for x in [-1, 3_601, i64::MAX], commands.wait_command(timeout(x)) => invalid("timeout"));
+    refuse!(table, for x in [-1, 3_601, i64::MAX, i64::MIN], commands.wait_command(timeout(x)) => invalid("timeout"));
     table.verdict()
 }
 

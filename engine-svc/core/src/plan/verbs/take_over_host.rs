@@ -197,28 +197,33 @@ mod tests {
     }
 
     #[test]
-    fn while_another_life_has_a_host_nothing_new_is_taken_for_it_and_the_rest_waits_for_the_take_over() {
-        let mut world = World::with_domains(2);
-        world.submit(1, "CreateVm", create_vm(1, [1], 0));
-        refuse(&mut world, FaultCode::EngineFenced);
-        assert_eq!(world.state_of(1), NeedsAttention);
-        for (n, request) in [(2, create_vm(2, [2], 0)), (3, create_domain(7, 0))] {
+    fn while_somebody_else_has_a_host_nothing_new_is_taken_for_it_and_the_rest_waits_for_the_take_over() {
+        for refusal in [FaultCode::EngineFenced, FaultCode::HostOwned] {
+            let mut world = World::with_domains(2);
+            world.submit(1, "CreateVm", create_vm(1, [1], 0));
+            refuse(&mut world, refusal);
+            assert_eq!(world.state_of(1), NeedsAttention);
+            // Nobody can be told that it is to stop, so it rests on, and says why.
+            world.step(Input::Cancel {
+                command_id: command_id(1),
+                user: "ann".to_owned(),
+            });
+            assert_eq!(world.state_of(1), NeedsAttention, "{refusal:?}");
+            for (n, request) in [(2, create_vm(2, [2], 0)), (3, create_domain(7, 0))] {
+                assert_eq!(code(world.submit(n, "Any", request)), Some(refusal));
+            }
             assert_eq!(
-                code(world.submit(n, "Any", request)),
-                Some(FaultCode::EngineFenced)
+                code(world.submit(4, "CreateVm", create_vm(4, [4], 1))),
+                None,
+                "another host"
             );
+            assert_eq!(code(world.submit(5, "TakeOverHost", take_over("", ""))), None);
+            world.settle();
+            for (n, end) in [(1, Cancelled), (4, Succeeded), (5, Succeeded)] {
+                assert_eq!(world.state_of(n), end, "{n} {refusal:?}");
+            }
+            assert_eq!(code(world.submit(6, "CreateVm", create_vm(6, [6], 0))), None);
         }
-        assert_eq!(
-            code(world.submit(4, "CreateVm", create_vm(4, [4], 1))),
-            None,
-            "another host"
-        );
-        assert_eq!(code(world.submit(5, "TakeOverHost", take_over("", ""))), None);
-        world.settle();
-        for n in [1, 4, 5] {
-            assert_eq!(world.state_of(n), Succeeded, "{n}");
-        }
-        assert_eq!(code(world.submit(6, "CreateVm", create_vm(6, [6], 0))), None);
     }
 
     fn fenced() -> Fault {
