@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use proto::task::v1::closing::Reason;
 use runtime::ages::Ages;
+use runtime::audit::{Audit, AuditError};
 use runtime::client::Connector;
 use runtime::coordinator::{self, Options};
 use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
@@ -57,6 +58,9 @@ pub enum RunError {
     /// TLS is not configured where it is required, or cannot be used as configured.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The server failed.
     #[error("the server failed")]
     Serve(#[from] ServeError),
@@ -82,13 +86,14 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     serve_behind(doors, settings, store, shutdown).await
 }
 
-/// Checks whether the service could start with these settings: reads the certificates, and opens and changes nothing.
+/// Checks whether the service could start with these settings: reads the certificates, and changes nothing.
 ///
 /// # Errors
 /// [`RunError`].
 pub fn check_config(settings: &Settings) -> Result<(), RunError> {
     Doors::of(settings)?;
     settings.metrics.check(settings.door.insecure)?;
+    settings.audit.check()?;
     Ok(())
 }
 
@@ -175,6 +180,8 @@ pub async fn serve_on(
         connector,
         tls: shown,
     } = ways.into();
+    // Kept until the end, because it writes the last lines.
+    let audit_file = settings.audit.open()?;
     let ages = Ages::open(&*store, settings.greatest_age())?;
     let named = shown.as_ref().map(ClientTls::engine_id);
     if let (Some(tls), Some(own)) = (&shown, engine::recorded_id(&*store.reader()?)?) {
@@ -183,6 +190,7 @@ pub async fn serve_on(
     let life = engine::begin(&store, ages.stamp(), named)?;
     let meters = Meters::new(settings.metrics.metrics_listen.is_some());
     tls::measure(&meters, settings.door.insecure, listening.tls(), shown.as_ref());
+    let listening = listening.audited(Audit::into_file(audit_file.as_ref(), &meters));
     let log = log::Log::measured(Arc::clone(&store), Arc::clone(&meters))?;
     let exporter = Exporter::default();
     exporter.add_shared(IDENTITY, &log);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use runtime::audit::AuditSettings;
 use runtime::coordinator::Retention;
 use runtime::metrics::MetricsSettings;
 use runtime::server::Limits;
@@ -111,6 +112,10 @@ pub struct Settings {
     /// Metrics.
     #[command(flatten)]
     pub metrics: MetricsSettings,
+
+    /// The audit log.
+    #[command(flatten)]
+    pub audit: AuditSettings,
 }
 
 impl Settings {

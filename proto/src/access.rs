@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::codes::SERVICES;
+use crate::codes::{Rpc, SERVICES};
 
 /// What a user may do. Each may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,10 +67,22 @@ impl Access {
 
 /// Who may call an RPC, by its path (`/package.Service/Method`); none where the path is no RPC of the contract.
 pub fn access(path: &str) -> Option<Access> {
+    Some(row(path)?.access)
+}
+
+/// RPCs that are not for viewers and still change nothing that is kept: `MeetLives` is an engine's heartbeat.
+const HEARTBEATS: [&str; 1] = ["MeetLives"];
+
+/// Whether an RPC changes something that is kept, by its path; none if the path is no RPC of the contract.
+pub fn changes(path: &str) -> Option<bool> {
+    let rpc = row(path)?;
+    Some(rpc.access != Access::User(Role::Viewer) && !HEARTBEATS.contains(&rpc.name))
+}
+
+fn row(path: &str) -> Option<&'static Rpc> {
     let (service, rpc) = path.strip_prefix('/')?.split_once('/')?;
     let service = SERVICES.iter().find(|one| one.name == service)?;
-    let rpc = service.rpcs.iter().find(|one| one.name == rpc)?;
-    Some(rpc.access)
+    service.rpcs.iter().find(|one| one.name == rpc)
 }
 
 #[cfg(test)]
@@ -99,6 +111,23 @@ mod tests {
         ] {
             assert_eq!(access(&path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn every_rpc_changes_something_unless_it_looks_or_is_a_heartbeat() {
+        let mut heartbeats = Vec::new();
+        for service in SERVICES {
+            for rpc in service.rpcs {
+                let is_for_viewers = rpc.access == Access::User(Role::Viewer);
+                let changes = changes(&format!("/{}/{}", service.name, rpc.name)).unwrap();
+                assert!(!(is_for_viewers && changes), "{}", rpc.name);
+                if !is_for_viewers && !changes {
+                    heartbeats.push(rpc.name);
+                }
+            }
+        }
+        assert_eq!(heartbeats, HEARTBEATS);
+        assert_eq!(changes("/grpc.health.v1.Health/Check"), None);
     }
 
     /// What looks changes nothing, and what a viewer may call looks.

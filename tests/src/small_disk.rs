@@ -30,11 +30,23 @@ impl SmallDisk {
     /// # Errors
     /// [`NoMount`], as for a loop mount.
     pub fn under(service: &mut Service, kind: FileSystem) -> Result<Self, NoMount> {
-        let disk = Self {
-            mount: LoopMount::make(kind)?,
-        };
+        let disk = Self::make(kind)?;
         disk.take_over(service).map_err(NoMount::Failed)?;
         Ok(disk)
+    }
+
+    /// Makes a disk with nothing on it.
+    ///
+    /// # Errors
+    /// [`NoMount`], as for a loop mount.
+    pub fn make(kind: FileSystem) -> Result<Self, NoMount> {
+        let mount = LoopMount::make(kind)?;
+        Ok(Self { mount })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        self.mount.path()
     }
 
     fn take_over(&self, service: &mut Service) -> TestResult<()> {

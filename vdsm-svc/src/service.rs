@@ -11,6 +11,7 @@ use common::fault::Fault;
 use proto::store::v1::HostHistory;
 use proto::task::v1::closing::Reason;
 use runtime::ages::Ages;
+use runtime::audit::{Audit, AuditError};
 use runtime::coordinator::{self, Handle};
 use runtime::log::Log;
 use runtime::metrics::{Exporter, Identity, Listener, ListenerError, Meters};
@@ -77,6 +78,9 @@ pub enum ServiceError {
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] ListenerError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Serving failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -128,13 +132,14 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()>) -> Re
     outcome
 }
 
-/// Checks whether the service could start with these settings: reads the certificates, and opens and changes nothing.
+/// Checks whether the service could start with these settings: reads the certificates, and changes nothing.
 ///
 /// # Errors
 /// [`ServiceError`].
 pub fn check_config(settings: &Settings) -> Result<(), ServiceError> {
     settings.door.lock(settings.listen)?;
     settings.metrics.check(settings.door.insecure)?;
+    settings.audit.check()?;
     check_places(settings)
 }
 
@@ -167,12 +172,15 @@ pub async fn serve_over(
         listening,
     } = parts;
     tracing::info!(address = %listening.address(), host_id = %settings.host_id, qemu_img_version, "listening");
+    // Kept until the end, because it writes the last lines.
+    let audit_file = settings.audit.open()?;
     let last_look = Arc::clone(&store);
     let limits = expiry::Limits::of(&settings);
     let window = limits.greatest().max(settings.retention().max_age);
     let ages = Ages::open(&*store, window).map_err(at_store(&settings))?;
     let meters = Meters::new(settings.metrics.metrics_listen.is_some());
     tls::measure(&meters, settings.door.insecure, listening.tls(), None);
+    let listening = listening.audited(Audit::into_file(audit_file.as_ref(), &meters));
     let log = Log::measured(store, Arc::clone(&meters)).map_err(at_store(&settings))?;
     let exporter = Exporter::default();
     exporter.add_shared(IDENTITY, &log);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use common::id::HostId;
+use runtime::audit::AuditSettings;
 use runtime::coordinator::Retention;
 use runtime::metrics::MetricsSettings;
 use runtime::server;
@@ -120,6 +121,10 @@ pub struct Settings {
     /// Metrics.
     #[command(flatten)]
     pub metrics: MetricsSettings,
+
+    /// The audit log.
+    #[command(flatten)]
+    pub audit: AuditSettings,
 
     /// Owner of everything on storage, as numbers. If the service is root, the files that it makes there belong to
     /// this user, and qemu-img runs as this user; otherwise the owner is the service's own user.

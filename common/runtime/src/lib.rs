@@ -5,6 +5,7 @@
 //! what was committed, from which [`watch`] serves every Watch RPC.
 
 pub mod ages;
+pub mod audit;
 pub mod backup;
 pub mod causes;
 pub mod chance;

@@ -7,11 +7,13 @@ use std::time::Duration;
 use common::Timestamp;
 use common::fault::{Fault, FaultCode};
 use common::id::{CommandId, RequestId};
+use common::words::Label;
 use engine_core::input::{self, Submission};
 use engine_core::model::{CommandParameters as _, EntityKey, Holder, Parameters};
 use engine_core::{Input, Reply, Stance};
 use proto::convert;
 use proto::engine::v1 as wire;
+use runtime::audit::{self, Outcome};
 use runtime::coordinator::{Answer, Handle};
 use runtime::metadata::Caller;
 use runtime::watch::Terms;
@@ -60,7 +62,10 @@ impl Api {
         &self,
         request: Request<R>,
     ) -> Result<Response<R::Response>, Status> {
-        let caller = caller(&request)?;
+        let mut caller = caller(&request)?;
+        let correlation_id = caller.correlation_id.take();
+        let correlation_id = correlation_id.unwrap_or_else(|| chance::uuid().to_string());
+        audit::note(|noted| noted.correlation_id = Some(Label::of(&correlation_id)));
         let mut body = request.into_inner();
         let request = body.request().map_err(|fault| status::from_fault(&fault))?;
         let Envelope {
@@ -75,9 +80,6 @@ impl Api {
         // room.
         let full = status::admit(&**self.log.store()).err();
         let full = full.filter(|_| !validate_only);
-        let correlation_id = caller
-            .correlation_id
-            .unwrap_or_else(|| chance::uuid().to_string());
         let span = info_span!("submit", rpc = R::RPC, %correlation_id, user = caller.user);
         let submission = Submission {
             command_id: CommandId::from_uuid(chance::uuid()),
@@ -120,7 +122,7 @@ impl Api {
     }
 
     /// Sends an input that is answered with a command.
-    pub(crate) async fn accept(&self, input: Input) -> Result<Answered, Status> {
+    async fn accept(&self, input: Input) -> Result<Answered, Status> {
         let Answer { reply, token } = self.decided(input).await?;
         match reply {
             Reply::Accepted {
@@ -130,6 +132,16 @@ impl Api {
             } => {
                 let correlation_id = command.as_ref().map(|command| command.correlation_id.clone());
                 info!(%command_id, repeat, command_correlation_id = correlation_id, "accepted");
+                audit::note(|noted| {
+                    noted.outcome = Some(match repeat {
+                        true => Outcome::Repeated,
+                        false => Outcome::Accepted,
+                    });
+                    noted.command_id = command_id.to_string().into();
+                    if let Some(command) = &command {
+                        noted.entity = command.parameters.entity().to_string().into();
+                    }
+                });
                 let (entity_id, command) = match command {
                     Some(command) => {
                         let shown = self.show.command(command::show(&command));
@@ -151,11 +163,17 @@ impl Api {
                 command,
                 children,
                 tasks,
-            } => Ok(Answered {
-                entity_id: entity_id(&command.parameters),
-                command: command::preview(&command, &children, &tasks),
-                token: String::new(),
-            }),
+            } => {
+                audit::note(|noted| {
+                    noted.outcome = Some(Outcome::Planned);
+                    noted.entity = command.parameters.entity().to_string().into();
+                });
+                Ok(Answered {
+                    entity_id: entity_id(&command.parameters),
+                    command: command::preview(&command, &children, &tasks),
+                    token: String::new(),
+                })
+            }
             Reply::Refused(fault) => {
                 info!(%fault, "refused");
                 Err(status::from_fault(&fault))
@@ -178,6 +196,7 @@ impl Api {
     ) -> Result<Answered, Status> {
         let correlation_id = caller.correlation_id.as_deref();
         let span = info_span!("ask", rpc, command_id = %id, user = caller.user, correlation_id);
+        audit::note(|noted| noted.command_id = id.to_string().into());
         let refused = match self.accept(input).instrument(span).await {
             Err(refused) => refused,
             accepted => return accepted,

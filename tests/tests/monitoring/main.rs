@@ -152,7 +152,10 @@ async fn the_dashboard_shows_data_and_each_alert_fires_when_its_trouble_is_made(
         "--running-per-host",
         "1",
     ];
+    let audit = folder.path().join("audit.jsonl");
     let engine = [
+        "--audit-log",
+        &audit.display().to_string(),
         "--metrics-listen",
         "0",
         "--heartbeat-ms",
@@ -188,6 +191,7 @@ async fn the_dashboard_shows_data_and_each_alert_fires_when_its_trouble_is_made(
         prometheus,
         gate,
         domain,
+        audit,
         fired: BTreeSet::new(),
     };
     stage.play(mount.as_ref()).await?;
@@ -227,6 +231,7 @@ struct Stage {
     prometheus: Prometheus,
     gate: Gate,
     domain: String,
+    audit: PathBuf,
     fired: BTreeSet<String>,
 }
 
@@ -246,6 +251,7 @@ impl Stage {
     async fn play(&mut self, mount: Option<&LoopMount>) -> TestResult<()> {
         self.tasks_that_stand_still().await?;
         self.calls_refused().await?;
+        self.an_audit_log_that_is_lost().await?;
         self.a_host_that_is_away().await?;
         self.storage_that_is_not_there().await?;
         self.a_store_that_is_lost().await?;
@@ -280,6 +286,18 @@ impl Stage {
         refuse_watches(&self.world).await;
         self.fires("CallsRefused").await?;
         self.ends("CallsRefused").await
+    }
+
+    async fn an_audit_log_that_is_lost(&mut self) -> TestResult<()> {
+        let moved = self.audit.with_extension("moved");
+        fs::rename(&self.audit, &moved)?;
+        fs::create_dir(&self.audit)?;
+        let disk = requests::create_disk(&self.domain, requests::KINDS[2]);
+        let created = self.world.client.ask_create_disk(&disk).await?;
+        self.world.succeeds(&created).await?;
+        self.fires("AuditLogNotWritable").await?;
+        fs::remove_dir(&self.audit)?;
+        self.ends("AuditLogNotWritable").await
     }
 
     async fn a_host_that_is_away(&mut self) -> TestResult<()> {

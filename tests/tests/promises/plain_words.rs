@@ -224,6 +224,7 @@ fn settings_are_checked_without_a_service_and_nothing_is_changed() -> TestResult
     let place = tempfile::tempdir()?;
     let data = place.path().join("data");
     let storage = place.path().join("storage");
+    let audit = place.path().join("audit").display().to_string();
     let check = |name: &str, words: &[&str], variables: &[(&str, &str)]| -> TestResult<(bool, String)> {
         let mut command = Command::new(program(name)?);
         command
@@ -255,9 +256,14 @@ fn settings_are_checked_without_a_service_and_nothing_is_changed() -> TestResult
         ensure(is_well && told.iter().all(|word| said.contains(word)), || {
             said.clone()
         })?;
+        let (is_well, said) = check(name, &["--audit-log", &audit], &[])?;
+        ensure(is_well && !place.path().join("audit").exists(), || said.clone())?;
         for (words, named) in [
             (&["--listen", "0.0.0.0:7"][..], "--insecure"),
             (&["--metrics-listen", "0.0.0.0:7"], "--metrics-listen"),
+            (&["--audit-log", "/no/such/directory/log"], "--audit-log"),
+            (&["--audit-log", "/"], "--audit-log"),
+            (&["--audit-log-keep", "1"], "--audit-log-keep"),
             (
                 &[
                     "--tls-cert",

@@ -11,6 +11,7 @@ use proto::convert;
 use proto::host::v1 as wire;
 use proto::host::v1::host_service_server::HostService;
 use proto::task::v1::history_range::Problem;
+use runtime::audit;
 use runtime::log::ReadError;
 use runtime::metadata;
 use runtime::status;
@@ -232,6 +233,7 @@ async fn change_owner(
     rpc: &'static str,
     input: Input,
 ) -> Result<(), Status> {
+    audit::note(|noted| noted.entity = format!("host {}", host.facts.host_id).into());
     let answer = host.ask(input).await?;
     match answer.reply {
         Ok(Answer::Owner(_)) => Ok(()),

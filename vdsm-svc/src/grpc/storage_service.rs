@@ -6,6 +6,7 @@ use common::fault::Fault;
 use common::id::{DomainId, ImageId};
 use proto::host::v1 as wire;
 use proto::host::v1::storage_service_server::StorageService;
+use runtime::audit;
 use runtime::coordinator::{Handle, Refusal as NoAnswer};
 use runtime::metadata::Caller;
 use runtime::page;
@@ -81,6 +82,7 @@ impl Storage {
         domain: DomainId,
         work: impl FnOnce(&StorageRoot) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Status> {
+        audit::note(|noted| noted.entity = format!("storage domain {domain}").into());
         let host = self.gate.host()?;
         let hold = Hold::take(host, who, Key::Domain(domain)).await?;
         let root = Arc::clone(&host.root);

@@ -5,6 +5,7 @@ use common::id::TaskId;
 use common::operation::Operation;
 use proto::convert;
 use proto::host::v1 as wire;
+use runtime::audit;
 use runtime::metadata::Caller;
 use runtime::status;
 use tonic::{Request, Status};
@@ -121,6 +122,7 @@ impl Host {
     /// # Errors
     /// Why the request is refused.
     pub(super) async fn decide(&self, ask: TaskRequest) -> Result<Answered, Status> {
+        audit::note(|noted| noted.entity = format!("task {}", ask.task_id).into());
         self.has_room_for(&ask)?;
         for _ in 0..LOOKS {
             let answer = self.ask(ask.input(self.known(ask.task_id)?)).await?;

@@ -10,6 +10,7 @@ use proto::task::v1::history_range::Problem;
 use tokio::time::Instant;
 
 use super::histogram::{Histogram, SHORT, SIZES};
+use crate::audit::Sink;
 use crate::server::{Health, Traffic};
 
 /// Who has no point yet up to which it was given everything.
@@ -35,6 +36,7 @@ pub struct Meters {
     certificates: OnceLock<Certificates>,
     traffic: OnceLock<Weak<Traffic>>,
     waiting: OnceLock<Waiting>,
+    audit: OnceLock<Arc<Sink>>,
     cursors: Mutex<Cursors>,
 }
 
@@ -72,6 +74,7 @@ impl Meters {
             certificates: OnceLock::new(),
             traffic: OnceLock::new(),
             waiting: OnceLock::new(),
+            audit: OnceLock::new(),
             cursors: Mutex::default(),
         })
     }
@@ -107,6 +110,16 @@ impl Meters {
     pub(crate) fn set_traffic(&self, traffic: &Arc<Traffic>) {
         // Only the first counts: there is one server.
         let _ = self.traffic.set(Arc::downgrade(traffic));
+    }
+
+    /// The audit log.
+    pub(crate) fn set_audit(&self, audit: Arc<Sink>) {
+        // Only the first counts: there is one file.
+        let _ = self.audit.set(audit);
+    }
+
+    pub(super) fn audit(&self) -> Option<&Sink> {
+        self.audit.get().map(|audit| &**audit)
     }
 
     /// How many inputs wait.

@@ -1,5 +1,6 @@
 //! What both services tell.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -110,6 +111,14 @@ crate::metrics! {
         "Tasks of the async runtime that are alive.";
     RUNTIME_QUEUE: Gauge "service_runtime_queue" []
         "Tasks that wait in the runtime's global queue for a thread.";
+    AUDIT_WRITABLE: Gauge "service_audit_log_writable" []
+        "1 while the audit log can be written, 0 while it cannot; nothing without --audit-log.";
+    AUDIT_ENTRIES: Counter "service_audit_log_entries_total" []
+        "Entries in the audit log that this start has written.";
+    AUDIT_LOST: Counter "service_audit_log_entries_lost_total" []
+        "Entries that are not in the audit log: it could not be written for too long.";
+    AUDIT_LEFT_OUT: Counter "service_audit_log_refusals_left_out_total" []
+        "Refusals that are in the audit log as a number only: there were too many at once.";
     LOG_LINES_LOST: Counter "service_log_lines_lost_total" []
         "Lines of the log that were dropped, because nobody read them fast enough.";
     SCRAPES: Counter "service_metrics_pages_total" []
@@ -170,6 +179,13 @@ fn wire(page: &mut Page, meters: &Meters) {
         page.put(&CERTIFICATE, &[&certificate], expiry as f64);
     }
     page.count(&SCRAPES, &[], meters.pages());
+    if let Some(audit) = meters.audit() {
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        page.flag(&AUDIT_WRITABLE, &[], !audit.is_failing.load(Ordering::Relaxed));
+        page.count(&AUDIT_ENTRIES, &[], number(&audit.kept));
+        page.count(&AUDIT_LOST, &[], number(&audit.lost));
+        page.count(&AUDIT_LEFT_OUT, &[], number(&audit.left_out));
+    }
     let Some(traffic) = meters.traffic() else { return };
     let figures = traffic.figures();
     page.count(&CONNECTIONS, &[], figures.connections);

@@ -10,6 +10,7 @@ use tonic::transport::server::TcpIncoming;
 
 use super::health_socket::HealthSocket;
 use super::limits::take_all_files;
+use crate::audit::Audit;
 use crate::tls::ServerTls;
 
 /// A socket that listens.
@@ -19,16 +20,18 @@ pub struct Listening<I = TcpIncoming> {
     address: SocketAddr,
     pub(super) tls: Option<ServerTls>,
     pub(super) health: Option<HealthSocket>,
+    pub(super) audit: Audit,
 }
 
 impl<I> Listening<I> {
     /// What listens on `address` already, and yields connections: another network, as in a simulation.
-    pub const fn over(incoming: I, address: SocketAddr) -> Self {
+    pub fn over(incoming: I, address: SocketAddr) -> Self {
         Self {
             incoming,
             address,
             tls: None,
             health: None,
+            audit: Audit::default(),
         }
     }
 
@@ -40,6 +43,12 @@ impl<I> Listening<I> {
     pub fn locked(self, tls: Option<ServerTls>, data_dir: &Path) -> io::Result<Self> {
         let health = tls.is_some().then(|| HealthSocket::bind(data_dir)).transpose()?;
         Ok(Self { tls, health, ..self })
+    }
+
+    /// Where calls that change something, and refusals, are entered.
+    #[must_use]
+    pub fn audited(self, audit: Audit) -> Self {
+        Self { audit, ..self }
     }
 
     /// The lock on the door; none where plain text is spoken.

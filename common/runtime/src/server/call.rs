@@ -27,6 +27,7 @@ use super::methods::Methods;
 use super::refusal;
 use super::traffic::{Call, Class, Connection, Held, Kept, count};
 use super::turns::{Turn, Waiting};
+use crate::audit::{self, Audit};
 use crate::status;
 use crate::tls::Peer;
 
@@ -132,14 +133,19 @@ struct Rpc {
     connection: Arc<Connection>,
     path: Arc<str>,
     class: Class,
+    /// The call's entry in the audit log; none if the call gets none.
+    audited: Option<Arc<audit::Open>>,
 }
 
 impl Rpc {
     /// Gives what ends a call a fault where it has none, and looks whether the contract has that answer.
     fn settle(&self, ending: &mut HeaderMap) {
-        if let Some(code) = refusal::with_fault(ending) {
-            self.connection.traffic().counters.ended_with(code);
-            self.methods.compare(&self.path, code);
+        if let Some(fault) = refusal::with_fault(ending) {
+            self.connection.traffic().counters.ended_with(fault.code);
+            self.methods.compare(&self.path, fault.code);
+            if let Some(audited) = &self.audited {
+                audited.refuse(&fault);
+            }
         }
     }
 }
@@ -149,26 +155,33 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     routes: Routes,
     methods: Arc<Methods>,
+    audit: Audit,
     connection: Arc<Connection>,
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    if let Err(head::Refused { status, fault }) = head::check(&head) {
+    let audited = audit::Open::begin(&audit, &head);
+    let turned_down = |fault: &Fault| {
         connection.traffic().counters.ended_with(fault.code);
-        let mut response = refused(&fault);
+        if let Some(audited) = &audited {
+            audited.refuse(fault);
+            audited.end();
+        }
+        refused(fault)
+    };
+    if let Err(head::Refused { status, fault }) = head::check(&head) {
+        let mut response = turned_down(&fault);
         *response.status_mut() = status;
         return Ok(response);
     }
     let path = head.uri.path();
     let Some((path, class)) = methods.find(path) else {
         let words = format!("this port serves no method {path:.200}; use reflection to list the methods");
-        connection.traffic().counters.ended_with(FaultCode::MethodUnknown);
-        return Ok(refused(&Fault::new(FaultCode::MethodUnknown, words)));
+        return Ok(turned_down(&Fault::new(FaultCode::MethodUnknown, words)));
     };
     if let Some(peer) = head.extensions.get::<Arc<Peer>>()
         && let Err(fault) = peer.may(path)
     {
-        connection.traffic().counters.ended_with(fault.code);
-        return Ok(refused(&fault));
+        return Ok(turned_down(&fault));
     }
     let path = Arc::clone(path);
     let rpc = Rpc {
@@ -176,10 +189,15 @@ pub(super) async fn answer(
         connection: Arc::clone(&connection),
         path,
         class,
+        audited: audited.clone(),
     };
     let request = Request::from_parts(head, body);
-    let mut response = answer_of(request, routes, &rpc, connection).await?;
+    let served = answer_of(request, routes, &rpc, connection);
+    let mut response = audit::within(audited.clone(), served).await?;
     rpc.settle(response.headers_mut());
+    if let Some(audited) = &audited {
+        audited.end();
+    }
     Ok(response)
 }
 

@@ -21,6 +21,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use super::call;
 use super::methods::Methods;
 use super::traffic::{Connection, Place, Traffic, count};
+use crate::audit::Audit;
 use crate::tls::{Peer, ServerTls, Told};
 
 /// How often a client is pinged, streams or not.
@@ -60,6 +61,7 @@ pub(super) struct Served {
     /// None where plain text is spoken.
     pub(super) tls: Option<ServerTls>,
     pub(super) told: Arc<Told>,
+    pub(super) audit: Audit,
     /// Changes, or is dropped, when no more calls are taken.
     pub(super) stop: watch::Receiver<()>,
 }
@@ -113,6 +115,7 @@ impl Served {
             Err((what, io)) => {
                 count(&self.traffic.counters.handshakes_failed);
                 tell_of_refusing(&self.told, &connection, &what);
+                self.audit.turn_away(connection.peer, &what);
                 if let Some(io) = io {
                     // It has been told; nobody waits longer than this for whether it hears.
                     let _ = tokio::time::timeout(FAREWELL, say_farewell(io)).await;
@@ -133,6 +136,7 @@ impl Served {
             traffic,
             tls,
             told,
+            audit,
             mut stop,
         } = self;
         let connection = Arc::clone(&place.0);
@@ -148,6 +152,7 @@ impl Served {
                     request,
                     routes.clone(),
                     Arc::clone(&methods),
+                    audit.clone(),
                     Arc::clone(&connection),
                 )
             })

@@ -98,15 +98,15 @@ fn fault(status: &Status) -> Fault {
     Fault::new(code, message)
 }
 
-/// Gives what ends a call, headers or trailers, a fault where it has none, and says which code it ends with; none where it
+/// Gives what ends a call, headers or trailers, a fault where it has none, and says which it is; none where it
 /// does not end with a failure.
-pub(super) fn with_fault(ending: &mut HeaderMap) -> Option<FaultCode> {
+pub(super) fn with_fault(ending: &mut HeaderMap) -> Option<Fault> {
     let status = Status::from_header_map(ending)?;
     if status.code() == Code::Ok {
         return None;
     }
     if !status.details().is_empty() {
-        return status::fault_of(&status).map(|(fault, _)| fault.code);
+        return status::fault_of(&status).map(|(fault, _)| fault);
     }
     for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
         ending.remove(name);
@@ -114,7 +114,7 @@ pub(super) fn with_fault(ending: &mut HeaderMap) -> Option<FaultCode> {
     let fault = fault(&status);
     // What it says in metadata besides stays. A status of ours has nothing that a header cannot.
     let _ = status::from_fault(&fault).add_header(ending);
-    Some(fault.code)
+    Some(fault)
 }
 
 #[cfg(test)]

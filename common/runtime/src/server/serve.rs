@@ -98,6 +98,7 @@ pub async fn serve(
         traffic: Arc::clone(&traffic),
         tls: tls.clone(),
         told: Arc::default(),
+        audit: listening.audit.clone(),
         stop: stopped,
     };
     tokio::select! {

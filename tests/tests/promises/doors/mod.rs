@@ -1,6 +1,7 @@
 //! TLS: a client without a certificate, or with somebody else's, is refused everywhere and changes nothing, and both
 //! sides say why; a client with the right certificate goes on over kills and over new certificates.
 
+mod audit;
 mod identity;
 mod main_job;
 mod rotation;
