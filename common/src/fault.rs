@@ -185,6 +185,8 @@ faults! {
     EngineFenced = "ENGINE_FENCED", FailedPrecondition, None, false;
     /// Another start of this engine has the host, and is connected to it.
     EngineStillConnected = "ENGINE_STILL_CONNECTED", Unavailable, None, true;
+    /// The service was started without an audit log.
+    AuditLogOff = "AUDIT_LOG_OFF", FailedPrecondition, None, false;
     /// The host belongs to another engine.
     HostOwned = "HOST_OWNED", PermissionDenied, None, false;
     /// The host belongs to no engine, or not to the caller's.

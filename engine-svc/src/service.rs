@@ -285,6 +285,7 @@ pub async fn serve_on(
         watches: settings.watch_terms(),
         waits,
         stances,
+        trail: settings.audit.trail(),
         lives,
         start_time: runtime::clock::now(),
     };

@@ -249,7 +249,7 @@ pub const SERVICES: &[Service] = &[
         name: "vdsm_engine.engine.v1.EventService",
         every: &[],
         rpcs: &[
-            rpc("ListEvents", VIEWER, &[]),
+            rpc("ListEvents", VIEWER, &[&[AuditLogOff]]),
             rpc("WatchEvents", VIEWER, &[WATCH]),
         ],
     },

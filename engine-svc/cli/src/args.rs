@@ -559,6 +559,9 @@ pub(crate) enum Host {
 pub(crate) enum Event {
     /// Events, newest first
     List {
+        /// Show the entries of the engine's audit log instead: calls that changed something, and refusals
+        #[arg(long)]
+        audit: bool,
         #[command(flatten)]
         filter: EventFilter,
         #[command(flatten)]

@@ -13,7 +13,7 @@ use engine_core::model::{CommandParameters as _, EntityKey, Holder, Parameters};
 use engine_core::{Input, Reply, Stance};
 use proto::convert;
 use proto::engine::v1 as wire;
-use runtime::audit::{self, Outcome};
+use runtime::audit::{self, Outcome, Trail};
 use runtime::coordinator::{Answer, Handle};
 use runtime::metadata::Caller;
 use runtime::watch::Terms;
@@ -54,6 +54,8 @@ pub(crate) struct Api {
     /// Who this engine is by now.
     pub(crate) lives: Lives,
     pub(crate) start_time: Timestamp,
+    /// The audit log, if there is one.
+    pub(crate) trail: Option<Trail>,
 }
 
 impl Api {

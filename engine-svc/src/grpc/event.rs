@@ -2,12 +2,13 @@
 
 use common::fault::Fault;
 use proto::engine::v1::event_service_server::EventService;
-use proto::engine::v1::{ListEventsRequest, ListEventsResponse, WatchEventsRequest};
+use proto::engine::v1::{EventKind, ListEventsRequest, ListEventsResponse, WatchEventsRequest};
 use runtime::watch::{self, WatchStream};
 use runtime::{page, status};
 use tonic::{Request, Response, Status};
 
 use super::api::Api;
+use super::audit;
 use super::feed::EventFeed;
 use super::filter::EventFilter;
 use super::list;
@@ -23,6 +24,14 @@ impl EventService for Api {
         let request = request.into_inner();
         let list = page::List::of(&request);
         let (filter, size, before) = decode_list(&request).map_err(|fault| status::from_fault(&fault))?;
+        if filter.kind() == EventKind::Audit {
+            let listed = audit::list(self.trail.as_ref(), filter, size, before).await;
+            let (events, next) = listed.map_err(|fault| status::from_fault(&fault))?;
+            return Ok(Response::new(ListEventsResponse {
+                events,
+                next_page_token: next.map(|key| list.token(&key)).unwrap_or_default(),
+            }));
+        }
         let (events, next) = self
             .read(move |reader| {
                 list::page(

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use common::fault::Fault;
 use common::id::{CommandId, HostId, TaskId};
 use proto::engine::v1::{
-    AsyncTask, AsyncTaskState, Command, CommandKind, CommandState, Event, Severity, list_commands_request,
-    list_events_request, list_jobs_request, list_tasks_request, watch_commands_request, watch_events_request,
-    watch_jobs_request, watch_tasks_request,
+    AsyncTask, AsyncTaskState, Command, CommandKind, CommandState, Event, EventKind, Severity,
+    list_commands_request, list_events_request, list_jobs_request, list_tasks_request,
+    watch_commands_request, watch_events_request, watch_jobs_request, watch_tasks_request,
 };
 use proto::task::v1::TaskState;
 use runtime::filter::{self, Ids};
@@ -226,6 +226,7 @@ impl TaskFilter {
 /// Selects events. An empty field selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct EventFilter {
+    kind: EventKind,
     minimum_severity: i32,
     root_command_id: String,
     entity_id: String,
@@ -238,13 +239,23 @@ impl EventFilter {
         filter.map_or_else(
             || Ok(Self::default()),
             |f| {
-                Self::read(
+                let kind = EventKind::try_from(f.kind).map_err(|_| {
+                    let kind = f.kind;
+                    Fault::invalid(
+                        "filter.kind",
+                        format!(
+                            "has the unknown value {kind}; expected an EventKind such as EVENT_KIND_AUDIT"
+                        ),
+                    )
+                })?;
+                let filter = Self::read(
                     f.minimum_severity,
                     &f.root_command_id,
                     &f.entity_id,
                     &f.user,
                     &f.correlation_id,
-                )
+                )?;
+                Ok(Self { kind, ..filter })
             },
         )
     }
@@ -272,6 +283,7 @@ impl EventFilter {
             ));
         }
         Ok(Self {
+            kind: EventKind::Unspecified,
             minimum_severity: severity,
             root_command_id: field::id::<CommandId>("filter.root_command_id", root)?,
             entity_id: field::entity("filter.entity_id", entity)?,
@@ -289,6 +301,11 @@ impl EventFilter {
             &self.correlation_id,
         ];
         size_of::<Self>() + of_texts(texts)
+    }
+
+    /// The kind of events that the filter selects among.
+    pub(crate) fn kind(&self) -> EventKind {
+        self.kind
     }
 
     /// Whether the filter selects every event.

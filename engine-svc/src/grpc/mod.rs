@@ -1,6 +1,7 @@
 //! The gRPC services: they decode, call and encode. Only [`runtime::status`] turns errors into statuses.
 
 pub(crate) mod api;
+mod audit;
 mod command;
 mod disk;
 mod domain;

@@ -33,6 +33,8 @@ pub(crate) fn show(event: &Event) -> wire::Event {
         root_command_id: codec::text(event.root),
         user: event.user.clone(),
         correlation_id: event.correlation_id.clone(),
+        kind: wire::EventKind::Unspecified.into(),
+        audit: None,
     }
 }
 

@@ -95,10 +95,15 @@ impl RotatedFile {
     }
 
     fn older(&self, number: u32) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{number}"));
-        name.into()
+        older(&self.path, number)
     }
+}
+
+/// The name of an older file: 1 is the one before the present file.
+pub(super) fn older(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{number}"));
+    name.into()
 }
 
 /// Whether there was such a file.

@@ -10,6 +10,7 @@ mod file;
 mod open;
 mod settings;
 mod sink;
+mod trail;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,7 @@ pub use self::open::{Noted, note};
 pub(crate) use self::open::{Open, within};
 pub use self::settings::{AuditError, AuditFile, AuditSettings};
 pub(crate) use self::sink::Sink;
+pub use self::trail::{Line, Piece, Trail};
 
 /// The maximum number of refusals that get a line of their own at once: enough to see who it is. A client can be refused
 /// as often as the machine answers, and each line pushes out an older one at the next rotation; further refusals are

@@ -13,6 +13,7 @@ use store::data_dir;
 
 use super::file::{RotatedFile, Writer};
 use super::sink::Sink;
+use super::trail::Trail;
 use crate::threads;
 
 /// How long a service waits at its end for the last lines: a disk that does not answer must not hold up the stop.
@@ -78,6 +79,12 @@ impl AuditSettings {
         })
         .map_err(fail)?;
         Ok(Some(AuditFile { sink, ended }))
+    }
+
+    /// The files, for readers; none if the settings name none.
+    pub fn trail(&self) -> Option<Trail> {
+        let path = self.audit_log.as_ref()?;
+        Some(Trail::of(path, self.audit_log_keep))
     }
 
     /// Checks whether the file could be opened and renamed. Changes nothing.

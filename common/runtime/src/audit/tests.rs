@@ -237,3 +237,62 @@ fn a_check_finds_what_an_opening_would_and_changes_nothing() {
         settings(wrong, &[]).check().unwrap_err();
     }
 }
+
+/// All lines, read piece by piece; `meanwhile` is called before each piece.
+fn read_back(trail: &Trail, mut meanwhile: impl FnMut(usize)) -> Vec<u64> {
+    let (mut numbers, mut at) = (Vec::new(), None);
+    for piece in 0.. {
+        meanwhile(piece);
+        let read = trail.before(at.as_deref()).unwrap();
+        numbers.extend(read.lines.iter().map(|(_, line)| line.missing()));
+        at = read.next;
+        if at.is_none() {
+            break;
+        }
+    }
+    numbers
+}
+
+#[test]
+fn lines_are_read_newest_first_over_all_files_and_over_a_rotation_in_between() {
+    let (_dir, path) = temp();
+    let trail = Trail::of(&path, 5);
+    assert!(read_back(&trail, |_| ()).is_empty(), "there is no file yet");
+    let mut file = file::RotatedFile::open(&path, 150_000, 5).unwrap();
+    let mut append = |number: u64| {
+        let line = format!("{{\"count\":{number},\"filler\":\"{}\"}}\n", "x".repeat(90));
+        file.append(line.as_bytes()).unwrap();
+    };
+    (1..=3_000).for_each(&mut append);
+    assert!(path.with_extension("jsonl.2").exists());
+    let all: Vec<u64> = (1..=3_000).rev().collect();
+    assert_eq!(read_back(&trail, |_| ()), all);
+    // Between two pieces so much is written that the files get other names.
+    let mut more = 3_001..;
+    let read = read_back(&trail, |piece| {
+        if piece == 1 {
+            more.by_ref().take(1_300).for_each(&mut append);
+        }
+    });
+    assert_eq!(read, all);
+}
+
+#[test]
+fn what_is_no_line_is_passed_over_and_what_is_being_written_waits() {
+    let (_dir, path) = temp();
+    let trail = Trail::of(&path, 3);
+    let text = format!(
+        "{{\"count\":1}}\n{}\n{{\"count\":2}}\nno JSON\n{{\"count\":3}}\n{{\"count\":4",
+        "y".repeat(300_000)
+    );
+    fs::write(&path, text).unwrap();
+    assert_eq!(read_back(&trail, |_| ()), [3, 2, 1]);
+    // One whose newline is the last byte that is read.
+    fs::write(&path, format!("{{\"count\":1}}\n{}\n", "y".repeat(70_000))).unwrap();
+    assert_eq!(read_back(&trail, |_| ()), [1]);
+    // The file that a position names is gone.
+    let position = trail.before(None).unwrap().next.unwrap();
+    fs::remove_file(&path).unwrap();
+    let read = trail.before(Some(&position)).unwrap();
+    assert!(read.lines.is_empty() && read.next.is_none());
+}

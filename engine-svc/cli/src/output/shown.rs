@@ -578,6 +578,13 @@ impl Shown for Event {
             ("Message", self.message.clone()),
             ("Job", self.root_command_id.clone()),
             ("By", self.user.clone()),
+            (
+                "From",
+                self.audit
+                    .as_ref()
+                    .map(|audit| audit.peer.clone())
+                    .unwrap_or_default(),
+            ),
         ]
     }
 

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use proto::engine::v1::{Event as EngineEvent, Severity, list_events_request, watch_events_request};
+use proto::engine::v1::{
+    Event as EngineEvent, EventKind, Severity, list_events_request, watch_events_request,
+};
 
 use super::print_list;
 use crate::args::{Event, EventFilter, Severity as Least};
@@ -14,8 +16,13 @@ const LATELY: Duration = Duration::from_secs(600);
 
 pub(super) async fn run(verb: Event, engine: &Engine, output: &Output) -> Result<(), Failure> {
     match verb {
-        Event::List { filter, size } => {
+        Event::List { audit, filter, size } => {
+            let kind = match audit {
+                true => EventKind::Audit,
+                false => EventKind::Unspecified,
+            };
             let filter = list_events_request::Filter {
+                kind: kind.into(),
                 minimum_severity: severity(&filter) as i32,
                 root_command_id: job(&filter)?,
                 entity_id: about(engine, &filter).await?,

@@ -92,6 +92,7 @@ async fn filters_are_refused_by_field() -> TestResult<()> {
     refuse!(table, for x in malformed_ids(), jobs.list_jobs(of_jobs!(|f| f.entity_id = x)) => invalid("filter.entity_id"));
 
     refuse!(table, for x in UNKNOWN_ENUMS, events.list_events(of_events!(|f| f.minimum_severity = x)) => invalid("filter.minimum_severity"));
+    refuse!(table, for x in UNKNOWN_ENUMS, events.list_events(of_events!(|f| f.kind = x)) => invalid("filter.kind"));
     refuse!(table, for x in malformed_ids(), events.list_events(of_events!(|f| f.root_command_id = x)) => invalid("filter.root_command_id"));
     refuse!(table, for x in malformed_ids(), events.list_events(of_events!(|f| f.entity_id = x)) => invalid("filter.entity_id"));
     table.verdict()

@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use proto::engine::v1::host::Connection;
-use proto::engine::v1::{CancelCommandRequest, CreateVmRequest, ListHostsRequest};
+use proto::engine::v1::list_events_request::Filter;
+use proto::engine::v1::{
+    CancelCommandRequest, CreateVmRequest, Event, EventKind, ListEventsRequest, ListHostsRequest, Severity,
+};
 use proto::task::v1::operation::Verb;
 use serde_json::Value;
 use tests::client::{Engine, Host, Refusal, with_metadata};
@@ -15,10 +18,11 @@ use tests::ids::fresh;
 use tests::loop_mount::{FileSystem, NoMount};
 use tests::metrics::Page;
 use tests::patience::eventually;
+use tests::programs::program;
 use tests::small_disk::SmallDisk;
 use tests::tls::{Keys, Knock};
 use tests::{World, requests};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::locks;
 
@@ -80,6 +84,13 @@ async fn with_audit_logs(world: &mut World) -> TestResult<(PathBuf, PathBuf)> {
 async fn each_change_and_each_refusal_is_one_line_and_a_permitted_read_is_none() -> TestResult<()> {
     let mut world = World::locked().await?;
     let domain = world.furnish().await?;
+    let refused = audited(&world.client, Filter::default(), 100).await;
+    let refused = refused
+        .err()
+        .context("an engine without an audit log lists one")?;
+    ensure(Refusal::from(&refused).reason == "AUDIT_LOG_OFF", || {
+        format!("{refused:?}")
+    })?;
     let (engine_log, host_log) = with_audit_logs(&mut world).await?;
     let pki = &locks(&world)?.pki;
     let address = world.engine.address();
@@ -179,6 +190,7 @@ async fn each_change_and_each_refusal_is_one_line_and_a_permitted_read_is_none()
         })?;
     }
 
+    can_be_listed(&world, &viewer, &told).await?;
     on_the_host(&world, &host_log).await?;
     for path in [&engine_log, &host_log] {
         let mode = fs::metadata(path)?.permissions().mode() & 0o777;
@@ -189,6 +201,98 @@ async fn each_change_and_each_refusal_is_one_line_and_a_permitted_read_is_none()
         )?;
     }
     Ok(())
+}
+
+/// The entries that the engine lists, in pages of this size.
+async fn audited(client: &Engine, filter: Filter, page_size: i32) -> Result<Vec<Event>, Status> {
+    let mut request = ListEventsRequest {
+        filter: Some(Filter {
+            kind: EventKind::Audit.into(),
+            ..filter
+        }),
+        page_size,
+        page_token: String::new(),
+    };
+    let mut all = Vec::new();
+    loop {
+        let page = client.events.clone().list_events(request.clone()).await?;
+        let page = page.into_inner();
+        all.extend(page.events);
+        if page.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// A viewer reads the same entries from the engine, the newest first; they are no events otherwise.
+async fn can_be_listed(world: &World, viewer: &Engine, told: &[Value]) -> TestResult<()> {
+    let listed = audited(viewer, Filter::default(), 3).await?;
+    let newest_first: Vec<&Value> = told.iter().rev().collect();
+    ensure(listed.len() == newest_first.len(), || format!("{listed:#?}"))?;
+    for (event, line) in listed.iter().zip(newest_first) {
+        let audit = event.audit.clone().unwrap_or_default();
+        let same = event.kind() == EventKind::Audit
+            && event.code == format!("CALL_{}", said(line, "outcome").to_uppercase())
+            && event.time.map(|time| time.to_string()) == line["time"].as_str().map(str::to_owned)
+            && [
+                (&event.user, "user"),
+                (&event.correlation_id, "correlation_id"),
+                (&event.command_id, "command_id"),
+                (&audit.rpc, "rpc"),
+                (&audit.role, "role"),
+                (&audit.peer, "peer"),
+                (&audit.entity, "entity"),
+                (&audit.fault_code, "code"),
+                (&audit.subject, "subject"),
+            ]
+            .iter()
+            .all(|(shown, name)| *shown == said(line, name));
+        ensure(same && !event.message.is_empty(), || {
+            format!("{event:#?} {line:#}")
+        })?;
+    }
+    let of = |filter: Filter| audited(viewer, filter, 100);
+    let refusals = of(Filter {
+        minimum_severity: Severity::Warning.into(),
+        ..Filter::default()
+    });
+    let by_viewer = of(Filter {
+        user: "vi".to_owned(),
+        ..Filter::default()
+    });
+    let vm_id = said(&told[0], "entity").trim_start_matches("VM ").to_owned();
+    let of_vm = of(Filter {
+        entity_id: vm_id,
+        ..Filter::default()
+    });
+    let counts = [refusals.await?.len(), by_viewer.await?.len(), of_vm.await?.len()];
+    ensure(counts == [5, 1, 2], || format!("{counts:?}"))?;
+    let request = ListEventsRequest::default();
+    let others = viewer.events.clone().list_events(request).await?.into_inner();
+    let is_event = |event: &Event| event.kind() == EventKind::Unspecified && event.audit.is_none();
+    ensure(
+        !others.events.is_empty() && others.events.iter().all(is_event),
+        || format!("{others:#?}"),
+    )?;
+    let keys = &locks(world)?.admin;
+    let shown = std::process::Command::new(program("taskctl")?)
+        .env_clear()
+        .args(["--server", &world.engine.address().to_string()])
+        .arg("--tls-ca")
+        .arg(&keys.ca)
+        .arg("--tls-cert")
+        .arg(&keys.cert)
+        .arg("--tls-key")
+        .arg(&keys.key)
+        .args(["event", "list", "--audit", "--severity", "warning"])
+        .output()?;
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let refused = text.lines().filter(|line| line.contains("CALL_REFUSED")).count();
+    ensure(
+        shown.status.success() && refused == 5 && !text.contains("CALL_ACCEPTED"),
+        || format!("{text} {shown:?}"),
+    )
 }
 
 /// The tasks of a VM with four disks are the engine's doing, under its caller's correlation id; a user is refused.
