@@ -72,7 +72,7 @@ fn run(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
 
 fn release(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     use std::io::Write as _;
-    let done = vdsm_svc::release_host(&settings.data_dir)?;
+    let done = vdsm_svc::release_host(&settings.data_dir, settings.host_id)?;
     writeln!(std::io::stdout(), "{done}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ::store::disk::{self, DiskStore};
 use ::store::{Commit, Store, StoreError, Write};
+use common::id::HostId;
 use prost::Message as _;
 use proto::store::v1::HostHistory;
 use runtime::ages::Ages;
@@ -20,13 +21,17 @@ const STORE: &str = "store.redb";
 /// engine ever had: the first engine that claims it gets it. Tasks stay as they are. Returns in words what was done.
 ///
 /// # Errors
-/// [`StoreError`] if the directory holds no store, is in use, or cannot be read or written.
-pub fn release_host(data_dir: &Path) -> Result<String, StoreError> {
+/// [`StoreError`] if the directory holds no store, is another host's, is in use, or cannot be read or written.
+pub fn release_host(data_dir: &Path, host_id: HostId) -> Result<String, StoreError> {
     if !data_dir.join(STORE).is_file() {
         let words = format!("{} has no store: nothing was changed", data_dir.display());
         return Err(StoreError::Damaged(words));
     }
-    let store: Arc<dyn Store> = DiskStore::open(data_dir, disk::Options::of(crate::service::OWNER))?;
+    let owner = disk::Owner {
+        id: Some(host_id.as_uuid()),
+        ..crate::service::OWNER
+    };
+    let store: Arc<dyn Store> = DiskStore::open(data_dir, disk::Options::of(owner))?;
     release(&store)
 }
 
@@ -101,6 +106,24 @@ mod tests {
         };
         store.commit([commit].into()).unwrap();
         store
+    }
+
+    #[test]
+    fn the_directory_of_another_host_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [own, other] = [1, 2].map(|n| HostId::from_uuid(uuid::Uuid::from_u128(n)));
+        let options = disk::Options::of(disk::Owner {
+            id: Some(own.as_uuid()),
+            ..crate::service::OWNER
+        });
+        drop(DiskStore::open(folder.path(), options).unwrap());
+        let refused = release_host(folder.path(), other).unwrap_err().to_string();
+        assert!(refused.contains(&own.to_string()), "{refused}");
+        assert!(
+            release_host(folder.path(), own)
+                .unwrap()
+                .contains("nothing was changed")
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -13,9 +13,10 @@ use std::time::Duration;
 use store::data_dir::BACKUP;
 use store::disk::{self, Backup, Owner};
 use store::{Store, StoreError};
+use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use crate::server::reached;
+use crate::server::{listen, reached};
 use crate::threads;
 
 /// How long whoever takes a backup may read nothing. While one is taken, the pages that it shows are not used again.
@@ -36,10 +37,7 @@ impl Door {
     /// Opens it, in the place of one that an earlier start left. Within a tokio runtime. If the door cannot be opened the log says so, and the
     /// service goes on without.
     pub fn open(data_dir: &Path, store: &Arc<dyn Store>) -> Option<Self> {
-        let bound = bind(data_dir).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            tokio::net::UnixListener::from_std(listener)
-        });
+        let bound = listen(data_dir, BACKUP).and_then(UnixListener::from_std);
         let listener = bound
             .inspect_err(|error| {
                 tracing::warn!(%error, "no backup can be taken while the service runs: the socket for that, in its data directory, cannot be made");
@@ -66,20 +64,7 @@ impl Door {
     }
 }
 
-fn bind(data_dir: &Path) -> io::Result<UnixListener> {
-    let (_open, path) = reached(data_dir, BACKUP)?;
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    UnixListener::bind(path)
-}
-
-async fn accept(
-    listener: tokio::net::UnixListener,
-    store: Weak<dyn Store>,
-    taken_by: Arc<Mutex<Option<UnixStream>>>,
-) {
+async fn accept(listener: UnixListener, store: Weak<dyn Store>, taken_by: Arc<Mutex<Option<UnixStream>>>) {
     loop {
         let given = async {
             let stream = listener.accept().await?.0.into_std()?;

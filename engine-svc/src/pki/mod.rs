@@ -130,13 +130,23 @@ struct Issue {
     replace: bool,
 }
 
+impl Issue {
+    /// The directory for the files of a certificate.
+    fn out(&self, name: &str) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| self.dir.join(name))
+    }
+}
+
+/// The name of the engine's certificate.
+const ENGINE: &str = "engine";
+
 #[derive(Debug, Args)]
 struct IssueEngine {
     #[command(flatten)]
     issue: Issue,
 
     /// Id of the engine: that of its data directory, if there is one (the engine logs its id at each start). A new
-    /// engine takes its id from the certificate.
+    /// engine takes its id from the certificate. With --replace the id of the replaced certificate is the default.
     #[arg(long, value_name = "UUID", value_parser = engine_id)]
     engine_id: Option<EngineId>,
 
@@ -211,9 +221,16 @@ fn run(what: &What) -> Result<Vec<String>, PkiError> {
             )])
         }
         What::IssueEngine(asked) => {
-            let engine_id = asked.engine_id.unwrap_or_else(|| EngineId::from_uuid(random()));
+            let renewed = asked.issue.replace.then(|| asked.issue.out(ENGINE));
+            let engine_id = match (asked.engine_id, renewed) {
+                (Some(id), _) => Some(id),
+                // An engine does not start with the certificate of another one.
+                (None, Some(out)) => show::engine_of(&out.join(files::CERT))?,
+                (None, None) => None,
+            };
+            let engine_id = engine_id.unwrap_or_else(|| EngineId::from_uuid(random()));
             let bearer = Bearer::engine(engine_id, &asked.names);
-            issue(&asked.issue, "engine", &bearer)
+            issue(&asked.issue, ENGINE, &bearer)
         }
         What::IssueHost(asked) => {
             let bearer = Bearer::host(asked.host_id, &asked.names);
@@ -228,7 +245,7 @@ fn run(what: &What) -> Result<Vec<String>, PkiError> {
 }
 
 fn issue(asked: &Issue, name: &str, bearer: &Bearer) -> Result<Vec<String>, PkiError> {
-    let out = asked.out.clone().unwrap_or_else(|| asked.dir.join(name));
+    let out = asked.out(name);
     let authority = Authority::open(&asked.dir)?;
     let issued = authority.issue(bearer, asked.days)?;
     files::put(&out, &issued, asked.replace, asked.owner)?;
@@ -361,6 +378,25 @@ mod tests {
         ));
         let all = asked(&format!("show {at}")).unwrap();
         assert!(all.join("\n").contains("a CA"), "{all:?}");
+    }
+
+    #[test]
+    fn a_renewed_certificate_of_an_engine_is_of_the_same_engine() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("pki");
+        let line = format!("issue-engine --dir {} --name engine.example", at.display());
+        asked(&format!("init --dir {}", at.display())).unwrap();
+        // There is nothing to be renewed yet.
+        asked(&format!("{line} --replace")).unwrap();
+        let cert = at.join(ENGINE).join(files::CERT);
+        let first = show::engine_of(&cert).unwrap().unwrap();
+        asked(&format!("{line} --replace")).unwrap();
+        assert_eq!(show::engine_of(&cert).unwrap(), Some(first));
+        // What cannot be read names no engine, and is not replaced by the certificate of another one.
+        std::fs::write(&cert, "no certificate").unwrap();
+        assert!(asked(&format!("{line} --replace")).is_err());
+        asked(&format!("{line} --replace --engine-id {first}")).unwrap();
+        assert_eq!(show::engine_of(&cert).unwrap(), Some(first));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use common::id::EngineId;
 use runtime::clock;
 use runtime::tls::Certificate;
 
@@ -51,14 +52,31 @@ fn directory(path: &Path) -> Result<Vec<String>, PkiError> {
     Ok(lines)
 }
 
-/// The lines for one file.
-pub(super) fn file(path: &Path) -> Result<Vec<String>, PkiError> {
+/// The engine that the first certificate of a file names; none if there is no such file, or it names none.
+pub(super) fn engine_of(path: &Path) -> Result<Option<EngineId>, PkiError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let found = read(path)?;
+    let names = found
+        .first()
+        .map(|first| first.uris.as_slice())
+        .unwrap_or_default();
+    let engine = names.iter().find_map(|uri| uri.strip_prefix("engine:"));
+    Ok(engine.and_then(|id| id.parse().ok()))
+}
+
+fn read(path: &Path) -> Result<Vec<Certificate>, PkiError> {
     let pem = std::fs::read(path).map_err(at(path))?;
-    let found = Certificate::all_of(&pem).map_err(|what| PkiError::Content {
+    Certificate::all_of(&pem).map_err(|what| PkiError::Content {
         path: path.to_owned(),
         what,
-    })?;
-    Ok(found
+    })
+}
+
+/// The lines for one file.
+pub(super) fn file(path: &Path) -> Result<Vec<String>, PkiError> {
+    Ok(read(path)?
         .iter()
         .map(|certificate| format!("{}: {}", path.display(), line(certificate)))
         .collect())

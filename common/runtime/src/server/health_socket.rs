@@ -2,9 +2,11 @@
 //! health check has none. The directory that the socket is in is the service's user's alone, and nothing is to be had at it but
 //! whether the service serves.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,12 +33,8 @@ pub(super) struct HealthSocket(UnixListener);
 impl HealthSocket {
     /// Makes it, in the place of one that an earlier start left.
     pub(super) fn bind(data_dir: &Path) -> io::Result<Self> {
-        let (_open, path) = reached(data_dir, HEALTH)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        UnixListener::bind(path).map(Self)
+        let listener = listen(data_dir, HEALTH)?;
+        UnixListener::from_std(listener).map(Self)
     }
 
     /// Answers whoever asks, one after the other.
@@ -77,6 +75,20 @@ pub(crate) async fn ask(data_dir: &Path) -> io::Result<bool> {
     }
 }
 
+/// Listens at a socket in a data directory, in the place of one that an earlier start left, for the service's user alone whatever the
+/// umask is. Whoever waits for it must not block.
+pub(crate) fn listen(data_dir: &Path, name: &str) -> io::Result<StdListener> {
+    let (_open, path) = reached(data_dir, name)?;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = StdListener::bind(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// A socket in a data directory by a short name, whatever the directory's: a socket's may have 107 bytes.
 pub(crate) fn reached(data_dir: &Path, name: &str) -> io::Result<(File, PathBuf)> {
     let open = File::open(data_dir)?;
@@ -97,6 +109,8 @@ mod tests {
         let health = Health::new(&["x"]).await;
         for _ in 0..2 {
             let socket = HealthSocket::bind(&data_dir).unwrap();
+            let mode = fs::metadata(data_dir.join(HEALTH)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
             for serves in [false, true, false] {
                 health.set_serving(serves).await;
                 tokio::select! {

@@ -19,7 +19,7 @@ mod turns;
 pub use self::address::Listening;
 pub(crate) use self::call::{Present, present};
 pub use self::health::Health;
-pub(crate) use self::health_socket::{ask, reached};
+pub(crate) use self::health_socket::{ask, listen, reached};
 pub use self::limits::Limits;
 pub use self::serve::{Connections, ServeError, serve};
 pub use self::signals::termination;
